@@ -1,0 +1,202 @@
+"""Reads shape world back: which background, colour, shape, size and motion does a clip show, and where is the object?
+
+Colours are read against the palette of demo/world.py from solid pixels only, so that blurred edges do not vote. The
+shape is the template (4 shapes, both sizes a little smaller and larger) that overlaps best with the object's soft
+mask, at any position, also half outside the picture. The motion is the ideal track of the world that lies nearest to
+the template's track. Whatever cannot be read is None, never a guess: a clip of noise has no background, an empty one
+no colour. It reads one object; of several it sees the one with the most pixels.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+
+from . import world
+
+SOLID = 0.2  # distance in RGB below which a pixel counts as having a palette colour
+BACKGROUND_LEAST = 0.3  # share of the pixels that must be background
+COLOR_LEAST = 0.5  # share of the solid object pixels that must have the winning colour
+PIXELS_LEAST = 24.0  # mask pixels (sum of coverage) below which a frame has no object
+SHAPE_LEAST = 0.72  # mean overlap 0..1 with the best template
+SHAPE_MARGIN_LEAST = 0.01  # how much better than the next shape
+MOTION_PIXELS_MOST = 2.5  # root mean square distance from the ideal track
+MOTION_FRAMES_LEAST = 5
+SCALES = (0.88, 1.0, 1.12)
+_MARGIN = 16  # pixels around the picture where a template's centre may still lie
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one clip shows; None where it cannot be told. Confidences are 0..1.
+
+    `positions` [F, 2] (x, y) in pixels is the object's centre per frame (NaN where absent), `present` [F] bool.
+    `shape_overlap` is the mean overlap with the best template, `motion_error_pixels` the distance from its track.
+    """
+
+    background: str | None
+    color: str | None
+    shape: str | None
+    size: str | None
+    motion: str | None
+    background_confidence: float
+    color_confidence: float
+    shape_confidence: float
+    motion_confidence: float
+    shape_overlap: float
+    motion_error_pixels: float
+    positions: torch.Tensor
+    present: torch.Tensor
+
+    @property
+    def object_present(self) -> bool:
+        """True if an object is there in every frame."""
+        return self.color is not None and bool(self.present.all())
+
+    def agrees(self, scene: world.Scene) -> dict[str, bool]:
+        """Attribute -> is it what the scene asks for? `motion` is left out for a single frame; `all` is the sum."""
+        names = ["background", "color", "shape"] + (["motion"] if len(self.present) > 1 else [])
+        right = {name: getattr(self, name) == getattr(scene, name) for name in names}
+        right["color"] = right["color"] and self.object_present
+        return {**right, "all": all(right.values())}
+
+
+def read_clip(video: torch.Tensor) -> Reading:
+    """video [F, 64, 64, 3], 0..1 -> Reading. Raises ValueError for another shape."""
+    size = world.SIZE_PIXELS
+    if video.ndim != 4 or video.shape[1:] != (size, size, 3) or video.shape[0] == 0:
+        raise ValueError(f"the detector reads [F, {size}, {size}, 3], got {list(video.shape)}; scale the frames first")
+    video = video.float().clamp(0, 1).cpu()
+    frames = video.shape[0]
+    background, background_share = _read_background(video)
+    color, color_share, mask = None, 0.0, torch.zeros(frames, size, size)
+    if background is not None:
+        color, color_share, mask = _read_color(video, background)
+    present = mask.sum((1, 2)) >= PIXELS_LEAST  # [F]
+    if color is None or not present.any():
+        nowhere = torch.full((frames, 2), math.nan)
+        return Reading(background, None, None, None, None, background_share, color_share, 0.0, 0.0, 0.0, math.inf,
+                       nowhere, torch.zeros(frames, dtype=torch.bool))
+    overlaps, places = _overlaps(mask)  # [F, K], [F, K, 2]
+    means = overlaps[present].mean(0)
+    by_shape = torch.stack([means[[k for k, t in enumerate(_TEMPLATES) if t[0] == s]].max() for s in world.SHAPES])
+    best = int(means.argmax())
+    overlap, margin = float(means[best]), float(by_shape.max() - by_shape.topk(2).values[1])
+    readable = overlap >= SHAPE_LEAST and margin >= SHAPE_MARGIN_LEAST
+    positions = places[:, best].clone()
+    positions[~present] = math.nan
+    motion, error = read_motion(positions)
+    return Reading(
+        background, color, _TEMPLATES[best][0] if readable else None, _TEMPLATES[best][1] if readable else None, motion,
+        background_share, color_share, overlap * min(1.0, margin / 0.05), max(0.0, 1 - error / MOTION_PIXELS_MOST),
+        overlap, error, positions, present)
+
+
+def read_motion(positions: torch.Tensor) -> tuple[str | None, float]:
+    """Track [F, 2] in pixels (NaN = absent) -> nearest motion of the world and its error in pixels (rms).
+
+    None for fewer than five frames with an object, or when every ideal track is more than 2.5 pixels away. A bounce
+    that is seen for less than half its period can look like a straight movement.
+    """
+    seen = ~positions.isnan().any(1)
+    if int(seen.sum()) < MOTION_FRAMES_LEAST:
+        return None, math.inf
+    best, best_error = None, math.inf
+    for motion in world.MOTIONS:
+        for phase in ([p / 32 for p in range(32)] if motion == "bounces" else [0.0]):
+            away = (positions - world.track(motion, 0.0, 0.0, phase, len(positions)))[seen]
+            error = float((away - away.mean(0)).square().sum(1).mean().sqrt())
+            if error < best_error:
+                best, best_error = motion, error
+    return (best if best_error <= MOTION_PIXELS_MOST else None), best_error
+
+
+def color_shares(video: torch.Tensor) -> dict[str, float]:
+    """video [F, H, W, 3], 0..1 -> share of all pixels that solidly have each object colour."""
+    solid = _distances(video.float(), world.COLORS) < SOLID
+    return {name: float(solid[..., i].float().mean()) for i, name in enumerate(world.COLORS)}
+
+
+def _distances(video: torch.Tensor, palette: dict[str, tuple[float, float, float]]) -> torch.Tensor:
+    """[F, H, W, 3] -> [F, H, W, N] Euclidean distance in RGB."""
+    return (video.unsqueeze(-2) - torch.tensor(list(palette.values()))).square().sum(-1).sqrt()
+
+
+def _read_background(video: torch.Tensor) -> tuple[str | None, float]:
+    """The background whose pixels are most: nearest of all eleven colours, and near."""
+    everything = {**world.BACKGROUNDS, **world.COLORS}
+    nearest = _distances(video, everything).min(-1)
+    votes = torch.where(nearest.values < SOLID, nearest.indices, len(everything))
+    shares = torch.bincount(votes.flatten(), minlength=len(everything) + 1).float() / votes.numel()
+    best = int(shares[: len(world.BACKGROUNDS)].argmax())
+    share = float(shares[best])
+    return (list(world.BACKGROUNDS)[best] if share >= BACKGROUND_LEAST else None), share
+
+
+def _read_color(video: torch.Tensor, background: str) -> tuple[str | None, float, torch.Tensor]:
+    """Colour of the object, its share of the solid object pixels, and its soft mask [F, H, W] in 0..1."""
+    names = list(world.COLORS)
+    nearest = _distances(video, world.COLORS).min(-1)
+    away = (video - torch.tensor(world.BACKGROUNDS[background])).square().sum(-1).sqrt()  # [F, H, W]
+    solid = (nearest.values < SOLID) & (nearest.values < away)
+    votes = torch.bincount(nearest.indices[solid], minlength=len(names)).float()
+    share = float(votes.max() / votes.sum().clamp(min=1))
+    if votes.max() < PIXELS_LEAST * 0.25 * len(video) or share < COLOR_LEAST:
+        return None, share, torch.zeros(video.shape[:3])
+    color = names[int(votes.argmax())]
+    start, end = torch.tensor(world.BACKGROUNDS[background]), torch.tensor(world.COLORS[color])
+    line = end - start
+    along = ((video - start) @ line) / line.square().sum()  # 0 background .. 1 object
+    astray = (video - start - along.unsqueeze(-1) * line).square().sum(-1).sqrt()  # another colour altogether
+    return color, share, along.clamp(0, 1) * (astray < 0.25) * (along > 0.15)
+
+
+_TEMPLATES = [(shape, size, scale) for shape in world.SHAPES for size in world.SIZES for scale in SCALES]
+
+
+@lru_cache(maxsize=1)
+def _template_spectra() -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Fourier transforms [K, N, N/2+1] of all templates (conjugate), and [K, P, P] template energy inside the
+    picture for every centre from -_MARGIN to SIZE + _MARGIN, half outside included. N is the padded side."""
+    side = world.SIZE_PIXELS * 2
+    centre = torch.full((1, 2), world.SIZE_PIXELS / 2)
+    masks = torch.stack([world.coverage(s, centre, world.SIZES[z] * scale)[0] for s, z, scale in _TEMPLATES])
+    padded = F.pad(masks, (0, side - masks.shape[-1], 0, side - masks.shape[-2]))
+    inside = F.pad(torch.ones(world.SIZE_PIXELS, world.SIZE_PIXELS), (0, side // 2, 0, side // 2))
+    energy = torch.fft.irfft2(torch.fft.rfft2(inside) * torch.fft.rfft2(padded.square()).conj(), s=(side, side))
+    return torch.fft.rfft2(padded).conj(), _centres_only(energy), side
+
+
+def _centres_only(correlation: torch.Tensor) -> torch.Tensor:
+    """[..., N, N] by circular shift -> [..., P, P] by centre -_MARGIN..SIZE+_MARGIN."""
+    half = world.SIZE_PIXELS // 2
+    reach = half + _MARGIN
+    return torch.roll(correlation, (reach, reach), (-2, -1))[..., : 2 * reach + 1, : 2 * reach + 1]
+
+
+def _overlaps(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """mask [F, H, W] -> best overlap [F, K] per template, a.b / (a.a + b.b - a.b), and its centre [F, K, 2] (x, y)."""
+    spectra, energy, side = _template_spectra()
+    overlaps, places = [], []
+    for frame in mask:  # one frame at a time: [K, P, P] is all that is ever held
+        spectrum = torch.fft.rfft2(F.pad(frame, (0, side - frame.shape[1], 0, side - frame.shape[0])))
+        common = _centres_only(torch.fft.irfft2(spectrum * spectra, s=(side, side)))  # [K, P, P]
+        score = common / (frame.square().sum() + energy - common).clamp(min=1.0)
+        best = score.flatten(1).max(1)
+        row, column = best.indices // score.shape[-1], best.indices % score.shape[-1]
+        x = column + _refine(score, row, column, 0, 1) - _MARGIN
+        y = row + _refine(score, row, column, 1, 0) - _MARGIN
+        overlaps.append(best.values)
+        places.append(torch.stack([x, y], -1))
+    return torch.stack(overlaps), torch.stack(places)
+
+
+def _refine(score: torch.Tensor, row: torch.Tensor, column: torch.Tensor, down: int, right: int) -> torch.Tensor:
+    """Sub-pixel offset of the maximum by a parabola through three neighbours, [K] in -0.5..0.5."""
+    k, last = torch.arange(len(row)), score.shape[-1] - 1
+    before = score[k, (row - down).clamp(min=0), (column - right).clamp(min=0)]
+    after = score[k, (row + down).clamp(max=last), (column + right).clamp(max=last)]
+    bend = before + after - 2 * score[k, row, column]
+    return torch.where(bend < -1e-6, 0.5 * (before - after) / bend, torch.zeros_like(bend)).clamp(-0.5, 0.5)

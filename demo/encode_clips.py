@@ -1,0 +1,85 @@
+"""Finishes the VAE and encodes the training clips.
+
+    python -m longreel.demo.encode_clips VAE_CHECKPOINT OUT_LATENTS [--clips 20000]
+
+The per-channel standardisation, and the fixed mean and deviation that ComfyUI's Wan 2.1 latent format applies, are
+folded into the VAE's 1x1x1 convolutions: after that ComfyUI's `process_latent_in` gives latents of unit scale. Writes
+demo/weights/shapeworld_vae.safetensors and a .pt file with latents and scenes. Held-out combinations are not encoded.
+"""
+
+import argparse
+import random
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from . import train_vae, vae_net, world
+
+WEIGHTS = Path(__file__).parent / "weights"
+# Wan 2.1's published latent statistics, as in comfy.latent_formats.Wan21
+WAN_MEAN = torch.tensor([-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
+                         0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921])
+WAN_STD = torch.tensor([2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
+                        3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160])
+
+
+def per_channel(values: torch.Tensor) -> torch.Tensor:
+    return values.view(1, -1, 1, 1, 1)
+
+
+@torch.no_grad()
+def fold_statistics(vae: vae_net.VAE, video: torch.Tensor) -> torch.Tensor:
+    """Rescales the latent so that (latent - WAN_MEAN) / WAN_STD has unit scale on `video`; returns the old scale [C]."""
+    moments = [vae.moments(part) for part in video.split(8)]
+    mean = torch.cat([m[0] for m in moments])
+    posterior = torch.cat([m[1] for m in moments]).exp().mean((0, 2, 3, 4))
+    centre, spread = mean.mean((0, 2, 3, 4)), mean.std((0, 2, 3, 4))
+    scale = (spread**2 + posterior).sqrt()  # a channel that says nothing is not blown up
+    gain, shift = WAN_STD / scale, WAN_MEAN - centre * WAN_STD / scale
+    channels = len(gain)
+    vae.conv1.weight[:channels] *= gain.view(-1, 1, 1, 1, 1)
+    vae.conv1.bias[:channels] = vae.conv1.bias[:channels] * gain + shift
+    vae.conv2.bias += vae.conv2.weight[:, :, 0, 0, 0] @ (-shift / gain)
+    vae.conv2.weight /= gain.view(1, -1, 1, 1, 1)
+    return spread / scale
+
+
+@torch.no_grad()
+def main() -> None:
+    args = argparse.ArgumentParser(description=__doc__)
+    args.add_argument("checkpoint", type=Path)
+    args.add_argument("out", type=Path)
+    args.add_argument("--clips", type=int, default=20000)
+    args.add_argument("--dim", type=int, default=8)
+    opts = args.parse_args()
+    vae = vae_net.VAE(opts.dim)
+    vae.load_state_dict(torch.load(opts.checkpoint)["vae"])
+    vae.eval()
+    rng = random.Random(42)
+    sample = torch.stack([world.render(world.random_scene(rng), 17) for _ in range(96)]).transpose(1, 2) * 2 - 1
+    print("share of each channel's scale that carries content:",
+          [round(v, 2) for v in fold_statistics(vae, sample).tolist()])
+    print(f"held-out PSNR after folding {train_vae.psnr(vae, train_vae.held_out_clips(96)):.2f} dB")
+    WEIGHTS.mkdir(exist_ok=True)
+    save_file({k: v.half().contiguous() for k, v in vae.state_dict().items()}, WEIGHTS / "shapeworld_vae.safetensors")
+
+    vae_net.compile_norms()
+    started, latents, scenes, valid = time.time(), [], [], []
+    while len(scenes) < opts.clips:
+        frames = [17 if rng.random() < 0.4 else world.CLIP_FRAMES for _ in range(16)]  # shorter clips start in more places
+        batch = [world.random_scene(rng, f) for f in frames]
+        video = torch.stack([world.render(s, world.CLIP_FRAMES) for s in batch]).transpose(1, 2) * 2 - 1
+        mean, _ = vae.moments(video.bfloat16().contiguous(memory_format=torch.channels_last_3d))
+        latents.append(((mean.float() - per_channel(WAN_MEAN)) / per_channel(WAN_STD)).half())
+        scenes += batch
+        valid += [1 + (f - 1) // 4 for f in frames]
+        if len(scenes) % 2000 < 16:
+            print(len(scenes), f"{(time.time() - started) / len(scenes) * 1e3:.1f} ms per clip", flush=True)
+    torch.save(dict(latents=torch.cat(latents), scenes=scenes, latent_frames=torch.tensor(valid)), opts.out)
+    print("latent deviation", torch.cat(latents[:40]).float().std((0, 2, 3, 4)))
+
+
+if __name__ == "__main__":
+    main()

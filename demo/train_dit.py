@@ -1,0 +1,161 @@
+"""Trains the demo transformer together with its text encoder, by flow matching on encoded clips.
+
+    python -m longreel.demo.train_dit LATENTS OUT_FOLDER [--minutes 80]
+
+Clips of 1, 5 and 6 latent frames; attributes are left out of the prompt at random, so that an unnamed colour is
+drawn at random (which is what makes recall measurable), and the whole text in one of ten. Muon on the blocks'
+matrices, AdamW on the rest, learning rate constant, then linear to nearly nothing; exponential moving average of the
+weights. A checkpoint every four minutes; the same command resumes. `--export` writes a checkpoint's averaged weights
+to demo/weights.
+"""
+
+import argparse
+import json
+import random
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from . import dit_net, text_encoder, world
+from .muon import Muon
+
+WEIGHTS = Path(__file__).parent / "weights"
+SHAPE = dict(width=192, ffn_width=768, heads=6, layers=8)
+SHIFT = 6.0  # of the timestep towards noise; sampling uses Wan's own 8 or less
+BATCH = 64
+MUON_RATE, ADAM_RATE = 0.02, 3e-3
+EMA = 0.999
+LENGTHS = ((5, 0.62), (6, 0.28), (1, 0.10))  # latent frames, share of the steps
+ATTRIBUTES = ("color", "shape", "motion", "background")
+LEFT_OUT = {"color": 0.2, "shape": 0.08, "motion": 0.08, "background": 0.12}
+
+
+def random_prompt(scene: world.Scene, rng: random.Random) -> str:
+    """Half of the sentences say everything; size is always optional; one in ten is empty."""
+    if rng.random() < 0.1:
+        return ""
+    complete = rng.random() < 0.5
+    naming = tuple(a for a in ATTRIBUTES if complete or rng.random() >= LEFT_OUT[a])
+    return world.prompt(scene, naming + (("size",) if rng.random() < 0.4 else ()))
+
+
+def random_sigmas(count: int) -> torch.Tensor:
+    """Share of noise, in (0, 1): mostly logit-normal, some uniform, shifted."""
+    u = torch.where(torch.rand(count) < 0.3, torch.rand(count), torch.sigmoid(torch.randn(count)))
+    return (SHIFT * u / (1 + (SHIFT - 1) * u)).clamp(1e-3, 1 - 1e-4)
+
+
+def flow_loss(dit, encoder, latents, noise, sigmas, ids) -> torch.Tensor:
+    """Squared error of the velocity per clip -> [B]"""
+    s = sigmas.view(-1, 1, 1, 1, 1)
+    velocity = dit(s * noise + (1 - s) * latents, sigmas * 1000, encoder(ids))
+    return ((velocity - (noise - latents)) ** 2).mean((1, 2, 3, 4))
+
+
+def token_ids(prompts: list[str]) -> torch.Tensor:
+    return torch.tensor([text_encoder.tokenize(p).padded() for p in prompts])
+
+
+def export(checkpoint: Path) -> None:
+    saved = torch.load(checkpoint)["ema"]
+    shape = {"transformer": {"num_heads": SHAPE["heads"], "text_dim": text_encoder.WIDTH}}
+    for part, name, metadata in (("dit.", "shapeworld_t2v", {"config": json.dumps(shape)}),
+                                 ("text.", "shapeworld_text", None)):
+        state = {k.removeprefix(part): v.half().contiguous() for k, v in saved.items() if k.startswith(part)}
+        save_file(state, WEIGHTS / f"{name}.safetensors", metadata=metadata)
+
+
+def main() -> None:
+    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args.add_argument("latents", type=Path)
+    args.add_argument("out", type=Path)
+    args.add_argument("--minutes", type=float, default=80)
+    args.add_argument("--hold", type=float, default=0.4, help="share of the time before the learning rate decays")
+    args.add_argument("--seed", type=int, default=0)
+    args.add_argument("--export", action="store_true", help="write OUT_FOLDER/dit.pt to demo/weights and stop")
+    opts = args.parse_args()
+    checkpoint = opts.out / "dit.pt"
+    if opts.export:
+        return export(checkpoint)
+    opts.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(opts.seed)
+    rng = random.Random(opts.seed)
+    data = torch.load(opts.latents, weights_only=False)
+    latents, scenes, valid = data["latents"], data["scenes"], data["latent_frames"].tolist()
+    held = 128  # clips for the validation loss; held-out combinations are not in the file at all
+    long_enough = {t: [i for i in range(held, len(scenes)) if valid[i] >= t] for t, _ in LENGTHS}
+
+    dit, encoder = dit_net.DiT(**SHAPE), text_encoder.TextEncoder()
+    both = torch.nn.ModuleDict({"dit": dit, "text": encoder})
+    parameters = dict(both.named_parameters())
+    print(f"{sum(p.numel() for p in dit.parameters()) / 1e6:.2f} M + {sum(p.numel() for p in encoder.parameters()) / 1e6:.2f} M "
+          f"parameters, {len(scenes)} clips", flush=True)
+    matrices = [p for n, p in parameters.items() if n.startswith("dit.blocks.") and p.ndim == 2 and "norm" not in n]
+    inner = set(map(id, matrices))
+    adam = torch.optim.AdamW([p for p in parameters.values() if id(p) not in inner], betas=(0.9, 0.98), weight_decay=0.01)
+    muon = Muon(matrices)
+    ema = {n: p.detach().clone() for n, p in parameters.items()}
+    step, spent = 0, 0.0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint)
+        both.load_state_dict(saved["model"]), adam.load_state_dict(saved["adam"])
+        muon.state, ema, step, spent = saved["muon"], saved["ema"], saved["step"], saved["seconds"]
+        rng.seed(opts.seed + step)
+        torch.manual_seed(opts.seed + step)
+    torch._dynamo.config.recompile_limit = 64
+    dit_net.Block.forward = torch.compile(dit_net.Block.forward, dynamic=False)  # one small graph, shared by the blocks
+
+    test_rng = random.Random(3)
+    test_ids = token_ids([world.prompt(s) for s in scenes[:held]])
+    test = latents[:held, :, :5].float().contiguous()
+    generator = torch.Generator().manual_seed(3)
+    test_noise, test_sigmas = torch.randn(test.shape, generator=generator), torch.linspace(0.02, 0.99, held)
+    test_sigmas = test_sigmas[test_rng.sample(range(held), held)]
+
+    last = report = saved_at = time.time()
+    losses: list[float] = []
+    while spent < opts.minutes * 60:
+        progress = spent / (opts.minutes * 60)
+        rate = min(1.0, (step + 1) / 100) * (1 if progress < opts.hold else max(0.02, (1 - progress) / (1 - opts.hold)))
+        frames = rng.choices([t for t, _ in LENGTHS], [w for _, w in LENGTHS])[0]
+        batch = BATCH * (3 if frames == 1 else 1)
+        picked = [rng.choice(long_enough[frames]) for _ in range(batch)]
+        clean = latents[picked][:, :, :frames].float().contiguous()
+        ids = token_ids([random_prompt(scenes[i], rng) for i in picked])
+        loss = flow_loss(dit, encoder, clean, torch.randn_like(clean), random_sigmas(batch), ids).mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([p for p in parameters.values() if id(p) not in inner], 1.0)
+        for group in adam.param_groups:
+            group["lr"] = ADAM_RATE * rate
+        adam.step()
+        muon.step(MUON_RATE * rate)
+        both.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            torch._foreach_lerp_(list(ema.values()), list(parameters.values()), 1 - min(EMA, (step + 1) / (step + 10)))
+        step += 1
+        if frames > 1:
+            losses.append(loss.item())
+        now = time.time()
+        spent, last = spent + min(now - last, 5.0), now  # compiling is not training
+        if now - report > 60:
+            with torch.no_grad():
+                current = {n: p.detach().clone() for n, p in parameters.items()}
+                both.load_state_dict(ema, strict=False)
+                error = torch.cat([flow_loss(dit, encoder, *part) for part in
+                                   zip(*(t.split(32) for t in (test, test_noise, test_sigmas, test_ids)))])
+                both.load_state_dict(current, strict=False)
+            print(json.dumps(dict(seconds=round(spent), step=step, train=round(sum(losses) / max(1, len(losses)), 4),
+                                  validation=round(error.mean().item(), 4),
+                                  high_noise=round(error[test_sigmas > 0.8].mean().item(), 4), rate=round(rate, 3))), flush=True)
+            losses, last, report = [], time.time(), time.time()
+        if now - saved_at > 240 or spent >= opts.minutes * 60:
+            torch.save(dict(model=both.state_dict(), ema=ema, adam=adam.state_dict(), muon=muon.state, step=step,
+                            seconds=spent), checkpoint.with_suffix(".tmp"))
+            checkpoint.with_suffix(".tmp").replace(checkpoint)
+            last = saved_at = time.time()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""What planning needs to know of a model family, as plain numbers.
+
+A host (hosts/<family>.py) fills this in; nothing here asks which family it is.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """`temporal_stride` pixel frames share one latent frame, except the first, which is a single pixel frame:
+    F latent frames are 1 + temporal_stride * (F - 1) pixel frames. `native_latent_frames` is the clip length that
+    the family was trained on. `size_multiple` is what width and height must be divisible by, in pixels."""
+
+    family: str
+    latent_channels: int
+    temporal_stride: int
+    spatial_stride: int
+    size_multiple: int
+    native_latent_frames: int
+    native_fps: float
+
+    def pixel_frames(self, latent_frames: int) -> int:
+        return 1 + self.temporal_stride * (latent_frames - 1)
+
+    def latent_frames(self, pixel_frames: int) -> int:
+        """Latent frames of a clip of exactly `pixel_frames`; refuses a number that the family cannot make."""
+        count, rest = divmod(pixel_frames - 1, self.temporal_stride)
+        if pixel_frames < 1 or rest:
+            below = self.pixel_frames(max(1, count + 1))
+            raise ValueError(f"{pixel_frames} pixel frames is not {self.temporal_stride}n+1 for {self.family}; "
+                             f"use {below} or {below + self.temporal_stride}")
+        return count + 1
+
+    def nearest_latent_frames(self, pixel_frames: float) -> int:
+        """Latent frames of the clip whose length is nearest to `pixel_frames`; at least one."""
+        return max(1, int((pixel_frames - 1) / self.temporal_stride + 0.5) + 1)
+
+    def first_pixel_frame(self, latent_frame: int) -> int:
+        """The pixel frame at which a latent frame begins."""
+        return 0 if latent_frame == 0 else 1 + self.temporal_stride * (latent_frame - 1)
+
+    def check_size(self, width: int, height: int) -> None:
+        for name, value in (("width", width), ("height", height)):
+            if value < self.size_multiple or value % self.size_multiple:
+                below = max(1, value // self.size_multiple) * self.size_multiple
+                raise ValueError(f"{name} {value} is not a multiple of {self.size_multiple} for {self.family}; "
+                                 f"use {below} or {below + self.size_multiple}")
