@@ -1,0 +1,185 @@
+"""Answers the golden tensors (../shared/golden/CONTRACT.md): names and shapes are translated here, numbers are the engine's.
+
+`run` is the one public function. A kind that the project does not build yet raises NotImplementedError naming it.
+"""
+from typing import Callable
+
+import torch
+
+from longreel.engine import alpha_space, latent_blend, pair_blend, prompt_mix, refine
+from tests.golden import toy_networks
+
+Tensors = dict[str, torch.Tensor]
+
+_DITCTRL_SHIFT = 3.0  # CogVideoX-2B
+_TTT_SHIFT = 1.0  # CogVideoX-5B
+_DITCTRL_GUIDANCE, _DITCTRL_EXPONENT = 6.0, 5.0
+_STREAMING_NEGATIVE, _STREAMING_POSITIVE = -0.15, 0.25  # the toy network's two conditions
+
+
+def run(family: str, name: str, tensors: Tensors, meta: dict) -> Tensors:
+    """Golden outputs of one file, computed. family: folder; name: file stem; tensors: inputs; meta: decoded metadata."""
+    for prefix, answer in _ANSWERS.get(family, {}).items():
+        if name.startswith(prefix):
+            return answer(tensors, meta)
+    raise NotImplementedError(f"golden kind {family}/{_kind_of(name)} is not built yet (file {name})")
+
+
+def _kind_of(name: str) -> str:
+    """The part of a file's stem before its sizes and counters, e.g. op_mlp of op_mlp_B1H2NC4K8D16."""
+    words = name.split("_")
+    kept = [words[0]] + [word for word in words[1:] if word.isalpha() and word.islower()]
+    return "_".join(kept)
+
+
+def _ttt_sampler(tensors: Tensors, meta: dict) -> Tensors:
+    steps, scale, exponent = meta["steps"], meta["guider_scale"], meta["guider_exp"]
+    schedule = alpha_space.zero_snr_schedule(steps, _TTT_SHIFT)
+
+    def predict(x: torch.Tensor, alpha: float, timestep: int, text: torch.Tensor) -> torch.Tensor:
+        v = toy_networks.ttt_velocity(x, text, timestep, tensors["toy_matrix"])
+        return alpha_space.video_from_v(x, v, schedule.network_alpha(alpha))
+
+    def denoise(x: torch.Tensor, alpha: float, timestep: int) -> torch.Tensor:
+        negative = predict(x, alpha, timestep, tensors["uncond"])
+        positive = predict(x, alpha, timestep, tensors["cond"])
+        guidance = alpha_space.dynamic_guidance(scale, timestep, steps, exponent)
+        return alpha_space.guide(negative, positive, guidance)
+
+    out, after_step = _sample(tensors["x_init"], schedule, denoise, _second_of_each_pair(tensors["noises"]))
+    return {"out": out, "x_after_step": after_step}
+
+
+def _ditctrl_layout(tensors: Tensors, meta: dict) -> Tensors:
+    layout = latent_blend.ditctrl_layout(
+        meta["num_prompts"], meta["tile_size"], meta["overlap"], meta["num_transition_blocks"], meta["longer_mid_segment"]
+    )
+    prompts = tensors["prompt_emb"]  # [P, tokens, width]
+    segments = [prompt_mix.mix_texts([(prompts[i : i + 1], share) for i, share in mix]) for mix in layout.mixes]
+    return {
+        "starts": torch.tensor(layout.starts),
+        "segment_emb": torch.cat(segments),
+        "base_starts": torch.tensor(layout.base_starts),
+    }
+
+
+def _ditctrl_blend(tensors: Tensors, meta: dict) -> Tensors:
+    length, total = meta["tile_size"], meta["total_latent_frames"]
+    starts = _segment_starts(meta)
+    predictions = tensors["preds"].flatten(0, 1)  # [pairs * 2, L, C, H, W]
+    blended = pair_blend.blend_pairs(predictions.unbind(), starts, total, dim=0)
+    # Blending is linear, so blending the identity gives its matrix.
+    count = predictions.shape[0]
+    identity = torch.eye(count * length).view(count, length, count * length)
+    matrix = pair_blend.blend_pairs(identity.unbind(), starts, total, dim=0)  # [T, pairs * 2 * L]
+    coef = matrix.T.reshape(count // 2, 2, length, total)
+    return {"blended": blended, "weight": latent_blend.triangle_weights(length), "coef": coef}
+
+
+def _ditctrl_multiprompt(tensors: Tensors, meta: dict) -> Tensors:
+    steps, length = meta["num_steps"], meta["tile_size"]
+    starts = _segment_starts(meta)
+    schedule = alpha_space.zero_snr_schedule(steps, _DITCTRL_SHIFT)
+
+    def denoise(x: torch.Tensor, alpha: float, timestep: int) -> torch.Tensor:
+        def predict(source: torch.Tensor, target: torch.Tensor, pair: int) -> tuple[torch.Tensor, ...]:
+            text = tensors["cond"][pair : pair + 2]  # [2, tokens, width]
+            rows = _ditctrl_predict(torch.cat([source, target]), text, alpha, timestep, schedule, meta["toy"])
+            return rows.split(1)
+
+        return pair_blend.denoise_in_pairs(x, starts, length, predict, dim=1)
+
+    final, after_step = _sample(tensors["noise"], schedule, denoise, _second_of_each_pair(tensors["noise_draws"]))
+    return {"latent_after_step": after_step, "final": final}
+
+
+def _ditctrl_edit(tensors: Tensors, meta: dict) -> Tensors:
+    schedule = alpha_space.zero_snr_schedule(meta["num_steps"], _DITCTRL_SHIFT)
+    draws = tensors["noise_draws"]  # [N - 1, T, C, H, W], one row for both videos
+
+    def denoise(x: torch.Tensor, alpha: float, timestep: int) -> torch.Tensor:
+        return _ditctrl_predict(x, tensors["cond"], alpha, timestep, schedule, meta["toy"])
+
+    start = tensors["noise"].expand(2, *tensors["noise"].shape[1:])
+    final, after_step = _sample(start, schedule, denoise, lambda step: draws[step].expand_as(start))
+    return {"latent_after_step": after_step, "final": final}
+
+
+def _ditctrl_predict(
+    x: torch.Tensor, text: torch.Tensor, alpha: float, timestep: int, schedule: alpha_space.AlphaSchedule, toy: dict
+) -> torch.Tensor:
+    """Guided clean video of a pair: x [2, L, C, H, W], text [2, tokens, width] -> like x."""
+    doubled = torch.cat([x, x])  # u_source, u_target, c_source, c_target
+    v = toy_networks.ditctrl_velocity(doubled, torch.cat([torch.zeros_like(text), text]), timestep, toy)
+    video = alpha_space.video_from_v(doubled, v, schedule.network_alpha(alpha))
+    steps = len(schedule.timesteps)
+    guidance = alpha_space.dynamic_guidance(_DITCTRL_GUIDANCE, timestep, steps, _DITCTRL_EXPONENT)
+    return alpha_space.guide(video[:2], video[2:], guidance)
+
+
+def _segment_starts(meta: dict) -> list[int]:
+    """Starts of `num_segments` segments: those of as many prompts without transitions."""
+    return list(latent_blend.ditctrl_layout(meta["num_segments"], meta["tile_size"], meta["overlap"], 0).starts)
+
+
+def _streaming_blend_x0(tensors: Tensors, meta: dict) -> Tensors:
+    schedule = refine.refine_schedule(meta["steps"], meta["total_noise_levels"])
+    blended: list[torch.Tensor] = []
+
+    def predict(x_chunk: torch.Tensor, timestep: int, index: int) -> torch.Tensor:
+        negative = toy_networks.streaming_velocity(x_chunk, _STREAMING_NEGATIVE)
+        positive = toy_networks.streaming_velocity(x_chunk, _STREAMING_POSITIVE)
+        return refine.rescaled_guidance(negative, positive, meta["guide_scale"], meta["guide_rescale"])
+
+    final = refine.refine(
+        tensors["z0"],
+        tensors["eps"],
+        schedule,
+        meta["chunk_size"],
+        meta["overlap_size"],
+        predict,
+        cuts=lambda step: tensors["random_offsets"][step].tolist(),
+        fresh_noise=lambda step: tensors["brownian_noise"][step],
+        dim=2,
+        callback=lambda step, video, x: blended.append(video),
+    )
+    return {"blended_x0": torch.stack(blended), "final_latents": final}
+
+
+def _streaming_paper_formula(tensors: Tensors, meta: dict) -> Tensors:
+    chunks = tensors["chunk_latents"]  # [chunks, F, C, H, W]
+    length = chunks.shape[1]
+    total = meta["chunks"] * (length - meta["O"]) + meta["O"]
+    starts = refine.chunk_starts(total, length, meta["O"])
+    return {"blended": latent_blend.randomized_blend(list(chunks), starts, tensors["f_thr"].tolist(), dim=0)}
+
+
+def _sample(
+    x: torch.Tensor, schedule: alpha_space.AlphaSchedule, denoise: Callable, noise: Callable[[int], torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The result, and x after every step [N, ...]: what each step starts from but the first, then the result."""
+    before_step: list[torch.Tensor] = []
+
+    def remember(step: int, video: torch.Tensor, x: torch.Tensor) -> None:
+        before_step.append(x)
+
+    out = alpha_space.sample(x, schedule.alphas, schedule.timesteps, denoise, noise, callback=remember)
+    return out, torch.stack(before_step[1:] + [out])
+
+
+def _second_of_each_pair(draws: torch.Tensor) -> Callable[[int], torch.Tensor]:
+    """The published loop draws twice in every step but the first and uses the second: step i takes draw 2 i."""
+    return lambda step: draws[2 * step]
+
+
+_Answer = Callable[[Tensors, dict], Tensors]
+_ANSWERS: dict[str, dict[str, _Answer]] = {
+    "ttt": {"sampler_": _ttt_sampler},
+    "ditctrl": {
+        "f_layout": _ditctrl_layout,
+        "a_blend": _ditctrl_blend,
+        "a2_": _ditctrl_multiprompt,
+        "a3_": _ditctrl_edit,
+    },
+    "streamingt2v": {"blend_x0_": _streaming_blend_x0, "blend_paper_formula": _streaming_paper_formula},
+}

@@ -1,0 +1,139 @@
+"""Every golden tensor of the papers' public code, computed by the pack.
+
+The folder is $LONGREEL_GOLDEN, else ../shared/golden beside the checkout, else the copied subset in tests/golden/data.
+Outputs and tolerances are those of CONTRACT.md and the READMEs there. A kind that is not built yet must say so.
+"""
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from tests.golden import adapter
+
+HERE = Path(__file__).resolve().parent
+BUNDLED = HERE / "data"
+
+
+class Answer(NamedTuple):
+    """Which tensors a kind returns and how near they must be: |got - want| <= atol + rtol * |want|."""
+
+    outputs: tuple[str, ...]
+    atol: float
+    rtol: float = 0.0
+
+
+BUILT = {
+    "ttt/sampler_": Answer(("out", "x_after_step"), 2e-5, 1e-4),
+    "ditctrl/a_blend": Answer(("blended", "weight", "coef"), 1e-6),
+    "ditctrl/a2_": Answer(("latent_after_step", "final"), 2e-5),
+    "ditctrl/a3_": Answer(("latent_after_step", "final"), 2e-5),
+    "ditctrl/f_layout": Answer(("starts", "segment_emb", "base_starts"), 1e-6),
+    "streamingt2v/blend_x0_": Answer(("blended_x0", "final_latents"), 2e-5),
+    "streamingt2v/blend_paper_formula": Answer(("blended",), 0.0),
+}
+NOT_BUILT = {
+    "ttt": ("op_", "layer_", "block_", "tlayer_", "dit_"),
+    "ditctrl": ("b_mask", "c_kvshare", "c2_pass", "d_cscv", "e_reweight", "g_tiny_dit"),
+    "streamingt2v": (
+        "cam_cross_attention", "svd_cam_cross_attention", "cam_econd", "svd_cam_econd", "apm_mixing", "blend_xprev", "mawe_",
+    ),
+}  # fmt: skip
+
+
+def golden_folder() -> Path:
+    if os.environ.get("LONGREEL_GOLDEN"):
+        return Path(os.environ["LONGREEL_GOLDEN"])
+    beside = HERE.parents[2] / "shared" / "golden"
+    return beside if beside.is_dir() else BUNDLED
+
+
+def golden_files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*/*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"no golden files in {folder}; set LONGREEL_GOLDEN to the folder that holds ttt/, ditctrl/")
+    return files
+
+
+def label(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
+def read(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    """The file's tensors and its metadata, decoded as CONTRACT.md says."""
+    with safe_open(path, "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}
+        raw = file.metadata()
+    whole = {"ttt": "meta", "streamingt2v": "config"}.get(path.parent.name)
+    if whole:
+        return tensors, json.loads(raw[whole])
+    return tensors, {key: json.loads(value) for key, value in raw.items()}
+
+
+def answer_of(path: Path) -> Answer | None:
+    for prefix, answer in BUILT.items():
+        if label(path).startswith(prefix):
+            return answer
+    return None
+
+
+def answered_and_wanted(path: Path, answer: Answer) -> tuple[dict, dict]:
+    """What the adapter returns for a file without its outputs, and those outputs."""
+    tensors, meta = read(path)
+    wanted = {key: tensors.pop(key) for key in answer.outputs}
+    torch.manual_seed(0)  # nothing may depend on it, and a leak should at least repeat
+    return adapter.run(path.parent.name, path.stem, tensors, meta), wanted
+
+
+FILES = golden_files(golden_folder())
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if answer_of(path)], ids=label)
+def test_the_pack_computes_the_golden_outputs(path: Path) -> None:
+    answer = answer_of(path)
+    got, wanted = answered_and_wanted(path, answer)
+    assert set(got) == set(answer.outputs)
+    for key, want in wanted.items():
+        assert got[key].shape == want.shape, key
+        assert got[key].dtype == want.dtype, key
+        torch.testing.assert_close(got[key], want, atol=answer.atol, rtol=answer.rtol, msg=lambda text, key=key: f"{key}: {text}")
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if not answer_of(path)], ids=label)
+def test_a_kind_that_is_not_built_says_so(path: Path) -> None:
+    family, name = path.parent.name, path.stem
+    kinds = [kind for kind in NOT_BUILT[family] if name.startswith(kind)]
+    assert kinds, f"{label(path)} belongs to no kind of CONTRACT.md"
+    with pytest.raises(NotImplementedError, match=f"{family}/{kinds[0].rstrip('_')}"):
+        adapter.run(family, name, *read(path))
+
+
+def test_the_bundled_subset_holds_every_kind_that_is_answered() -> None:
+    bundled = {label(path) for path in golden_files(BUNDLED)}
+    assert {prefix for prefix in BUILT if not any(name.startswith(prefix) for name in bundled)} == set()
+    assert sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file()) <= 3_000_000
+
+
+def test_the_adapter_has_one_public_function() -> None:
+    own = [name for name, value in vars(adapter).items() if getattr(value, "__module__", None) == adapter.__name__]
+    assert [name for name in own if not name.startswith("_")] == ["run"]
+
+
+def test_an_unknown_family_or_kind_is_named() -> None:
+    with pytest.raises(NotImplementedError, match="ttt/nonsense"):
+        adapter.run("ttt", "nonsense_1", {}, {})
+    with pytest.raises(NotImplementedError, match="sora/op"):
+        adapter.run("sora", "op_1", {}, {})
+
+
+@pytest.mark.parametrize("key", ["noises", "x_init", "toy_matrix", "uncond"])
+def test_changing_an_input_changes_the_answer(key: str) -> None:
+    """The answers are computed, not looked up."""
+    path = BUNDLED / "ttt" / "sampler_steps50.safetensors"
+    tensors, meta = read(path)
+    before = adapter.run("ttt", path.stem, tensors, meta)["out"]
+    after = adapter.run("ttt", path.stem, {**tensors, key: tensors[key] + 0.05}, meta)["out"]
+    assert not torch.equal(before, after)
