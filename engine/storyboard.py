@@ -21,6 +21,7 @@ VERSION = 1
 MAX_SHOTS = 1000
 MAX_TEXT_CHARACTERS = 4_000_000
 MAX_PROMPT_CHARACTERS = 10_000
+MAX_WORD_CHARACTERS = 200
 MAX_LIST_ITEMS = 64
 MAX_SHOT_SECONDS = 3600
 MAX_SEED = 2**64 - 1
@@ -51,7 +52,7 @@ SHOT_RULES = {
     "negative": Text(MAX_PROMPT_CHARACTERS, optional=True),
     "locked": Flag(),
 }
-FOCUS_RULE = Text(MAX_PROMPT_CHARACTERS, filled="write a word of the prompt")
+FOCUS_RULE = Text(MAX_WORD_CHARACTERS, filled="write a word of the prompt")
 ANCHOR_RULES = {
     "at": Number(0, MAX_SHOT_SECONDS, f"write seconds from the start of the shot, 0 to {MAX_SHOT_SECONDS}"),
     "image": Media(),
@@ -127,11 +128,6 @@ class Storyboard:
             field = f"shots[{index}].overlap_seconds"
             if shot.overlap_seconds is None:
                 continue
-            if shot.transition != "blend":
-                raise StoryboardError(
-                    f'{field} is {show(shot.overlap_seconds)} but the transition is "{shot.transition}", which has no '
-                    'overlap; remove overlap_seconds or write "transition": "blend"'
-                )
             longest = min(other.seconds for other in self.shots[max(index - 1, 0) : index + 1])
             if shot.overlap_seconds > longest:
                 raise StoryboardError(
@@ -310,6 +306,11 @@ def _checked_shot(shot: Shot, field: str) -> Shot:
     found["focus"] = tuple(FOCUS_RULE.read(word, f"{field}.focus[{at}]") for at, word in enumerate(shot.focus))
     anchors = enumerate(shot.anchors)
     found["anchors"] = tuple(Anchor(**_read(one, ANCHOR_RULES, f"{field}.anchors[{at}]")) for at, one in anchors)
+    if found["overlap_seconds"] is not None and found["transition"] != "blend":
+        raise StoryboardError(
+            f'{field}.overlap_seconds is {show(shot.overlap_seconds)} but the transition is "{shot.transition}", which '
+            'has no overlap; remove overlap_seconds or write "transition": "blend"'
+        )
     return replace(shot, **found)
 
 

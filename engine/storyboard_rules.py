@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-MAX_PATH_CHARACTERS = 1024
+MAX_PATH_CHARACTERS = 512
 # The same expression stands in web/storyboard.schema.json. A name may not end in a dot or a space, which shuts out
 # "." and ".." and the spellings that Windows strips down to them.
 _NAME = r"[^/\\:\u0000-\u001f]*[^/\\:\u0000-\u001f. ]"

@@ -1,0 +1,64 @@
+"""Storyboards for the storyboard tests: hypothesis strategies over everything that a storyboard may say."""
+
+import math
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from longreel.engine.storyboard import MAX_SEED, MAX_SHOT_SECONDS, TRANSITIONS, Anchor, Shot, Storyboard
+
+# A busy machine draws slowly; that is no fault of the storyboard.
+relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Marks that CSV, spreadsheets and path rules care about turn up often.
+marks = st.sampled_from(list("'\"|@[]{},;=+-/\t\n\r .0129aZ") + ["TRUE", "1/2", "1e5", " @ ", " | ", "''"])
+characters = st.one_of(st.characters(min_codepoint=1, max_codepoint=0x4FF), st.sampled_from("灯🦊\u2028\ufeff\uffff"))
+texts = st.lists(st.one_of(marks, characters), max_size=12).map("".join)
+filled = texts.filter(str.strip)
+seeds = st.one_of(st.none(), st.integers(0, MAX_SEED), st.integers(MAX_SEED - 3, MAX_SEED))
+seconds = st.one_of(
+    st.integers(1, MAX_SHOT_SECONDS).map(float),
+    st.floats(0, MAX_SHOT_SECONDS, exclude_min=True, allow_nan=False),
+)
+name_ends = st.sampled_from(list("a0é'[|@=#~-_"))
+names = st.tuples(st.text(st.sampled_from(list("a0é .'[]|@=\"%")), max_size=5), name_ends).map("".join)
+images = st.lists(names, min_size=1, max_size=3).map("/".join)
+
+
+@st.composite
+def shots(draw: st.DrawFn, before: float | None, style: str) -> Shot:
+    length = draw(seconds)
+    transition = draw(st.sampled_from(TRANSITIONS))
+    longest = min(length, before or math.inf)
+    overlaps = st.one_of(st.none(), st.floats(0, longest, exclude_min=True))
+    anchor = st.builds(Anchor, at=st.floats(0, length), image=images)
+    prompt = draw(filled)
+    pieces = [piece for piece in (*prompt.split(" "), *style.split(" "), prompt[:200]) if piece.strip()]
+    return Shot(
+        prompt=prompt,
+        seconds=length,
+        transition=transition,
+        overlap_seconds=draw(overlaps) if transition == "blend" else None,
+        focus=tuple(draw(st.lists(st.sampled_from(pieces), max_size=3))),
+        seed=draw(seeds),
+        strength=draw(st.floats(0, 10)),
+        negative=draw(st.one_of(st.none(), texts)),
+        anchors=tuple(draw(st.lists(anchor, max_size=3))),
+        locked=draw(st.booleans()),
+    )
+
+
+@st.composite
+def storyboards(draw: st.DrawFn) -> Storyboard:
+    style = draw(texts)
+    found: list[Shot] = []
+    for _ in range(draw(st.integers(1, 4))):
+        found.append(draw(shots(found[-1].seconds if found else None, style)))
+    return Storyboard(
+        shots=tuple(found),
+        title=draw(texts),
+        fps=draw(st.floats(0, 240, exclude_min=True)),
+        width=draw(st.integers(16, 16384)),
+        height=draw(st.integers(16, 16384)),
+        seed=draw(seeds),
+        style=style,
+        negative=draw(texts),
+    )
