@@ -55,7 +55,8 @@ def test_the_example_of_the_design_is_read() -> None:
 
 
 def test_style_and_negative_reach_every_shot() -> None:
-    board = Storyboard((Shot("a", 1), Shot("b", 1, negative=""), Shot("c", 1, negative="dark")), style="s", negative="n")
+    shots = (Shot("a", 1), Shot("b", 1, negative=""), Shot("c", 1, negative="dark"))
+    board = Storyboard(shots, style="s", negative="n")
     assert [board.prompt_of(shot) for shot in board.shots] == ["a, s", "b, s", "c, s"]
     assert [board.negative_of(shot) for shot in board.shots] == ["n", "", "dark"]
     assert Storyboard((Shot("a", 1),)).prompt_of(Shot("a", 1)) == "a"
@@ -194,7 +195,8 @@ SEED_REMEDY = "write a whole number from 0 to 18446744073709551615"
         (board(longreel=2), 'longreel is 2; this pack reads version 1: write "longreel": 1'),
         (board(longreel=True), 'longreel is true; this pack reads version 1: write "longreel": 1'),
         ('{"longreel": 1}', 'shots is missing; write "shots": [{"prompt": "...", "seconds": 3.0}]'),
-        (board(shots={}), 'shots is an object of 0 keys, not a list; write "shots": [{"prompt": "...", "seconds": 3.0}]'),
+        (board(shots={}),
+         ('shots is an object of 0 keys, not a list; write "shots": [{"prompt": "...", "seconds": 3.0}]')),
         (board(shots=[]), "shots has 0 shots; write at least one"),
         (board(shots=[4]), 'shots[0] is 4, not an object; write {"prompt": "...", "seconds": 3.0}'),
         (board(shots=[{"seconds": 1}]), 'shots[0].prompt is missing; add "prompt" to shots[0]'),

@@ -1,0 +1,190 @@
+"""Write, load and save a storyboard: JSON, CSV and the scene lists of ttt-video."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io, ui
+
+from ..engine.storyboard import Storyboard, parse_storyboard
+from ..engine.storyboard_files import EXTENSIONS, FORMATS, read_storyboards, write_storyboard
+from ..engine.storyboard_media import resolve_anchors, resolve_media
+from ..engine.storyboard_rules import StoryboardError
+from .sockets import StoryboardSocket
+
+EXAMPLE = """{
+  "longreel": 1,
+  "title": "Three shots for the demo model",
+  "fps": 16,
+  "width": 64,
+  "height": 64,
+  "seed": 7,
+  "shots": [
+    {"prompt": "a big red circle moves right on a teal background", "seconds": 1.1},
+    {"prompt": "a big red circle moves up on a teal background", "seconds": 1.1, "transition": "blend"},
+    {"prompt": "a small yellow star orbits on a black background", "seconds": 1.1, "transition": "cut"}
+  ]
+}
+"""
+
+
+class LongreelStoryboard(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LongreelStoryboard",
+            display_name="Longreel Storyboard",
+            category="Longreel",
+            description="A storyboard as text: shots with prompts, seconds and transitions.",
+            search_aliases=["shots", "scenes", "prompts", "timeline", "long video", "multi prompt"],
+            inputs=[
+                io.String.Input("text", multiline=True, default=EXAMPLE, tooltip=(
+                    "The storyboard as JSON, version 1: 1 to 1000 shots, seconds above 0 and up to 3600 each. "
+                    "Checked before anything is loaded.")),
+            ],
+            outputs=[
+                StoryboardSocket.Output(display_name="storyboard"),
+                io.String.Output(display_name="summary", tooltip="One line for the video, one for each shot."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, text: str | None = None) -> bool | str:
+        return True if text is None else _fault(lambda: _parsed(text))  # None: the text comes through a wire
+
+    @classmethod
+    def execute(cls, text: str) -> io.NodeOutput:
+        storyboard = _parsed(text)
+        return io.NodeOutput(storyboard, storyboard.to_text())
+
+
+class LongreelLoadStoryboard(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LongreelLoadStoryboard",
+            display_name="Longreel Load Storyboard",
+            category="Longreel",
+            description="A storyboard from a file in ComfyUI's input folder: JSON, CSV, or a ttt-video scene list.",
+            search_aliases=["import storyboard", "csv", "spreadsheet", "ttt-video", "shots", "scenes"],
+            inputs=[
+                io.Combo.Input("file", options=_input_files(), tooltip=(
+                    "A .json, .csv or .jsonl file of the input folder; the content tells a storyboard from a scene "
+                    "list. An edited file is read again.")),
+                io.Int.Input("video", default=0, min=0, max=999, tooltip=(
+                    "Which video of a ttt-video scene list, counted from 0; other files hold video 0 alone.")),
+            ],
+            outputs=[
+                StoryboardSocket.Output(display_name="storyboard"),
+                io.String.Output(display_name="summary", tooltip="One line for the video, one for each shot."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file: str | None = None, video: int | None = None) -> bool | str:
+        if file is None:  # it comes through a wire
+            return True
+        return _fault(lambda: _loaded(file, video or 0))
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str | None = None, video: int | None = None) -> str | float:
+        if file is None:
+            return float("nan")  # unlike itself: a file that comes through a wire is read on every run
+        return hashlib.sha256(_input_file(file).read_bytes()).hexdigest()
+
+    @classmethod
+    def execute(cls, file: str, video: int) -> io.NodeOutput:
+        storyboard = _loaded(file, video)
+        return io.NodeOutput(storyboard, storyboard.to_text())
+
+
+class LongreelSaveStoryboard(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LongreelSaveStoryboard",
+            display_name="Longreel Save Storyboard",
+            category="Longreel",
+            description="Writes a storyboard to a new file in ComfyUI's output folder; no file is ever overwritten.",
+            search_aliases=["export storyboard", "csv", "spreadsheet", "ttt-video"],
+            is_output_node=True,
+            inputs=[
+                StoryboardSocket.Input("storyboard", tooltip="From Longreel Storyboard or Longreel Load Storyboard."),
+                io.String.Input("filename_prefix", default="longreel/storyboard", tooltip=(
+                    "Folder and name below the output folder; a number of five digits and the extension are added. "
+                    "%year%, %month%, %day%, %hour%, %minute%, %second% are filled in.")),
+                io.Combo.Input("format", options=list(FORMATS), default="json", tooltip=(
+                    "json holds everything; csv is a table for spreadsheets and holds everything; ttt-video holds "
+                    "prompts, negatives and cuts of 3n seconds and refuses a storyboard with more.")),
+            ],
+            outputs=[
+                StoryboardSocket.Output(display_name="storyboard"),
+                io.String.Output(display_name="path", tooltip="The file that was written."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
+        return True if filename_prefix is None else _fault(lambda: _check_prefix(filename_prefix))
+
+    @classmethod
+    def execute(cls, storyboard: Storyboard, filename_prefix: str, format: str) -> io.NodeOutput:
+        data, text, extension = write_storyboard(storyboard, format)
+        path = _new_file(filename_prefix, extension, data)
+        return io.NodeOutput(storyboard, str(path), ui=ui.PreviewText(f"{path}\n\n{text}"))
+
+
+def _fault(check: Callable[[], object]) -> bool | str:
+    """True, or the error of `check` as core's validation wants it: a string."""
+    try:
+        check()
+    except StoryboardError as error:
+        return str(error)
+    return True
+
+
+def _parsed(text: str) -> Storyboard:
+    storyboard = parse_storyboard(text)
+    resolve_anchors(storyboard, folder_paths.get_input_directory())
+    return storyboard
+
+
+def _input_files() -> list[str]:
+    folder = Path(folder_paths.get_input_directory())
+    files = folder.iterdir() if folder.is_dir() else ()
+    return sorted(file.name for file in files if file.suffix.lower() in EXTENSIONS and file.is_file())
+
+
+def _input_file(file: str) -> Path:
+    return resolve_media(file, folder_paths.get_input_directory(), "file")
+
+
+def _loaded(file: str, video: int) -> Storyboard:
+    storyboards = read_storyboards(_input_file(file))
+    if not 0 <= video < len(storyboards):
+        held = "video 0 alone" if len(storyboards) == 1 else f"videos 0 to {len(storyboards) - 1}"
+        raise StoryboardError(f"video is {video}, but {file} holds {held}; choose one of these")
+    resolve_anchors(storyboards[video], folder_paths.get_input_directory())
+    return storyboards[video]
+
+
+def _check_prefix(prefix: str) -> None:
+    output = Path(folder_paths.get_output_directory()).resolve()
+    if Path(prefix).name in ("", "..") or "\0" in prefix or not (output / prefix).resolve().is_relative_to(output):
+        raise StoryboardError(f"filename_prefix is {prefix!r}; write a name below the output folder {output}")
+
+
+def _new_file(prefix: str, extension: str, data: bytes) -> Path:
+    """Write to the next free number in core's naming, prefix_00001_.json; never to a file that exists."""
+    _check_prefix(prefix)
+    folder, name, counter, *_ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+    while True:
+        path = Path(folder) / f"{name}_{counter:05}_{extension}"
+        try:
+            with open(path, "xb") as file:
+                file.write(data)
+        except FileExistsError:  # another process took the number since core counted
+            counter += 1
+        else:
+            return path

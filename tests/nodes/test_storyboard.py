@@ -1,0 +1,203 @@
+"""nodes/storyboard.py, run and validated by ComfyUI's own code: every input matters, a bad one stops early."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.comfy_inprocess import import_comfyui
+
+core = import_comfyui()
+
+import execution
+import folder_paths
+from longreel.engine.storyboard import Anchor, Shot, Storyboard
+from longreel.engine.storyboard_files import FORMATS, read_storyboards, write_storyboard
+from longreel.engine.storyboard_rules import StoryboardError
+from longreel.nodes.storyboard import (
+    EXAMPLE,
+    LongreelLoadStoryboard,
+    LongreelSaveStoryboard,
+    LongreelStoryboard,
+)
+
+NODES = (LongreelStoryboard, LongreelLoadStoryboard, LongreelSaveStoryboard)
+board = Storyboard((Shot("a", 3.0), Shot("b", 3.0, "cut")), width=720, height=480)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Iterator[Path]:
+    """ComfyUI's input and output folders, lent to the test."""
+    kept = folder_paths.get_input_directory(), folder_paths.get_output_directory()
+    (tmp_path / "input").mkdir()
+    (tmp_path / "output").mkdir()
+    folder_paths.set_input_directory(str(tmp_path / "input"))
+    folder_paths.set_output_directory(str(tmp_path / "output"))
+    yield tmp_path
+    folder_paths.set_input_directory(kept[0])
+    folder_paths.set_output_directory(kept[1])
+
+
+@pytest.fixture
+def validate(folders: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What core says about a source node (1) with a Save node (2) behind it: "" or its reasons. 3 loads a.json."""
+    for node in NODES:
+        monkeypatch.setitem(core.NODE_CLASS_MAPPINGS, node.__name__, node)
+
+    def ask(node: str, prefix: str = "a", **inputs: Any) -> str:
+        save = {"storyboard": ["1", 0], "filename_prefix": prefix, "format": "json"}
+        prompt = {"1": {"class_type": node, "inputs": inputs},
+                  "2": {"class_type": "LongreelSaveStoryboard", "inputs": save},
+                  "3": {"class_type": "LongreelLoadStoryboard", "inputs": {"file": "a.json", "video": 0}}}
+        valid, _, _, errors = asyncio.run(execution.validate_prompt("test", prompt, None))
+        details = [reason["details"] for error in errors.values() for reason in error["errors"]]
+        assert valid == (not details)
+        return "\n".join(dict.fromkeys(details))
+
+    return ask
+
+
+def with_anchor(image: str) -> str:
+    return Storyboard((Shot("a", 1, anchors=(Anchor(0, image),)),)).to_json()
+
+
+def test_the_bundled_example_is_three_shots_for_the_demo_model(validate: Callable[..., str]) -> None:
+    assert validate("LongreelStoryboard", text=EXAMPLE) == ""
+    storyboard, summary = LongreelStoryboard.execute(EXAMPLE).result
+    assert [shot.transition for shot in storyboard.shots] == ["continue", "blend", "cut"]
+    assert (storyboard.fps, storyboard.width, storyboard.height) == (16.0, 64, 64)
+    assert summary == storyboard.to_text()
+
+
+def test_the_text_decides_the_storyboard(folders: Path) -> None:
+    assert LongreelStoryboard.execute(board.to_json()).result[0] == board
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("fox", "text - the storyboard is not JSON: Expecting value (line 1, column 1); correct the text there"),
+        ('{"longreel": 1, "shots": [{"prompt": "a", "seconds": -2}]}',
+         "text - shots[0].seconds is -2; write seconds above 0 and up to 3600"),
+        ('{"longreel": 1, "shots": [{"prompt": "a", "seconds": 2}], "stylle": "x"}',
+         'text - stylle is not a known key; did you mean "style"?'),
+        (json.dumps({"longreel": 1, "shots": [{"prompt": "a", "seconds": 2}] * 10_000}),
+         "text - shots has 10000 shots; the limit is 1000: split it into several storyboards"),
+    ],
+)
+def test_bad_text_fails_in_validation(validate: Callable[..., str], text: str, reason: str) -> None:
+    assert validate("LongreelStoryboard", text=text) == reason
+
+
+def test_a_picture_that_leaves_the_input_folder_fails_in_validation(
+    validate: Callable[..., str], folders: Path
+) -> None:
+    (folders / "output" / "secret.png").write_bytes(b"")
+    (folders / "input" / "link.png").symlink_to(folders / "output" / "secret.png")
+    (folders / "input" / "ship.png").write_bytes(b"")
+    assert "a link that leaves the input folder" in validate("LongreelStoryboard", text=with_anchor("link.png"))
+    assert "no file in" in validate("LongreelStoryboard", text=with_anchor("lost.png"))
+    assert validate("LongreelStoryboard", text=with_anchor("ship.png")) == ""
+    outside = with_anchor("ship.png").replace("ship.png", "../output/secret.png")
+    assert "which leaves the input folder" in validate("LongreelStoryboard", text=outside)
+
+
+def test_text_through_a_wire_is_checked_when_it_arrives(validate: Callable[..., str], folders: Path) -> None:
+    (folders / "input" / "a.json").write_text(board.to_json())
+    assert validate("LongreelStoryboard", text=["3", 1]) == ""
+    with pytest.raises(StoryboardError, match="^the storyboard is empty"):
+        LongreelStoryboard.execute("")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_saved_file_loads_as_the_same_storyboard(validate: Callable[..., str], folders: Path, form: str) -> None:
+    passed, path = LongreelSaveStoryboard.execute(board, "boards/night", form).result
+    assert passed == board
+    extension = FORMATS[form][0]
+    assert Path(path) == folders / "output" / "boards" / f"night_00001_{extension}"
+    Path(path).rename(folders / "input" / f"night{extension}")
+    assert validate("LongreelLoadStoryboard", file=f"night{extension}", video=0) == ""
+    assert LongreelLoadStoryboard.execute(f"night{extension}", 0).result == (board, board.to_text())
+
+
+def test_the_menu_lists_the_files_of_the_input_folder(folders: Path) -> None:
+    for name in ("b.json", "a.CSV", "c.jsonl", "d.png"):
+        (folders / "input" / name).write_text("")
+    (folders / "input" / "e.json").mkdir()
+    file = LongreelLoadStoryboard.define_schema().inputs[0]
+    assert file.options == ["a.CSV", "b.json", "c.jsonl"]
+
+
+def test_the_video_is_chosen_and_a_wrong_one_refused(validate: Callable[..., str], folders: Path) -> None:
+    (folders / "input" / "two.jsonl").write_text('[{"text": "a"}]\n[{"text": "b"}]\n')
+    (folders / "input" / "one.json").write_text(board.to_json())
+    prompts = [LongreelLoadStoryboard.execute("two.jsonl", video).result[0].shots[0].prompt for video in (0, 1)]
+    assert prompts == ["a", "b"]
+    reason = validate("LongreelLoadStoryboard", file="two.jsonl", video=2)
+    assert "video is 2, but two.jsonl holds videos 0 to 1; choose one of these" in reason
+    reason = validate("LongreelLoadStoryboard", file="one.json", video=1)
+    assert "video is 1, but one.json holds video 0 alone; choose one of these" in reason
+
+
+def test_a_bad_file_fails_in_validation_with_file_and_folder(validate: Callable[..., str], folders: Path) -> None:
+    (folders / "input" / "bad.csv").write_text("prompt,seconds\na,0\n")
+    place = str((folders / "input").resolve())
+    assert f"bad.csv in {place}: row 2: shots[0].seconds is 0; write" in validate(
+        "LongreelLoadStoryboard", file="bad.csv", video=0)
+    assert f"file is 'lost.csv', no file in {place}; put it there" in validate(
+        "LongreelLoadStoryboard", file="lost.csv", video=0)
+    assert "which leaves the input folder" in validate("LongreelLoadStoryboard", file="../lost.csv", video=0)
+
+
+def test_an_edited_file_is_read_again(folders: Path) -> None:
+    path = folders / "input" / "a.json"
+    path.write_text(board.to_json())
+    first = LongreelLoadStoryboard.fingerprint_inputs(file="a.json", video=0)
+    assert LongreelLoadStoryboard.fingerprint_inputs(file="a.json", video=0) == first
+    path.write_text(board.to_json().replace('"a"', '"z"'))
+    assert LongreelLoadStoryboard.fingerprint_inputs(file="a.json", video=0) != first
+
+
+def test_saving_never_overwrites(folders: Path) -> None:
+    paths = [LongreelSaveStoryboard.execute(board, "night", "json").result[1] for _ in range(3)]
+    assert [Path(path).name for path in paths] == ["night_00001_.json", "night_00002_.json", "night_00003_.json"]
+
+
+def test_saving_takes_the_next_number_when_another_process_was_faster(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folders / "output" / "night_00001_.json").write_text("theirs")
+    output = str(folders / "output")
+    monkeypatch.setattr(folder_paths, "get_save_image_path", lambda *_: (output, "night", 1, "", "night"))
+    assert Path(LongreelSaveStoryboard.execute(board, "night", "json").result[1]).name == "night_00002_.json"
+    assert (folders / "output" / "night_00001_.json").read_text() == "theirs"
+
+
+def test_a_format_that_cannot_hold_the_storyboard_writes_nothing(folders: Path) -> None:
+    with pytest.raises(StoryboardError, match=r"^ttt-video cannot hold size 832x480"):
+        LongreelSaveStoryboard.execute(Storyboard((Shot("a", 3.0),)), "sub/night", "ttt-video json")
+    assert list((folders / "output").iterdir()) == []
+
+
+@pytest.mark.parametrize("prefix", ["../night", "/tmp/night", "", "..", "a/../../night"])
+def test_saving_outside_the_output_folder_fails_in_validation(validate: Callable[..., str], prefix: str) -> None:
+    reason = validate("LongreelStoryboard", prefix=prefix, text=EXAMPLE)
+    assert reason.startswith(f"filename_prefix - filename_prefix is {prefix!r}; write a name below the output folder ")
+
+
+def test_what_was_written_is_shown(folders: Path) -> None:
+    shown = LongreelSaveStoryboard.execute(board, "night", "csv").ui.as_dict()["text"][0]
+    assert str(folders / "output" / "night_00001_.csv") in shown and "prompt,seconds" in shown
+    assert write_storyboard(board, "csv")[1] in shown
+    assert read_storyboards(folders / "output" / "night_00001_.csv") == (board,)
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_every_input_has_a_tooltip_and_every_node_a_help_page(node: type) -> None:
+    schema = node.define_schema()
+    assert all(one.tooltip for one in schema.inputs)
+    page = (Path(__file__).parents[2] / "web" / "docs" / f"{schema.node_id}.md").read_text(encoding="utf-8")
+    assert all(f"`{one.id}`" in page for one in schema.inputs)
