@@ -5,13 +5,14 @@
 Clips of 1, 5 and 6 latent frames; attributes are left out of the prompt at random, so that an unnamed colour is
 drawn at random (which is what makes recall measurable), and the whole text in one of ten. Muon on the blocks'
 matrices, AdamW on the rest, learning rate constant, then linear to nearly nothing; exponential moving average of the
-weights. A checkpoint every four minutes; the same command resumes. `--export` writes a checkpoint's averaged weights
+weights. A checkpoint every four minutes and when interrupted (Ctrl-C); the same command resumes. `--export` writes a checkpoint's averaged weights
 to demo/weights.
 """
 
 import argparse
 import json
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from . import dit_net, text_encoder, world
 from .muon import Muon
 
 WEIGHTS = Path(__file__).parent / "weights"
-SHAPE = dict(width=192, ffn_width=768, heads=6, layers=8)
+SHAPE = dict(width=192, ffn_width=768, heads=6, layers=6)
 SHIFT = 6.0  # of the timestep towards noise; sampling uses Wan's own 8 or less
 BATCH = 64
 MUON_RATE, ADAM_RATE = 0.02, 3e-3
@@ -69,21 +70,24 @@ def export(checkpoint: Path) -> None:
 
 def main() -> None:
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    args.add_argument("latents", type=Path)
+    args.add_argument("latents", help="files of encode_clips, separated by commas")
     args.add_argument("out", type=Path)
     args.add_argument("--minutes", type=float, default=80)
     args.add_argument("--hold", type=float, default=0.4, help="share of the time before the learning rate decays")
     args.add_argument("--seed", type=int, default=0)
+    args.add_argument("--threads", type=int, default=torch.get_num_threads())
     args.add_argument("--export", action="store_true", help="write OUT_FOLDER/dit.pt to demo/weights and stop")
     opts = args.parse_args()
     checkpoint = opts.out / "dit.pt"
     if opts.export:
         return export(checkpoint)
     opts.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(opts.threads)
     torch.manual_seed(opts.seed)
     rng = random.Random(opts.seed)
-    data = torch.load(opts.latents, weights_only=False)
-    latents, scenes, valid = data["latents"], data["scenes"], data["latent_frames"].tolist()
+    files = [torch.load(name, weights_only=False) for name in opts.latents.split(",")]
+    latents = torch.cat([f["latents"] for f in files])
+    scenes, valid = [s for f in files for s in f["scenes"]], torch.cat([f["latent_frames"] for f in files]).tolist()
     held = 128  # clips for the validation loss; held-out combinations are not in the file at all
     long_enough = {t: [i for i in range(held, len(scenes)) if valid[i] >= t] for t, _ in LENGTHS}
 
@@ -114,9 +118,11 @@ def main() -> None:
     test_noise, test_sigmas = torch.randn(test.shape, generator=generator), torch.linspace(0.02, 0.99, held)
     test_sigmas = test_sigmas[test_rng.sample(range(held), held)]
 
+    interrupted: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: interrupted.append(number))
     last = report = saved_at = time.time()
     losses: list[float] = []
-    while spent < opts.minutes * 60:
+    while spent < opts.minutes * 60 and not interrupted:
         progress = spent / (opts.minutes * 60)
         rate = min(1.0, (step + 1) / 100) * (1 if progress < opts.hold else max(0.02, (1 - progress) / (1 - opts.hold)))
         frames = rng.choices([t for t, _ in LENGTHS], [w for _, w in LENGTHS])[0]
@@ -150,7 +156,7 @@ def main() -> None:
                                   validation=round(error.mean().item(), 4),
                                   high_noise=round(error[test_sigmas > 0.8].mean().item(), 4), rate=round(rate, 3))), flush=True)
             losses, last, report = [], time.time(), time.time()
-        if now - saved_at > 240 or spent >= opts.minutes * 60:
+        if now - saved_at > 240 or spent >= opts.minutes * 60 or interrupted:
             torch.save(dict(model=both.state_dict(), ema=ema, adam=adam.state_dict(), muon=muon.state, step=step,
                             seconds=spent), checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)

@@ -11,7 +11,8 @@ import torch
 def mix_texts(parts: Sequence[tuple[torch.Tensor, float]]) -> torch.Tensor:
     """The weighted sum of text tensors, shares adding up to one.
 
-    parts: (tensor, share); tensors are [B, tokens, width] embeddings, [B, width] pooled embeddings or [B, tokens] masks.
+    parts: (tensor, share); tensors are [B, tokens, width] embeddings, [B, width] pooled embeddings, [B, tokens] masks
+    or [B] numbers.
     Shorter texts are filled with zeros up to the longest. A mask (bool or integer) is not averaged: a token that one of
     the texts has is there. A single part is passed on as it is.
     """
@@ -23,11 +24,13 @@ def mix_texts(parts: Sequence[tuple[torch.Tensor, float]]) -> torch.Tensor:
     texts = _same_length([text for text, _ in parts])
     if not texts[0].is_floating_point():
         return torch.stack(texts).amax(dim=0)
-    return sum(share * text for text, (_, share) in zip(texts, parts))
+    return sum(share * text.to(texts[0].device) for text, (_, share) in zip(texts, parts))
 
 
 def _same_length(texts: list[torch.Tensor]) -> list[torch.Tensor]:
     """All texts with as many tokens (axis 1) as the longest, zeros at the end."""
+    if texts[0].ndim < 2:
+        return texts
     longest = max(text.shape[1] for text in texts)
     filled = []
     for text in texts:

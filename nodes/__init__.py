@@ -2,7 +2,21 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-NODES: list[type[io.ComfyNode]] = []
+from .alpha_space import LongreelAlphaSpaceSampler
+from .decode_to_video import LongreelDecodeToVideo
+from .encode import LongreelEncode
+from .latent_blend import LongreelLatentBlend
+from .plan import LongreelPlan
+from .sampler import LongreelSampler
+
+NODES: list[type[io.ComfyNode]] = [
+    LongreelPlan,
+    LongreelEncode,
+    LongreelLatentBlend,
+    LongreelSampler,
+    LongreelAlphaSpaceSampler,
+    LongreelDecodeToVideo,
+]
 
 
 class LongreelExtension(ComfyExtension):

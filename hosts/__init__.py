@@ -1,0 +1,19 @@
+"""The only package that imports ComfyUI. One file per model family holds its facts; the others sample and decode.
+
+`facts_of(model)` says which family a MODEL is and what planning must know of it; everything else works for any family.
+"""
+
+from ..engine.facts import ModelFacts
+from . import cogvideox, hunyuan_video, ltxv, wan
+
+FAMILIES = (wan, cogvideox, hunyuan_video, ltxv)
+
+
+def facts_of(model) -> ModelFacts:
+    """`model` is a ModelPatcher. Raises ValueError, naming the model's class, for a family that is not supported."""
+    for family in FAMILIES:
+        facts = family.facts(model.model)
+        if facts is not None:
+            return facts
+    raise ValueError(f"{type(model.model).__name__} is not a video model that Longreel supports; load one of "
+                     f"{', '.join(family.NAME for family in FAMILIES)}")

@@ -1,0 +1,41 @@
+"""Sampling a timeline with any of ComfyUI's samplers: noise, guider, preview and progress per shot."""
+
+import torch
+
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+
+from ..engine.timeline import Timeline
+from . import latent_blend
+from .progress import ProgressText
+
+
+def sample_timeline(model, timeline: Timeline, positive: list, negative: list, latent: dict, sampler, sigmas: torch.Tensor,
+                    cfg: float, seed: int, blend: str) -> dict:
+    """All segments together, step by step -> LATENT. `seed` draws the noise of shots without a seed of their own and
+    the cuts of randomized blending; a noise_mask in `latent` is honoured."""
+    model = latent_blend.attach(model, timeline, blend, seed)
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    start = comfy.sample.fix_empty_latent_channels(model, latent["samples"], latent.get("downscale_ratio_spacial"))
+    noise = comfy.sample.prepare_noise(start, seed, latent.get("batch_index"))
+    samples = guider.sample(noise, start, sampler, sigmas, denoise_mask=latent.get("noise_mask"),
+                            callback=shot_callback(model, timeline, sigmas.shape[-1] - 1),
+                            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=seed)
+    return {**latent, "samples": samples.to(start.device)}
+
+
+def shot_callback(model, timeline: Timeline, steps: int):
+    """Progress per step; the preview shows the middle of one shot after the other."""
+    core, text = latent_preview.prepare_callback(model, steps), ProgressText()
+
+    def callback(step: int, x0: torch.Tensor, x: torch.Tensor, total_steps: int) -> None:
+        planned = timeline.shots[step % len(timeline.shots)]
+        middle = (planned.start + planned.end) // 2
+        text.show(f"step {step + 1}/{total_steps}, preview of shot {planned.index + 1}/{len(timeline.shots)}")
+        core(step, x0[:, :, middle:middle + 1], x, total_steps)
+
+    return callback

@@ -1,0 +1,31 @@
+"""Longreel Encode: one prompt per shot."""
+
+from comfy_api.latest import io
+
+from ..hosts import conditioning
+from .sockets import TimelineSocket
+
+
+class LongreelEncode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LongreelEncode",
+            display_name="Longreel Encode",
+            category="Longreel",
+            description="Encodes every shot's prompt and negative prompt. Each entry carries its shot, so the "
+                        "conditioning may pass through core nodes before Longreel Latent Blend or Longreel Sampler uses it.",
+            search_aliases=["storyboard prompt", "multi prompt", "clip text encode timeline"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The model's text encoder."),
+                TimelineSocket.Input("timeline", tooltip="From Longreel Plan."),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="positive"),
+                io.Conditioning.Output(display_name="negative"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, clip, timeline):
+        return io.NodeOutput(*conditioning.encode_timeline(clip, timeline))

@@ -1,0 +1,59 @@
+"""Longreel Plan: the dry run of a storyboard for one model."""
+
+from comfy_api.latest import io, ui
+
+from ..engine.plan_report import plan_report
+from ..engine.timeline import plan_timeline
+from ..hosts import facts_of, planning
+from .sockets import StoryboardSocket, TimelineSocket
+
+
+class LongreelPlan(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LongreelPlan",
+            display_name="Longreel Plan",
+            category="Longreel",
+            description="Turns a storyboard into frames and segments for a model, shows the table and the cost before "
+                        "anything is sampled, and makes the empty latent.",
+            search_aliases=["timeline", "storyboard", "empty latent video", "dry run", "long video"],
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The video model that will sample: Wan 2.1/2.2, CogVideoX, HunyuanVideo or LTXV."),
+                StoryboardSocket.Input("storyboard", tooltip="From Longreel Storyboard or Longreel Load Storyboard."),
+                io.Int.Input("width", default=0, min=0, max=16384, step=16, tooltip="Pixels; 0 takes the storyboard's width."),
+                io.Int.Input("height", default=0, min=0, max=16384, step=16, tooltip="Pixels; 0 takes the storyboard's height."),
+                io.Int.Input("segment_frames", default=0, min=0, max=4097, tooltip=(
+                    "Pixel frames that the model sees at once, 4n+1 (LTXV 8n+1); 0 takes the clip length that the "
+                    "model family was trained on, e.g. 81 for Wan.")),
+                io.Int.Input("overlap_frames", default=-1, min=-1, max=4096, tooltip=(
+                    "Pixel frames that neighbouring segments share, rounded to latent frames; -1 takes just under half a "
+                    "segment. A shot's own overlap_seconds wins at its transition.")),
+                io.Int.Input("transition_prompts", default=1, min=0, max=16, tooltip=(
+                    "Segments with an in-between prompt at each 'blend' transition, 0 to 16. More is smoother and slower.")),
+                io.Int.Input("steps", default=20, min=1, max=10000, advanced=True,
+                             tooltip="Sampling steps, for the cost estimate in the report only."),
+                io.Boolean.Input("guidance", default=True, advanced=True, tooltip=(
+                    "Whether sampling uses cfg above 1, for the cost estimate in the report only.")),
+            ],
+            outputs=[
+                TimelineSocket.Output(display_name="timeline"),
+                io.Latent.Output(display_name="latent", tooltip="Empty, for the whole video."),
+                io.String.Output(display_name="report"),
+                io.Float.Output(display_name="fps", tooltip="For Longreel Decode to Video or Create Video."),
+                io.Int.Output(display_name="seed", tooltip="The storyboard's seed, 0 when it has none."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, storyboard, width, height, segment_frames, overlap_frames, transition_prompts, steps, guidance):
+        facts = facts_of(model)
+        timeline = plan_timeline(
+            storyboard, facts, width=width or None, height=height or None, transition_prompts=transition_prompts,
+            segment_frames=facts.latent_frames(segment_frames) if segment_frames else None,
+            overlap_frames=round(overlap_frames / facts.temporal_stride) if overlap_frames >= 0 else None)
+        report = plan_report(timeline, steps, guidance, planning.segment_bytes(model, timeline, guidance),
+                             planning.latent_bytes(timeline))
+        return io.NodeOutput(timeline, planning.empty_latent(timeline), report, float(timeline.fps), storyboard.seed or 0,
+                             ui=ui.PreviewText(report))

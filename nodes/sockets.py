@@ -1,0 +1,6 @@
+"""The pack's own socket types."""
+
+from comfy_api.latest import io
+
+StoryboardSocket = io.Custom("LONGREEL_STORYBOARD")
+TimelineSocket = io.Custom("LONGREEL_TIMELINE")
