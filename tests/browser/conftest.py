@@ -1,0 +1,30 @@
+"""One Chromium for all browser tests, one fresh page for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from longreel import dev
+from tests.comfy_process import ComfyProcess
+from tests.browser.editor import LAUNCH_ARGUMENTS, Editor
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = dev.find_chromium()
+    if path is None:
+        pytest.fail("there is no Chromium; `python dev.py test` provides one")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=LAUNCH_ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def editor(browser: Browser, comfy: ComfyProcess) -> Iterator[Editor]:
+    page = Editor(browser, comfy)
+    yield page
+    page.close()

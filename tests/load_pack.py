@@ -1,0 +1,37 @@
+"""Load one node pack with ComfyUI's own loader in this process and print what it cost, as one line of JSON.
+
+    python tests/load_pack.py COMFYUI PACK
+
+Everything that a server has imported before it comes to custom nodes is imported first, so the seconds and the new
+modules are the pack's own.
+"""
+
+import asyncio
+import json
+import sys
+import time
+
+comfyui, pack = sys.argv[1:]
+sys.argv = ["main.py", "--cpu"]
+sys.path[0] = comfyui  # was this file's folder
+
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing()
+
+import nodes  # noqa: E402
+import server  # noqa: E402
+
+
+async def load() -> dict:
+    server.PromptServer(asyncio.get_running_loop())
+    await nodes.init_builtin_extra_nodes()
+    ids, modules = set(nodes.NODE_CLASS_MAPPINGS), set(sys.modules)
+    start = time.perf_counter()
+    loaded = await nodes.load_custom_node(pack)
+    seconds = time.perf_counter() - start
+    return {"loaded": loaded, "seconds": seconds, "nodes": sorted(set(nodes.NODE_CLASS_MAPPINGS) - ids),
+            "modules": sorted({name.split(".")[0] for name in set(sys.modules) - modules if not name.startswith(pack)})}
+
+
+print(json.dumps(asyncio.run(load())))

@@ -1,0 +1,127 @@
+"""The pack as ComfyUI sees it: it loads from a folder of any name, quickly, and says so loudly when it cannot."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from longreel import dev
+from tests.comfy_process import PACK_FOLDER_NAME, ComfyProcess
+
+SECONDS_TO_LOAD = 0.3
+HEAVY = {"triton", "cv2", "av", "matplotlib", "scipy", "transformers", "torchvision", "torchaudio", "kornia", "pandas"}
+TEMPLATE_FOLDERS = ("example_workflows", "example", "examples", "workflow", "workflows")
+NODE_FILES = [p for p in sorted((dev.ROOT / "nodes").glob("*.py")) if not p.name.startswith("_")]
+
+
+def load_pack(folder: Path) -> tuple[dict, str]:
+    """What tests/load_pack.py reports about a pack, and everything that was logged."""
+    command = [sys.executable, str(dev.ROOT / "tests" / "load_pack.py"), str(dev.comfyui_path()), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder.parent)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1]), done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def loading(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """The cheapest of up to three loads; a busy machine only adds to the time."""
+    link = tmp_path_factory.mktemp("custom_nodes") / "my-pack"
+    link.symlink_to(dev.ROOT, target_is_directory=True)
+    reports = []
+    while len(reports) < 3 and all(report["seconds"] >= SECONDS_TO_LOAD for report in reports):
+        reports.append(load_pack(link)[0])
+    return min(reports, key=lambda report: report["seconds"])
+
+
+def pack_nodes(comfy: ComfyProcess) -> dict[str, dict]:
+    return {name: definition for name, definition in comfy.object_info().items() if name.startswith("Longreel")}
+
+
+def test_pack_loads_its_nodes_in_any_folder(loading: dict, comfy: ComfyProcess):
+    assert loading["loaded"]
+    assert loading["nodes"] and all(name.startswith("Longreel") for name in loading["nodes"])
+    assert set(loading["nodes"]) == set(pack_nodes(comfy))
+
+
+def test_pack_loads_in_under_300_milliseconds(loading: dict):
+    assert loading["seconds"] < SECONDS_TO_LOAD
+
+
+def test_pack_loads_nothing_heavy(loading: dict):
+    assert not HEAVY & set(loading["modules"])
+
+
+def test_a_pack_that_cannot_load_logs_its_traceback(tmp_path: Path):
+    broken = tmp_path / "broken"
+    (broken / "nodes").mkdir(parents=True)
+    shutil.copy(dev.ROOT / "__init__.py", broken)
+    source = "def fail():\n    raise RuntimeError('the roof is missing')\n\n\nfail()\n"
+    (broken / "nodes" / "__init__.py").write_text(source)
+    report, logged = load_pack(broken)
+    assert not report["loaded"]
+    assert "Traceback" in logged and "in fail" in logged and "the roof is missing" in logged
+
+
+def test_every_node_file_is_listed(comfy: ComfyProcess):
+    """A node class that nodes/__init__.py forgets is dead code."""
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in NODE_FILES)
+    assert set(re.findall(r'node_id="(\w+)"', sources)) == set(pack_nodes(comfy))
+
+
+def test_every_node_is_in_the_menu_with_a_name_and_a_description(comfy: ComfyProcess):
+    for name, definition in pack_nodes(comfy).items():
+        assert definition["category"].split("/")[0] == "Longreel", name
+        assert definition["display_name"] != name, name
+        assert definition["description"], name
+
+
+def test_every_input_has_a_tooltip(comfy: ComfyProcess):
+    bare = [f"{name}.{key}" for name, definition in pack_nodes(comfy).items()
+            for group in ("required", "optional") for key, specification in definition["input"].get(group, {}).items()
+            if len(specification) < 2 or not specification[1].get("tooltip")]
+    assert not bare
+
+
+def test_every_node_has_a_help_page_that_names_its_inputs(comfy: ComfyProcess):
+    for name, definition in pack_nodes(comfy).items():
+        with urllib.request.urlopen(f"{comfy.url}/extensions/{PACK_FOLDER_NAME}/docs/{name}.md") as answer:
+            page = answer.read().decode()
+        unnamed = [key for group in ("required", "optional") for key in definition["input"].get(group, {})
+                   if key not in page]
+        assert not unnamed, f"web/docs/{name}.md does not name {unnamed}"
+
+
+def test_no_help_page_is_left_of_a_node_that_is_gone(comfy: ComfyProcess):
+    assert {path.stem for path in (dev.ROOT / "web" / "docs").glob("*.md")} == set(pack_nodes(comfy))
+
+
+def test_there_is_one_folder_of_templates():
+    """ComfyUI lists the files of a second folder and then answers 404 for them."""
+    assert [name for name in TEMPLATE_FOLDERS if (dev.ROOT / name).is_dir()] == ["workflows"]
+
+
+def test_registry_rules_hold():
+    """The rules that `comfy node validate` runs: no exec, no eval, no two statements on a line."""
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "S102,S307,E702",
+               "--extend-exclude", ".comfyui", str(dev.ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_comfyui_reads_the_project_file(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(dev.comfyui_path()))
+    parser = importlib.import_module("comfy_config.config_parser")
+    configuration = parser.extract_node_configuration(str(dev.ROOT))
+    assert configuration.project.name == "longreel"
+    assert configuration.project.dependencies == []
+    assert configuration.tool_comfy.publisher_id == "longreel"
+    assert configuration.tool_comfy.display_name == "Longreel"
+    assert not configuration.tool_comfy.web, "WEB_DIRECTORY serves the files; naming them twice loads them twice"
