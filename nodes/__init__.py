@@ -4,18 +4,24 @@ from comfy_api.latest import ComfyExtension, io
 
 from .alpha_space import LongreelAlphaSpaceSampler
 from .decode_to_video import LongreelDecodeToVideo
+from .demo_model import LongreelDemoModel
 from .encode import LongreelEncode
 from .latent_blend import LongreelLatentBlend
 from .plan import LongreelPlan
 from .sampler import LongreelSampler
+from .storyboard import LongreelLoadStoryboard, LongreelSaveStoryboard, LongreelStoryboard
 
 NODES: list[type[io.ComfyNode]] = [
+    LongreelStoryboard,
+    LongreelLoadStoryboard,
+    LongreelSaveStoryboard,
     LongreelPlan,
     LongreelEncode,
     LongreelLatentBlend,
     LongreelSampler,
     LongreelAlphaSpaceSampler,
     LongreelDecodeToVideo,
+    LongreelDemoModel,
 ]
 
 

@@ -23,7 +23,7 @@ EXAMPLE = """{
   "shots": [
     {"prompt": "a big red circle moves right on a teal background", "seconds": 1.1},
     {"prompt": "a big red circle moves up on a teal background", "seconds": 1.1, "transition": "blend"},
-    {"prompt": "a small yellow star orbits on a black background", "seconds": 1.1, "transition": "cut"}
+    {"prompt": "a small yellow star bounces on a black background", "seconds": 1.1, "transition": "cut"}
   ]
 }
 """
