@@ -99,7 +99,7 @@ junk = st.one_of(
     st.just({}),
     st.just([]),
     st.sampled_from([["a"] * 65, [{"at": 0, "image": "a"}] * 65]),
-)
+).map(copy.deepcopy)  # the changes below are made in place
 keys = st.one_of(
     st.sampled_from(["longreel", "shots", "seed", "fps", "prompt", "seconds", "at", "image", "transition", "Seed"]),
     st.sampled_from(["overlap_seconds", "focus", "anchors", "negative", "strength", "locked", "width", "title"]),
