@@ -14,7 +14,8 @@ def network_evaluations(timeline: Timeline, steps: int, guidance: bool) -> int:
 def plan_report(timeline: Timeline, steps: int, guidance: bool, segment_bytes: int, latent_bytes: int) -> str:
     """A table shot -> seconds -> pixel frames -> latent frames -> segments, then the totals."""
     header = ("shot", "asked s", "gets s", "pixel frames", "latent frames", "meets", "segments", "prompt")
-    rows = [header] + [_row(timeline, planned) for planned in timeline.shots]
+    own = segments_of_shots(timeline)
+    rows = [header] + [_row(timeline, planned, own[planned.index]) for planned in timeline.shots]
     widths = [max(len(row[i]) for row in rows) for i in range(len(header) - 1)]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) + "  " + row[-1] for row in rows]
     facts = timeline.facts
@@ -36,9 +37,17 @@ def plan_report(timeline: Timeline, steps: int, guidance: bool, segment_bytes: i
     return "\n".join(lines)
 
 
-def _row(timeline: Timeline, planned: PlannedShot) -> tuple[str, ...]:
+def segments_of_shots(timeline: Timeline) -> list[list[int]]:
+    """For each shot the numbers, from 1, of the segments that hear its prompt, alone or mixed."""
+    found: list[list[int]] = [[] for _ in timeline.shots]
+    for number, segment in enumerate(timeline.segments, start=1):
+        for shot, _ in segment.mix:
+            found[shot].append(number)
+    return found
+
+
+def _row(timeline: Timeline, planned: PlannedShot, own: list[int]) -> tuple[str, ...]:
     first, last = timeline.shot_pixel_frames(planned)
-    own = [i + 1 for i, s in enumerate(timeline.segments) if any(shot == planned.index for shot, _ in s.mix)]
     meets = "start" if planned.index == 0 else planned.shot.transition
     if planned.overlap and meets == "blend":
         meets += f" ({planned.overlap} latent frames)"

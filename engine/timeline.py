@@ -9,7 +9,9 @@ Shot boundaries are rounded to latent frames one by one from the exact sum of se
 Ints only: no tensors, no model, no ComfyUI.
 """
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from .facts import ModelFacts
 from .storyboard import Shot, Storyboard
@@ -76,7 +78,11 @@ class Timeline:
 
     def take_start(self, segment: Segment) -> int:
         """The first latent frame of the take that the segment belongs to."""
-        return min(s.start for s in self.segments if s.take == segment.take)
+        return self._take_starts[segment.take]
+
+    @cached_property
+    def _take_starts(self) -> list[int]:
+        return [take[0].start for take in takes_of(self.shots)]
 
     def shot_pixel_frames(self, shot: PlannedShot) -> tuple[int, int]:
         """[first, last + 1) pixel frames of a shot."""
@@ -132,17 +138,18 @@ def _place_shots(storyboard: Storyboard, facts: ModelFacts, fps: float, length: 
         seconds += shot.seconds
         end = facts.nearest_latent_frames(seconds * fps)
         if end <= start:
-            shortest = facts.temporal_stride / fps
+            shortest = math.ceil(1000 * facts.temporal_stride / fps) / 1000
             raise ValueError(f"shots[{index}].seconds {shot.seconds:g} is {shot.seconds * fps:.1f} pixel frames at "
                              f"{fps:g} fps, less than one latent frame ({facts.temporal_stride}) of {facts.family}; "
-                             f"use {shortest:.3g} s or more")
+                             f"use {shortest:g} s or more")
         shared = overlap
         if shot.overlap_seconds is not None and index:
             shared = round(shot.overlap_seconds * fps / facts.temporal_stride)
             if shared >= length:
+                longest = math.floor(1000 * (length - 1) * facts.temporal_stride / fps) / 1000
                 raise ValueError(f"shots[{index}].overlap_seconds {shot.overlap_seconds:g} is {shared} latent frames, "
-                                 f"but a segment has {length}; use {(length - 1) * facts.temporal_stride / fps:.3g} s "
-                                 f"or less, or longer segments")
+                                 f"but a segment has {length}; use {longest:g} s or less, "
+                                 f"or longer segments")
         first_of_take = index == 0 or shot.transition == "cut"
         planned.append(PlannedShot(index, shot, start, end, 0 if first_of_take else shared))
         start = end
@@ -168,7 +175,7 @@ def _cover_take(take: list[PlannedShot], number: int, length: int, overlap: int,
         after = take[position + 1] if position + 1 < len(take) else None
         low = begin if not position else shot.start - _reach(shot, length, transition_prompts)[1]
         high = end if after is None else after.start + _reach(after, length, transition_prompts)[0]
-        own.append(_cover_range(max(begin, low), min(end, high), begin, end, length, min(overlap, length - 1)))
+        own.append(_cover_range(max(begin, low), min(end, high), shot, begin, end, length, min(overlap, length - 1)))
     segments = []
     for position, (shot, starts) in enumerate(zip(take, own)):
         segments += [Segment(s, length, ((shot.index, 1.0),), number) for s in starts]
@@ -192,10 +199,11 @@ def _reach(later: PlannedShot, length: int, transition_prompts: int) -> tuple[in
     return left, total - left
 
 
-def _cover_range(low: int, high: int, begin: int, end: int, length: int, overlap: int) -> list[int]:
-    """Starts of segments that cover [low, high) inside the take [begin, end); the last one is shifted back."""
+def _cover_range(low: int, high: int, shot: PlannedShot, begin: int, end: int, length: int, overlap: int) -> list[int]:
+    """Starts of segments that cover [low, high) inside the take [begin, end); the last one is shifted back. A range
+    shorter than a segment gets one, with its middle inside the shot, so that segments follow each other as shots do."""
     if high - low < length:
-        middle = (low + high) // 2
+        middle = min(max(shot.start, (low + high) // 2), shot.end)
         low = min(max(begin, middle - length // 2), end - length)
         high = low + length
     starts = list(range(low, high - length + 1, length - overlap))
