@@ -1,0 +1,70 @@
+"""engine/plan_report.py: the dry run tells every number of the plan, and what it will cost."""
+
+import re
+import time
+
+import pytest
+from hypothesis import given, settings
+
+from longreel.engine.plan_report import network_evaluations, plan_report, segments_of_shots
+from longreel.engine.storyboard import Shot, Storyboard
+from longreel.engine.timeline import plan_timeline
+from tests.engine.timeline_cases import WAN, plans, storyboard
+
+
+def report(timeline, steps=20, guidance=True, segment_bytes=3 << 20, latent_bytes=5 << 19):
+    return plan_report(timeline, steps, guidance, segment_bytes, latent_bytes)
+
+
+@pytest.fixture
+def timeline():
+    shots = (Shot("a keeper climbs", 3.1), Shot("x" * 80, 3.1, "blend"), Shot("a ship", 4.5, "cut"))
+    return plan_timeline(Storyboard(shots, width=64, height=64), WAN, segment_frames=9, overlap_frames=4)
+
+
+def test_every_shot_is_a_row_with_what_was_asked_and_what_it_gets(timeline):
+    lines = report(timeline).splitlines()
+    for line, planned in zip(lines[1:], timeline.shots):
+        first, last = timeline.shot_pixel_frames(planned)
+        for text in (f"{planned.shot.seconds:.3f}", f"{(last - first) / 16:.3f}", f"{first}-{last - 1} ({last - first})",
+                     f"{planned.start}-{planned.end - 1} ({planned.latent_frames})"):
+            assert re.search(rf"(^|  ){re.escape(text)}(  |$)", line), (text, line)
+    assert lines[1].endswith("a keeper climbs") and lines[2].endswith("x" * 57 + "...")
+    assert [re.search(r"start|blend \(4 latent frames\)|cut", line)[0] for line in lines[1:4]] == [
+        "start", "blend (4 latent frames)", "cut"]
+
+
+def test_the_rounding_is_shown(timeline):
+    text = report(timeline)
+    assert f"asked 10.700 s = 171.2 pixel frames, gets {timeline.seconds:.3f} s = {timeline.pixel_frames} pixel frames = "\
+           f"{timeline.latent_frames} latent frames" in text
+    assert timeline.pixel_frames == 173
+
+
+@settings(max_examples=30, deadline=None)
+@given(plans())
+def test_the_segments_of_a_shot_are_those_that_hear_it(timeline):
+    found = segments_of_shots(timeline)
+    for planned in timeline.shots:
+        heard = [n for n, s in enumerate(timeline.segments, start=1) if planned.index in dict(s.mix)]
+        assert found[planned.index] == heard and heard
+    assert len(report(timeline).splitlines()) == len(timeline.shots) + 6
+
+
+@pytest.mark.parametrize(("steps", "guidance", "times"), [(20, True, 40), (20, False, 20), (7, True, 14)])
+def test_evaluations_are_segments_times_steps_times_prompts(timeline, steps, guidance, times):
+    count = len(timeline.segments) * times
+    assert network_evaluations(timeline, steps, guidance) == count
+    assert f"network evaluations: {count} = {len(timeline.segments)} segments x {steps} steps" in report(
+        timeline, steps, guidance)
+
+
+def test_memory_is_told_for_one_segment_and_for_the_latent(timeline):
+    assert "3.0 MiB for one segment (the same for any length of video) + 2.5 MiB for the latent" in report(timeline)
+
+
+def test_a_thousand_shots_are_reported_in_well_under_a_second():
+    timeline = plan_timeline(storyboard(*[2.0] * 1000, transition="blend"), WAN, segment_frames=9)
+    began = time.process_time()
+    assert len(report(timeline).splitlines()) == 1006
+    assert time.process_time() - began < 0.5
