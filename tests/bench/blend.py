@@ -1,0 +1,162 @@
+"""How visible are the joints? Three shots on the demo model, every blend of Longreel and core's Wan Context Windows.
+
+    python dev.py bench blend [--seeds 20] [--offset 0] [--images FOLDER] [--json FILE]
+
+Every case is one object whose movement changes twice; the movements are chosen so that one take could show them. The
+score is engine/metrics.seam at both joints, the worse one counts: about 1 is what the shots themselves do, above 3 a
+viewer notices. `cut shots` samples the three shots as separate takes. Then the wall time of one joint sampling against
+core's windows on the same frames and windows, in turn, as a ratio.
+"""
+
+import random
+import statistics
+import time
+
+import torch
+
+from tests.bench.inprocess import bar_chart, call, contact_sheet, measuring, parser, start_comfyui, table
+
+nodes = start_comfyui()
+
+from comfy_extras.nodes_context_windows import WanContextWindowsManualNode  # noqa: E402
+
+from longreel.demo import detector, world  # noqa: E402
+from longreel.engine.latent_blend import BLENDS  # noqa: E402
+from longreel.engine.metrics import seam_score  # noqa: E402
+from longreel.engine.storyboard import Shot, Storyboard  # noqa: E402
+from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402
+from longreel.nodes.encode import LongreelEncode  # noqa: E402
+from longreel.nodes.latent_blend import LongreelLatentBlend  # noqa: E402
+from longreel.nodes.plan import LongreelPlan  # noqa: E402
+
+SHOTS = 3
+SEGMENT_FRAMES, OVERLAP_FRAMES = 17, 8  # pixel frames: 5 and 2 latent frames
+STEPS, CFG = 16, 4.0
+SPREAD_FRAMES = 4  # pixel frames on each side of the boundary that also belong to the joint: one latent frame
+CORE = "core context windows"
+
+
+def continuous_motions(rng: random.Random) -> list[world.Scene]:
+    """One object, another movement per shot, each starting within a cell of where the last one ended."""
+    while True:
+        scenes = [world.random_scene(rng, 17)]
+        while len(scenes) < SHOTS:
+            last = scenes[-1]
+            x, y = world.track(last.motion, last.x, last.y, last.phase, 17)[-1].tolist()
+            open_to = [(m, p) for m in world.MOTIONS if m != last.motion for p in world.start_positions(m, 17)
+                       if max(abs(p[0] - x), abs(p[1] - y)) <= world.CELL]
+            if not open_to:
+                break
+            motion, (x, y) = rng.choice(open_to)
+            scenes.append(world.Scene(last.shape, last.color, last.background, motion, last.size, x, y))
+        if len(scenes) == SHOTS:
+            return scenes
+
+
+def storyboard(scenes: list[world.Scene], transition: str) -> Storyboard:
+    naming = ("size", "color", "shape", "motion", "background")
+    seconds = [17 / 16] + [1.0] * (SHOTS - 1)
+    shots = tuple(Shot(world.prompt(s, naming), t, transition=transition) for s, t in zip(scenes, seconds))
+    return Storyboard(shots=shots, width=64, height=64, fps=16.0)
+
+
+class Bench:
+    def __init__(self):
+        self.model, self.clip, self.vae = call(LongreelDemoModel)
+
+    def plan(self, board: Storyboard, prompts: int = 1):
+        return call(LongreelPlan, model=self.model, storyboard=board, width=0, height=0, segment_frames=SEGMENT_FRAMES,
+                    overlap_frames=OVERLAP_FRAMES, transition_prompts=prompts, steps=STEPS, guidance=True)[:2]
+
+    def blended(self, timeline, blend: str, seed: int):
+        return call(LongreelLatentBlend, model=self.model, timeline=timeline, blend=blend, blend_seed=seed,
+                    segment_latent_frames=0, overlap_latent_frames=-1, transition_prompts=-1, lead_frame=True)[0]
+
+    def windowed(self, split: bool):
+        return call(WanContextWindowsManualNode, model=self.model, context_length=SEGMENT_FRAMES,
+                    context_overlap=OVERLAP_FRAMES, context_schedule="standard_static", context_stride=1,
+                    closed_loop=False, fuse_method="pyramid", freenoise=True, retain_first_frame=False,
+                    split_conds_to_windows=split)[0]
+
+    def sample(self, model, positive, negative, latent, seed: int):
+        return call(nodes.KSampler, model=model, seed=seed, steps=STEPS, cfg=CFG, sampler_name="euler",
+                    scheduler="simple", positive=positive, negative=negative, latent_image=latent, denoise=1.0)[0]
+
+    def video(self, latent) -> torch.Tensor:
+        frames, = call(nodes.VAEDecode, vae=self.vae, samples=latent)
+        return frames.reshape(-1, 64, 64, 3).clamp(0, 1)
+
+    def case(self, number: int) -> dict[str, torch.Tensor]:
+        """One storyboard sampled in every way -> name: video [49, 64, 64, 3]."""
+        scenes, videos = continuous_motions(random.Random(77_000 + number)), {}
+        for name, transition, blend in [("cut shots", "cut", "cut")] + [(b, "blend", b) for b in BLENDS]:
+            timeline, latent = self.plan(storyboard(scenes, transition))
+            positive, negative = call(LongreelEncode, clip=self.clip, timeline=timeline)
+            videos[name] = self.video(self.sample(self.blended(timeline, blend, number), positive, negative, latent, number))
+        plain = []
+        for shot in timeline.shots:
+            plain += call(nodes.CLIPTextEncode, clip=self.clip, text=shot.shot.prompt)[0]
+        empty, = call(nodes.CLIPTextEncode, clip=self.clip, text="")
+        videos[CORE] = self.video(self.sample(self.windowed(True), plain, empty, latent, number))
+        self.boundaries = [timeline.facts.first_pixel_frame(s.start) for s in timeline.shots[1:]]
+        self.scenes = scenes
+        return videos
+
+    def time_ratio(self, rounds: int) -> tuple[float, list[float]]:
+        """Median and all ratios ours/core's of one sampling of a 13-frame latent in the same four windows."""
+        scene = world.random_scene(random.Random(1), 17)
+        board = Storyboard(shots=(Shot(world.prompt(scene), 49 / 16),), width=64, height=64, fps=16.0)
+        timeline, latent = self.plan(board)
+        positive, negative = call(LongreelEncode, clip=self.clip, timeline=timeline)
+        ours, core = self.blended(timeline, "triangle", 0), self.windowed(False)
+        assert [s.start for s in timeline.segments] == [0, 3, 6, 8], "core's standard_static makes these windows"
+        ratios = []
+        for number in range(rounds + 1):  # the first round warms up
+            seconds = []
+            for model in (ours, core) if number % 2 else (core, ours):
+                started = time.perf_counter()
+                self.sample(model, positive, negative, latent, number)
+                seconds.append(time.perf_counter() - started)
+            mine, theirs = seconds if number % 2 else reversed(seconds)
+            ratios.append(mine / theirs)
+        return statistics.median(ratios[1:]), ratios[1:]
+
+
+def motions_right(video: torch.Tensor, boundaries: list[int], scenes: list[world.Scene]) -> int:
+    """In how many shots the detector reads the movement that the prompt names, away from the joints."""
+    edges = [0, *boundaries, video.shape[0]]
+    return sum(detector.read_clip(video[a + 2:b - 2]).motion == s.motion for a, b, s in zip(edges, edges[1:], scenes))
+
+
+def main() -> None:
+    arguments = parser(__doc__.splitlines()[0], seeds=20)
+    arguments.add_argument("--rounds", type=int, default=9, help="pairs of timed runs")
+    options = arguments.parse_args()
+    with measuring(options) as figures:
+        bench, scores, right, shown, captions = Bench(), {}, {}, [], []
+        for number in range(options.offset, options.offset + options.seeds):
+            for name, video in bench.case(number).items():
+                score = max(seam_score(video, b, SPREAD_FRAMES) for b in bench.boundaries)
+                scores.setdefault(name, []).append(score)
+                right[name] = right.get(name, 0) + motions_right(video, bench.boundaries, bench.scenes)
+                if number - options.offset < 3:
+                    shown.append(video)
+                    captions.append(f"{name}: seam {score:.1f}   {bench.scenes[0].color} {bench.scenes[0].shape} "
+                                    + ", ".join(s.motion for s in bench.scenes))
+        rows = [[name, statistics.median(s), statistics.mean(s), sorted(s)[int(0.9 * (len(s) - 1))],
+                 f"{100 * sum(x > 3 for x in s) / len(s):.0f} %", f"{100 * right[name] / (SHOTS * len(s)):.0f} %"]
+                for name, s in scores.items()]
+        print(table([f"seam, {options.seeds} storyboards", "median", "mean", "90th of 100", "above 3", "motion right"], rows))
+        ratio, ratios = bench.time_ratio(options.rounds)
+        print(f"\nwall time of one sampling, Longreel / core, same windows and evaluations: median {ratio:.3f} of "
+              f"{len(ratios)} pairs ({min(ratios):.3f} .. {max(ratios):.3f})")
+        figures.update(seam=scores, motion_right={n: r / (SHOTS * options.seeds) for n, r in right.items()},
+                       time_ratio={"median": ratio, "all": ratios})
+        if options.images:
+            contact_sheet(shown, captions, options.images / "blend.png", every=3)
+            bar_chart({n: statistics.median(s) for n, s in scores.items()}, options.images / "blend_seams.png",
+                      "median seam score of the worse joint (line: what a viewer notices)", mark=3.0)
+
+
+if __name__ == "__main__":
+    main()
