@@ -13,15 +13,16 @@ from .progress import ProgressText
 
 
 def sample_timeline(model, timeline: Timeline, positive: list, negative: list, latent: dict, sampler, sigmas: torch.Tensor,
-                    cfg: float, seed: int, blend: str) -> dict:
+                    cfg: float, seed: int, blend: str, add_noise: bool = True) -> dict:
     """All segments together, step by step -> LATENT. `seed` draws the noise of shots without a seed of their own and
-    the cuts of randomized blending; a noise_mask in `latent` is honoured."""
+    the cuts of randomized blending; a noise_mask in `latent` is honoured. Without `add_noise` the latent is taken as
+    noisy already: the second expert of Wan 2.2 14B goes on where the first one stopped."""
     model = latent_blend.attach(model, timeline, blend, seed)
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
     start = comfy.sample.fix_empty_latent_channels(model, latent["samples"], latent.get("downscale_ratio_spacial"))
-    noise = comfy.sample.prepare_noise(start, seed, latent.get("batch_index"))
+    noise = comfy.sample.prepare_noise(start, seed, latent.get("batch_index")) if add_noise else torch.zeros_like(start)
     samples = guider.sample(noise, start, sampler, sigmas, denoise_mask=latent.get("noise_mask"),
                             callback=shot_callback(model, timeline, sigmas.shape[-1] - 1),
                             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=seed)

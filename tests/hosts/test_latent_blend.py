@@ -304,3 +304,24 @@ def test_weights_of_takes_are_blended_among_themselves(tiny):
     alone = [s for s in timeline.segments if s.take == 1]
     expected = segment_weights("linear", [s.start for s in alone], [s.length for s in alone])
     assert all(torch.equal(a, b) for a, b in zip(weights[-len(alone):], expected))
+
+
+def test_two_experts_hand_over_as_one_run_of_the_same_model(tiny):
+    """Wan 2.2's way: the first steps with one model, the rest with another; with the same model twice nothing changes."""
+    loaded = tiny("wan22_14b_high")
+    timeline = timeline_for(loaded.model)
+    positive, negative = encode(loaded, timeline)
+    sigmas = comfy.samplers.calculate_sigmas(loaded.model.get_model_object("model_sampling"), "simple", 4)
+
+    def sample(model, latent, part, add_noise):
+        with torch.inference_mode():
+            return sampling.sample_timeline(model, timeline, positive, negative, latent, comfy.samplers.sampler_object("euler"),
+                                            part, 3.0, 7, "triangle", add_noise)
+
+    whole = sample(loaded.model, {"samples": empty(timeline)}, sigmas, True)["samples"]
+    half = sample(loaded.model, {"samples": empty(timeline)}, sigmas[:3], True)
+    same = sample(loaded.model, half, sigmas[2:], False)["samples"]
+    other = sample(tiny("wan22_14b_low").model, half, sigmas[2:], False)["samples"]
+    noisy = sample(loaded.model, half, sigmas[2:], True)["samples"]
+    assert torch.allclose(whole, same, atol=1e-3)
+    assert not torch.allclose(same, other, atol=1e-2) and not torch.allclose(same, noisy, atol=1e-2)
