@@ -1,0 +1,163 @@
+"""What all benchmarks share: ComfyUI in this process, arguments, tables, intervals, JSON and PNG output.
+
+A benchmark calls the pack's and core's nodes directly, on the GPU when there is one, else on the CPU. It knows no
+figure and no model. `python dev.py bench NAME` runs the others in this folder.
+"""
+
+import argparse
+import importlib
+import json
+import math
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw
+
+from tests.comfy_inprocess import find_comfyui
+
+_STARTED = time.time()
+
+
+def start_comfyui() -> ModuleType:
+    """ComfyUI's `nodes` module, imported into this process: on the GPU when torch sees one, else with --cpu.
+
+    Raises FileNotFoundError when there is no ComfyUI (run `python dev.py setup`, or set COMFYUI_PATH).
+    """
+    folder = find_comfyui()
+    sys.path.insert(0, str(folder))
+    arguments = sys.argv
+    # ComfyUI reads its command line while it is imported; ours is given back afterwards.
+    sys.argv = ["main.py"] + ([] if torch.cuda.is_available() else ["--cpu"]) + ["--use-pytorch-cross-attention"]
+    try:
+        importlib.import_module("comfy.options").enable_args_parsing()
+        importlib.import_module("comfy.cli_args")
+    finally:
+        sys.argv = arguments
+    nodes = importlib.import_module("nodes")
+    importlib.import_module("comfy.utils").set_progress_bar_enabled(False)
+    return nodes
+
+
+def parser(description: str, seeds: int) -> argparse.ArgumentParser:
+    """--seeds (how many random cases), --offset (which), --json FILE, --images FOLDER, --threads."""
+    p = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p.add_argument("--seeds", type=_positive, default=seeds, metavar="N", help="how many random cases")
+    p.add_argument("--offset", type=int, default=0, metavar="K", help="number of the first case: other cases, other luck")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write the figures with seeds, versions, device, duration")
+    p.add_argument("--images", type=Path, metavar="FOLDER", help="write contact sheets and charts as PNG there")
+    p.add_argument("--threads", type=_positive, default=torch.get_num_threads(), metavar="T", help="CPU threads")
+    return p
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+@contextmanager
+def measuring(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The block of a benchmark: inference mode, threads; what it puts into the yielded dict goes to --json."""
+    torch.set_num_threads(arguments.threads)
+    if arguments.images:
+        arguments.images.mkdir(parents=True, exist_ok=True)
+    figures: dict[str, Any] = {}
+    with torch.inference_mode():
+        yield figures
+    seconds = time.time() - _STARTED
+    print(f"\n{device_name()}, torch {torch.__version__}, {seconds:.0f} s")
+    if arguments.json:
+        settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(arguments).items()}
+        report = {"arguments": settings, "versions": versions(), "device": device_name(), "seconds": round(seconds, 1),
+                  "figures": figures}
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        print(f"figures: {arguments.json}")
+
+
+def device_name() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    if "comfyui_version" in sys.modules or "nodes" in sys.modules:
+        found["comfyui"] = importlib.import_module("comfyui_version").__version__
+    return found
+
+
+def call(node: type, **inputs: Any) -> tuple:
+    """Run one node class, old style or V3, as ComfyUI would -> its outputs."""
+    if hasattr(node, "define_schema"):
+        return node.execute(**inputs).result
+    return getattr(node(), node.FUNCTION)(**inputs)
+
+
+def interval(right: int, of: int) -> tuple[float, float]:
+    """Wilson's 95 % interval for a share, both ends in 0..1."""
+    z = 1.959964
+    share, spread = right / of, z * z / of
+    middle = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / of + spread / (4 * of))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def percent(right: int, of: int) -> str:
+    """"93.5 % (89.2 .. 96.2)"."""
+    low, high = interval(right, of)
+    return f"{100 * right / of:.1f} % ({100 * low:.1f} .. {100 * high:.1f})"
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A text table: first column left, the others right; numbers with four figures."""
+    cells = [[str(h) for h in headers]] + [[f"{c:.4g}" if isinstance(c, float) else str(c) for c in row] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
+    lines = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths)))
+             for row in cells]
+    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+
+
+def contact_sheet(videos: Sequence[torch.Tensor], captions: Sequence[str], path: Path, every: int = 2,
+                  scale: int = 1) -> None:
+    """One row per video [F, H, W, 3] (0..1): every `every`-th frame, the caption above it."""
+    strips = [torch.cat(list(v[::every].float().cpu().clamp(0, 1)), 1) for v in videos]  # [H, n * W, 3]
+    band = 14
+    height = sum(s.shape[0] * scale + band for s in strips)
+    sheet = Image.new("RGB", (max(s.shape[1] for s in strips) * scale, height), (24, 24, 24))
+    draw, top = ImageDraw.Draw(sheet), 0
+    for strip, caption in zip(strips, captions, strict=True):
+        draw.text((4, top + 1), caption, fill=(230, 230, 230))
+        image = Image.fromarray((strip * 255).round().byte().numpy())
+        sheet.paste(image.resize((image.width * scale, image.height * scale), Image.NEAREST), (0, top + band))
+        top += band + image.height * scale
+    sheet.save(path)
+    print(f"sheet: {path}")
+
+
+def bar_chart(values: dict[str, float], path: Path, title: str, mark: float | None = None,
+              text: Callable[[float], str] = "{:.3g}".format) -> None:
+    """Horizontal bars from 0; `mark` draws a line across all of them."""
+    line, left, wide = 24, 190, 420
+    top = max([*values.values(), mark or 0.0, 1e-9])
+    image = Image.new("RGB", (left + wide + 90, line * (len(values) + 2)), "white")
+    draw = ImageDraw.Draw(image)
+    draw.text((8, 6), title, fill="black")
+    for row, (name, value) in enumerate(values.items(), start=1):
+        y = row * line + 8
+        draw.text((8, y), name, fill="black")
+        draw.rectangle((left, y, left + wide * value / top, y + line - 8), fill=(70, 110, 170))
+        draw.text((left + wide * value / top + 6, y), text(value), fill="black")
+    if mark is not None:
+        x = left + wide * mark / top
+        draw.line((x, line, x, line * (len(values) + 1) + 8), fill=(200, 60, 40), width=2)
+    image.save(path)
+    print(f"chart: {path}")
