@@ -169,7 +169,8 @@ def unpack_comfyui(archive: Path, sha256: str, target: Path) -> None:
                   if marker in member.name and (member.isfile() or member.isdir())]
         if any(".." in Path(member.name).parts or Path(member.name).is_absolute() for member in wanted):
             raise DevError(f"{archive.name} holds a path that leaves its folder; do not use it.")
-        tar.extractall(archive.parent, members=wanted)
+        safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        tar.extractall(archive.parent, members=wanted, **safe)
     unpacked = next(archive.parent.glob("*/vendor/ComfyUI"))
     unpacked.rename(target)
 

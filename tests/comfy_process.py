@@ -29,7 +29,7 @@ from typing import Any
 import aiohttp
 
 from longreel import dev
-from tests.ui_to_api import ui_to_api
+from tests.ui_to_api import WorkflowError, ui_to_api
 
 Listener = Callable[[str, Any], None]  # message type ("progress", "executed", ..., "preview") and its data
 LOG_TAIL_LINES = 40
@@ -316,8 +316,8 @@ class ProgressBar:
 
     WIDTH = 30
 
-    def __init__(self, titles: Mapping[str, str]):
-        self.titles = titles
+    def __init__(self) -> None:
+        self.titles: dict[str, str] = {}
         self.last = ""
         self.node = ""
         self.live = sys.stdout.isatty()
@@ -335,7 +335,7 @@ class ProgressBar:
             return  # a log keeps every quarter
         filled = round(share * self.WIDTH)
         bar = f"[{'#' * filled}{'.' * (self.WIDTH - filled)}] {value:g}/{maximum:g}  " if maximum else ""
-        line = f"  {bar}{self.titles.get(node, node)}"
+        line = f"  {bar}{self.titles.get(node, node)}"[:100]
         if line != self.last:
             print(f"\r{line:<100}" if self.live else line, end="" if self.live else "\n", flush=True)
             self.last = line
@@ -352,11 +352,12 @@ def run_workflow(path: Path, keep: Path) -> int:
     dev.say("starting ComfyUI")
     with ComfyProcess(folder_name="longreel") as comfy:
         dev.say(f"running {path.name}")
-        prompt = comfy.to_prompt(workflow)
-        bar = ProgressBar({node_id: node["_meta"]["title"] for node_id, node in prompt.items()})
+        bar = ProgressBar()
         try:
+            prompt = comfy.to_prompt(workflow)
+            bar.titles = {node_id: node.get("_meta", {}).get("title", node_id) for node_id, node in prompt.items()}
             outputs = comfy.run(prompt, timeout=3600, listen=bar)
-        except ComfyError:
+        except (ComfyError, WorkflowError):
             print(f"\nComfyUI's log ends with:\n{comfy.log_tail()}", file=sys.stderr)
             raise
         finally:
@@ -405,7 +406,7 @@ def main() -> int:
         if not arguments.workflow.is_file():
             raise ComfyError(f"there is no workflow {arguments.workflow}")
         return run_workflow(arguments.workflow, arguments.keep)
-    except (ComfyError, ValueError) as error:
+    except (ComfyError, WorkflowError, json.JSONDecodeError) as error:
         print(f"longreel: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

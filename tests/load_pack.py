@@ -30,8 +30,10 @@ async def load() -> dict:
     start = time.perf_counter()
     loaded = await nodes.load_custom_node(pack)
     seconds = time.perf_counter() - start
+    own_name = pack.replace(".", "_x_")  # what ComfyUI calls the pack's module
+    new = {name.split(".")[0] for name in set(sys.modules) - modules if not name.startswith(own_name)}
     return {"loaded": loaded, "seconds": seconds, "nodes": sorted(set(nodes.NODE_CLASS_MAPPINGS) - ids),
-            "modules": sorted({name.split(".")[0] for name in set(sys.modules) - modules if not name.startswith(pack)})}
+            "modules": sorted(new)}
 
 
 print(json.dumps(asyncio.run(load())))
