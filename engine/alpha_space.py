@@ -1,4 +1,4 @@
-"""Alpha space: denoising with v-prediction on a variance-preserving scale, from pure noise (alpha 0) to the video (alpha 1).
+"""Alpha space: denoising with v-prediction on a variance-preserving scale, from noise (alpha 0) to video (alpha 1).
 
 Sources: DPM-Solver++(2M) SDE (arXiv 2211.01095) and DDIM (arXiv 2010.02502) as CogVideoX, DiTCtrl and ttt-video step
 them; the zero-terminal-SNR rescaling is arXiv 2305.08891. Golden tensors of both code bases pin every number.
@@ -10,9 +10,10 @@ them; the zero-terminal-SNR rescaling is arXiv 2305.08891. Golden tensors of bot
 Nothing here knows how a prediction is made (guidance, windows, masks): `sample` asks `denoise` for it. Tensors may have
 any layout, since every operation is elementwise; scalars stay Python floats, so no device decides their rounding.
 """
+import itertools
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Callable, Optional, Sequence
 
 import torch
 
@@ -45,8 +46,8 @@ class AlphaSchedule:
 class SolverState:
     """What a multistep solver carries from one step to the next: its last prediction and last step in lam."""
 
-    video: Optional[torch.Tensor] = None
-    lam_step: Optional[float] = None
+    video: torch.Tensor | None = None
+    lam_step: float | None = None
 
 
 def zero_snr_schedule(steps: int, shift: float = 1.0) -> AlphaSchedule:
@@ -130,7 +131,7 @@ def lam_of(alpha: float) -> float:
 def step_dpmpp_2m_sde(
     x: torch.Tensor,
     video: torch.Tensor,
-    noise: Optional[torch.Tensor],
+    noise: torch.Tensor | None,
     alpha: float,
     alpha_next: float,
     state: SolverState,
@@ -158,7 +159,7 @@ def step_dpmpp_2m_sde(
 def step_ddim(
     x: torch.Tensor,
     video: torch.Tensor,
-    noise: Optional[torch.Tensor],
+    noise: torch.Tensor | None,
     alpha: float,
     alpha_next: float,
     state: SolverState,
@@ -188,7 +189,7 @@ def sample(
     noise: Callable[[int], torch.Tensor],
     solver: str = "dpmpp_2m_sde",
     eta: float = 1.0,
-    callback: Optional[Callable[[int, torch.Tensor, torch.Tensor], None]] = None,
+    callback: Callable[[int, torch.Tensor, torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
     """Denoises x along `alphas`.
 
@@ -196,7 +197,7 @@ def sample(
     as the network's own name of each level (a timestep, a sigma). denoise(x, alpha, level) -> video, like x.
     noise(step) -> unit Gaussian like x; asked only for steps that use one. eta: 0..1, share of fresh noise.
     callback(step, video, x): after the prediction of a step, before x moves.
-    Returns x at alphas[-1]; where that is 1, the last prediction itself. Raises ValueError on levels that cannot be run.
+    Returns x at alphas[-1]; where that is 1, the last prediction itself. Raises ValueError on levels that cannot run.
     """
     _check(alphas, levels, solver, eta)
     state = SolverState()
@@ -220,6 +221,6 @@ def _check(alphas: Sequence[float], levels: Sequence, solver: str, eta: float) -
         raise ValueError(f"{len(levels)} levels need {len(levels) + 1} alphas, got {len(alphas)}")
     if not 0.0 <= eta <= 1.0:
         raise ValueError(f"eta {eta} is outside 0..1; 1 is the published SDE, 0 is deterministic")
-    for before, after in zip(alphas, alphas[1:]):
+    for before, after in itertools.pairwise(alphas):
         if not 0.0 <= before < after <= 1.0:
             raise ValueError(f"alphas must rise within 0..1, but {after:.6g} follows {before:.6g}; sort the sigmas")

@@ -4,7 +4,8 @@ Source: DiTCtrl (arXiv 2412.18597) and its public multi-prompt sampler. Pair k h
 target; an inner segment is therefore predicted twice, once in each role, and both predictions count alike. What the
 pair shares inside the network (K/V, masks) is not known here.
 """
-from typing import Callable, Sequence
+import itertools
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -15,7 +16,7 @@ def pair_starts(starts: Sequence[int]) -> list[int]:
     """First frame of every prediction, in the order source 0, target 0, source 1, ...: 2 * (segments - 1) of them."""
     if len(starts) < 2:
         raise ValueError(f"{len(starts)} segment has no neighbour to pair with; use at least 2")
-    return [start for pair in zip(starts, starts[1:]) for start in pair]
+    return [start for pair in itertools.pairwise(starts) for start in pair]
 
 
 def blend_pairs(predictions: Sequence[torch.Tensor], starts: Sequence[int], total: int, dim: int) -> torch.Tensor:
@@ -41,6 +42,6 @@ def denoise_in_pairs(
     two clean segments, after guidance. Returns the clean video, like x.
     """
     predictions = []
-    for pair, (source, target) in enumerate(zip(starts, starts[1:])):
+    for pair, (source, target) in enumerate(itertools.pairwise(starts)):
         predictions += predict(x.narrow(dim, source, length), x.narrow(dim, target, length), pair)
     return blend_pairs(predictions, starts, x.shape[dim], dim)

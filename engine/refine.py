@@ -1,8 +1,8 @@
-"""Streaming refinement: the third stage of StreamingT2V, a long video noised to T' = 600 of 1000 and denoised in chunks.
+"""Streaming refinement: the third stage of StreamingT2V, a video noised to T' = 600 of 1000 and denoised in chunks.
 
-Source: StreamingT2V (arXiv 2403.14773), section 4.3 and its public enhancer (MS-Vid2Vid-XL, SDEdit). Every step predicts
-the clean video chunk by chunk, joins the chunks by randomized blending, and only then moves the whole video with
-DPM-Solver++(2M) SDE, so that solver history and fresh noise belong to the video, not to a chunk.
+Source: StreamingT2V (arXiv 2403.14773), section 4.3 and its public enhancer (MS-Vid2Vid-XL, SDEdit). Every step
+predicts the clean video chunk by chunk, joins the chunks by randomized blending, and only then moves the whole video
+with DPM-Solver++(2M) SDE, so that solver history and fresh noise belong to the video, not to a chunk.
 
     schedule   log-SNR cosine from -15 to 15, shifted by scales 2..4, rescaled to zero terminal SNR
     sigma      k-diffusion's: noise share / signal share, interpolated in log space between training timesteps
@@ -12,8 +12,8 @@ Kept as published although it is a slip: the start is scaled by sigma_0 instead 
 to 0.972 of what the network expects (`published_start`). Not known here: how a network is called, where cuts come from.
 """
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Callable, Optional, Sequence
 
 import torch
 
@@ -50,9 +50,9 @@ class RefineSchedule:
 def refine_schedule(steps: int, noise_levels: int = NOISE_LEVELS) -> RefineSchedule:
     """The enhancer's schedule.
 
-    steps: model evaluations, at least 1. noise_levels: training timesteps to go back, 2..1000; higher changes more of the
-    video. "Trailing" spacing with one point more than steps, the last of which is dropped. Where float rounding lets the
-    published range yield one more point (6 steps do), one more evaluation is made, as the published code does.
+    steps: model evaluations, at least 1. noise_levels: training timesteps to go back, 2..999; higher changes more of
+    the video. "Trailing" spacing with one point more than steps, the last of which is dropped. Where float rounding
+    lets the published range yield one more point (6 steps do), one more evaluation is made, as the published code does.
     Raises ValueError for values outside these ranges.
     """
     if steps < 1:
@@ -81,7 +81,7 @@ def cosine_noise_table() -> torch.Tensor:
 
 
 def chunk_starts(frames: int, chunk: int, overlap: int) -> list[int]:
-    """First frame of every chunk. frames must be n * (chunk - overlap) + overlap; raises ValueError with the nearest."""
+    """First frame of every chunk. frames must be n * (chunk - overlap) + overlap, else ValueError with the nearest."""
     if not 0 <= overlap < chunk:
         raise ValueError(f"overlap {overlap} does not fit a chunk of {chunk} frames; use 0..{chunk - 1}")
     stride = chunk - overlap
@@ -99,7 +99,7 @@ def rescaled_guidance(
 ) -> torch.Tensor:
     """Guidance whose contrast is pulled back towards the positive prediction's, over the whole chunk.
 
-    negative, positive: [B, ...] predictions. rescale: 0 leaves plain guidance, 1 takes all of the positive one's spread.
+    negative, positive: [B, ...] predictions. rescale: 0 leaves plain guidance, 1 takes the positive one's spread.
     """
     guided = guide(negative, positive, scale)
     axes = tuple(range(1, guided.ndim))
@@ -131,14 +131,14 @@ def predict_chunks(
 def step_dpmpp_2m_sde_midpoint(
     x: torch.Tensor,
     video: torch.Tensor,
-    before: Optional[torch.Tensor],
-    noise: Optional[torch.Tensor],
+    before: torch.Tensor | None,
+    noise: torch.Tensor | None,
     sigmas: Sequence[float],
 ) -> torch.Tensor:
     """One step on k-diffusion's scale, eta 1.
 
-    before: the prediction of the step before, or None. noise: unit Gaussian, unused in the last step. sigmas: of the step
-    before (anything when `before` is None), of this one, of the next.
+    before: the prediction of the step before, or None. noise: unit Gaussian, unused in the last step. sigmas: of the
+    step before (anything when `before` is None), of this one, of the next.
     """
     sigma_before, sigma, sigma_next = sigmas
     if sigma_next == 0:
@@ -161,13 +161,13 @@ def refine(
     cuts: Callable[[int], Sequence[int]],
     fresh_noise: Callable[[int], torch.Tensor],
     dim: int = 2,
-    callback: Optional[Callable[[int, torch.Tensor, torch.Tensor], None]] = None,
+    callback: Callable[[int, torch.Tensor, torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
     """Noises a latent video part of the way and denoises it in overlapping chunks.
 
     video: clean latent, frames on axis `dim`, n * (chunk - overlap) + overlap of them. noise: unit Gaussian like video,
-    drawn once for the whole of it. predict(x_chunk, timestep, index) -> v of chunk `index`, after guidance. cuts(step) ->
-    one number per boundary; fresh_noise(step) -> unit Gaussian like video, asked for every step but the last.
+    drawn once for the whole of it. predict(x_chunk, timestep, index) -> v of chunk `index`, after guidance. cuts(step)
+    -> one number per boundary; fresh_noise(step) -> unit Gaussian like video, asked for every step but the last.
     callback(step, video, x): after the blended prediction, before x moves. Returns the refined latent, like video.
     """
     starts = chunk_starts(video.shape[dim], chunk, overlap)

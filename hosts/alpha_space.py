@@ -30,6 +30,8 @@ class AlphaSpaceSampler(comfy.samplers.Sampler):
     """
 
     def __init__(self, solver: str = "dpmpp_2m_sde", eta: float = 1.0, guidance: str = "off"):
+        if solver not in alpha_space.SOLVERS:
+            raise ValueError(f"solver '{solver}' is not one of {', '.join(alpha_space.SOLVERS)}")
         if guidance not in GUIDANCE_MODES:
             raise ValueError(f"dynamic guidance '{guidance}' is not one of {', '.join(GUIDANCE_MODES)}")
         self.solver = solver
@@ -87,8 +89,8 @@ def require_alpha_space(model) -> None:
         return
     how = next(cls.__name__ for cls in type(sampling).__mro__ if "calculate_denoised" in vars(cls))
     raise ValueError(
-        f"Longreel Alpha Space Sampler steps models of type V_PREDICTION_DDPM (CogVideoX), but {type(model).__name__} is "
-        f"of type {how}; use a core sampler such as euler with it"
+        f"Longreel Alpha Space Sampler steps models of type V_PREDICTION_DDPM (CogVideoX), but {type(model).__name__} "
+        f"is of type {how}; use a core sampler such as euler with it"
     )
 
 
@@ -150,8 +152,8 @@ def require_one_cfg(guider, mode: str) -> None:
     remedy = "use CFGGuider or set dynamic_guidance to off"
     kind = type(guider)
     if kind.predict_noise is not comfy.samplers.CFGGuider.predict_noise:
-        raise ValueError(f"dynamic guidance '{mode}' moves the one cfg of a CFGGuider, but {kind.__name__} guides in a way "
-                         f"of its own; {remedy}")
+        raise ValueError(f"dynamic guidance '{mode}' moves the one cfg of a CFGGuider, but {kind.__name__} guides in a "
+                         f"way of its own; {remedy}")
     if not {"positive", "negative"} <= set(guider.conds):
         raise ValueError(f"dynamic guidance '{mode}' needs 2 conditionings, positive and negative, but {kind.__name__} "
                          f"has {len(guider.conds)}; {remedy}")

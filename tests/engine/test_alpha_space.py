@@ -1,4 +1,5 @@
 """engine/alpha_space.py against a plain second implementation, and against cases with a known answer."""
+
 import math
 
 import numpy
@@ -6,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from longreel.engine import alpha_space as A
 
 
@@ -86,7 +86,9 @@ def test_the_rescaling_runs_over_the_selected_timesteps() -> None:
     assert abs(snapped - alpha) <= (schedule.table - alpha).abs().min() + 1e-7
 
 
-@pytest.mark.parametrize(("steps", "shift", "message"), [(0, 1.0, "0 steps"), (1001, 1.0, "1001 steps"), (50, 0.0, "shift 0")])
+@pytest.mark.parametrize(
+    ("steps", "shift", "message"), [(0, 1.0, "0 steps"), (1001, 1.0, "1001 steps"), (50, 0.0, "shift 0")]
+)
 def test_an_impossible_schedule_is_refused(steps: int, shift: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         A.zero_snr_schedule(steps, shift)
@@ -135,7 +137,9 @@ def test_fresh_noise_keeps_the_spread_of_the_videos(solver: str, eta: float) -> 
     spread, steps = 0.6, 100
     alphas = A.zero_snr_schedule(steps).alphas
     noises = draws(4, steps, 20_000)
-    got = A.sample(draws(5, 1, 20_000)[0], alphas, range(steps), gaussian_denoiser(spread), lambda i: noises[i], solver, eta)
+    got = A.sample(
+        draws(5, 1, 20_000)[0], alphas, range(steps), gaussian_denoiser(spread), lambda i: noises[i], solver, eta
+    )
     # The last step returns the prediction itself, whose spread is a little below that of the videos.
     assert 0.85 * spread < float(got.std()) < 1.03 * spread
 
@@ -145,7 +149,9 @@ def test_a_perfect_prediction_is_reached_whatever_the_noise(solver: str) -> None
     video = draws(6, 1, 3, 4)[0]
     noises = draws(7, 6, 3, 4)
     for eta in (0.0, 1.0):
-        got = A.sample(noises[0], A.zero_snr_schedule(6).alphas, range(6), lambda *_: video, lambda i: noises[i], solver, eta)
+        got = A.sample(
+            noises[0], A.zero_snr_schedule(6).alphas, range(6), lambda *_: video, lambda i: noises[i], solver, eta
+        )
         assert torch.equal(got, video)
 
 
@@ -167,7 +173,7 @@ def test_from_pure_noise_the_sde_replaces_the_noise() -> None:
 
 def test_the_callback_sees_each_prediction_before_x_moves() -> None:
     seen = []
-    out = A.sample(torch.ones(2), [0.0, 0.5, 1.0], ["a", "b"], lambda x, alpha, level: x + alpha, lambda i: torch.zeros(2),
+    out = A.sample(torch.ones(2), [0.0, 0.5, 1.0], "ab", lambda x, alpha, level: x + alpha, lambda i: torch.zeros(2),
                    callback=lambda step, video, x: seen.append((step, video.tolist(), x.tolist())))  # fmt: skip
     assert [step for step, _, _ in seen] == [0, 1]
     assert seen[0] == (0, [1.0, 1.0], [1.0, 1.0])

@@ -1,15 +1,23 @@
 """engine/pair_blend.py and engine/prompt_mix.py against frame-by-frame sums, at many sizes."""
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from longreel.engine import latent_blend, pair_blend, prompt_mix
 
 
 @settings(max_examples=40, deadline=None)
-@given(prompts=st.integers(2, 4), length=st.integers(2, 14), between=st.integers(0, 2), repeat=st.integers(0, 1), data=st.data())
-def test_pairs_are_blended_frame_by_frame(prompts: int, length: int, between: int, repeat: int, data: st.DataObject) -> None:
+@given(
+    prompts=st.integers(2, 4),
+    length=st.integers(2, 14),
+    between=st.integers(0, 2),
+    repeat=st.integers(0, 1),
+    data=st.data(),
+)
+def test_pairs_are_blended_frame_by_frame(
+    prompts: int, length: int, between: int, repeat: int, data: st.DataObject
+) -> None:
     overlap = data.draw(st.integers(0, length - 1))
     layout = latent_blend.ditctrl_layout(prompts, length, overlap, between, repeat)
     segments = prompts + between * (prompts - 1) + repeat * max(0, prompts - 2)

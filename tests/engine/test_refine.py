@@ -1,11 +1,12 @@
 """engine/refine.py beyond the golden tensors: other lengths, the guidance, the refusals."""
+
+import itertools
 import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from longreel.engine import refine as R
 
 
@@ -26,7 +27,7 @@ def test_sigmas_fall_and_match_their_timesteps(steps: int) -> None:
     assert (schedule.sigmas[1:] < schedule.sigmas[:-1]).all()
     for sigma, timestep in zip(schedule.sigmas, schedule.timesteps):
         share = float(schedule.noise[timestep])
-        assert float(sigma) == pytest.approx(share / schedule.alpha_at(timestep), rel=0.05)  # a timestep is a rounded point
+        assert float(sigma) == pytest.approx(share / schedule.alpha_at(timestep), rel=0.05)  # timesteps are rounded
 
 
 def test_fewer_noise_levels_start_from_less_noise() -> None:
@@ -41,10 +42,12 @@ def test_chunks_cover_every_frame(chunk: int, data: st.DataObject) -> None:
     frames = count * (chunk - overlap) + overlap
     starts = R.chunk_starts(frames, chunk, overlap)
     assert {frame for start in starts for frame in range(start, start + chunk)} == set(range(frames))
-    assert [b - a for a, b in zip(starts, starts[1:])] == [chunk - overlap] * (count - 1)
+    assert [b - a for a, b in itertools.pairwise(starts)] == [chunk - overlap] * (count - 1)
 
 
-@pytest.mark.parametrize(("frames", "message"), [(15, "use 14 or 18"), (17, "use 14 or 18"), (5, "use 6 or 10"), (1, "use 6 or 10")])
+@pytest.mark.parametrize(
+    ("frames", "message"), [(15, "use 14 or 18"), (17, "use 14 or 18"), (5, "use 6 or 10"), (1, "use 6 or 10")]
+)
 def test_a_tail_that_no_chunk_reaches_is_refused(frames: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         R.chunk_starts(frames, 6, 2)
@@ -55,7 +58,9 @@ def test_an_overlap_as_long_as_the_chunk_is_refused() -> None:
         R.chunk_starts(14, 6, 6)
 
 
-@pytest.mark.parametrize(("steps", "levels", "message"), [(0, 600, "0 refinement steps"), (5, 1000, "1000 noise levels")])
+@pytest.mark.parametrize(
+    ("steps", "levels", "message"), [(0, 600, "0 refinement steps"), (5, 1000, "1000 noise levels")]
+)
 def test_an_impossible_schedule_is_refused(steps: int, levels: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         R.refine_schedule(steps, levels)
@@ -102,7 +107,9 @@ def plain_refine(video, noise, schedule, chunk, overlap, velocity, cuts, fresh):
     return x
 
 
-@pytest.mark.parametrize(("chunk", "overlap", "count", "steps"), [(6, 2, 3, 4), (5, 0, 4, 3), (9, 4, 2, 10), (8, 3, 1, 7), (4, 2, 5, 6)])
+@pytest.mark.parametrize(
+    ("chunk", "overlap", "count", "steps"), [(6, 2, 3, 4), (5, 0, 4, 3), (9, 4, 2, 10), (8, 3, 1, 7), (4, 2, 5, 6)]
+)
 def test_the_loop_is_the_published_one_at_other_lengths(chunk: int, overlap: int, count: int, steps: int) -> None:
     generator = torch.Generator().manual_seed(chunk * 100 + steps)
     frames = count * (chunk - overlap) + overlap

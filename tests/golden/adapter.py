@@ -1,12 +1,14 @@
-"""Answers the golden tensors (../shared/golden/CONTRACT.md): names and shapes are translated here, numbers are the engine's.
+"""Answers the golden tensors (../shared/golden/CONTRACT.md): names and shapes are translated here, numbers come
+from the engine.
 
 `run` is the one public function. A kind that the project does not build yet raises NotImplementedError naming it.
 """
-from typing import Callable
+
+from collections.abc import Callable
 
 import torch
-
 from longreel.engine import alpha_space, latent_blend, pair_blend, prompt_mix, refine
+
 from tests.golden import toy_networks
 
 Tensors = dict[str, torch.Tensor]
@@ -18,7 +20,7 @@ _STREAMING_NEGATIVE, _STREAMING_POSITIVE = -0.15, 0.25  # the toy network's two 
 
 
 def run(family: str, name: str, tensors: Tensors, meta: dict) -> Tensors:
-    """Golden outputs of one file, computed. family: folder; name: file stem; tensors: inputs; meta: decoded metadata."""
+    """Golden outputs of one file, computed. family: folder; name: file stem; tensors: inputs; meta: metadata."""
     for prefix, answer in _ANSWERS.get(family, {}).items():
         if name.startswith(prefix):
             return answer(tensors, meta)
@@ -52,7 +54,11 @@ def _ttt_sampler(tensors: Tensors, meta: dict) -> Tensors:
 
 def _ditctrl_layout(tensors: Tensors, meta: dict) -> Tensors:
     layout = latent_blend.ditctrl_layout(
-        meta["num_prompts"], meta["tile_size"], meta["overlap"], meta["num_transition_blocks"], meta["longer_mid_segment"]
+        meta["num_prompts"],
+        meta["tile_size"],
+        meta["overlap"],
+        meta["num_transition_blocks"],
+        meta["longer_mid_segment"],
     )
     prompts = tensors["prompt_emb"]  # [P, tokens, width]
     segments = [prompt_mix.mix_texts([(prompts[i : i + 1], share) for i, share in mix]) for mix in layout.mixes]

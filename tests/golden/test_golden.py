@@ -3,8 +3,10 @@
 The folder is $LONGREEL_GOLDEN, else ../shared/golden beside the checkout, else the copied subset in tests/golden/data.
 Outputs and tolerances are those of CONTRACT.md and the READMEs there. A kind that is not built yet must say so.
 """
+
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +41,8 @@ NOT_BUILT = {
     "ttt": ("op_", "layer_", "block_", "tlayer_", "dit_"),
     "ditctrl": ("b_mask", "c_kvshare", "c2_pass", "d_cscv", "e_reweight", "g_tiny_dit"),
     "streamingt2v": (
-        "cam_cross_attention", "svd_cam_cross_attention", "cam_econd", "svd_cam_econd", "apm_mixing", "blend_xprev", "mawe_",
+        "cam_cross_attention", "svd_cam_cross_attention", "cam_econd", "svd_cam_econd", "apm_mixing", "blend_xprev",
+        "mawe_",
     ),
 }  # fmt: skip
 
@@ -54,7 +57,7 @@ def golden_folder() -> Path:
 def golden_files(folder: Path) -> list[Path]:
     files = sorted(folder.glob("*/*.safetensors"))
     if not files:
-        raise FileNotFoundError(f"no golden files in {folder}; set LONGREEL_GOLDEN to the folder that holds ttt/, ditctrl/")
+        raise FileNotFoundError(f"no golden files in {folder}; set LONGREEL_GOLDEN to the folder above ttt/")
     return files
 
 
@@ -88,6 +91,10 @@ def answered_and_wanted(path: Path, answer: Answer) -> tuple[dict, dict]:
     return adapter.run(path.parent.name, path.stem, tensors, meta), wanted
 
 
+def naming(key: str) -> Callable[[str], str]:
+    return lambda text: f"{key}: {text}"
+
+
 FILES = golden_files(golden_folder())
 
 
@@ -99,7 +106,7 @@ def test_the_pack_computes_the_golden_outputs(path: Path) -> None:
     for key, want in wanted.items():
         assert got[key].shape == want.shape, key
         assert got[key].dtype == want.dtype, key
-        torch.testing.assert_close(got[key], want, atol=answer.atol, rtol=answer.rtol, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(got[key], want, atol=answer.atol, rtol=answer.rtol, msg=naming(key))
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if not answer_of(path)], ids=label)

@@ -1,4 +1,5 @@
 """hosts/alpha_space.py through ComfyUI's own loaders, guiders and sampler nodes, on a tiny random CogVideoX."""
+
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -11,9 +12,9 @@ import torch
 from comfy_extras.nodes_custom_sampler import BasicGuider, DualCFGGuider, RandomNoise, SamplerCustomAdvanced
 from comfy_extras.nodes_differential_diffusion import DifferentialDiffusion
 from comfy_extras.nodes_void import VOID_DDIM
-
 from longreel.engine import alpha_space
 from longreel.hosts.alpha_space import GUIDANCE_MODES, AlphaSpaceSampler, StepNoise
+
 from tests import tiny_sampling
 
 FRAMES = 5
@@ -62,8 +63,19 @@ def guider_of(cog: Cog, model=None, cfg: float = 3.0) -> comfy.samplers.CFGGuide
     return guider
 
 
-def run(cog: Cog, sampler: Any = None, *, model=None, guider=None, noise=None, latent=None, sigmas=None, mask=None,
-        callback=None, seed: int | None = 7) -> torch.Tensor:
+def run(
+    cog: Cog,
+    sampler: Any = None,
+    *,
+    model=None,
+    guider=None,
+    noise=None,
+    latent=None,
+    sigmas=None,
+    mask=None,
+    callback=None,
+    seed: int | None = 7,
+) -> torch.Tensor:
     """One run as SamplerCustomAdvanced makes it; an empty latent where none is given."""
     guider = guider or guider_of(cog, model)
     return guider.sample(
@@ -230,7 +242,9 @@ def test_fresh_noise_is_not_the_starting_noise(cog: Cog) -> None:
 
 def test_no_fresh_noise_without_eta(cog: Cog) -> None:
     for solver in alpha_space.SOLVERS:
-        assert torch.equal(run(cog, AlphaSpaceSampler(solver, 0.0), seed=1), run(cog, AlphaSpaceSampler(solver, 0.0), seed=2))
+        assert torch.equal(
+            run(cog, AlphaSpaceSampler(solver, 0.0), seed=1), run(cog, AlphaSpaceSampler(solver, 0.0), seed=2)
+        )
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
@@ -270,7 +284,9 @@ def test_one_window_over_everything_changes_nothing(cog: Cog) -> None:
 def test_core_s_sampler_node_gives_both_its_latents(cog: Cog) -> None:
     latent = {"samples": torch.zeros_like(cog.latent)}
     noise = RandomNoise.execute(7).args[0]
-    out, denoised = SamplerCustomAdvanced.execute(noise, guider_of(cog), AlphaSpaceSampler(), sigmas_of(cog.model), latent).args
+    out, denoised = SamplerCustomAdvanced.execute(
+        noise, guider_of(cog), AlphaSpaceSampler(), sigmas_of(cog.model), latent
+    ).args
     assert out["samples"].shape == cog.latent.shape
     torch.testing.assert_close(out["samples"], denoised["samples"], atol=1e-4, rtol=1e-4)
 
@@ -280,8 +296,10 @@ def test_a_model_of_another_kind_is_refused_by_name(tiny, tiny_models, cog: Cog)
     latent = torch.zeros(tiny_models["wan21"].latent_shape(FRAMES))
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(tiny_sampling.encode(clip, "a"), tiny_sampling.encode(clip, "b"))
-    with pytest.raises(ValueError, match=r"V_PREDICTION_DDPM \(CogVideoX\), but WAN21 is of type CONST; use a core sampler"):
-        guider.sample(torch.randn_like(latent), latent, AlphaSpaceSampler(), sigmas_of(model), seed=1, disable_pbar=True)
+    with pytest.raises(ValueError, match=r"V_PREDICTION_DDPM \(CogVideoX\), but WAN21 is of type CONST; use"):
+        guider.sample(
+            torch.randn_like(latent), latent, AlphaSpaceSampler(), sigmas_of(model), seed=1, disable_pbar=True
+        )
 
 
 def test_sigmas_that_rise_are_refused(cog: Cog) -> None:
