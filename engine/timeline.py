@@ -107,7 +107,8 @@ def plan_timeline(storyboard: Storyboard, facts: ModelFacts, *, fps: float | Non
     overlap = max(1, length * 6 // 13) if overlap_frames is None else overlap_frames
     if not 0 <= overlap < length:
         raise ValueError(f"an overlap of {overlap} latent frames does not fit into segments of {length}; "
-                         f"use 0 to {length - 1}, or longer segments")
+                         f"use 0 to {length - 1} (up to {(length - 1) * facts.temporal_stride} pixel frames), or longer "
+                         f"segments")
     if not 0 <= transition_prompts <= 16:
         raise ValueError(f"{transition_prompts} transition prompts; use 0 to 16")
     shots = _place_shots(storyboard, facts, fps, length, overlap)

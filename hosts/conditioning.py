@@ -13,7 +13,10 @@ POSITIVE, NEGATIVE = "positive", "negative"
 
 
 def encode_timeline(clip, timeline: Timeline) -> tuple[list, list]:
-    """One positive and one negative CONDITIONING entry per shot; equal texts are encoded once."""
+    """One positive and one negative CONDITIONING entry per shot; equal texts are encoded once. Raises ValueError for
+    the None that core's checkpoint loader gives where there is no text encoder."""
+    if clip is None:
+        raise ValueError("0 text encoders came with this checkpoint and 1 is needed; load it with Load CLIP")
     encoded: dict[str, list] = {}
 
     def entries(text: str, shot: int, role: str) -> list:

@@ -72,8 +72,7 @@ class TimelineHandler(context_windows.IndexListContextHandler):
     def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
         frames = self._build_window_state(x_in, conds, model).latents[0].shape[self.dim]
         if frames != self.timeline.latent_frames:
-            raise ValueError(f"the latent has {frames} frames and the timeline {self.timeline.latent_frames}; wire the "
-                             f"latent output of the same Longreel Plan into the sampler")
+            raise ValueError(_wrong_length(frames, self.timeline))
         return len(self.timeline.segments) > 1 or self.strengths != [1.0]
 
     def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
@@ -169,6 +168,11 @@ def attach(model, timeline: Timeline, blend: str, seed: int = 0, lead_frame: boo
     return model
 
 
+def _wrong_length(frames: int, timeline: Timeline) -> str:
+    return (f"the latent has {frames} frames and the timeline {timeline.latent_frames}; wire the latent output of the "
+            f"same Longreel Plan into the sampler")
+
+
 def _start_run(executor, noise, latent_image, *args, **kwargs):
     """A fresh handler for each run, and each shot's own noise where it has a seed."""
     guider = executor.class_obj
@@ -183,6 +187,8 @@ def noise_of_shots(noise: torch.Tensor, timeline: Timeline) -> torch.Tensor:
     seeded = [planned for planned in timeline.shots if planned.shot.seed is not None]
     if not seeded or not noise.any():
         return noise
+    if noise.shape[FRAME_AXIS] < timeline.latent_frames:
+        raise ValueError(_wrong_length(noise.shape[FRAME_AXIS], timeline))
     noise = noise.clone()
     for planned in seeded:
         generator = torch.Generator().manual_seed(planned.shot.seed % 2**63)

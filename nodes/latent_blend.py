@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..engine.latent_blend import BLENDS
 from ..engine.timeline import with_segments
 from ..hosts import latent_blend
+from .ranges import check_ranges, check_segments
 from .sockets import TimelineSocket
 
 
@@ -24,11 +25,14 @@ class LongreelLatentBlend(io.ComfyNode):
                 io.Combo.Input("blend", options=list(BLENDS), default="triangle", tooltip=(
                     "triangle: weights of a whole-segment triangle (DiTCtrl). randomized: a new hard cut in every overlap "
                     "at every evaluation (StreamingT2V). linear: a ramp over the overlap. cut: a hard switch mid-overlap.")),
-                io.Int.Input("blend_seed", default=0, min=0, max=2**63 - 1, tooltip="Draws the cuts of the randomized blend; 0 to 2^63-1."),
+                io.Int.Input("blend_seed", default=0, min=0, max=2**64 - 1,
+                             tooltip="Draws the cuts of the randomized blend; 0 to 2^64-1."),
                 io.Int.Input("segment_latent_frames", default=0, min=0, max=1024, advanced=True,
                              tooltip="Latent frames per segment, 2 or more; 0 keeps the plan's."),
                 io.Int.Input("overlap_latent_frames", default=-1, min=-1, max=1023, advanced=True,
-                             tooltip="Latent frames that neighbouring segments share; -1 keeps the plan's."),
+                             tooltip=(
+                    "Latent frames that neighbouring segments share; -1 keeps the plan's, or takes just under half of a "
+                    "segment whose length is set here.")),
                 io.Int.Input("transition_prompts", default=-1, min=-1, max=16, advanced=True,
                              tooltip="In-between prompts per 'blend' transition, 0 to 16; -1 keeps the plan's."),
                 io.Boolean.Input("lead_frame", default=True, advanced=True, tooltip=(
@@ -37,6 +41,16 @@ class LongreelLatentBlend(io.ComfyNode):
             ],
             outputs=[io.Model.Output()],
         )
+
+    @classmethod
+    def validate_inputs(cls, segment_latent_frames: int | None = None, overlap_latent_frames: int | None = None) -> bool | str:
+        try:
+            check_ranges(segment_latent_frames=(segment_latent_frames, 0, 1024),
+                         overlap_latent_frames=(overlap_latent_frames, -1, 1023))
+            check_segments("latent_frames", segment_latent_frames, overlap_latent_frames, shortest=2)
+        except ValueError as error:
+            return str(error)
+        return True
 
     @classmethod
     def execute(cls, model, timeline, blend, blend_seed, segment_latent_frames, overlap_latent_frames, transition_prompts,

@@ -5,6 +5,7 @@ from comfy_api.latest import io, ui
 from ..engine.plan_report import plan_report
 from ..engine.timeline import plan_timeline
 from ..hosts import facts_of, planning
+from .ranges import ANY_FAMILY, check_ranges, check_segments
 from .sockets import StoryboardSocket, TimelineSocket
 
 
@@ -45,6 +46,19 @@ class LongreelPlan(io.ComfyNode):
                 io.Int.Output(display_name="seed", tooltip="The storyboard's seed, 0 when it has none."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, width: int | None = None, height: int | None = None, segment_frames: int | None = None,
+                        overlap_frames: int | None = None) -> bool | str:
+        try:
+            check_ranges(width=(width, 0, 16384), height=(height, 0, 16384), segment_frames=(segment_frames, 0, 4097),
+                         overlap_frames=(overlap_frames, -1, 4096))
+            ANY_FAMILY.check_size(width or 16, height or 16)
+            check_segments("frames", segment_frames, overlap_frames, shortest=5)
+            ANY_FAMILY.latent_frames(segment_frames or 1)
+        except ValueError as error:
+            return str(error)
+        return True
 
     @classmethod
     def execute(cls, model, storyboard, width, height, segment_frames, overlap_frames, transition_prompts, steps, guidance):

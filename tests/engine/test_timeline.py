@@ -187,9 +187,9 @@ def test_with_segments_keeps_shots_and_sizes_and_equals_a_new_plan():
 @pytest.mark.parametrize(("options", "message"), [
     ({"segment_frames": 1}, "a segment of 1 latent frames cannot overlap its neighbour; use 2 or more"),
     ({"segment_frames": 5, "overlap_frames": 5},
-     "an overlap of 5 latent frames does not fit into segments of 5; use 0 to 4, or longer segments"),
+     "an overlap of 5 latent frames does not fit into segments of 5; use 0 to 4 (up to 16 pixel frames), or longer segments"),
     ({"segment_frames": 5, "overlap_frames": -1},
-     "an overlap of -1 latent frames does not fit into segments of 5; use 0 to 4, or longer segments"),
+     "an overlap of -1 latent frames does not fit into segments of 5; use 0 to 4 (up to 16 pixel frames), or longer segments"),
     ({"transition_prompts": 17}, "17 transition prompts; use 0 to 16"),
     ({"transition_prompts": -1}, "-1 transition prompts; use 0 to 16"),
     ({"width": 70}, "width 70 is not a multiple of 16 for Wan; use 64 or 80"),
