@@ -1,0 +1,28 @@
+"""The session's ComfyUI process with the tiny models in its models folder, for tests that queue prompts."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.comfy_process import ComfyProcess
+from tests.tiny_models import MODEL_KINDS, TinyModel, make_tiny_models
+
+
+@pytest.fixture(scope="session")
+def tiny_models() -> dict[str, TinyModel]:
+    """Facts and files of every tiny model, by name; nothing is loaded."""
+    return make_tiny_models()
+
+
+@pytest.fixture(scope="session")
+def server(comfy: ComfyProcess, tiny_models: dict[str, TinyModel]) -> ComfyProcess:
+    """`comfy`, whose loaders list the tiny checkpoints too."""
+    folder = next(iter(tiny_models.values())).folder
+    for kind in MODEL_KINDS:
+        place = Path(comfy.base) / "models" / kind
+        place.mkdir(parents=True, exist_ok=True)
+        for file in (folder / kind).iterdir():
+            if not (place / file.name).exists():
+                shutil.copyfile(file, place / file.name)
+    return comfy

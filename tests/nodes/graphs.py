@@ -1,0 +1,114 @@
+"""Prompts in ComfyUI's API format for the tests of planning, encoding, blending and sampling, and what they saved."""
+
+import json
+import urllib.error
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from longreel.engine.storyboard import Shot, Storyboard
+from tests.comfy_process import ComfyProcess
+from tests.tiny_models import TinyModel
+
+Prompt = dict[str, dict[str, Any]]
+
+BOARD = Storyboard(
+    (Shot("a red circle moves right", 2.0), Shot("a red circle moves up", 2.0, "blend"), Shot("a star", 2.0, "cut")),
+    width=64, height=64, negative="blurry")
+
+
+def node(kind: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": inputs}
+
+
+def change(prompt: Prompt, name: str, **inputs: Any) -> Prompt:
+    """A copy of the prompt in which one node has other inputs."""
+    return {**prompt, name: {**prompt[name], "inputs": {**prompt[name]["inputs"], **inputs}}}
+
+
+def planned(tiny: TinyModel, board: Storyboard | str = BOARD) -> Prompt:
+    """Loaders, storyboard, plan and conditioning; segments of five latent frames that share two."""
+    stride = tiny.temporal_stride
+    return {
+        **tiny.prompt_nodes(),
+        "board": node("LongreelStoryboard", text=board if isinstance(board, str) else board.to_json()),
+        "plan": node("LongreelPlan", model=["model", 0], storyboard=["board", 0], width=0, height=0,
+                     segment_frames=4 * stride + 1, overlap_frames=2 * stride, transition_prompts=1, steps=20, guidance=True),
+        "encode": node("LongreelEncode", clip=["clip", 0], timeline=["plan", 0]),
+    }
+
+
+def blended(tiny: TinyModel, board: Storyboard | str = BOARD) -> Prompt:
+    """Latent Blend and core's KSampler."""
+    return {
+        **planned(tiny, board),
+        "blend": node("LongreelLatentBlend", model=["model", 0], timeline=["plan", 0], blend="triangle", blend_seed=0,
+                      segment_latent_frames=0, overlap_latent_frames=-1, transition_prompts=-1, lead_frame=True),
+        "sample": node("KSampler", model=["blend", 0], positive=["encode", 0], negative=["encode", 1],
+                       latent_image=["plan", 1], seed=5, steps=2, cfg=3.0, sampler_name="euler", scheduler="simple",
+                       denoise=1.0),
+        **saved("sample"),
+    }
+
+
+def custom(tiny: TinyModel, sampler: dict[str, Any]) -> Prompt:
+    """Latent Blend and core's SamplerCustomAdvanced, with the sampler that the node `sampler` makes."""
+    return {
+        **blended(tiny),
+        **schedule(sampler),
+        "noise": node("RandomNoise", noise_seed=5),
+        "guider": node("CFGGuider", model=["blend", 0], positive=["encode", 0], negative=["encode", 1], cfg=3.0),
+        "sample": node("SamplerCustomAdvanced", noise=["noise", 0], guider=["guider", 0], sampler=["sampler", 0],
+                       sigmas=["sigmas", 0], latent_image=["plan", 1]),
+    }
+
+
+def sampled(tiny: TinyModel, sampler: dict[str, Any], board: Storyboard | str = BOARD) -> Prompt:
+    """Longreel Sampler, which brings its own blending."""
+    return {
+        **planned(tiny, board),
+        **schedule(sampler),
+        "sample": node("LongreelSampler", model=["model", 0], timeline=["plan", 0], positive=["encode", 0],
+                       negative=["encode", 1], latent=["plan", 1], sampler=["sampler", 0], sigmas=["sigmas", 0], seed=5,
+                       cfg=3.0, blend="triangle"),
+        **saved("sample"),
+    }
+
+
+def schedule(sampler: dict[str, Any]) -> Prompt:
+    return {"sampler": sampler,
+            "sigmas": node("BasicScheduler", model=["model", 0], scheduler="simple", steps=2, denoise=1.0)}
+
+
+def saved(name: str, output: int = 0) -> Prompt:
+    return {"save": node("SaveLatent", samples=[name, output], filename_prefix="longreel-test")}
+
+
+EULER = node("KSamplerSelect", sampler_name="euler")
+ALPHA_SPACE = {"class_type": "LongreelAlphaSpaceSampler",
+               "inputs": {"solver": "ddim", "solver.eta": 0.0, "dynamic_guidance": "off"}}
+
+
+def latent(server: ComfyProcess, prompt: Prompt) -> torch.Tensor:
+    """Run the prompt; the samples that its node "save" wrote, [B, C, F, H, W]."""
+    entry = server.run(prompt)["save"]["latents"][0]
+    return load_file(server.output_path / entry["subfolder"] / entry["filename"])["latent_tensor"]
+
+
+def report(server: ComfyProcess, prompt: Prompt) -> str:
+    """Run the prompt; the text under its node "plan"."""
+    return server.run(prompt)["plan"]["text"][0]
+
+
+def refusals(server: ComfyProcess, prompt: Prompt) -> list[str]:
+    """What POST /prompt objects to, one line each without doubles; nothing when it takes the prompt.
+
+    ComfyUI drops only those outputs that depend on the node it objects to, so the plan may run, but no sampler.
+    """
+    try:
+        answer = server.post("/prompt", {"prompt": prompt})
+    except urllib.error.HTTPError as error:
+        answer = json.loads(error.read())
+    found = [error["details"] for entry in answer["node_errors"].values() for error in entry["errors"]]
+    return list(dict.fromkeys(found))
