@@ -3,7 +3,7 @@
 Plain strings from a Timeline; the memory figures are handed in by whoever knows the model.
 """
 
-from .timeline import PlannedShot, Timeline
+from .timeline import PlannedShot, Timeline, takes_of
 
 
 def network_evaluations(timeline: Timeline, steps: int, guidance: bool) -> int:
@@ -34,7 +34,24 @@ def plan_report(timeline: Timeline, steps: int, guidance: bool, segment_bytes: i
         f"memory while sampling, estimated: {_megabytes(segment_bytes)} for one segment (the same for any length of "
         f"video) + {_megabytes(latent_bytes)} for the latent + the model itself",
     ]
-    return "\n".join(lines)
+    return "\n".join(lines + crowded_note(timeline))
+
+
+def crowded_note(timeline: Timeline) -> list[str]:
+    """One line when shots stand so close that a single segment sees several of them whole; else nothing. Their prompts
+    then act on each other's frames, and a hard switch (blends `cut` and `randomized`) may skip one."""
+    crowded: list[PlannedShot] = []
+    for take in takes_of(timeline.shots):
+        length = take[-1].end - take[0].start
+        reach = length if length <= timeline.segment_frames else timeline.segment_frames - timeline.overlap_frames
+        crowded += [planned for planned in take if len(take) > 1 and planned.latent_frames < reach]
+    if not crowded:
+        return []
+    names = ", ".join(str(planned.index + 1) for planned in crowded[:10]) + ", ..." * (len(crowded) > 10)
+    shortest = max(2, min(planned.latent_frames for planned in crowded))
+    return [f"note: shots {names} are shorter than what a segment of {timeline.segment_frames} latent frames spans, so their "
+            f"prompts mix or one is skipped; use segment_frames {timeline.facts.pixel_frames(shortest)}, longer shots, or "
+            f"cuts between them"]
 
 
 def segments_of_shots(timeline: Timeline) -> list[list[int]]:

@@ -6,7 +6,7 @@ import time
 import pytest
 from hypothesis import given, settings
 
-from longreel.engine.plan_report import network_evaluations, plan_report, segments_of_shots
+from longreel.engine.plan_report import crowded_note, network_evaluations, plan_report, segments_of_shots
 from longreel.engine.storyboard import Shot, Storyboard
 from longreel.engine.timeline import plan_timeline
 from tests.engine.timeline_cases import WAN, plans, storyboard
@@ -48,7 +48,7 @@ def test_the_segments_of_a_shot_are_those_that_hear_it(timeline):
     for planned in timeline.shots:
         heard = [n for n, s in enumerate(timeline.segments, start=1) if planned.index in dict(s.mix)]
         assert found[planned.index] == heard and heard
-    assert len(report(timeline).splitlines()) == len(timeline.shots) + 6
+    assert len(report(timeline).splitlines()) == len(timeline.shots) + 6 + len(crowded_note(timeline))
 
 
 @pytest.mark.parametrize(("steps", "guidance", "times"), [(20, True, 40), (20, False, 20), (7, True, 14)])
@@ -61,6 +61,22 @@ def test_evaluations_are_segments_times_steps_times_prompts(timeline, steps, gui
 
 def test_memory_is_told_for_one_segment_and_for_the_latent(timeline):
     assert "3.0 MiB for one segment (the same for any length of video) + 2.5 MiB for the latent" in report(timeline)
+
+
+@pytest.mark.parametrize(("seconds", "transition", "segment"), [
+    ((1.1, 1.1, 1.1), "blend", 21), ((8.0, 0.5, 8.0), "continue", 13), ((4.0, 0.25, 4.0), "blend", 9)])
+def test_shots_that_a_single_segment_sees_whole_are_named_with_a_remedy_that_works(seconds, transition, segment):
+    timeline = plan_timeline(storyboard(*seconds, transition=transition), WAN, segment_frames=segment)
+    (note,) = crowded_note(timeline)
+    assert report(timeline).endswith(note) and "2" in re.search(r"shots ([\d, ]+) are", note)[1]
+    better = WAN.latent_frames(int(re.search(r"segment_frames (\d+)", note)[1]))
+    assert crowded_note(plan_timeline(storyboard(*seconds, transition=transition), WAN, segment_frames=better)) == []
+
+
+@pytest.mark.parametrize(("seconds", "transition", "segment"), [
+    ((1.1, 1.1, 1.1), "cut", 21), ((60.0,), "continue", 21), ((3.5, 3.5, 3.5), "blend", 13), ((1.0,), "continue", 21)])
+def test_shots_with_room_have_no_note(seconds, transition, segment):
+    assert crowded_note(plan_timeline(storyboard(*seconds, transition=transition), WAN, segment_frames=segment)) == []
 
 
 def test_a_thousand_shots_are_reported_in_well_under_a_second():
