@@ -1,0 +1,134 @@
+"""Frames into an h264 .mp4, one after the other, and a finished file or none.
+
+The file grows under a temporary name in its own folder and gets its real name when it is complete, the next free
+number if another run took that meanwhile. Nothing is overwritten. Colours are 8 bit, yuv420p, as core's Save Video
+writes them, for every player. It knows no sound and nothing of where the frames come from.
+"""
+import logging
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import torch
+from torch import Tensor
+
+# The encoder keeps some frames per thread: a fixed number keeps its memory the same on every machine.
+ENCODER_THREADS = 4
+SMALLEST_CRF, LARGEST_CRF = 1, 51
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WrittenVideo:
+    """A finished file: where it is, frames in it, width and height in pixels."""
+
+    path: Path
+    frames: int
+    width: int
+    height: int
+
+
+def refuse_odd_size(width: int, height: int) -> None:
+    """Raise ValueError when h264 cannot hold the size: its colours are stored for 2x2 pixels."""
+    if width % 2 or height % 2:
+        raise ValueError(f"{width}x{height} pixels: an h264 video has even sizes; "
+                         f"use {width + width % 2}x{height + height % 2}")
+
+
+def write_video(frames: Iterable[Tensor], folder: Path, stem: str, counter: int, fps: float, crf: int,
+                metadata: dict[str, str] | None = None) -> WrittenVideo:
+    """Encode `frames` to `folder/<stem>_<counter>_.mp4`, or the next free counter, and say where it is.
+
+    Args:
+        frames: tensors [f, H, W, 3], 0..1, f may differ; read one by one, so a generator keeps memory flat.
+        folder: exists.
+        fps: frames per second, above 0.
+        crf: h264 quality, 1 (largest file) to 51 (smallest).
+        metadata: tags of the container.
+    Raises:
+        ValueError: no frame, an odd size, sizes that differ, fps or crf out of range. No file is left.
+    """
+    if fps <= 0:
+        raise ValueError(f"fps is {fps}; use a number above 0, for instance 16")
+    if not SMALLEST_CRF <= crf <= LARGEST_CRF:
+        raise ValueError(f"crf is {crf}; use {SMALLEST_CRF} (best) to {LARGEST_CRF} (smallest file)")
+    part = folder / f".{stem}.{uuid.uuid4().hex}.part"
+    try:
+        count, width, height = _encode(frames, part, Fraction(fps).limit_denominator(1001), crf, metadata or {})
+        path = _publish(part, folder, stem, counter)
+    finally:
+        part.unlink(missing_ok=True)
+    return WrittenVideo(path, count, width, height)
+
+
+def _encode(frames: Iterable[Tensor], part: Path, rate: Fraction, crf: int,
+            metadata: dict[str, str]) -> tuple[int, int, int]:
+    """Write all frames to `part`; returns their number, width and height."""
+    pictures = _pictures(frames)
+    first = next(pictures, None)
+    if first is None:
+        raise ValueError("0 frames came in; a video has at least 1")
+    height, width = first.shape[:2]
+    refuse_odd_size(width, height)
+    # faststart puts the index in front, so that a browser plays while it loads; the tags need use_metadata_tags.
+    options = {"movflags": "use_metadata_tags+faststart"}
+    with av.open(str(part), mode="w", format="mp4", options=options) as container:
+        container.metadata.update(metadata)
+        stream = container.add_stream("h264", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"crf": str(crf)}
+        stream.codec_context.thread_count = ENCODER_THREADS
+        count = 0
+        picture = first
+        while picture is not None:
+            if tuple(picture.shape[:2]) != (height, width):
+                raise ValueError(f"frame {count} has {picture.shape[1]}x{picture.shape[0]} pixels, "
+                                 f"the first has {width}x{height}; one video has one size")
+            frame = av.VideoFrame.from_ndarray(picture.numpy(), format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = count, 1 / rate
+            container.mux(stream.encode(frame))
+            count += 1
+            picture = next(pictures, None)
+        container.mux(stream.encode(None))
+    return count, width, height
+
+
+def _pictures(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    """[f, H, W, 3] in 0..1 -> one [H, W, 3] uint8 after the other."""
+    count = 0
+    warned = False
+    for chunk in frames:
+        if not warned and bool(torch.isnan(chunk).any()):
+            logger.warning("Frames from number %d on hold values that are no numbers (NaN), which become black; the "
+                           "VAE overflowed, start ComfyUI with --fp32-vae.", count)
+            warned = True
+        count += chunk.shape[0]
+        levels = torch.nan_to_num(chunk * 255.0, nan=0.0).round().clamp(0, 255)
+        yield from levels.to(device="cpu", dtype=torch.uint8).contiguous()
+
+
+def _publish(part: Path, folder: Path, stem: str, counter: int) -> Path:
+    """Give the complete file its name, in one step and never over another file."""
+    while True:
+        path = folder / f"{stem}_{counter:05}_.mp4"
+        try:
+            os.link(part, path)
+            return path
+        except FileExistsError:
+            counter += 1
+        except OSError:
+            break
+    # File systems without hard links: reserve the name, then move over the empty file that is ours.
+    while True:
+        path = folder / f"{stem}_{counter:05}_.mp4"
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            counter += 1
+            continue
+        os.replace(part, path)
+        return path

@@ -1,0 +1,137 @@
+"""From a latent to pixel frames, a few at a time: what one chunk needs of memory is what the whole video needs.
+
+Wan's VAEs stream (decode_wan.py). Image VAEs see every latent frame alone, so they stream as well. Every other video
+VAE goes through core's tiled decode, which joins the whole video in memory before the first frame comes out; the log
+says so. It does not know what is done with the frames.
+"""
+import logging
+from collections.abc import Iterator
+
+import torch
+from comfy import model_management
+from comfy.utils import ProgressBar
+from torch import Tensor
+
+from .decode_wan import core_chunk, is_wan_vae, pixel_frames, wan_frames
+
+IMAGES_PER_CHUNK = 8
+# Core's VAE Decode (Tiled), in pixels and pixel frames.
+TILE_PIXELS, TILE_OVERLAP_PIXELS = 512, 64
+TILE_PIXEL_FRAMES, TILE_OVERLAP_PIXEL_FRAMES = 64, 8
+logger = logging.getLogger(__name__)
+
+
+def pixel_size(vae, samples: Tensor) -> tuple[int, int]:
+    """Width and height in pixels of the decoded video; `samples` is [..., H, W]."""
+    stride = vae.spacial_compression_decode()
+    return samples.shape[-1] * stride, samples.shape[-2] * stride
+
+
+def decode_frames(vae, samples: Tensor, chunk_latent_frames: int = 0) -> Iterator[Tensor]:
+    """Yield the frames of a latent video in order. Checks are made here, decoding starts with the first `next`.
+
+    Args:
+        vae: comfy.sd.VAE.
+        samples: [1, C, F, H, W], or [F, C, H, W] for an image VAE (each batch entry is a frame).
+        chunk_latent_frames: latent frames decoded at once. 0 takes core's own number (Wan 2.1: 2, Wan 2.2: 1),
+            8 for image VAEs and core's tile of 64 pixel frames elsewhere.
+    Yields:
+        [f, height, width, 3], 0..1. Wan: 1 pixel frame for the first latent frame, then 4 for each.
+    Raises:
+        ValueError: a latent or a VAE that is no video; the message names both and the remedy.
+    """
+    _refuse_what_is_no_video(vae, samples, chunk_latent_frames)
+    if is_wan_vae(vae):
+        frames = _wan_or_tiled(vae, samples, chunk_latent_frames)
+    elif vae.latent_dim == 2:
+        frames = _image_by_image(vae, samples, chunk_latent_frames or IMAGES_PER_CHUNK)
+    else:
+        logger.warning("Longreel does not know how to stream the VAE %s: core's tiled decode takes over, and the "
+                       "memory it needs grows with the length of the video.", _class_name(vae))
+        frames = _tiled(vae, samples, chunk_latent_frames)
+    return _only_colour(vae, frames)
+
+
+def _refuse_what_is_no_video(vae, samples: Tensor, chunk_latent_frames: int) -> None:
+    vae.throw_exception_if_invalid()
+    name = _class_name(vae)
+    if samples.is_nested:
+        raise ValueError(f"samples holds {len(samples.unbind())} latents in one (video and sound), {name} decodes 1; "
+                         "take the video out first, for LTX with core's LTXVSeparateAVLatent")
+    if vae.latent_dim == 1 or vae.extra_1d_channel is not None or vae.output_channels == 2:
+        raise ValueError(f"the VAE {name} does not decode to pictures; load the video model's own VAE")
+    dimensions = (4, 5) if vae.latent_dim == 2 else (5,)
+    if samples.ndim not in dimensions:
+        raise ValueError(f"samples has {samples.ndim} dimensions and {name} decodes videos of 5, "
+                         "[1, channels, frames, height, width]; use the empty latent node of the video model")
+    if samples.numel() == 0:
+        raise ValueError(f"samples is empty, {list(samples.shape)}; a video has at least 1 latent frame")
+    if samples.ndim == 5 and samples.shape[0] != 1:
+        raise ValueError(f"samples holds {samples.shape[0]} videos and 1 fits into one file; "
+                         "pick one with core's LatentFromBatch")
+    if is_wan_vae(vae) and samples.shape[1] != vae.latent_channels:
+        raise ValueError(f"samples has {samples.shape[1]} channels and {name} decodes {vae.latent_channels}; "
+                         "load the VAE that belongs to the model that sampled it")
+    if chunk_latent_frames < 0:
+        raise ValueError(f"chunk_latent_frames is {chunk_latent_frames}; use 0 (automatic) or 1 and more")
+
+
+def _class_name(vae) -> str:
+    network = type(vae.first_stage_model)
+    return f"{network.__module__}.{network.__qualname__}"
+
+
+def _wan_or_tiled(vae, samples: Tensor, chunk_latent_frames: int) -> Iterator[Tensor]:
+    total = pixel_frames(samples.shape[2])
+    progress = ProgressBar(total)
+    done = 0
+    for pixels in wan_frames(vae, samples, chunk_latent_frames or core_chunk(vae)):
+        done += pixels.shape[0]
+        progress.update_absolute(done)
+        yield pixels
+    if done < total:
+        logger.warning("Out of memory decoding 1 latent frame of %dx%d pixels: core's tiled decode takes over from "
+                       "pixel frame %d, and the memory it needs grows with the length of the video.",
+                       *pixel_size(vae, samples), done)
+        yield from _tiled(vae, samples, 0, skip=done)
+
+
+def _image_by_image(vae, samples: Tensor, images_per_chunk: int) -> Iterator[Tensor]:
+    if samples.ndim == 5:
+        samples = samples[0].movedim(1, 0)  # [1, C, F, H, W] -> [F, C, H, W]
+    logger.info("The VAE %s decodes images: every latent frame becomes one frame.", _class_name(vae))
+    progress = ProgressBar(samples.shape[0])
+    for images in samples.split(images_per_chunk):
+        model_management.throw_exception_if_processing_interrupted()
+        with torch.inference_mode():
+            pixels = vae.decode(images)  # [f, H, W, 3]
+        progress.update(images.shape[0])
+        yield pixels
+
+
+def _tiled(vae, samples: Tensor, chunk_latent_frames: int, skip: int = 0) -> Iterator[Tensor]:
+    """Core's VAE Decode (Tiled) with its default sizes; `skip` pixel frames at the start are not yielded."""
+    model_management.throw_exception_if_processing_interrupted()
+    stride = vae.spacial_compression_decode()
+    temporal_stride = vae.temporal_compression_decode() or 1
+    frames = chunk_latent_frames or max(2, TILE_PIXEL_FRAMES // temporal_stride)
+    overlap = max(1, min(frames // 2, TILE_OVERLAP_PIXEL_FRAMES // temporal_stride))
+    # As ComfyUI runs every node: some VAEs make inference tensors, which core then changes in place.
+    with torch.inference_mode():
+        pixels = vae.decode_tiled(samples, tile_x=TILE_PIXELS // stride, tile_y=TILE_PIXELS // stride,
+                                  overlap=TILE_OVERLAP_PIXELS // stride, tile_t=frames, overlap_t=overlap)
+    pixels = pixels.reshape(-1, *pixels.shape[-3:])  # [f, H, W, c]
+    yield from pixels[skip:].split(TILE_PIXEL_FRAMES)
+
+
+def _only_colour(vae, frames: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Leave the three colours of RGBA and refuse what is no colour; frames are [f, H, W, c]."""
+    warned = False
+    for pixels in frames:
+        if pixels.shape[-1] not in (3, 4):
+            raise ValueError(f"the VAE {_class_name(vae)} puts out {pixels.shape[-1]} channels and a video has 3; "
+                             "decode with the node that this VAE was made for")
+        if pixels.shape[-1] == 4 and not warned:
+            logger.warning("The VAE puts out transparency, which an h264 video does not hold; it is left out.")
+            warned = True
+        yield pixels[..., :3]

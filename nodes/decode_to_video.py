@@ -1,0 +1,70 @@
+"""Longreel Decode to Video: a latent of any length goes into an .mp4 without the whole video ever being in memory."""
+
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import InputImpl, io, ui
+
+from ..engine.video_file import LARGEST_CRF, SMALLEST_CRF, refuse_odd_size, write_video
+from ..hosts.decode import decode_frames, pixel_size
+from ..hosts.video_file import graph_metadata
+
+
+class LongreelDecodeToVideo(io.ComfyNode):
+    """VAE decode chunk by chunk, straight into a file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LongreelDecodeToVideo",
+            display_name="Decode to Video File",
+            category="Longreel",
+            description="Decodes a latent chunk by chunk straight into an .mp4 in the output folder. With Wan's VAEs "
+                        "memory stays the same however long the video is.",
+            search_aliases=["streaming decode", "chunked decode", "long video decode", "save video", "vae decode"],
+            inputs=[
+                io.Vae.Input("vae", tooltip="The VAE of the model that sampled the latent. Wan 2.1 and 2.2 and image "
+                                            "VAEs stream; others go through core's tiled decode."),
+                io.Latent.Input("samples", tooltip="One video, any number of latent frames."),
+                io.Float.Input("fps", default=16.0, min=0.1, max=240.0, step=0.01,
+                               tooltip="Frames per second of the file, 0.1 to 240. Wan 2.1 is made for 16, Wan 2.2 5B "
+                                       "and LTXV for 24."),
+                io.String.Input("filename_prefix", default="longreel/video",
+                                tooltip="Name of the file, with subfolders, inside ComfyUI's output folder; a number "
+                                        "is added and nothing is overwritten. Knows %width%, %height%, %year%, "
+                                        "%month%, %day%."),
+                io.Int.Input("crf", default=19, min=SMALLEST_CRF, max=LARGEST_CRF,
+                             tooltip="Quality of the h264 encoder, 1 (best, largest file) to 51 (worst, smallest)."),
+                io.Int.Input("chunk_latent_frames", default=0, min=0, max=1024, optional=True, advanced=True,
+                             tooltip="Latent frames decoded at once, 1 to 1024; 0 takes what suits the VAE. Smaller "
+                                     "needs less memory. It is halved when memory runs out."),
+            ],
+            outputs=[io.Video.Output(display_name="video", tooltip="The saved file.")],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix: str | None) -> bool | str:
+        if filename_prefix is None:  # linked: its value is not known before the run, core checks it then
+            return True
+        output = Path(folder_paths.get_output_directory())
+        name = Path(filename_prefix).name
+        if not folder_paths.is_within_directory(str(output), str(output / filename_prefix)):
+            return f"filename_prefix {filename_prefix!r} leaves the output folder {output}; use a name inside it"
+        if not name or filename_prefix.endswith(("/", "\\")):
+            return f"filename_prefix {filename_prefix!r} has no file name; use for instance longreel/video"
+        return True
+
+    @classmethod
+    def execute(cls, vae, samples, fps, filename_prefix, crf, chunk_latent_frames=0) -> io.NodeOutput:
+        latent = samples["samples"]
+        frames = decode_frames(vae, latent, chunk_latent_frames)
+        width, height = pixel_size(vae, latent)
+        refuse_odd_size(width, height)
+        folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(
+            filename_prefix, folder_paths.get_output_directory(), width, height)
+        metadata = graph_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
+        path = write_video(frames, Path(folder), stem, counter, fps, crf, metadata).path
+        preview = ui.PreviewVideo([ui.SavedResult(path.name, subfolder, io.FolderType.output)])
+        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=preview)
