@@ -13,7 +13,7 @@ from tests.comfy_process import PACK_FOLDER_NAME, ComfyProcess
 from tests.browser.editor import Editor
 
 ARTIFACTS = dev.ROOT / "tests" / "artifacts" / "browser"
-SECONDS_TO_RUN = 400
+SECONDS_TO_RUN = 900
 NOT_OURS = (  # what the editor logs on a first visit without any pack
     "/api/userdata", "/user.css",  # the user has saved nothing yet
     "Content Security Policy",  # it looks up the sizes of its default workflow's models on the internet

@@ -11,7 +11,7 @@ import pytest
 from tests.bundled_workflows import PATHS, load, name_of
 from tests.comfy_process import ComfyProcess
 
-SECONDS_TO_RUN = 400
+SECONDS_TO_RUN = 900
 FAMILIES = ("Wan 2.1", "Wan 2.2", "CogVideoX", "HunyuanVideo", "LTXV")
 VIDEO_SUFFIXES = {".mp4", ".webm", ".mkv", ".mov"}
 
