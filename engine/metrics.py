@@ -14,7 +14,7 @@ between neighbouring frames, at most 10: a new direction is explained, a jump is
 than that to the picture's edge do not count, because things come and go there.
 
 The joint is compared with the shots: (worst pair across the joint) / (floor + worst pair within the shots), once for
-neighbouring frames (floor 0.01) and once at half size for frames four apart (floor 0.06), which sees slow dissolves
+neighbouring frames (floor 0.01) and once at half size for frames four apart (floor 0.1), which sees slow dissolves
 and ghosts. The score is the larger of the two. At 1 the joint is no worse than the shots themselves plus one percent
 of the picture's range.
 
@@ -31,7 +31,7 @@ import torch.nn.functional as F
 SHORT_SIDE = 64  # pixels
 NEIGHBOURHOOD = 9  # pixels, odd
 FAR = 4  # frames between the second kind of pair: one latent frame of most video models
-FLOOR = {1: 0.01, FAR: 0.06}  # of the range 0..1, by frames apart
+FLOOR = {1: 0.01, FAR: 0.1}  # of the range 0..1, by frames apart
 FASTEST = 5  # pixels at half size between neighbouring frames; faster motion is not told from a jump
 SLOWEST = {1: 3, FAR: 5}  # pixels that count as motion at any joint: a bounce may be slow all around it
 GAIN = 0.02  # how much better a displacement must explain a neighbourhood to count as motion
@@ -79,7 +79,8 @@ def seam(video: torch.Tensor, boundary: int, spread_frames: int = 0, around_fram
 
 
 def seam_score(video: torch.Tensor, boundary: int, spread_frames: int = 0, around_frames: int = 8) -> float:
-    """`seam(...).score`: below 1 nothing to see, above 3 a viewer notices. Same arguments, same errors."""
+    """`seam(...).score`: about 0 to 1 when nothing happens at the joint but motion, several and up to 100 for a jump or
+    a change of colour, shape or background. Same arguments, same errors."""
     return seam(video, boundary, spread_frames, around_frames).score
 
 

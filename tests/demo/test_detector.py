@@ -10,6 +10,15 @@ from longreel.demo import world
 from longreel.demo.detector import color_shares, read_clip, read_motion
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Small tensors gain nothing from a second thread, and lose much when another process wants the same core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def _clip(scene: world.Scene, frames: int) -> torch.Tensor:
     return world.render(scene, frames).permute(0, 2, 3, 1)  # [F, H, W, 3]
 
