@@ -52,6 +52,34 @@ def decode_frames(vae, samples: Tensor, chunk_latent_frames: int = 0) -> Iterato
     return _only_colour(vae, frames)
 
 
+def decode_takes(vae, samples: Tensor, starts: list[int], chunk_latent_frames: int = 0) -> Iterator[Tensor]:
+    """As `decode_frames`, but nothing of what was before a cut shows behind it: the VAE starts afresh at each of
+    `starts` (latent frames at which a take begins, rising, the first one 0).
+
+    A causal VAE makes its first latent frame from a single picture, so behind a cut the take's own first frame goes in
+    front of it, and its picture is left out again; the number of pixel frames stays that of an uncut video.
+    """
+    if starts[0] != 0 or starts[-1] >= samples.shape[2]:
+        raise ValueError(f"takes begin at latent frames {starts[0]} to {starts[-1]} and the latent has {samples.shape[2]}; "
+                         "wire the timeline that the latent was sampled with")
+    if len(starts) == 1 or vae.latent_dim == 2:
+        return decode_frames(vae, samples, chunk_latent_frames)
+    takes = []
+    for start, end in zip(starts, [*starts[1:], samples.shape[2]]):
+        take = samples[:, :, start:end]
+        takes.append(decode_frames(vae, torch.cat([take[:, :, :1], take], 2) if start else take, chunk_latent_frames))
+    return _joined(takes)
+
+
+def _joined(takes: list[Iterator[Tensor]]) -> Iterator[Tensor]:
+    for number, frames in enumerate(takes):
+        skip = 1 if number else 0
+        for pixels in frames:
+            if pixels.shape[0] > skip:
+                yield pixels[skip:]
+            skip = max(0, skip - pixels.shape[0])
+
+
 def _refuse_what_is_no_video(vae, samples: Tensor, chunk_latent_frames: int) -> None:
     vae.throw_exception_if_invalid()
     name = _class_name(vae)

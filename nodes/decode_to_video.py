@@ -6,8 +6,9 @@ import folder_paths
 from comfy_api.latest import InputImpl, io, ui
 
 from ..engine.video_file import LARGEST_CRF, SMALLEST_CRF, refuse_odd_size, write_video
-from ..hosts.decode import decode_frames, pixel_size
+from ..hosts.decode import decode_takes, pixel_size
 from ..hosts.video_file import graph_metadata
+from .sockets import TimelineSocket
 
 
 class LongreelDecodeToVideo(io.ComfyNode):
@@ -17,7 +18,7 @@ class LongreelDecodeToVideo(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="LongreelDecodeToVideo",
-            display_name="Decode to Video File",
+            display_name="Longreel Decode to Video",
             category="Longreel",
             description="Decodes a latent chunk by chunk straight into an .mp4 in the output folder. With Wan's VAEs "
                         "memory stays the same however long the video is.",
@@ -38,6 +39,9 @@ class LongreelDecodeToVideo(io.ComfyNode):
                 io.Int.Input("chunk_latent_frames", default=0, min=0, max=1024, optional=True, advanced=True,
                              tooltip="Latent frames decoded at once, 1 to 1024; 0 takes what suits the VAE. Smaller "
                                      "needs less memory. It is halved when memory runs out."),
+                TimelineSocket.Input("timeline", optional=True, tooltip=(
+                    "From Longreel Plan: the VAE starts afresh at every cut, so that nothing of the shot before shows "
+                    "behind it.")),
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="The saved file.")],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -57,9 +61,10 @@ class LongreelDecodeToVideo(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, vae, samples, fps, filename_prefix, crf, chunk_latent_frames=0) -> io.NodeOutput:
+    def execute(cls, vae, samples, fps, filename_prefix, crf, chunk_latent_frames=0, timeline=None) -> io.NodeOutput:
         latent = samples["samples"]
-        frames = decode_frames(vae, latent, chunk_latent_frames)
+        starts = timeline.take_starts if timeline else [0]
+        frames = decode_takes(vae, latent, starts, chunk_latent_frames)
         width, height = pixel_size(vae, latent)
         refuse_odd_size(width, height)
         folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(

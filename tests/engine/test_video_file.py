@@ -5,7 +5,6 @@ from pathlib import Path
 import av
 import pytest
 import torch
-
 from longreel.engine.video_file import write_video
 
 
