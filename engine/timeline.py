@@ -16,6 +16,8 @@ from functools import cached_property
 from .facts import ModelFacts
 from .storyboard import Shot, Storyboard
 
+SHORTEST_DEFAULT = 5  # latent frames; models make little sense of shorter clips
+
 
 @dataclass(frozen=True)
 class PlannedShot:
@@ -78,10 +80,11 @@ class Timeline:
 
     def take_start(self, segment: Segment) -> int:
         """The first latent frame of the take that the segment belongs to."""
-        return self._take_starts[segment.take]
+        return self.take_starts[segment.take]
 
     @cached_property
-    def _take_starts(self) -> list[int]:
+    def take_starts(self) -> list[int]:
+        """Latent frames at which takes begin: 0 and every cut."""
         return [take[0].start for take in takes_of(self.shots)]
 
     def shot_pixel_frames(self, shot: PlannedShot) -> tuple[int, int]:
@@ -92,8 +95,9 @@ class Timeline:
 def plan_timeline(storyboard: Storyboard, facts: ModelFacts, *, fps: float | None = None, width: int | None = None,
                   height: int | None = None, segment_frames: int | None = None, overlap_frames: int | None = None,
                   transition_prompts: int = 1) -> Timeline:
-    """Everything that is not given comes from the storyboard or the family: a segment is the family's native clip, the
-    overlap just under half of it (DiTCtrl's 6 of 13).
+    """Everything that is not given comes from the storyboard or the family: a segment is the family's native clip, or
+    as short as the shortest shot that shares its take with others, so that each of them has segments of its own; the
+    overlap is just under half of it (DiTCtrl's 6 of 13).
 
     Raises ValueError, naming two numbers and the remedy, for what the family cannot make.
     """
@@ -101,7 +105,7 @@ def plan_timeline(storyboard: Storyboard, facts: ModelFacts, *, fps: float | Non
     width = storyboard.width if width is None else width
     height = storyboard.height if height is None else height
     facts.check_size(width, height)
-    length = facts.native_latent_frames if segment_frames is None else segment_frames
+    length = _default_segment(storyboard, facts, fps) if segment_frames is None else segment_frames
     if length < 2:
         raise ValueError(f"a segment of {length} latent frames cannot overlap its neighbour; use 2 or more")
     overlap = max(1, length * 6 // 13) if overlap_frames is None else overlap_frames
@@ -130,6 +134,21 @@ def with_segments(timeline: Timeline, segment_frames: int | None = None, overlap
     return plan_timeline(timeline.storyboard, timeline.facts, fps=timeline.fps, width=timeline.width,
                          height=timeline.height, segment_frames=length, overlap_frames=overlap_frames,
                          transition_prompts=count)
+
+
+def _default_segment(storyboard: Storyboard, facts: ModelFacts, fps: float) -> int:
+    native = facts.native_latent_frames
+    shortest, seconds, start, take = native, 0.0, 0, []
+    for shot in (*storyboard.shots, None):
+        if shot is None or shot.transition == "cut":
+            shortest = min([shortest, *take]) if len(take) > 1 else shortest
+            take = []
+        if shot is not None:
+            seconds += shot.seconds
+            end = facts.nearest_latent_frames(seconds * fps)
+            take.append(end - start)
+            start = end
+    return max(shortest, min(SHORTEST_DEFAULT, native))
 
 
 def _place_shots(storyboard: Storyboard, facts: ModelFacts, fps: float, length: int, overlap: int) -> tuple[PlannedShot, ...]:

@@ -9,6 +9,8 @@ different here: the segments and their prompts come from a timeline, the weights
 their own noise and strength, and a handler that was there before goes on working inside each segment.
 """
 
+import itertools
+
 import torch
 
 import comfy.context_windows as context_windows
@@ -90,8 +92,8 @@ class TimelineHandler(context_windows.IndexListContextHandler):
     def _weights(self, segments: tuple[Segment, ...]) -> list[torch.Tensor]:
         """[length] per segment; the segments of each take are blended among themselves."""
         weights = []
-        for take in sorted({s.take for s in segments}):
-            group = [s for s in segments if s.take == take]
+        for take, group in itertools.groupby(segments, key=lambda s: s.take):
+            group = list(group)
             weights += segment_weights(self.blend, [s.start for s in group], [s.length for s in group],
                                        self.seed + take, self.evaluation)
         return weights

@@ -26,7 +26,8 @@ def sample_timeline(model, timeline: Timeline, positive: list, negative: list, l
     samples = guider.sample(noise, start, sampler, sigmas, denoise_mask=latent.get("noise_mask"),
                             callback=shot_callback(model, timeline, sigmas.shape[-1] - 1),
                             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=seed)
-    return {**latent, "samples": samples.to(start.device)}
+    rest = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio")}  # said of an empty latent
+    return {**rest, "samples": samples.to(start.device)}
 
 
 def shot_callback(model, timeline: Timeline, steps: int):

@@ -27,7 +27,7 @@ class LongreelPlan(io.ComfyNode):
                 io.Int.Input("height", default=0, min=0, max=16384, step=16, tooltip="Pixels; 0 takes the storyboard's height."),
                 io.Int.Input("segment_frames", default=0, min=0, max=4097, tooltip=(
                     "Pixel frames that the model sees at once, 4n+1 (LTXV 8n+1); 0 takes the clip length that the "
-                    "model family was trained on, e.g. 81 for Wan.")),
+                    "model family was trained on, e.g. 81 for Wan, or the shortest shot that shares a take with others.")),
                 io.Int.Input("overlap_frames", default=-1, min=-1, max=4096, tooltip=(
                     "Pixel frames that neighbouring segments share, rounded to latent frames; -1 takes just under half a "
                     "segment. A shot's own overlap_seconds wins at its transition.")),

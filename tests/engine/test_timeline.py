@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from longreel.engine.latent_blend import BLENDS, ditctrl_layout, segment_weights
 from longreel.engine.storyboard import Shot, Storyboard
-from longreel.engine.timeline import plan_timeline, takes_of, with_segments
+from longreel.engine.timeline import SHORTEST_DEFAULT, plan_timeline, takes_of, with_segments
 from tests.engine.timeline_cases import LTXV, WAN, families, plans, storyboard
 
 many = settings(max_examples=60, deadline=None)
@@ -162,10 +162,17 @@ def test_a_shots_own_overlap_wins_at_its_transition_alone():
 
 
 def test_a_take_shorter_than_a_segment_is_one_segment_per_prompt():
-    timeline = plan_timeline(storyboard(1.0, 1.0, transition="blend"), WAN)
+    timeline = plan_timeline(storyboard(1.0, 1.0, transition="blend"), WAN, segment_frames=21)
     assert timeline.latent_frames == 9
     assert [(s.start, s.length) for s in timeline.segments] == [(0, 9)] * 3
     assert [s.mix for s in timeline.segments] == [((0, 1.0),), ((0, 0.5), (1, 0.5)), ((1, 1.0),)]
+
+
+def test_shots_that_share_a_take_get_segments_of_their_own_by_default():
+    timeline = plan_timeline(storyboard(3.0, 2.0, transition="blend"), WAN)
+    assert timeline.segment_frames == timeline.shots[1].latent_frames == 8
+    assert plan_timeline(storyboard(3.0, 2.0, transition="cut"), WAN).segment_frames == WAN.native_latent_frames
+    assert plan_timeline(storyboard(3.0, 0.3, transition="continue"), WAN).segment_frames == SHORTEST_DEFAULT
 
 
 def test_with_segments_keeps_shots_and_sizes_and_equals_a_new_plan():
