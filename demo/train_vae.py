@@ -1,4 +1,7 @@
-"""Trains the demo VAE on rendered clips.   python -m longreel.demo.train_vae OUT_FOLDER [--minutes 14]
+"""Trains the demo VAE on rendered clips.
+
+    python -m longreel.demo.train_vae OUT_FOLDER [--minutes 14]
+    python -m longreel.demo.train_vae OUT_FOLDER --finish-decoder 12     later: the latents stay as they are
 
 Images first, then clips of growing length; the learning rate decays at the end, where most of the quality comes
 from. Muon on the convolutions, AdamW on the rest. Loss: L1 + 2 MSE + a small KL that silences the latent channels
@@ -20,6 +23,7 @@ from .muon import Muon
 # share of the time, pixel frames, batch, learning rate (AdamW's; Muon's is 12 x) at start and end of the phase
 PHASES = ((0.08, 1, 32, 2e-3, 2e-3), (0.25, 5, 8, 2e-3, 1.8e-3), (0.67, 17, 4, 1.8e-3, 2e-5))
 MUON_RATIO = 12.0
+FINISH_RATE = 6e-4
 KL_WEIGHT = 2e-3
 
 
@@ -72,6 +76,8 @@ def main() -> None:
     args.add_argument("--minutes", type=float, default=14)
     args.add_argument("--dim", type=int, default=8)
     args.add_argument("--seed", type=int, default=1)
+    args.add_argument("--finish-decoder", type=float, default=0, metavar="MINUTES",
+                      help="train the decoder alone on a finished checkpoint")
     opts = args.parse_args()
     opts.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(opts.seed)
@@ -89,10 +95,20 @@ def main() -> None:
         vae.load_state_dict(saved["vae"]), adam.load_state_dict(saved["adam"])
         muon.state, step, spent = saved["muon"], saved["step"], saved["seconds"]
         rng.seed(opts.seed + step)
+    end = opts.minutes * 60
+    finishing = opts.finish_decoder > 0
+    if finishing:
+        vae.encoder.requires_grad_(False)
+        vae.conv1.requires_grad_(False)
+        start, end = max(spent, end), max(spent, end) + opts.finish_decoder * 60
+        spent = start
     test, log = held_out_clips(24), []
     last = report = time.time()
-    while spent < opts.minutes * 60:
-        frames, batch, rate = phase_at(spent / (opts.minutes * 60))
+    while spent < end:
+        if finishing:
+            frames, batch, rate = 17, 4, FINISH_RATE * (0.02 + 0.49 * (1 + math.cos(math.pi * (spent - start) / (end - start))))
+        else:
+            frames, batch, rate = phase_at(spent / end)
         rate *= min(1.0, (step + 1) / 30)
         video = clip_batch(rng, frames, batch).bfloat16().contiguous(memory_format=torch.channels_last_3d)
         mean, log_variance = (m.float() for m in vae.moments(video))
@@ -112,7 +128,7 @@ def main() -> None:
         step += 1
         now = time.time()
         spent, last = spent + min(now - last, 5.0), now  # compiling is not training
-        if now - report > 120 or spent >= opts.minutes * 60:
+        if now - report > 120 or spent >= end:
             quality = psnr(vae, test if frames > 1 else test[:, :, :1])
             log.append(dict(step=step, seconds=spent, frames=frames, loss=loss.item(), kl=kl.item(), psnr=quality))
             print(json.dumps({k: round(v, 4) for k, v in log[-1].items()}), flush=True)

@@ -10,7 +10,7 @@ import random
 
 import torch
 
-from tests.bench.inprocess import (
+from tests.bench_support import (
     bar_chart, call, contact_sheet, measuring, parser, percent, start_comfyui, table)
 
 nodes = start_comfyui()

@@ -13,7 +13,7 @@ import torch
 
 from longreel.demo import world
 from longreel.engine.metrics import seam_score
-from tests.bench.inprocess import bar_chart, measuring, parser, table
+from tests.bench_support import bar_chart, measuring, parser, table
 
 JOINT, FADE = 17, 8  # frames
 

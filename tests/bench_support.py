@@ -1,7 +1,7 @@
 """What all benchmarks share: ComfyUI in this process, arguments, tables, intervals, JSON and PNG output.
 
 A benchmark calls the pack's and core's nodes directly, on the GPU when there is one, else on the CPU. It knows no
-figure and no model. `python dev.py bench NAME` runs the others in this folder.
+figure and no model. `python dev.py bench NAME` runs those in tests/bench.
 """
 
 import argparse
