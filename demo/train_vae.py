@@ -23,7 +23,7 @@ from .muon import Muon
 # share of the time, pixel frames, batch, learning rate (AdamW's; Muon's is 12 x) at start and end of the phase
 PHASES = ((0.08, 1, 32, 2e-3, 2e-3), (0.25, 5, 8, 2e-3, 1.8e-3), (0.67, 17, 4, 1.8e-3, 2e-5))
 MUON_RATIO = 12.0
-FINISH_RATE = 6e-4
+FINISH_RATE = 2e-4
 KL_WEIGHT = 2e-3
 
 
@@ -83,30 +83,36 @@ def main() -> None:
     torch.manual_seed(opts.seed)
     rng = random.Random(opts.seed)
     vae = vae_net.VAE(opts.dim)
+    finishing = opts.finish_decoder > 0
+    if finishing:
+        vae.encoder.requires_grad_(False)
+        vae.conv1.requires_grad_(False)
     edge = ("encoder.conv1.weight", "decoder.head.2.weight", "conv1.weight", "conv2.weight")
-    convs = [p for n, p in vae.named_parameters() if p.ndim >= 4 and p.numel() > 500 and n not in edge and "gamma" not in n]
+    trained = {n: p for n, p in vae.named_parameters() if p.requires_grad}
+    convs = [p for n, p in trained.items() if p.ndim >= 4 and p.numel() > 500 and n not in edge and "gamma" not in n]
     inner = set(map(id, convs))
-    adam = torch.optim.AdamW([p for p in vae.parameters() if id(p) not in inner], betas=(0.9, 0.98), weight_decay=1e-4)
+    adam = torch.optim.AdamW([p for p in trained.values() if id(p) not in inner], betas=(0.9, 0.98), weight_decay=1e-4)
     muon = Muon(convs)
     vae_net.compile_norms()
     checkpoint, step, spent = opts.out / "vae.pt", 0, 0.0
     if checkpoint.exists():
         saved = torch.load(checkpoint)
-        vae.load_state_dict(saved["vae"]), adam.load_state_dict(saved["adam"])
-        muon.state, step, spent = saved["muon"], saved["step"], saved["seconds"]
+        vae.load_state_dict(saved["vae"])
+        step, spent = saved["step"], saved["seconds"]
         rng.seed(opts.seed + step)
+        if not finishing:  # which trains other parameters, with moments of their own
+            adam.load_state_dict(saved["adam"])
+            muon.state = saved["muon"]
     end = opts.minutes * 60
-    finishing = opts.finish_decoder > 0
     if finishing:
-        vae.encoder.requires_grad_(False)
-        vae.conv1.requires_grad_(False)
         start, end = max(spent, end), max(spent, end) + opts.finish_decoder * 60
         spent = start
     test, log = held_out_clips(24), []
     last = report = time.time()
     while spent < end:
         if finishing:
-            frames, batch, rate = 17, 4, FINISH_RATE * (0.02 + 0.49 * (1 + math.cos(math.pi * (spent - start) / (end - start))))
+            decay = 0.5 + 0.5 * math.cos(math.pi * (spent - start) / (end - start))
+            frames, batch, rate = 17, 4, FINISH_RATE * max(0.02, decay) * min(1.0, (spent - start) / 30)
         else:
             frames, batch, rate = phase_at(spent / end)
         rate *= min(1.0, (step + 1) / 30)
