@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -400,6 +401,7 @@ def main() -> int:
     run.add_argument("--keep", type=Path, default=ARTIFACTS / "demo", help="folder for the results")
     commands.add_parser("edit", help="open the editor")
     arguments, rest = parser.parse_known_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside, the server goes along
     try:
         if arguments.command == "edit":
             return edit(rest)

@@ -5,6 +5,7 @@ Run through `python dev.py test`, or directly with .venv/bin/pytest once `python
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,7 @@ from tests.comfy_process import PACK_FOLDER_NAME, ComfyProcess
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is ended takes its servers along
     config.addinivalue_line("markers", "gpu: needs an NVIDIA GPU; skipped where there is none")
 
 
