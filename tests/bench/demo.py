@@ -113,7 +113,7 @@ def main() -> None:
                 contact_sheet(result["clips"][:12], result["captions"][:12],
                               options.images / f"demo_{FRAMES[latent_frames]}.png", every=2)
         print(table(["held-out prompts, 95 % interval", *ATTRIBUTES], rows))
-        colors = unnamed_colors(sample, max(few, min(options.seeds, 60)), options.offset)
+        colors = unnamed_colors(sample, options.seeds, options.offset)
         total = sum(colors.values())
         print("\n" + table(["colour when none is named", "clips", "share"],
                            [[name, n, f"{100 * n / total:.0f} %"] for name, n in colors.items()]))
