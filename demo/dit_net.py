@@ -111,7 +111,8 @@ class DiT(nn.Module):
         super().__init__()
         self.width, self.heads, self.channels = width, heads, channels
         self.patch_embedding = nn.Conv3d(channels, width, (1, PATCH, PATCH), (1, PATCH, PATCH))
-        self.text_embedding = nn.Sequential(Linear(text_width, width), nn.GELU(approximate="tanh"), Linear(width, width))
+        gelu = nn.GELU(approximate="tanh")
+        self.text_embedding = nn.Sequential(Linear(text_width, width), gelu, Linear(width, width))
         self.time_embedding = nn.Sequential(Linear(256, width), nn.SiLU(), Linear(width, width))
         self.time_projection = nn.Sequential(nn.SiLU(), Linear(width, 6 * width))
         self.blocks = nn.ModuleList(Block(width, ffn_width, heads) for _ in range(layers))

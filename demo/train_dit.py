@@ -98,7 +98,8 @@ def main() -> None:
           f"parameters, {len(scenes)} clips", flush=True)
     matrices = [p for n, p in parameters.items() if n.startswith("dit.blocks.") and p.ndim == 2 and "norm" not in n]
     inner = set(map(id, matrices))
-    adam = torch.optim.AdamW([p for p in parameters.values() if id(p) not in inner], betas=(0.9, 0.98), weight_decay=0.01)
+    others = [p for p in parameters.values() if id(p) not in inner]
+    adam = torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.01)
     muon = Muon(matrices)
     ema = {n: p.detach().clone() for n, p in parameters.items()}
     step, spent = 0, 0.0
@@ -132,7 +133,7 @@ def main() -> None:
         ids = token_ids([random_prompt(scenes[i], rng) for i in picked])
         loss = flow_loss(dit, encoder, clean, torch.randn_like(clean), random_sigmas(batch), ids).mean()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_([p for p in parameters.values() if id(p) not in inner], 1.0)
+        torch.nn.utils.clip_grad_norm_(others, 1.0)
         for group in adam.param_groups:
             group["lr"] = ADAM_RATE * rate
         adam.step()
@@ -154,7 +155,8 @@ def main() -> None:
                 both.load_state_dict(current, strict=False)
             print(json.dumps(dict(seconds=round(spent), step=step, train=round(sum(losses) / max(1, len(losses)), 4),
                                   validation=round(error.mean().item(), 4),
-                                  high_noise=round(error[test_sigmas > 0.8].mean().item(), 4), rate=round(rate, 3))), flush=True)
+                                  high_noise=round(error[test_sigmas > 0.8].mean().item(), 4),
+                                  rate=round(rate, 3))), flush=True)
             losses, last, report = [], time.time(), time.time()
         if now - saved_at > 240 or spent >= opts.minutes * 60 or interrupted:
             torch.save(dict(model=both.state_dict(), ema=ema, adam=adam.state_dict(), muon=muon.state, step=step,

@@ -138,9 +138,11 @@ def main() -> None:
             quality = psnr(vae, test if frames > 1 else test[:, :, :1])
             log.append(dict(step=step, seconds=spent, frames=frames, loss=loss.item(), kl=kl.item(), psnr=quality))
             print(json.dumps({k: round(v, 4) for k, v in log[-1].items()}), flush=True)
-            torch.save(dict(vae=vae.state_dict(), adam=adam.state_dict(), muon=muon.state, step=step, seconds=spent), checkpoint)
+            torch.save(dict(vae=vae.state_dict(), adam=adam.state_dict(), muon=muon.state, step=step, seconds=spent),
+                       checkpoint)
             last = report = time.time()
-    print(f"held-out PSNR {psnr(vae, held_out_clips(96)):.2f} dB, single frames {psnr(vae, held_out_clips(96, 1)):.2f} dB")
+    print(f"held-out PSNR {psnr(vae, held_out_clips(96)):.2f} dB, "
+          f"single frames {psnr(vae, held_out_clips(96, 1)):.2f} dB")
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ class Upsample(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if hasattr(self, "time_conv") and x.shape[2] > 1:
-            later = F.pad(x[:, :, 1:], (0, 0, 0, 0, 2, 0))  # the first latent frame is one pixel frame, the others are four
+            later = F.pad(x[:, :, 1:], (0, 0, 0, 0, 2, 0))  # the first latent frame is one pixel frame, others are four
             later = self.time_conv(later, causal=False)
             B, C2, T, H, W = later.shape
             later = later.reshape(B, 2, C2 // 2, T, H, W).permute(0, 2, 3, 1, 4, 5).reshape(B, C2 // 2, 2 * T, H, W)

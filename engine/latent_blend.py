@@ -97,7 +97,8 @@ def blend_predictions(predictions: list[torch.Tensor], starts: list[int], weight
         denominator[start:start + len(weight)] += weight
     if not (denominator > 0).all():
         missing = int((denominator <= 0).nonzero()[0])
-        raise ValueError(f"no segment covers latent frame {missing} of {total_frames}; lengthen the segments or the overlap")
+        raise ValueError(f"no segment covers latent frame {missing} of {total_frames}; "
+                         f"lengthen the segments or the overlap")
     column[dim] = total_frames
     return numerator / denominator.view(column)
 
@@ -120,7 +121,8 @@ class DitctrlLayout:
     total_frames: int
 
 
-def ditctrl_layout(prompts: int, length: int, overlap: int, transition_prompts: int, repeat_middle: int = 0) -> DitctrlLayout:
+def ditctrl_layout(prompts: int, length: int, overlap: int, transition_prompts: int,
+                   repeat_middle: int = 0) -> DitctrlLayout:
     """DiTCtrl's own layout: each prompt one segment of `length`, between neighbours `transition_prompts` segments
     whose prompt moves linearly from one to the next, all `length - overlap` frames apart."""
     mixes: list[tuple[tuple[int, float], ...]] = []

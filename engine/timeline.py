@@ -111,8 +111,8 @@ def plan_timeline(storyboard: Storyboard, facts: ModelFacts, *, fps: float | Non
     overlap = max(1, length * 6 // 13) if overlap_frames is None else overlap_frames
     if not 0 <= overlap < length:
         raise ValueError(f"an overlap of {overlap} latent frames does not fit into segments of {length}; "
-                         f"use 0 to {length - 1} (up to {(length - 1) * facts.temporal_stride} pixel frames), or longer "
-                         f"segments")
+                         f"use 0 to {length - 1} (up to {(length - 1) * facts.temporal_stride} pixel frames), "
+                         f"or longer segments")
     if not 0 <= transition_prompts <= 16:
         raise ValueError(f"{transition_prompts} transition prompts; use 0 to 16")
     shots = _place_shots(storyboard, facts, fps, length, overlap)
@@ -151,7 +151,8 @@ def _default_segment(storyboard: Storyboard, facts: ModelFacts, fps: float) -> i
     return max(shortest, min(SHORTEST_DEFAULT, native))
 
 
-def _place_shots(storyboard: Storyboard, facts: ModelFacts, fps: float, length: int, overlap: int) -> tuple[PlannedShot, ...]:
+def _place_shots(storyboard: Storyboard, facts: ModelFacts, fps: float, length: int,
+                 overlap: int) -> tuple[PlannedShot, ...]:
     planned: list[PlannedShot] = []
     seconds, start = 0.0, 0
     for index, shot in enumerate(storyboard.shots):
@@ -186,8 +187,10 @@ def takes_of(shots: tuple[PlannedShot, ...]) -> list[list[PlannedShot]]:
     return takes
 
 
-def _cover_take(take: list[PlannedShot], number: int, length: int, overlap: int, transition_prompts: int) -> list[Segment]:
-    """Segments of one take, by rising start. A take shorter than a segment is one segment per shot, all of its length."""
+def _cover_take(take: list[PlannedShot], number: int, length: int, overlap: int,
+                transition_prompts: int) -> list[Segment]:
+    """Segments of one take, by rising start. A take shorter than a segment is one segment per shot, all of its
+    length."""
     begin, end = take[0].start, take[-1].end
     length = min(length, end - begin)
     own = []

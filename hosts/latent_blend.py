@@ -133,10 +133,11 @@ class TimelineHandler(context_windows.IndexListContextHandler):
             return
         roles = [conditioning.role_of(cond) for cond in conds]
         if conditioning.POSITIVE not in roles or conditioning.NEGATIVE not in roles:
-            shot = next(self.timeline.shots[i] for i, _ in result.window.segment.mix if self.timeline.shots[i].shot.strength != 1)
-            raise ValueError(f"shots[{shot.index}].strength {shot.shot.strength:g} scales the guidance against the negative prompt, but "
-                             f"the sampler evaluates {len([r for r in roles if r])} of the 2 prompts of Longreel Encode; "
-                             f"use cfg above 1 with both wired, or strength 1")
+            mixed = [self.timeline.shots[i] for i, _ in result.window.segment.mix]
+            planned = next(p for p in mixed if p.shot.strength != 1)
+            raise ValueError(f"shots[{planned.index}].strength {planned.shot.strength:g} scales the guidance against the "
+                             f"negative prompt, but the sampler evaluates {len([r for r in roles if r])} of the 2 prompts "
+                             f"of Longreel Encode; use cfg above 1 with both wired, or strength 1")
         negative = result.sub_conds_out[roles.index(conditioning.NEGATIVE)]
         for out, role in zip(result.sub_conds_out, roles):
             if role == conditioning.POSITIVE:

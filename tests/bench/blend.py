@@ -97,7 +97,8 @@ class Bench:
         for name, transition, blend, prompts in ways:
             timeline, latent = self.plan(storyboard(scenes, transition), prompts)
             positive, negative = call(LongreelEncode, clip=self.clip, timeline=timeline)
-            videos[name] = self.video(self.sample(self.blended(timeline, blend, number), positive, negative, latent, number))
+            model = self.blended(timeline, blend, number)
+            videos[name] = self.video(self.sample(model, positive, negative, latent, number))
         plain = []
         for shot in timeline.shots:
             plain += call(nodes.CLIPTextEncode, clip=self.clip, text=shot.shot.prompt)[0]
@@ -156,19 +157,22 @@ def main() -> None:
                     captions.append(f"{name}: seam {score:.1f}   {bench.scenes[0].color} {bench.scenes[0].shape} "
                                     + ", ".join(s.motion for s in bench.scenes))
         rows = [[name, statistics.median(s), statistics.mean(s), sorted(s)[int(0.9 * (len(s) - 1))],
-                 f"{100 * sum(x > 3 for x in s) / len(s):.0f} %", statistics.median(worst[name]), f"{100 * right[name] / (SHOTS * len(s)):.0f} %"]
+                 f"{100 * sum(x > 3 for x in s) / len(s):.0f} %", statistics.median(worst[name]),
+                 f"{100 * right[name] / (SHOTS * len(s)):.0f} %"]
                 for name, s in scores.items()]
         print(table([f"seam, {options.seeds} storyboards", "median", "mean", "90th of 100", "above 3", "worst pair",
                      "motion right"], rows))
         ratio, ratios = bench.time_ratio(options.rounds)
         print(f"\nwall time of one sampling, Longreel / core, same windows and evaluations: median {ratio:.3f} of "
               f"{len(ratios)} pairs ({min(ratios):.3f} .. {max(ratios):.3f})")
-        figures.update(seam=scores, worst_pair=worst, motion_right={n: r / (SHOTS * options.seeds) for n, r in right.items()},
+        figures.update(seam=scores, worst_pair=worst,
+                       motion_right={n: r / (SHOTS * options.seeds) for n, r in right.items()},
                        time_ratio={"median": ratio, "all": ratios})
         if options.images:
             contact_sheet(shown, captions, options.images / "blend.png", every=3)
             bar_chart({n: statistics.median(s) for n, s in scores.items()}, options.images / "blend_seams.png",
-                      "median seam score of the worse joint (line: a rendered jump of 8 pixels at its mildest)", mark=3.0)
+                      "median seam score of the worse joint (line: a rendered jump of 8 pixels at its mildest)",
+                      mark=3.0)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,8 @@ def test_the_frame_in_front_never_comes_from_the_other_side_of_a_cut(tiny):
     timeline = timeline_for(loaded.model)
     recorder = Recorder(loaded.model)
     positive, negative = encode(loaded, timeline)
-    tiny_sampling.sample(latent_blend.attach(recorder.model, timeline, "cut"), positive, negative, empty(timeline), steps=1)
+    model = latent_blend.attach(recorder.model, timeline, "cut")
+    tiny_sampling.sample(model, positive, negative, empty(timeline), steps=1)
     for segment, (x, *_) in zip(timeline.segments, recorder.calls):
         assert x.shape[2] == segment.length + (segment.start > 0)
         if segment.start == timeline.take_start(segment) > 0:
@@ -147,7 +148,8 @@ def test_strength_zero_follows_the_negative_prompt_alone(tiny):
     timeline = timeline_for(loaded.model, transitions=("continue", "cut"), strength=0.0)
     recorder = Recorder(loaded.model)
     positive, negative = encode(loaded, timeline)
-    out = tiny_sampling.sample(latent_blend.attach(recorder.model, timeline, "cut"), positive, negative, empty(timeline), steps=1)
+    model = latent_blend.attach(recorder.model, timeline, "cut")
+    out = tiny_sampling.sample(model, positive, negative, empty(timeline), steps=1)
     shot = timeline.shots[1]
     unconditional = loaded.model.model.process_latent_out(recorder.calls[-1][3][1])[:, :, 1:]
     assert torch.allclose(out[:, :, shot.end - unconditional.shape[2]:shot.end], unconditional, atol=1e-4)
@@ -217,7 +219,8 @@ def test_a_context_handler_that_was_there_works_inside_each_segment(tiny):
     recorder = Recorder(loaded.model)
     recorder.model.model_options["context_handler"] = core
     positive, negative = encode(loaded, timeline)
-    out = tiny_sampling.sample(latent_blend.attach(recorder.model, timeline, "triangle"), positive, negative, empty(timeline), steps=1)
+    model = latent_blend.attach(recorder.model, timeline, "triangle")
+    out = tiny_sampling.sample(model, positive, negative, empty(timeline), steps=1)
     assert torch.isfinite(out).all()
     assert max(call[0].shape[2] for call in recorder.calls) <= 4  # core's 3 and its own frame in front
 
@@ -264,8 +267,9 @@ def test_interrupting_stops_between_segments(tiny):
 
     recorder.model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "stop", interrupt_after_two)
     positive, negative = encode(loaded, timeline)
+    model = latent_blend.attach(recorder.model, timeline, "cut")
     with pytest.raises(comfy.model_management.InterruptProcessingException):
-        tiny_sampling.sample(latent_blend.attach(recorder.model, timeline, "cut"), positive, negative, empty(timeline), steps=4)
+        tiny_sampling.sample(model, positive, negative, empty(timeline), steps=4)
     assert len(recorder.calls) <= 3 < len(timeline.segments)  # at most the segment that was running
 
 
