@@ -12,8 +12,9 @@ from tests.comfy_process import ComfyProcess
 from tests.browser.editor import LAUNCH_ARGUMENTS, Editor
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    """Ends with these tests: while playwright runs, its event loop belongs to the whole thread."""
     path = dev.find_chromium()
     if path is None:
         pytest.fail("there is no Chromium; `python dev.py test` provides one")

@@ -21,6 +21,13 @@ ROUNDING = 1e-5
 LAST_BIT = 5e-7
 
 
+@pytest.fixture(autouse=True)
+def as_comfyui_runs_nodes():
+    """Weights that core loads under inference mode can be used in no other."""
+    with torch.inference_mode():
+        yield
+
+
 def latent(channels: int, frames: int, size: int = 4) -> torch.Tensor:
     return torch.randn(1, channels, frames, size, size, generator=torch.Generator().manual_seed(frames))
 

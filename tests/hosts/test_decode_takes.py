@@ -10,6 +10,12 @@ def frames(chunks) -> torch.Tensor:
     return torch.cat([chunk.clone() for chunk in chunks])
 
 
+@pytest.fixture(autouse=True)
+def as_comfyui_runs_nodes():
+    with torch.inference_mode():
+        yield
+
+
 @pytest.fixture
 def latent() -> torch.Tensor:
     return torch.randn(1, 16, 9, 4, 4, generator=torch.Generator().manual_seed(1))

@@ -108,7 +108,7 @@ def test_bad_input_is_refused_before_anything_runs_with_field_and_remedy(server,
 
 @pytest.mark.parametrize(("inputs", "board", "reason"), [
     ({"segment_frames": 0, "overlap_frames": 84}, BOARD,
-     "an overlap of 21 latent frames does not fit into segments of 21; use 0 to 20 (up to 80 pixel frames), or longer"),
+     "an overlap of 21 latent frames does not fit into segments of 8; use 0 to 7 (up to 28 pixel frames), or longer"),
     ({}, Storyboard((Shot("a", 4.0), Shot("b", 4.0, "blend", overlap_seconds=3.0)), width=64, height=64),
      "shots[1].overlap_seconds 3 is 12 latent frames, but a segment has 5; use 1 s or less, or longer segments"),
     ({}, Storyboard((Shot("a", 4.0), Shot("b", 0.1)), width=64, height=64),

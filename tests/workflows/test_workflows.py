@@ -41,4 +41,4 @@ def test_a_note_says_which_loader_to_swap_in(path: Path):
 @pytest.mark.parametrize("path", PATHS, ids=name_of)
 def test_seeds_stay_as_they_are(path: Path):
     """A template that randomises its seed does not show what its picture shows."""
-    assert "randomize" not in path.read_text(encoding="utf-8")
+    assert '"randomize"' not in path.read_text(encoding="utf-8")
