@@ -34,7 +34,17 @@ def plan_report(timeline: Timeline, steps: int, guidance: bool, segment_bytes: i
         f"memory while sampling, estimated: {_megabytes(segment_bytes)} for one segment (the same for any length of "
         f"video) + {_megabytes(latent_bytes)} for the latent + the model itself",
     ]
-    return "\n".join(lines + crowded_note(timeline))
+    return "\n".join(lines + crowded_note(timeline) + unused_note(timeline))
+
+
+def unused_note(timeline: Timeline) -> list[str]:
+    """One line naming what the storyboard holds and no node of this version reads; else nothing."""
+    found = [f"shots[{planned.index}].{name}" for planned in timeline.shots for name in ("focus", "anchors", "locked")
+             if getattr(planned.shot, name)]
+    if not found:
+        return []
+    return [f"note: {', '.join(found[:10])}{', ...' * (len(found) > 10)} are kept in the storyboard, but no node of this "
+            f"version acts on them"]
 
 
 def crowded_note(timeline: Timeline) -> list[str]:

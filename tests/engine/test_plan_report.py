@@ -84,3 +84,10 @@ def test_a_thousand_shots_are_reported_in_well_under_a_second():
     began = time.process_time()
     assert len(report(timeline).splitlines()) == 1006
     assert time.process_time() - began < 0.5
+
+
+def test_what_no_node_acts_on_yet_is_named():
+    shots = (Shot("a keeper climbs", 1.0, focus=("keeper",)), Shot("a ship", 1.0, "cut", locked=True))
+    timeline = plan_timeline(Storyboard(shots, width=64, height=64), WAN)
+    assert "note: shots[0].focus, shots[1].locked are kept in the storyboard" in report(timeline)
+    assert "are kept in the storyboard" not in report(plan_timeline(storyboard(1.0, 1.0), WAN))
