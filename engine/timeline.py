@@ -87,6 +87,11 @@ class Timeline:
         """Latent frames at which takes begin: 0 and every cut."""
         return [take[0].start for take in takes_of(self.shots)]
 
+    @property
+    def take_lengths(self) -> list[int]:
+        """Latent frames of each take."""
+        return [take[-1].end - take[0].start for take in takes_of(self.shots)]
+
     def shot_pixel_frames(self, shot: PlannedShot) -> tuple[int, int]:
         """[first, last + 1) pixel frames of a shot."""
         return self.facts.first_pixel_frame(shot.start), self.facts.first_pixel_frame(shot.end)

@@ -52,23 +52,24 @@ def decode_frames(vae, samples: Tensor, chunk_latent_frames: int = 0) -> Iterato
     return _only_colour(vae, frames)
 
 
-def decode_takes(vae, samples: Tensor, starts: list[int], chunk_latent_frames: int = 0) -> Iterator[Tensor]:
-    """As `decode_frames`, but nothing of what was before a cut shows behind it: the VAE starts afresh at each of
-    `starts` (latent frames at which a take begins, rising, the first one 0).
+def decode_takes(vae, samples: Tensor, takes: list[int], chunk_latent_frames: int = 0) -> Iterator[Tensor]:
+    """As `decode_frames`, but nothing of what was before a cut shows behind it: the VAE starts afresh with every one of
+    `takes`, their latent frames in order.
 
     A causal VAE makes its first latent frame from a single picture, so behind a cut the take's own first frame goes in
     front of it, and its picture is left out again; the number of pixel frames stays that of an uncut video.
     """
-    if starts[0] != 0 or starts[-1] >= samples.shape[2]:
-        raise ValueError(f"takes begin at latent frames {starts[0]} to {starts[-1]} and the latent has {samples.shape[2]}; "
-                         "wire the timeline that the latent was sampled with")
-    if len(starts) == 1 or vae.latent_dim == 2:
+    _refuse_what_is_no_video(vae, samples, chunk_latent_frames)
+    if vae.latent_dim == 2:  # every latent frame is a picture of its own
         return decode_frames(vae, samples, chunk_latent_frames)
-    takes = []
-    for start, end in zip(starts, [*starts[1:], samples.shape[2]]):
-        take = samples[:, :, start:end]
-        takes.append(decode_frames(vae, torch.cat([take[:, :, :1], take], 2) if start else take, chunk_latent_frames))
-    return _joined(takes)
+    if sum(takes) != samples.shape[2]:
+        raise ValueError(f"the timeline has {sum(takes)} latent frames and samples {samples.shape[2]}; "
+                         "wire the timeline that the latent was sampled with")
+    decoded = []
+    for number, take in enumerate(samples.split(takes, dim=2)):
+        led = torch.cat([take[:, :, :1], take], 2) if number else take
+        decoded.append(decode_frames(vae, led, chunk_latent_frames))
+    return _joined(decoded)
 
 
 def _joined(takes: list[Iterator[Tensor]]) -> Iterator[Tensor]:

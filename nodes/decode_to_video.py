@@ -6,7 +6,7 @@ import folder_paths
 from comfy_api.latest import InputImpl, io, ui
 
 from ..engine.video_file import LARGEST_CRF, SMALLEST_CRF, refuse_odd_size, write_video
-from ..hosts.decode import decode_takes, pixel_size
+from ..hosts.decode import decode_frames, decode_takes, pixel_size
 from ..hosts.video_file import graph_metadata
 from .sockets import TimelineSocket
 
@@ -63,8 +63,10 @@ class LongreelDecodeToVideo(io.ComfyNode):
     @classmethod
     def execute(cls, vae, samples, fps, filename_prefix, crf, chunk_latent_frames=0, timeline=None) -> io.NodeOutput:
         latent = samples["samples"]
-        starts = timeline.take_starts if timeline else [0]
-        frames = decode_takes(vae, latent, starts, chunk_latent_frames)
+        if timeline is None:
+            frames = decode_frames(vae, latent, chunk_latent_frames)
+        else:
+            frames = decode_takes(vae, latent, timeline.take_lengths, chunk_latent_frames)
         width, height = pixel_size(vae, latent)
         refuse_odd_size(width, height)
         folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(

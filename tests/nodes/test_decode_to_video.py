@@ -25,6 +25,9 @@ from comfy import model_management
 from comfy.cli_args import args
 from comfy_api.latest import InputImpl
 from comfy_extras.nodes_video import SaveVideo
+from longreel.engine.facts import ModelFacts
+from longreel.engine.storyboard import Shot, Storyboard
+from longreel.engine.timeline import plan_timeline
 from longreel.nodes.decode_to_video import LongreelDecodeToVideo
 
 from tests.nodes.decode_memory import HEIGHT, WIDTH
@@ -62,6 +65,15 @@ def decode(vae, output: Path, monkeypatch) -> Callable[..., Any]:
 
 def path_of(result) -> Path:
     return Path(result.result[0].get_stream_source())
+
+
+def test_a_cut_of_the_timeline_changes_the_frames_behind_it(decode):
+    board = Storyboard((Shot("a", 5 / 16), Shot("b", 4 / 16, "cut")), width=32, height=32)
+    wan = ModelFacts("Wan", 16, 4, 8, 16, 21, 16.0)
+    timeline = plan_timeline(board, wan)
+    whole, cut = (decode(crf=1, timeline=t).result[0].get_components().images for t in (None, timeline))
+    assert whole.shape == cut.shape and timeline.take_lengths == [2, 1]
+    assert (whole[:5] - cut[:5]).abs().mean() < 0.01 < (whole[5:] - cut[5:]).abs().mean()
 
 
 def test_the_frames_of_the_file_are_the_decoded_frames(decode, vae):
