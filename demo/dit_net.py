@@ -40,8 +40,8 @@ def rotary_table(frames: int, rows: int, columns: int, head_width: int) -> tuple
 
 
 def rotate(x: torch.Tensor, table: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """x [B, N, h, d], neighbouring pairs turn together."""
-    cos, sin = (t[None, :, None].to(x.dtype) for t in table)
+    """x [B, N, h, d], neighbouring pairs turn together; table [1 or B, N, d / 2]."""
+    cos, sin = (t[:, :, None].to(x.dtype) for t in table)
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
 
@@ -56,6 +56,14 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return (weights @ v).float().view(B, h, N, d)
 
 
+def attend_in_order(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """The first half of the batch holds first shots, the second half the shots that follow them: a first shot sees
+    itself, the next one sees both."""
+    first, second = (torch.stack(halves) for halves in zip(*(t.chunk(2) for t in (q, k, v))))
+    both = [torch.cat([first[i], second[i]], dim=2) for i in (1, 2)]
+    return torch.cat([attend(*first), attend(second[0], *both)])
+
+
 class Attention(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -63,14 +71,15 @@ class Attention(nn.Module):
         self.q, self.k, self.v, self.o = (Linear(width, width) for _ in range(4))
         self.norm_q, self.norm_k = RMSNorm(width), RMSNorm(width)
 
-    def forward(self, x: torch.Tensor, context: torch.Tensor, table=None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, context: torch.Tensor, table=None, second_shots: bool = False) -> torch.Tensor:
         B, N, C = x.shape
         split = (B, -1, self.heads, C // self.heads)
         q, k = self.norm_q(self.q(x)).view(split), self.norm_k(self.k(context)).view(split)
         v = self.v(context).float().view(split)
         if table is not None:
             q, k = rotate(q, table), rotate(k, table)
-        y = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # [B, h, N, d]
+        y = attend_in_order(q, k, v) if second_shots else attend(q, k, v)
         return self.o(y.transpose(1, 2).reshape(B, N, C)).float()
 
 
@@ -83,10 +92,10 @@ class Block(nn.Module):
         self.ffn = nn.Sequential(Linear(width, ffn_width), nn.GELU(approximate="tanh"), Linear(ffn_width, width))
         self.modulation = nn.Parameter(torch.zeros(1, 6, width))
 
-    def forward(self, x, time, context, table):
+    def forward(self, x, time, context, table, second_shots: bool = False):
         m = (self.modulation + time).unsqueeze(2).unbind(1)  # six of [B, 1, C]
         y = F.layer_norm(x, (self.width,), eps=1e-6) * (1 + m[1]) + m[0]
-        x = x + self.self_attn(y, y, table) * m[2]
+        x = x + self.self_attn(y, y, table, second_shots) * m[2]
         x = x + self.cross_attn(self.norm3(x), context)
         y = F.layer_norm(x, (self.width,), eps=1e-6) * (1 + m[4]) + m[3]
         return x + self.ffn(y).float() * m[5]
@@ -105,7 +114,8 @@ class Head(nn.Module):
 
 
 class DiT(nn.Module):
-    """Flow velocity (noise - clean) of latents [B, C, F, H, W] at `timestep` 0..1000 given context [B, L, text]."""
+    """Flow velocity (noise - clean) of latents [B, C, F, H, W] at `timestep` 0..1000 given context [B, L, text]. With
+    `second_shots` row B/2 + i is the shot after row i: it stands later in time and sees that row in self-attention."""
 
     def __init__(self, width: int, ffn_width: int, heads: int, layers: int, text_width: int = 64, channels: int = 16):
         super().__init__()
@@ -135,12 +145,20 @@ class DiT(nn.Module):
             for out in (block.self_attn.o, block.cross_attn.o, block.ffn[2]):
                 out.weight.data *= 0.3
 
-    def forward(self, x: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+    def table(self, frames: int, rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """[1, N, head width / 2] cosines and sines, kept."""
+        if (frames, rows, columns) not in self.tables:
+            made = rotary_table(frames, rows, columns, self.width // self.heads)
+            self.tables[frames, rows, columns] = tuple(t[None] for t in made)
+        return self.tables[frames, rows, columns]
+
+    def forward(self, x: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor,
+                second_shots: bool = False) -> torch.Tensor:
         B, C, T, H, W = x.shape
         rows, columns = H // PATCH, W // PATCH
-        if (T, rows, columns) not in self.tables:
-            self.tables[T, rows, columns] = rotary_table(T, rows, columns, self.width // self.heads)
-        table = self.tables[T, rows, columns]
+        table = self.table(T, rows, columns)
+        if second_shots:
+            table = tuple(t.unflatten(1, (2, -1))[0].repeat_interleave(B // 2, 0) for t in self.table(2 * T, rows, columns))
         patches = x.view(B, C, T, rows, PATCH, columns, PATCH).permute(0, 2, 3, 5, 1, 4, 6).reshape(B, -1, C * PATCH**2)
         h = F.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
         angles = torch.outer(timestep.float(), 10000 ** (-torch.arange(128) / 128.0))
@@ -148,7 +166,7 @@ class DiT(nn.Module):
         modulation = self.time_projection(time).float().unflatten(1, (6, self.width))
         context = self.text_embedding(context).float()
         for block in self.blocks:
-            h = block(h, modulation, context, table)
+            h = block(h, modulation, context, table, second_shots)
         h = self.head(h, time)  # [B, N, PATCH * PATCH * C]
         h = h.view(B, T, rows, columns, PATCH, PATCH, C).permute(0, 6, 1, 2, 4, 3, 5)
         return h.reshape(B, C, T, H, W)

@@ -1,7 +1,9 @@
 """Finishes the VAE and encodes the training clips.
 
     python -m longreel.demo.encode_clips VAE_CHECKPOINT OUT_LATENTS [--clips 9000] [--seed 42]
+    python -m longreel.demo.encode_clips bundled OUT_LATENTS [--clips 9000] [--seed 42]
 
+The second form encodes with the VAE in demo/weights, which stays as it is.
 The per-channel standardisation, and the fixed mean and deviation that ComfyUI's Wan 2.1 latent format applies, are
 folded into the VAE's 1x1x1 convolutions: after that ComfyUI's `process_latent_in` gives latents of unit scale. Writes
 demo/weights/shapeworld_vae.safetensors and a .pt file with latents and scenes. Held-out combinations are not encoded.
@@ -13,11 +15,12 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from . import train_vae, vae_net, world
 
 WEIGHTS = Path(__file__).parent / "weights"
+VAE_FILE = "shapeworld_vae.safetensors"
 # Wan 2.1's published latent statistics, as in comfy.latent_formats.Wan21
 WAN_MEAN = torch.tensor([-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
                          0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921])
@@ -47,25 +50,33 @@ def fold_statistics(vae: vae_net.VAE, video: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def main() -> None:
-    args = argparse.ArgumentParser(description=__doc__)
-    args.add_argument("checkpoint", type=Path)
-    args.add_argument("out", type=Path)
-    args.add_argument("--clips", type=int, default=9000)
-    args.add_argument("--dim", type=int, default=8)
-    args.add_argument("--seed", type=int, default=42, help="another seed, other clips: run two at once, one per core")
-    opts = args.parse_args()
-    torch.set_num_threads(1)  # the small operations of rendering lose more to waiting than they gain
-    vae = vae_net.VAE(opts.dim)
-    vae.load_state_dict(torch.load(opts.checkpoint)["vae"])
-    vae.eval()
+def finish(vae: vae_net.VAE) -> None:
+    """Folds the statistics in and writes the VAE that ComfyUI loads."""
     rng = random.Random(42)  # the statistics do not depend on --seed
     sample = torch.stack([world.render(world.random_scene(rng), 17) for _ in range(96)]).transpose(1, 2) * 2 - 1
     print("share of each channel's scale that carries content:",
           [round(v, 2) for v in fold_statistics(vae, sample).tolist()])
     print(f"held-out PSNR after folding {train_vae.psnr(vae, train_vae.held_out_clips(96)):.2f} dB")
     WEIGHTS.mkdir(exist_ok=True)
-    save_file({k: v.half().contiguous() for k, v in vae.state_dict().items()}, WEIGHTS / "shapeworld_vae.safetensors")
+    save_file({k: v.half().contiguous() for k, v in vae.state_dict().items()}, WEIGHTS / VAE_FILE)
+
+
+@torch.no_grad()
+def main() -> None:
+    args = argparse.ArgumentParser(description=__doc__)
+    args.add_argument("checkpoint", type=Path, help='of train_vae, or "bundled"')
+    args.add_argument("out", type=Path)
+    args.add_argument("--clips", type=int, default=9000)
+    args.add_argument("--dim", type=int, default=8)
+    args.add_argument("--seed", type=int, default=42, help="another seed, other clips: run two at once, one per core")
+    opts = args.parse_args()
+    torch.set_num_threads(1)  # the small operations of rendering lose more to waiting than they gain
+    vae = vae_net.VAE(opts.dim).eval()
+    if str(opts.checkpoint) == "bundled":
+        vae.load_state_dict({k: w.float() for k, w in load_file(WEIGHTS / VAE_FILE).items()})
+    else:
+        vae.load_state_dict(torch.load(opts.checkpoint)["vae"])
+        finish(vae)
 
     vae_net.compile_norms()
     rng = random.Random(opts.seed)

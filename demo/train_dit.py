@@ -1,6 +1,11 @@
 """Trains the demo transformer together with its text encoder, by flow matching on encoded clips.
 
     python -m longreel.demo.train_dit LATENTS OUT_FOLDER [--minutes 80]
+    python -m longreel.demo.train_dit LATENTS OUT_FOLDER --second-shots [--minutes 60]
+
+The second form goes on from the weights in demo/weights with pairs of shots: two clips of one object, each with its own
+prompt, the later one seeing the first in self-attention, as large video models have seen cuts and long takes. Later
+shots mostly leave the colour unsaid. The first shots are ordinary clips, so what the model can do by itself is kept.
 
 Clips of 1, 5 and 6 latent frames; attributes are left out of the prompt at random, so that an unnamed colour is
 drawn at random (which is what makes recall measurable), and the whole text in one of ten. Muon on the blocks'
@@ -17,7 +22,7 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from . import dit_net, text_encoder, world
 from .muon import Muon
@@ -31,15 +36,47 @@ EMA = 0.999
 LENGTHS = ((5, 0.62), (6, 0.28), (1, 0.10))  # latent frames, share of the steps
 ATTRIBUTES = ("color", "shape", "motion", "background")
 LEFT_OUT = {"color": 0.2, "shape": 0.08, "motion": 0.08, "background": 0.12}
+LEFT_OUT_LATER = {"color": 0.8, "shape": 0.15, "motion": 0.05, "background": 0.15}
+OTHER_OBJECT = 0.15  # share of the pairs whose second shot shows and names something else
+PAIRS = 32
 
 
-def random_prompt(scene: world.Scene, rng: random.Random) -> str:
+def random_prompt(scene: world.Scene, rng: random.Random, left_out=LEFT_OUT, complete=0.5, empty=0.1) -> str:
     """Half of the sentences say everything; size is always optional; one in ten is empty."""
-    if rng.random() < 0.1:
+    if rng.random() < empty:
         return ""
-    complete = rng.random() < 0.5
-    naming = tuple(a for a in ATTRIBUTES if complete or rng.random() >= LEFT_OUT[a])
+    whole = rng.random() < complete
+    naming = tuple(a for a in ATTRIBUTES if whole or rng.random() >= left_out[a])
     return world.prompt(scene, naming + (("size",) if rng.random() < 0.4 else ()))
+
+
+class Pairs:
+    """Which clips may follow each other: same shape, colour, background and size, another movement."""
+
+    def __init__(self, scenes: list[world.Scene], allowed: list[int]):
+        self.scenes, self.groups = scenes, {}
+        for i in allowed:
+            self.groups.setdefault(self.look(i), []).append(i)
+        self.allowed = allowed
+
+    def look(self, i: int) -> tuple:
+        s = self.scenes[i]
+        return s.shape, s.color, s.background, s.size
+
+    def draw(self, count: int, rng: random.Random) -> tuple[list[int], list[str]]:
+        """Numbers and prompts of `count` first shots, then of the shots that follow them."""
+        first, second, said_first, said_second = [], [], [], []
+        for _ in range(count):
+            a = rng.choice(self.allowed)
+            other = rng.random() < OTHER_OBJECT
+            b = rng.choice(self.allowed if other else self.groups[self.look(a)])
+            left_out = {**LEFT_OUT_LATER, "color": 0.0, "shape": 0.0} if other else LEFT_OUT_LATER
+            silent = rng.random() < 0.1
+            said_first.append("" if silent else random_prompt(self.scenes[a], rng, empty=0))
+            said_second.append("" if silent else random_prompt(self.scenes[b], rng, left_out, complete=0, empty=0))
+            first.append(a)
+            second.append(b)
+        return first + second, said_first + said_second
 
 
 def random_sigmas(count: int) -> torch.Tensor:
@@ -48,15 +85,19 @@ def random_sigmas(count: int) -> torch.Tensor:
     return (SHIFT * u / (1 + (SHIFT - 1) * u)).clamp(1e-3, 1 - 1e-4)
 
 
-def flow_loss(dit, encoder, latents, noise, sigmas, ids) -> torch.Tensor:
+def flow_loss(dit, encoder, latents, noise, sigmas, ids, second_shots: bool = False) -> torch.Tensor:
     """Squared error of the velocity per clip -> [B]"""
     s = sigmas.view(-1, 1, 1, 1, 1)
-    velocity = dit(s * noise + (1 - s) * latents, sigmas * 1000, encoder(ids))
+    velocity = dit(s * noise + (1 - s) * latents, sigmas * 1000, encoder(ids), second_shots)
     return ((velocity - (noise - latents)) ** 2).mean((1, 2, 3, 4))
 
 
 def token_ids(prompts: list[str]) -> torch.Tensor:
     return torch.tensor([text_encoder.tokenize(p).padded() for p in prompts])
+
+
+def bundled(name: str) -> dict[str, torch.Tensor]:
+    return {k: w.float() for k, w in load_file(WEIGHTS / f"{name}.safetensors").items()}
 
 
 def export(checkpoint: Path) -> None:
@@ -73,6 +114,8 @@ def main() -> None:
     args.add_argument("latents", help="files of encode_clips, separated by commas")
     args.add_argument("out", type=Path)
     args.add_argument("--minutes", type=float, default=80)
+    args.add_argument("--second-shots", action="store_true", help="go on from the bundled weights with pairs of shots")
+    args.add_argument("--rate", type=float, default=1.0, help="of the learning rates")
     args.add_argument("--hold", type=float, default=0.4, help="share of the time before the learning rate decays")
     args.add_argument("--seed", type=int, default=0)
     args.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -93,6 +136,10 @@ def main() -> None:
 
     dit, encoder = dit_net.DiT(**SHAPE), text_encoder.TextEncoder()
     both = torch.nn.ModuleDict({"dit": dit, "text": encoder})
+    if opts.second_shots:
+        dit.load_state_dict(bundled("shapeworld_t2v"))
+        encoder.load_state_dict(bundled("shapeworld_text"))
+        pairs = {t: Pairs(scenes, long_enough[t]) for t, _ in LENGTHS if t > 1}
     parameters = dict(both.named_parameters())
     print(f"{sum(p.numel() for p in dit.parameters()) / 1e6:.2f} M + {sum(p.numel() for p in encoder.parameters()) / 1e6:.2f} M "
           f"parameters, {len(scenes)} clips", flush=True)
@@ -125,13 +172,18 @@ def main() -> None:
     losses: list[float] = []
     while spent < opts.minutes * 60 and not interrupted:
         progress = spent / (opts.minutes * 60)
-        rate = min(1.0, (step + 1) / 100) * (1 if progress < opts.hold else max(0.02, (1 - progress) / (1 - opts.hold)))
+        rate = opts.rate * min(1.0, (step + 1) / 100) * (1 if progress < opts.hold else max(0.02, (1 - progress) / (1 - opts.hold)))
         frames = rng.choices([t for t, _ in LENGTHS], [w for _, w in LENGTHS])[0]
         batch = BATCH * (3 if frames == 1 else 1)
-        picked = [rng.choice(long_enough[frames]) for _ in range(batch)]
+        in_pairs = opts.second_shots and frames > 1
+        if in_pairs:
+            picked, prompts = pairs[frames].draw(PAIRS, rng)
+            sigmas = random_sigmas(PAIRS).repeat(2)  # both shots stand at one step of the sampler
+        else:
+            picked = [rng.choice(long_enough[frames]) for _ in range(batch)]
+            prompts, sigmas = [random_prompt(scenes[i], rng) for i in picked], random_sigmas(batch)
         clean = latents[picked][:, :, :frames].float().contiguous()
-        ids = token_ids([random_prompt(scenes[i], rng) for i in picked])
-        loss = flow_loss(dit, encoder, clean, torch.randn_like(clean), random_sigmas(batch), ids).mean()
+        loss = flow_loss(dit, encoder, clean, torch.randn_like(clean), sigmas, token_ids(prompts), in_pairs).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(others, 1.0)
         for group in adam.param_groups:

@@ -11,9 +11,13 @@ FAMILIES = (wan, cogvideox, hunyuan_video, ltxv)
 
 def facts_of(model) -> ModelFacts:
     """`model` is a ModelPatcher. Raises ValueError, naming the model's class, for a family that is not supported."""
+    return family_of(model).facts(model.model)
+
+
+def family_of(model):
+    """The file of this folder that knows the model's family. `model` is a ModelPatcher; raises ValueError as above."""
     for family in FAMILIES:
-        facts = family.facts(model.model)
-        if facts is not None:
-            return facts
+        if family.facts(model.model) is not None:
+            return family
     raise ValueError(f"{type(model.model).__name__} is not a video model that Longreel supports; load one of "
                      f"{', '.join(family.NAME for family in FAMILIES)}")

@@ -6,6 +6,7 @@ Its network expects latents in alpha space; sample it with Longreel's Alpha-Spac
 import comfy.model_base
 
 from ..engine.facts import ModelFacts
+from .sites import JOINT, Site
 
 NAME = "CogVideoX"
 
@@ -17,3 +18,24 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
     return ModelFacts(family="CogVideoX 1.5" if newer else "CogVideoX", latent_channels=16, temporal_stride=4,
                       spatial_stride=8, size_multiple=16, native_latent_frames=21 if newer else 13,
                       native_fps=16.0 if newer else 8.0)
+
+
+def sites(network) -> list[Site]:
+    """One joint attention per block, text in front."""
+    return [Site(block, JOINT, number, _text_tokens) for number, block in enumerate(network.blocks)]
+
+
+def _text_tokens(args: tuple, kwargs: dict) -> int:
+    return kwargs["encoder_hidden_states"].shape[1]
+
+
+def patch_size(network) -> tuple[int, int, int]:
+    return (network.patch_size_t or 1, network.patch_size, network.patch_size)
+
+
+def time_turn(network, args: tuple, kwargs: dict):
+    return None
+
+
+def words_at(network, args: tuple, kwargs: dict) -> int:
+    return 0

@@ -64,3 +64,8 @@ def _mix_entry(parts: list[tuple[dict, float]]) -> dict:
         if len(tensors) == len(parts) and all(isinstance(t, torch.Tensor) for t, _ in tensors):
             model_conds[key] = value._copy_with(mix_texts(tensors))
     return {**first, "model_conds": model_conds}
+
+
+def number_of(conds: list[list[dict] | None], role: str) -> int | None:
+    """Core's number of the prompt whose entries carry this role, or None."""
+    return next((number for number, entries in enumerate(conds) if role_of(entries) == role), None)

@@ -18,7 +18,7 @@ import comfy.patcher_extension as extension
 
 from ..engine.latent_blend import segment_weights
 from ..engine.timeline import Segment, Timeline
-from . import conditioning
+from . import conditioning, patching
 from .progress import ProgressText
 
 KEY = "longreel_latent_blend"
@@ -32,9 +32,9 @@ class SegmentWindow(context_windows.IndexListContextWindow):
     in front plays that part. It is the frame before the segment, or, right after a cut, the segment's own first one,
     so that nothing crosses the cut."""
 
-    def __init__(self, segment: Segment, total_frames: int, take_start: int):
+    def __init__(self, number: int, segment: Segment, total_frames: int, take_start: int):
         super().__init__(list(range(segment.start, segment.end)), dim=FRAME_AXIS, total_frames=total_frames)
-        self.segment = segment
+        self.number, self.segment = number, segment
         self.frame_in_front = segment.start if segment.start == take_start else segment.start - 1
 
     @property
@@ -100,16 +100,20 @@ class TimelineHandler(context_windows.IndexListContextHandler):
 
     def get_context_windows(self, model, x_in, model_options):
         total = x_in.shape[self.dim]
-        return [SegmentWindow(s, total, self.timeline.take_start(s)) for s in self.timeline.segments]
+        return [SegmentWindow(number, s, total, self.timeline.take_start(s))
+                for number, s in enumerate(self.timeline.segments)]
 
     def evaluate_context_windows(self, calc_cond_batch, model, x_in, conds, timestep, enumerated_context_windows,
                                  model_options, window_state, total_windows=None, device=None, first_device=None):
         for number, window in enumerated_context_windows:
             self.progress.show(f"shot {window.segment.main_shot + 1}/{len(self.timeline.shots)}, "
                                f"segment {number + 1}/{len(self.timeline.segments)}, evaluation {self.evaluation + 1}")
-        results = super().evaluate_context_windows(self._inner(calc_cond_batch), model, x_in, conds, timestep,
-                                                   enumerated_context_windows, model_options, window_state,
-                                                   total_windows, device, first_device)
+        results = []
+        for role in patching.roles_of(model_options, number):
+            model_options["transformer_options"][patching.SEEN] = (number, role)
+            results += super().evaluate_context_windows(self._inner(calc_cond_batch), model, x_in, conds, timestep,
+                                                        enumerated_context_windows, model_options, window_state,
+                                                        total_windows, device, first_device)
         for result in results:
             self._apply_strength(result, conds)
         return results

@@ -1,0 +1,214 @@
+"""KV sharing on a MODEL of any family: engine/kv_share.py and engine/focus_map.py at the taps of hosts/patching.py.
+
+Segments are evaluated in order within a step, so a source's keys and values are there when its readers come; what no
+later segment needs is let go. Two ways: `fast` evaluates every segment once, and its own keys and values, made while it
+read from its source, are what the next one reads. `paper` evaluates a segment that is read from once by itself and once
+as a reader, and both predictions are blended (DiTCtrl's public code).
+
+Focus masks come from the layers before, in the same evaluation, as in that code. Where the positive prompt is not in the
+batch (little memory, guiders that ask apart) and has not been seen in this evaluation, the segment's last map stands in.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from ..engine import kv_share
+from ..engine.focus_map import FocusMap, word_probability
+from ..engine.kv_share import Focus, KeysValues
+from ..engine.spans import NoiseSpan
+from ..engine.timeline import Timeline
+from . import conditioning, latent_blend, patching
+from .patching import Evaluation, Start
+from .sites import CROSS, SELF, Call
+
+NAME = "Longreel KV Share"
+FAST, PAPER = "fast", "paper"
+SOURCE, READER = "source", "reader"
+
+
+@dataclass(frozen=True)
+class Mask:
+    """`words` apply to the shots that name none of their own in the storyboard (`focus`); threshold 0..1."""
+
+    words: tuple[str, ...]
+    threshold: float
+
+
+@dataclass(frozen=True)
+class KVShare:
+    """Settings, in the words of engine/kv_share.py. `layers` are blocks of the network, percents parts of the schedule."""
+
+    mode: str
+    source: str
+    source_shot: int
+    shots: tuple[int, ...]
+    across_cuts: bool
+    join: str
+    placement: str
+    strength: float
+    share_text: bool
+    layers: frozenset[int]
+    start_percent: float
+    end_percent: float
+    mask: Mask | None
+
+    name = NAME
+    excludes = {NAME: "each replaces the keys and values"}
+
+    def start(self, start: Start) -> "Sharing":
+        timeline = timeline_of(start, NAME)
+        span = NoiseSpan.of(self.start_percent, self.end_percent, start.model.model_sampling.percent_to_sigma)
+        sources = kv_share.plan_sources(timeline, self.source, self.source_shot, self.shots, self.across_cuts)
+        if self.mask:
+            conditioning.check_words(start.conds, self.words_of(timeline))
+        return Sharing(self, timeline, sources, span)
+
+    def words_of(self, timeline: Timeline) -> list[tuple[str, ...]]:
+        """For each shot the words that its mask follows."""
+        return [planned.shot.focus or self.mask.words for planned in timeline.shots]
+
+
+def timeline_of(start: Start, name: str) -> Timeline:
+    """The timeline that the sampler works on. Raises ValueError where there is none, or windows inside its segments."""
+    if not isinstance(start.handler, latent_blend.TimelineHandler):
+        raise ValueError(f"{name} works between the segments of a timeline, and this sampler has 0; wire Longreel Latent "
+                         f"Blend behind it, or use Longreel Sampler")
+    if start.handler.inside is not None:
+        raise ValueError(f"{name} needs a segment to be seen at once, and this model carries 2 context handlers; remove "
+                         f"the context windows node")
+    return start.handler.timeline
+
+
+@dataclass
+class Kept:
+    """What one site keeps of a source: keys and values by prompt, and where the words are, if known."""
+
+    parts: dict[tuple[int, int], KeysValues]
+    frames: int  # token frames of the source's window
+    foreground: torch.Tensor | None  # [N, video tokens]
+
+
+class Sharing:
+    """One run of a sampler. What is kept of a segment lives until its last reader has come by."""
+
+    def __init__(self, settings: KVShare, timeline: Timeline, sources: list[int | None], span: NoiseSpan):
+        self.settings, self.timeline, self.sources, self.span = settings, timeline, sources, span
+        self.last_reader = {source: reader for reader, source in enumerate(sources) if source is not None}
+        self.kept: dict[int, dict[tuple[int, str], Kept]] = {}
+        self.words = settings.words_of(timeline) if settings.mask else None
+        self.map = FocusMap()  # of the evaluation under way
+        self.last_maps: dict[tuple[int, str], FocusMap] = {}
+
+    def roles(self, segment: int) -> tuple[str, ...]:
+        reads, is_read = self.sources[segment] is not None, segment in self.last_reader
+        if self.settings.mode == PAPER and reads and is_read:
+            return READER, SOURCE
+        return (READER,) if reads else (SOURCE,)
+
+    def begin(self, evaluation: Evaluation) -> None:
+        segment = evaluation.segment
+        if self._keeps(evaluation):
+            self.kept[segment] = {}
+        for done in [kept for kept in self.kept if kept < segment and self.last_reader[kept] < segment]:
+            del self.kept[done]
+        self.map = FocusMap()
+
+    def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
+        settings = self.settings
+        if not settings.strength or not self.span.holds(evaluation.sigma):
+            return False
+        if not self._keeps(evaluation) and evaluation.role != READER:
+            return False
+        return self._shares(kind, block) or self._maps(kind, block)
+
+    def _keeps(self, evaluation: Evaluation) -> bool:
+        return evaluation.segment in self.last_reader and (self.settings.mode == FAST or evaluation.role == SOURCE)
+
+    def _shares(self, kind: str, block: int) -> bool:
+        return block in self.settings.layers and (kind != CROSS or self.settings.share_text)
+
+    def _maps(self, kind: str, block: int) -> bool:
+        return self.settings.mask is not None and kind != SELF and block <= max(self.settings.layers)
+
+    def attend(self, call: Call, go_on) -> torch.Tensor:
+        evaluation = call.evaluation
+        if self._maps(call.kind, call.block):
+            self._look_for_words(call, go_on)
+        if not self._shares(call.kind, call.block):
+            return go_on(call.q, call.k, call.v, call.mask)
+        here = self._foreground(evaluation, call)
+        if self._keeps(evaluation):
+            self.kept[evaluation.segment].setdefault((call.block, call.kind), Kept({}, call.forward.grid[0], here))
+            self.kept[evaluation.segment][call.block, call.kind].parts.update(_by_prompt(call))
+        if evaluation.role != READER:
+            return go_on(call.q, call.k, call.v, call.mask)
+        kept = self.kept[self.sources[evaluation.segment]][call.block, call.kind]
+        source = self._placed(_for_rows(kept.parts, call.rows), kept, call)
+        known = call.kind != CROSS and here is not None and kept.foreground is not None
+        focus = Focus(kept.foreground, here) if known else None
+        settings = self.settings
+        return kv_share.attend_shared(go_on, call.q, KeysValues(call.k, call.v, call.mask, call.text), source,
+                                      settings.join, settings.strength, settings.share_text, focus)
+
+    def _placed(self, source: KeysValues, kept: Kept, call: Call) -> KeysValues:
+        """The source's keys where they belong in time."""
+        if call.kind == CROSS or self.settings.placement == kv_share.ALIGNED:
+            return source
+        if call.forward.turn is None:
+            raise ValueError(f"placement {self.settings.placement} moves keys in time, and this network's positions are "
+                             f"not rotary, so 0 can be moved; use placement {kv_share.ALIGNED}")
+        segments, here = self.timeline.segments, call.evaluation.segment
+        patch = call.forward.patch_frames
+        apart = kv_share.frames_apart(self.settings.placement, segments[self.sources[here]].start, kept.frames * patch,
+                                      segments[here].start) / patch
+        text, video = source.k[:, :, :source.text], source.k[:, :, source.text:]
+        return KeysValues(torch.cat([text, call.forward.turn(video, apart)], dim=2), source.v, source.mask, source.text)
+
+    def _look_for_words(self, call: Call, go_on) -> None:
+        """Adds this layer's map of the positive prompt's words."""
+        prompt = conditioning.number_of(call.evaluation.conds, conditioning.POSITIVE)
+        if prompt not in call.rows:
+            return
+        size = call.q.shape[0] // len(call.rows)
+        place = call.rows.index(prompt)
+        rows = slice(place * size, (place + 1) * size)
+        mask = call.mask if call.mask is None or call.mask.shape[0] == 1 else call.mask[rows]
+        found = conditioning.word_weights(call.evaluation.conds[prompt][0], self.words)  # [tokens]
+        weight = call.k.new_zeros(call.k.shape[2])
+        weight[call.forward.words_at:call.forward.words_at + len(found)] = found.to(weight)
+        self.map.add(word_probability(go_on, call.q[rows, :, call.text:], call.k[rows], mask, weight))
+
+    def _foreground(self, evaluation: Evaluation, call: Call) -> torch.Tensor | None:
+        """[N, video tokens], or None while nothing is known of this segment."""
+        if self.settings.mask is None:
+            return None
+        key = (evaluation.segment, evaluation.role)
+        if self.map.layers:
+            self.last_maps[key] = self.map
+        seen = self.last_maps.get(key)
+        return None if seen is None else seen.foreground(call.forward.grid[0], self.settings.mask.threshold)
+
+
+def _by_prompt(call: Call) -> dict[tuple[int, int], KeysValues]:
+    """(prompt, how manieth entry of it) -> its part of the batch, owning no more memory than it shows."""
+    parts, size = {}, call.k.shape[0] // len(call.rows)
+    k, v = _own(call.k), _own(call.v)
+    for place, prompt in enumerate(call.rows):
+        rows = slice(place * size, (place + 1) * size)
+        mask = call.mask if call.mask is None or call.mask.shape[0] == 1 else call.mask[rows]
+        parts[prompt, call.rows[:place].count(prompt)] = KeysValues(k[rows], v[rows], mask, call.text)
+    return parts
+
+
+def _own(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
+
+
+def _for_rows(parts: dict[tuple[int, int], KeysValues], rows: tuple[int, ...]) -> KeysValues:
+    chosen = [parts[prompt, rows[:place].count(prompt)] for place, prompt in enumerate(rows)]
+    if len(chosen) == 1:
+        return chosen[0]
+    masks = [part.mask for part in chosen]
+    mask = masks[0] if all(m is masks[0] for m in masks) else torch.cat(masks)
+    return KeysValues(torch.cat([p.k for p in chosen]), torch.cat([p.v for p in chosen]), mask, chosen[0].text)
