@@ -1,4 +1,5 @@
-"""Which steps and which layers: two ranges that mean the same for every schedule and every depth of network."""
+"""Which steps, layers, shots and words: what users write, read into plain values. Ranges of steps and layers mean the same
+for every schedule and every depth of network."""
 
 import math
 import re
@@ -54,3 +55,20 @@ class NoiseSpan:
     def holds(self, sigma: float) -> bool:
         near = 1 + 1e-4  # schedules are rounded to float32
         return self.low * near < sigma <= self.high * near if self.low > 0 else sigma <= self.high * near
+
+
+def parse_shots(text: str) -> tuple[int, ...]:
+    """"2, 4-6" -> (2, 4, 5, 6), counted from 1; empty for all."""
+    shots: list[int] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        match = re.fullmatch(r"(\d+)\s*(?:-\s*(\d+))?", part)
+        low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not 1 <= low <= high:
+            raise ValueError(f'shots "{text}" is not understood at "{part}"; use numbers from 1 like "2, 4-6", or nothing')
+        shots += range(low, high + 1)
+    return tuple(dict.fromkeys(shots))
+
+
+def parse_words(text: str) -> tuple[str, ...]:
+    """"cat, red hat" -> ("cat", "red hat"): words and phrases, commas between."""
+    return tuple(part for part in (" ".join(part.split()) for part in text.split(",")) if part)

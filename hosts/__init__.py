@@ -21,3 +21,8 @@ def family_of(model):
             return family
     raise ValueError(f"{type(model.model).__name__} is not a video model that Longreel supports; load one of "
                      f"{', '.join(family.NAME for family in FAMILIES)}")
+
+
+def block_count(model) -> int:
+    """Transformer blocks of a ModelPatcher's network."""
+    return 1 + max(site.block for site in family_of(model).sites(model.model.diffusion_model))

@@ -6,6 +6,7 @@ from .alpha_space import LongreelAlphaSpaceSampler
 from .decode_to_video import LongreelDecodeToVideo
 from .demo_model import LongreelDemoModel
 from .encode import LongreelEncode
+from .kv_share import LongreelKVShare
 from .latent_blend import LongreelLatentBlend
 from .plan import LongreelPlan
 from .sampler import LongreelSampler
@@ -18,6 +19,7 @@ NODES: list[type[io.ComfyNode]] = [
     LongreelPlan,
     LongreelEncode,
     LongreelLatentBlend,
+    LongreelKVShare,
     LongreelSampler,
     LongreelAlphaSpaceSampler,
     LongreelDecodeToVideo,
