@@ -22,10 +22,10 @@ def word_probability(attend: Attend, q: torch.Tensor, k: torch.Tensor, mask: tor
 
 
 class FocusMap:
-    """Running mean over layers of [N, video tokens] probabilities."""
+    """Running mean over layers of [N, video tokens] probabilities; it may go on from a sum over `layers` layers."""
 
-    def __init__(self) -> None:
-        self.total, self.layers = None, 0
+    def __init__(self, total: torch.Tensor | None = None, layers: int = 0) -> None:
+        self.total, self.layers = total, layers
 
     def add(self, probability: torch.Tensor) -> None:
         probability = probability.float()

@@ -1,6 +1,11 @@
-"""How good is a long video? For now: the seam score, a number for the joint between two shots.
+"""How good is a long video? The seam score, a number for the joint between two shots, and CSCV, one for all its frames.
 
-Own definition, built for one question: is something at the joint that motion cannot explain? It knows frames only.
+CSCV (clip similarity coefficient of variation) is the metric of DiTCtrl (arXiv 2412.18597, section 4; its public code):
+how evenly a video changes from frame to frame, seen through an image encoder that is not known here. A video that
+stands still has the best score: it does not see that motion is missing.
+
+The seam score is an own definition, built for one question: is something at the joint that motion cannot explain? It
+knows frames only.
 
 For a pair of frames, `unexplained` says how badly one follows from the other when every neighbourhood may move a
 little: frames are reduced to 64 pixels on the short side; for each displacement within `reach` the difference per
@@ -35,6 +40,28 @@ FLOOR = {1: 0.01, FAR: 0.1}  # of the range 0..1, by frames apart
 FASTEST = 5  # pixels at half size between neighbouring frames; faster motion is not told from a jump
 SLOWEST = {1: 3, FAR: 5}  # pixels that count as motion at any joint: a bounce may be slow all around it
 GAIN = 0.02  # how much better a displacement must explain a neighbourhood to count as motion
+
+CSCV_WEIGHT = 10  # the paper's lambda
+
+
+def cscv(features: torch.Tensor) -> float:
+    """Features [frames, dim] of a video's frames, in order (the paper's: CLIP ViT-B/32, pooled, 768 of them) -> above 0
+    to 1, 1 where every frame is as like its successor as the next is; the paper reports it times 100. Computed in the
+    features' precision.
+
+    Raises:
+        ValueError: fewer than 2 frames, or neighbours are on average not alike at all, so nothing can vary around that.
+    """
+    if features.ndim != 2 or len(features) < 2:
+        raise ValueError(f"CSCV compares neighbours among features [frames, dim], got {list(features.shape)}; it needs "
+                         f"at least 2 frames")
+    unit = features / features.norm(dim=1, keepdim=True)
+    likeness = (unit[:-1] * unit[1:]).sum(1)  # [frames - 1], -1..1
+    mean = float(likeness.mean())
+    if mean <= 0:
+        raise ValueError(f"neighbouring frames have a mean likeness of {mean:.3f}, and CSCV is defined above 0; use "
+                         f"features of an image encoder, one row per frame")
+    return 1 / (1 + CSCV_WEIGHT * float(likeness.std(correction=0)) / mean)
 
 
 @dataclass(frozen=True)

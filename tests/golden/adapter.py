@@ -1,5 +1,5 @@
 """Answers the golden tensors (../shared/golden/CONTRACT.md): names and shapes are translated here, numbers come
-from the engine.
+from the engine and, where a whole network is asked, from the hosts.
 
 `run` is the one public function. A kind that the project does not build yet raises NotImplementedError naming it.
 """
@@ -7,7 +7,7 @@ from the engine.
 from collections.abc import Callable
 
 import torch
-from longreel.engine import alpha_space, latent_blend, pair_blend, prompt_mix, refine
+from longreel.engine import alpha_space, focus_map, kv_share, latent_blend, metrics, pair_blend, prompt_mix, refine, spans
 
 from tests.golden import toy_networks
 
@@ -111,6 +111,88 @@ def _ditctrl_edit(tensors: Tensors, meta: dict) -> Tensors:
     return {"latent_after_step": after_step, "final": final}
 
 
+def _ditctrl_mask(tensors: Tensors, meta: dict) -> Tensors:
+    out = {}
+    for number, words in enumerate(meta["token_lists"]):
+        seen, maps = focus_map.FocusMap(), []
+        for q, k in zip(tensors["q"], tensors["k"]):  # [4, H, S, D], layer by layer
+            seen.add(_probability_of(words, q, k, meta["text_len"]))
+            maps.append(_picture(seen, meta))
+        out[f"norm_map_{number}"] = torch.stack(maps)
+        given = focus_map.FocusMap(tensors["given_prob_sum"][..., words].sum(-1), meta["given_count"])
+        out[f"given_norm_map_{number}"] = _picture(given, meta)
+    return out
+
+
+def _ditctrl_kv_share(tensors: Tensors, meta: dict) -> Tensors:
+    text, threshold = meta["text_len"], meta["thres"]
+    rows = tensors["q"], tensors["k"], tensors["v"]
+    source, target = (tensors[name].flatten()[None] >= threshold for name in ("mask_src_soft", "mask_tgt_soft"))
+    everything = torch.ones_like(source)
+    focus = {
+        "rand": kv_share.Focus(source, target),
+        "src_all_fg": kv_share.Focus(everything, target),
+        "src_all_bg": kv_share.Focus(~everything, target),
+        "tgt_all_fg": kv_share.Focus(source, everything),
+        "plain_kvshare": None,
+    }
+    out = {f"out_{name}": _share_pair(*rows, text, where) for name, where in focus.items()}
+    return {**out, "out_inactive": _attend(*rows)}
+
+
+def _ditctrl_pass(tensors: Tensors, meta: dict) -> Tensors:
+    text, threshold = meta["text_len"], meta["thres"]
+    layers = spans.parse_layers(f"{meta['start_layer']}-{meta['end_layer'] - 1}", meta["layers"])
+    out, source_maps, target_maps = torch.empty_like(tensors["v"]), [], []
+    for number, step in enumerate(meta["steps_run"]):
+        source, target = focus_map.FocusMap(), focus_map.FocusMap()  # of the positive prompt
+        for layer in range(meta["layers"]):
+            q, k, v = (tensors[name][number, layer] for name in "qkv")  # [4, H, S, D]
+            source.add(_probability_of(meta["ref_token_idx"], q[2:3], k[2:3], text))
+            target.add(_probability_of(meta["cur_token_idx"], q[3:4], k[3:4], text))
+            if layer in layers and meta["start_step"] <= step < meta["end_step"]:
+                where = kv_share.Focus(*(seen.foreground(meta["frames"], threshold) for seen in (source, target)))
+                out[number, layer] = _share_pair(q, k, v, text, where)
+                source_maps.append(_picture(source, meta)[0])
+                target_maps.append(_picture(target, meta)[0])
+            else:
+                out[number, layer] = _attend(q, k, v)
+    return {"out": out, "src_maps": torch.stack(source_maps), "tgt_maps": torch.stack(target_maps)}
+
+
+def _share_pair(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, text: int, focus: kv_share.Focus | None
+) -> torch.Tensor:
+    """Rows u_source, u_target, c_source, c_target [4, H, S, D]: the targets read their sources' keys and values."""
+    out = _attend(q, k, v)
+    sources, targets = (kv_share.KeysValues(k[rows], v[rows], text=text) for rows in (slice(0, 4, 2), slice(1, 4, 2)))
+    out[1::2] = kv_share.attend_shared(_attend, q[1::2], targets, sources, focus=focus)
+    return out
+
+
+def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """The network's own attention, scale 1 / sqrt(D)."""
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def _probability_of(words: list[int], q: torch.Tensor, k: torch.Tensor, text: int) -> torch.Tensor:
+    """[B, video tokens]: how much the video reads the text tokens `words`. q, k [B, H, S, D], text in front."""
+    weight = torch.zeros(k.shape[2])
+    weight[words] = 1
+    return focus_map.word_probability(_attend, q[:, :, text:], k, None, weight)
+
+
+def _picture(seen: focus_map.FocusMap, meta: dict) -> torch.Tensor:
+    """[B, F, h, w], 0..1."""
+    return seen.normalised(meta["frames"]).unflatten(2, (meta["h"], meta["w"]))
+
+
+def _ditctrl_cscv(tensors: Tensors, meta: dict) -> Tensors:
+    numbers = sorted(int(name.removeprefix("features_")) for name in tensors if name.startswith("features_"))
+    scores = {number: metrics.cscv(tensors[f"features_{number}"].double()) for number in numbers}
+    return {f"score64_{number}": torch.tensor(score, dtype=torch.float64) for number, score in scores.items()}
+
+
 def _ditctrl_predict(
     x: torch.Tensor, text: torch.Tensor, alpha: float, timestep: int, schedule: alpha_space.AlphaSchedule, toy: dict
 ) -> torch.Tensor:
@@ -186,6 +268,10 @@ _ANSWERS: dict[str, dict[str, _Answer]] = {
         "a_blend": _ditctrl_blend,
         "a2_": _ditctrl_multiprompt,
         "a3_": _ditctrl_edit,
+        "b_mask": _ditctrl_mask,
+        "c_kvshare": _ditctrl_kv_share,
+        "c2_pass": _ditctrl_pass,
+        "d_cscv": _ditctrl_cscv,
     },
     "streamingt2v": {"blend_x0_": _streaming_blend_x0, "blend_paper_formula": _streaming_paper_formula},
 }
