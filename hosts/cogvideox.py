@@ -1,4 +1,4 @@
-"""CogVideoX 1.0 and 1.5: facts. Layout in comfy/ldm/cogvideo/model.py.
+"""CogVideoX 1.0 and 1.5: facts and taps. Layout in comfy/ldm/cogvideo/model.py.
 
 Its network expects latents in alpha space; sample it with Longreel's Alpha-Space Sampler (hosts/alpha_space.py).
 """
@@ -6,7 +6,8 @@ Its network expects latents in alpha space; sample it with Longreel's Alpha-Spac
 import comfy.model_base
 
 from ..engine.facts import ModelFacts
-from .sites import JOINT, Site
+from ..engine.rotary import time_frequencies, turn_pairs
+from .sites import JOINT, Site, argument
 
 NAME = "CogVideoX"
 
@@ -25,8 +26,8 @@ def sites(network) -> list[Site]:
     return [Site(block, JOINT, number, _text_tokens) for number, block in enumerate(network.blocks)]
 
 
-def _text_tokens(args: tuple, kwargs: dict) -> int:
-    return kwargs["encoder_hidden_states"].shape[1]
+def _text_tokens(block, args: tuple, kwargs: dict) -> int:
+    return argument(type(block).forward, args, kwargs, "encoder_hidden_states").shape[1]
 
 
 def patch_size(network) -> tuple[int, int, int]:
@@ -34,7 +35,12 @@ def patch_size(network) -> tuple[int, int, int]:
 
 
 def time_turn(network, args: tuple, kwargs: dict):
-    return None
+    """See hosts/sites.Forward. Time is the first quarter of a head's channels. CogVideoX-2B adds its positions to the
+    tokens instead, where no key can be moved."""
+    if not network.use_rotary_positional_embeddings:
+        return None
+    frequencies = time_frequencies(network.attention_head_dim // 4, 10000)
+    return lambda k, frames: turn_pairs(k, frames * frequencies)
 
 
 def words_at(network, args: tuple, kwargs: dict) -> int:

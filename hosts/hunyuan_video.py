@@ -1,9 +1,10 @@
-"""HunyuanVideo: facts. Layout in comfy/ldm/hunyuan_video/model.py."""
+"""HunyuanVideo: facts and taps. Layout in comfy/ldm/hunyuan_video/model.py."""
 
 import comfy.model_base
 
 from ..engine.facts import ModelFacts
-from .sites import JOINT, Site
+from ..engine.rotary import time_frequencies, turn_pairs
+from .sites import JOINT, Site, argument
 
 NAME = "HunyuanVideo"
 
@@ -24,12 +25,12 @@ def sites(network) -> list[Site]:
                      for number, block in enumerate(network.single_blocks)]
 
 
-def _text_of_double(args: tuple, kwargs: dict) -> int:
-    return kwargs["txt"].shape[1]
+def _text_of_double(block, args: tuple, kwargs: dict) -> int:
+    return argument(type(block).forward, args, kwargs, "txt").shape[1]
 
 
-def _text_of_single(args: tuple, kwargs: dict) -> int:
-    return kwargs["transformer_options"]["img_slice"][0]
+def _text_of_single(block, args: tuple, kwargs: dict) -> int:
+    return argument(type(block).forward, args, kwargs, "transformer_options")["img_slice"][0]
 
 
 def patch_size(network) -> tuple[int, int, int]:
@@ -37,8 +38,16 @@ def patch_size(network) -> tuple[int, int, int]:
 
 
 def time_turn(network, args: tuple, kwargs: dict):
-    return None
+    """See hosts/sites.Forward. A reference picture, one position before the video, moves along."""
+    rotary = network.pe_embedder
+    frequencies = time_frequencies(rotary.axes_dim[0], rotary.theta)
+    return lambda k, frames: turn_pairs(k, frames * frequencies)
 
 
 def words_at(network, args: tuple, kwargs: dict) -> int:
-    return 0
+    """Behind the tokens of a picture (CLIP vision) and, in HunyuanVideo 1.5, those of quoted text (byt5)."""
+    picture, quoted = (argument(type(network)._forward, args, kwargs, name) for name in ("clip_fea", "txt_byt5"))
+    tokens = 0 if picture is None else picture.shape[1]
+    if quoted is not None and network.byt5_in is not None and network.cond_type_embedding is not None:
+        tokens += quoted.shape[1]
+    return tokens

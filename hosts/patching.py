@@ -6,12 +6,14 @@ the last one attached outermost. The run, with everything it remembers, ends wit
 
 Nothing is put into ComfyUI's single slots when the graph is built: the attention override is chained, and the blocks are
 watched, only while the network runs. So other nodes' overrides, block replacements and object patches work before and
-after ours alike. Calls that no feature wants go on untouched.
+after ours alike. Calls that no feature wants go on untouched. A patch that keeps an attention call, or the whole network,
+from a feature that wants it is an error, after that forward.
 """
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -20,10 +22,11 @@ import comfy.patcher_extension as extension
 from comfy.ldm.modules.attention import attention_pytorch
 
 from . import family_of
-from .sites import CROSS, Call, Forward, Site, Visit
+from .sites import Call, Forward, Site, Visit
 
 KEY, FEATURES, RUN = "longreel", "longreel_features", "longreel_run"
 SEEN, EVALUATION, VISIT = "longreel_seen", "longreel_evaluation", "longreel_visit"
+OVERRIDE = "optimized_attention_override"  # core's name of its slot
 WHOLE = "whole"  # the role of a segment that no feature asks for in another one
 
 
@@ -44,18 +47,21 @@ class Running:
     """Kept in transformer_options while a sampler runs."""
 
     family: Any
+    names: tuple[str, ...]  # of the nodes
     runs: tuple["Run", ...]
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """One evaluation of the network: the number of the segment that it sees (None without a timeline), in which role a
-    feature asked for it, at which sigma, and the conditioning lists, by core's numbers of them."""
+    feature asked for it, at which sigma, and the conditioning lists, by core's numbers of them. It takes one forward, or
+    several where prompts are not seen in one batch; `forwards` collects those that are done."""
 
     segment: int | None
     role: str
     sigma: float
     conds: list[list[dict] | None]
+    forwards: list[Forward] = field(default_factory=list, repr=False)
 
 
 class Run(Protocol):
@@ -118,7 +124,9 @@ def _run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
     guider = executor.class_obj
     patcher, options = guider.model_patcher, guider.model_options["transformer_options"]
     start = Start(patcher.model, family_of(patcher), guider.model_options.get("context_handler"), guider.conds, sigmas)
-    options[RUN] = Running(start.family, tuple(feature.start(start) for feature in options[FEATURES]))
+    features = options[FEATURES]
+    options[RUN] = Running(start.family, tuple(feature.name for feature in features),
+                           tuple(feature.start(start) for feature in features))
     try:
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     finally:
@@ -128,103 +136,148 @@ def _run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
 def _announce(executor, model, conds, x, timestep, model_options):
     """CALC_COND_BATCH: once per window and role."""
     options = model_options["transformer_options"]
+    running = options[RUN]
     segment, role = options.get(SEEN, (None, WHOLE))
     evaluation = Evaluation(segment, role, float(timestep[0]), conds)
-    for run in options[RUN].runs:
+    for run in running.runs:
         run.begin(evaluation)
     told = {**model_options, "transformer_options": {**options, EVALUATION: evaluation}}
-    return executor(model, conds, x, timestep, told)
+    out = executor(model, conds, x, timestep, told)
+    wanted = _wanted(running, model.diffusion_model, evaluation)
+    if wanted and not evaluation.forwards:
+        raise RuntimeError(f"0 of {len(wanted)} attention modules that {_names(running)} works in were evaluated at sigma "
+                           f"{evaluation.sigma:.4g}: another node answered in the network's place; remove nodes that skip "
+                           f"evaluations, such as EasyCache")
+    return out
 
 
-def _watch(executor, x, *args, **kwargs):
+def _wanted(running: Running, network, evaluation: Evaluation) -> list[Site]:
+    return [site for site in running.family.sites(network)
+            if any(run.wants(site.kind, site.block, evaluation) for run in running.runs)]
+
+
+def _names(running: Running) -> str:
+    return " and ".join(running.names)
+
+
+def _watch(executor, *args, **kwargs):
     """DIFFUSION_MODEL: chains the attention override and marks every attention call with its site, for one forward."""
     network = executor.class_obj
-    place, options = _find_options(args, kwargs)
-    family, runs, evaluation = options[RUN].family, options[RUN].runs, options[EVALUATION]
-    wanted = [site for site in family.sites(network) if any(run.wants(site.kind, site.block, evaluation) for run in runs)]
+    place = _place_of_options(args, kwargs)
+    if place is None:
+        raise RuntimeError(f"none of the network's {len(args) + len(kwargs)} arguments is Longreel's evaluation, 1 should "
+                           f"be; a node calls the network apart from ComfyUI's sampler: remove it, or Longreel's nodes")
+    options = _get(args, kwargs, place)
+    running, evaluation = options[RUN], options[EVALUATION]
+    wanted = _wanted(running, network, evaluation)
+    forward = _describe(running.family, network, args, kwargs)
+    evaluation.forwards.append(forward)
     if not wanted:
-        return executor(x, *args, **kwargs)
-    patches = family.patch_size(network)
-    grid = tuple(-(-size // patch) for size, patch in zip(x.shape[2:], patches))
-    forward = Forward(grid, patches[0], family.time_turn(network, args, kwargs), family.words_at(network, args, kwargs))
-    options = {**options, "optimized_attention_override": _override(runs, evaluation, forward,
-                                                                    options.get("optimized_attention_override"))}
-    if isinstance(place, int):
-        args = (*args[:place], options, *args[place + 1:])
-    else:
-        kwargs = {**kwargs, place: options}
-    with ExitStack() as stack:
+        return executor(*args, **kwargs)
+    tap = _Tap(running.runs, evaluation, forward, options.get(OVERRIDE))
+    args, kwargs = _set(args, kwargs, place, {**options, OVERRIDE: tap})
+    with ExitStack() as hooks:
         for site in wanted:
             handle = site.module.register_forward_pre_hook(_mark(site), with_kwargs=True)
-            stack.callback(handle.remove)
-        return executor(x, *args, **kwargs)
+            hooks.callback(handle.remove)
+        out = executor(*args, **kwargs)
+    missed = [site for site in wanted if (site.kind, site.block) not in tap.handed_on]
+    if missed:
+        first = missed[0]
+        raise RuntimeError(f"{len(missed)} of {len(wanted)} attention calls that {_names(running)} works on never came (the "
+                           f"first: {first.kind} attention of block {first.block}): another node replaces or skips these "
+                           f"blocks; remove that node, or choose other layers")
+    return out
 
 
-def _find_options(args: tuple, kwargs: dict) -> tuple[int | str, dict]:
+def _describe(family, network, args: tuple, kwargs: dict) -> Forward:
+    patches = family.patch_size(network)
+    grid = tuple(-(-size // patch) for size, patch in zip(args[0].shape[2:], patches))
+    return Forward(grid, patches[0], family.time_turn(network, args, kwargs), family.words_at(network, args, kwargs))
+
+
+def _place_of_options(args: tuple, kwargs: dict) -> int | str | None:
     """Families take transformer_options at different places; it alone carries the evaluation."""
-    for place, value in [*enumerate(args), *kwargs.items()]:
-        if isinstance(value, dict) and EVALUATION in value:
-            return place, value
-    raise RuntimeError(f"none of the network's {len(args) + len(kwargs)} arguments carries Longreel's evaluation; another "
-                       f"node calls the network apart from ComfyUI's sampler: remove that node, or Longreel's")
+    return next((place for place, value in [*enumerate(args), *kwargs.items()]
+                 if isinstance(value, dict) and EVALUATION in value), None)
+
+
+def _get(args: tuple, kwargs: dict, place: int | str) -> dict:
+    return args[place] if isinstance(place, int) else kwargs[place]
+
+
+def _set(args: tuple, kwargs: dict, place: int | str, options: dict) -> tuple[tuple, dict]:
+    if isinstance(place, int):
+        return (*args[:place], options, *args[place + 1:]), kwargs
+    return args, {**kwargs, place: options}
 
 
 def _mark(site: Site):
+    """A module that is entered without our options stays unmarked, and is missed afterwards."""
     def hook(module, args, kwargs):
-        visit = Visit(site, site.text(args, kwargs))
-        options = {**kwargs["transformer_options"], VISIT: visit}
-        return args, {**kwargs, "transformer_options": options}
+        place = _place_of_options(args, kwargs)
+        if place is None:
+            return None
+        visit = Visit(site, site.text(module, args, kwargs))
+        return _set(args, kwargs, place, {**_get(args, kwargs, place), VISIT: visit})
 
     return hook
 
 
-def _override(runs: tuple[Run, ...], evaluation: Evaluation, forward: Forward, before):
-    def override(func, q, k, v, heads, mask=None, **kwargs):
-        def go_on(q, k, v, mask):
-            if before is not None:
-                return before(func, q, k, v, heads, mask=mask, **kwargs)
-            return func(q, k, v, heads, mask=mask, **kwargs)
+class _Tap:
+    """The attention override of one forward. `before` is another node's."""
 
+    def __init__(self, runs: tuple[Run, ...], evaluation: Evaluation, forward: Forward, before: Callable | None):
+        self.runs, self.evaluation, self.forward, self.before = runs, evaluation, forward, before
+        self.handed_on: set[tuple[str, int]] = set()
+
+    def __call__(self, func, q, k, v, heads, mask=None, **kwargs):
+        attend = func if self.before is None else partial(self.before, func)
         options = kwargs.get("transformer_options") or {}
         visit = options.get(VISIT)
-        if visit is None or not _is_text_call(visit):
-            return go_on(q, k, v, mask)
-        return _fold(runs, visit, evaluation, forward, options, go_on, q, k, v, heads, mask, kwargs)
+        if visit is None:
+            return attend(q, k, v, heads, mask=mask, **kwargs)
+        visit.calls += 1
+        if visit.calls <= visit.site.calls_before:
+            return attend(q, k, v, heads, mask=mask, **kwargs)
+        self.handed_on.add((visit.site.kind, visit.site.block))
+        return self._fold(visit, options, attend, q, k, v, heads, mask, kwargs)
 
-    return override
+    def _fold(self, visit: Visit, options: dict, attend, q, k, v, heads: int, mask, kwargs: dict):
+        apart = kwargs.get("skip_reshape", False)  # [B, H, S, D] already
+        four_axes = mask if mask is None else _with_heads(mask)
+
+        def split(t):
+            return t if apart else t.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+        def join(t):
+            return t if apart else t.transpose(1, 2).flatten(2)
+
+        def plain(q, k, v, new_mask):
+            if new_mask is four_axes:
+                out = attend(join(q), join(k), join(v), heads, mask=mask, **kwargs)
+            else:  # a mask of ours: exact attention, whatever backend or override would leave it out
+                out = attention_pytorch(q, k, v, heads, mask=new_mask, skip_reshape=True)
+            return out.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+        layered = plain
+        rows = tuple(options["cond_or_uncond"])
+        entries = tuple(_entry(self.evaluation.conds[prompt], uuid) for prompt, uuid in zip(rows, options["uuids"]))
+        call = Call(visit.site.kind, visit.site.block, visit.text, rows, entries, split(q), split(k), split(v), four_axes,
+                    self.forward, self.evaluation)
+        for run in self.runs:
+            if run.wants(call.kind, call.block, self.evaluation):
+                layered = _layer(run, call, layered)
+        return layered(call.q, call.k, call.v, four_axes).transpose(1, 2).flatten(2)
 
 
-def _is_text_call(visit: Visit) -> bool:
-    """A cross attention with image tokens in front is two calls; the features' is the second, on text."""
-    visit.calls += 1
-    return visit.site.kind != CROSS or not visit.in_front or visit.calls == 2
+def _entry(conds: list[dict], uuid) -> int:
+    return next(place for place, cond in enumerate(conds) if cond["uuid"] == uuid)
 
 
-def _fold(runs, visit: Visit, evaluation: Evaluation, forward: Forward, options: dict, go_on, q, k, v, heads: int, mask,
-          kwargs: dict):
-    apart = kwargs.get("skip_reshape", False)  # [B, H, S, D] already
-
-    def split(t):
-        return t if apart else t.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-    def join(t):
-        return t if apart else t.transpose(1, 2).flatten(2)
-
-    def plain(q, k, v, new_mask):
-        if new_mask is mask:
-            out = go_on(join(q), join(k), join(v), mask)
-        else:  # a mask of ours: exact attention, whatever backend or override would leave it out
-            out = attention_pytorch(q, k, v, heads, mask=new_mask, skip_reshape=True)
-        return out.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-    attend = plain
-    text = visit.in_front if visit.site.kind != CROSS else 0
-    call = Call(visit.site.kind, visit.site.block, text, tuple(options["cond_or_uncond"]), split(q), split(k), split(v),
-                mask, forward, evaluation)
-    for run in runs:
-        if run.wants(call.kind, call.block, evaluation):
-            attend = _layer(run, call, attend)
-    return attend(call.q, call.k, call.v, mask).transpose(1, 2).flatten(2)
+def _with_heads(mask: torch.Tensor) -> torch.Tensor:
+    """Core's masks [Sq, Sk] or [B, Sq, Sk] -> [B, 1, Sq, Sk]."""
+    return mask[(None,) * max(0, 3 - mask.ndim)].unsqueeze(1) if mask.ndim < 4 else mask
 
 
 def _layer(run: Run, call: Call, inner):

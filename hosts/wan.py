@@ -1,9 +1,10 @@
-"""Wan 2.1 and 2.2 (1.3B, 14B with its two experts, 5B): facts. Layout in comfy/ldm/wan/model.py."""
+"""Wan 2.1 and 2.2 (1.3B, 14B with its two experts, 5B): facts and taps. Layout in comfy/ldm/wan/model.py."""
 
 import comfy.model_base
 
 from ..engine.facts import ModelFacts
-from .sites import CROSS, SELF, Site
+from ..engine.rotary import time_frequencies, turn_pairs
+from .sites import CROSS, SELF, Site, argument
 
 NAME = "Wan 2.1/2.2"
 
@@ -22,25 +23,27 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
 
 
 def sites(network) -> list[Site]:
-    """Self and cross attention of every block. An image-to-video block attends first to the picture's tokens, which
-    stand in front of the text in `context`."""
+    """Self and cross attention of every block. The cross attention of an image-to-video block attends to the picture's
+    tokens first, with keys of their own, whether or not there is a picture."""
     found = []
     for number, block in enumerate(network.blocks):
-        found += [Site(block.self_attn, SELF, number), Site(block.cross_attn, CROSS, number, _image_tokens)]
+        found += [Site(block.self_attn, SELF, number),
+                  Site(block.cross_attn, CROSS, number, calls_before=int(hasattr(block.cross_attn, "k_img")))]
     return found
-
-
-def _image_tokens(args: tuple, kwargs: dict) -> int:
-    return kwargs.get("context_img_len") or 0
 
 
 def patch_size(network) -> tuple[int, int, int]:
     return tuple(network.patch_size)
 
 
-
 def time_turn(network, args: tuple, kwargs: dict):
-    return None
+    """See hosts/sites.Forward. Positions are token frames, times `scale_t` of core's rope options. Reference pictures in
+    the sequence have times too and move along."""
+    rotary = network.rope_embedder
+    frequencies = time_frequencies(rotary.axes_dim[0], rotary.theta)
+    options = argument(type(network)._forward, args, kwargs, "transformer_options") or {}
+    positions_per_frame = (options.get("rope_options") or {}).get("scale_t", 1.0)
+    return lambda k, frames: turn_pairs(k, frames * positions_per_frame * frequencies)
 
 
 def words_at(network, args: tuple, kwargs: dict) -> int:

@@ -1,0 +1,27 @@
+"""Rotary positions: keys that stand at one time are moved to another by turning pairs of their channels.
+
+Source: RoFormer (arXiv 2104.09864). A rotary position p turns each pair of channels by p times the pair's frequency, and
+turns add up, so a rotated key is moved by n positions by n more of the same turn. Which channels carry time, and how fast
+each pair turns, is the network's matter (hosts/<family>.py); so is whether a network has rotary positions at all.
+"""
+
+import torch
+
+
+def time_frequencies(channels: int, theta: float) -> torch.Tensor:
+    """[channels / 2], radians per position of the pairs of one axis: theta ** (-2 pair / channels)."""
+    return theta ** -(torch.arange(0, channels, 2, dtype=torch.float64) / channels)
+
+
+def turn_pairs(x: torch.Tensor, angles: torch.Tensor, halves: bool = False) -> torch.Tensor:
+    """x [..., D] with its pairs of channels turned by `angles` [..., A] radians, A <= D / 2; later pairs stay.
+
+    Pair i is channels 2i and 2i + 1, or, with `halves`, channels i and D / 2 + i.
+    """
+    rest = x.shape[-1] // 2 - angles.shape[-1]
+    angles = torch.nn.functional.pad(angles, (0, rest))
+    cos, sin = angles.cos().to(x.device, torch.float32), angles.sin().to(x.device, torch.float32)
+    pairs = x.float().unflatten(-1, (2, -1) if halves else (-1, 2))
+    a, b = pairs.unbind(-2 if halves else -1)  # [..., D / 2]
+    turned = torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-2 if halves else -1)
+    return turned.flatten(-2).to(x.dtype)
