@@ -14,25 +14,18 @@ from dataclasses import dataclass
 import torch
 
 from ..engine import kv_share
-from ..engine.focus_map import FocusMap, word_probability
+from ..engine.focus_map import FocusMap
 from ..engine.kv_share import Focus, KeysValues
 from ..engine.spans import NoiseSpan
 from ..engine.timeline import Timeline
 from . import conditioning, latent_blend, patching
+from .focus import Mask, word_map, words_of_shots
 from .patching import Evaluation, Start
 from .sites import CROSS, SELF, Call
 
 NAME = "Longreel KV Share"
 FAST, PAPER = "fast", "paper"
 SOURCE, READER = "source", "reader"
-
-
-@dataclass(frozen=True)
-class Mask:
-    """`words` apply to the shots that name none of their own in the storyboard (`focus`); threshold 0..1."""
-
-    words: tuple[str, ...]
-    threshold: float
 
 
 @dataclass(frozen=True)
@@ -61,12 +54,8 @@ class KVShare:
         span = NoiseSpan.of(self.start_percent, self.end_percent, start.model.model_sampling.percent_to_sigma)
         sources = kv_share.plan_sources(timeline, self.source, self.source_shot, self.shots, self.across_cuts)
         if self.mask:
-            conditioning.check_words(start.conds, self.words_of(timeline))
+            conditioning.check_words(start.conds, words_of_shots(timeline, self.mask))
         return Sharing(self, timeline, sources, span)
-
-    def words_of(self, timeline: Timeline) -> list[tuple[str, ...]]:
-        """For each shot the words that its mask follows."""
-        return [planned.shot.focus or self.mask.words for planned in timeline.shots]
 
 
 def timeline_of(start: Start, name: str) -> Timeline:
@@ -96,7 +85,7 @@ class Sharing:
         self.settings, self.timeline, self.sources, self.span = settings, timeline, sources, span
         self.last_reader = {source: reader for reader, source in enumerate(sources) if source is not None}
         self.kept: dict[int, dict[tuple[int, str], Kept]] = {}
-        self.words = settings.words_of(timeline) if settings.mask else None
+        self.words = words_of_shots(timeline, settings.mask) if settings.mask else None
         self.map = FocusMap()  # of the evaluation under way
         self.last_maps: dict[tuple[int, str], FocusMap] = {}
 
@@ -133,8 +122,8 @@ class Sharing:
 
     def attend(self, call: Call, go_on) -> torch.Tensor:
         evaluation = call.evaluation
-        if self._maps(call.kind, call.block):
-            self._look_for_words(call, go_on)
+        if self._maps(call.kind, call.block) and (found := word_map(call, go_on, self.words)) is not None:
+            self.map.add(found)
         if not self._shares(call.kind, call.block):
             return go_on(call.q, call.k, call.v, call.mask)
         here = self._foreground(evaluation, call)
@@ -164,20 +153,6 @@ class Sharing:
                                       segments[here].start) / patch
         text, video = source.k[:, :, :source.text], source.k[:, :, source.text:]
         return KeysValues(torch.cat([text, call.forward.turn(video, apart)], dim=2), source.v, source.mask, source.text)
-
-    def _look_for_words(self, call: Call, go_on) -> None:
-        """Adds this layer's map of the positive prompt's words."""
-        prompt = conditioning.number_of(call.evaluation.conds, conditioning.POSITIVE)
-        if prompt not in call.rows:
-            return
-        size = call.q.shape[0] // len(call.rows)
-        place = call.rows.index(prompt)
-        rows = slice(place * size, (place + 1) * size)
-        mask = call.mask if call.mask is None or call.mask.shape[0] == 1 else call.mask[rows]
-        found = conditioning.word_weights(call.evaluation.conds[prompt][0], self.words)  # [tokens]
-        weight = call.k.new_zeros(call.k.shape[2])
-        weight[call.forward.words_at:call.forward.words_at + len(found)] = found.to(weight)
-        self.map.add(word_probability(go_on, call.q[rows, :, call.text:], call.k[rows], mask, weight))
 
     def _foreground(self, evaluation: Evaluation, call: Call) -> torch.Tensor | None:
         """[N, video tokens], or None while nothing is known of this segment."""

@@ -6,6 +6,7 @@ from .alpha_space import LongreelAlphaSpaceSampler
 from .decode_to_video import LongreelDecodeToVideo
 from .demo_model import LongreelDemoModel
 from .encode import LongreelEncode
+from .focus_preview import LongreelFocusPreview
 from .kv_share import LongreelKVShare
 from .latent_blend import LongreelLatentBlend
 from .plan import LongreelPlan
@@ -20,6 +21,7 @@ NODES: list[type[io.ComfyNode]] = [
     LongreelEncode,
     LongreelLatentBlend,
     LongreelKVShare,
+    LongreelFocusPreview,
     LongreelSampler,
     LongreelAlphaSpaceSampler,
     LongreelDecodeToVideo,
