@@ -272,7 +272,11 @@ class _Tap:
 
 
 def _entry(conds: list[dict], uuid) -> int:
-    return next(place for place, cond in enumerate(conds) if cond["uuid"] == uuid)
+    known = [cond["uuid"] for cond in conds]
+    if uuid not in known:
+        raise RuntimeError(f"the network is shown a prompt that is none of the {len(known)} that Longreel was told of, 1 should "
+                           f"be; another node changes the conditioning during sampling: remove it, or Longreel's nodes")
+    return known.index(uuid)
 
 
 def _with_heads(mask: torch.Tensor) -> torch.Tensor:
