@@ -58,6 +58,8 @@ def load_demo_clip(file: Path) -> comfy.sd.CLIP:
 class _Tokenizer:
     """Prompt text -> (row, weight) per word, padded to the encoder's length."""
 
+    whole_words = True  # hosts/words.py: untokenize gives one word per token
+
     def __init__(self, embedding_directory=None, tokenizer_data=None):
         pass  # core passes both; there are no textual inversions and nothing to configure
 

@@ -48,13 +48,18 @@ def vector(seed: int, dim: int) -> torch.Tensor:
 class WordTokenizer:
     """One token per word, padded to at least `length`; longer texts keep all their words."""
 
+    whole_words = True  # hosts/words.py: untokenize gives one word per token
+
     def __init__(self, embedding_directory: Any = None, tokenizer_data: dict | None = None) -> None:
         self.length = (tokenizer_data or {})["length"]
+        self.words: dict[int, str] = {}  # of every token given out so far: a hash does not tell its word
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **_: Any) -> dict[str, list[list[tuple]]]:
         pairs = []
         for piece, weight in token_weights(escape_important(text), 1.0):
-            pairs += [(word_id(word), weight) for word in unescape_important(piece).lower().split()]
+            for word in unescape_important(piece).lower().split():
+                self.words[word_id(word)] = word
+                pairs.append((word_id(word), weight))
         pairs.append((END, 1.0))
         pairs += [(PAD, 1.0)] * (self.length - len(pairs))
         if return_word_ids:
@@ -62,7 +67,8 @@ class WordTokenizer:
         return {"words": [pairs]}
 
     def untokenize(self, pairs: list[tuple]) -> list[tuple]:
-        return [(pair, str(pair[0])) for pair in pairs]
+        special = {PAD: "<pad>", END: "<end>"}
+        return [(pair, special.get(pair[0]) or self.words[pair[0]]) for pair in pairs]
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         return {}
