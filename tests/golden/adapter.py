@@ -7,7 +7,8 @@ from the engine and, where a whole network is asked, from the hosts.
 from collections.abc import Callable
 
 import torch
-from longreel.engine import alpha_space, focus_map, kv_share, latent_blend, metrics, pair_blend, prompt_mix, refine, spans
+from longreel.engine import alpha_space, focus_map, kv_share, latent_blend, metrics, pair_blend, prompt_edit
+from longreel.engine import prompt_mix, refine, spans
 
 from tests.golden import toy_networks
 
@@ -16,6 +17,7 @@ Tensors = dict[str, torch.Tensor]
 _DITCTRL_SHIFT = 3.0  # CogVideoX-2B
 _TTT_SHIFT = 1.0  # CogVideoX-5B
 _DITCTRL_GUIDANCE, _DITCTRL_EXPONENT = 6.0, 5.0
+_LAYOUT_STEPS = 2  # the published reweighting reads the source's keys and values in the first two
 _STREAMING_NEGATIVE, _STREAMING_POSITIVE = -0.15, 0.25  # the toy network's two conditions
 
 
@@ -160,6 +162,20 @@ def _ditctrl_pass(tensors: Tensors, meta: dict) -> Tensors:
     return {"out": out, "src_maps": torch.stack(source_maps), "tgt_maps": torch.stack(target_maps)}
 
 
+def _ditctrl_reweight(tensors: Tensors, meta: dict) -> Tensors:
+    q, k, v, text = tensors["q"], tensors["k"], tensors["v"], meta["text_len"]
+    words = torch.zeros(text)
+    words[meta["token_idx"]] = 1
+    factors = prompt_edit.word_factors(words, meta["scale"]).expand(2, -1)
+    out = {}
+    for step in (0, 1, 2, 7):
+        rows = slice(0, 4, 2) if step < _LAYOUT_STEPS else slice(1, 4, 2)
+        read = kv_share.KeysValues(k[rows], v[rows], text=text)
+        out[f"out_step{step}"] = _attend(q, k, v)
+        out[f"out_step{step}"][1::2] = prompt_edit.reweight(_attend, q[1::2], read, factors, factors)
+    return out
+
+
 def _share_pair(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, text: int, focus: kv_share.Focus | None
 ) -> torch.Tensor:
@@ -185,6 +201,12 @@ def _probability_of(words: list[int], q: torch.Tensor, k: torch.Tensor, text: in
 def _picture(seen: focus_map.FocusMap, meta: dict) -> torch.Tensor:
     """[B, F, h, w], 0..1."""
     return seen.normalised(meta["frames"]).unflatten(2, (meta["h"], meta["w"]))
+
+
+def _ditctrl_tiny_dit(tensors: Tensors, meta: dict) -> Tensors:
+    from tests.golden import tiny_dit  # imports ComfyUI, which takes seconds and which no other kind needs
+
+    return tiny_dit.run(tensors, meta)
 
 
 def _ditctrl_cscv(tensors: Tensors, meta: dict) -> Tensors:
@@ -272,6 +294,8 @@ _ANSWERS: dict[str, dict[str, _Answer]] = {
         "c_kvshare": _ditctrl_kv_share,
         "c2_pass": _ditctrl_pass,
         "d_cscv": _ditctrl_cscv,
+        "g_tiny_dit": _ditctrl_tiny_dit,
+        "e_reweight": _ditctrl_reweight,
     },
     "streamingt2v": {"blend_x0_": _streaming_blend_x0, "blend_paper_formula": _streaming_paper_formula},
 }
