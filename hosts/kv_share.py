@@ -20,6 +20,7 @@ from ..engine.spans import NoiseSpan
 from ..engine.timeline import Timeline
 from . import conditioning, latent_blend, patching
 from .focus import Mask, word_map, words_of_shots
+from .kept import Parts, by_entry, for_reader
 from .patching import Evaluation, Start
 from .sites import CROSS, SELF, Call
 
@@ -73,7 +74,7 @@ def timeline_of(start: Start, name: str) -> Timeline:
 class Kept:
     """What one site keeps of a source: keys and values by prompt, and where the words are, if known."""
 
-    parts: dict[tuple[int, int], KeysValues]
+    parts: Parts
     frames: int  # token frames of the source's window
     foreground: torch.Tensor | None  # [N, video tokens]
 
@@ -129,11 +130,11 @@ class Sharing:
         here = self._foreground(evaluation, call)
         if self._keeps(evaluation):
             self.kept[evaluation.segment].setdefault((call.block, call.kind), Kept({}, call.forward.grid[0], here))
-            self.kept[evaluation.segment][call.block, call.kind].parts.update(_by_prompt(call))
+            self.kept[evaluation.segment][call.block, call.kind].parts.update(by_entry(call))
         if evaluation.role != READER:
             return go_on(call.q, call.k, call.v, call.mask)
         kept = self.kept[self.sources[evaluation.segment]][call.block, call.kind]
-        source = self._placed(_for_rows(kept.parts, call.rows), kept, call)
+        source = self._placed(for_reader(kept.parts, call), kept, call)
         known = call.kind != CROSS and here is not None and kept.foreground is not None
         focus = Focus(kept.foreground, here) if known else None
         settings = self.settings
@@ -163,27 +164,3 @@ class Sharing:
             self.last_maps[key] = self.map
         seen = self.last_maps.get(key)
         return None if seen is None else seen.foreground(call.forward.grid[0], self.settings.mask.threshold)
-
-
-def _by_prompt(call: Call) -> dict[tuple[int, int], KeysValues]:
-    """(prompt, how manieth entry of it) -> its part of the batch, owning no more memory than it shows."""
-    parts, size = {}, call.k.shape[0] // len(call.rows)
-    k, v = _own(call.k), _own(call.v)
-    for place, prompt in enumerate(call.rows):
-        rows = slice(place * size, (place + 1) * size)
-        mask = call.mask if call.mask is None or call.mask.shape[0] == 1 else call.mask[rows]
-        parts[prompt, call.rows[:place].count(prompt)] = KeysValues(k[rows], v[rows], mask, call.text)
-    return parts
-
-
-def _own(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
-
-
-def _for_rows(parts: dict[tuple[int, int], KeysValues], rows: tuple[int, ...]) -> KeysValues:
-    chosen = [parts[prompt, rows[:place].count(prompt)] for place, prompt in enumerate(rows)]
-    if len(chosen) == 1:
-        return chosen[0]
-    masks = [part.mask for part in chosen]
-    mask = masks[0] if all(m is masks[0] for m in masks) else torch.cat(masks)
-    return KeysValues(torch.cat([p.k for p in chosen]), torch.cat([p.v for p in chosen]), mask, chosen[0].text)
