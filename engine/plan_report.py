@@ -39,7 +39,7 @@ def plan_report(timeline: Timeline, steps: int, guidance: bool, segment_bytes: i
 
 def unused_note(timeline: Timeline) -> list[str]:
     """One line naming what the storyboard holds and no node of this version reads; else nothing."""
-    found = [f"shots[{planned.index}].{name}" for planned in timeline.shots for name in ("focus", "anchors", "locked")
+    found = [f"shots[{planned.index}].{name}" for planned in timeline.shots for name in ("anchors", "locked")
              if getattr(planned.shot, name)]
     if not found:
         return []

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from longreel.engine.plan_report import crowded_note, network_evaluations, plan_report, segments_of_shots
-from longreel.engine.storyboard import Shot, Storyboard
+from longreel.engine.storyboard import Anchor, Shot, Storyboard
 from longreel.engine.timeline import plan_timeline
 from tests.engine.timeline_cases import WAN, plans, storyboard
 
@@ -86,8 +86,9 @@ def test_a_thousand_shots_are_reported_in_well_under_a_second():
     assert time.process_time() - began < 0.5
 
 
-def test_what_no_node_acts_on_yet_is_named():
-    shots = (Shot("a keeper climbs", 1.0, focus=("keeper",)), Shot("a ship", 1.0, "cut", locked=True))
+def test_what_no_node_acts_on_yet_is_named_and_focus_words_are_not():
+    shots = (Shot("a keeper climbs", 1.0, focus=("keeper",), anchors=(Anchor(0.5, "keeper.png"),)),
+             Shot("a ship", 1.0, "cut", locked=True))
     timeline = plan_timeline(Storyboard(shots, width=64, height=64), WAN)
-    assert "note: shots[0].focus, shots[1].locked are kept in the storyboard" in report(timeline)
+    assert "note: shots[0].anchors, shots[1].locked are kept in the storyboard" in report(timeline)
     assert "are kept in the storyboard" not in report(plan_timeline(storyboard(1.0, 1.0), WAN))
