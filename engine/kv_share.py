@@ -26,7 +26,8 @@ ALIGNED, BEFORE, TRUE = "aligned", "before", "true"  # where in time the source 
 
 @dataclass(frozen=True)
 class KeysValues:
-    """k, v [B, H, S, D], keys already rotated; `mask` [.., .., .., S] is added to the logits; `text` tokens in front."""
+    """k, v [B, H, S, D], keys already rotated; `mask` [1 or B, 1 or H, 1 or Sq, S] is added to the logits; `text` tokens in
+    front."""
 
     k: torch.Tensor
     v: torch.Tensor
@@ -151,16 +152,20 @@ def _attend_in_focus(attend: Attend, q: torch.Tensor, q_text: int, always: KeysV
         rows = slice(n, None, videos)
         mine, theirs = _rows(always, rows), _rows(chosen, rows)
         if q_text:
-            read = _together([mine, theirs])
-            out[rows, :, :q_text] = attend(q[rows, :, :q_text], read.k, read.v, read.mask)
+            text = torch.arange(q_text, device=q.device)
+            out[rows, :, :q_text] = _attend_some(attend, q[rows], text, _together([mine, theirs]))
         for side in (True, False):
             queries = q_text + (focus.target[n] == side).nonzero()[:, 0]
             keys = (focus.source[n] == side).nonzero()[:, 0]
             if len(queries):
                 seen = theirs if not len(keys) and not mine.k.shape[2] else _part(theirs, keys)
-                read = _together([mine, seen])
-                out[rows, :, queries] = attend(q[rows][:, :, queries], read.k, read.v, read.mask)
+                out[rows, :, queries] = _attend_some(attend, q[rows], queries, _together([mine, seen]))
     return out
+
+
+def _attend_some(attend: Attend, q: torch.Tensor, queries: torch.Tensor, read: KeysValues) -> torch.Tensor:
+    one_for_all = read.mask is None or read.mask.shape[-2] == 1
+    return attend(q[:, :, queries], read.k, read.v, read.mask if one_for_all else read.mask[..., queries, :])
 
 
 def _rows(whole: KeysValues, rows: slice) -> KeysValues:

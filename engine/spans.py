@@ -31,7 +31,9 @@ def parse_layers(text: str, blocks: int) -> frozenset[int]:
         if not match:
             raise ValueError(f'layers "{text}" is not understood at "{part.strip()}"; {LAYERS_HELP}')
         low, high = int(match[1]), int(match[2] or match[1])
-        if high < low or high >= blocks:
+        if high < low:
+            raise ValueError(f'layers "{text}": {part.strip()} runs backwards; use {high}-{low}')
+        if high >= blocks:
             raise ValueError(f'layers "{text}": {part.strip()} is not in the network\'s {blocks} blocks; use 0 to {blocks - 1}')
         found.update(range(low, high + 1))
     return frozenset(found)
