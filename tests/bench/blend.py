@@ -30,37 +30,13 @@ from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402
 from longreel.nodes.encode import LongreelEncode  # noqa: E402
 from longreel.nodes.latent_blend import LongreelLatentBlend  # noqa: E402
 from longreel.nodes.plan import LongreelPlan  # noqa: E402
+from tests.bench.stories import SHOTS, continuous_motions, storyboard  # noqa: E402
 
-SHOTS = 3
 SEGMENT_FRAMES, OVERLAP_FRAMES = 17, 8  # pixel frames: 5 and 2 latent frames
 STEPS, CFG = 16, 4.0
 SPREAD_FRAMES = 4  # pixel frames on each side of the boundary that also belong to the joint: one latent frame
 REACH_PIXELS = 4  # the shapes move 2 pixels per frame
 CORE = "core context windows"
-
-
-def continuous_motions(rng: random.Random) -> list[world.Scene]:
-    """One object, another movement per shot, each starting within a cell of where the last one ended."""
-    while True:
-        scenes = [world.random_scene(rng, 17)]
-        while len(scenes) < SHOTS:
-            last = scenes[-1]
-            x, y = world.track(last.motion, last.x, last.y, last.phase, 17)[-1].tolist()
-            open_to = [(m, p) for m in world.MOTIONS if m != last.motion for p in world.start_positions(m, 17)
-                       if max(abs(p[0] - x), abs(p[1] - y)) <= world.CELL]
-            if not open_to:
-                break
-            motion, (x, y) = rng.choice(open_to)
-            scenes.append(world.Scene(last.shape, last.color, last.background, motion, last.size, x, y))
-        if len(scenes) == SHOTS:
-            return scenes
-
-
-def storyboard(scenes: list[world.Scene], transition: str) -> Storyboard:
-    naming = ("size", "color", "shape", "motion", "background")
-    seconds = [17 / 16] + [1.0] * (SHOTS - 1)
-    shots = tuple(Shot(world.prompt(s, naming), t, transition=transition) for s, t in zip(scenes, seconds))
-    return Storyboard(shots=shots, width=64, height=64, fps=16.0)
 
 
 class Bench:
