@@ -52,11 +52,15 @@ class KVShare:
 
     def start(self, start: Start) -> "Sharing":
         timeline = timeline_of(start, NAME)
+        if self.placement != kv_share.ALIGNED and start.family.time_turn(start.model.diffusion_model, (), {}) is None:
+            raise ValueError(f"placement {self.placement} moves keys in time, and 0 of this network's positions are rotary, "
+                             f"so none can be moved; use placement {kv_share.ALIGNED}")
         span = NoiseSpan.of(self.start_percent, self.end_percent, start.model.model_sampling.percent_to_sigma)
         sources = kv_share.plan_sources(timeline, self.source, self.source_shot, self.shots, self.across_cuts)
         if self.mask:
             conditioning.check_words(start.conds, words_of_shots(timeline, self.mask))
-        return Sharing(self, timeline, sources, span)
+        windows = [start.handler.window_start(number) for number in range(len(timeline.segments))]
+        return Sharing(self, timeline, windows, sources, span)
 
 
 def timeline_of(start: Start, name: str) -> Timeline:
@@ -80,10 +84,12 @@ class Kept:
 
 
 class Sharing:
-    """One run of a sampler. What is kept of a segment lives until its last reader has come by."""
+    """One run of a sampler. What is kept of a segment lives until its last reader has come by, that of the last source
+    until the next step. `windows` are the first latent frames that the network sees of each segment."""
 
-    def __init__(self, settings: KVShare, timeline: Timeline, sources: list[int | None], span: NoiseSpan):
-        self.settings, self.timeline, self.sources, self.span = settings, timeline, sources, span
+    def __init__(self, settings: KVShare, timeline: Timeline, windows: list[int], sources: list[int | None],
+                 span: NoiseSpan):
+        self.settings, self.windows, self.sources, self.span = settings, windows, sources, span
         self.last_reader = {source: reader for reader, source in enumerate(sources) if source is not None}
         self.kept: dict[int, dict[tuple[int, str], Kept]] = {}
         self.words = words_of_shots(timeline, settings.mask) if settings.mask else None
@@ -92,7 +98,7 @@ class Sharing:
 
     def roles(self, segment: int) -> tuple[str, ...]:
         reads, is_read = self.sources[segment] is not None, segment in self.last_reader
-        if self.settings.mode == PAPER and reads and is_read:
+        if self.settings.mode == PAPER and self.settings.strength and reads and is_read:
             return READER, SOURCE
         return (READER,) if reads else (SOURCE,)
 
@@ -127,6 +133,9 @@ class Sharing:
             self.map.add(found)
         if not self._shares(call.kind, call.block):
             return go_on(call.q, call.k, call.v, call.mask)
+        if call.kind == SELF and call.mask is not None:
+            raise ValueError(f"{NAME} cannot share keys that a mask weighs differently for {call.mask.shape[2]} of "
+                             f"{call.q.shape[2]} queries; give every guide picture strength 1 and no mask of its own")
         here = self._foreground(evaluation, call)
         if self._keeps(evaluation):
             self.kept[evaluation.segment].setdefault((call.block, call.kind), Kept({}, call.forward.grid[0], here))
@@ -145,13 +154,9 @@ class Sharing:
         """The source's keys where they belong in time."""
         if call.kind == CROSS or self.settings.placement == kv_share.ALIGNED:
             return source
-        if call.forward.turn is None:
-            raise ValueError(f"placement {self.settings.placement} moves keys in time, and this network's positions are "
-                             f"not rotary, so 0 can be moved; use placement {kv_share.ALIGNED}")
-        segments, here = self.timeline.segments, call.evaluation.segment
-        patch = call.forward.patch_frames
-        apart = kv_share.frames_apart(self.settings.placement, segments[self.sources[here]].start, kept.frames * patch,
-                                      segments[here].start) / patch
+        here, patch = call.evaluation.segment, call.forward.patch_frames
+        apart = kv_share.frames_apart(self.settings.placement, self.windows[self.sources[here]], kept.frames * patch,
+                                      self.windows[here]) / patch
         text, video = source.k[:, :, :source.text], source.k[:, :, source.text:]
         return KeysValues(torch.cat([text, call.forward.turn(video, apart)], dim=2), source.v, source.mask, source.text)
 

@@ -98,6 +98,12 @@ class TimelineHandler(context_windows.IndexListContextHandler):
                                        self.seed + take, self.evaluation)
         return weights
 
+    def window_start(self, number: int) -> int:
+        """The first latent frame that the network sees with this segment: the frame in front, if there is one, counts as
+        the one before the segment, and the video's first segment has none."""
+        start = self.timeline.segments[number].start
+        return start - 1 if self.lead_frame and start else start
+
     def get_context_windows(self, model, x_in, model_options):
         total = x_in.shape[self.dim]
         return [SegmentWindow(number, s, total, self.timeline.take_start(s))
