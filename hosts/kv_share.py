@@ -1,9 +1,9 @@
 """KV sharing on a MODEL of any family: engine/kv_share.py and engine/focus_map.py at the taps of hosts/patching.py.
 
 Segments are evaluated in order within a step, so a source's keys and values are there when its readers come; what no
-later segment needs is let go. Two ways: `fast` evaluates every segment once, and its own keys and values, made while it
-read from its source, are what the next one reads. `paper` evaluates a segment that is read from once by itself and once
-as a reader, and both predictions are blended (DiTCtrl's public code).
+later segment needs is let go. Two ways: `fast` evaluates every segment once, and its own keys and values, made while
+it read from its source, are what the next one reads. `paper` evaluates a segment that is read from once by itself and
+once as a reader, and both predictions are blended (DiTCtrl's public code).
 
 Focus masks come from the layers before, in the same evaluation, as in that code. Where the positive prompt is not in the
 batch (little memory, guiders that ask apart) and has not been seen in this evaluation, the segment's last map stands in.
@@ -18,7 +18,7 @@ from ..engine.focus_map import FocusMap
 from ..engine.kv_share import Focus, KeysValues
 from ..engine.spans import NoiseSpan
 from ..engine.timeline import Timeline
-from . import conditioning, latent_blend, patching
+from . import conditioning, latent_blend
 from .focus import Mask, word_map, words_of_shots
 from .kept import Parts, by_entry, for_reader
 from .patching import Evaluation, Start
@@ -53,8 +53,8 @@ class KVShare:
     def start(self, start: Start) -> "Sharing":
         timeline = timeline_of(start, NAME)
         if self.placement != kv_share.ALIGNED and start.family.time_turn(start.model.diffusion_model, (), {}) is None:
-            raise ValueError(f"placement {self.placement} moves keys in time, and 0 of this network's positions are rotary, "
-                             f"so none can be moved; use placement {kv_share.ALIGNED}")
+            raise ValueError(f"placement {self.placement} moves keys in time, and 0 of this network's positions are "
+                             f"rotary, so none can be moved; use placement {kv_share.ALIGNED}")
         span = NoiseSpan.of(self.start_percent, self.end_percent, start.model.model_sampling.percent_to_sigma)
         sources = kv_share.plan_sources(timeline, self.source, self.source_shot, self.shots, self.across_cuts)
         if self.mask:

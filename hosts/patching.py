@@ -1,13 +1,14 @@
 """The one tap per block: how features reach the attention of any family.
 
-`attach` puts a feature on a clone of a MODEL. When a sampler starts, every feature begins a run (and may refuse it); then
-each evaluation of the network is announced to it, and each attention call of each block is handed through all features,
-the last one attached outermost. The run, with everything it remembers, ends with the sampler, interrupted or not.
+`attach` puts a feature on a clone of a MODEL. When a sampler starts, every feature begins a run (and may refuse it);
+then each evaluation of the network is announced to it, and each attention call of each block is handed through all
+features, the last one attached outermost. The run, with everything it remembers, ends with the sampler, interrupted or
+not.
 
-Nothing is put into ComfyUI's single slots when the graph is built: the attention override is chained, and the blocks are
-watched, only while the network runs. So other nodes' overrides, block replacements and object patches work before and
-after ours alike. Calls that no feature wants go on untouched. A patch that keeps an attention call, or the whole network,
-from a feature that wants it is an error, after that forward.
+Nothing is put into ComfyUI's single slots when the graph is built: the attention override is chained, and the blocks
+are watched, only while the network runs. So other nodes' overrides, block replacements and object patches work before
+and after ours alike. Calls that no feature wants go on untouched. A patch that keeps an attention call, or the whole
+network, from a feature that wants it is an error, after that forward.
 """
 
 from collections.abc import Callable
@@ -54,8 +55,8 @@ class Running:
 @dataclass(frozen=True)
 class Evaluation:
     """One evaluation of the network: the number of the segment that it sees (None without a timeline), in which role a
-    feature asked for it, at which sigma, and the conditioning lists, by core's numbers of them. It takes one forward, or
-    several where prompts are not seen in one batch; `forwards` collects those that are done."""
+    feature asked for it, at which sigma, and the conditioning lists, by core's numbers of them. It takes one forward,
+    or several where prompts are not seen in one batch; `forwards` collects those that were begun."""
 
     segment: int | None
     role: str
@@ -145,9 +146,9 @@ def _announce(executor, model, conds, x, timestep, model_options):
     out = executor(model, conds, x, timestep, told)
     wanted = _wanted(running, model.diffusion_model, evaluation)
     if wanted and not evaluation.forwards:
-        raise RuntimeError(f"0 of {len(wanted)} attention modules that {_names(running)} works in were evaluated at sigma "
-                           f"{evaluation.sigma:.4g}: another node answered in the network's place; remove nodes that skip "
-                           f"evaluations, such as EasyCache")
+        raise RuntimeError(f"0 of {len(wanted)} attention modules that {_names(running)} works in were evaluated at "
+                           f"sigma {evaluation.sigma:.4g}: another node answered in the network's place; remove nodes "
+                           f"that skip evaluations, such as EasyCache")
     return out
 
 
@@ -165,8 +166,9 @@ def _watch(executor, *args, **kwargs):
     network = executor.class_obj
     place = _place_of_options(args, kwargs)
     if place is None:
-        raise RuntimeError(f"none of the network's {len(args) + len(kwargs)} arguments is Longreel's evaluation, 1 should "
-                           f"be; a node calls the network apart from ComfyUI's sampler: remove it, or Longreel's nodes")
+        raise RuntimeError(f"none of the network's {len(args) + len(kwargs)} arguments is Longreel's evaluation, 1 "
+                           f"should be; a node calls the network apart from ComfyUI's sampler: remove it, or "
+                           f"Longreel's nodes")
     options = _get(args, kwargs, place)
     running, evaluation = options[RUN], options[EVALUATION]
     wanted = _wanted(running, network, evaluation)
@@ -184,9 +186,9 @@ def _watch(executor, *args, **kwargs):
     missed = [site for site in wanted if (site.kind, site.block) not in tap.handed_on]
     if missed:
         first = missed[0]
-        raise RuntimeError(f"{len(missed)} of {len(wanted)} attention calls that {_names(running)} works on never came (the "
-                           f"first: {first.kind} attention of block {first.block}): another node replaces or skips these "
-                           f"blocks; remove that node, or choose other layers")
+        raise RuntimeError(f"{len(missed)} of {len(wanted)} attention calls that {_names(running)} works on never came "
+                           f"(the first: {first.kind} attention of block {first.block}): another node replaces or "
+                           f"skips these blocks; remove that node, or choose other layers")
     return out
 
 
@@ -263,8 +265,8 @@ class _Tap:
         layered = plain
         rows = tuple(options["cond_or_uncond"])
         entries = tuple(_entry(self.evaluation.conds[prompt], uuid) for prompt, uuid in zip(rows, options["uuids"]))
-        call = Call(visit.site.kind, visit.site.block, visit.text, rows, entries, split(q), split(k), split(v), four_axes,
-                    self.forward, self.evaluation)
+        call = Call(visit.site.kind, visit.site.block, visit.text, rows, entries, split(q), split(k), split(v),
+                    four_axes, self.forward, self.evaluation)
         for run in self.runs:
             if run.wants(call.kind, call.block, self.evaluation):
                 layered = _layer(run, call, layered)
@@ -274,8 +276,9 @@ class _Tap:
 def _entry(conds: list[dict], uuid) -> int:
     known = [cond["uuid"] for cond in conds]
     if uuid not in known:
-        raise RuntimeError(f"the network is shown a prompt that is none of the {len(known)} that Longreel was told of, 1 should "
-                           f"be; another node changes the conditioning during sampling: remove it, or Longreel's nodes")
+        raise RuntimeError(f"the network is shown a prompt that is none of the {len(known)} that Longreel was told of, "
+                           f"1 should be; another node changes the conditioning during sampling: remove it, or "
+                           f"Longreel's nodes")
     return known.index(uuid)
 
 

@@ -1,4 +1,4 @@
-"""The tap on every family's attention: what a feature sees, what it leaves alone, and other nodes' patches beside it."""
+"""The tap on every family's attention: what a feature sees and leaves alone, and other nodes' patches beside it."""
 
 import gc
 import json
@@ -65,7 +65,8 @@ class WatcherRun:
 
 def sample(loaded, model, tiny_model=None, positive=SHORT, negative="blurry", batch=1, **options):
     shape = tiny_model.latent_shape(FRAMES) if tiny_model else (1, 16, FRAMES, 8, 8)
-    conds = [tiny_sampling.encode(loaded.clip, text) if isinstance(text, str) else text for text in (positive, negative)]
+    conds = [tiny_sampling.encode(loaded.clip, prompt) if isinstance(prompt, str) else prompt
+             for prompt in (positive, negative)]
     latent = torch.zeros(shape).repeat(batch, 1, 1, 1, 1)
     return tiny_sampling.sample(model, *conds, latent, **{"steps": 2, **options})
 
@@ -175,10 +176,11 @@ def image_to_video():
     """A tiny Wan image-to-video MODEL through core's loader; its pictures have 5 CLIP tokens."""
     from comfy.ldm.wan.model import WanModel
 
-    module = WanModel(model_type="i2v", in_dim=36, out_dim=16, dim=64, ffn_dim=128, num_heads=4, num_layers=3, text_dim=32,
-                      device="cpu", dtype=torch.float32, operations=comfy.ops.disable_weight_init)
+    module = WanModel(model_type="i2v", in_dim=36, out_dim=16, dim=64, ffn_dim=128, num_heads=4, num_layers=3,
+                      text_dim=32, device="cpu", dtype=torch.float32, operations=comfy.ops.disable_weight_init)
     config = json.dumps({"transformer": {"num_heads": 4, "text_dim": 32}})
-    return comfy.sd.load_diffusion_model_state_dict(draw_weights(Checkpoint(module, seed=31)), metadata={"config": config})
+    weights = draw_weights(Checkpoint(module, seed=31))
+    return comfy.sd.load_diffusion_model_state_dict(weights, metadata={"config": config})
 
 
 @pytest.mark.parametrize("picture", [True, False])
@@ -190,7 +192,12 @@ def test_only_the_texts_half_of_an_image_to_video_cross_attention_is_handed_on(t
         tokens = SimpleNamespace(penultimate_hidden_states=torch.randn(1, 5, 1280))
         positive, negative = (node_helpers.conditioning_set_values(conds, {"clip_vision_output": tokens})
                               for conds in (positive, negative))
-    model = overridden(image_to_video, lambda func, q, k, *args, **kwargs: calls.append(k) or func(q, k, *args, **kwargs))
+
+    def note(func, q, k, *args, **kwargs):
+        calls.append(k)
+        return func(q, k, *args, **kwargs)
+
+    model = overridden(image_to_video, note)
     plain = sample(loaded, image_to_video, positive=positive, negative=negative, steps=1)
     out = sample(loaded, patching.attach(model, feature), positive=positive, negative=negative, steps=1)
     assert torch.equal(out, plain)
@@ -249,19 +256,20 @@ def normalized_attention_guidance(model):
 
 def lora(model):
     model = model.clone()
-    key = next(key for key in model.model.state_dict() if key.endswith(("self_attn.q.weight", "blocks.0.q.weight", "linear1.weight",
-                                                                       "attn1.to_q.weight")))
-    shape = model.model.state_dict()[key].shape
-    model.add_patches({key: ("diff", (torch.randn(shape, generator=torch.Generator().manual_seed(4)),))}, 1.0)
+    weights = model.model.state_dict()
+    query = ("self_attn.q.weight", "blocks.0.q.weight", "linear1.weight", "attn1.to_q.weight")  # of any family
+    key = next(key for key in weights if key.endswith(query))
+    change = torch.randn(weights[key].shape, generator=torch.Generator().manual_seed(4))
+    model.add_patches({key: ("diff", (change,))}, 1.0)
     return model
 
 
 def object_patch(model):
     """Another node's own forward of an attention module, around the one that it found."""
     model = model.clone()
-    path = {"WanModel": "blocks.1.self_attn", "CogVideoXTransformer3DModel": "blocks.1", "HunyuanVideo": "single_blocks.1",
-            "LTXVModel": "transformer_blocks.1.attn1"}[type(network_of(model)).__name__]
-    path = f"diffusion_model.{path}.forward"
+    paths = {"WanModel": "blocks.1.self_attn", "CogVideoXTransformer3DModel": "blocks.1",
+             "HunyuanVideo": "single_blocks.1", "LTXVModel": "transformer_blocks.1.attn1"}
+    path = f"diffusion_model.{paths[type(network_of(model)).__name__]}.forward"
     original = model.get_model_object(path)
 
     def forward(*args, **kwargs):
@@ -288,7 +296,8 @@ FOREIGN += [(self_attention_patch, "wan21"), (context_windows, "wan21"), (joint_
 def test_other_nodes_patches_work_as_without_us(tiny, tiny_models, patch, name, ours_first):
     loaded, feature = tiny(name), Watcher()
     foreign = sample(loaded, patch(loaded.model), tiny_models[name])
-    both = patch(patching.attach(loaded.model, feature)) if ours_first else patching.attach(patch(loaded.model), feature)
+    model = loaded.model
+    both = patch(patching.attach(model, feature)) if ours_first else patching.attach(patch(model), feature)
     assert torch.equal(sample(loaded, both, tiny_models[name]), foreign)
     assert not torch.equal(foreign, sample(loaded, loaded.model, tiny_models[name]))
     assert seen(feature) == kinds_of(tiny_models[name]) * len(feature.evaluations)
@@ -354,21 +363,21 @@ def override_at_run_time(model):
     model = model.clone()
 
     def wrapper(executor, *args, **kwargs):
-        args = [{**arg, "optimized_attention_override": lambda func, *a, **k: func(*a, **k)} if isinstance(arg, dict) else arg
-                for arg in args]
+        override = {"optimized_attention_override": lambda func, *a, **k: func(*a, **k)}
+        args = [{**arg, **override} if isinstance(arg, dict) else arg for arg in args]
         return executor(*args, **kwargs)
 
     model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "foreign", wrapper)
     return model
 
 
-@pytest.mark.parametrize("patch, missed, wanted", [
-    (skip_block, "2 of 8", "self attention of block 1"), (attention_of_their_own, "1 of 8", "self attention of block 1"),
-    (module_passed_by, "1 of 8", "self attention of block 1"), (override_at_run_time, "8 of 8", "self attention of block 0")])
-def test_a_patch_that_keeps_calls_from_a_feature_fails_by_name(tiny, patch, missed, wanted):
+@pytest.mark.parametrize("patch, missed, first", [(skip_block, 2, 1), (attention_of_their_own, 1, 1),
+                                                  (module_passed_by, 1, 1), (override_at_run_time, 8, 0)])
+def test_a_patch_that_keeps_calls_from_a_feature_fails_by_name(tiny, patch, missed, first):
     loaded = tiny("wan21")
     model = patch(patching.attach(loaded.model, Watcher(name="Longreel KV Share")))
-    with pytest.raises(RuntimeError, match=rf"{missed} attention calls that Longreel KV Share .*{wanted}.* choose other"):
+    with pytest.raises(RuntimeError, match=f"{missed} of 8 attention calls that Longreel KV Share works on never came "
+                                           rf"\(the first: self attention of block {first}\).* choose other layers"):
         sample(loaded, model)
 
 
@@ -381,13 +390,14 @@ def test_a_patch_of_blocks_that_no_feature_wants_is_fine(tiny, patch):
 
 @pytest.mark.parametrize("ours_first", [True, False])
 def test_a_node_that_answers_for_the_network_fails_by_name(tiny, ours_first):
-    """Core's EasyCache leaves out evaluations that it takes for foreseeable: none are missing where nothing is wanted."""
+    """Core's EasyCache leaves out evaluations that it takes for foreseeable; none is missed where none is wanted."""
     loaded, feature = tiny("wan21"), Watcher()
 
     def cached(model):
         return EasyCacheNode.execute(model, 100.0, 0.15, 0.95, False)[0]
 
-    model = cached(patching.attach(loaded.model, feature)) if ours_first else patching.attach(cached(loaded.model), feature)
+    model = loaded.model
+    model = cached(patching.attach(model, feature)) if ours_first else patching.attach(cached(model), feature)
     with pytest.raises(RuntimeError, match="Watcher"):
         sample(loaded, model, steps=8)
     idle = patching.attach(cached(loaded.model), Watcher(wants=lambda kind, block: False))
@@ -422,12 +432,18 @@ def test_a_features_mask_holds_though_another_override_ignores_masks(tiny, every
 
 def test_the_networks_own_mask_reaches_features_with_four_axes_and_others_as_it_was(tiny, tiny_models):
     loaded, feature, masks = tiny("hunyuan_video"), Watcher(), []
-    model = overridden(loaded.model, lambda func, *args, mask=None, **kwargs: masks.append(mask) or func(*args, mask=mask, **kwargs))
+
+    def note(func, *args, mask=None, **kwargs):
+        masks.append(mask)
+        return func(*args, mask=mask, **kwargs)
+
+    facts = tiny_models["hunyuan_video"]
     prompts = [node_helpers.conditioning_set_values(tiny_sampling.encode(loaded.clip, text),
                                                     {"attention_mask": torch.tensor([[1] * 9 + [0] * padding])})
                for text, padding in ((LONG, 11), ("blurry", 7))]  # core takes no two masks in one batch
-    plain = sample(loaded, loaded.model, tiny_models["hunyuan_video"], *prompts, steps=1)
-    assert torch.equal(sample(loaded, patching.attach(model, feature), tiny_models["hunyuan_video"], *prompts, steps=1), plain)
+    plain = sample(loaded, loaded.model, facts, *prompts, steps=1)
+    model = patching.attach(overridden(loaded.model, note), feature)
+    assert torch.equal(sample(loaded, model, facts, *prompts, steps=1), plain)
     assert {call.mask.ndim for call in feature.calls} == {4}
     joint = [mask for mask in masks if mask.ndim == 3]  # the refiner's have four
     for call, mask in zip(feature.calls, joint, strict=True):
