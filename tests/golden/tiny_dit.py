@@ -50,12 +50,18 @@ def make_model(tensors: Tensors, meta: dict, schedule: alpha_space.AlphaSchedule
         "attention_head_dim": meta["hid"] // meta["heads"], "in_channels": meta["in_channels"],
         "out_channels": meta["in_channels"], "num_layers": meta["nl"], "time_embed_dim": meta["te"],
         "text_embed_dim": meta["cd"], "sample_width": meta["w"], "sample_height": meta["h"], "sample_frames": meta["nf"],
-        "patch_size": meta["patch"], "max_text_seq_length": meta["tl"], "use_learned_positional_embeddings": True,
-        "spatial_interpolation_scale": meta["pos_interp"], "dtype": torch.float32})  # fmt: skip
+        "patch_size": meta["patch"], "max_text_seq_length": meta["tl"], "spatial_interpolation_scale": meta["pos_interp"],
+        "use_rotary_positional_embeddings": True, "dtype": torch.float32})  # fmt: skip
     config.latent_format.scale_factor = 1.0  # the recorded latents are what the network sees
     model = config.get_model({}, device="cpu")
-    model.diffusion_model.load_state_dict(comfyui_weights(tensors, meta["nl"]))
-    model.diffusion_model.norm_out.norm.eps = meta["norm_final_eps"]
+    network = model.diffusion_model
+    # Positions are a stored table, as in CogVideoX-2B. Asked for one, ComfyUI first computes its own, which it can only at
+    # some widths; so the network is built without and given the stored one.
+    network.use_rotary_positional_embeddings = False
+    network.patch_embed.use_learned_positional_embeddings = True
+    network.patch_embed.register_buffer("pos_embedding", torch.empty_like(tensors["w.mixins.pos_embed.pos_embedding"]))
+    network.load_state_dict(comfyui_weights(tensors, meta["nl"]))
+    network.norm_out.norm.eps = meta["norm_final_eps"]
     model.model_sampling.set_sigmas(sigma_table(schedule))
     return comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
 
