@@ -32,8 +32,8 @@ ENCODERS = {
 @cache
 def spiece_model() -> torch.Tensor:
     """[bytes] of a SentencePiece model with UMT5's special tokens and byte pieces, as a checkpoint carries it."""
-    page = 8 * ("A red fox runs past the old ship. The fox's tail is red. A naïve painter drinks coffee in a café; two ships "
-            "sail by, well-known, on 3.5 waves. It jumps, it walks, it sleeps in the snow. ").split(". ")
+    page = ["A red fox runs past the old ship", "The fox's tail is red", "A naïve painter drinks coffee in a café",
+            "Two ships sail by, well-known, on 3.5 waves", "It jumps, it walks, it sleeps in the snow"] * 8
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(page), model_writer=model, vocab_size=300, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,

@@ -52,7 +52,7 @@ def test_letters_outside_ascii_survive_also_in_parts(pieces, tokens):
 def test_a_token_over_two_words_belongs_to_both():
     """LLaMA's tokenizer under transformers 5: blanks are lost, so only the prompt knows where words end."""
     words = words_of_pieces(["A", "red", "fo", "xj", "umps"], "A red fox jumps")
-    assert [(word.text, word.tokens) for word in words] == [("A", (0,)), ("red", (1,)), ("fox", (2, 3)), ("jumps", (3, 4))]
+    assert words == (Word("A", (0,)), Word("red", (1,)), Word("fox", (2, 3)), Word("jumps", (3, 4)))
 
 
 def test_an_unknown_token_stands_for_the_letters_that_it_took_the_place_of():
@@ -99,8 +99,8 @@ def test_signs_of_a_script_without_blanks_are_found_one_by_one_and_together():
 
 def test_a_missing_word_is_refused_with_the_prompts_words_and_the_nearest():
     words = words_of_pieces(SENTENCEPIECE, TEXT)
-    with pytest.raises(ValueError, match=r'^"foxes" is 0 times among the 5 words of the prompt; use words of A, red, fox, '
-                                         r'jumps \(nearest: "fox"\)$'):
+    with pytest.raises(ValueError, match=r'^"foxes" is 0 times among the 5 words of the prompt; use words of A, red, '
+                                         r'fox, jumps \(nearest: "fox"\)$'):
         find(words, "foxes")
     with pytest.raises(ValueError, match=r'nearest: "red fox"'):
         find(words, "rad fox")
@@ -111,5 +111,5 @@ def test_a_missing_word_is_refused_with_the_prompts_words_and_the_nearest():
 def test_what_is_no_word_is_refused():
     with pytest.raises(ValueError, match='^", " holds 0 words and 1 is needed; use words of A, red'):
         find(words_of_pieces(SENTENCEPIECE), ", ")
-    with pytest.raises(ValueError, match='"fox" is 0 times among the 0 words of the prompt; write a prompt with words$'):
+    with pytest.raises(ValueError, match='"fox" is 0 times among the 0 words of the prompt; write a prompt with w'):
         find((), "fox")

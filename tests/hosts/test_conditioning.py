@@ -1,5 +1,5 @@
-"""hosts/conditioning.py: each segment hears its shots' prompts, mixed where it stands between two, and the words of those
-prompts are found at their tokens."""
+"""hosts/conditioning.py: each segment hears its shots' prompts, mixed where it stands between two, and the words of
+those prompts are found at their tokens."""
 
 import pytest
 import torch
@@ -188,7 +188,7 @@ def test_words_that_every_shot_has_are_accepted(encoded):
 
 
 def test_a_missing_word_is_refused_with_its_shot_and_the_prompts_words(encoded):
-    with pytest.raises(ValueError, match='^shot 2: "fox" is 0 times among the 3 words of the prompt; use words of a, ship, ink$'):
+    with pytest.raises(ValueError, match='^shot 2: "fox" is 0 times among the 3 words .*; use words of a, ship, ink$'):
         check_words(guider_of(encoded), [("fox",), ("fox",), ("fox",)])
 
 
@@ -205,7 +205,7 @@ def test_a_shot_without_words_is_refused(encoded):
 def test_prompts_that_do_not_come_from_longreel_encode_have_no_words(tiny, encoded):
     stranger = comfy.sampler_helpers.convert_cond(encode(tiny("wan21").clip, "a fox"))
     for conds in ({"positive": stranger}, {}):
-        with pytest.raises(ValueError, match="^all of the positive conditioning entries do not come from Longreel Encode"):
+        with pytest.raises(ValueError, match="^all of the positive conditioning entries do not come from Longreel"):
             check_words(conds, [("fox",)])
     with pytest.raises(ValueError, match="^1 of 4 positive conditioning entries do not come from Longreel Encode"):
         check_words({"positive": encoded[0] + stranger}, [("fox",), ("ship",), ("fox",)])

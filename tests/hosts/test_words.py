@@ -63,7 +63,7 @@ def test_the_template_of_hunyuan_video_15_is_cut_as_core_cuts_it():
 def test_words_of_the_template_are_not_words_of_the_prompt(family):
     words = words_of_prompt(tiny_text_encoder(family), "A fox")
     for word in ("video", "user", "assistant"):
-        with pytest.raises(ValueError, match=f'"{word}" is 0 times among the 2 words of the prompt; use words of A, fox'):
+        with pytest.raises(ValueError, match=f'"{word}" is 0 times among the 2 words .*; use words of A, fox'):
             find(words, word)
 
 
