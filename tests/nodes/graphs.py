@@ -77,13 +77,17 @@ def sampled(tiny: TinyModel, sampler: dict[str, Any], board: Storyboard | str = 
 
 
 def shared(prompt: Prompt, **inputs: Any) -> Prompt:
-    """A prompt of `blended`, `custom` or `sampled` with Longreel KV Share behind the loader, at work in the first of two
-    steps. Inputs that belong to a choice have dotted names, as in `**{"source.source_shot": 2}`."""
-    share = node("LongreelKVShare", **{
-        "model": ["model", 0], "mode": "fast", "source": "previous", "shots": "", "across_cuts": True, "join": "replace",
-        "placement": "aligned", "strength": 1.0, "share_text": True, "layers": "last 1/6", "start_percent": 0.0,
-        "end_percent": 0.5, "mask": "off", **inputs})
-    return change({**prompt, "share": share}, "blend" if "blend" in prompt else "sample", model=["share", 0])
+    """A prompt of `blended`, `custom` or `sampled` with Longreel KV Share behind the loader."""
+    return change({**prompt, "share": share(**inputs)}, "blend" if "blend" in prompt else "sample", model=["share", 0])
+
+
+def share(**inputs: Any) -> dict[str, Any]:
+    """Longreel KV Share at work in the first of two steps. Inputs that belong to a choice have dotted names, as in
+    `**{"source.source_shot": 2}`."""
+    return node("LongreelKVShare", **{
+        "model": ["model", 0], "mode": "fast", "source": "previous", "shots": "", "across_cuts": True,
+        "join": "replace", "placement": "aligned", "strength": 1.0, "share_text": True, "layers": "last 1/6",
+        "start_percent": 0.0, "end_percent": 0.5, "mask": "off", **inputs})
 
 
 def masked(threshold: float = 0.3, words: str = "") -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""nodes/kv_share.py in a running ComfyUI: every input matters, every sampler and family takes it, bad input is refused."""
+"""nodes/kv_share.py in a running ComfyUI: every input matters, every sampler and family takes it, bad input is
+refused."""
 
 from dataclasses import replace
 
@@ -7,12 +8,13 @@ import torch
 
 from longreel.engine.storyboard import Shot, Storyboard
 from tests.comfy_process import ComfyError
-from tests.nodes.graphs import (ALPHA_SPACE, EULER, blended, change, custom, latent, masked, node, refusals, sampled, shared)
+from tests.nodes.graphs import (ALPHA_SPACE, EULER, blended, change, custom, latent, masked, node, refusals, sampled,
+                                shared)
 from tests.tiny_models import MODELS
 
 BOARD = Storyboard(
-    (Shot("a red circle moves right", 2.0), Shot("a circle moves up", 2.0, "blend"), Shot("a circle stays", 2.0, "cut")),
-    width=64, height=64, negative="blurry")
+    (Shot("a red circle moves right", 2.0), Shot("a circle moves up", 2.0, "blend"),
+     Shot("a circle stays", 2.0, "cut")), width=64, height=64, negative="blurry")
 SINGLE = replace(BOARD, shots=(Shot("a red circle moves right", 4.0),))
 
 
@@ -83,8 +85,8 @@ def test_the_model_changes_the_result(server, plain, base_latent, tiny_models):
 
 
 def test_a_chosen_shot_1_is_the_first_and_another_one_is_not(server, plain):
-    first, one, two = (latent(server, shared(plain, **inputs)) for inputs in (
-        {"source": "first"}, {"source": "chosen", "source.source_shot": 1}, {"source": "chosen", "source.source_shot": 2}))
+    first = latent(server, shared(plain, source="first"))
+    one, two = (latent(server, shared(plain, **{"source": "chosen", "source.source_shot": shot})) for shot in (1, 2))
     assert torch.equal(first, one) and not torch.equal(first, two)
 
 
@@ -95,9 +97,10 @@ def test_words_and_threshold_of_the_mask_change_the_result(server, plain):
 
 
 def test_a_shots_focus_words_go_before_the_nodes(server, tiny_models):
-    words = [replace(shot, focus=("circle",)) for shot in BOARD.shots]
-    focused = latent(server, shared(blended(tiny_models["wan21"], replace(BOARD, shots=tuple(words))), **masked(words="a")))
-    assert torch.equal(focused, latent(server, shared(blended(tiny_models["wan21"], BOARD), **masked(words="circle"))))
+    board = replace(BOARD, shots=tuple(replace(shot, focus=("circle",)) for shot in BOARD.shots))
+    focused = shared(blended(tiny_models["wan21"], board), **masked(words="a"))
+    named = shared(blended(tiny_models["wan21"], BOARD), **masked(words="circle"))
+    assert torch.equal(latent(server, focused), latent(server, named))
 
 
 def test_layers_and_shots_mean_the_same_however_they_are_written(server, plain, base_latent):
@@ -131,8 +134,8 @@ def test_videos_of_a_batch_share_within_themselves(server, plain, inputs):
     """The first of two has the noise of a batch of one: it must come out the same, whatever the second shows."""
     batch = {**shared(plain, **inputs), "twice": node("RepeatLatentBatch", samples=["plan", 1], amount=2)}
     two = latent(server, change(batch, "sample", latent_image=["twice", 0]))
-    alone = latent(server, change({**batch, "one": node("LatentFromBatch", samples=["twice", 0], batch_index=0, length=1)},
-                                  "sample", latent_image=["one", 0]))
+    first = node("LatentFromBatch", samples=["twice", 0], batch_index=0, length=1)
+    alone = latent(server, change({**batch, "first": first}, "sample", latent_image=["first", 0]))
     assert two.shape[0] == 2 and not torch.equal(two[0], two[1])
     assert torch.allclose(two[:1], alone, atol=1e-4)
 
@@ -160,8 +163,8 @@ def refused(server, prompt) -> str:
     ({"source": "chosen", "source.source_shot": 3, "shots": "2"}, "shot 2 would read from shot 3, the last one"),
     (masked(words="circle, dog"),
      'shot 1: "dog" is 0 times among the 5 words of the prompt; use words of a, red, circle, moves, right'),
-    (masked(words="red"), 'shot 2: "red" is 0 times among the 4 words of the prompt; use words of a, circle, moves, up'),
-    (masked(), "shot 1 has 0 words to look for and needs 1; name words of its prompt in the node, or as its focus in the"),
+    (masked(words="red"), 'shot 2: "red" is 0 times among the 4 words of the prompt; use words of a, circle, moves'),
+    (masked(), "shot 1 has 0 words to look for and needs 1; name words of its prompt in the node, or as its focus"),
 ])
 def test_bad_input_is_refused_before_sampling_with_the_remedy(server, plain, inputs, reason):
     assert reason in refused(server, shared(plain, **inputs))
@@ -177,14 +180,14 @@ def test_values_out_of_range_are_refused_before_anything_runs(server, plain, inp
 
 def test_a_sampler_without_a_timeline_is_refused(server, plain):
     alone = change(shared(plain), "sample", model=["share", 0])
-    assert ("Longreel KV Share works between the segments of a timeline, and this sampler has 0; wire Longreel Latent Blend "
-            "behind it, or use Longreel Sampler") in refused(server, alone)
+    assert ("Longreel KV Share works between the segments of a timeline, and this sampler has 0; wire Longreel Latent "
+            "Blend behind it, or use Longreel Sampler") in refused(server, alone)
 
 
 def test_a_video_of_one_segment_is_refused(server, tiny_models):
     short = replace(SINGLE, shots=(Shot("a red circle moves right", 1.0),))
-    assert "none of the 1 segments has a source to read from (1 shots, source previous); use more shots, shorter" in refused(
-        server, shared(blended(tiny_models["wan21"], short)))
+    said = refused(server, shared(blended(tiny_models["wan21"], short)))
+    assert "none of the 1 segments has a source to read from (1 shots, source previous); use more shots" in said
 
 
 def test_a_last_shot_that_nothing_follows_cannot_be_the_source(server, tiny_models):
@@ -197,8 +200,8 @@ def test_a_last_shot_that_nothing_follows_cannot_be_the_source(server, tiny_mode
 def test_a_second_kv_share_is_refused(server, plain):
     once = shared(plain)
     twice = change({**once, "again": change(once, "share", model=["share", 0])["share"]}, "blend", model=["again", 0])
-    assert ("Longreel KV Share and Longreel KV Share cannot work on 1 model: each replaces the keys and values; use one of "
-            "the 2") in refused(server, twice)
+    assert ("Longreel KV Share and Longreel KV Share cannot work on 1 model: each replaces the keys and values; use "
+            "one of the 2") in refused(server, twice)
 
 
 def test_prompts_that_do_not_come_from_longreel_encode_have_no_words_for_a_mask(server, plain):
@@ -210,8 +213,8 @@ def test_prompts_that_do_not_come_from_longreel_encode_have_no_words_for_a_mask(
 def test_context_windows_inside_the_segments_are_refused(server, plain):
     windows = node("ContextWindowsManual", model=["model", 0], context_length=3, context_overlap=1, dim=2,
                    context_schedule="standard_static", context_stride=1, closed_loop=False, fuse_method="pyramid",
-                   freenoise=False, cond_retain_index_list="", split_conds_to_windows=False, latent_retain_index_list="",
-                   causal_window_fix=True)
+                   freenoise=False, cond_retain_index_list="", split_conds_to_windows=False,
+                   latent_retain_index_list="", causal_window_fix=True)
     inside = change({**shared(plain), "windows": windows}, "share", model=["windows", 0])
-    assert ("needs a segment to be seen at once, and this model carries 2 context handlers; remove the context windows node"
-            in refused(server, inside))
+    assert ("needs a segment to be seen at once, and this model carries 2 context handlers; remove the context windows "
+            "node") in refused(server, inside)
