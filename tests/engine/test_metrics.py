@@ -171,7 +171,8 @@ def test_cscv_is_one_where_nothing_moves_and_where_everything_moves_evenly():
 
 
 def test_cscv_falls_with_every_jump_and_with_its_size():
-    smooth, jump, larger, two = walk(*[5.0] * 30), walk(*[5.0] * 29, 40), walk(*[5.0] * 29, 60), walk(*[5.0] * 28, 40, 40)
+    even = [5.0] * 28
+    smooth, jump, larger, two = (walk(*even, *last) for last in ([5, 5], [5, 40], [5, 60], [40, 40]))
     assert cscv(smooth) > cscv(jump) > max(cscv(larger), cscv(two))
 
 

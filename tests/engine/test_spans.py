@@ -62,7 +62,7 @@ def flow(shift: float):
 
 
 def ddpm(fraction: float) -> float:
-    """Sigma by fraction of the schedule for diffusion models, log-linear between training steps; no end at the start."""
+    """Sigma by fraction of the schedule for diffusion models, log-linear between training steps; endless at 0."""
     if fraction <= 0:
         return 999999999.9
     if fraction >= 1:

@@ -7,8 +7,18 @@ from the engine and, where a whole network is asked, from the hosts.
 from collections.abc import Callable
 
 import torch
-from longreel.engine import alpha_space, focus_map, kv_share, latent_blend, metrics, pair_blend, prompt_edit
-from longreel.engine import prompt_mix, refine, spans
+from longreel.engine import (
+    alpha_space,
+    focus_map,
+    kv_share,
+    latent_blend,
+    metrics,
+    pair_blend,
+    prompt_edit,
+    prompt_mix,
+    refine,
+    spans,
+)
 
 from tests.golden import toy_networks
 
