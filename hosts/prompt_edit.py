@@ -93,8 +93,10 @@ class PromptEdit:
 
 
 def attach(model, edit: PromptEdit):
-    """A clone of `model` (ModelPatcher) that samples the edited video. Raises ValueError beside Longreel KV Share and for a
-    second edit."""
+    """A clone of `model` (ModelPatcher) that samples the edited video. Raises ValueError beside Longreel KV Share, for a
+    second edit, and for a weight that its form cannot take."""
+    if edit.reweight:
+        prompt_edit.check_weight(edit.reweight.weight, edit.reweight.form)
     model = patching.attach(model, edit)
     for kind, wrapper in ((extension.WrappersMP.OUTER_SAMPLE, _sample_both),
                           (extension.WrappersMP.CALC_COND_BATCH, _evaluate_both)):
