@@ -104,10 +104,10 @@ class Sharing:
 
     def begin(self, evaluation: Evaluation) -> None:
         segment = evaluation.segment
+        self.kept = {number: sites for number, sites in self.kept.items()
+                     if number < segment <= self.last_reader[number]}  # the rest is read, or of the step before
         if self._keeps(evaluation):
             self.kept[segment] = {}
-        for done in [kept for kept in self.kept if kept < segment and self.last_reader[kept] < segment]:
-            del self.kept[done]
         self.map = FocusMap()
 
     def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:

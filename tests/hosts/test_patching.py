@@ -2,7 +2,6 @@
 
 import gc
 import json
-import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -22,45 +21,11 @@ from comfy_extras.nodes_nag import NAGuidance
 from longreel.hosts import patching
 from longreel.hosts.sites import CROSS, JOINT, SELF
 from tests import tiny_sampling
+from tests.hosts.attention_watcher import Watcher
 from tests.tiny_models import Checkpoint, draw_weights
 
 FRAMES = 5  # latent
 SHORT, LONG = "a red cat", "the quick brown fox jumps over the lazy dog and then runs home to sleep for a long time"
-
-
-class Watcher:
-    """A feature that does with each call what it is told, by default nothing, and remembers what it saw."""
-
-    excludes: dict = {}
-
-    def __init__(self, act=None, wants=lambda kind, block: True, name="Watcher"):
-        self.act, self._wants, self.name = act, wants, name
-        self.calls, self.evaluations, self.runs = [], [], []
-
-    def start(self, start):
-        run = WatcherRun(self)
-        self.runs.append(weakref.ref(run))
-        return run
-
-
-class WatcherRun:
-    def __init__(self, feature: Watcher):
-        self.feature = feature
-
-    def roles(self, segment):
-        return ()
-
-    def begin(self, evaluation):
-        self.feature.evaluations.append(evaluation)
-
-    def wants(self, kind, block, evaluation):
-        return self.feature._wants(kind, block)
-
-    def attend(self, call, go_on):
-        self.feature.calls.append(call)
-        if self.feature.act:
-            return self.feature.act(call, go_on)
-        return go_on(call.q, call.k, call.v, call.mask)
 
 
 def sample(loaded, model, tiny_model=None, positive=SHORT, negative="blurry", batch=1, **options):
