@@ -6,7 +6,8 @@ it read from its source, are what the next one reads. `paper` evaluates a segmen
 once as a reader, and both predictions are blended (DiTCtrl's public code).
 
 Focus masks come from the layers before, in the same evaluation, as in that code. Where the positive prompt is not in the
-batch (little memory, guiders that ask apart) and has not been seen in this evaluation, the segment's last map stands in.
+batch (little memory, guiders that ask apart), the mask that it had at the same place stands in; where no layer has been
+before, the segment's last map.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from ..engine.kv_share import Focus, KeysValues
 from ..engine.spans import NoiseSpan
 from ..engine.timeline import Timeline
 from . import conditioning, latent_blend
-from .focus import Mask, word_map, words_of_shots
+from .focus import Mask, shows_positive, word_map, words_of_shots
 from .kept import Parts, by_entry, for_reader
 from .patching import Evaluation, Start
 from .sites import CROSS, SELF, Call
@@ -27,6 +28,7 @@ from .sites import CROSS, SELF, Call
 NAME = "Longreel KV Share"
 FAST, PAPER = "fast", "paper"
 SOURCE, READER = "source", "reader"
+PROMPTS = 2  # of classifier-free guidance
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ class KVShare:
         windows = [start.handler.window_start(number) for number in range(len(timeline.segments))]
         return Sharing(self, timeline, windows, sources, span)
 
+    def kept_bytes(self, bytes_of_layer: int) -> int:
+        windows = 2 if self.source == kv_share.PREVIOUS else 1  # that which is read, and that which will be
+        return windows * PROMPTS * len(self.layers) * bytes_of_layer
+
 
 def timeline_of(start: Start, name: str) -> Timeline:
     """The timeline that the sampler works on. Raises ValueError where there is none, or windows inside its segments."""
@@ -94,7 +100,8 @@ class Sharing:
         self.kept: dict[int, dict[tuple[int, str], Kept]] = {}
         self.words = words_of_shots(timeline, settings.mask) if settings.mask else None
         self.map = FocusMap()  # of the evaluation under way
-        self.last_maps: dict[tuple[int, str], FocusMap] = {}
+        self.last_maps: dict[tuple[int, str], FocusMap] = {}  # by segment and role
+        self.foregrounds: dict[tuple[int, str, int, str], torch.Tensor] = {}  # by segment, role, block and kind
 
     def roles(self, segment: int) -> tuple[str, ...]:
         reads, is_read = self.sources[segment] is not None, segment in self.last_reader
@@ -164,8 +171,12 @@ class Sharing:
         """[N, video tokens], or None while nothing is known of this segment."""
         if self.settings.mask is None:
             return None
-        key = (evaluation.segment, evaluation.role)
-        if self.map.layers:
-            self.last_maps[key] = self.map
-        seen = self.last_maps.get(key)
-        return None if seen is None else seen.foreground(call.forward.grid[0], self.settings.mask.threshold)
+        seen_as = (evaluation.segment, evaluation.role)
+        place = (*seen_as, call.block, call.kind)
+        if shows_positive(call):
+            if self.map.layers:
+                self.last_maps[seen_as] = self.map
+            if seen_as in self.last_maps:
+                found = self.last_maps[seen_as].foreground(call.forward.grid[0], self.settings.mask.threshold)
+                self.foregrounds[place] = found
+        return self.foregrounds.get(place)

@@ -176,6 +176,8 @@ def attach(model, timeline: Timeline, blend: str, seed: int = 0, lead_frame: boo
     model = model.clone()
     model.model_options["context_handler"] = TimelineHandler(timeline, blend, seed, lead_frame, previous)
     context_windows.create_prepare_sampling_wrapper(model)  # memory is asked for one segment, not for the video
+    if patching.features_of(model.model_options):
+        patching.reserve_memory(model)
     model.remove_wrappers_with_key(extension.WrappersMP.OUTER_SAMPLE, KEY)
     model.add_wrapper_with_key(extension.WrappersMP.OUTER_SAMPLE, KEY, _start_run)
     return model

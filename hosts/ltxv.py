@@ -32,6 +32,11 @@ def patch_size(network) -> tuple[int, int, int]:
     return (1, 1, 1)
 
 
+def width(network) -> int:
+    """Channels of a token's key, all heads together."""
+    return network.inner_dim
+
+
 def time_turn(network, args: tuple, kwargs: dict):
     """See hosts/sites.Forward. Positions are seconds, so a token frame's length depends on the frame rate; guide
     pictures move along.

@@ -11,6 +11,7 @@ and after ours alike. Calls that no feature wants go on untouched. A patch that 
 network, from a feature that wants it is an error, after that forward.
 """
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -90,6 +91,9 @@ class Feature(Protocol):
     def start(self, start: Start) -> Run:
         """Raises ValueError where this model, timeline or conditioning cannot be served."""
 
+    def kept_bytes(self, bytes_of_layer: int) -> int:
+        """What a run keeps at most; `bytes_of_layer` is one layer's keys and values of one window, for one prompt."""
+
 
 def attach(model, feature: Feature):
     """A clone of `model` (ModelPatcher) with one more feature. Raises ValueError where two exclude each other."""
@@ -106,7 +110,26 @@ def attach(model, feature: Feature):
         model.add_wrapper_with_key(extension.WrappersMP.OUTER_SAMPLE, KEY, _run)
         model.add_wrapper_with_key(extension.WrappersMP.CALC_COND_BATCH, KEY, _announce)
         model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, KEY, _watch)
+        reserve_memory(model)
     return model
+
+
+def reserve_memory(model) -> None:
+    """Has ComfyUI leave as much memory free as the features of `model` keep. Said again after a node that makes the
+    memory fit one window, because the last word counts."""
+    model.remove_wrappers_with_key(extension.WrappersMP.PREPARE_SAMPLING, KEY)
+    model.add_wrapper_with_key(extension.WrappersMP.PREPARE_SAMPLING, KEY, _reserve)
+
+
+def _reserve(executor, patcher, noise_shape, conds, *args, **kwargs):
+    """PREPARE_SAMPLING: core asks for the memory of a latent [B, C, F, H, W]; what is kept is said in frames of it."""
+    batch, channels, frames, rows, columns = noise_shape
+    family, network = family_of(patcher), patcher.model.diffusion_model
+    tokens = math.prod(-(-size // patch) for size, patch in zip(noise_shape[2:], family.patch_size(network)))
+    bytes_of_layer = 2 * batch * tokens * family.width(network) * patcher.model.get_dtype_inference().itemsize
+    kept = sum(feature.kept_bytes(bytes_of_layer) for feature in features_of(patcher.model_options))
+    frames += math.ceil(kept / patcher.memory_required([batch, channels, 1, rows, columns]))
+    return executor(patcher, [batch, channels, frames, rows, columns], conds, *args, **kwargs)
 
 
 def features_of(model_options: dict) -> tuple[Feature, ...]:

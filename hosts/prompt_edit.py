@@ -35,6 +35,7 @@ from .sites import CROSS, SELF, Call
 NAME = "Longreel Prompt Edit"
 KEY = "longreel_prompt_edit"
 SOURCE = "source"  # the role in which the original is shown again
+PROMPTS = 2  # of classifier-free guidance
 POSITIVE = "positive"  # core's guiders all call it so
 MADE_BY_OTHERS = ("hooks", "control")  # made ready before a sampler starts, for the guider's own conditioning alone
 
@@ -73,6 +74,9 @@ class PromptEdit:
     def start(self, start: Start) -> "Editing":
         self.check_words(start.conds)
         return Editing(self, _span(self.layout, start.model), _span(self.reweight, start.model))
+
+    def kept_bytes(self, bytes_of_layer: int) -> int:
+        return 0 if self.layout is None else PROMPTS * len(self.layers) * bytes_of_layer
 
     def check_words(self, conds: dict[str, list[dict]]) -> None:
         """Raises ValueError for a word that none of the positive prompts has, and where their tokens are not known."""

@@ -36,6 +36,11 @@ def patch_size(network) -> tuple[int, int, int]:
     return tuple(network.patch_size)
 
 
+def width(network) -> int:
+    """Channels of a token's key, all heads together."""
+    return network.dim
+
+
 def time_turn(network, args: tuple, kwargs: dict):
     """See hosts/sites.Forward. Positions are token frames, times `scale_t` of core's rope options. Reference pictures
     in the sequence have times too and move along."""

@@ -86,6 +86,9 @@ class Attention:
     def start(self, start):
         return self
 
+    def kept_bytes(self, bytes_of_layer):
+        return 0
+
     def roles(self, segment):
         return ()
 
