@@ -369,6 +369,26 @@ def test_a_node_that_answers_for_the_network_fails_by_name(tiny, ours_first):
     assert torch.equal(sample(loaded, idle, steps=8), sample(loaded, cached(loaded.model), steps=8))
 
 
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_a_node_that_changes_prompts_behind_our_back_fails_by_name(tiny, ours_first):
+    loaded = tiny("wan21")
+
+    def changed(model):
+        model = model.clone()
+
+        def wrapper(executor, network, conds, *args):
+            return executor(network, [[{**cond, "uuid": "another"} for cond in entries] for entries in conds], *args)
+
+        model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.CALC_COND_BATCH, "foreign", wrapper)
+        return model
+
+    if ours_first:
+        with pytest.raises(RuntimeError, match="none of the 1 that Longreel was told of"):
+            sample(loaded, changed(patching.attach(loaded.model, Watcher())))
+    else:
+        assert torch.isfinite(sample(loaded, patching.attach(changed(loaded.model), Watcher()))).all()
+
+
 # Masks
 
 

@@ -15,7 +15,6 @@ import comfy.ldm.lightricks.model
 import comfy.ops
 from comfy.ldm.lightricks.symmetric_patchifier import latent_to_pixel_coords
 
-from longreel.engine.rotary import turn_pairs
 from longreel.hosts import cogvideox, hunyuan_video, ltxv, wan
 
 FRAMES, ROWS, COLUMNS = 4, 2, 3
@@ -142,13 +141,6 @@ def test_the_first_frame_of_causal_ltxv_moves_to_the_last_pixel_frame_of_its_new
 
     turn = ltxv.time_turn(network, (), {})  # 25 frames a second is core's default
     assert torch.allclose(turn(at_pixel_frame(0), 3), at_pixel_frame(24), atol=1e-4)  # token frame 3 is pixels 17 to 24
-
-
-def test_turning_by_zero_changes_nothing_and_turns_add_up():
-    k, angles = keys(2, 16), torch.linspace(0.1, 2, 5)
-    assert torch.equal(turn_pairs(k, 0 * angles), k)
-    assert torch.allclose(turn_pairs(turn_pairs(k, angles), 2 * angles), turn_pairs(k, 3 * angles), atol=1e-5)
-    assert turn_pairs(k.half(), angles).dtype == torch.float16
 
 
 PICTURE, QUOTED, TEXT = 5, 3, 7  # tokens
