@@ -20,9 +20,6 @@ class Watcher:
     def kept_bytes(self, bytes_of_layer):
         return 0
 
-    def kept_bytes(self, bytes_of_layer):
-        return 0
-
 
 class WatcherRun:
     def __init__(self, feature: Watcher):
