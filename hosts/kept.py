@@ -28,14 +28,14 @@ def for_reader(parts: Parts, call: Call) -> KeysValues:
     missing = [entry for entry in wanted if entry not in parts]
     if missing:
         prompt, entry = missing[0]
-        raise ValueError(f"conditioning entry {entry + 1} of prompt {prompt + 1} is to read another's keys and values, and "
-                         f"{sum(of == prompt for of, _ in parts)} entries of that prompt were evaluated; give both equally "
-                         f"many entries, active at the same steps")
+        raise ValueError(f"conditioning entry {entry + 1} of prompt {prompt + 1} is to read another's keys and values, "
+                         f"and {sum(of == prompt for of, _ in parts)} entries of that prompt were evaluated; give both "
+                         f"equally many entries, active at the same steps")
     chosen = [parts[entry] for entry in wanted]
     if len(chosen) == 1:
         return chosen[0]
     longest = max(part.k.shape[2] for part in chosen)
-    if any(part.k.shape[2] < longest for part in chosen):  # text of another length: the reader's batch is not the kept one's
+    if any(part.k.shape[2] < longest for part in chosen):  # evaluated apart, with texts of different length
         chosen = [_stretched(part, longest) for part in chosen]
     masks = [part.mask for part in chosen]
     mask = masks[0] if all(m is masks[0] for m in masks) else torch.cat(masks)

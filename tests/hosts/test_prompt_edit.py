@@ -192,7 +192,8 @@ def test_a_copied_layout_is_attention_on_the_originals_keys_and_values(tiny, eve
     """On tensors, both rows of the guidance: the originals' own calls come right before the edited video's."""
     loaded = tiny(every_tiny.name)
     inner, outer = watched(loaded, swap(encode(loaded, BLUE)[0]), steps=1)
-    sources = {(call.kind, call.block, call.rows): call for call, _ in inner if call.evaluation.role == prompt_edit.SOURCE}
+    sources = {(call.kind, call.block, call.rows): call for call, _ in inner
+               if call.evaluation.role == prompt_edit.SOURCE}
     copied = 0
     for call, out in outer:
         if call.evaluation.role == prompt_edit.SOURCE or call.block not in EVERYWHERE or call.kind == "cross":
@@ -346,7 +347,8 @@ def counting(loaded):
 
 
 @pytest.mark.parametrize(("words", "reason"), [
-    (("purple",), '"purple" is in 0 of 1 prompts; use words of a, pink, circle, moves, right'), ((), "0 words to reweight")])
+    (("purple",), '"purple" is in 0 of 1 prompts; use words of a, pink, circle, moves, right'),
+    ((), "0 words to reweight")])
 def test_words_that_are_missing_are_refused_before_sampling(tiny, words, reason):
     loaded = tiny("wan21")
     model, forwards = counting(loaded)

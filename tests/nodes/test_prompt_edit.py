@@ -109,7 +109,7 @@ def test_swapping_a_prompt_for_itself_is_the_video_without_the_node(server, plai
 
 @pytest.mark.parametrize(("inputs", "board", "reason"), [
     (SWAP, None, "a swap copies the layout of 1 original, and 0 are wired"),
-    ({**REWEIGHT, "edit.layout_percent": 0.0}, ORIGINAL, "1 original is wired, and with layout_percent 0 none of it is copied"),
+    ({**REWEIGHT, "edit.layout_percent": 0.0}, ORIGINAL, "1 original is wired, and with layout_percent 0 none of"),
     ({**REWEIGHT, "edit.words": "purple"}, None, '"purple" is in 0 of 1 prompts; use words of a, blue, circle'),
     ({**REWEIGHT, "edit.words": " , "}, None, "0 words to reweight, and 1 is needed"),
     ({**REWEIGHT, "edit.form": "logits", "edit.weight": -1.0}, None, "weight -1 has no logarithm"),
@@ -135,8 +135,8 @@ def test_a_second_edit_is_refused(server, plain):
 
 def test_kv_share_on_the_same_model_is_refused(server, plain):
     share = node("LongreelKVShare", model=["blend", 0], mode="fast", source="previous", shots="", across_cuts=True,
-                 join="replace", placement="aligned", strength=1.0, share_text=True, layers="last 1/6", start_percent=0.0,
-                 end_percent=1.0, mask="off")
+                 join="replace", placement="aligned", strength=1.0, share_text=True, layers="last 1/6",
+                 start_percent=0.0, end_percent=1.0, mask="off")
     prompt = change({**edited(plain, SWAP), "share": share}, "edit", model=["share", 0])
     with pytest.raises(ComfyError, match="Longreel Prompt Edit and Longreel KV Share cannot work on 1 model"):
         server.run(prompt)
