@@ -5,8 +5,8 @@ Source: the editing mode of DiTCtrl (arXiv 2412.18597) and of its public code, w
 and share every draw of noise. Here the original is sampled first, with the same noise, as far as its layout is read;
 what the network was shown is noted. When the edited video comes to the same window and noise level, the network is
 shown the original's once more, and its keys and values are read in place of the edited video's own. Nothing of the
-sampler is doubled, so every sampler, guider and context handler works as it does for one video; the notes cost one latent for each
-evaluation, in main memory, and the keys and values of one window.
+sampler is doubled, so every guider, context handler and sampler of fixed steps works as it does for one video; the
+notes cost one latent for each evaluation, in main memory, and the keys and values of one window.
 
 Joint attention reads all of the original's keys and values, text included, as in that code. Where text has a cross
 attention of its own, that stays the edited prompt's, or nothing of the edit would be heard. Words count in the positive
