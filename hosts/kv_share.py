@@ -86,7 +86,7 @@ class Kept:
 
     parts: Parts
     frames: int  # token frames of the source's window
-    foreground: torch.Tensor | None  # [N, video tokens]
+    foreground: torch.Tensor | None = None  # [N, video tokens]
 
 
 class Sharing:
@@ -145,8 +145,9 @@ class Sharing:
                              f"{call.q.shape[2]} queries; give every guide picture strength 1 and no mask of its own")
         here = self._foreground(evaluation, call)
         if self._keeps(evaluation):
-            self.kept[evaluation.segment].setdefault((call.block, call.kind), Kept({}, call.forward.grid[0], here))
-            self.kept[evaluation.segment][call.block, call.kind].parts.update(by_entry(call))
+            kept = self.kept[evaluation.segment].setdefault((call.block, call.kind), Kept({}, call.forward.grid[0]))
+            kept.parts.update(by_entry(call))
+            kept.foreground = here
         if evaluation.role != READER:
             return go_on(call.q, call.k, call.v, call.mask)
         kept = self.kept[self.sources[evaluation.segment]][call.block, call.kind]
