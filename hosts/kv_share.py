@@ -19,7 +19,7 @@ from ..engine.focus_map import FocusMap
 from ..engine.kv_share import Focus, KeysValues
 from ..engine.spans import NoiseSpan
 from ..engine.timeline import Timeline
-from . import conditioning, latent_blend
+from . import conditioning, latent_blend, patching
 from .focus import Mask, shows_positive, word_map, words_of_shots
 from .kept import Parts, by_entry, for_reader
 from .patching import Evaluation, Start
@@ -58,6 +58,8 @@ class KVShare:
             raise ValueError(f"placement {self.placement} moves keys in time, and 0 of this network's positions are "
                              f"rotary, so none can be moved; use placement {kv_share.ALIGNED}")
         span = NoiseSpan.of(self.start_percent, self.end_percent, start.model.model_sampling.percent_to_sigma)
+        if self.strength:
+            patching.say_steps(NAME, "shares", span, start)
         sources = kv_share.plan_sources(timeline, self.source, self.source_shot, self.shots, self.across_cuts)
         if self.mask:
             conditioning.check_words(start.conds, words_of_shots(timeline, self.mask))

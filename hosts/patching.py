@@ -11,6 +11,7 @@ and after ours alike. Calls that no feature wants go on untouched. A patch that 
 network, from a feature that wants it is an error, after that forward.
 """
 
+import logging
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -23,6 +24,7 @@ import torch
 import comfy.patcher_extension as extension
 from comfy.ldm.modules.attention import attention_pytorch
 
+from ..engine.spans import NoiseSpan
 from . import family_of
 from .sites import Call, Forward, Site, Visit
 
@@ -130,6 +132,14 @@ def _reserve(executor, patcher, noise_shape, conds, *args, **kwargs):
     kept = sum(feature.kept_bytes(bytes_of_layer) for feature in features_of(patcher.model_options))
     frames += math.ceil(kept / patcher.memory_required([batch, channels, 1, rows, columns]))
     return executor(patcher, [batch, channels, frames, rows, columns], conds, *args, **kwargs)
+
+
+def say_steps(name: str, what: str, span: NoiseSpan, start: Start) -> None:
+    """Logs in how many of the sampler's steps a feature does `what`; none is worth a warning, though right for one of two
+    experts."""
+    total, active = len(start.sigmas) - 1, span.steps(start.sigmas.tolist())
+    level = logging.INFO if active else logging.WARNING
+    logging.log(level, "%s: %s in %d of this sampler's %d steps", name, what, active, total)
 
 
 def features_of(model_options: dict) -> tuple[Feature, ...]:

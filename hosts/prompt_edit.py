@@ -73,7 +73,11 @@ class PromptEdit:
 
     def start(self, start: Start) -> "Editing":
         self.check_words(start.conds)
-        return Editing(self, _span(self.layout, start.model), _span(self.reweight, start.model))
+        layout, reweighted = _span(self.layout, start.model), _span(self.reweight, start.model)
+        for what, span in (("copies the layout", layout), ("reweights", reweighted)):
+            if span:
+                patching.say_steps(NAME, what, span, start)
+        return Editing(self, layout, reweighted)
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
         return 0 if self.layout is None else PROMPTS * len(self.layers) * bytes_of_layer
