@@ -204,6 +204,19 @@ def test_a_second_kv_share_is_refused(server, plain):
             "one of the 2") in refused(server, twice)
 
 
+@pytest.mark.parametrize("order", [("share", "edit"), ("edit", "share")])
+def test_prompt_edit_beside_it_is_refused_in_either_order(server, plain, order):
+    edit = node("LongreelPromptEdit", **{
+        "model": ["model", 0], "edit": "reweight", "edit.words": "circle", "edit.weight": 2.0,
+        "edit.form": "after softmax", "edit.layers": "all", "edit.start_percent": 0.0, "edit.end_percent": 1.0,
+        "edit.layout_percent": 0.0})
+    first, second = order
+    both = change({**shared(plain), "edit": edit}, second, model=[first, 0])
+    said = refused(server, change(both, "blend", model=[second, 0]))
+    assert "cannot work on 1 model: each replaces the keys and values; use one of the 2" in said
+    assert "Longreel KV Share" in said and "Longreel Prompt Edit" in said
+
+
 def test_prompts_that_do_not_come_from_longreel_encode_have_no_words_for_a_mask(server, plain):
     text = node("CLIPTextEncode", clip=["clip", 0], text="a circle")
     foreign = change({**shared(plain, **masked(words="circle")), "text": text}, "sample", positive=["text", 0])
