@@ -177,8 +177,7 @@ def _announce(executor, model, conds, x, timestep, model_options):
         run.begin(evaluation)
     told = {**model_options, "transformer_options": {**options, EVALUATION: evaluation}}
     out = executor(model, conds, x, timestep, told)
-    wanted = _wanted(running, model.diffusion_model, evaluation)
-    if wanted and not evaluation.forwards:
+    if not evaluation.forwards and (wanted := _wanted(running, model.diffusion_model, evaluation)):
         raise RuntimeError(f"0 of {len(wanted)} attention modules that {_names(running)} works in were evaluated at "
                            f"sigma {evaluation.sigma:.4g}: another node answered in the network's place; remove nodes "
                            f"that skip evaluations, such as EasyCache")
