@@ -6,6 +6,7 @@ from ..engine.kv_share import ALIGNED, BEFORE, CHOSEN, EXTEND, FIRST, PREVIOUS, 
 from ..engine.spans import parse_layers, parse_shots, parse_words
 from ..hosts import block_count, patching
 from ..hosts.kv_share import FAST, PAPER, KVShare, Mask
+from .choices import check_choice
 
 
 class LongreelKVShare(io.ComfyNode):
@@ -76,6 +77,8 @@ class LongreelKVShare(io.ComfyNode):
     @classmethod
     def execute(cls, model, mode, source, shots, across_cuts, join, placement, strength, share_text, layers, start_percent,
                 end_percent, mask):
+        source = check_choice("source", source, (PREVIOUS, FIRST, CHOSEN))
+        mask = check_choice("mask", mask, ("off", "words"))
         feature = KVShare(
             mode=mode, source=source["source"], source_shot=source.get("source_shot", 1), shots=parse_shots(shots),
             across_cuts=across_cuts, join=join, placement=placement, strength=strength, share_text=share_text,

@@ -6,6 +6,7 @@ from ..engine.prompt_edit import AFTER_SOFTMAX, FORMS
 from ..engine.spans import parse_layers, parse_words
 from ..hosts import block_count, prompt_edit
 from ..hosts.prompt_edit import Layout, PromptEdit, Reweight
+from .choices import check_choice
 
 REWEIGHT, SWAP = "reweight", "swap"
 
@@ -59,6 +60,7 @@ class LongreelPromptEdit(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, edit, original=None):
+        edit = check_choice("edit", edit, (REWEIGHT, SWAP))
         layers = parse_layers(edit["layers"], block_count(model))
         start, end = edit["start_percent"], edit["end_percent"]
         if edit["edit"] == SWAP:
