@@ -2,7 +2,11 @@
 
 import pytest
 
-from longreel.nodes.choices import check_choice
+from tests.comfy_inprocess import import_comfyui
+
+import_comfyui()
+
+from longreel.nodes.choices import check_choice  # noqa: E402
 
 
 def test_an_option_passes_with_its_inputs():
