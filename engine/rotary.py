@@ -13,6 +13,21 @@ def time_frequencies(channels: int, theta: float) -> torch.Tensor:
     return theta ** -(torch.arange(0, channels, 2, dtype=torch.float64) / channels)
 
 
+def grid_angles(positions: torch.Tensor, height: int, width: int, channels: int, theta: float = 10000) -> torch.Tensor:
+    """positions [S], counted frame by frame and row by row on frames of height x width -> angles [S, channels / 2].
+
+    CogVideoX's share of the axes: a quarter of the channels turns with the frame, three eighths with the row, three
+    eighths with the column. Position 0 turns nothing.
+    """
+    if channels % 16:
+        raise ValueError(f"{channels} channels do not divide into a quarter and two three eighths of whole pairs; use a "
+                         f"multiple of 16")
+    axes = (positions // (height * width), channels // 4), (positions // width % height, channels * 3 // 8), \
+           (positions % width, channels * 3 // 8)
+    return torch.cat([place[:, None] * time_frequencies(share, theta).float().to(positions.device)
+                      for place, share in axes], dim=1)
+
+
 def turn_pairs(x: torch.Tensor, angles: torch.Tensor, halves: bool = False) -> torch.Tensor:
     """x [..., D] with its pairs of channels turned by `angles` [..., A] radians, A <= D / 2; later pairs stay.
 
