@@ -130,17 +130,22 @@ def pass_runs(layout: Layout, backwards: bool = False) -> list[Run]:
     return [run for run in runs if len(run)] + [Run(*layout.tokens_of((0, layout.frames)), entry, backwards)]
 
 
+def own_frames(layout: Layout, backwards: bool = False) -> list[Range]:
+    """Each segment's frames, in the order of the segments, if a shared frame counts with the segment read first."""
+    if backwards:
+        borders = [start for start, stop in layout.windows] + [layout.frames]
+    else:
+        borders = [0] + [stop for start, stop in layout.windows]
+    return list(zip(borders, borders[1:]))
+
+
 def scan_runs(layout: Layout, backwards: bool = False) -> list[Run]:
-    """The whole scan: each segment's text, then its frames; a shared frame counts with the segment read first."""
-    windows = layout.windows
+    """The whole scan: each segment's text, then its own frames."""
+    frames = own_frames(layout, backwards)
     runs, text_entry, video_entry = [], 0, layout.text_tokens
     for segment in reversed(range(layout.segments)) if backwards else range(layout.segments):
-        if backwards:
-            frames = windows[segment][0], windows[segment + 1][0] if segment + 1 < layout.segments else layout.frames
-        else:
-            frames = windows[segment - 1][1] if segment else 0, windows[segment][1]
         text = Run(*layout.text_of(segment), text_entry)
-        video = Run(*layout.tokens_of(frames), video_entry, backwards)
+        video = Run(*layout.tokens_of(frames[segment]), video_entry, backwards)
         runs += [text, video] if len(text) else [video]
         text_entry, video_entry = text_entry + len(text), video_entry + len(video)
     return runs
