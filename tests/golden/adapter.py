@@ -1,5 +1,5 @@
 """Answers the golden tensors (../shared/golden/CONTRACT.md): names and shapes are translated here, numbers come
-from the engine and, where a whole network is asked, from the hosts.
+from the kernels, the engine and, where a whole network is asked, from the hosts.
 
 `run` is the one public function. A kind that the project does not build yet raises NotImplementedError naming it.
 """
@@ -9,11 +9,13 @@ from collections.abc import Callable
 import torch
 from longreel.engine import alpha_space, focus_map, kv_share, latent_blend, metrics, pair_blend, prompt_edit
 from longreel.engine import prompt_mix, refine, spans
+from longreel.kernels import State, scan
 
 from tests.golden import toy_networks
 
 Tensors = dict[str, torch.Tensor]
 
+_TTT_EPS, _TTT_KERNEL_EPS = 1e-8, 1e-6  # of the published PyTorch code, and of its GPU kernels
 _DITCTRL_SHIFT = 3.0  # CogVideoX-2B
 _TTT_SHIFT = 1.0  # CogVideoX-5B
 _DITCTRL_GUIDANCE, _DITCTRL_EXPONENT = 6.0, 5.0
@@ -34,6 +36,33 @@ def _kind_of(name: str) -> str:
     words = name.split("_")
     kept = [words[0]] + [word for word in words[1:] if word.isalpha() and word.islower()]
     return "_".join(kept)
+
+
+def _ttt_op(tensors: Tensors, meta: dict) -> Tensors:
+    wants_grad = "grad_out" in tensors
+    inputs = {
+        name: x.detach().clone().requires_grad_(wants_grad)
+        for name, x in tensors.items()
+        if name in ("XQ", "XK", "XV", "ln_weight", "ln_bias") or name.endswith("_init")
+    }
+    q, k, v = (inputs[name].flatten(2, 3).transpose(1, 2) for name in ("XQ", "XK", "XV"))  # [B, L, H, D]
+    eta = tensors["eta"][..., -1, :].flatten(2).transpose(1, 2)  # [B, L, H], the last row of every chunk
+    state = State(*(inputs[name] for name in ("W1_init", "b1_init", "W2_init", "b2_init") if name in inputs))
+    chunk = meta["K"]
+
+    def run_scan(eps: float) -> tuple[torch.Tensor, State]:
+        out, final = scan(q, k, v, eta, inputs["ln_weight"], inputs["ln_bias"], state, chunk, eps=eps)
+        return out.unflatten(1, (-1, chunk)), final  # [B, NC, K, H, D]
+
+    out, final = run_scan(_TTT_EPS)
+    with torch.no_grad():
+        answers = {"out_kernel_emul": run_scan(_TTT_KERNEL_EPS)[0]}
+    answers["out" if meta["eta_rows_identical"] else "out_last_eta"] = out.detach()
+    answers |= {f"{name}_final": x.detach() for name, x in zip(("W1", "b1", "W2", "b2"), final.tensors())}
+    if wants_grad:
+        gradients = torch.autograd.grad((out * tensors["grad_out"]).sum(), list(inputs.values()))
+        answers |= {f"grad_{name}": gradient for name, gradient in zip(inputs, gradients)}
+    return answers
 
 
 def _ttt_sampler(tensors: Tensors, meta: dict) -> Tensors:
@@ -284,7 +313,7 @@ def _second_of_each_pair(draws: torch.Tensor) -> Callable[[int], torch.Tensor]:
 
 _Answer = Callable[[Tensors, dict], Tensors]
 _ANSWERS: dict[str, dict[str, _Answer]] = {
-    "ttt": {"sampler_": _ttt_sampler},
+    "ttt": {"op_": _ttt_op, "sampler_": _ttt_sampler},
     "ditctrl": {
         "f_layout": _ditctrl_layout,
         "a_blend": _ditctrl_blend,
