@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 from longreel.engine import alpha_space, focus_map, kv_share, latent_blend, metrics, pair_blend, prompt_edit
-from longreel.engine import prompt_mix, refine, spans
+from longreel.engine import prompt_mix, refine, spans, ttt_layer, ttt_order, ttt_weights
 from longreel.kernels import State, scan
 
 from tests.golden import toy_networks
@@ -63,6 +63,39 @@ def _ttt_op(tensors: Tensors, meta: dict) -> Tensors:
         gradients = torch.autograd.grad((out * tensors["grad_out"]).sum(), list(inputs.values()))
         answers |= {f"grad_{name}": gradient for name, gradient in zip(inputs, gradients)}
     return answers
+
+
+def _ttt_layer(tensors: Tensors, meta: dict) -> Tensors:
+    weights = {name.removeprefix("sd."): value for name, value in tensors.items() if name.startswith("sd.")}
+    layout = ttt_order.even_layout(meta["text_length"], meta["num_chunks"], meta["frames"],
+                                   meta["latent_height_tokens"], meta["latent_width_tokens"])  # fmt: skip
+
+    @torch.no_grad()
+    def read(eps: float) -> torch.Tensor:
+        layer = ttt_layer.TTTLayer(ttt_weights.config_of(weights, meta["mini_batch_size"], meta["ttt_base_lr"], eps))
+        layer.load_state_dict({name.removeprefix("ttt."): value for name, value in weights.items()})
+        return layer(tensors["x"], layout)
+
+    answers = {"out_last_eta": read(_TTT_EPS), "out_kernel_emul": read(_TTT_KERNEL_EPS)}
+    return answers | ({"out": answers["out_last_eta"]} if meta["aligned"] else {})
+
+
+def _ttt_block(tensors: Tensors, meta: dict) -> Tensors:
+    from tests.golden import ttt_networks  # imports ComfyUI
+
+    return ttt_networks.block(tensors, meta)
+
+
+def _ttt_transformer_layer(tensors: Tensors, meta: dict) -> Tensors:
+    from tests.golden import ttt_networks
+
+    return ttt_networks.layer(tensors, meta)
+
+
+def _ttt_network(tensors: Tensors, meta: dict) -> Tensors:
+    from tests.golden import ttt_networks
+
+    return ttt_networks.network(tensors, meta)
 
 
 def _ttt_sampler(tensors: Tensors, meta: dict) -> Tensors:
@@ -313,7 +346,14 @@ def _second_of_each_pair(draws: torch.Tensor) -> Callable[[int], torch.Tensor]:
 
 _Answer = Callable[[Tensors, dict], Tensors]
 _ANSWERS: dict[str, dict[str, _Answer]] = {
-    "ttt": {"op_": _ttt_op, "sampler_": _ttt_sampler},
+    "ttt": {
+        "op_": _ttt_op,
+        "layer_": _ttt_layer,
+        "block_": _ttt_block,
+        "tlayer_": _ttt_transformer_layer,
+        "dit_": _ttt_network,
+        "sampler_": _ttt_sampler,
+    },
     "ditctrl": {
         "f_layout": _ditctrl_layout,
         "a_blend": _ditctrl_blend,

@@ -34,6 +34,11 @@ _TTT_OP = ("out_kernel_emul", "*_final", "grad_X?", "grad_ln_*", "grad_*_init") 
 BUILT = {  # `*` in a kind stands for anything; the first that fits counts
     "ttt/op_*_etarows": Answer(("out_last_eta", *_TTT_OP), 2e-5, 1e-4),
     "ttt/op_": Answer(("out", *_TTT_OP), 2e-5, 1e-4),
+    "ttt/layer_*_aligned": Answer(("out", "out_last_eta", "out_kernel_emul"), 2e-5, 1e-4),
+    "ttt/layer_*_unaligned": Answer(("out_last_eta", "out_kernel_emul"), 2e-5, 1e-4),
+    "ttt/block_": Answer(("out_vid_last_eta", "out_text_last_eta"), 2e-5, 1e-4),
+    "ttt/tlayer_": Answer(("out_vid_last_eta", "out_text_last_eta"), 2e-5, 1e-4),
+    "ttt/dit_": Answer(("out_last_eta",), 5e-5),
     "ttt/sampler_": Answer(("out", "x_after_step"), 2e-5, 1e-4),
     "ditctrl/a_blend": Answer(("blended", "weight", "coef"), 1e-6),
     "ditctrl/a2_": Answer(("latent_after_step", "final"), 2e-5),
@@ -49,7 +54,6 @@ BUILT = {  # `*` in a kind stands for anything; the first that fits counts
     "streamingt2v/blend_paper_formula": Answer(("blended",), 0.0),
 }
 NOT_BUILT = {
-    "ttt": ("layer_", "block_", "tlayer_", "dit_"),
     "streamingt2v": (
         "cam_cross_attention", "svd_cam_cross_attention", "cam_econd", "svd_cam_econd", "apm_mixing", "blend_xprev",
         "mawe_",
@@ -126,9 +130,10 @@ def test_a_kind_that_is_not_built_says_so(path: Path) -> None:
         adapter.run(family, name, *read(path))
 
 
-def test_the_bundled_subset_holds_every_kind_that_is_answered() -> None:
+def test_the_bundled_subset_holds_every_kind_that_is_answered_but_the_two_largest() -> None:
     bundled = {label(path) for path in golden_files(BUNDLED)}
-    assert {kind for kind in BUILT if not any(fnmatch(name, f"{kind}*") for name in bundled)} == set()
+    missing = {kind for kind in BUILT if not any(fnmatch(name, f"{kind}*") for name in bundled)}
+    assert missing == {"ttt/tlayer_", "ttt/dit_"}
     assert sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file()) <= 3_000_000
 
 
