@@ -26,8 +26,8 @@ ALIGNED, BEFORE, TRUE = "aligned", "before", "true"  # where in time the source 
 
 @dataclass(frozen=True)
 class KeysValues:
-    """k, v [B, H, S, D], keys already rotated; `mask` [1 or B, 1 or H, 1 or Sq, S] is added to the logits; `text` tokens in
-    front."""
+    """k, v [B, H, S, D], keys already rotated; `mask` [1 or B, 1 or H, 1 or Sq, S] is added to the logits; `text` tokens
+    in front."""
 
     k: torch.Tensor
     v: torch.Tensor

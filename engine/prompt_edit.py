@@ -26,8 +26,8 @@ def check_weight(weight: float, form: str) -> None:
 
 
 def word_factors(shares: torch.Tensor, weight: float) -> torch.Tensor:
-    """shares [tokens], 1 at the words and 0 elsewhere, between them where prompts are mixed -> [tokens], `weight` at the
-    words and 1 elsewhere."""
+    """shares [tokens], 1 at the words and 0 elsewhere, between them where prompts are mixed -> [tokens], `weight` at
+    the words and 1 elsewhere."""
     return 1 + shares * (weight - 1)
 
 

@@ -3,7 +3,7 @@ for every schedule and every depth of network."""
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 LAYERS_HELP = 'use a range like "25-29", a list like "0, 3, 5", a share like "last 1/6", or "all"'
@@ -53,6 +53,10 @@ class NoiseSpan:
         if not 0 <= start < end <= 1:
             raise ValueError(f"start {start:g} and end {end:g} hold no step; use 0 <= start < end <= 1")
         return cls(float(sigma_at(start)), float(sigma_at(end)))
+
+    def steps(self, sigmas: Sequence[float]) -> int:
+        """How many of a sampler's steps begin in here; the last of its sigmas is where it ends."""
+        return sum(self.holds(sigma) for sigma in sigmas[:-1])
 
     def holds(self, sigma: float) -> bool:
         near = 1 + 1e-4  # schedules are rounded to float32

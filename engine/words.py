@@ -12,7 +12,7 @@ with an unknown token, and LLaMA's tokenizer under transformers 5 loses every bl
 import codecs
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
 
@@ -71,7 +71,9 @@ def find(words: Sequence[Word], wanted: str) -> tuple[int, ...]:
 
 
 def _choice(words: Sequence[Word]) -> str:
-    return f"use words of {', '.join(dict.fromkeys(word.text for word in words))}" if words else "write a prompt with words"
+    if not words:
+        return "write a prompt with words"
+    return f"use words of {', '.join(dict.fromkeys(word.text for word in words))}"
 
 
 def _bytes_of(pieces: Sequence[str | None], whole_words: bool) -> list[bytes | None]:
@@ -86,7 +88,7 @@ def _bytes_of(pieces: Sequence[str | None], whole_words: bool) -> list[bytes | N
     return [_spelled(piece, _byte_level) for piece in pieces]
 
 
-def _spelled(piece: str | None, spell) -> bytes | None:
+def _spelled(piece: str | None, spell: Callable[[str], bytes]) -> bytes | None:
     if piece == "<unk>":
         return _LOST.encode()
     if piece is None or (_SPECIAL.fullmatch(piece) and not _BYTE.fullmatch(piece)):
@@ -145,7 +147,8 @@ def _folded(letters: Iterable[tuple[str, list[int]]]) -> list[tuple[str, list[in
             for folded in unicodedata.normalize("NFKC", char).casefold() if not folded.isspace()]
 
 
-def _aligned(written: list[tuple[str, list[int]]], spelled: list[tuple[str, list[int]]]):
+def _aligned(written: list[tuple[str, list[int]]],
+             spelled: list[tuple[str, list[int]]]) -> Iterator[tuple[list[int], list[int]]]:
     """-> pairs of (places in the prompt, token positions). Letters that the tokenizer replaced belong to whatever it
     put in their place."""
     a, b = "".join(char for char, _ in written), "".join(char for char, _ in spelled)

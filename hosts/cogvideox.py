@@ -34,6 +34,11 @@ def patch_size(network) -> tuple[int, int, int]:
     return (network.patch_size_t or 1, network.patch_size, network.patch_size)
 
 
+def width(network) -> int:
+    """Channels of a token's key, all heads together."""
+    return network.dim
+
+
 def time_turn(network, args: tuple, kwargs: dict):
     """See hosts/sites.Forward. Time is the first quarter of a head's channels. CogVideoX-2B adds its positions to the
     tokens instead, where no key can be moved."""

@@ -113,16 +113,16 @@ def check_words(conds: dict[str, list[dict]], words_of_shots: Sequence[Sequence[
     positive = next((entries for entries in conds.values() if role_of(entries) == POSITIVE), [])
     strangers = sum(WORDS not in entry for entry in positive)
     if strangers or not positive:
-        raise ValueError(f"{strangers or 'all'} of {len(positive) or 'the'} positive conditioning entries do not come from "
-                         f"Longreel Encode, and their words are not known; wire its output, or look for 0 words")
+        raise ValueError(f"{strangers or 'all'} of {len(positive) or 'the'} positive conditioning entries do not come "
+                         f"from Longreel Encode, and their words are not known; wire its output, or look for 0 words")
     for shot, wanted in enumerate(words_of_shots):
         prompts = {entry[WORDS] for entry in positive if entry[SHOT] == shot}
         if len(prompts) != 1:
-            raise ValueError(f"shot {shot + 1} has {len(prompts)} positive prompts, and words are looked for in 1; wire one "
-                             f"Longreel Encode made from the same timeline")
+            raise ValueError(f"shot {shot + 1} has {len(prompts)} positive prompts, and words are looked for in 1; wire "
+                             f"one Longreel Encode made from the same timeline")
         if not wanted:
-            raise ValueError(f"shot {shot + 1} has 0 words to look for and needs 1; name words of its prompt in the node, or "
-                             f"as its focus in the storyboard")
+            raise ValueError(f"shot {shot + 1} has 0 words to look for and needs 1; name words of its prompt in the "
+                             f"node, or as its focus in the storyboard")
         try:
             for spoken in prompts.pop():
                 spoken.positions(wanted)

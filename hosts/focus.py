@@ -27,12 +27,17 @@ def words_of_shots(timeline: Timeline, mask: Mask) -> list[tuple[str, ...]]:
     return [planned.shot.focus or mask.words for planned in timeline.shots]
 
 
+def shows_positive(call: Call) -> bool:
+    """Whether the positive prompt is in this batch."""
+    return conditioning.number_of(call.evaluation.conds, conditioning.POSITIVE) in call.rows
+
+
 def word_map(call: Call, attend, words: list[tuple[str, ...]]) -> torch.Tensor | None:
     """[N, video tokens]: how much the positive prompt's words are read here, in a joint attention or one on text; None
     where the positive prompt is not in this batch."""
-    prompt = conditioning.number_of(call.evaluation.conds, conditioning.POSITIVE)
-    if prompt not in call.rows:
+    if not shows_positive(call):
         return None
+    prompt = conditioning.number_of(call.evaluation.conds, conditioning.POSITIVE)
     videos = call.q.shape[0] // len(call.rows)
     place = call.rows.index(prompt)
     rows = slice(place * videos, (place + 1) * videos)

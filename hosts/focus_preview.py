@@ -36,6 +36,9 @@ class LookForWords:
         conditioning.check_words(start.conds, words)
         return Look(self, words, start.handler.lead_frame)
 
+    def kept_bytes(self, bytes_of_layer: int) -> int:
+        return 0  # its maps are as small as a picture
+
 
 class Look:
     """One run: the maps of the segments, averaged where they overlap."""

@@ -37,6 +37,11 @@ def patch_size(network) -> tuple[int, int, int]:
     return tuple(network.patch_size)
 
 
+def width(network) -> int:
+    """Channels of a token's key, all heads together."""
+    return network.hidden_size
+
+
 def time_turn(network, args: tuple, kwargs: dict):
     """See hosts/sites.Forward. A reference picture, one position before the video, moves along."""
     rotary = network.pe_embedder

@@ -98,6 +98,12 @@ class TimelineHandler(context_windows.IndexListContextHandler):
                                        self.seed + take, self.evaluation)
         return weights
 
+    def window_start(self, number: int) -> int:
+        """The first latent frame that the network sees with this segment: the frame in front, if there is one, counts as
+        the one before the segment, and the video's first segment has none."""
+        start = self.timeline.segments[number].start
+        return start - 1 if self.lead_frame and start else start
+
     def get_context_windows(self, model, x_in, model_options):
         total = x_in.shape[self.dim]
         return [SegmentWindow(number, s, total, self.timeline.take_start(s))
@@ -170,6 +176,8 @@ def attach(model, timeline: Timeline, blend: str, seed: int = 0, lead_frame: boo
     model = model.clone()
     model.model_options["context_handler"] = TimelineHandler(timeline, blend, seed, lead_frame, previous)
     context_windows.create_prepare_sampling_wrapper(model)  # memory is asked for one segment, not for the video
+    if patching.features_of(model.model_options):
+        patching.reserve_memory(model)
     model.remove_wrappers_with_key(extension.WrappersMP.OUTER_SAMPLE, KEY)
     model.add_wrapper_with_key(extension.WrappersMP.OUTER_SAMPLE, KEY, _start_run)
     return model

@@ -32,13 +32,18 @@ def patch_size(network) -> tuple[int, int, int]:
     return (1, 1, 1)
 
 
-def time_turn(network, args: tuple, kwargs: dict):
-    """See hosts/sites.Forward. Positions are seconds, so a token frame's length depends on the frame rate; guide pictures
-    move along.
+def width(network) -> int:
+    """Channels of a token's key, all heads together."""
+    return network.inner_dim
 
-    With causal positions the first token frame is one pixel frame, and every later one begins 7 pixel frames sooner than
-    at 8 a frame. All keys move by the same time here: later frames stand exactly where the network would put them n
-    frames on, and the first, a single picture, stands at the last pixel frame of token frame n.
+
+def time_turn(network, args: tuple, kwargs: dict):
+    """See hosts/sites.Forward. Positions are seconds, so a token frame's length depends on the frame rate; guide
+    pictures move along.
+
+    With causal positions the first token frame is one pixel frame, and every later one begins 7 pixel frames sooner
+    than at 8 a frame. All keys move by the same time here: later frames stand exactly where the network would put them
+    n frames on, and the first, a single picture, stands at the last pixel frame of token frame n.
     """
     frame_rate = argument(type(network)._forward, args, kwargs, "frame_rate")
     frame_seconds = network.vae_scale_factors[0] / float(frame_rate)

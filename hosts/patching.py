@@ -1,15 +1,18 @@
 """The one tap per block: how features reach the attention of any family.
 
-`attach` puts a feature on a clone of a MODEL. When a sampler starts, every feature begins a run (and may refuse it); then
-each evaluation of the network is announced to it, and each attention call of each block is handed through all features,
-the last one attached outermost. The run, with everything it remembers, ends with the sampler, interrupted or not.
+`attach` puts a feature on a clone of a MODEL. When a sampler starts, every feature begins a run (and may refuse it);
+then each evaluation of the network is announced to it, and each attention call of each block is handed through all
+features, the last one attached outermost. The run, with everything it remembers, ends with the sampler, interrupted or
+not.
 
-Nothing is put into ComfyUI's single slots when the graph is built: the attention override is chained, and the blocks are
-watched, only while the network runs. So other nodes' overrides, block replacements and object patches work before and
-after ours alike. Calls that no feature wants go on untouched. A patch that keeps an attention call, or the whole network,
-from a feature that wants it is an error, after that forward.
+Nothing is put into ComfyUI's single slots when the graph is built: the attention override is chained, and the blocks
+are watched, only while the network runs. So other nodes' overrides, block replacements and object patches work before
+and after ours alike. Calls that no feature wants go on untouched. A patch that keeps an attention call, or the whole
+network, from a feature that wants it is an error, after that forward.
 """
 
+import logging
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -21,6 +24,7 @@ import torch
 import comfy.patcher_extension as extension
 from comfy.ldm.modules.attention import attention_pytorch
 
+from ..engine.spans import NoiseSpan
 from . import family_of
 from .sites import Call, Forward, Site, Visit
 
@@ -54,8 +58,8 @@ class Running:
 @dataclass(frozen=True)
 class Evaluation:
     """One evaluation of the network: the number of the segment that it sees (None without a timeline), in which role a
-    feature asked for it, at which sigma, and the conditioning lists, by core's numbers of them. It takes one forward, or
-    several where prompts are not seen in one batch; `forwards` collects those that are done."""
+    feature asked for it, at which sigma, and the conditioning lists, by core's numbers of them. It takes one forward,
+    or several where prompts are not seen in one batch; `forwards` collects those that were begun."""
 
     segment: int | None
     role: str
@@ -89,6 +93,9 @@ class Feature(Protocol):
     def start(self, start: Start) -> Run:
         """Raises ValueError where this model, timeline or conditioning cannot be served."""
 
+    def kept_bytes(self, bytes_of_layer: int) -> int:
+        """What a run keeps at most; `bytes_of_layer` is one layer's keys and values of one window, for one prompt."""
+
 
 def attach(model, feature: Feature):
     """A clone of `model` (ModelPatcher) with one more feature. Raises ValueError where two exclude each other."""
@@ -105,7 +112,34 @@ def attach(model, feature: Feature):
         model.add_wrapper_with_key(extension.WrappersMP.OUTER_SAMPLE, KEY, _run)
         model.add_wrapper_with_key(extension.WrappersMP.CALC_COND_BATCH, KEY, _announce)
         model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, KEY, _watch)
+        reserve_memory(model)
     return model
+
+
+def reserve_memory(model) -> None:
+    """Has ComfyUI leave as much memory free as the features of `model` keep. Said again after a node that makes the
+    memory fit one window, because the last word counts."""
+    model.remove_wrappers_with_key(extension.WrappersMP.PREPARE_SAMPLING, KEY)
+    model.add_wrapper_with_key(extension.WrappersMP.PREPARE_SAMPLING, KEY, _reserve)
+
+
+def _reserve(executor, patcher, noise_shape, conds, *args, **kwargs):
+    """PREPARE_SAMPLING: core asks for the memory of a latent [B, C, F, H, W]; what is kept is said in frames of it."""
+    batch, channels, frames, rows, columns = noise_shape
+    family, network = family_of(patcher), patcher.model.diffusion_model
+    tokens = math.prod(-(-size // patch) for size, patch in zip(noise_shape[2:], family.patch_size(network)))
+    bytes_of_layer = 2 * batch * tokens * family.width(network) * patcher.model.get_dtype_inference().itemsize
+    kept = sum(feature.kept_bytes(bytes_of_layer) for feature in features_of(patcher.model_options))
+    frames += math.ceil(kept / patcher.memory_required([batch, channels, 1, rows, columns]))
+    return executor(patcher, [batch, channels, frames, rows, columns], conds, *args, **kwargs)
+
+
+def say_steps(name: str, what: str, span: NoiseSpan, start: Start) -> None:
+    """Logs in how many of the sampler's steps a feature does `what`; none is worth a warning, though right for one of two
+    experts."""
+    total, active = len(start.sigmas) - 1, span.steps(start.sigmas.tolist())
+    level = logging.INFO if active else logging.WARNING
+    logging.log(level, "%s: %s in %d of this sampler's %d steps", name, what, active, total)
 
 
 def features_of(model_options: dict) -> tuple[Feature, ...]:
@@ -145,9 +179,9 @@ def _announce(executor, model, conds, x, timestep, model_options):
     out = executor(model, conds, x, timestep, told)
     wanted = _wanted(running, model.diffusion_model, evaluation)
     if wanted and not evaluation.forwards:
-        raise RuntimeError(f"0 of {len(wanted)} attention modules that {_names(running)} works in were evaluated at sigma "
-                           f"{evaluation.sigma:.4g}: another node answered in the network's place; remove nodes that skip "
-                           f"evaluations, such as EasyCache")
+        raise RuntimeError(f"0 of {len(wanted)} attention modules that {_names(running)} works in were evaluated at "
+                           f"sigma {evaluation.sigma:.4g}: another node answered in the network's place; remove nodes "
+                           f"that skip evaluations, such as EasyCache")
     return out
 
 
@@ -165,8 +199,9 @@ def _watch(executor, *args, **kwargs):
     network = executor.class_obj
     place = _place_of_options(args, kwargs)
     if place is None:
-        raise RuntimeError(f"none of the network's {len(args) + len(kwargs)} arguments is Longreel's evaluation, 1 should "
-                           f"be; a node calls the network apart from ComfyUI's sampler: remove it, or Longreel's nodes")
+        raise RuntimeError(f"none of the network's {len(args) + len(kwargs)} arguments is Longreel's evaluation, 1 "
+                           f"should be; a node calls the network apart from ComfyUI's sampler: remove it, or "
+                           f"Longreel's nodes")
     options = _get(args, kwargs, place)
     running, evaluation = options[RUN], options[EVALUATION]
     wanted = _wanted(running, network, evaluation)
@@ -184,9 +219,9 @@ def _watch(executor, *args, **kwargs):
     missed = [site for site in wanted if (site.kind, site.block) not in tap.handed_on]
     if missed:
         first = missed[0]
-        raise RuntimeError(f"{len(missed)} of {len(wanted)} attention calls that {_names(running)} works on never came (the "
-                           f"first: {first.kind} attention of block {first.block}): another node replaces or skips these "
-                           f"blocks; remove that node, or choose other layers")
+        raise RuntimeError(f"{len(missed)} of {len(wanted)} attention calls that {_names(running)} works on never came "
+                           f"(the first: {first.kind} attention of block {first.block}): another node replaces or "
+                           f"skips these blocks; remove that node, or choose other layers")
     return out
 
 
@@ -263,8 +298,8 @@ class _Tap:
         layered = plain
         rows = tuple(options["cond_or_uncond"])
         entries = tuple(_entry(self.evaluation.conds[prompt], uuid) for prompt, uuid in zip(rows, options["uuids"]))
-        call = Call(visit.site.kind, visit.site.block, visit.text, rows, entries, split(q), split(k), split(v), four_axes,
-                    self.forward, self.evaluation)
+        call = Call(visit.site.kind, visit.site.block, visit.text, rows, entries, split(q), split(k), split(v),
+                    four_axes, self.forward, self.evaluation)
         for run in self.runs:
             if run.wants(call.kind, call.block, self.evaluation):
                 layered = _layer(run, call, layered)
@@ -274,8 +309,9 @@ class _Tap:
 def _entry(conds: list[dict], uuid) -> int:
     known = [cond["uuid"] for cond in conds]
     if uuid not in known:
-        raise RuntimeError(f"the network is shown a prompt that is none of the {len(known)} that Longreel was told of, 1 should "
-                           f"be; another node changes the conditioning during sampling: remove it, or Longreel's nodes")
+        raise RuntimeError(f"the network is shown a prompt that is none of the {len(known)} that Longreel was told of, "
+                           f"1 should be; another node changes the conditioning during sampling: remove it, or "
+                           f"Longreel's nodes")
     return known.index(uuid)
 
 

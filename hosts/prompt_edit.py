@@ -1,12 +1,12 @@
 """Prompt editing on a MODEL of any family: words that count more or less (engine/prompt_edit.py), and the layout of an
 original video under another prompt, at the taps of hosts/patching.py.
 
-Source: the editing mode of DiTCtrl (arXiv 2412.18597) and of its public code, where both videos are rows of one batch and
-share every draw of noise. Here the original is sampled first, with the same noise, as far as its layout is read; what
-the network was shown is noted. When the edited video comes to the same window and noise level, the network is shown the
-original's once more, and its keys and values are read in place of the edited video's own. Nothing of the sampler is
-doubled, so every sampler, guider and context handler works as it does for one video; the notes cost one latent for each
-evaluation, in main memory, and the keys and values of one window.
+Source: the editing mode of DiTCtrl (arXiv 2412.18597) and of its public code, where both videos are rows of one batch
+and share every draw of noise. Here the original is sampled first, with the same noise, as far as its layout is read;
+what the network was shown is noted. When the edited video comes to the same window and noise level, the network is
+shown the original's once more, and its keys and values are read in place of the edited video's own. Nothing of the
+sampler is doubled, so every guider, context handler and sampler of fixed steps works as it does for one video; the
+notes cost one latent for each evaluation, in main memory, and the keys and values of one window.
 
 Joint attention reads all of the original's keys and values, text included, as in that code. Where text has a cross
 attention of its own, that stays the edited prompt's, or nothing of the edit would be heard. Words count in the positive
@@ -35,6 +35,7 @@ from .sites import CROSS, SELF, Call
 NAME = "Longreel Prompt Edit"
 KEY = "longreel_prompt_edit"
 SOURCE = "source"  # the role in which the original is shown again
+PROMPTS = 2  # of classifier-free guidance
 POSITIVE = "positive"  # core's guiders all call it so
 MADE_BY_OTHERS = ("hooks", "control")  # made ready before a sampler starts, for the guider's own conditioning alone
 
@@ -72,7 +73,14 @@ class PromptEdit:
 
     def start(self, start: Start) -> "Editing":
         self.check_words(start.conds)
-        return Editing(self, _span(self.layout, start.model), _span(self.reweight, start.model))
+        layout, reweighted = _span(self.layout, start.model), _span(self.reweight, start.model)
+        for what, span in (("copies the layout", layout), ("reweights", reweighted)):
+            if span:
+                patching.say_steps(NAME, what, span, start)
+        return Editing(self, layout, reweighted)
+
+    def kept_bytes(self, bytes_of_layer: int) -> int:
+        return 0 if self.layout is None else PROMPTS * len(self.layers) * bytes_of_layer
 
     def check_words(self, conds: dict[str, list[dict]]) -> None:
         """Raises ValueError for a word that none of the positive prompts has, and where their tokens are not known."""
@@ -83,8 +91,8 @@ class PromptEdit:
             raise ValueError("0 words to reweight, and 1 is needed; name words of the prompt, with commas between")
         strangers = sum(conditioning.WORDS not in entry for entry in entries)
         if strangers or not entries:
-            raise ValueError(f"{strangers} of {len(entries)} positive conditioning entries do not come from Longreel Encode, "
-                             f"and their words are not known; wire its output")
+            raise ValueError(f"{strangers} of {len(entries)} positive conditioning entries do not come from Longreel "
+                             f"Encode, and their words are not known; wire its output")
         spoken = [one for entry in entries for one in entry[conditioning.WORDS]]
         for word in words:
             if not any(_places(one, [word]) for one in spoken):
@@ -93,12 +101,15 @@ class PromptEdit:
 
 
 def attach(model, edit: PromptEdit):
-    """A clone of `model` (ModelPatcher) that samples the edited video. Raises ValueError beside Longreel KV Share and for a
-    second edit."""
+    """A clone of `model` (ModelPatcher) that samples the edited video. Raises ValueError beside Longreel KV Share, for
+    a second edit, and for a weight that its form cannot take."""
+    if edit.reweight:
+        prompt_edit.check_weight(edit.reweight.weight, edit.reweight.form)
     model = patching.attach(model, edit)
     for kind, wrapper in ((extension.WrappersMP.OUTER_SAMPLE, _sample_both),
                           (extension.WrappersMP.CALC_COND_BATCH, _evaluate_both)):
-        model.wrappers[kind] = {KEY: [wrapper], **model.wrappers[kind]}  # outside all, so that all see two whole samplings
+        # Outside all other wrappers, so that each of them sees two whole samplings.
+        model.wrappers[kind] = {KEY: [wrapper], **model.wrappers[kind]}
     return model
 
 
@@ -109,7 +120,8 @@ def _span(percents: Reweight | Layout | None, model) -> NoiseSpan | None:
 
 
 def _places(spoken: conditioning.Spoken, words: Sequence[str]) -> list[int]:
-    """Positions in the text of those of the words that the prompt has. Raises ValueError where its tokens are not known."""
+    """Positions in the text of those of the words that the prompt has. Raises ValueError where its tokens are not
+    known."""
     if spoken.unknown:
         raise ValueError(spoken.unknown)
     return spoken.positions(word for word in words if _is_there(spoken, word))
@@ -147,8 +159,8 @@ class Notes:
         """Raises RuntimeError where the two samplings went different ways."""
         if not self.shown or self.shown[0].sigma != sigma or self.shown[0].x.shape != x.shape:
             there = f"{self.shown[0].sigma:.4g}" if self.shown else "none"
-            raise RuntimeError(f"the edited video is at noise level {sigma:.4g} and its original at {there}: the sampler chooses "
-                               f"its steps by what it sees; use one with fixed steps, such as euler")
+            raise RuntimeError(f"the edited video is at noise level {sigma:.4g} and its original at {there}: the "
+                               f"sampler chooses its steps by what it sees; use one with fixed steps, such as euler")
         return self.shown.popleft()
 
 
@@ -187,16 +199,16 @@ def _sample_both(executor, noise, latent_image, sampler, sigmas, denoise_mask=No
 
 def _conds_of_original(edited: dict[str, list[dict]], layout: Layout) -> dict[str, list[dict]]:
     if POSITIVE not in edited:
-        raise ValueError(f"{NAME} puts the original in the place of the positive prompt, and this guider has 0 of that name, "
-                         f"only {', '.join(edited)}; use CFGGuider or KSampler")
+        raise ValueError(f"{NAME} puts the original in the place of the positive prompt, and this guider has 0 of that "
+                         f"name, only {', '.join(edited)}; use CFGGuider or KSampler")
     if layout.original is None:
         return edited
     original = comfy.sampler_helpers.convert_cond(layout.original)
     for key in MADE_BY_OTHERS:
         number = sum(key in entry for entry in original)
         if number:
-            raise ValueError(f"{number} of {len(original)} entries of the original conditioning carry a {key}, and 0 may; wire "
-                             f"it straight from Longreel Encode")
+            raise ValueError(f"{number} of {len(original)} entries of the original conditioning carry a {key}, and 0 "
+                             f"may; wire it straight from Longreel Encode")
     return {**edited, POSITIVE: original}
 
 

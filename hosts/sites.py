@@ -40,8 +40,8 @@ class Visit:
 class Forward:
     """One forward of the network. `grid` counts video tokens: frames, rows, columns; a token frame is `patch_frames`
     latent frames. `turn(k, frames)` moves rotated video keys [B, H, S, D] later in time by so many token frames, which
-    may be negative or a fraction; None where positions are not rotary. `words_at` is the place of the prompt's first token among the text tokens that are
-    attended to."""
+    may be negative or a fraction; None where positions are not rotary. `words_at` is the place of the prompt's first
+    token among the text tokens that are attended to."""
 
     grid: tuple[int, int, int]
     patch_frames: int

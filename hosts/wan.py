@@ -36,9 +36,14 @@ def patch_size(network) -> tuple[int, int, int]:
     return tuple(network.patch_size)
 
 
+def width(network) -> int:
+    """Channels of a token's key, all heads together."""
+    return network.dim
+
+
 def time_turn(network, args: tuple, kwargs: dict):
-    """See hosts/sites.Forward. Positions are token frames, times `scale_t` of core's rope options. Reference pictures in
-    the sequence have times too and move along."""
+    """See hosts/sites.Forward. Positions are token frames, times `scale_t` of core's rope options. Reference pictures
+    in the sequence have times too and move along."""
     rotary = network.rope_embedder
     frequencies = time_frequencies(rotary.axes_dim[0], rotary.theta)
     options = argument(type(network)._forward, args, kwargs, "transformer_options") or {}

@@ -1,10 +1,10 @@
 """The words of a prompt at their places in the text that the network receives, for the text encoders of core's video
 models and for the pack's own (engine/words.py does the matching).
 
-Tokens are those of core's own tokenizer, `(word:1.3)` weights included; sections of long prompts run on. What encoders do
-between tokens and conditioning is in comfy/text_encoders/: HunyuanVideo's cut their template off, most others pass every
-token on. An encoder that does anything else is refused. Not known here: textual inversions of the wrong width, which core
-drops, so that later words stand further left than said.
+Tokens are those of core's own tokenizer, `(word:1.3)` weights included; sections of long prompts run on. What encoders
+do between tokens and conditioning is in comfy/text_encoders/: HunyuanVideo's cut their template off, most others pass
+every token on. An encoder that does anything else is refused. Not known here: textual inversions of the wrong width,
+which core drops, so that later words stand further left than said, and prompts that bring a chat template of their own.
 """
 
 import itertools
@@ -27,18 +27,19 @@ def words_of_prompt(clip, text: str) -> tuple[Word, ...]:
 
 
 def words_of_tokens(clip, text: str, tokens: dict[str, list[list[tuple]]]) -> tuple[Word, ...]:
-    """tokens: what `clip.tokenize(text)` gave -> words with their positions in the conditioning tensor [B, tokens, width].
+    """The words of `text` with their positions in the conditioning tensor [B, tokens, width].
 
-    A tokenizer may say `whole_words = True`: then its `untokenize` gives one word per token and its encoder passes every
-    token on, in order. Raises ValueError for an encoder whose tokens cannot be followed into the conditioning.
+    tokens: what `clip.tokenize(text)` gave. A tokenizer may say `whole_words = True`: then its `untokenize` gives one
+    word per token and its encoder passes every token on, in order. Raises ValueError for an encoder whose tokens cannot
+    be followed into the conditioning.
     """
     tokenizer, encoder = clip.tokenizer, clip.cond_stage_model
     if getattr(tokenizer, "whole_words", False):
         pairs = [pair for section in itertools.chain.from_iterable(tokens.values()) for pair in section]
         return words_of_pieces([piece for _, piece in tokenizer.untokenize(pairs)])
     name, vocabulary = _text_part(tokenizer, encoder)
-    found = [pair[0] for section in tokens[name] for pair in section]
-    ids = [token if isinstance(token, numbers.Integral) else None for token in found]  # None: a textual inversion's vector
+    # A textual inversion stands there as a vector.
+    ids = [pair[0] if isinstance(pair[0], numbers.Integral) else None for section in tokens[name] for pair in section]
     begin = _words_begin(encoder, ids)
     return words_of_pieces([vocabulary.get(token) for token in ids[begin:_words_end(encoder, ids, begin)]],
                            _without_weights(text))
@@ -48,11 +49,12 @@ def _text_part(tokenizer, encoder) -> tuple[str, dict[int, str]]:
     """(the key of the tokens that become the conditioning tensor, piece of each token number)."""
     if isinstance(encoder, HunyuanVideoClipModel):  # its CLIP-L makes the pooled output alone
         return "llama", tokenizer.llama.inv_vocab
-    passes_on = isinstance(encoder, SD1ClipModel) and type(encoder).encode_token_weights is SD1ClipModel.encode_token_weights
-    if passes_on or isinstance(encoder, HunyuanImageTEModel):
+    plain = isinstance(encoder, SD1ClipModel) and (
+        type(encoder).encode_token_weights is SD1ClipModel.encode_token_weights)
+    if plain or isinstance(encoder, HunyuanImageTEModel):
         return tokenizer.clip_name, getattr(tokenizer, tokenizer.clip).inv_vocab
-    raise ValueError(f"0 words can be found in the tokens of text encoder {type(encoder).__name__}, and a mask needs 1; "
-                     f"use the encoder of Wan, CogVideoX, HunyuanVideo or LTXV (T5), or work without words")
+    raise ValueError(f"0 words can be found in the tokens of text encoder {type(encoder).__name__}, and 1 is "
+                     f"asked for; use the encoder of Wan, CogVideoX, HunyuanVideo or LTXV (T5), or ask for no words")
 
 
 def _words_begin(encoder, ids: Sequence[int | None]) -> int:

@@ -10,6 +10,7 @@ from .focus_preview import LongreelFocusPreview
 from .kv_share import LongreelKVShare
 from .latent_blend import LongreelLatentBlend
 from .plan import LongreelPlan
+from .prompt_edit import LongreelPromptEdit
 from .sampler import LongreelSampler
 from .storyboard import LongreelLoadStoryboard, LongreelSaveStoryboard, LongreelStoryboard
 
@@ -22,6 +23,7 @@ NODES: list[type[io.ComfyNode]] = [
     LongreelLatentBlend,
     LongreelKVShare,
     LongreelFocusPreview,
+    LongreelPromptEdit,
     LongreelSampler,
     LongreelAlphaSpaceSampler,
     LongreelDecodeToVideo,

@@ -1,5 +1,5 @@
-"""Core's own text encoders of the video models, with the tokenizers that ship with core and random weights a few numbers
-wide: everything between a prompt and its conditioning is real, but the size.
+"""Core's own text encoders of the video models, and CLIP-L for its sections of 77 tokens, with the tokenizers that ship
+with core and random weights a few numbers wide: everything between a prompt and its conditioning is real, but the size.
 
 UMT5's vocabulary comes with its weights; here a SentencePiece model is trained on a page of text instead.
 """
@@ -10,27 +10,30 @@ from types import SimpleNamespace
 import comfy.sd
 import sentencepiece
 import torch
-from comfy.text_encoders import cogvideo, hunyuan_image, hunyuan_video, lt, wan
+from comfy import sd1_clip
+from comfy.text_encoders import cogvideo, hunyuan_image, hunyuan_video, llama, lt, wan
 
 _T5 = {"d_model": 8, "d_ff": 8, "d_kv": 4, "num_heads": 2, "num_layers": 1}
-_LLAMA = {"hidden_size": 128, "intermediate_size": 8, "num_hidden_layers": 4, "num_attention_heads": 1,
+_LLAMA = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 4, "num_attention_heads": 1,
           "num_key_value_heads": 1}
 _CLIP = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-SIZES = {"t5xxl_model_config": _T5, "clip_umt5xxl_model_config": {**_T5, "vocab_size": 300}, "llama_model_config": _LLAMA,
-         "clip_l_model_config": _CLIP}
+SIZES = {"t5xxl_model_config": _T5, "umt5xxl_model_config": {**_T5, "vocab_size": 512}, "llama_model_config": _LLAMA,
+         "qwen25_7b_model_config": _LLAMA, "clip_l_model_config": _CLIP}
 ENCODERS = {
     "cogvideox": (cogvideo.cogvideo_te, cogvideo.CogVideoXTokenizer),
     "ltxv": (lt.ltxv_te, lt.LTXVT5Tokenizer),
     "wan": (wan.te, wan.WanT5Tokenizer),
     "hunyuan_video": (hunyuan_video.hunyuan_video_clip, hunyuan_video.HunyuanVideoTokenizer),
+    "clip_l": (lambda: sd1_clip.SD1ClipModel, sd1_clip.SD1Tokenizer),
+    "hunyuan_video_15": (hunyuan_image.te, hunyuan_video.HunyuanVideo15Tokenizer),
 }
 
 
 @cache
 def spiece_model() -> torch.Tensor:
     """[bytes] of a SentencePiece model with UMT5's special tokens and byte pieces, as a checkpoint carries it."""
-    page = ("A red fox runs past the old ship. The fox's tail is red. A naïve painter drinks coffee in a café; two ships "
-            "sail by, well-known, on 3.5 waves. It jumps, it walks, it sleeps in the snow.").split(". ")
+    page = ["A red fox runs past the old ship", "The fox's tail is red", "A naïve painter drinks coffee in a café",
+            "Two ships sail by, well-known, on 3.5 waves", "It jumps, it walks, it sleeps in the snow"] * 8
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(page), model_writer=model, vocab_size=300, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
@@ -42,8 +45,13 @@ def spiece_model() -> torch.Tensor:
 def tiny_text_encoder(family: str) -> comfy.sd.CLIP:
     """A CLIP for core's CLIP Text Encode. `family` is a key of ENCODERS."""
     encoder, tokenizer = ENCODERS[family]
-    clip = comfy.sd.CLIP(SimpleNamespace(params={}, clip=encoder(), tokenizer=tokenizer), parameters=1,
-                         tokenizer_data={"spiece_model": spiece_model()}, model_options=dict(SIZES))
+    eyes = llama.qwen_vl.Qwen2VLVisionTransformer
+    llama.qwen_vl.Qwen2VLVisionTransformer = lambda **sizes: torch.nn.Identity()  # 2 GB that see no picture here
+    try:
+        clip = comfy.sd.CLIP(SimpleNamespace(params={}, clip=encoder(), tokenizer=tokenizer), parameters=1,
+                             tokenizer_data={"spiece_model": spiece_model()}, model_options=dict(SIZES))
+    finally:
+        llama.qwen_vl.Qwen2VLVisionTransformer = eyes
     generator = torch.Generator().manual_seed(0)
     for weight in clip.cond_stage_model.parameters():
         weight.data = torch.randn(weight.shape, generator=generator) * 0.3

@@ -1,4 +1,4 @@
-"""engine/focus_picture.py: heat grows with the map, frames are dimmed where it is low, and the outline parts the two."""
+"""engine/focus_picture.py: heat grows with the map, frames are dimmed where it is low, the outline parts the two."""
 
 import pytest
 import torch
@@ -73,5 +73,5 @@ def test_each_latent_frame_gets_the_pixel_frame_at_which_it_begins(facts):
 
 def test_a_video_of_another_length_is_refused_with_both_numbers():
     timeline = plan_timeline(storyboard(2.0), WAN)
-    with pytest.raises(ValueError, match=f"images has 7 frames and the timeline {timeline.pixel_frames}; wire the decoded"):
+    with pytest.raises(ValueError, match=f"images has 7 frames and the timeline {timeline.pixel_frames}; wire"):
         frames_of_latent(torch.zeros(7, 8, 8, 3), timeline)

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longreel.engine.kv_share import (ALIGNED, BEFORE, CHOSEN, EXTEND, FIRST, PREVIOUS, REPLACE, TRUE, Focus, KeysValues,
-                                      attend_shared, frames_apart, plan_sources)
+from longreel.engine.kv_share import (ALIGNED, BEFORE, CHOSEN, EXTEND, FIRST, PREVIOUS, REPLACE, TRUE, Focus,
+                                      KeysValues, attend_shared, frames_apart, plan_sources)
 from longreel.engine.timeline import Timeline, plan_timeline
 from tests.engine.timeline_cases import WAN, plans, storyboard
 
@@ -65,21 +65,23 @@ def test_a_source_comes_before_its_readers(plan, source, across_cuts, data):
         assert "has a source to read from" in str(error)
         return
     assert len(sources) == len(plan.segments)
+    shot = {PREVIOUS: None, FIRST: 0, CHOSEN: chosen - 1}[source]
     for reader, at in enumerate(sources):
-        assert at is None or at < reader
-        assert at is None or across_cuts or plan.segments[at].take == plan.segments[reader].take
-        assert at is None or source == PREVIOUS or plan.segments[at].mix == (((1 if source == FIRST else chosen) - 1, 1.0),)
+        if at is not None:
+            assert at < reader
+            assert across_cuts or plan.segments[at].take == plan.segments[reader].take
+            assert shot is None or plan.segments[at].mix == ((shot, 1.0),)
 
 
 @pytest.mark.parametrize(("source", "chosen", "shots", "message"), [
     (CHOSEN, 4, (), "source_shot 4 is not in a timeline of 3 shots; use 1 to 3"),
     (CHOSEN, 0, (), "source_shot 0 is not in a timeline of 3 shots; use 1 to 3"),
     (PREVIOUS, 9, (2, 5), "shots 5 is not in a timeline of 3 shots; use 1 to 3"),
-    (CHOSEN, 2, (1,), "shot 1 would read from shot 2, which does not come before it; use shots 3 to 3, or an earlier source"),
+    (CHOSEN, 2, (1,), "shot 1 would read from shot 2, which does not come before it; use shots 3 to 3, or an earlier"),
     (CHOSEN, 2, (3, 2), "shot 2 would read from shot 2, which does not come before it; use shots 3 to 3"),
     (CHOSEN, 3, (2,), "shot 2 would read from shot 3, the last one; use an earlier source shot"),
     (CHOSEN, 3, (), r"none of the 5 segments has a source to read from \(3 shots, source chosen 3\); use more shots"),
-    (PREVIOUS, 1, (1,), r"none of the 5 segments has a source to read from \(3 shots, source previous\); use more shots"),
+    (PREVIOUS, 1, (1,), r"none of the 5 segments has a source to read from \(3 shots, source previous\); use more"),
 ])
 def test_a_source_that_cannot_be_read_is_refused(source, chosen, shots, message):
     with pytest.raises(ValueError, match="^" + message):
@@ -154,7 +156,8 @@ def test_masks_of_the_keys_go_with_their_keys(join, masked):
     source = keys_values(2, 3, 6, seed=2, mask=hides if masked != "own" else None)
     q = randn(2, HEADS, 9, WIDTH, seed=3)
     visible = [0, 2, 3, 4, 6, 7, 8]
-    seen = [(side, visible if side.mask is not None else ALL) for side in ([own, source] if join == EXTEND else [source])]
+    sides = [own, source] if join == EXTEND else [source]
+    seen = [(side, visible if side.mask is not None else ALL) for side in sides]
     torch.testing.assert_close(attend_shared(attend, q, own, source, join), attend(q, *concatenated(*seen), None))
 
 
@@ -200,7 +203,8 @@ def test_focus_is_dense_masked_attention_for_two_videos_of_two_prompts(masks, jo
         n = row % videos
         mask = None if hides is None else torch.cat([hides[row, 0, 0, tokens] for _, tokens in parts])
         one = slice(row, row + 1)
-        torch.testing.assert_close(got[one], fused(q[one], k[one], v[one], text, focus.source[n], focus.target[n], mask))
+        expected = fused(q[one], k[one], v[one], text, focus.source[n], focus.target[n], mask)
+        torch.testing.assert_close(got[one], expected)
 
 
 @pytest.mark.parametrize(("source", "target"), [(True, True), (True, False), (False, True), (False, False)])
@@ -244,5 +248,5 @@ def test_a_focus_evaluates_every_query_once():
 def test_video_tokens_without_a_place_in_the_picture_are_refused():
     own, source = keys_values(1, 2, 7, seed=1), keys_values(1, 2, 7, seed=2)
     focus = Focus(torch.ones(1, 6, dtype=torch.bool), torch.ones(1, 6, dtype=torch.bool))
-    with pytest.raises(ValueError, match="^7 video tokens, but the picture has 6: .*; use mask off, or a model without"):
+    with pytest.raises(ValueError, match="^7 video tokens, but the picture has 6: .*; use mask off, or a model"):
         attend_shared(attend, randn(1, HEADS, 9, WIDTH, seed=3), own, source, focus=focus)

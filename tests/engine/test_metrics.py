@@ -1,4 +1,5 @@
-"""The seam score is small for motion of any kind and large for what motion cannot explain.
+"""The seam score is small for motion of any kind and large for what motion cannot explain; CSCV is high where a video
+changes evenly. (That CSCV is the published number is shown in tests/golden.)
 
 The clips are those of tests/bench/seam_check.py: one object of shape world that changes its motion at the joint.
 `python dev.py bench seam_check` prints the same with more context around the joint.
@@ -8,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from longreel.engine.metrics import Seam, seam, seam_score
+from longreel.engine.metrics import Seam, cscv, seam, seam_score
 from tests.bench.seam_check import FADE, JOINT, Case, fade, ghost, hard
 
 CASES = 50
@@ -150,3 +151,41 @@ def test_too_few_frames_beside_the_joint_are_refused(boundary, spread, around):
 def test_a_batch_of_videos_is_refused():
     with pytest.raises(ValueError, match=r"4 dimensions .* got 5"):
         seam(torch.zeros(1, 34, 8, 8, 3), 17)
+
+
+def walk(*degrees: float) -> torch.Tensor:
+    """Features [frames, 2] whose neighbours are so many degrees apart."""
+    angles = torch.tensor([0.0, *degrees], dtype=torch.float64).deg2rad().cumsum(0)
+    return torch.stack([angles.cos(), angles.sin()], 1)
+
+
+def test_cscv_is_its_formula():
+    likeness = torch.tensor([10.0, 20.0, 60.0], dtype=torch.float64).deg2rad().cos()
+    expected = 1 / (1 + 10 * likeness.var(correction=0).sqrt() / likeness.mean())
+    assert cscv(walk(10, 20, 60)) == pytest.approx(float(expected), abs=1e-12)
+
+
+def test_cscv_is_one_where_nothing_moves_and_where_everything_moves_evenly():
+    assert cscv(torch.ones(9, 4)) == pytest.approx(1, abs=1e-5)
+    assert cscv(walk(*[30.0] * 20)) == pytest.approx(1, abs=1e-9)
+
+
+def test_cscv_falls_with_every_jump_and_with_its_size():
+    even = [5.0] * 28
+    smooth, jump, larger, two = (walk(*even, *last) for last in ([5, 5], [5, 40], [5, 60], [40, 40]))
+    assert cscv(smooth) > cscv(jump) > max(cscv(larger), cscv(two))
+
+
+def test_cscv_does_not_see_the_length_of_features():
+    features = walk(10, 20, 60)
+    assert cscv(features * torch.tensor([1.0, 5.0, 0.1, 3.0])[:, None]) == pytest.approx(cscv(features), abs=1e-12)
+
+
+@pytest.mark.parametrize(("features", "message"), [
+    (torch.ones(1, 8), r"got \[1, 8\]; it needs at least 2 frames"),
+    (torch.ones(4, 8, 2), r"features \[frames, dim\], got \[4, 8, 2\]"),
+    (walk(90, 120), "mean likeness of -0.250, and CSCV is defined above 0; use features of an image encoder"),
+])
+def test_features_that_cscv_says_nothing_about_are_refused(features, message):
+    with pytest.raises(ValueError, match=message):
+        cscv(features)

@@ -103,7 +103,9 @@ def test_after_softmax_loses_what_the_word_gave_and_logits_share_it_out():
 def test_text_among_itself_stays_as_it_is():
     q, read = drawn()
     keys = factors({1: 0.0}, {1: 0.0})
-    no_video = KeysValues(read.k, torch.cat([read.v[:, :, :TEXT], torch.zeros(ROWS, HEADS, VIDEO, WIDTH)], 2), text=TEXT)
+    v = read.v.clone()
+    v[:, :, TEXT:] = 0
+    no_video = KeysValues(read.k, v, text=TEXT)
     out = reweight(attend, q, no_video, keys, keys)
     assert torch.allclose(out[:, :, :TEXT], attend(q, no_video.k, no_video.v, None)[:, :, :TEXT], atol=1e-6)
 

@@ -62,7 +62,7 @@ def flow(shift: float):
 
 
 def ddpm(fraction: float) -> float:
-    """Sigma by fraction of the schedule for diffusion models, log-linear between training steps; no end at the start."""
+    """Sigma by fraction of the schedule for diffusion models, log-linear between training steps; endless at 0."""
     if fraction <= 0:
         return 999999999.9
     if fraction >= 1:
@@ -118,3 +118,10 @@ def test_the_whole_schedule_holds_every_step_and_halves_share_none(name):
 def test_a_span_without_steps_is_refused(start, end):
     with pytest.raises(ValueError, match=f"^start {start:g} and end {end:g} hold no step; use 0 <= start < end <= 1$"):
         NoiseSpan.of(start, end, flow(1.0))
+
+
+def test_the_steps_of_a_span_are_those_that_begin_in_it():
+    half = NoiseSpan.of(0.0, 0.5, lambda fraction: 1.0 - fraction)
+    assert half.steps([1.0, 0.75, 0.5, 0.25, 0.0]) == 2
+    assert half.steps([0.4, 0.2, 0.0]) == 0
+    assert NoiseSpan.of(0.0, 1.0, lambda fraction: 1.0 - fraction).steps([1.0, 0.5, 0.0]) == 2

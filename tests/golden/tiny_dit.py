@@ -1,12 +1,13 @@
 """ditctrl/g_tiny_dit: the recorded tiny transformer as a ComfyUI MODEL, sampled as a user's is.
 
-The network is ComfyUI's own CogVideoX class at the file's sizes, with the published weights under ComfyUI's names. It is
-driven by a CFGGuider over the pack's TimelineHandler and KV Share; the steps are engine/alpha_space's. Only names,
+The network is ComfyUI's own CogVideoX class at the file's sizes, with the published weights under ComfyUI's names. It
+is driven by a CFGGuider over the pack's TimelineHandler and KV Share; the steps are engine/alpha_space's. Only names,
 shapes and the recorded noise are handed over here.
 
 A golden file's prompts stand for segments, so the timeline has one shot for each segment. Words are token numbers.
 """
 
+import itertools
 import math
 
 import torch
@@ -49,13 +50,19 @@ def make_model(tensors: Tensors, meta: dict, schedule: alpha_space.AlphaSchedule
         "image_model": "cogvideox", "num_attention_heads": meta["heads"],
         "attention_head_dim": meta["hid"] // meta["heads"], "in_channels": meta["in_channels"],
         "out_channels": meta["in_channels"], "num_layers": meta["nl"], "time_embed_dim": meta["te"],
-        "text_embed_dim": meta["cd"], "sample_width": meta["w"], "sample_height": meta["h"], "sample_frames": meta["nf"],
-        "patch_size": meta["patch"], "max_text_seq_length": meta["tl"], "use_learned_positional_embeddings": True,
-        "spatial_interpolation_scale": meta["pos_interp"], "dtype": torch.float32})  # fmt: skip
+        "text_embed_dim": meta["cd"], "max_text_seq_length": meta["tl"], "sample_width": meta["w"],
+        "sample_height": meta["h"], "sample_frames": meta["nf"], "patch_size": meta["patch"],
+        "use_rotary_positional_embeddings": True, "dtype": torch.float32})  # fmt: skip
     config.latent_format.scale_factor = 1.0  # the recorded latents are what the network sees
     model = config.get_model({}, device="cpu")
-    model.diffusion_model.load_state_dict(comfyui_weights(tensors, meta["nl"]))
-    model.diffusion_model.norm_out.norm.eps = meta["norm_final_eps"]
+    network = model.diffusion_model
+    # Positions are a stored table, as in CogVideoX-2B. Asked for one, ComfyUI first computes its own, which it can only
+    # at some widths; so the network is built without and given the stored one.
+    network.use_rotary_positional_embeddings = False
+    network.patch_embed.use_learned_positional_embeddings = True
+    network.patch_embed.register_buffer("pos_embedding", torch.empty_like(tensors["w.mixins.pos_embed.pos_embedding"]))
+    network.load_state_dict(comfyui_weights(tensors, meta["nl"]))
+    network.norm_out.norm.eps = meta["norm_final_eps"]
     model.model_sampling.set_sigmas(sigma_table(schedule))
     return comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
 
@@ -75,7 +82,8 @@ def comfyui_weights(tensors: Tensors, layers: int) -> Tensors:
         names |= {
             f"{block}.norm1.norm": f"{layer}.input_layernorm", f"{block}.attn_out": f"{layer}.attention.dense",
             f"{block}.norm2.norm": f"{layer}.post_attention_layernorm",
-            f"{block}.norm_q": f"{mixin}.query_layernorm_list.{i}", f"{block}.norm_k": f"{mixin}.key_layernorm_list.{i}",
+            f"{block}.norm_q": f"{mixin}.query_layernorm_list.{i}",
+            f"{block}.norm_k": f"{mixin}.key_layernorm_list.{i}",
             f"{block}.ff_proj": f"{layer}.mlp.dense_h_to_4h", f"{block}.ff_out": f"{layer}.mlp.dense_4h_to_h",
         }  # fmt: skip
         for end in ("weight", "bias"):
@@ -89,13 +97,13 @@ def comfyui_weights(tensors: Tensors, layers: int) -> Tensors:
 
 
 def sigma_table(schedule: alpha_space.AlphaSchedule) -> torch.Tensor:
-    """[1000]: core's table of sigmas with the schedule's levels at its own timesteps, log-linear in between, so that the
-    network is told the published timestep and a part of the schedule means the published step."""
+    """[1000]: core's table of sigmas with the schedule's levels at its own timesteps, log-linear in between, so that
+    the network is told the published timestep and a part of the schedule means the published step."""
     knots = sorted(zip(schedule.timesteps, (network_sigma(schedule, alpha) for alpha in schedule.alphas)))
     if knots[0][0] > 0:
         knots.insert(0, (0, knots[0][1] / 10))
     table = torch.empty(alpha_space.TRAINING_STEPS)
-    for (low, below), (high, above) in zip(knots, knots[1:]):
+    for (low, below), (high, above) in itertools.pairwise(knots):
         table[low : high + 1] = torch.logspace(math.log10(below), math.log10(above), high - low + 1)
     return table
 
@@ -125,18 +133,19 @@ def sample(model, mode: str, tensors: Tensors, meta: dict, schedule: alpha_space
 
 
 def make_timeline(meta: dict, facts: ModelFacts) -> Timeline:
-    """One shot for each segment; the first follows the source's word, later ones the target's (published: one setting)."""
+    """One shot for each segment; the first follows the source's words, later ones the target's (published: one
+    setting)."""
     length, stride, count = meta["tile_size"], meta["tile_size"] - meta["ov"], meta["seg"]
     if count > 2 and meta["ref"] != meta["cur"]:
-        raise ValueError(f"inner segments of {count} are source and target with {meta['ref']} and {meta['cur']} as their "
-                         f"words; a shot has one list of words")
+        raise ValueError(f"inner segments of {count} are source and target, with words {meta['ref']} and {meta['cur']}; "
+                         f"a shot has one list of words")
     segments = tuple(Segment(k * stride, length, ((k, 1.0),), 0) for k in range(count))
     ends = [segment.start for segment in segments[1:]] + [segments[-1].end]
     shots = tuple(PlannedShot(k, Shot("ref cur", 1.0, focus=("cur" if k else "ref",)), segment.start, end, 0)
                   for k, (segment, end) in enumerate(zip(segments, ends)))
     width, height = (facts.spatial_stride * meta[side] for side in "wh")  # pixels
-    return Timeline(Storyboard(tuple(planned.shot for planned in shots)), facts, facts.native_fps, width, height, length,
-                    meta["ov"], 0, shots, segments)
+    board = Storyboard(tuple(planned.shot for planned in shots))
+    return Timeline(board, facts, facts.native_fps, width, height, length, meta["ov"], 0, shots, segments)
 
 
 def kv_share_of(mode: str, meta: dict) -> KVShare:
@@ -151,7 +160,7 @@ def kv_share_of(mode: str, meta: dict) -> KVShare:
 
 
 class PublishedSampler(comfy.samplers.Sampler):
-    """engine/alpha_space with the recorded noise [draws, 1, C, T, H, W], of which later steps take every second draw."""
+    """engine/alpha_space with the recorded noise [draws, 1, C, T, H, W]; later steps take every second draw."""
 
     def __init__(self, schedule: alpha_space.AlphaSchedule, draws: torch.Tensor):
         self.schedule, self.draws = schedule, draws

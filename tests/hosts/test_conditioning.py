@@ -1,14 +1,19 @@
-"""hosts/conditioning.py: each segment hears its shots' prompts, mixed where it stands between two."""
+"""hosts/conditioning.py: each segment hears its shots' prompts, mixed where it stands between two, and the words of
+those prompts are found at their tokens."""
 
 import pytest
 import torch
 
 import comfy.conds
+import comfy.sampler_helpers
+import comfy.samplers
+import nodes
 
 from longreel.engine.storyboard import Shot, Storyboard
 from longreel.engine.timeline import plan_timeline
 from longreel.hosts import conditioning, facts_of
-from longreel.hosts.conditioning import NEGATIVE, POSITIVE, ROLE, SHOT, encode_timeline, entries_for, role_of
+from longreel.hosts.conditioning import (NEGATIVE, POSITIVE, ROLE, SHOT, WORDS, check_words, encode_timeline,
+                                         entries_for, role_of, word_weights)
 from tests.tiny_sampling import encode
 
 SHOTS = (Shot("a fox", 2.0), Shot("a ship", 2.0, "blend", negative="fog"), Shot("a fox", 2.0, "cut", negative=""))
@@ -25,6 +30,7 @@ class CountingClip:
 
     def __init__(self, clip):
         self.clip, self.texts = clip, []
+        self.tokenizer, self.cond_stage_model = clip.tokenizer, clip.cond_stage_model
 
     def tokenize(self, text):
         self.texts.append(text)
@@ -112,3 +118,122 @@ def test_the_role_is_that_of_longreel_encode_or_none():
 def test_a_model_without_a_text_encoder_is_told_where_to_get_one(timeline):
     with pytest.raises(ValueError, match="0 text encoders.*1"):
         conditioning.encode_timeline(None, timeline)
+
+
+@pytest.fixture
+def encoded(tiny, timeline):
+    """(positive, negative) as core's samplers hold them: one dict per entry."""
+    with torch.inference_mode():
+        positive, negative = encode_timeline(tiny("wan21").clip, timeline)
+    return comfy.sampler_helpers.convert_cond(positive), comfy.sampler_helpers.convert_cond(negative)
+
+
+def guider_of(encoded):
+    return dict(zip(("positive", "negative"), encoded))
+
+
+def processed(model, conds):
+    """As core hands them to the network's evaluation."""
+    noise = torch.zeros(1, 16, 5, 8, 8)
+    return comfy.samplers.process_conds(model.model, noise, conds, "cpu", latent_image=noise, seed=0)
+
+
+def test_every_entry_carries_the_words_of_its_shots_prompt(encoded):
+    for entries, texts in zip(encoded, (["a fox ink", "a ship ink", "a fox ink"], ["blurry", "fog", ""])):
+        for shot, (entry, text) in enumerate(zip(entries, texts)):
+            (spoken,) = entry[WORDS]
+            assert (spoken.share, spoken.shot) == (1.0, shot)
+            assert " ".join(word.text for word in spoken.words) == text
+
+
+def test_the_weights_of_words_stand_at_their_tokens(encoded):
+    words = [("fox",), ("ship", "ink"), ("fox",)]
+    positive, _ = encoded
+    assert word_weights(positive[0], words).tolist() == [0, 1]
+    assert word_weights(positive[1], words).tolist() == [0, 1, 1]
+
+
+def test_a_token_that_two_wanted_words_share_counts_once(encoded):
+    assert word_weights(encoded[0][0], [("fox", "a fox"), (), ()]).tolist() == [1, 1]
+
+
+def test_words_are_there_after_core_has_processed_the_entries(tiny, encoded):
+    conds = processed(tiny("wan21").model, guider_of(encoded))
+    for name, entries in zip(("positive", "negative"), encoded):
+        assert [entry[WORDS] for entry in conds[name]] == [entry[WORDS] for entry in entries]
+
+
+def test_a_mixed_entry_has_the_words_of_both_prompts_by_their_shares(tiny, encoded):
+    conds = processed(tiny("wan21").model, guider_of(encoded))
+    words = [("fox",), ("ship", "ink"), ("fox",)]
+    (mixed,) = entries_for(conds["positive"], ((0, 0.75), (1, 0.25)))
+    assert word_weights(mixed, words).tolist() == [0, 1, 0.25]
+    (twice,) = entries_for([{**mixed, SHOT: 0}, conds["positive"][2]], ((0, 0.5), (2, 0.5)))
+    torch.testing.assert_close(word_weights(twice, words), torch.tensor([0, 1, 0.125]))
+
+
+def test_words_survive_cores_conditioning_nodes(tiny, timeline):
+    with torch.inference_mode():
+        positive, negative = encode_timeline(tiny("wan21").clip, timeline)
+        zeroed = nodes.ConditioningZeroOut().zero_out(positive)[0]
+        ranged = nodes.ConditioningSetTimestepRange().set_range(positive, 0.0, 0.5)[0]
+        combined = nodes.ConditioningCombine().combine(positive, negative)[0]
+    for changed in (zeroed, ranged, combined):
+        assert [keys[WORDS] for _, keys in changed][:3] == [keys[WORDS] for _, keys in positive]
+    assert [keys[WORDS] for _, keys in combined][3:] == [keys[WORDS] for _, keys in negative]
+
+
+def test_words_that_every_shot_has_are_accepted(encoded):
+    check_words(guider_of(encoded), [("fox",), ("A ship", "ink"), ("a", "fox")])
+
+
+def test_a_missing_word_is_refused_with_its_shot_and_the_prompts_words(encoded):
+    with pytest.raises(ValueError, match='^shot 2: "fox" is 0 times among the 3 words .*; use words of a, ship, ink$'):
+        check_words(guider_of(encoded), [("fox",), ("fox",), ("fox",)])
+
+
+def test_words_are_looked_for_in_the_positive_prompt_alone(encoded):
+    with pytest.raises(ValueError, match='^shot 1: "blurry" is 0 times'):
+        check_words(guider_of(encoded), [("blurry",), ("ship",), ("fox",)])
+
+
+def test_a_shot_without_words_is_refused(encoded):
+    with pytest.raises(ValueError, match="^shot 2 has 0 words to look for and needs 1; name words of its prompt"):
+        check_words(guider_of(encoded), [("fox",), (), ("fox",)])
+
+
+def test_prompts_that_do_not_come_from_longreel_encode_have_no_words(tiny, encoded):
+    stranger = comfy.sampler_helpers.convert_cond(encode(tiny("wan21").clip, "a fox"))
+    for conds in ({"positive": stranger}, {}):
+        with pytest.raises(ValueError, match="^all of the positive conditioning entries do not come from Longreel"):
+            check_words(conds, [("fox",)])
+    with pytest.raises(ValueError, match="^1 of 4 positive conditioning entries do not come from Longreel Encode"):
+        check_words({"positive": encoded[0] + stranger}, [("fox",), ("ship",), ("fox",)])
+
+
+def test_a_shot_with_two_prompts_or_none_is_refused(encoded):
+    positive, _ = encoded
+    words = [("fox",), ("ship",), ("fox",)]
+    with pytest.raises(ValueError, match="^shot 1 has 2 positive prompts, and words are looked for in 1"):
+        check_words({"positive": [*positive, {**positive[1], SHOT: 0}]}, words)
+    with pytest.raises(ValueError, match="^shot 3 has 0 positive prompts, and words are looked for in 1"):
+        check_words({"positive": positive[:2]}, words)
+
+
+def test_an_encoder_without_known_words_encodes_and_is_refused_when_words_are_asked_for(tiny, timeline):
+    clip = tiny("wan21").clip.clone()
+    clip.tokenizer = NamelessTokenizer(clip.tokenizer)
+    with torch.inference_mode():
+        positive, _ = encode_timeline(clip, timeline)
+    entries = comfy.sampler_helpers.convert_cond(positive)
+    for ask in (lambda: check_words({"positive": entries}, [("fox",), ("ship",), ("fox",)]),
+                lambda: word_weights(entries[0], [("fox",)])):
+        with pytest.raises(ValueError, match="0 words can be found in the tokens of text encoder HashEncoder"):
+            ask()
+
+
+class NamelessTokenizer:
+    """The tokenizer, without its promise to give the words back."""
+
+    def __init__(self, tokenizer):
+        self.tokenize_with_weights = tokenizer.tokenize_with_weights

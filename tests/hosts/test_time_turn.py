@@ -10,11 +10,11 @@ import torch
 
 import comfy.ldm.cogvideo.model
 import comfy.ldm.flux.math
+import comfy.ldm.hunyuan_video.model
 import comfy.ldm.lightricks.model
 import comfy.ops
 from comfy.ldm.lightricks.symmetric_patchifier import latent_to_pixel_coords
 
-from longreel.engine.rotary import turn_pairs
 from longreel.hosts import cogvideox, hunyuan_video, ltxv, wan
 
 FRAMES, ROWS, COLUMNS = 4, 2, 3
@@ -32,11 +32,12 @@ def keys(heads: int, channels: int, tokens: int = TOKENS) -> torch.Tensor:
 
 def wan_keys(network, k: torch.Tensor, start: float, options: dict) -> torch.Tensor:
     """k [B, H, S, D] rotated by core's own table from token frame `start` on."""
-    table = network.rope_encode(FRAMES, 2 * ROWS, 2 * COLUMNS, t_start=start, dtype=torch.float32, transformer_options=options)
+    table = network.rope_encode(FRAMES, 2 * ROWS, 2 * COLUMNS, t_start=start, dtype=torch.float32,
+                                transformer_options=options)
     return comfy.ldm.flux.math.apply_rope1(k.transpose(1, 2), table).transpose(1, 2)
 
 
-@pytest.mark.parametrize("options", [{}, {"rope_options": {"scale_t": 0.5, "shift_t": 3.0}}], ids=["plain", "stretched"])
+@pytest.mark.parametrize("options", [{}, {"rope_options": {"scale_t": 0.5, "shift_t": 3.0}}], ids=["plain", "scaled"])
 @pytest.mark.parametrize("frames", [1, -7, 2.5])
 @pytest.mark.parametrize("name", ["wan21", "wan22_5b"])
 def test_turned_keys_of_wan_are_keys_at_other_times(tiny, name, frames, options):
@@ -69,8 +70,8 @@ def test_turned_keys_of_cogvideox_are_keys_at_other_times(tiny, name, frames, mo
 @pytest.mark.parametrize("learned", [False, True])
 def test_keys_of_a_network_without_rotary_positions_cannot_be_turned(learned):
     network = comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel(
-        num_attention_heads=3, attention_head_dim=64, num_layers=1, time_embed_dim=64, text_embed_dim=32, sample_width=8,
-        sample_height=8, sample_frames=9, use_learned_positional_embeddings=learned, **OPTIONS)
+        num_attention_heads=3, attention_head_dim=64, num_layers=1, time_embed_dim=64, text_embed_dim=32,
+        sample_width=8, sample_height=8, sample_frames=9, use_learned_positional_embeddings=learned, **OPTIONS)
     assert cogvideox.time_turn(network, (), {}) is None
 
 
@@ -102,8 +103,8 @@ def ltxv_keys(network, k: torch.Tensor, first_frame: int, frame_rate: float) -> 
 
 
 def rotated_at(network, k: torch.Tensor, pixels: torch.Tensor, frame_rate: float) -> torch.Tensor:
-    """As the network's _prepare_positional_embeddings, in double precision: its fastest pairs turn by 15708 radians from
-    one end of the positions to the middle, and float32 holds such an angle to a thousandth only."""
+    """As the network's _prepare_positional_embeddings, in double precision: its fastest pairs turn by 15708 radians
+    from the middle of the positions to an end, and float32 holds such an angle to a thousandth only."""
     coords = pixels.double()
     coords[:, 0] /= frame_rate
     table, split = network._precompute_freqs_cis(
@@ -142,13 +143,6 @@ def test_the_first_frame_of_causal_ltxv_moves_to_the_last_pixel_frame_of_its_new
     assert torch.allclose(turn(at_pixel_frame(0), 3), at_pixel_frame(24), atol=1e-4)  # token frame 3 is pixels 17 to 24
 
 
-def test_turning_by_zero_changes_nothing_and_turns_add_up():
-    k, angles = keys(2, 16), torch.linspace(0.1, 2, 5)
-    assert torch.equal(turn_pairs(k, 0 * angles), k)
-    assert torch.allclose(turn_pairs(turn_pairs(k, angles), 2 * angles), turn_pairs(k, 3 * angles), atol=1e-5)
-    assert turn_pairs(k.half(), angles).dtype == torch.float16
-
-
 PICTURE, QUOTED, TEXT = 5, 3, 7  # tokens
 
 
@@ -158,10 +152,10 @@ PICTURE, QUOTED, TEXT = 5, 3, 7  # tokens
 def test_the_prompt_of_hunyuan_video_is_found_among_its_text_tokens(monkeypatch, newer, picture, quoted, place):
     """Against the order in which the network itself joins its text tokens."""
     network = comfy.ldm.hunyuan_video.model.HunyuanVideo(
-        in_channels=16, out_channels=16, vec_in_dim=None, context_in_dim=32, hidden_size=128, mlp_ratio=1.0, num_heads=1,
-        depth=1, depth_single_blocks=0, axes_dim=[16, 56, 56], theta=256, patch_size=[1, 2, 2], qkv_bias=True,
-        guidance_embed=False, byt5=True, meanflow=False, use_cond_type_embedding=newer, vision_in_dim=8, meanflow_sum=False,
-        **OPTIONS)
+        in_channels=16, out_channels=16, vec_in_dim=None, context_in_dim=32, hidden_size=128, mlp_ratio=1.0,
+        num_heads=1, depth=1, depth_single_blocks=0, axes_dim=[16, 56, 56], theta=256, patch_size=[1, 2, 2],
+        qkv_bias=True, guidance_embed=False, byt5=True, meanflow=False, use_cond_type_embedding=newer, vision_in_dim=8,
+        meanflow_sum=False, **OPTIONS)
     prompt = torch.full((1, TEXT, 128), 4.0)
     made = {"txt_in": prompt, "byt5_in": torch.zeros(1, QUOTED, 128), "vision_in": torch.zeros(1, PICTURE, 128)}
     for part, tokens in made.items():

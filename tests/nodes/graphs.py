@@ -52,10 +52,10 @@ def blended(tiny: TinyModel, board: Storyboard | str = BOARD) -> Prompt:
     }
 
 
-def custom(tiny: TinyModel, sampler: dict[str, Any]) -> Prompt:
+def custom(tiny: TinyModel, sampler: dict[str, Any], board: Storyboard | str = BOARD) -> Prompt:
     """Latent Blend and core's SamplerCustomAdvanced, with the sampler that the node `sampler` makes."""
     return {
-        **blended(tiny),
+        **blended(tiny, board),
         **schedule(sampler),
         "noise": node("RandomNoise", noise_seed=5),
         "guider": node("CFGGuider", model=["blend", 0], positive=["encode", 0], negative=["encode", 1], cfg=3.0),
@@ -74,6 +74,25 @@ def sampled(tiny: TinyModel, sampler: dict[str, Any], board: Storyboard | str = 
                        cfg=3.0, blend="triangle"),
         **saved("sample"),
     }
+
+
+def shared(prompt: Prompt, **inputs: Any) -> Prompt:
+    """A prompt of `blended`, `custom` or `sampled` with Longreel KV Share behind the loader."""
+    return change({**prompt, "share": share(**inputs)}, "blend" if "blend" in prompt else "sample", model=["share", 0])
+
+
+def share(**inputs: Any) -> dict[str, Any]:
+    """Longreel KV Share at work in the first of two steps. Inputs that belong to a choice have dotted names, as in
+    `**{"source.source_shot": 2}`."""
+    return node("LongreelKVShare", **{
+        "model": ["model", 0], "mode": "fast", "source": "previous", "shots": "", "across_cuts": True,
+        "join": "replace", "placement": "aligned", "strength": 1.0, "share_text": True, "layers": "last 1/6",
+        "start_percent": 0.0, "end_percent": 0.5, "mask": "off", **inputs})
+
+
+def masked(threshold: float = 0.3, words: str = "") -> dict[str, Any]:
+    """Inputs of Longreel KV Share that turn its mask on."""
+    return {"mask": "words", "mask.words": words, "mask.threshold": threshold}
 
 
 def schedule(sampler: dict[str, Any]) -> Prompt:
