@@ -10,7 +10,7 @@ import importlib.util
 import logging
 import os
 import shutil
-from functools import lru_cache
+from functools import cache
 
 import torch
 
@@ -22,6 +22,7 @@ VARIABLE = "LONGREEL_TTT_BACKEND"
 
 TRITON_CHUNKS = (16, 64)
 TRITON_HEAD_DIMS = {False: (64, 128), True: (64,)}  # by State.is_mlp
+TRITON_SHARED_BYTES = 131072  # of the MLP kernel with float32 tokens; the others fit every GPU (bench ttt_kernels)
 TRITON_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
@@ -57,9 +58,11 @@ def scan(
     multiple of `chunk` but the last, and hand each the state of the one before.
 
     Returns out [B, L, H, D] in q's dtype, q + LN(f(q)), and the state after the last token.
-    Raises ValueError for shapes that do not fit and for a forced backend that cannot do it.
+    Raises ValueError for shapes and dtypes that do not fit and for a forced backend that cannot do it.
     """
     _check(q, k, v, eta, ln_weight, ln_bias, state, chunk, index, eps)
+    if checkpoint_every < 0:
+        raise ValueError(f"checkpoint_every is {checkpoint_every}; use 0 for no checkpoints, or chunks per checkpoint")
     tensors = (q, k, v, eta, ln_weight, ln_bias, *state.tensors())
     needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
     if choose_backend(q, state, chunk, needs_grad, backend) == "reference":
@@ -95,7 +98,7 @@ def _triton_obstacle(q: torch.Tensor, state: State, chunk: int, needs_grad: bool
     dims = TRITON_HEAD_DIMS[state.is_mlp]
     kind = "TTT-MLP" if state.is_mlp else "TTT-Linear"
     if needs_grad:
-        return "its kernels have no backward pass and a gradient is needed"
+        return "its kernels have no backward pass and a gradient is asked for"
     if D not in dims:
         return f"its {kind} kernel is built for head dims {' and '.join(map(str, dims))}, not {D}"
     if state.is_mlp and state.W1.shape[-1] != 4 * D:
@@ -115,14 +118,21 @@ def _triton_obstacle(q: torch.Tensor, state: State, chunk: int, needs_grad: bool
     major, minor = torch.cuda.get_device_capability(q.device)
     if major < 8:
         return f"its kernels need compute capability 8.0 and this GPU has {major}.{minor}"
+    if state.is_mlp and q.dtype == torch.float32 and _shared_bytes(q.device) < TRITON_SHARED_BYTES:
+        return (f"its TTT-MLP kernel needs {TRITON_SHARED_BYTES} bytes of shared memory for float32 and this GPU has "
+                f"{_shared_bytes(q.device)}; bfloat16 and float16 need less")
     if os.name == "posix" and not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         return "Triton finds no C compiler, which it needs to launch a kernel (install gcc)"
     return None
 
 
-@lru_cache(maxsize=None)
+def _shared_bytes(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+
+
+@cache
 def _say_once(obstacle: str) -> None:
-    logging.warning("Longreel: TTT layers use the slower reference on this GPU, because of Triton %s", obstacle)
+    logging.warning("Longreel: TTT layers run on the slower reference: %s", obstacle)
 
 
 def _check(
@@ -160,6 +170,9 @@ def _check(
             raise ValueError(f"{name} has shape {list(x.shape)}; with q {list(q.shape)} it must be {list(shape)}")
         if x.device != q.device:
             raise ValueError(f"{name} is on {x.device} and q on {q.device}; move them to one device")
+    for name, x in (("k", k), ("v", v)):
+        if x.dtype != q.dtype:
+            raise ValueError(f"{name} is {x.dtype} and q {q.dtype}; cast them to one dtype")
     for x in state.tensors():
         if x.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"a state of {x.dtype} would round the updates away; use float32")
