@@ -1,9 +1,9 @@
 """Attention within each segment of a long video; frames that two segments share get the mean of both.
 
-Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3.1) and its public code: a segment
-attends to its own text and to 13 latent frames, of which it shares one with each neighbour; positions in time begin
-anew in every segment. So the cost grows with the video and not with its square, and what crosses segments is left to the
-TTT layers. Tokens stand joined as in engine/ttt_order.py; the network around is not known here.
+Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3.1) and its public code: a
+segment attends to its own text and to 13 latent frames, of which it shares one with each neighbour; positions in time
+begin anew in every segment. So the cost grows with the video and not with its square, and what crosses segments is left
+to the TTT layers. Tokens stand joined as in engine/ttt_order.py; the network around is not known here.
 """
 
 from collections.abc import Callable

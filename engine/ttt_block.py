@@ -1,12 +1,13 @@
 """TTT around an attention: the whole video read forwards, then backwards, each added through a learned gate.
 
-Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3). With X the attention's output,
+Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3). With X what an
+attention puts out,
 
     Y = X + tanh(a_forward) * TTT(X)        Z = Y + tanh(a_backward) * R(TTT(R(Y)))
 
-where R turns the video round (engine/ttt_order.py) and both readings share one layer. Text and video have gates of their
-own. Here a new block's gates are 0, so it changes nothing until it is trained (published start: 0.1). What made X, and
-what happens to Z, is not known here.
+where R turns the video round (engine/ttt_order.py) and both readings share one layer. Text and video have gates of
+their own. Here a new block's gates are 0, so it changes nothing until it is trained (published start: 0.1). What made
+X, and what happens to Z, is not known here.
 """
 
 import torch
@@ -33,8 +34,8 @@ class TTTBlock(nn.Module):
                 backend: str | None = None) -> torch.Tensor:
         """x [B, L, C], all texts before all frames -> [B, L, C].
 
-        slab_tokens, backend: see TTTLayer.read. in_place: x is overwritten by the result, and beyond one slab nothing of
-        the video's length is held but 4 bytes for each token and head; not while gradients are recorded.
+        slab_tokens, backend: see TTTLayer.read. in_place: x is overwritten by the result, and beyond one slab nothing
+        of the video's length is held but 4 bytes for each token and head; not while gradients are recorded.
 
         Raises ValueError for in_place with gradients, and as TTTLayer.read does.
         """
@@ -56,7 +57,8 @@ class TTTBlock(nn.Module):
         for slab, y in self.ttt.read(x, layout, backwards, slab_tokens, backend):
             before = 0
             for start, stop in slab.ranges:
-                for first, last, gate in ((start, min(stop, border), text_gate), (max(start, border), stop, video_gate)):
+                text, video = (start, min(stop, border)), (max(start, border), stop)
+                for (first, last), gate in ((text, text_gate), (video, video_gate)):
                     if first < last:
                         part = y[:, before:before + last - first]
                         out[:, first:last] = torch.addcmul(x[:, first:last], gate, part)

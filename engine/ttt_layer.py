@@ -1,9 +1,9 @@
 """The TTT layer: a small network inside each head that learns the video while reading it, and is read in turn.
 
-Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3) and its public code. Around the
-scan (kernels/) stand: projections to q, k, v; q and k of length one; rotary positions on the video; the target, v - k
-brought to a learned mean and spread; a learning rate for every token and head; a norm and a projection at the end. The
-learned start of the small network is a parameter; what it learns lives as long as one reading.
+Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3) and its public code. Around
+the scan (kernels/) stand: projections to q, k, v; q and k of length one; rotary positions on the video; the target,
+v - k brought to a learned mean and spread; a learning rate for every token and head; a norm and a projection at the end.
+The learned start of the small network is a parameter; what it learns lives as long as one reading.
 
 A video is read in slabs of any multiple of the chunk, and the small network is handed from slab to slab, so memory does
 not grow with the video and the numbers do not depend on the slabs. Gates, attention and the model around are not known
@@ -57,8 +57,8 @@ class TTTConfig:
         if self.rates not in (AS_TRAINED, OWN):
             raise ValueError(f"unknown learning rates {self.rates!r}; use {AS_TRAINED!r} or {OWN!r}")
         if self.width % self.heads or self.head_width % 16:
-            raise ValueError(f"{self.width} channels in {self.heads} heads are {self.width / self.heads:g} each; a head's "
-                             f"width must be a multiple of 16")
+            raise ValueError(f"{self.width} channels in {self.heads} heads are {self.width / self.heads:g} each; a "
+                             f"head's width must be a multiple of 16")
 
     @property
     def head_width(self) -> int:
@@ -114,36 +114,43 @@ class TTTLayer(nn.Module):
              backend: str | None = None) -> Iterator[tuple[Slab, torch.Tensor]]:
         """Read x [B, L, C] once, slab by slab -> (slab, its output [B, S, C] in the order of its ranges).
 
-        A slab's tokens may be overwritten as soon as it is out. slab_tokens: a multiple of the chunk, or None to read all
-        in one. backend: of kernels.scan. Besides the slab, 4 bytes for each token and head are held (rates as trained).
+        A slab's tokens may be overwritten as soon as it is out. slab_tokens: a multiple of the chunk, or None to read
+        all in one. backend: of kernels.scan. Besides the slab, 4 bytes for each token and head are held (rates as
+        trained).
 
         Raises ValueError where x does not have the layout's tokens, or a slab would cut a chunk.
         """
         config = self.config
         if x.shape[1:] != (layout.tokens, config.width):
-            raise ValueError(f"x has {x.shape[1]} tokens of {x.shape[2]} channels, but the layout {layout.tokens} and the "
-                             f"layer {config.width}; plan the layout for this video, or load the layer of this model")
+            raise ValueError(f"x has {x.shape[1]} tokens of {x.shape[2]} channels, but the layout {layout.tokens} and "
+                             f"the layer {config.width}; plan the layout for this video, or load the "
+                             f"layer of this model")
         if slab_tokens is not None and (slab_tokens < 1 or slab_tokens % config.chunk):
             raise ValueError(f"a slab of {slab_tokens} tokens cuts a chunk of {config.chunk}; use a multiple of it")
         trained = self._rates_as_trained(x, layout, backwards) if config.rates == AS_TRAINED else None
-        state = self.start_state(x.shape[0])
+        state = self.start_state(x.shape[0], x.device)
         for slab in slabs(layout, backwards, slab_tokens):
-            places, entries = _places(slab, x.device)
-            part = _take(x, slab)  # [B, S, C]
-            if trained is None:
-                rates = self.learning_rates(part)  # [B, S, H]
-            else:
-                rates = trained[:, slab.first:slab.first + len(slab)]
-                rates = torch.zeros_like(rates).index_copy(1, places, rates)
-            q, k, v = self._project(part, _angles(places, entries, layout, config.head_width))
-            out, state = scan(q, k, v, rates / config.chunk, self.ttt_norm_weight.to(x.device),
-                              self.ttt_norm_bias.to(x.device), state, config.chunk, places, config.norm_eps, backend)
-            yield slab, self.wo(self.post_norm(out.flatten(2)))
+            rates = None if trained is None else trained[:, slab.first:slab.first + len(slab)]
+            y, state = self._read_slab(_take(x, slab), slab, layout, rates, state, backend)
+            yield slab, y
 
-    def start_state(self, batch: int) -> State:
-        """The learned start, the same for every video of the batch."""
+    def _read_slab(self, x: torch.Tensor, slab: Slab, layout: Layout, rates: torch.Tensor | None, state: State,
+                   backend: str | None) -> tuple[torch.Tensor, State]:
+        """x [B, S, C] in the order of the slab's ranges; rates [B, S, H] in the order of the scan, or None for the
+        tokens' own -> output like x, state."""
+        config = self.config
+        places, entries = _places(slab, x.device)
+        rates = self.learning_rates(x) if rates is None else torch.zeros_like(rates).index_copy(1, places, rates)
+        q, k, v = self._project(x, _angles(places, entries, layout, config.head_width))
+        norm = self.ttt_norm_weight.to(x.device), self.ttt_norm_bias.to(x.device)
+        out, state = scan(q, k, v, rates / config.chunk, *norm, state, config.chunk, places, config.norm_eps, backend)
+        del q, k, v
+        return self.wo(self.post_norm(out.flatten(2))), state
+
+    def start_state(self, batch: int, device: torch.device | None = None) -> State:
+        """The learned start, the same for every video of the batch, in float32."""
         names = ("W1", "b1", "W2", "b2") if self.config.kind == MLP else ("W1", "b1")
-        return State(*(getattr(self, name).float().expand(batch, -1, -1, -1) for name in names))
+        return State(*(getattr(self, name).to(device, torch.float32).expand(batch, -1, -1, -1) for name in names))
 
     def learning_rates(self, x: torch.Tensor) -> torch.Tensor:
         """x [B, S, C] -> [B, S, H] float32, 0 .. base_rate / D."""
@@ -184,7 +191,7 @@ def _take(x: torch.Tensor, slab: Slab) -> torch.Tensor:
 
 
 def _places(slab: Slab, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two [S] int64, in the order of the scan: where each token stands in the slab's tensors, and in the pass's input."""
+    """Two [S] int64, in the order of the scan: where a token stands in the slab's tensors, and in the pass's input."""
     places, entries = [], []
     for run in slab.runs:
         count = torch.arange(len(run), device=device)

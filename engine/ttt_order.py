@@ -1,10 +1,10 @@
 """In which order a TTT layer reads a video of several segments: text and video in turns, forwards and backwards.
 
-Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3) and its public code, where every
-segment is 13 latent frames, shares one with each neighbour, and brings a text of its own. Tokens stand joined: the texts
-of all segments, then all video frames once, each row by row. A scan reads text 0, the frames of segment 0, text 1, ...;
-the scan backwards reads the last segment first and every frame from its last token to its first, but a text always in its
-own direction. A frame that two segments share belongs to the one that the scan reads first.
+Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3) and its public code, where
+every segment is 13 latent frames, shares one with each neighbour, and brings a text of its own. Tokens stand joined:
+the texts of all segments, then all video frames once, each row by row. A scan reads text 0, the frames of segment 0,
+text 1, ...; the scan backwards reads the last segment first and every frame from its last token to its first, but a
+text always in its own direction. A frame that two segments share belongs to the one that the scan reads first.
 
 Plain ints: nothing here has seen a tensor, a model or a prompt.
 """
@@ -18,7 +18,7 @@ Range = tuple[int, int]  # first, last + 1
 @dataclass(frozen=True)
 class Layout:
     """`text`: tokens of each segment's text, zeros where text is not joined to the video. `windows`: latent frames
-    [start, stop) that each segment sees; neighbours may share some. `height`, `width`: token rows and columns of a frame.
+    [start, stop) that each segment sees; neighbours may share some. `height`, `width`: a frame's token rows, columns.
 
     Raises ValueError where the windows do not cover the frames in order, or a segment lacks its text.
     """

@@ -1,8 +1,8 @@
 """TTT weights as files hold them: names, and what can be told from shapes.
 
 The pack's names are those of engine/ttt_block.py. The public code's (test-time-training/ttt-video-dit, a block's
-`seq_modeling_block.*`) differ only in the wrappers of the table below. What file a tensor comes from, and which block of
-which model it belongs to, is not known here.
+`seq_modeling_block.*`) differ only in the wrappers of the table below. What file a tensor comes from, and which block
+of which model it belongs to, is not known here.
 """
 
 from collections.abc import Mapping
@@ -44,11 +44,12 @@ def config_of(weights: Mapping[str, torch.Tensor], chunk: int | None = None, bas
     kind = MLP if "ttt.W2" in weights else LINEAR
     for name in ("ttt.W1", "ttt.wq.weight"):
         if name not in weights:
-            raise ValueError(f"none of the {len(weights)} weights is {name}; this is no TTT block of Longreel or ttt-video")
+            raise ValueError(f"none of the {len(weights)} weights is {name}; this is no TTT block of Longreel or "
+                             f"ttt-video")
     W1, wq = weights["ttt.W1"], weights["ttt.wq.weight"]
     if W1.dim() != 3 or wq.dim() != 2 or W1.shape[0] * W1.shape[1] != wq.shape[1]:
-        raise ValueError(f"ttt.W1 has shape {list(W1.shape)} and ttt.wq.weight {list(wq.shape)}; heads times head width "
-                         f"of W1 must be the width of wq. The file is damaged, or of another kind of layer")
+        raise ValueError(f"ttt.W1 has shape {list(W1.shape)} and ttt.wq.weight {list(wq.shape)}; heads times head "
+                         f"width of W1 must be the width of wq. The file is damaged, or of another kind of layer")
     return TTTConfig(kind, width=wq.shape[1], heads=W1.shape[0], chunk=chunk or PUBLISHED_CHUNK[kind],
                      base_rate=PUBLISHED_BASE_RATE[kind] if base_rate is None else base_rate, norm_eps=norm_eps,
                      rates=rates)
@@ -60,8 +61,8 @@ def check_weights(block: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -
     wanted = block.state_dict()
     missing, unknown = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
     if missing:
-        raise ValueError(f"{len(missing)} of {len(wanted)} TTT weights are missing, first {missing[0]}; the file is not "
-                         f"whole: convert or save it again")
+        raise ValueError(f"{len(missing)} of {len(wanted)} TTT weights are missing, first {missing[0]}; the file is "
+                         f"not whole: convert or save it again")
     if unknown:
         raise ValueError(f"{len(unknown)} of {len(weights)} weights are not this TTT block's, first {unknown[0]}; the "
                          f"file holds another kind of layer")

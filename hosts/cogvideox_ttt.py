@@ -5,8 +5,8 @@ block (comfy/ldm/cogvideo/model.py), whose modules and numbers are used as they 
 attention's output projection and before its gate. Segments are evaluated one after another, so beside the hidden states
 and the attention's output only one segment is held.
 
-Two numbers of the paper's network are not core's, and are the business of whoever builds the network: a LayerNorm eps of
-1e-6 (core 1e-5) and rows and columns that count 0, 1, 2 (core 1.0 multiplies them by `spatial_interpolation_scale`).
+Two numbers of the paper's network are not core's, and are the business of whoever builds the network: a LayerNorm eps
+of 1e-6 (core 1e-5) and rows and columns that count 0, 1, 2 (core 1.0 multiplies them by `spatial_interpolation_scale`).
 """
 
 from collections.abc import Callable, Mapping

@@ -3,9 +3,16 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from longreel.engine.ttt_order import (
+    Layout,
+    chunks_of_last_tokens,
+    even_layout,
+    own_frames,
+    pass_runs,
+    scan_runs,
+    slabs,
+)
 
-from longreel.engine.ttt_order import (Layout, chunks_of_last_tokens, even_layout, own_frames, pass_runs, scan_runs,
-                                       slabs)
 from tests.engine.ttt_cases import THREE_SEGMENTS, layouts, tokens
 
 relaxed = settings(max_examples=60, deadline=None)

@@ -2,7 +2,6 @@
 
 import torch
 from hypothesis import strategies as st
-
 from longreel.engine.ttt_block import TTTBlock
 from longreel.engine.ttt_layer import LINEAR, MLP, TTTConfig
 from longreel.engine.ttt_order import Layout, Run, even_layout

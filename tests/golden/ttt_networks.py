@@ -1,7 +1,7 @@
-"""ttt/block_, tlayer_ and dit_: the recorded tiny networks as ComfyUI's own CogVideoX classes with the pack's TTT blocks.
+"""ttt/block_, tlayer_, dit_: the recorded tiny networks as ComfyUI's own CogVideoX classes with the pack's TTT blocks.
 
-Only names, shapes and sizes are handed over here. The recorded code's settings that are not ComfyUI's are set: the eps of
-its norms, and positions that count 0, 1, 2.
+Only names, shapes and sizes are handed over here. The recorded code's settings that are not ComfyUI's are set: the eps
+of its norms, and positions that count 0, 1, 2.
 """
 
 from functools import partial

@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import pytest
 import torch
 
 from tests.comfy_inprocess import import_comfyui
@@ -15,6 +14,7 @@ from longreel.engine.ttt_block import TTTBlock
 from longreel.engine.ttt_layer import MLP, TTTConfig
 from longreel.engine.ttt_order import even_layout
 from longreel.hosts.cogvideox_ttt import LAYER_NORM_EPS, OF_BLOCK, block_weights, evaluate_block, norms_of
+
 from tests.engine.ttt_cases import make_block
 from tests.live_bytes import LiveBytes
 
@@ -25,8 +25,9 @@ PLAIN = comfy.ops.disable_weight_init
 def make_network() -> CogVideoXTransformer3DModel:
     torch.manual_seed(0)
     network = CogVideoXTransformer3DModel(
-        num_attention_heads=HEADS, attention_head_dim=WIDTH // HEADS, in_channels=4, out_channels=4, time_embed_dim=TIME,
-        text_embed_dim=6, num_layers=2, use_rotary_positional_embeddings=True, dtype=torch.float32, operations=PLAIN)
+        num_attention_heads=HEADS, attention_head_dim=WIDTH // HEADS, in_channels=4, out_channels=4,
+        time_embed_dim=TIME, text_embed_dim=6, num_layers=2, use_rotary_positional_embeddings=True,
+        dtype=torch.float32, operations=PLAIN)
     for name, value in network.named_parameters():
         torch.nn.init.normal_(value, mean=1.0 if "norm" in name and name.endswith("weight") else 0.0, std=0.2)
     return network.requires_grad_(False)
@@ -68,7 +69,7 @@ def test_segments_meet_in_ttt_alone():
     shut, trained = TTTBlock(TTTConfig(MLP, WIDTH, HEADS, 4, 0.1)), make_block(MLP)
     far = slice(3 * layout.frame_tokens, None)  # frames that the first segment does not see
     for ttt, meets in ((shut, False), (trained, True)):
-        (video, _), (changed, _) = (evaluate_block(network.blocks[0], ttt, layout, **given) for given in (before, after))
+        video, changed = (evaluate_block(network.blocks[0], ttt, layout, **given)[0] for given in (before, after))
         assert (video[:, far] != changed[:, far]).any().item() is meets
         assert (video[:, :far.start] != changed[:, :far.start]).any()
 
@@ -106,7 +107,8 @@ def test_published_names_fill_cores_block_and_nothing_else():
     published = {start + name.removeprefix(own): value for name, value in block.state_dict().items()
                  for start, own in OF_BLOCK.items() if name.startswith(own)}
     assert len(published) == len(block.state_dict())
-    ttt = {"seq_modeling_block.ssm.ttt.W1": torch.zeros(1), "seq_modeling_block.forward_ssm_gating_text.gating_alpha": 0}
+    gate = "seq_modeling_block.forward_ssm_gating_text.gating_alpha"
+    ttt = {"seq_modeling_block.ssm.ttt.W1": torch.zeros(1), gate: torch.zeros(1)}
     assert set(block_weights({**published, **ttt})) == set(block.state_dict())
 
 
