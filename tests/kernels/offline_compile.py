@@ -21,7 +21,6 @@ from triton.compiler import ASTSource
 
 from longreel.kernels import triton_linear, triton_mlp
 
-INDEX = "*i32"
 TILES = {"q_ptr", "k_ptr", "v_ptr", "out_ptr"}  # in the tokens' dtype
 TOKEN_STRIDES = {"q_token", "k_token", "v_token", "out_token"}  # multiples of 16 numbers for any head dim that runs
 
@@ -48,7 +47,7 @@ def argument_type(name: str, constants: dict, dtype: str) -> str:
     if name in constants:
         return "constexpr"
     if name == "index_ptr":
-        return INDEX
+        return "*i32"
     if name in TILES:
         return f"*{dtype}"
     if name.endswith("_ptr"):

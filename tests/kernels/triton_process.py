@@ -24,7 +24,8 @@ def run_with_triton(module: str, *arguments: str, **environment: str) -> list[di
         raise FileNotFoundError(f"no Triton in the environment nor in {dev.TRITON_HOME}; run python dev.py setup")
     inherited = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     path = os.pathsep.join(filter(None, [inherited.get("PYTHONPATH"), str(dev.TRITON_HOME)]))
-    done = subprocess.run([sys.executable, "-P", "-m", module, *arguments], capture_output=True, text=True,
+    # Not from the pack's root, where nodes/ and kernels/ would be found before anything else of that name.
+    done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, cwd=dev.VENV,
                           env={**inherited, "PYTHONPATH": path, **environment})  # fmt: skip
     assert done.returncode == 0, f"{module} ended with exit code {done.returncode}:\n{done.stderr[-3000:]}"
     return [json.loads(line) for line in done.stdout.splitlines()]
