@@ -9,7 +9,7 @@ Two numbers of the paper's network are not core's, and are the business of whoev
 of 1e-6 (core 1e-5) and rows and columns that count 0, 1, 2 (core 1.0 multiplies them by `spatial_interpolation_scale`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from comfy.ldm.cogvideo.model import CogVideoXBlock, CogVideoXTransformer3DModel, apply_rotary_emb
@@ -20,47 +20,7 @@ from ..engine.ttt_block import TTTBlock
 from ..engine.ttt_order import Layout, own_frames
 
 LAYER_NORM_EPS = 1e-6  # of the paper's network
-OF_BLOCK = {  # start of a name in the public code's block: core's
-    "pre_seq_layernorm.": "norm1.norm.",
-    "pre_seq_adaLN_modulation.1.": "norm1.linear.",
-    "pre_mlp_layernorm.": "norm2.norm.",
-    "pre_mlp_adaLN_modulation.1.": "norm2.linear.",
-    "seq_modeling_block.q.": "q.",
-    "seq_modeling_block.k.": "k.",
-    "seq_modeling_block.v.": "v.",
-    "seq_modeling_block.o.": "attn_out.",
-    "seq_modeling_block.q_norm.": "norm_q.",
-    "seq_modeling_block.k_norm.": "norm_k.",
-    "mlp.layer1.": "ff_proj.",
-    "mlp.layer2.": "ff_out.",
-}
-OF_NETWORK = {  # start of a name in the public code's network: core's; blocks are `layers.N.` and `blocks.N.`
-    "patch_embedding.vid_proj.": "patch_embed.proj.",
-    "patch_embedding.text_proj.": "patch_embed.text_proj.",
-    "time_embed.0.": "time_embedding_linear_1.",
-    "time_embed.2.": "time_embedding_linear_2.",
-    "transformer_norm.": "norm_final.",
-    "final_layer.adaLN_modulation.1.": "norm_out.linear.",
-    "final_layer.norm.": "norm_out.norm.",
-    "final_layer.linear.": "proj_out.",
-}
 Rotary = tuple[torch.Tensor, torch.Tensor]  # core's (cos, sin), each [video tokens, D]
-
-
-def block_weights(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights of one `layers.N` of the public code under the names of core's block, without TTT's."""
-    return _renamed(weights, OF_BLOCK)
-
-
-def network_weights(weights: Mapping[str, torch.Tensor], layers: int) -> dict[str, torch.Tensor]:
-    """The weights of the public code's network of so many layers under core's names, without TTT's."""
-    named = {f"layers.{i}.{start}": f"blocks.{i}.{own}" for i in range(layers) for start, own in OF_BLOCK.items()}
-    return _renamed(weights, OF_NETWORK | named)
-
-
-def _renamed(weights: Mapping[str, torch.Tensor], starts: Mapping[str, str]) -> dict[str, torch.Tensor]:
-    return {own + name.removeprefix(start): value for name, value in weights.items()
-            for start, own in starts.items() if name.startswith(start)}
 
 
 def norms_of(network: CogVideoXTransformer3DModel) -> list[torch.nn.LayerNorm]:

@@ -10,6 +10,7 @@ import torch
 from longreel.engine.rotary import grid_angles
 from longreel.engine.ttt_block import TTTBlock
 from longreel.engine.ttt_order import Layout, even_layout
+from longreel.engine.ttt_video import block_weights, network_weights
 from longreel.engine.ttt_weights import check_weights, config_of, from_published
 
 from tests.comfy_inprocess import import_comfyui
@@ -51,7 +52,7 @@ def network(tensors: Tensors, meta: dict) -> Tensors:
         out_channels=meta["in_channels"], time_embed_dim=meta["time_embed_dim"], text_embed_dim=meta["text_dim"],
         num_layers=layers, patch_size=meta["patch_size"], use_rotary_positional_embeddings=True,
         spatial_interpolation_scale=1.0, dtype=torch.float32, operations=PLAIN)
-    network.load_state_dict(cogvideox_ttt.network_weights(weights, layers))
+    network.load_state_dict(network_weights(weights, layers))
     for norm in cogvideox_ttt.norms_of(network):
         norm.eps = cogvideox_ttt.LAYER_NORM_EPS
     for number, block in enumerate(network.blocks):
@@ -75,7 +76,7 @@ def block_of(weights: Tensors, meta: dict, strict: bool = True) -> CogVideoXBloc
     width, eps = meta["model_dim"], cogvideox_ttt.LAYER_NORM_EPS
     network = CogVideoXBlock(width, meta["num_heads"], meta["head_dim"], meta["time_embed_dim"], eps=eps,
                              dtype=torch.float32, operations=PLAIN)
-    network.load_state_dict(cogvideox_ttt.block_weights(weights), strict=strict)
+    network.load_state_dict(block_weights(weights), strict=strict)
     return network
 
 

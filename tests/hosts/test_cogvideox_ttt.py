@@ -13,7 +13,8 @@ from comfy.ldm.cogvideo.model import CogVideoXBlock, CogVideoXTransformer3DModel
 from longreel.engine.ttt_block import TTTBlock
 from longreel.engine.ttt_layer import MLP, TTTConfig
 from longreel.engine.ttt_order import even_layout
-from longreel.hosts.cogvideox_ttt import LAYER_NORM_EPS, OF_BLOCK, block_weights, evaluate_block, norms_of
+from longreel.engine.ttt_video import OF_BLOCK, block_weights
+from longreel.hosts.cogvideox_ttt import LAYER_NORM_EPS, evaluate_block, norms_of
 
 from tests.engine.ttt_cases import make_block
 from tests.live_bytes import LiveBytes
