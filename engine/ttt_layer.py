@@ -2,7 +2,7 @@
 
 Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3) and its public code. Around
 the scan (kernels/) stand: projections to q, k, v; q and k of length one; rotary positions on the video; the target,
-v - k brought to a learned mean and spread; a learning rate for every token and head; a norm and a projection at the end.
+v - k brought to a learned mean and spread; a learning rate for each token and head; at the end a norm and a projection.
 The learned start of the small network is a parameter; what it learns lives as long as one reading.
 
 A video is read in slabs of any multiple of the chunk, and the small network is handed from slab to slab, so memory does

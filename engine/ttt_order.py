@@ -11,6 +11,7 @@ Plain ints: nothing here has seen a tensor, a model or a prompt.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 Range = tuple[int, int]  # first, last + 1
 
@@ -136,7 +137,7 @@ def own_frames(layout: Layout, backwards: bool = False) -> list[Range]:
         borders = [start for start, stop in layout.windows] + [layout.frames]
     else:
         borders = [0] + [stop for start, stop in layout.windows]
-    return list(zip(borders, borders[1:]))
+    return list(pairwise(borders))
 
 
 def scan_runs(layout: Layout, backwards: bool = False) -> list[Run]:

@@ -87,6 +87,15 @@ def test_without_a_learning_rate_only_a_tokens_own_value_matters():
     assert torch.equal(layer(x, THREE_SEGMENTS)[:, 1:], layer(changed, THREE_SEGMENTS)[:, 1:])
 
 
+def test_what_is_learned_is_the_value_without_its_mean():
+    layer, x = make_layer(), tokens_like(THREE_SEGMENTS)
+    before = layer(x, THREE_SEGMENTS)
+    layer.wv.bias += 3.0
+    torch.testing.assert_close(layer(x, THREE_SEGMENTS), before, atol=2e-5, rtol=1e-4)
+    layer.wv.bias[0] += 3.0
+    assert (layer(x, THREE_SEGMENTS) - before).norm() > 0.01 * before.norm()
+
+
 def test_text_has_no_position_and_video_has_its_own():
     """The same token everywhere and nothing learned: all text reads alike, video as its place."""
     layer = make_layer(base_rate=0.0)
