@@ -6,10 +6,8 @@ model, no LoRA finds them, and no other clone sees them. While the network runs,
 family's file (hosts/ttt_<family>.py) with the block's TTT layer in its place.
 
 Without a timeline (hosts/ttt_timeline.py) everything that the network is shown is one segment. Where files come from is
-not known here (hosts/ttt_files.py).
+not known here (engine/ttt_files.py).
 """
-
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,6 +15,7 @@ import comfy.model_patcher
 import comfy.ops
 
 from ..engine.ttt_block import TTTBlock
+from ..engine.ttt_files import LoadedTTT
 from ..engine.ttt_layer import AS_TRAINED, MLP, OWN, TTTConfig
 from ..engine.ttt_weights import PUBLISHED_BASE_RATE, PUBLISHED_CHUNK, check_weights
 from . import block_count, facts_of, family_of
@@ -24,14 +23,11 @@ from .ttt_cogvideox import CogVideoXSegments, papers_numbers
 from .ttt_forward import KEY, segments_of, watch
 from .ttt_timeline import attach as attach_timeline
 
-if TYPE_CHECKING:
-    from .ttt_files import LoadedTTT
-
 __all__ = ["apply", "attach_timeline"]
 NEW_HEAD_WIDTH = 64  # the paper's; the kernels' MLP has no other
 
 
-def apply(model, loaded: "LoadedTTT | None", strength: float = 1.0, kind: str = MLP, blocks: frozenset[int] | None = None):
+def apply(model, loaded: LoadedTTT | None, strength: float = 1.0, kind: str = MLP, blocks: frozenset[int] | None = None):
     """A clone of `model` (ModelPatcher) with TTT layers.
 
     loaded None: new, neutral layers of `kind` for training; they change nothing. strength: 0..1, scales what the layers'
@@ -55,6 +51,9 @@ def apply(model, loaded: "LoadedTTT | None", strength: float = 1.0, kind: str = 
     else:
         _check_file(model, loaded, count)
         layers = {number: _loaded_block(loaded, number, strength) for number in sorted(wanted & set(loaded.layers))}
+        if not layers:
+            raise ValueError(f"0 of the {len(wanted)} blocks asked for are among the {len(loaded.layers)} that these TTT "
+                             f"layers were trained for, first {min(loaded.layers)}; ask for all, or for some of those")
     model = model.clone()
     holder = torch.nn.ModuleDict({str(number): layer for number, layer in layers.items()})
     model.set_additional_models(KEY, [comfy.model_patcher.ModelPatcher(holder, model.load_device, model.offload_device)])
@@ -68,7 +67,7 @@ def apply(model, loaded: "LoadedTTT | None", strength: float = 1.0, kind: str = 
     return model
 
 
-def _check_file(model, loaded: "LoadedTTT", count: int) -> None:
+def _check_file(model, loaded: LoadedTTT, count: int) -> None:
     family, width = facts_of(model).family, family_of(model).width(model.model.diffusion_model)
     if loaded.family != family:
         raise ValueError(f"these TTT layers were trained for {loaded.family} and this model is {family}; load the file of "
@@ -96,7 +95,7 @@ def _new_block(config: TTTConfig, number: int) -> TTTBlock:
     return _block(config, drawn.state_dict())
 
 
-def _loaded_block(loaded: "LoadedTTT", number: int, strength: float) -> TTTBlock:
+def _loaded_block(loaded: LoadedTTT, number: int, strength: float) -> TTTBlock:
     weights = dict(loaded.layers[number])
     try:
         check_weights(TTTBlock(loaded.config, device=torch.device("meta")), weights)
