@@ -46,8 +46,8 @@ def scan(
 
     q, k, v    [B, L, H, D], any strides. v is the target plus k: the loss is 1/2 || LN(f(k)) - (v - k) ||^2.
     eta        [B, L, H], inner learning rate of each token, already divided by `chunk`; 0 .. base_lr / D / chunk.
-    ln_weight, ln_bias  [H, D] of the inner LayerNorm; eps is 1e-6 in the kernels that trained the published weights, and
-               1e-8 in the published PyTorch code.
+    ln_weight, ln_bias  [H, D] of the inner LayerNorm; eps is 1e-6 in the kernels that trained the published weights,
+               and 1e-8 in the published PyTorch code.
     state      weights before the first token; float32 (float64 to check gradients).
     chunk      tokens per step of learning, a part of the trained model: 64 for the published MLP, 16 for Linear.
     index      [L'] int32 or int64, each token at most once, or None for 0 .. L - 1: the order of the scan. eta is read
@@ -86,7 +86,8 @@ def choose_backend(q: torch.Tensor, state: State, chunk: int, needs_grad: bool, 
     if obstacle is None:
         return "triton"
     if forced == "triton":
-        raise ValueError(f"the TTT backend triton was asked for, but {obstacle}; ask for the backend reference, or none")
+        raise ValueError(f"the TTT backend triton was asked for, but {obstacle}; ask for the backend reference, or "
+                         f"none")
     if q.is_cuda and not needs_grad:
         _say_once(obstacle)
     return "reference"
@@ -187,7 +188,7 @@ def _check(
 def _check_index(index: torch.Tensor, L: int) -> None:
     """An index outside the tokens would read foreign memory in a kernel, so this looks, at the price of one wait."""
     if index.dim() != 1 or index.dtype not in (torch.int32, torch.int64):
-        raise ValueError(f"index is {index.dtype} {list(index.shape)}; it must be a row of int32 or int64 token numbers")
+        raise ValueError(f"index is {index.dtype} {list(index.shape)}; it must be a row of int32 or int64 numbers")
     if index.numel() == 0:
         return
     lowest, highest = (int(x) for x in index.aminmax())

@@ -1,12 +1,12 @@
 """TTT-Linear and TTT-MLP, readable: the definition that the fast kernels are held to.
 
-Source: arXiv 2504.05298, section 3, in the primal form of its GPU kernels. A chunk of K tokens takes its gradients at the
-weights of the chunk's start, makes one step of gradient descent, and reads out with the new weights: every token sees
-its whole chunk and all chunks before. Each token has one learning rate (the last row of the published eta matrix;
+Source: arXiv 2504.05298, section 3, in the primal form of its GPU kernels. A chunk of K tokens takes its gradients at
+the weights of the chunk's start, makes one step of gradient descent, and reads out with the new weights: every token
+sees its whole chunk and all chunks before. Each token has one learning rate (the last row of the published eta matrix;
 reference_dual.py has the whole matrix).
 
-Any device, any dtype of q, k, v, and differentiable, second derivatives of the inner loss included. Checkpoints keep the
-weights between groups of chunks alone and compute the rest again on the way back. This file knows nothing of
+Any device, any dtype of q, k, v, and differentiable, second derivatives of the inner loss included. Checkpoints keep
+the weights between groups of chunks alone and compute the rest again on the way back. This file knows nothing of
 projections, rotary positions, segments, or which backend a scan should use.
 """
 
@@ -30,7 +30,7 @@ def scan(
     eps: float,
     checkpoint_every: int,
 ) -> tuple[torch.Tensor, State]:
-    """One pass over the tokens, as kernels.scan describes it. checkpoint_every: chunks per group, 0 for no checkpoints."""
+    """One pass over the tokens, as kernels.scan describes it. checkpoint_every: chunks per group, 0 for none."""
     # One gather before the loop: gathering in it would cost the backward pass a whole sequence of zeros per chunk.
     rows = [x if index is None else x.index_select(1, index) for x in (q, k, v, eta)]
     needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (*rows, ln_weight, ln_bias, *state.tensors()))

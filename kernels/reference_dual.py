@@ -1,9 +1,9 @@
 """TTT-Linear and TTT-MLP in the dual form, as the paper's PyTorch code publishes them: the neighbour to compare with.
 
 Source: arXiv 2504.05298 and arXiv 2407.04620, section 2.5. The updated weights are never formed for the read-out; their
-effect is written as an attention over the chunk. Here eta is a whole matrix: row i holds the learning rates that token i
-reads with, and the last row is the one that the weights keep. Where all rows of a chunk are equal the result is that of
-reference.py, for fewer products there. It differs where a segment's length is no multiple of the chunk, because the
+effect is written as an attention over the chunk. Here eta is a whole matrix: row i holds the learning rates that token
+i reads with, and the last row is the one that the weights keep. Where all rows of a chunk are equal the result is that
+of reference.py, for fewer products there. It differs where a segment's length is no multiple of the chunk, because the
 public code then mixes rows of several chunks. Trained weights saw the last row everywhere, so no layer uses this form.
 """
 
@@ -23,11 +23,11 @@ def scan_dual(
     state: State,
     eps: float = 1e-8,
 ) -> tuple[torch.Tensor, State]:
-    """q, k, v [B, L, H, D] in the order of the scan, eta [B, H, L / K, K, K] (row: reading token, column: learned token,
-    already divided by K), ln_weight, ln_bias [H, D] -> out [B, L, H, D], state. eps is the published code's."""
+    """q, k, v [B, L, H, D] in the order of the scan, eta [B, H, L / K, K, K] (row: reading token, column: learned
+    token, already divided by K), ln_weight, ln_bias [H, D] -> out [B, L, H, D], state. eps is the published code's."""
     chunks, K = eta.shape[2:4]
     if q.shape[1] != chunks * K:
-        raise ValueError(f"{q.shape[1]} tokens are not {chunks} chunks of {K}; the dual form has no masked tail: pad them")
+        raise ValueError(f"{q.shape[1]} tokens are not {chunks} chunks of {K}; the dual form has no tail: pad them")
     gamma, beta = ln_weight[:, None], ln_bias[:, None]  # [H, 1, D]
     outs = []
     for i, rows in enumerate(zip(*(x.split(K, 1) for x in (q, k, v)))):

@@ -1,8 +1,8 @@
 """The fast weights of a TTT layer: what one scan hands to the next.
 
-Source: arXiv 2504.05298, section 3. TTT-Linear is f(x) = x W1 + b1, TTT-MLP f(x) = gelu(x W1 + b1) W2 + b2 with a hidden
-width of 4 D. Every head of every video has its own. Where they come from (the learned start, or the slab of tokens
-before) is not known here.
+Source: arXiv 2504.05298, section 3. TTT-Linear is f(x) = x W1 + b1, TTT-MLP f(x) = gelu(x W1 + b1) W2 + b2 with a
+hidden width of 4 D. Every head of every video has its own. Where they come from (the learned start, or the slab of
+tokens before) is not known here.
 """
 
 from dataclasses import dataclass

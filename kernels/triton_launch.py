@@ -1,7 +1,7 @@
 """Launches the Triton kernels: memory for the results, strides, and how many warps.
 
-What can be launched is decided in dispatch.py; what is computed is in triton_linear.py and triton_mlp.py. Importing this
-file imports Triton.
+What can be launched is decided in dispatch.py; what is computed is in triton_linear.py and triton_mlp.py. Importing
+this file imports Triton.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ def scan(
     warps: int | None = None,
     stages: int | None = None,
 ) -> tuple[torch.Tensor, State]:
-    """One pass over the tokens, as kernels.scan describes it. warps, stages: for benchmarks; None takes the kernel's."""
+    """One pass over the tokens, as kernels.scan describes it. warps, stages: for benchmarks; else the kernel's."""
     B, L, H, D = q.shape
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     tokens = L if index is None else index.numel()

@@ -1,21 +1,21 @@
 """Pieces that both Triton kernels are made of: a chunk's rows, the inner loss, gelu.
 
 Formulas: arXiv 2504.05298, section 3 (inner_loss.py has them readable). A chunk is a tile [K, D] of one head of one
-video. Tokens behind the end are read as zeros and have no learning rate. Products take operands in the tokens' dtype and
-add up in float32; all else is float32. float32 operands are split in three tf32 parts, because one would keep ten bits.
-What a tile is used for is not known here.
+video. Tokens behind the end are read as zeros and have no learning rate. Products take operands in the tokens' dtype
+and add up in float32; all else is float32. float32 operands are split in three tf32 parts, because one would keep ten
+bits. What a tile is used for is not known here.
 
-Triton's interpreter has no bfloat16 arithmetic (it computes on the raw bits), no tanh, and no inline assembly, so tanh is
-built from exp wherever float32 accuracy is wanted.
+Triton's interpreter has no bfloat16 arithmetic (it computes on the raw bits), no tanh, and no inline assembly, so tanh
+is built from exp wherever float32 accuracy is wanted.
 """
 
 import triton
 import triton.language as tl
 
 
-# Learning rates are about 1e-5, and gradients times them would fall among float16's subnormal numbers. Lifted by a power
-# of two they keep all their bits; the updates are lowered again in float32. Adding the updates up inside the product
-# instead, where the dtype needs no lift, spills more registers, not fewer (offline for sm_89 and sm_90).
+# Learning rates are about 1e-5, and gradients times them would fall among float16's subnormal numbers. Lifted by a
+# power of two they keep all their bits; the updates are lowered again in float32. Adding the updates up inside the
+# product instead, where the dtype needs no lift, spills more registers, not fewer (offline for sm_89 and sm_90).
 LIFT = tl.constexpr(1024.0)
 LOWER = tl.constexpr(1.0 / 1024.0)
 

@@ -1,7 +1,7 @@
 """Counts the bytes of the tensors that an operation makes: alive now, and at most. Deterministic, any device.
 
-Every storage that a torch operation returns is followed until it is freed, whoever holds it: a Python name, the autograd
-graph, a checkpoint. What was there before is not counted, nor is what an operation uses inside itself.
+Every storage that a torch operation returns is followed until it is freed, whoever holds it: a Python name, the
+autograd graph, a checkpoint. What was there before is not counted, nor is what an operation uses inside itself.
 """
 
 import weakref

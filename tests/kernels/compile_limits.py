@@ -6,8 +6,8 @@ It is plain data, so that a process without Triton can read it.
 CAPABILITIES = (80, 86, 89, 90, 120)  # A100, RTX 30, RTX 40, H100 and H200, RTX 50
 SHARED_BYTES = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024, 120: 99 * 1024}  # per block, by opt-in
 
-# Bytes of stack per thread, which is where registers are spilled: kind, head dim, chunk -> most. Four more registers than
-# there are cost 16 bytes. The MLP's state alone is 128 of the 255 registers of a thread.
+# Bytes of stack per thread, which is where registers are spilled: kind, head dim, chunk -> most. Four more registers
+# than there are cost 16 bytes. The MLP's state alone is 128 of the 255 registers of a thread.
 STACK_BYTES = {
     ("linear", 64, 16): 16,
     ("linear", 64, 64): 256,

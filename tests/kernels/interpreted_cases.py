@@ -4,8 +4,9 @@
         -> one JSON line per case: its name, and what is wrong or null
 
 It is a program, because the interpreter must be chosen before Triton is imported and for the whole process;
-test_triton_interpreter.py runs it once. The interpreter proves indexing and arithmetic, not races, layouts or registers.
-It has no bfloat16, so float32 and float16 are compared. Outputs start as NaN: what a kernel does not write shows.
+test_triton_interpreter.py runs it once. The interpreter proves indexing and arithmetic, not races, layouts or
+registers. It has no bfloat16, so float32 and float16 are compared. Outputs start as NaN: what a kernel does not write
+shows.
 """
 
 import json
@@ -112,7 +113,8 @@ def any_strides(mlp: bool) -> None:
     k = k.transpose(1, 2).contiguous().transpose(1, 2)
     q = q.transpose(2, 3).contiguous().transpose(2, 3)
     first = [x[:1].expand(2, *x.shape[1:]) for x in case["state"].tensors()]
-    kernel_equals_reference({**case, "q": q, "k": k, "v": v, "eta": case["eta"].mT.contiguous().mT, "state": State(*first)})
+    eta = case["eta"].mT.contiguous().mT
+    kernel_equals_reference({**case, "q": q, "k": k, "v": v, "eta": eta, "state": State(*first)})
 
 
 def eps(mlp: bool, value: float) -> None:
@@ -169,7 +171,8 @@ def main() -> None:
             error = None
         except AssertionError as wrong:
             error = str(wrong)
-        print(json.dumps({"case": name, "error": error, "seconds": round(time.perf_counter() - started, 2)}), flush=True)
+        taken = round(time.perf_counter() - started, 2)
+        print(json.dumps({"case": name, "error": error, "seconds": taken}), flush=True)
 
 
 if __name__ == "__main__":

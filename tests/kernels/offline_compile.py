@@ -2,9 +2,9 @@
 
     python -m tests.kernels.offline_compile '[["mlp", 64, 64, "bf16", 90], ...]'     -> one JSON line per kernel
 
-Each case is kind, head dim, chunk, dtype and compute capability x 10. Triton brings its own assembler and cuobjdump, so no
-GPU and no CUDA is needed, but TRITON_INTERPRET must be unset: the process that interprets kernels cannot compile them.
-About ten seconds a case. How long a kernel takes is not known here.
+Each case is kind, head dim, chunk, dtype and compute capability x 10. Triton brings its own assembler and cuobjdump, so
+no GPU and no CUDA is needed, but TRITON_INTERPRET must be unset: the process that interprets kernels cannot compile
+them. About ten seconds a case. How long a kernel takes is not known here.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Random inputs of a scan as a TTT layer makes them: unit queries and keys, a small start, learning rates that matter."""
+"""Random inputs of a scan as a TTT layer makes them: unit queries and keys, a start, learning rates that matter."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ def scan_case(
 
 def in_double(case: dict[str, Any]) -> dict[str, Any]:
     """The same case in float64."""
-    double = {name: x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for name, x in case.items()}
+    double = {name: x.double() if isinstance(x, torch.Tensor) else x for name, x in case.items()}
     return double | {"state": State(*(x.double() for x in case["state"].tensors()))}
 
 

@@ -30,8 +30,8 @@ def gpu(monkeypatch) -> None:
     dispatch._say_once.cache_clear()
 
 
-def chosen(mlp: bool = True, D: int = 64, chunk: int = 64, dtype: torch.dtype = torch.bfloat16, backend: str | None = None,
-           needs_grad: bool = False, M: int | None = None) -> str:
+def chosen(mlp: bool = True, D: int = 64, chunk: int = 64, dtype: torch.dtype = torch.bfloat16,
+           backend: str | None = None, needs_grad: bool = False, M: int | None = None) -> str:
     case = scan_case(mlp, L=4, D=D, M=M)
     return dispatch.choose_backend(case["q"].to(dtype).as_subclass(OnGPU), case["state"], chunk, needs_grad, backend)
 
@@ -104,13 +104,13 @@ def test_importing_the_kernels_imports_no_triton():
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda c: {"k": c["k"][:, :-1]}, r"k has shape \[1, 23, 2, 8\]; with q \[1, 24, 2, 8\] it must be \[1, 24, 2, 8\]"),
+    (lambda c: {"k": c["k"][:, :-1]}, r"k has shape \[1, 23, 2, 8\]; with q \[1, 24.* must be \[1, 24, 2, 8\]"),
     (lambda c: {"eta": c["eta"].transpose(1, 2)}, r"eta has shape \[1, 2, 24\].*must be \[1, 24, 2\]"),
     (lambda c: {"v": c["v"].half()}, "v is torch.float16 and q torch.float32"),
     (lambda c: {"ln_bias": c["ln_bias"][0]}, r"ln_bias has shape \[8\].*must be \[2, 8\]"),
-    (lambda c: {"state": State(*c["state"].tensors()[:2])}, r"state.W1 has shape \[1, 2, 8, 32\].*must be \[1, 2, 8, 8\]"),
+    (lambda c: {"state": State(*c["state"].tensors()[:2])}, r"W1 has shape \[1, 2, 8, 32\].*must be \[1, 2, 8, 8\]"),
     (lambda c: {"state": State(*c["state"].tensors()[:3])}, "only one of W2 and b2"),
-    (lambda c: {"state": State(*(x.bfloat16() for x in c["state"].tensors()))}, "bfloat16 would round the updates away"),
+    (lambda c: {"state": State(*(x.bfloat16() for x in c["state"].tensors()))}, "bfloat16 would round the updates"),
     (lambda c: {"q": c["q"][0]}, r"q has shape \[24, 2, 8\]; TTT scans \[batch, tokens, heads, head dim\]"),
     (lambda c: {"chunk": 0}, "a chunk of 0 tokens"),
     (lambda c: {"eps": 0.0}, "eps is 0.0"),

@@ -1,7 +1,7 @@
 """The Triton kernels compile without a GPU, and use no more registers and shared memory than GPUs have.
 
-The published shapes, on Hopper and on the consumer cards with the least shared memory; `python dev.py bench ttt_kernels`
-compiles all shapes for all generations.
+The published shapes, on Hopper and on the consumer cards with the least shared memory; `python dev.py bench
+ttt_kernels` compiles all shapes for all generations.
 """
 
 import json
