@@ -88,16 +88,21 @@ def learn(
     # The learning rate goes into the topmost gradient: all below are linear in it.
     if W2 is None:
         G1 = eta * loss_gradient(Z1, XV - XK, gamma, beta, eps)
-        return State(W1 - XK.mT @ G1, b1 - G1.sum(-2, keepdim=True))
+        return State(_minus_product(W1, XK.mT, G1), b1 - G1.sum(-2, keepdim=True))
     X2 = gelu(Z1)
     G2 = eta * loss_gradient(X2 @ W2 + b2, XV - XK, gamma, beta, eps)  # [B, H, K, D]
     G1 = gelu_gradient(G2 @ W2.mT, Z1)  # at the chunk's first W2
     return State(
-        W1 - XK.mT @ G1,
+        _minus_product(W1, XK.mT, G1),
         b1 - G1.sum(-2, keepdim=True),
-        W2 - X2.mT @ G2,
+        _minus_product(W2, X2.mT, G2),
         b2 - G2.sum(-2, keepdim=True),
     )
+
+
+def _minus_product(W: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """W - a @ b, all [B, H, ...], without a second array of W's size."""
+    return torch.baddbmm(W.flatten(0, 1), a.flatten(0, 1), b.flatten(0, 1), alpha=-1).view(W.shape)
 
 
 def _f(x: torch.Tensor, state: State) -> torch.Tensor:

@@ -21,7 +21,7 @@ from tests.golden.test_golden import answer_of, answered_and_wanted, golden_file
 from tests.kernels.scan_cases import in_double, relative_error, scan_case
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 2e-3}
-TINY_RATE = 1e-3  # learning rates of the published layers are this much smaller than those of the other cases
+TINY_RATE = 5e-5  # what turns the other cases' learning rates into about 2e-6, as small as published ones become
 
 Case = Callable[[], None]
 
