@@ -20,7 +20,7 @@ from ..engine.ttt_layer import AS_TRAINED, MLP, OWN, TTTConfig
 from ..engine.ttt_weights import PUBLISHED_BASE_RATE, PUBLISHED_CHUNK, check_weights
 from . import block_count, facts_of, family_of
 from .ttt_cogvideox import CogVideoXSegments, papers_numbers
-from .ttt_forward import KEY, segments_of, watch
+from .ttt_forward import KEY, TRAINED_SEGMENT, segments_of, watch
 from .ttt_timeline import attach as attach_timeline
 
 __all__ = ["apply", "attach_timeline"]
@@ -59,6 +59,8 @@ def apply(model, loaded: LoadedTTT | None, strength: float = 1.0, kind: str = ML
     model.set_additional_models(KEY, [comfy.model_patcher.ModelPatcher(holder, model.load_device, model.offload_device)])
     options = model.model_options["transformer_options"] = dict(model.model_options["transformer_options"])
     options[KEY] = layers
+    if loaded is not None:
+        options[TRAINED_SEGMENT] = loaded.segment_latent_frames
     watch(model)
     if loaded is not None and loaded.config.rates == AS_TRAINED and isinstance(
             model.model.diffusion_model, CogVideoXSegments.network_class):

@@ -22,6 +22,7 @@ from .ttt_segments import Segments, replaced
 from .ttt_wan import WanSegments
 
 KEY = "longreel_ttt"  # in transformer_options: {block: TTTBlock}
+TRAINED_SEGMENT = "longreel_ttt_trained_segment"  # in transformer_options: latent frames, where layers were trained
 TIMELINE = "longreel_ttt_timeline"  # in model_conds: what `Told` says
 FAMILIES = {segments.network_class: segments
             for segments in (WanSegments, CogVideoXSegments, HunyuanVideoSegments, LTXVSegments)}
@@ -53,8 +54,12 @@ def watch(model) -> None:
 
 def token_windows(windows: tuple[Range, ...], patch_frames: int) -> tuple[Range, ...]:
     """Latent frames -> token frames: all that hold some of a segment's. Where one holds latent frames of two segments,
-    they share it."""
-    return tuple((start // patch_frames, -(-stop // patch_frames)) for start, stop in windows)
+    they share it, unless they would begin with the same one."""
+    found: list[Range] = []
+    for start, stop in windows:
+        earliest = found[-1][0] + 1 if found else 0
+        found.append((max(start // patch_frames, earliest), -(-stop // patch_frames)))
+    return tuple(found)
 
 
 def _evaluate(executor, *args, **kwargs):
@@ -95,5 +100,6 @@ def kept_bytes(model, shape: tuple[int, ...], windows: tuple[Range, ...]) -> int
     patches = family.patch_size(network)
     per_frame = shape[0] * math.prod(-(-size // patch) for size, patch in zip(shape[3:], patches[1:])) * family.width(network)
     frames = -(-shape[2] // patches[0])
-    slab = max(stop - start for start, stop in windows) if KEY in model.model_options["transformer_options"] else 0
+    longest = max(stop - start for start, stop in token_windows(windows, patches[0]))
+    slab = longest if KEY in model.model_options["transformer_options"] else 0
     return per_frame * (2 * frames * model.model.get_dtype_inference().itemsize + 10 * slab * 4)

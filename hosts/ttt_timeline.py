@@ -7,6 +7,7 @@ conditioning entry in which the texts of all segments stand one behind the other
 that of all.
 """
 
+import logging
 import math
 
 import torch
@@ -20,7 +21,7 @@ from ..engine.timeline import Timeline
 from . import conditioning, patching
 from .latent_blend import noise_of_shots
 from .progress import ProgressText
-from .ttt_forward import TIMELINE, Told, kept_bytes, segments_of, token_windows, watch
+from .ttt_forward import TIMELINE, TRAINED_SEGMENT, Told, kept_bytes, segments_of, token_windows, watch
 
 KEY = "longreel_ttt_timeline"
 FRAME_AXIS = 2  # [B, C, F, H, W]
@@ -155,6 +156,11 @@ def _start_run(executor, noise, latent_image, *args, **kwargs):
         raise ValueError(f"{others[0].name} works on 1 segment at a time and TTT shows all of a timeline at once; remove "
                          f"that node, or sample with Longreel Latent Blend instead")
     handler = options["context_handler"] = options["context_handler"].for_new_run()
+    trained = options["transformer_options"].get(TRAINED_SEGMENT)
+    longest = max(stop - start for start, stop in handler.windows)
+    if trained not in (None, longest):
+        logging.warning("Longreel: these TTT layers were trained on segments of %d latent frames, and the timeline's "
+                        "longest has %d", trained, longest)
     return executor(noise_of_shots(noise, handler.timeline), latent_image, *args, **kwargs)
 
 
