@@ -27,17 +27,19 @@ __all__ = ["apply", "attach_timeline"]
 NEW_HEAD_WIDTH = 64  # the paper's; the kernels' MLP has no other
 
 
-def apply(model, loaded: LoadedTTT | None, strength: float = 1.0, kind: str = MLP, blocks: frozenset[int] | None = None):
+def apply(model, loaded: LoadedTTT | None, strength: float = 1.0, kind: str = MLP,
+          blocks: frozenset[int] | None = None):
     """A clone of `model` (ModelPatcher) with TTT layers.
 
-    loaded None: new, neutral layers of `kind` for training; they change nothing. strength: 0..1, scales what the layers'
-    gates let through (their tanh); 0 changes nothing, 1 is as trained. blocks: only these, counted from 0; None for all
-    that there are.
+    loaded None: new, neutral layers of `kind` for training; they change nothing. strength: 0..1, scales what the
+    layers' gates let through (their tanh); 0 changes nothing, 1 is as trained. blocks: only these, counted from 0; None
+    for all that there are.
 
     Raises ValueError for a model that has layers already, a file of another family or size, and numbers out of range.
     """
     if KEY in model.model_options["transformer_options"]:
-        raise ValueError("this model carries TTT layers already and takes only 1 set; wire the model from before that node")
+        raise ValueError("this model carries TTT layers already and takes only 1 set; wire the model from before that "
+                         "node")
     if not 0 <= strength <= 1:
         raise ValueError(f"a strength of {strength:g} is not 0 to 1; use 0 for no TTT, 1 for TTT as it was trained")
     segments_of(model)
@@ -52,11 +54,13 @@ def apply(model, loaded: LoadedTTT | None, strength: float = 1.0, kind: str = ML
         _check_file(model, loaded, count)
         layers = {number: _loaded_block(loaded, number, strength) for number in sorted(wanted & set(loaded.layers))}
         if not layers:
-            raise ValueError(f"0 of the {len(wanted)} blocks asked for are among the {len(loaded.layers)} that these TTT "
-                             f"layers were trained for, first {min(loaded.layers)}; ask for all, or for some of those")
+            raise ValueError(f"0 of the {len(wanted)} blocks asked for are among the {len(loaded.layers)} that these "
+                             f"TTT layers were trained for, first {min(loaded.layers)}; ask for all, or for some "
+                             f"of those")
     model = model.clone()
     holder = torch.nn.ModuleDict({str(number): layer for number, layer in layers.items()})
-    model.set_additional_models(KEY, [comfy.model_patcher.ModelPatcher(holder, model.load_device, model.offload_device)])
+    patcher = comfy.model_patcher.ModelPatcher(holder, model.load_device, model.offload_device)
+    model.set_additional_models(KEY, [patcher])
     options = model.model_options["transformer_options"] = dict(model.model_options["transformer_options"])
     options[KEY] = layers
     if loaded is not None:
@@ -72,12 +76,12 @@ def apply(model, loaded: LoadedTTT | None, strength: float = 1.0, kind: str = ML
 def _check_file(model, loaded: LoadedTTT, count: int) -> None:
     family, width = facts_of(model).family, family_of(model).width(model.model.diffusion_model)
     if loaded.family != family:
-        raise ValueError(f"these TTT layers were trained for {loaded.family} and this model is {family}; load the file of "
-                         f"this model")
+        raise ValueError(f"these TTT layers were trained for {loaded.family} and this model is {family}; load the "
+                         f"file of this model")
     for what, theirs, ours in (("channels", loaded.config.width, width), ("blocks", loaded.blocks, count)):
         if theirs != ours:
-            raise ValueError(f"these TTT layers were trained for {theirs} {what} and this model has {ours}; load the file "
-                             f"of this model")
+            raise ValueError(f"these TTT layers were trained for {theirs} {what} and this model has {ours}; load the "
+                             f"file of this model")
 
 
 def _new_config(model, kind: str) -> TTTConfig:

@@ -3,16 +3,16 @@
 Text and video attend jointly. So
 - TTT reads text and video in turns, each segment's text before its frames, behind the attention's output projection and
   before the block's gates.
-- A segment's attention sees its own text and its frames, at the positions of a video that begins there. A frame that two
-  segments share is given the mean of both.
+- A segment's attention sees its own text and its frames, at the positions of a video that begins there. A frame that
+  two segments share is given the mean of both.
 - CogVideoX 1.5 reads two latent frames as one token frame. A segment has every token frame that holds a frame of it, so
   segments that border inside one share it.
-- CogVideoX-2B adds positions in time to the tokens before the first block, where they cannot begin anew in a segment: it
-  is refused for more than one segment.
+- CogVideoX-2B adds positions in time to the tokens before the first block, where they cannot begin anew in a segment:
+  it is refused for more than one segment.
 
 The public code's network differs from core's in two numbers, its LayerNorm eps and how rows and columns are counted.
-Weights that it trained are told by their learning rates (engine/ttt_layer.AS_TRAINED); `papers_numbers` are then patched
-into the clone that carries them, and core undoes that where another clone is used.
+Weights that it trained are told by their learning rates (engine/ttt_layer.AS_TRAINED); `papers_numbers` are then
+patched into the clone that carries them, and core undoes that where another clone is used.
 """
 
 from collections.abc import Iterator
@@ -49,8 +49,8 @@ class CogVideoXSegments(Segments):
 
     def evaluate(self, block, original, ttt: TTTBlock | None, *args, **kwargs):
         if getattr(original, "__func__", None) is not type(block).forward:
-            raise ValueError("another node has patched 1 or more of CogVideoX's blocks, whose order of steps TTT changes; "
-                             "remove that node, or Longreel's TTT nodes")
+            raise ValueError("another node has patched 1 or more of CogVideoX's blocks, whose order of steps TTT "
+                             "changes; remove that node, or Longreel's TTT nodes")
         slab = None if ttt is None else slab_tokens(self.layout, ttt)
         return evaluate_block(block, ttt or _as_it_is, self.layout, *args, **kwargs, slab_tokens=slab)
 

@@ -38,7 +38,7 @@ class Told:
 
 
 def segments_of(model) -> type[Segments]:
-    """How this model's network is evaluated in segments. Raises ValueError, naming the network, where it is not known."""
+    """How this model's network is evaluated in segments. Raises ValueError, naming the network, where it is unknown."""
     family, network = family_of(model), model.model.diffusion_model
     if type(network) not in FAMILIES:
         raise ValueError(f"{type(network).__name__} is built on {family.NAME} but attends in 1 or more further places, "
@@ -94,12 +94,13 @@ def _describe(kind: type[Segments], network, told: Told | None, args: tuple, kwa
 
 
 def kept_bytes(model, shape: tuple[int, ...], windows: tuple[Range, ...]) -> int:
-    """What a forward of one prompt keeps of the whole latent [B, C, F, H, W]: the hidden states, what attention put out,
-    and the slab that TTT reads (ten tensors like it, in float32)."""
+    """What a forward of one prompt keeps of the whole latent [B, C, F, H, W]: the hidden states, what attention put
+    out, and the slab that TTT reads (twelve tensors like it, in float32)."""
     family, network = family_of(model), model.model.diffusion_model
     patches = family.patch_size(network)
-    per_frame = shape[0] * math.prod(-(-size // patch) for size, patch in zip(shape[3:], patches[1:])) * family.width(network)
+    tokens = math.prod(-(-size // patch) for size, patch in zip(shape[3:], patches[1:]))
+    per_frame = shape[0] * tokens * family.width(network)
     frames = -(-shape[2] // patches[0])
     longest = max(stop - start for start, stop in token_windows(windows, patches[0]))
     slab = longest if KEY in model.model_options["transformer_options"] else 0
-    return per_frame * (2 * frames * model.model.get_dtype_inference().itemsize + 10 * slab * 4)
+    return per_frame * (2 * frames * model.model.get_dtype_inference().itemsize + 12 * slab * 4)

@@ -1,10 +1,11 @@
 """TTT in HunyuanVideo: where it stands in a block, and what a segment is. Layout in comfy/ldm/hunyuan_video/model.py.
 
 Text and video attend jointly, in double blocks (weights of their own for each) and in single blocks. So
-- TTT reads text and video in turns, each segment's text before its frames. It stands behind the attention and before its
-  output projection, in both kinds: a single block projects attention and MLP in one, so there is no place behind it.
-- A segment's attention sees its own text, under its mask, and its frames at the positions of a video that begins there. A
-  frame that two segments share is given the mean of both.
+- TTT reads text and video in turns, each segment's text before its frames. It stands behind the attention and before
+  its output projection, in both kinds: a single block projects attention and MLP in one, so there is no place behind
+  it.
+- A segment's attention sees its own text, under its mask, and its frames at the positions of a video that begins there.
+  A frame that two segments share is given the mean of both.
 - The text refiner reads one segment's text at a time. The pooled text (CLIP) moves each segment's modulation to its own
   prompt; a frame that two segments share follows the first, behind attention and in the last layer.
 - A reference picture, CLIP vision tokens, quoted text (byt5) and a guiding frame belong to no segment: the first is
@@ -39,10 +40,11 @@ class HunyuanVideoSegments(Segments):
         super().__init__(network, layout, texts, args, kwargs)
         given = [what for name, what in OF_NO_SEGMENT.items() if self._given(name) is not None]
         if given and layout.segments > 1:
-            raise ValueError(f"{given[0]} in the conditioning cannot be given to 1 of {layout.segments} segments; use 1 "
-                             f"segment, or remove the node that adds it")
+            raise ValueError(f"{given[0]} in the conditioning cannot be given to 1 of {layout.segments} segments; use "
+                             f"1 segment, or remove the node that adds it")
         if self._given("ref_latent") is not None:
-            raise ValueError("a reference latent in the conditioning belongs to 0 segments; remove the node that adds it")
+            raise ValueError("a reference latent in the conditioning belongs to 0 segments; remove the node that adds "
+                             "it")
 
     def _given(self, name: str):
         return argument(type(self.network)._forward, self.args, self.kwargs, name)
@@ -79,7 +81,8 @@ class HunyuanVideoSegments(Segments):
             border, parts = self.layout.text_tokens, []
             for segment, frames in enumerate(own_frames(self.layout)):
                 start, stop = self.layout.tokens_of(frames)
-                parts.append(original(x[:, start - border:stop - border], self._modulation(vec, segment), modulation_dims))
+                seen = x[:, start - border:stop - border]
+                parts.append(original(seen, self._modulation(vec, segment), modulation_dims))
             return torch.cat(parts, dim=1)
 
         return finish
@@ -100,8 +103,8 @@ class HunyuanVideoSegments(Segments):
         evaluate = self._double if isinstance(block, DoubleStreamBlock) else self._single
         return evaluate(original, ttt, *args, **kwargs)
 
-    def _double(self, original, ttt, img, txt, vec, pe, attn_mask=None, modulation_dims_img=None, modulation_dims_txt=None,
-                transformer_options={}):
+    def _double(self, original, ttt, img, txt, vec, pe, attn_mask=None, modulation_dims_img=None,
+                modulation_dims_txt=None, transformer_options={}):
         """img [B, F * P, C], txt [B, texts, C], which core's block overwrites; vec [B, C]; pe [B, 1, all, D / 2, 2, 2];
         attn_mask [1, 1, all] or None."""
         layout, border = self.layout, self.layout.text_tokens
@@ -111,11 +114,14 @@ class HunyuanVideoSegments(Segments):
             start, stop = layout.tokens_of(frames)
             return original(img=img[:, start - border:stop - border], txt=txt[:, slice(*layout.text_of(segment))],
                             vec=self._modulation(vec, segment), pe=self._positions(pe, segment, stop - start),
-                            attn_mask=self._mask(attn_mask, segment, stop - start), modulation_dims_img=modulation_dims_img,
-                            modulation_dims_txt=modulation_dims_txt, transformer_options=options)
+                            attn_mask=self._mask(attn_mask, segment, stop - start),
+                            modulation_dims_img=modulation_dims_img, modulation_dims_txt=modulation_dims_txt,
+                            transformer_options=options)
 
-        mixed = mix(lambda segment: until_reached(lambda: call(segment, layout.windows[segment],
-                                                               _cut_short(transformer_options))), layout, img, ttt)
+        def attend(segment: int) -> torch.Tensor:
+            return until_reached(lambda: call(segment, layout.windows[segment], _cut_short(transformer_options)))
+
+        mixed = mix(attend, layout, img, ttt)
         out = room_for_result(mixed)
         for segment, frames in enumerate(own_frames(layout)):
             words, tokens = (slice(*part) for part in (layout.text_of(segment), layout.tokens_of(frames)))
@@ -137,8 +143,10 @@ class HunyuanVideoSegments(Segments):
                             attn_mask=self._mask(attn_mask, segment, count), modulation_dims=modulation_dims,
                             transformer_options=options)
 
-        mixed = mix(lambda segment: until_reached(lambda: call(segment, layout.windows[segment],
-                                                               _cut_short(transformer_options))), layout, x, ttt)
+        def attend(segment: int) -> torch.Tensor:
+            return until_reached(lambda: call(segment, layout.windows[segment], _cut_short(transformer_options)))
+
+        mixed = mix(attend, layout, x, ttt)
         out = room_for_result(mixed)
         for segment, frames in enumerate(own_frames(layout)):
             words, tokens = (slice(*part) for part in (layout.text_of(segment), layout.tokens_of(frames)))

@@ -13,7 +13,7 @@ from .sampling import sample_attached
 
 def sample_ttt(model, timeline: Timeline, positive: list, negative: list, latent: dict, sampler, sigmas: torch.Tensor,
                cfg: float, seed: int, add_noise: bool = True) -> dict:
-    """-> LATENT. `seed` draws the noise of shots without a seed of their own; a noise_mask in `latent` is honoured. Without
-    `add_noise` the latent is taken as noisy already. Raises ValueError as hosts/ttt_timeline.attach does."""
+    """-> LATENT. `seed` draws the noise of shots without a seed of their own; a noise_mask in `latent` is honoured.
+    Without `add_noise` the latent is taken as noisy already. Raises ValueError as hosts/ttt_timeline.attach does."""
     model = ttt_timeline.attach(model, timeline)
     return sample_attached(model, timeline, positive, negative, latent, sampler, sigmas, cfg, seed, add_noise)

@@ -1,10 +1,12 @@
-"""One transformer block over a whole timeline: attention segment by segment, TTT over all of them, then the block's rest.
+"""One transformer block over a whole timeline: attention segment by segment, TTT over all of them, then the block's
+rest.
 
-Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3), for networks whose blocks this
-pack does not write anew. A block is evaluated twice for each segment, by the network's own code: once up to its
-attention's output, where the evaluation is cut short; and, when TTT has read the outputs of all segments, once more with
-that result in the attention's place. So LoRA, other nodes' patches and casts work inside as always, only one segment's
-temporaries exist at a time, and what is held of the whole video is the hidden states and one more tensor like them.
+Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3), for networks whose blocks
+this pack does not write anew. A block is evaluated twice for each segment, by the network's own code: once up to its
+attention's output, where the evaluation is cut short; and, when TTT has read the outputs of all segments, once more
+with that result in the attention's place. So LoRA, other nodes' patches and casts work inside as always, only one
+segment's temporaries exist at a time, and what is held of the whole video is the hidden states and one more tensor like
+them.
 
 `Segments` is what a family (hosts/ttt_<family>.py) says of its network; hosts/ttt.py puts it to work.
 """
@@ -63,8 +65,9 @@ class Segments:
 
     def check_tokens(self, found: int, wanted: int) -> None:
         if found != wanted:
-            raise ValueError(f"the network's blocks read {found} tokens and the timeline has {wanted}; reference pictures "
-                             f"and guides cannot be given to one of several segments: remove the node that adds them")
+            raise ValueError(f"the network's blocks read {found} tokens and the timeline has {wanted}; reference "
+                             f"pictures and guides cannot be given to one of several segments: remove the node that "
+                             f"adds them")
 
     def of_frames(self, modulation: torch.Tensor, frames: Range) -> torch.Tensor:
         """The part of [B, 1 or frames or tokens, ...] that belongs to these frames."""
@@ -78,7 +81,8 @@ class Segments:
         return modulation[:, frames[0] * per_frame:frames[1] * per_frame]
 
 
-def mix(attend: Callable[[int], torch.Tensor], layout: Layout, like: torch.Tensor, ttt: TTTBlock | None) -> torch.Tensor:
+def mix(attend: Callable[[int], torch.Tensor], layout: Layout, like: torch.Tensor,
+        ttt: TTTBlock | None) -> torch.Tensor:
     """attend(segment): its attention's output [B, text + frames, C] -> what stands in its place for the whole video
     [B, layout.tokens, C], a new tensor. `like` [B, any, C] lends dtype and device."""
     attended = like.new_empty(like.shape[0], layout.tokens, like.shape[2])
@@ -96,7 +100,8 @@ def mix(attend: Callable[[int], torch.Tensor], layout: Layout, like: torch.Tenso
 def slab_tokens(layout: Layout, ttt: TTTBlock) -> int:
     """About one segment, in whole chunks: TTT then needs no more memory at a time than attention does."""
     chunk = ttt.ttt.config.chunk
-    longest = max(words + (stop - start) * layout.frame_tokens for words, (start, stop) in zip(layout.text, layout.windows))
+    longest = max(words + (stop - start) * layout.frame_tokens
+                  for words, (start, stop) in zip(layout.text, layout.windows))
     return -(-longest // chunk) * chunk
 
 
@@ -130,8 +135,8 @@ def until_reached(evaluate: Callable[[], Any]) -> torch.Tensor:
         evaluate()
     except Reached as end:
         return end.output
-    raise RuntimeError("0 of 1 attention outputs of a block came; another node replaces its attention: remove that node, "
-                       "or Longreel's TTT nodes")
+    raise RuntimeError("0 of 1 attention outputs of a block came; another node replaces its attention: remove that "
+                       "node, or Longreel's TTT nodes")
 
 
 @contextmanager

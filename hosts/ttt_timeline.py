@@ -3,8 +3,8 @@
 Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3.1). Core gives the network one
 text for all frames, and asks a model's context handler how to show it a long latent. This one shows all of it, with one
 conditioning entry in which the texts of all segments stand one behind the other; where one ends travels along
-(hosts/ttt_forward.Told). What is not text (pictures for all frames, guidance, areas, control) is the first segment's, and must be
-that of all.
+(hosts/ttt_forward.Told). What is not text (pictures for all frames, guidance, areas, control) is the first segment's,
+and must be that of all.
 """
 
 import logging
@@ -27,8 +27,8 @@ KEY = "longreel_ttt_timeline"
 FRAME_AXIS = 2  # [B, C, F, H, W]
 TEXT, MASK, POOLED = "c_crossattn", "attention_mask", "y"  # of model_conds
 JOINED_ALONG = {TEXT: 1, MASK: -1, POOLED: 1}  # axis of [1, T, C], [1, T], [1, C]
-ACTS_WHERE = ("area", "mask", "mask_strength", "strength", "timestep_start", "timestep_end", "control", "gligen", "hooks",
-              "default")  # what core does with an entry besides showing it
+ACTS_WHERE = ("area", "mask", "mask_strength", "strength", "timestep_start", "timestep_end", "control", "gligen",
+              "hooks", "default")  # what core does with an entry besides showing it
 
 
 class WholeTimeline(comfy.context_windows.ContextHandlerABC):
@@ -72,8 +72,9 @@ class WholeTimeline(comfy.context_windows.ContextHandlerABC):
         for number, segment in enumerate(self.timeline.segments):
             of_segment = conditioning.entries_for(entries, segment.mix)
             if len(of_segment) != 1:
-                raise ValueError(f"segment {number + 1} would hear {len(of_segment)} conditioning entries and TTT reads 1 "
-                                 f"text for each; combine no conditionings, and wire Longreel Encode's output as it is")
+                raise ValueError(f"segment {number + 1} would hear {len(of_segment)} conditioning entries and TTT "
+                                 f"reads 1 text for each; combine no conditionings, and wire Longreel Encode's "
+                                 f"output as it is")
             heard += of_segment
         first = heard[0]
         if prompt not in self.compared:
@@ -98,9 +99,10 @@ class WholeTimeline(comfy.context_windows.ContextHandlerABC):
                                                                                conditioning.NEGATIVE))
         if positive is None or negative is None:
             planned = next(shot for shot in self.timeline.shots if shot.shot.strength != 1)
-            raise ValueError(f"shots[{planned.index}].strength {planned.shot.strength:g} scales the guidance against the "
-                             f"negative prompt, but the sampler evaluates {sum(n is not None for n in (positive, negative))} "
-                             f"of the 2 prompts of Longreel Encode; use cfg above 1 with both wired, or strength 1")
+            evaluated = sum(number is not None for number in (positive, negative))
+            raise ValueError(f"shots[{planned.index}].strength {planned.shot.strength:g} scales the guidance against "
+                             f"the negative prompt, but the sampler evaluates {evaluated} of the 2 prompts of Longreel "
+                             f"Encode; use cfg above 1 with both wired, or strength 1")
         strengths = self.strengths.to(out[positive])[:, None, None]  # [F, 1, 1]
         changed = self.strengths.to(out[positive].device) != 1
         scaled = out[negative] + strengths * (out[positive] - out[negative])
@@ -115,8 +117,8 @@ def _compare(first: dict, other: dict, number: int) -> None:
                   and not comfy.conds.is_equal(ours[key].cond, theirs[key].cond)]
     different += [key for key in ACTS_WHERE if not _same(first.get(key), other.get(key))]
     if different:
-        raise ValueError(f"the conditioning of segment {number + 1} differs from that of segment 1 in {different[0]}, and "
-                         f"TTT shows all segments in 1 evaluation; give every shot the same, or leave it out")
+        raise ValueError(f"the conditioning of segment {number + 1} differs from that of segment 1 in {different[0]}, "
+                         f"and TTT shows all segments in 1 evaluation; give every shot the same, or leave it out")
 
 
 def _same(ours, theirs) -> bool:
@@ -126,8 +128,8 @@ def _same(ours, theirs) -> bool:
 def attach(model, timeline: Timeline):
     """A clone of `model` (ModelPatcher), with or without TTT layers, that is shown all of `timeline` at once.
 
-    Raises ValueError for a network that cannot be, segments that do not follow each other, and a model whose latent is cut
-    into windows already.
+    Raises ValueError for a network that cannot be, segments that do not follow each other, and a model whose latent is
+    cut into windows already.
     """
     segments = segments_of(model)
     network = model.model.diffusion_model
@@ -137,8 +139,8 @@ def attach(model, timeline: Timeline):
     Layout((0,) * len(windows), windows, 1, 1)  # raises where segments do not follow each other
     previous = model.model_options.get("context_handler")
     if previous is not None:
-        raise ValueError(f"this model carries 1 node that shows it a latent in parts ({type(previous).__name__}), and TTT "
-                         f"shows it all of a timeline; wire the model from before that node")
+        raise ValueError(f"this model carries 1 node that shows it a latent in parts ({type(previous).__name__}), and "
+                         f"TTT shows it all of a timeline; wire the model from before that node")
     model = model.clone()
     model.model_options["context_handler"] = handler
     watch(model)
@@ -153,8 +155,8 @@ def _start_run(executor, noise, latent_image, *args, **kwargs):
     options = executor.class_obj.model_options
     others = patching.features_of(options)
     if others:
-        raise ValueError(f"{others[0].name} works on 1 segment at a time and TTT shows all of a timeline at once; remove "
-                         f"that node, or sample with Longreel Latent Blend instead")
+        raise ValueError(f"{others[0].name} works on 1 segment at a time and TTT shows all of a timeline at once; "
+                         f"remove that node, or sample with Longreel Latent Blend instead")
     handler = options["context_handler"] = options["context_handler"].for_new_run()
     trained = options["transformer_options"].get(TRAINED_SEGMENT)
     longest = max(stop - start for start, stop in handler.windows)

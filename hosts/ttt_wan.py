@@ -47,8 +47,10 @@ class WanSegments(Segments):
             return original(x[:, start:stop], e=self.of_frames(e, frames), freqs=freqs[:, :stop - start], context=heard,
                             context_img_len=context_img_len, transformer_options=options)
 
-        mixed = mix(lambda segment: output_of(block.self_attn, lambda: call(segment, layout.windows[segment])), layout, x,
-                    ttt)
+        def attend(segment: int) -> torch.Tensor:
+            return output_of(block.self_attn, lambda: call(segment, layout.windows[segment]))
+
+        mixed = mix(attend, layout, x, ttt)
         out = room_for_result(mixed)
         for segment, frames in enumerate(own_frames(layout)):
             tokens = slice(*layout.tokens_of(frames))

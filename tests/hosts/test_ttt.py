@@ -18,7 +18,8 @@ def test_new_layers_leave_the_output_unchanged_to_the_bit(tiny, every_tiny, kind
     loaded = tiny(every_tiny.name)
     timeline = plan(loaded, shots=1)
     conds, noise = encode(loaded, timeline), noise_for(timeline, batch=2)
-    assert torch.equal(denoise(ttt.apply(loaded.model, None, kind=kind), conds, noise), denoise(loaded.model, conds, noise))
+    plain = denoise(loaded.model, conds, noise)
+    assert torch.equal(denoise(ttt.apply(loaded.model, None, kind=kind), conds, noise), plain)
 
 
 def test_open_layers_change_the_output_and_strength_scales_it(tiny, every_tiny):
@@ -57,8 +58,9 @@ def test_layers_stand_behind_attention(tiny, every_tiny):
         plain.set_model_patch(behind, "attn1_output_patch")
     else:
         of_block = {"wan": "self_attn", "ltxv": "attn1", "cogvideox": "attn_out"}[every_tiny.family]
-        hooks = [getattr(block, of_block).register_forward_hook(lambda module, args, out, number=number: read(number, out))
-                 for number, block in enumerate(ttt_forward.segments_of(model).blocks(network))]
+        for number, block in enumerate(ttt_forward.segments_of(model).blocks(network)):
+            module = getattr(block, of_block)
+            hooks.append(module.register_forward_hook(lambda module, args, out, number=number: read(number, out)))
     try:
         out = denoise(plain, conds, noise)
     finally:

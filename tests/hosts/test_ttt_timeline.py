@@ -1,5 +1,7 @@
 """hosts/ttt_timeline.py on every family: segments attend to themselves and their prompt, and meet in TTT alone."""
 
+import math
+
 import pytest
 import torch
 from torch.utils._pytree import tree_leaves
@@ -39,8 +41,8 @@ def test_one_segment_is_plain_sampling_to_the_bit(tiny, every_tiny):
     timeline = plan(loaded, shots=1)
     conds, noise = encode(loaded, timeline), noise_for(timeline, batch=2)
     plain = denoise(loaded.model, conds, noise, steps=2)
-    assert torch.equal(denoise(ttt.attach_timeline(loaded.model, timeline), conds, noise, steps=2), plain)
-    assert torch.equal(denoise(ttt.attach_timeline(ttt.apply(loaded.model, None), timeline), conds, noise, steps=2), plain)
+    for model in (loaded.model, ttt.apply(loaded.model, None)):
+        assert torch.equal(denoise(ttt.attach_timeline(model, timeline), conds, noise, steps=2), plain)
 
 
 def test_segments_that_share_no_frame_are_those_of_separate_runs(tiny, every_tiny):
@@ -74,7 +76,8 @@ def test_new_layers_leave_a_timeline_unchanged_to_the_bit(tiny, every_tiny, over
     timeline = plan(loaded, shots=3, transition="blend", overlap=overlap)
     conds, noise = encode(loaded, timeline), noise_for(timeline)
     expected = denoise(ttt.attach_timeline(loaded.model, timeline), conds, noise, steps=2)
-    assert torch.equal(denoise(ttt.attach_timeline(ttt.apply(loaded.model, None), timeline), conds, noise, steps=2), expected)
+    neutral = ttt.attach_timeline(ttt.apply(loaded.model, None), timeline)
+    assert torch.equal(denoise(neutral, conds, noise, steps=2), expected)
 
 
 def test_segments_meet_in_ttt_alone(tiny, every_tiny):
@@ -88,7 +91,7 @@ def test_segments_meet_in_ttt_alone(tiny, every_tiny):
     joined = ttt.attach_timeline(ttt.apply(loaded.model, layers(loaded.model)), timeline)
     before, after = denoise(local, conds, noise), denoise(local, conds, changed)
     assert not torch.allclose(before[:, :, frames_of(timeline, 2)], after[:, :, frames_of(timeline, 2)])
-    assert all(torch.equal(before[:, :, frames_of(timeline, shot)], after[:, :, frames_of(timeline, shot)]) for shot in others)
+    assert all((before == after)[:, :, frames_of(timeline, shot)].all() for shot in others)
     before, after = denoise(joined, conds, noise), denoise(joined, conds, changed)
     assert all((before - after)[:, :, frames_of(timeline, shot)].abs().max() > 1e-4 for shot in others)
 
@@ -151,8 +154,8 @@ def test_a_shots_strength_scales_its_guidance_alone(tiny):
     first, second = (denoise(ttt.attach_timeline(loaded.model, timeline), conds, noise) for timeline in (plain, weak))
     unguided = denoise(ttt.attach_timeline(loaded.model, plain), (conds[1], conds[1]), noise)
     for shot, expected in ((0, first), (1, unguided), (2, first)):
-        torch.testing.assert_close(second[:, :, frames_of(plain, shot)], expected[:, :, frames_of(plain, shot)], atol=1e-5,
-                                   rtol=1e-5)
+        frames = frames_of(plain, shot)
+        torch.testing.assert_close(second[:, :, frames], expected[:, :, frames], atol=1e-5, rtol=1e-5)
     with pytest.raises(ValueError, match=r"shots\[1\].strength 0 .* 1 of the 2 prompts"):
         denoise(ttt.attach_timeline(loaded.model, weak), conds, noise, cfg=1.0)
 
@@ -223,8 +226,8 @@ def test_token_frames_that_two_segments_share():
 def test_memory_is_asked_for_one_segment_and_what_is_kept(tiny, family, monkeypatch):
     loaded, asked = tiny(family), {}
     facts, network = family_of(loaded.model), loaded.model.model.diffusion_model
-    rows, columns = (size // patch for size, patch in zip(noise_for(plan(loaded)).shape[3:], facts.patch_size(network)[1:]))
-    of_frame = rows * columns * facts.width(network) * 4
+    sizes = zip(noise_for(plan(loaded)).shape[3:], facts.patch_size(network)[1:])
+    of_frame = math.prod(size // patch for size, patch in sizes) * facts.width(network) * 4
     # Core takes a frame of a tiny model for thousands of times what is kept of it; let it be as in a large one.
     monkeypatch.setattr(loaded.model.model, "memory_required", lambda input_shape, cond_shapes=None:
                         10 * of_frame * input_shape[2])
@@ -297,13 +300,17 @@ def test_a_hunyuan_patch_behind_attention_acts_once_for_each_segment(tiny):
     conds, noise = encode(loaded, timeline), noise_for(timeline)
     seen = []
     model = loaded.model.clone()
-    model.set_model_patch(lambda attention, options: seen.append(attention.shape[1]) or attention * 2, "attn1_output_patch")
+    def twice(attention, options):
+        seen.append(attention.shape[1])
+        return attention * 2
+
+    model.set_model_patch(twice, "attn1_output_patch")
     out = denoise(ttt.attach_timeline(model, timeline), conds, noise)
     assert len(seen) == 3 * 4
     for shot in range(3):
         frames = frames_of(timeline, shot)
-        torch.testing.assert_close(out[:, :, frames], denoise(model, of_shot(conds, shot), noise[:, :, frames]), atol=2e-4,
-                                   rtol=1e-4)
+        alone = denoise(model, of_shot(conds, shot), noise[:, :, frames])
+        torch.testing.assert_close(out[:, :, frames], alone, atol=2e-4, rtol=1e-4)
 
 
 def test_a_shot_with_a_seed_draws_its_own_noise(tiny):
@@ -337,7 +344,7 @@ def test_segments_of_another_length_than_trained_are_told_in_the_log(tiny, caplo
     loaded = tiny("wan21")
     timeline, model = plan(loaded), ttt.apply(loaded.model, layers(loaded.model, segment_latent_frames=13))
     denoise(ttt.attach_timeline(model, timeline), encode(loaded, timeline), noise_for(timeline))
-    assert [record.getMessage() for record in caplog.records if record.name == "root" and "TTT" in record.getMessage()] == [
+    assert [record.getMessage() for record in caplog.records if "TTT" in record.getMessage()] == [
         "Longreel: these TTT layers were trained on segments of 13 latent frames, and the timeline's longest has 4"]
     caplog.clear()
     denoise(ttt.attach_timeline(ttt.apply(loaded.model, layers(loaded.model)), timeline), encode(loaded, timeline),
