@@ -6,8 +6,8 @@
 wrote with torch.distributed.checkpoint: `.metadata` and `*.distcp`. OUT belongs into ComfyUI's models/ttt. OUT2, on
 request, is the transformer of the same checkpoint under the names of ComfyUI's CogVideoX, for models/diffusion_models.
 
-Neither ComfyUI nor a process group is needed; memory is that of the file that is being written. `.metadata` is a pickle:
-only the classes that describe tensors are let out of it, so nothing that it says is run.
+Neither ComfyUI nor a process group is needed; memory is that of the file being written. `.metadata` is a pickle: only the
+classes that describe tensors are let out of it, so nothing that it says is run.
 """
 
 import argparse
@@ -48,8 +48,8 @@ class _DescriptionUnpickler(pickle.Unpickler):
             return getattr(torch, name)
         if name in DESCRIPTIONS.get(module, ()):
             return super().find_class(module, name)
-        raise ValueError(f"{METADATA} asks for {module}.{name}, and a checkpoint's description needs none of it; do not "
-                         f"use this file")
+        raise ValueError(f"{METADATA} asks for {module}.{name}, and a checkpoint's description needs none of it; do "
+                         f"not use this file")
 
 
 def _path_text(*parts: str) -> str:
@@ -81,7 +81,8 @@ def read_folder(folder: Path, wanted: Callable[[str], bool]) -> dict[str, torch.
     Raises ValueError, naming the folder, for what is no checkpoint folder.
     """
     description = _description(folder)
-    tensors = {name: torch.empty(entry.size, dtype=entry.properties.dtype) for name, entry in description.state_dict_metadata.items()
+    tensors = {name: torch.empty(entry.size, dtype=entry.properties.dtype)
+               for name, entry in description.state_dict_metadata.items()
                if isinstance(entry, TensorStorageMetadata) and wanted(name)}
     missing = {place.relative_path for index, place in description.storage_data.items()
                if index.fqn in tensors and not (folder / place.relative_path).is_file()}
@@ -138,8 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     for path in filter(None, (given.out, given.transformer)):
         if path.suffix.lower() != ".safetensors" or path.exists():
-            parser.error(f"{path} {'is there already' if path.exists() else 'is no .safetensors'}; give a new name that "
-                         f"ends in .safetensors")
+            parser.error(f"{path} {'is there already' if path.exists() else 'is no .safetensors'}; give a new name "
+                         f"that ends in .safetensors")
     try:
         print(f"{given.out}\n{convert(given.folder, given.out, given.chunk, given.base_rate).summary()}")
         if given.transformer:

@@ -6,9 +6,9 @@ JSON under one key, what shapes do not tell:
     {"version": 1, "family": "Wan", "kind": "mlp", "width": 1536, "heads": 12, "blocks": 30, "layers": [0, 1, ...],
      "chunk": 64, "base_rate": 0.1, "norm_eps": 1e-06, "rates": "own", "segment_latent_frames": 13, "title": ""}
 
-`blocks` counts those of the network, `layers` names those that have TTT. A ttt-video checkpoint saved as safetensors has
-no such metadata: it is told by its names, and what it was trained as is what its authors published. Pickles are not read.
-Whether the layers fit a model is not known here.
+`blocks` counts those of the network, `layers` names those that have TTT. A ttt-video checkpoint saved as safetensors
+has no such metadata: it is told by its names, and what it was trained as is what its authors published. Pickles are not
+read. Whether the layers fit a model is not known here.
 """
 
 import json

@@ -30,15 +30,16 @@ class LongreelLoadTTT(io.ComfyNode):
             search_aliases=["test-time training", "ttt-video", "one-minute video", "memory layers"],
             inputs=[
                 io.Combo.Input("file", options=folder_paths.get_filename_list(FOLDER), tooltip=(
-                    "A .safetensors file of models/ttt: saved by Longreel, or ttt-video's weights under its own names. A "
-                    "changed file is read again.")),
+                    "A .safetensors file of models/ttt: saved by Longreel, or ttt-video's weights under its own names. "
+                    "A changed file is read again.")),
                 io.Int.Input("chunk", default=0, min=0, max=4096, advanced=True, tooltip=(
-                    "Tokens that the layers learn from at once, 1 to 4096, for a file that does not say; 0: as the file "
-                    "says, or as published (64, linear layers 16).")),
+                    "Tokens that the layers learn from at once, 1 to 4096, for a file that does not say; 0: as the "
+                    "file says, or as published (64, linear layers 16).")),
             ],
             outputs=[
                 TTTSocket.Output(display_name="ttt"),
-                io.String.Output(display_name="summary", tooltip="Which model the layers belong to, and how large they are."),
+                io.String.Output(display_name="summary",
+                                 tooltip="Which model the layers belong to, and how large they are."),
             ],
         )
 
@@ -72,9 +73,9 @@ class LongreelApplyTTT(io.ComfyNode):
             node_id="LongreelApplyTTT",
             display_name="Longreel Apply TTT",
             category="Longreel",
-            description="Puts TTT layers into a model's blocks: small networks that learn the video while it is made, so "
-                        "that its end remembers its beginning (One-Minute Video Generation with Test-Time Training). Sample "
-                        "with Longreel TTT Sampler.",
+            description="Puts TTT layers into a model's blocks: small networks that learn the video while it is made, "
+                        "so that its end remembers its beginning (One-Minute Video Generation with Test-Time "
+                        "Training). Sample with Longreel TTT Sampler.",
             search_aliases=["test-time training", "ttt-video", "one-minute video", "memory layers"],
             inputs=[
                 io.Model.Input("model", tooltip="Any supported video model, with LoRAs and other patches as usual."),
@@ -113,15 +114,17 @@ class LongreelTTTSampler(io.ComfyNode):
             node_id="LongreelTTTSampler",
             display_name="Longreel TTT Sampler",
             category="Longreel",
-            description="Samples a whole storyboard at once, as the TTT paper does: every segment follows its own prompt and "
-                        "looks at itself, and the TTT layers join all of them.",
+            description="Samples a whole storyboard at once, as the TTT paper does: every segment follows its own "
+                        "prompt and looks at itself, and the TTT layers join all of them.",
             search_aliases=["test-time training", "ttt-video", "one-minute video", "long video sampler", "storyboard"],
             inputs=[
-                io.Model.Input("model", tooltip="From Longreel Apply TTT. Without it the segments know nothing of each other."),
+                io.Model.Input("model", tooltip=(
+                    "From Longreel Apply TTT. Without it the segments know nothing of each other.")),
                 TimelineSocket.Input("timeline", tooltip=(
                     "From Longreel Plan; the paper's segments overlap by one latent frame.")),
                 io.Conditioning.Input("positive", tooltip="From Longreel Encode."),
-                io.Conditioning.Input("negative", tooltip="From Longreel Encode; shapes the result when cfg is above 1."),
+                io.Conditioning.Input("negative",
+                                      tooltip="From Longreel Encode; shapes the result when cfg is above 1."),
                 io.Latent.Input("latent", tooltip="From Longreel Plan, or a latent of the same size to start from."),
                 io.Sampler.Input("sampler", tooltip="Any core sampler; Longreel Alpha-Space Sampler for CogVideoX."),
                 io.Sigmas.Input("sigmas", tooltip="From Basic Scheduler or any other."),
@@ -137,8 +140,8 @@ class LongreelTTTSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, timeline, positive, negative, latent, sampler, sigmas, seed, cfg, add_noise=True):
-        return io.NodeOutput(ttt_sampling.sample_ttt(model, timeline, positive, negative, latent, sampler, sigmas, cfg, seed,
-                                                     add_noise))
+        return io.NodeOutput(ttt_sampling.sample_ttt(model, timeline, positive, negative, latent, sampler, sigmas, cfg,
+                                                     seed, add_noise))
 
 
 def _path(file: str) -> Path:
@@ -146,8 +149,8 @@ def _path(file: str) -> Path:
     path = folder_paths.get_full_path(FOLDER, file)
     if path is None:
         folders = folder_paths.get_folder_paths(FOLDER)
-        raise ValueError(f"file is {file!r}, and none of {len(folders)} folders has it, first {folders[0]}; put it there, or "
-                         f"choose another")
+        raise ValueError(f"file is {file!r}, and none of {len(folders)} folders has it, first {folders[0]}; put it "
+                         f"there, or choose another")
     return Path(path)
 
 

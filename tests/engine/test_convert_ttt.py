@@ -53,7 +53,8 @@ def test_a_training_runs_checkpoint_is_read_and_its_optimizer_left_alone(tmp_pat
              "optimizer": {"state": {"model.dit.layers.0.mlp.layer1.weight.exp_avg": torch.zeros(3)}},
              "metadata": {"step": 250, "loss": [0.1, None]}}
     folder = write(tmp_path, state)
-    convert_ttt.main([str(folder), str(tmp_path / "ttt.safetensors"), "--transformer", str(tmp_path / "cog.safetensors")])
+    convert_ttt.main([str(folder), str(tmp_path / "ttt.safetensors"), "--transformer",
+                      str(tmp_path / "cog.safetensors")])
     ttt = load_ttt(tmp_path / "ttt.safetensors")
     assert all(weight.dtype == torch.bfloat16 for block in ttt.layers.values() for weight in block.values())
     assert len(load_file(tmp_path / "cog.safetensors")) == len(OF_NETWORK) + LAYERS * len(OF_BLOCK)

@@ -111,7 +111,8 @@ def test_ttt_videos_names_are_read(tmp_path, prefix, kind, chunk, base_rate):
 
 def test_the_rest_of_a_checkpoint_is_left_where_it_is(tmp_path):
     path = published(tmp_path / "x.safetensors")
-    others = {"dit.layers.0.mlp.layer1.weight": torch.zeros(2), "dit.layers.7.q.weight": torch.zeros(2, dtype=torch.int8)}
+    others = {"dit.layers.0.mlp.layer1.weight": torch.zeros(2),
+              "dit.layers.7.q.weight": torch.zeros(2, dtype=torch.int8)}
     save_file({**load_file(path), **others}, path)
     assert load_ttt(path).blocks == 2
 
@@ -217,7 +218,7 @@ def test_a_file_that_was_cut_short_is_refused(saved, part):
 def test_a_file_that_was_cut_short_says_how_much_is_missing(saved):
     whole = saved.read_bytes()
     saved.write_bytes(whole[:-100])
-    with pytest.raises(ValueError, match=f"the file has {len(whole) - 100} bytes and its header speaks of {len(whole)}"):
+    with pytest.raises(ValueError, match=f"has {len(whole) - 100} bytes and its header speaks of {len(whole)}"):
         load_ttt(saved)
 
 

@@ -25,7 +25,8 @@ def test_ttt_layers_are_found_below_any_prefix(prefix):
 
 def test_the_rest_is_cores_network():
     weights = {"layers.1.mlp.layer1.bias": torch.ones(2), "time_embed.2.weight": torch.ones(3),
-               "layers.1.seq_modeling_block.ssm.ttt.wq.weight": torch.ones(4), "layers.2.mlp.layer1.bias": torch.ones(5)}
+               "layers.1.seq_modeling_block.ssm.ttt.wq.weight": torch.ones(4),
+               "layers.2.mlp.layer1.bias": torch.ones(5)}
     assert set(network_weights(weights, layers=2)) == {"blocks.1.ff_proj.bias", "time_embedding_linear_2.weight"}
 
 

@@ -202,7 +202,7 @@ def test_the_summary_says_whose_layers_they_are(server, files):
 
 
 @pytest.mark.parametrize(("file", "chunk", "says"), [
-    ("layers.pt", 0, "layers.pt is a .pt, and TTT layers are read from .safetensors alone, because pickles can run programs"),
+    ("layers.pt", 0, "layers.pt is a .pt, and TTT layers are read from .safetensors alone, because pickles"),
     ("lora.safetensors", 0, "lora.safetensors: 0 of 1 tensors are TTT's, with no longreel_ttt in the metadata"),
     ("short.safetensors", 0, "it was cut short, or is no safetensors file; copy or convert it again"),
     ("ungated.safetensors", 0, "block 0: 4 of 22 TTT weights are missing, first backward_text"),
@@ -225,11 +225,11 @@ def refused(server, prompt) -> str:
 
 
 @pytest.mark.parametrize(("inputs", "says"), [
-    ({"file": "cogvideox10.safetensors"}, "were trained for CogVideoX and this model is Wan; load the file of this model"),
-    ({"file": "wan22_5b.safetensors"}, "were trained for Wan 2.2 5B and this model is Wan; load the file of this model"),
+    ({"file": "cogvideox10.safetensors"}, "were trained for CogVideoX and this model is Wan; load the file"),
+    ({"file": "wan22_5b.safetensors"}, "were trained for Wan 2.2 5B and this model is Wan; load the file"),
     ({"file": "deep.safetensors"}, "were trained for 6 blocks and this model has 4"),
     ({"file": "wide.safetensors"}, "were trained for 128 channels and this model has 64"),
-    ({"file": "half.safetensors", "layers": "last 2"}, "0 of the 2 blocks asked for are among the 2 that these TTT layers"),
+    ({"file": "half.safetensors", "layers": "last 2"}, "0 of the 2 blocks asked for are among the 2 that these TTT"),
     ({"file": "wan21.safetensors", "layers": "9"}, 'layers "9": 9 is not in the network\'s 4 blocks; use 0 to 3'),
 ])
 def test_layers_that_do_not_fit_the_model_are_refused(server, plain, files, inputs, says):
