@@ -6,8 +6,8 @@
 wrote with torch.distributed.checkpoint: `.metadata` and `*.distcp`. OUT belongs into ComfyUI's models/ttt. OUT2, on
 request, is the transformer of the same checkpoint under the names of ComfyUI's CogVideoX, for models/diffusion_models.
 
-Neither ComfyUI nor a process group is needed; memory is that of the file being written. `.metadata` is a pickle: only the
-classes that describe tensors are let out of it, so nothing that it says is run.
+Neither ComfyUI nor a process group is needed; memory is that of the file being written. `.metadata` is a pickle: only
+the classes that describe tensors are let out of it, so nothing that it says is run.
 """
 
 import argparse
