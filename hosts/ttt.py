@@ -49,7 +49,8 @@ def apply(model, loaded: LoadedTTT | None, strength: float = 1.0, kind: str = ML
         raise ValueError(f"block {min(wanted) if min(wanted) < 0 else max(wanted)} is asked for and this model has "
                          f"{count}, counted from 0; use 0 to {count - 1}")
     if loaded is None:
-        layers = {number: _new_block(_new_config(model, kind), number) for number in sorted(wanted)}
+        config, dtype = _new_config(model, kind), model.model.get_dtype_inference()
+        layers = {number: _new_block(config, number, dtype) for number in sorted(wanted)}
     else:
         _check_file(model, loaded, count)
         layers = {number: _loaded_block(loaded, number, strength) for number in sorted(wanted & set(loaded.layers))}
@@ -93,11 +94,11 @@ def _new_config(model, kind: str) -> TTTConfig:
     return TTTConfig(kind, width, heads, PUBLISHED_CHUNK[kind], PUBLISHED_BASE_RATE[kind], rates=OWN)
 
 
-def _new_block(config: TTTConfig, number: int) -> TTTBlock:
+def _new_block(config: TTTConfig, number: int, dtype: torch.dtype) -> TTTBlock:
     """Gates shut; the rest as training starts, the same each time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(number)
-        drawn = TTTBlock(config)
+        drawn = TTTBlock(config).to(dtype)
     return _block(config, drawn.state_dict())
 
 
