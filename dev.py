@@ -36,6 +36,8 @@ OLDEST_PYTHON = (3, 10)
 TORCH = "2.13.0"
 TORCHVISION = "0.28.0"
 TORCHAUDIO = "2.11.0"
+TRITON = "3.7.1"  # the one that torch 2.13 for CUDA brings
+TRITON_HOME = VENV / f"triton-{TRITON}"
 CUDA_INDEX_FOR_WINDOWS = "https://download.pytorch.org/whl/cu130"  # PyPI holds only the CPU build for Windows
 
 COMFYUI_NEWEST = "0.30.0"
@@ -181,7 +183,7 @@ def inputs_hash() -> str:
     """A hash of everything that setup depends on: pins, hook, dev requirements, ComfyUI and this interpreter."""
     comfyui = comfyui_path()
     requirements = comfyui / "requirements.txt"
-    pins = repr((TORCH, TORCHVISION, TORCHAUDIO, COMFYUI_SOURCES, TORCHVISION_HOOK))
+    pins = repr((TORCH, TORCHVISION, TORCHAUDIO, TRITON, COMFYUI_SOURCES, TORCHVISION_HOOK))
     parts = [pins.encode(), (ROOT / "pyproject.toml").read_bytes(), str(comfyui).encode(),
              requirements.read_bytes() if requirements.is_file() else b"not fetched", str(ROOT).encode(),
              platform.python_version().encode(), str(has_nvidia_gpu()).encode()]
@@ -206,6 +208,7 @@ def setup() -> None:
     pip("installing what ComfyUI needs", "install", "--requirement", requirements)
     pip("installing Longreel and its test tools", "install", "--editable", f"{ROOT}[dev]")
     mend_cpu_packages()
+    provide_triton()
     STAMP.write_text(inputs_hash(), encoding="utf-8")
     say(f"environment ready in {time.monotonic() - start:.0f} s: {PYTHON}, ComfyUI at {comfyui}")
 
@@ -261,6 +264,19 @@ def mend_cpu_packages() -> None:
         if python_says(f"import {name}") is None:
             raise DevError(f"{name} is installed but does not import. See it fail with: {PYTHON} -c 'import {name}'; "
                            "then remove .venv and run setup again.")
+
+
+def provide_triton() -> None:
+    """Triton for the kernel tests, which interpret and compile kernels without a GPU: 200 MB to fetch, 700 MB on disk.
+
+    A torch for CUDA brings its own. Beside a CPU torch it goes into a folder that the environment does not see, because
+    ComfyUI's own kernels change when Triton can be imported, and users without a GPU have none.
+    """
+    if not sys.platform.startswith("linux") or (TRITON_HOME / "triton").is_dir():
+        return
+    if python_says("import triton") is None:
+        pip(f"fetching Triton {TRITON} for the kernel tests (200 MB)", "install", "--no-deps", "--target", TRITON_HOME,
+            f"triton=={TRITON}")
 
 
 # --- a browser for the tests -----------------------------------------------------------------------------------------

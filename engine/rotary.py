@@ -3,6 +3,7 @@
 Source: RoFormer (arXiv 2104.09864). A rotary position p turns each pair of channels by p times the pair's frequency,
 and turns add up, so a rotated key is moved by n positions by n more of the same turn. Which channels carry time, and
 how fast each pair turns, is the network's matter (hosts/<family>.py); so is whether it has rotary positions at all.
+`grid_angles` are those of CogVideoX and of TTT layers.
 """
 
 import torch
@@ -11,6 +12,21 @@ import torch
 def time_frequencies(channels: int, theta: float) -> torch.Tensor:
     """[channels / 2], radians per position of the pairs of one axis: theta ** (-2 pair / channels)."""
     return theta ** -(torch.arange(0, channels, 2, dtype=torch.float64) / channels)
+
+
+def grid_angles(positions: torch.Tensor, height: int, width: int, channels: int, theta: float = 10000) -> torch.Tensor:
+    """positions [S], counted frame by frame and row by row on frames of height x width -> angles [S, channels / 2].
+
+    CogVideoX's share of the axes: a quarter of the channels turns with the frame, three eighths with the row, three
+    eighths with the column. Position 0 turns nothing.
+    """
+    if channels % 16:
+        raise ValueError(f"{channels} channels do not divide into a quarter and two three eighths of whole pairs; use "
+                         f"a multiple of 16")
+    axes = [(positions // (height * width), channels // 4), (positions // width % height, channels * 3 // 8),
+            (positions % width, channels * 3 // 8)]
+    frequencies = [time_frequencies(share, theta).float().to(positions.device) for _, share in axes]
+    return torch.cat([place[:, None] * turns for (place, _), turns in zip(axes, frequencies)], dim=1)
 
 
 def turn_pairs(x: torch.Tensor, angles: torch.Tensor, halves: bool = False) -> torch.Tensor:

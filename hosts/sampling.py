@@ -18,6 +18,12 @@ def sample_timeline(model, timeline: Timeline, positive: list, negative: list, l
     the cuts of randomized blending; a noise_mask in `latent` is honoured. Without `add_noise` the latent is taken as
     noisy already: the second expert of Wan 2.2 14B goes on where the first one stopped."""
     model = latent_blend.attach(model, timeline, blend, seed)
+    return sample_attached(model, timeline, positive, negative, latent, sampler, sigmas, cfg, seed, add_noise)
+
+
+def sample_attached(model, timeline: Timeline, positive: list, negative: list, latent: dict, sampler,
+                    sigmas: torch.Tensor, cfg: float, seed: int, add_noise: bool) -> dict:
+    """As above, with a model to which the timeline is attached already."""
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)

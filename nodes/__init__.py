@@ -13,6 +13,7 @@ from .plan import LongreelPlan
 from .prompt_edit import LongreelPromptEdit
 from .sampler import LongreelSampler
 from .storyboard import LongreelLoadStoryboard, LongreelSaveStoryboard, LongreelStoryboard
+from .ttt import LongreelApplyTTT, LongreelLoadTTT, LongreelTTTSampler
 
 NODES: list[type[io.ComfyNode]] = [
     LongreelStoryboard,
@@ -25,6 +26,9 @@ NODES: list[type[io.ComfyNode]] = [
     LongreelFocusPreview,
     LongreelPromptEdit,
     LongreelSampler,
+    LongreelLoadTTT,
+    LongreelApplyTTT,
+    LongreelTTTSampler,
     LongreelAlphaSpaceSampler,
     LongreelDecodeToVideo,
     LongreelDemoModel,

@@ -4,3 +4,4 @@ from comfy_api.latest import io
 
 StoryboardSocket = io.Custom("LONGREEL_STORYBOARD")
 TimelineSocket = io.Custom("LONGREEL_TIMELINE")
+TTTSocket = io.Custom("LONGREEL_TTT")

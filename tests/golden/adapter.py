@@ -1,5 +1,5 @@
 """Answers the golden tensors (../shared/golden/CONTRACT.md): names and shapes are translated here, numbers come
-from the engine and, where a whole network is asked, from the hosts.
+from the kernels, the engine and, where a whole network is asked, from the hosts.
 
 `run` is the one public function. A kind that the project does not build yet raises NotImplementedError naming it.
 """
@@ -7,23 +7,15 @@ from the engine and, where a whole network is asked, from the hosts.
 from collections.abc import Callable
 
 import torch
-from longreel.engine import (
-    alpha_space,
-    focus_map,
-    kv_share,
-    latent_blend,
-    metrics,
-    pair_blend,
-    prompt_edit,
-    prompt_mix,
-    refine,
-    spans,
-)
+from longreel.engine import alpha_space, focus_map, kv_share, latent_blend, metrics, pair_blend, prompt_edit
+from longreel.engine import prompt_mix, refine, spans, ttt_layer, ttt_order, ttt_weights
+from longreel.kernels import State, scan
 
 from tests.golden import toy_networks
 
 Tensors = dict[str, torch.Tensor]
 
+_TTT_EPS, _TTT_KERNEL_EPS = 1e-8, 1e-6  # of the published PyTorch code, and of its GPU kernels
 _DITCTRL_SHIFT = 3.0  # CogVideoX-2B
 _TTT_SHIFT = 1.0  # CogVideoX-5B
 _DITCTRL_GUIDANCE, _DITCTRL_EXPONENT = 6.0, 5.0
@@ -44,6 +36,66 @@ def _kind_of(name: str) -> str:
     words = name.split("_")
     kept = [words[0]] + [word for word in words[1:] if word.isalpha() and word.islower()]
     return "_".join(kept)
+
+
+def _ttt_op(tensors: Tensors, meta: dict) -> Tensors:
+    wants_grad = "grad_out" in tensors
+    inputs = {
+        name: x.detach().clone().requires_grad_(wants_grad)
+        for name, x in tensors.items()
+        if name in ("XQ", "XK", "XV", "ln_weight", "ln_bias") or name.endswith("_init")
+    }
+    q, k, v = (inputs[name].flatten(2, 3).transpose(1, 2) for name in ("XQ", "XK", "XV"))  # [B, L, H, D]
+    eta = tensors["eta"][..., -1, :].flatten(2).transpose(1, 2)  # [B, L, H], the last row of every chunk
+    state = State(*(inputs[name] for name in ("W1_init", "b1_init", "W2_init", "b2_init") if name in inputs))
+    chunk = meta["K"]
+
+    def run_scan(eps: float) -> tuple[torch.Tensor, State]:
+        out, final = scan(q, k, v, eta, inputs["ln_weight"], inputs["ln_bias"], state, chunk, eps=eps)
+        return out.unflatten(1, (-1, chunk)), final  # [B, NC, K, H, D]
+
+    out, final = run_scan(_TTT_EPS)
+    with torch.no_grad():
+        answers = {"out_kernel_emul": run_scan(_TTT_KERNEL_EPS)[0]}
+    answers["out" if meta["eta_rows_identical"] else "out_last_eta"] = out.detach()
+    answers |= {f"{name}_final": x.detach() for name, x in zip(("W1", "b1", "W2", "b2"), final.tensors())}
+    if wants_grad:
+        gradients = torch.autograd.grad((out * tensors["grad_out"]).sum(), list(inputs.values()))
+        answers |= {f"grad_{name}": gradient for name, gradient in zip(inputs, gradients)}
+    return answers
+
+
+def _ttt_layer(tensors: Tensors, meta: dict) -> Tensors:
+    weights = {name.removeprefix("sd."): value for name, value in tensors.items() if name.startswith("sd.")}
+    layout = ttt_order.even_layout(meta["text_length"], meta["num_chunks"], meta["frames"],
+                                   meta["latent_height_tokens"], meta["latent_width_tokens"])  # fmt: skip
+
+    @torch.no_grad()
+    def read(eps: float) -> torch.Tensor:
+        layer = ttt_layer.TTTLayer(ttt_weights.config_of(weights, meta["mini_batch_size"], meta["ttt_base_lr"], eps))
+        layer.load_state_dict({name.removeprefix("ttt."): value for name, value in weights.items()})
+        return layer(tensors["x"], layout)
+
+    answers = {"out_last_eta": read(_TTT_EPS), "out_kernel_emul": read(_TTT_KERNEL_EPS)}
+    return answers | ({"out": answers["out_last_eta"]} if meta["aligned"] else {})
+
+
+def _ttt_block(tensors: Tensors, meta: dict) -> Tensors:
+    from tests.golden import ttt_networks  # imports ComfyUI
+
+    return ttt_networks.block(tensors, meta)
+
+
+def _ttt_transformer_layer(tensors: Tensors, meta: dict) -> Tensors:
+    from tests.golden import ttt_networks
+
+    return ttt_networks.layer(tensors, meta)
+
+
+def _ttt_network(tensors: Tensors, meta: dict) -> Tensors:
+    from tests.golden import ttt_networks
+
+    return ttt_networks.network(tensors, meta)
 
 
 def _ttt_sampler(tensors: Tensors, meta: dict) -> Tensors:
@@ -294,7 +346,14 @@ def _second_of_each_pair(draws: torch.Tensor) -> Callable[[int], torch.Tensor]:
 
 _Answer = Callable[[Tensors, dict], Tensors]
 _ANSWERS: dict[str, dict[str, _Answer]] = {
-    "ttt": {"sampler_": _ttt_sampler},
+    "ttt": {
+        "op_": _ttt_op,
+        "layer_": _ttt_layer,
+        "block_": _ttt_block,
+        "tlayer_": _ttt_transformer_layer,
+        "dit_": _ttt_network,
+        "sampler_": _ttt_sampler,
+    },
     "ditctrl": {
         "f_layout": _ditctrl_layout,
         "a_blend": _ditctrl_blend,

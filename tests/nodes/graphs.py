@@ -76,6 +76,32 @@ def sampled(tiny: TinyModel, sampler: dict[str, Any], board: Storyboard | str = 
     }
 
 
+def whole(tiny: TinyModel, sampler: dict[str, Any], board: Storyboard | str = BOARD) -> Prompt:
+    """Longreel TTT Sampler on the model as it is loaded."""
+    return {
+        **planned(tiny, board),
+        **schedule(sampler),
+        "sample": node("LongreelTTTSampler", model=["model", 0], timeline=["plan", 0], positive=["encode", 0],
+                       negative=["encode", 1], latent=["plan", 1], sampler=["sampler", 0], sigmas=["sigmas", 0], seed=5,
+                       cfg=3.0),
+        **saved("sample"),
+    }
+
+
+def with_new_layers(prompt: Prompt, kind: str = "mlp", layers: str = "all") -> Prompt:
+    """A prompt of `whole` with Longreel Apply TTT and untrained layers behind the loader."""
+    apply = node("LongreelApplyTTT", **{"model": ["model", 0], "weights": "new", "weights.kind": kind, "layers": layers})
+    return change({**prompt, "apply": apply}, "sample", model=["apply", 0])
+
+
+def with_layers(prompt: Prompt, file: str, chunk: int = 0, strength: float = 1.0, layers: str = "all") -> Prompt:
+    """A prompt of `whole` with the layers in a file of models/ttt."""
+    apply = node("LongreelApplyTTT", **{"model": ["model", 0], "weights": "trained", "weights.ttt": ["load", 0],
+                                        "weights.strength": strength, "layers": layers})
+    load = node("LongreelLoadTTT", file=file, chunk=chunk)
+    return change({**prompt, "load": load, "apply": apply}, "sample", model=["apply", 0])
+
+
 def shared(prompt: Prompt, **inputs: Any) -> Prompt:
     """A prompt of `blended`, `custom` or `sampled` with Longreel KV Share behind the loader."""
     return change({**prompt, "share": share(**inputs)}, "blend" if "blend" in prompt else "sample", model=["share", 0])

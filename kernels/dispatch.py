@@ -1,0 +1,199 @@
+"""One scan for every caller: checks what it is given, picks the backend once, and says why where it cannot.
+
+`reference` is plain torch (reference.py): any device, any dtype, differentiable. `triton` are the NVIDIA kernels
+(triton_linear.py, triton_mlp.py): forward only, chosen wherever they can run. The argument `backend`, else the
+environment variable LONGREEL_TTT_BACKEND, forces one of them. The maths, and where the tokens come from, are not known
+here. Triton is optional and imported when a kernel is first launched.
+"""
+
+import importlib.util
+import logging
+import os
+import shutil
+from functools import cache
+
+import torch
+
+from . import reference
+from .state import State
+
+BACKENDS = ("reference", "triton")
+VARIABLE = "LONGREEL_TTT_BACKEND"
+
+TRITON_CHUNKS = (16, 64)
+TRITON_HEAD_DIMS = {False: (64, 128), True: (64,)}  # by State.is_mlp
+TRITON_SHARED_BYTES = 131072  # of the MLP kernel with float32 tokens; the others fit every GPU (bench ttt_kernels)
+TRITON_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+
+def scan(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    eta: torch.Tensor,
+    ln_weight: torch.Tensor,
+    ln_bias: torch.Tensor,
+    state: State,
+    chunk: int,
+    index: torch.Tensor | None = None,
+    eps: float = 1e-6,
+    backend: str | None = None,
+    checkpoint_every: int = 16,
+) -> tuple[torch.Tensor, State]:
+    """Learn from the tokens chunk by chunk, and read every token out with the weights that its chunk left.
+
+    Source: arXiv 2504.05298, section 3, as trained (one learning rate per token; spec/ttt.md, 1.1).
+
+    q, k, v    [B, L, H, D], any strides. v is the target plus k: the loss is 1/2 || LN(f(k)) - (v - k) ||^2.
+    eta        [B, L, H], inner learning rate of each token, already divided by `chunk`; 0 .. base_lr / D / chunk.
+    ln_weight, ln_bias  [H, D] of the inner LayerNorm; eps is 1e-6 in the kernels that trained the published weights,
+               and 1e-8 in the published PyTorch code.
+    state      weights before the first token; float32 (float64 to check gradients).
+    chunk      tokens per step of learning, a part of the trained model: 64 for the published MLP, 16 for Linear.
+    index      [L'] int32 or int64, each token at most once, or None for 0 .. L - 1: the order of the scan. eta is read
+               and out is written at the tokens' own places; places that are not in it stay 0 in out.
+    checkpoint_every  chunks between two kept states when gradients are asked for; 0 keeps everything.
+
+    A last chunk may be short: its missing tokens teach nothing. To stream a long video call this slab by slab, each a
+    multiple of `chunk` but the last, and hand each the state of the one before.
+
+    Returns out [B, L, H, D] in q's dtype, q + LN(f(q)), and the state after the last token.
+    Raises ValueError for shapes and dtypes that do not fit and for a forced backend that cannot do it.
+    """
+    _check(q, k, v, eta, ln_weight, ln_bias, state, chunk, index, eps)
+    if checkpoint_every < 0:
+        raise ValueError(f"checkpoint_every is {checkpoint_every}; use 0 for no checkpoints, or chunks per checkpoint")
+    tensors = (q, k, v, eta, ln_weight, ln_bias, *state.tensors())
+    needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    if choose_backend(q, state, chunk, needs_grad, backend) == "reference":
+        return reference.scan(q, k, v, eta, ln_weight, ln_bias, state, chunk, index, eps, checkpoint_every)
+    from . import triton_launch
+
+    return triton_launch.scan(q, k, v, eta, ln_weight, ln_bias, state, chunk, index, eps)
+
+
+def choose_backend(q: torch.Tensor, state: State, chunk: int, needs_grad: bool, backend: str | None = None) -> str:
+    """The name of the backend that serves these tensors. backend: a forced choice, else LONGREEL_TTT_BACKEND decides.
+
+    Raises ValueError where the forced choice is unknown or cannot run here, with the reason.
+    """
+    forced = backend or os.environ.get(VARIABLE) or None
+    if forced not in (None, *BACKENDS):
+        raise ValueError(f"unknown TTT backend {forced!r}; use one of {', '.join(BACKENDS)}, or none for the faster")
+    if forced == "reference":
+        return forced
+    obstacle = _triton_obstacle(q, state, chunk, needs_grad)
+    if obstacle is None:
+        return "triton"
+    if forced == "triton":
+        raise ValueError(f"the TTT backend triton was asked for, but {obstacle}; ask for the backend reference, or "
+                         f"none")
+    if q.is_cuda and not needs_grad:
+        _say_once(obstacle)
+    return "reference"
+
+
+def _triton_obstacle(q: torch.Tensor, state: State, chunk: int, needs_grad: bool) -> str | None:
+    """Why the Triton kernels cannot run this, as the end of a sentence, or None where they can."""
+    D = q.shape[-1]
+    dims = TRITON_HEAD_DIMS[state.is_mlp]
+    kind = "TTT-MLP" if state.is_mlp else "TTT-Linear"
+    if needs_grad:
+        return "its kernels have no backward pass and a gradient is asked for"
+    if D not in dims:
+        return f"its {kind} kernel is built for head dims {' and '.join(map(str, dims))}, not {D}"
+    if state.is_mlp and state.W1.shape[-1] != 4 * D:
+        return f"its TTT-MLP kernel is built for a hidden width of {4 * D}, not {state.W1.shape[-1]}"
+    if chunk not in TRITON_CHUNKS:
+        return f"its kernels are built for chunks of {' and '.join(map(str, TRITON_CHUNKS))}, not {chunk}"
+    if q.dtype not in TRITON_DTYPES or state.W1.dtype != torch.float32:
+        return f"its kernels take bfloat16, float16 or float32 and a float32 state, not {q.dtype} and {state.W1.dtype}"
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed (pip install triton, triton-windows on Windows)"
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        if q.dtype == torch.bfloat16:
+            return "Triton's interpreter computes bfloat16 wrongly; use float16 or float32 in it"
+        return None
+    if not q.is_cuda or torch.version.hip:
+        return f"its kernels need an NVIDIA GPU and the tensors are on {q.device}"
+    major, minor = torch.cuda.get_device_capability(q.device)
+    if major < 8:
+        return f"its kernels need compute capability 8.0 and this GPU has {major}.{minor}"
+    if state.is_mlp and q.dtype == torch.float32 and _shared_bytes(q.device) < TRITON_SHARED_BYTES:
+        return (f"its TTT-MLP kernel needs {TRITON_SHARED_BYTES} bytes of shared memory for float32 and this GPU has "
+                f"{_shared_bytes(q.device)}; bfloat16 and float16 need less")
+    if os.name == "posix" and not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "Triton finds no C compiler, which it needs to launch a kernel (install gcc)"
+    return None
+
+
+def _shared_bytes(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+
+
+@cache
+def _say_once(obstacle: str) -> None:
+    logging.warning("Longreel: TTT layers run on the slower reference: %s", obstacle)
+
+
+def _check(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    eta: torch.Tensor,
+    ln_weight: torch.Tensor,
+    ln_bias: torch.Tensor,
+    state: State,
+    chunk: int,
+    index: torch.Tensor | None,
+    eps: float,
+) -> None:
+    """Raise ValueError for the first thing that does not fit, with both numbers."""
+    if q.dim() != 4:
+        raise ValueError(f"q has shape {list(q.shape)}; TTT scans [batch, tokens, heads, head dim]")
+    B, L, H, D = q.shape
+    M = state.W1.shape[-1]
+    shapes = {
+        "k": (k, (B, L, H, D)),
+        "v": (v, (B, L, H, D)),
+        "eta": (eta, (B, L, H)),
+        "ln_weight": (ln_weight, (H, D)),
+        "ln_bias": (ln_bias, (H, D)),
+        "state.W1": (state.W1, (B, H, D, M if state.is_mlp else D)),
+        "state.b1": (state.b1, (B, H, 1, M)),
+    }
+    if (state.W2 is None) != (state.b2 is None):
+        raise ValueError("the state has only one of W2 and b2; TTT-MLP has both and TTT-Linear neither")
+    if state.is_mlp:
+        shapes |= {"state.W2": (state.W2, (B, H, M, D)), "state.b2": (state.b2, (B, H, 1, D))}
+    for name, (x, shape) in shapes.items():
+        if tuple(x.shape) != shape:
+            raise ValueError(f"{name} has shape {list(x.shape)}; with q {list(q.shape)} it must be {list(shape)}")
+        if x.device != q.device:
+            raise ValueError(f"{name} is on {x.device} and q on {q.device}; move them to one device")
+    for name, x in (("k", k), ("v", v)):
+        if x.dtype != q.dtype:
+            raise ValueError(f"{name} is {x.dtype} and q {q.dtype}; cast them to one dtype")
+    for x in state.tensors():
+        if x.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"a state of {x.dtype} would round the updates away; use float32")
+    if chunk < 1:
+        raise ValueError(f"a chunk of {chunk} tokens is no chunk; use the trained size, 64 or 16")
+    if not eps > 0:
+        raise ValueError(f"eps is {eps}, and a LayerNorm needs one above 0; use 1e-6")
+    if index is not None:
+        _check_index(index, L)
+
+
+def _check_index(index: torch.Tensor, L: int) -> None:
+    """An index outside the tokens would read foreign memory in a kernel, so this looks, at the price of one wait."""
+    if index.dim() != 1 or index.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"index is {index.dtype} {list(index.shape)}; it must be a row of int32 or int64 numbers")
+    if index.numel() == 0:
+        return
+    lowest, highest = (int(x) for x in index.aminmax())
+    if lowest < 0 or highest >= L:
+        raise ValueError(f"index runs from {lowest} to {highest}, but the tokens are 0 to {L - 1}")
+    most = int(torch.bincount(index, minlength=L).max())
+    if most > 1:
+        raise ValueError(f"index names a token {most} times; each token has one place in the scan")

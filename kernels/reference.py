@@ -1,0 +1,111 @@
+"""TTT-Linear and TTT-MLP, readable: the definition that the fast kernels are held to.
+
+Source: arXiv 2504.05298, section 3, in the primal form of its GPU kernels. A chunk of K tokens takes its gradients at
+the weights of the chunk's start, makes one step of gradient descent, and reads out with the new weights: every token
+sees its whole chunk and all chunks before. Each token has one learning rate (the last row of the published eta matrix;
+reference_dual.py has the whole matrix).
+
+Any device, any dtype of q, k, v, and differentiable, second derivatives of the inner loss included. Checkpoints keep
+the weights between groups of chunks alone and compute the rest again on the way back. This file knows nothing of
+projections, rotary positions, segments, or which backend a scan should use.
+"""
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from .inner_loss import gelu, gelu_gradient, layer_norm, loss_gradient
+from .state import State
+
+
+def scan(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    eta: torch.Tensor,
+    ln_weight: torch.Tensor,
+    ln_bias: torch.Tensor,
+    state: State,
+    chunk: int,
+    index: torch.Tensor | None,
+    eps: float,
+    checkpoint_every: int,
+) -> tuple[torch.Tensor, State]:
+    """One pass over the tokens, as kernels.scan describes it. checkpoint_every: chunks per group, 0 for none."""
+    # One gather before the loop: gathering in it would cost the backward pass a whole sequence of zeros per chunk.
+    rows = [x if index is None else x.index_select(1, index) for x in (q, k, v, eta)]
+    needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (*rows, ln_weight, ln_bias, *state.tensors()))
+    group = chunk * checkpoint_every if needs_grad and checkpoint_every else max(1, rows[0].shape[1])
+    outs = []
+    for XQ, XK, XV, lr in zip(*(x.split(group, 1) for x in rows)):
+        arguments = (XQ, XK, XV, lr, ln_weight, ln_bias, state, chunk, eps)
+        if group < rows[0].shape[1]:
+            # Nothing in a scan is random, so the random state need not be kept.
+            out, state = checkpoint(_scan_group, *arguments, use_reentrant=False, preserve_rng_state=False)
+        else:
+            out, state = _scan_group(*arguments)
+        outs.append(out)
+    out = torch.cat(outs, 1)
+    if index is not None:
+        out = torch.zeros_like(q).index_copy(1, index.long(), out)
+    return out, state
+
+
+def _scan_group(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    eta: torch.Tensor,
+    ln_weight: torch.Tensor,
+    ln_bias: torch.Tensor,
+    state: State,
+    chunk: int,
+    eps: float,
+) -> tuple[torch.Tensor, State]:
+    """q, k, v [B, L, H, D], eta [B, L, H] in the order of the scan -> out [B, L, H, D], state."""
+    dtype = state.W1.dtype
+    gamma, beta = (x.to(dtype)[:, None] for x in (ln_weight, ln_bias))  # [H, 1, D]
+    outs = []
+    for rows in zip(*(x.split(chunk, 1) for x in (q, k, v, eta[..., None]))):
+        XQ, XK, XV, lr = (x.transpose(1, 2).to(dtype).contiguous() for x in rows)  # [B, H, K, D], lr [B, H, K, 1]
+        state = learn(XK, XV, lr, gamma, beta, state, eps)
+        out = XQ + layer_norm(_f(XQ, state), gamma, beta, eps)
+        outs.append(out.transpose(1, 2).to(q.dtype))
+    return torch.cat(outs, 1), state
+
+
+def learn(
+    XK: torch.Tensor,
+    XV: torch.Tensor,
+    eta: torch.Tensor,
+    gamma: torch.Tensor,
+    beta: torch.Tensor,
+    state: State,
+    eps: float,
+) -> State:
+    """One step of gradient descent on the summed loss of a chunk: XK, XV [B, H, K, D], eta [B, H, K, 1]."""
+    W1, b1, W2, b2 = state.W1, state.b1, state.W2, state.b2
+    Z1 = XK @ W1 + b1  # [B, H, K, M]
+    # The learning rate goes into the topmost gradient: all below are linear in it.
+    if W2 is None:
+        G1 = eta * loss_gradient(Z1, XV - XK, gamma, beta, eps)
+        return State(_minus_product(W1, XK.mT, G1), b1 - G1.sum(-2, keepdim=True))
+    X2 = gelu(Z1)
+    G2 = eta * loss_gradient(X2 @ W2 + b2, XV - XK, gamma, beta, eps)  # [B, H, K, D]
+    G1 = gelu_gradient(G2 @ W2.mT, Z1)  # at the chunk's first W2
+    return State(
+        _minus_product(W1, XK.mT, G1),
+        b1 - G1.sum(-2, keepdim=True),
+        _minus_product(W2, X2.mT, G2),
+        b2 - G2.sum(-2, keepdim=True),
+    )
+
+
+def _minus_product(W: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """W - a @ b, all [B, H, ...], without a second array of W's size."""
+    return torch.baddbmm(W.flatten(0, 1), a.flatten(0, 1), b.flatten(0, 1), alpha=-1).view(W.shape)
+
+
+def _f(x: torch.Tensor, state: State) -> torch.Tensor:
+    """The inner network: x [B, H, K, D] -> [B, H, K, D]."""
+    Z1 = x @ state.W1 + state.b1
+    return gelu(Z1) @ state.W2 + state.b2 if state.is_mlp else Z1

@@ -1,0 +1,58 @@
+"""Launches the Triton kernels: memory for the results, strides, and how many warps.
+
+What can be launched is decided in dispatch.py; what is computed is in triton_linear.py and triton_mlp.py. Importing
+this file imports Triton.
+"""
+
+import contextlib
+
+import torch
+from triton import knobs
+
+from .state import State
+from .triton_linear import STAGES as LINEAR_STAGES
+from .triton_linear import WARPS as LINEAR_WARPS
+from .triton_linear import scan_linear
+from .triton_mlp import STAGES as MLP_STAGES
+from .triton_mlp import WARPS as MLP_WARPS
+from .triton_mlp import scan_mlp
+
+
+def scan(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    eta: torch.Tensor,
+    ln_weight: torch.Tensor,
+    ln_bias: torch.Tensor,
+    state: State,
+    chunk: int,
+    index: torch.Tensor | None,
+    eps: float,
+    warps: int | None = None,
+    stages: int | None = None,
+) -> tuple[torch.Tensor, State]:
+    """One pass over the tokens, as kernels.scan describes it. warps, stages: for benchmarks; else the kernel's."""
+    B, L, H, D = q.shape
+    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
+    tokens = L if index is None else index.numel()
+    # Every token that the scan visits is written; only an index that leaves some out needs zeros there.
+    out = (torch.empty if tokens == L else torch.zeros)((B, L, H, D), dtype=q.dtype, device=q.device)
+    start = [x.contiguous() for x in state.tensors()]
+    end = [torch.empty_like(x) for x in start]
+    strides = [stride for x in (q, k, v, eta, out) for stride in x.stride()[:3]]
+    index = None if index is None else index.contiguous()
+    tensors = (q, k, v, eta, out, index, ln_weight.contiguous(), ln_bias.contiguous(), *start, *end)
+    shape = {"heads": H, "tokens": tokens, "eps": eps, "K": chunk, "D": D}
+    with torch.cuda.device(q.device) if q.is_cuda else contextlib.nullcontext():
+        if state.is_mlp:
+            approx = q.dtype != torch.float32 and not knobs.runtime.interpret
+            scan_mlp[(B * H,)](
+                *tensors, *strides, **shape, APPROX=approx,
+                num_warps=warps or MLP_WARPS, num_stages=stages or MLP_STAGES,
+            )  # fmt: skip
+        else:
+            scan_linear[(B * H,)](
+                *tensors, *strides, **shape, num_warps=warps or LINEAR_WARPS[D], num_stages=stages or LINEAR_STAGES
+            )
+    return out, State(*end)

@@ -1,0 +1,59 @@
+"""TTT-Linear as one Triton kernel: a program walks all chunks of one head of one video.
+
+Source: arXiv 2504.05298, section 3, in the primal form of reference.py. W1 [D, D] and b1 stay in registers in float32
+from the first chunk to the last; tokens are gathered row by row, so an order (interleave, reversal) costs no copy. The
+number of tokens is a run-time value: one compilation serves every length. Launching is triton_launch.py's business.
+"""
+
+import triton
+import triton.language as tl
+
+from .triton_tiles import LOWER, chunk_rows, load_rates, load_rows, loss_gradient, normalise, product
+
+WARPS = {64: 4, 128: 8}  # by head dim: as few as keep the state in registers without spilling
+STAGES = 2
+
+
+@triton.jit(do_not_specialize=["tokens"])
+def scan_linear(
+    q_ptr, k_ptr, v_ptr, eta_ptr, out_ptr, index_ptr, gamma_ptr, beta_ptr,
+    W1_ptr, b1_ptr, W1_out_ptr, b1_out_ptr,
+    q_batch, q_token, q_head, k_batch, k_token, k_head, v_batch, v_token, v_head,
+    eta_batch, eta_token, eta_head, out_batch, out_token, out_head,
+    heads, tokens, eps,
+    K: tl.constexpr, D: tl.constexpr,
+):  # fmt: skip
+    program = tl.program_id(0).to(tl.int64)  # a video's tensors hold more numbers than 32 bits count
+    batch, head = program // heads, program % heads
+    q_ptr += batch * q_batch + head * q_head
+    k_ptr += batch * k_batch + head * k_head
+    v_ptr += batch * v_batch + head * v_head
+    eta_ptr += batch * eta_batch + head * eta_head
+    out_ptr += batch * out_batch + head * out_head
+
+    d = tl.arange(0, D)
+    square = program * D * D + d[:, None] * D + d[None, :]
+    W1 = tl.load(W1_ptr + square)  # [D, D]
+    b1 = tl.load(b1_ptr + program * D + d)
+    gamma = tl.load(gamma_ptr + head * D + d).to(tl.float32)[None, :]
+    beta = tl.load(beta_ptr + head * D + d).to(tl.float32)[None, :]
+
+    for start in range(0, tokens, K):
+        rows, inside = chunk_rows(index_ptr, start, tokens, K)
+        XK = load_rows(k_ptr, rows, inside, k_token, D)  # [K, D]
+        Z1 = product(XK, W1.to(XK.dtype)) + b1[None, :]
+        XV = load_rows(v_ptr, rows, inside, v_token, D).to(tl.float32)
+        rate = load_rates(eta_ptr, rows, inside, eta_token)
+        G1 = rate * loss_gradient(Z1, XV - XK.to(tl.float32), gamma, beta, eps, D)
+        W1 -= LOWER * product(tl.trans(XK), G1.to(XK.dtype))
+        b1 -= LOWER * tl.sum(G1, 0)
+
+        XQ = load_rows(q_ptr, rows, inside, q_token, D)
+        xh, _ = normalise(product(XQ, W1.to(XQ.dtype)) + b1[None, :], eps, D)
+        out = XQ.to(tl.float32) + gamma * xh + beta
+        tl.store(
+            out_ptr + rows[:, None] * out_token + d[None, :], out.to(out_ptr.dtype.element_ty), mask=inside[:, None]
+        )
+
+    tl.store(W1_out_ptr + square, W1)
+    tl.store(b1_out_ptr + program * D + d, b1)

@@ -1,0 +1,33 @@
+"""What a compiled TTT kernel may use, on each generation of GPUs: the gates of the offline compilation.
+
+It is plain data, so that a process without Triton can read it.
+"""
+
+CAPABILITIES = (80, 86, 89, 90, 120)  # A100, RTX 30, RTX 40, H100 and H200, RTX 50
+SHARED_BYTES = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024, 120: 99 * 1024}  # per block, by opt-in
+
+# Bytes of stack per thread, which is where registers are spilled: kind, head dim, chunk -> most. Four more registers
+# than there are cost 16 bytes. The MLP's state alone is 128 of the 255 registers of a thread.
+STACK_BYTES = {
+    ("linear", 64, 16): 16,
+    ("linear", 64, 64): 256,
+    ("linear", 128, 16): 16,
+    ("linear", 128, 64): 1500,
+    ("mlp", 64, 16): 1900,
+    ("mlp", 64, 64): 2100,
+}
+
+
+def complaints(report: dict) -> list[str]:
+    """What is wrong with one line of offline_compile, as sentences; empty where nothing is."""
+    wrong = []
+    stack, shared = STACK_BYTES[report["kind"], report["D"], report["chunk"]], SHARED_BYTES[report["capability"]]
+    if report["dtype"] != "fp32" and report["stack"] > stack:
+        wrong.append(f"it spills {report['stack']} bytes of registers per thread, allowed {stack}")
+    if report["shared"] > shared:
+        wrong.append(f"it needs {report['shared']} bytes of shared memory and such a GPU has {shared}")
+    if not report["wgmma"] + report["mma"]:
+        wrong.append("it has no matrix instructions")
+    if report["capability"] == 90 and report["chunk"] == 64 and report["dtype"] != "fp32" and not report["wgmma"]:
+        wrong.append("it does not use Hopper's warp-group matrix instructions")
+    return wrong

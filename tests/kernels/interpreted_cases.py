@@ -1,0 +1,179 @@
+"""The Triton kernels on a CPU, in Triton's interpreter, against the reference in float64: the edges of a scan.
+
+    TRITON_INTERPRET=1 LONGREEL_TTT_BACKEND=triton python -m tests.kernels.interpreted_cases
+        -> one JSON line per case: its name, and what is wrong or null
+
+It is a program, because the interpreter must be chosen before Triton is imported and for the whole process;
+test_triton_interpreter.py runs it once. The interpreter proves indexing and arithmetic, not races, layouts or
+registers. It has no bfloat16, so float32 and float16 are compared. Outputs start as NaN: what a kernel does not write
+shows.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from longreel.kernels import State, scan
+from tests.golden.test_golden import answer_of, answered_and_wanted, golden_files, golden_folder
+from tests.kernels.scan_cases import in_double, relative_error, scan_case
+
+TOLERANCE = {torch.float32: 2e-5, torch.float16: 2e-3}
+TINY_RATE = 5e-5  # what turns the other cases' learning rates into about 2e-6, as small as published ones become
+
+Case = Callable[[], None]
+
+
+def poisoned(*shape: Any, **options: Any) -> torch.Tensor:
+    """torch.empty with the worst that may be in it."""
+    return torch.zeros(*shape, **options).fill_(float("nan"))
+
+
+def near(got: tuple[torch.Tensor, State], want: tuple[torch.Tensor, State], start: State, tolerance: float) -> None:
+    """Compare outputs, and what each weight learned: a wrong update hides behind the residual in the outputs."""
+    error = relative_error(got[0], want[0])
+    assert error < tolerance, f"out is off by {error:.1e}, allowed {tolerance:.0e}"
+    for name, a, b, zero in zip(("W1", "b1", "W2", "b2"), got[1].tensors(), want[1].tensors(), start.tensors()):
+        error = relative_error(a - zero, b - zero)
+        assert error < tolerance, f"what {name} learned is off by {error:.1e}, allowed {tolerance:.0e}"
+
+
+def kernel_equals_reference(case: dict[str, Any], **more: Any) -> None:
+    got = scan(**case, **more, backend="triton")
+    assert got[0].dtype == case["q"].dtype
+    near(got, scan(**in_double(case), **more, backend="reference"), case["state"], TOLERANCE[case["q"].dtype])
+
+
+def permuted(tokens: int) -> torch.Tensor:
+    return torch.randperm(tokens, generator=torch.Generator().manual_seed(3))
+
+
+def with_a_tail(mlp: bool, D: int, chunk: int, dtype: torch.dtype) -> None:
+    case = scan_case(mlp, B=2, L=2 * chunk + 5, D=D, chunk=chunk, dtype=dtype)
+    kernel_equals_reference(case, index=permuted(2 * chunk + 5).int())
+
+
+def reversed_order(mlp: bool) -> None:
+    case = scan_case(mlp, L=40, D=64, chunk=16)
+    kernel_equals_reference(case, index=torch.arange(39, -1, -1))
+
+
+def order_with_gaps(mlp: bool) -> None:
+    case = scan_case(mlp, L=50, D=64, chunk=16)
+    index = permuted(50)[:37]
+    absent = sorted(set(range(50)) - set(index.tolist()))
+    out, _ = scan(**case, index=index, backend="triton")
+    assert not out[:, absent].any(), "a place that is not in the index was written"
+    for name in "qkv":
+        case[name][:, absent] = 1e4  # and must not be read
+    again, _ = scan(**case, index=index, backend="triton")
+    assert torch.equal(out, again), "a token that is not in the index was read"
+
+
+def slabs(mlp: bool) -> None:
+    case = scan_case(mlp, B=2, L=56, D=64, chunk=16)
+    outs, state = [], case["state"]
+    for start, end in ((0, 32), (32, 56)):
+        slab = {name: case[name][:, start:end] for name in ("q", "k", "v", "eta")}
+        out, state = scan(**{**case, **slab, "state": state}, backend="triton")
+        outs.append(out)
+    whole = scan(**case, backend="triton")
+    assert torch.equal(torch.cat(outs, 1), whole[0]), "two slabs differ from one scan"
+    assert all(torch.equal(a, b) for a, b in zip(state.tensors(), whole[1].tensors())), "the carried state differs"
+
+
+def tail_reads_nothing_behind_it(mlp: bool) -> None:
+    """The tokens behind the tail are another slab's, and full of NaN."""
+    case = scan_case(mlp, L=64, D=64, chunk=16)
+    for name in ("q", "k", "v", "eta"):
+        case[name][:, 39:] = float("nan")
+    cut = {name: case[name][:, :39] for name in ("q", "k", "v", "eta")}  # views of the longer tensors
+    kernel_equals_reference({**case, **cut})
+
+
+def fewer_tokens_than_a_chunk(mlp: bool) -> None:
+    kernel_equals_reference(scan_case(mlp, L=3, D=64, chunk=64))
+
+
+def no_tokens(mlp: bool) -> None:
+    case = scan_case(mlp, L=16, D=64, chunk=16)
+    nothing = {name: case[name][:, :0] for name in ("q", "k", "v", "eta")}
+    out, state = scan(**{**case, **nothing}, backend="triton")
+    assert out.shape == (1, 0, 2, 64)
+    assert all(torch.equal(a, b) for a, b in zip(state.tensors(), case["state"].tensors()))
+
+
+def any_strides(mlp: bool) -> None:
+    """q, k, v as slices of one projection, head-major k, a q whose numbers are not neighbours, an expanded state."""
+    case = scan_case(mlp, B=2, L=20, D=64, chunk=16)
+    joint = torch.cat([case["q"], case["k"], case["v"]], -1)  # [B, L, H, 3 D]
+    q, k, v = joint.split(64, -1)
+    k = k.transpose(1, 2).contiguous().transpose(1, 2)
+    q = q.transpose(2, 3).contiguous().transpose(2, 3)
+    first = [x[:1].expand(2, *x.shape[1:]) for x in case["state"].tensors()]
+    eta = case["eta"].mT.contiguous().mT
+    kernel_equals_reference({**case, "q": q, "k": k, "v": v, "eta": eta, "state": State(*first)})
+
+
+def eps(mlp: bool, value: float) -> None:
+    """Where the inner network's output hardly varies, eps decides."""
+    case = scan_case(mlp, L=20, D=64, chunk=16)
+    small = [x * 0.02 for x in case["state"].tensors()]
+    kernel_equals_reference({**case, "state": State(*small)}, eps=value)
+
+
+def tiny_rates_in_float16(mlp: bool) -> None:
+    """Learning rate times gradient is below float16's normal numbers here."""
+    case = scan_case(mlp, L=32, D=64, chunk=16, dtype=torch.float16)
+    kernel_equals_reference({**case, "eta": case["eta"] * TINY_RATE})
+
+
+def golden(name: str) -> None:
+    """The recorded outputs of the public code, through the adapter that answers them with the kernels."""
+    path = next(path for path in golden_files(golden_folder()) if path.stem == name)
+    got, wanted = answered_and_wanted(path, answer_of(path))
+    for key, want in wanted.items():
+        torch.testing.assert_close(got[key], want, atol=2e-5, rtol=1e-4, msg=lambda text, key=key: f"{key}: {text}")
+
+
+def golden_names() -> list[str]:
+    """The op files without gradients whose sizes the kernels are built for."""
+    return [p.stem for p in golden_files(golden_folder()) if p.stem.startswith("op_") and p.stem.endswith("K64D64")]
+
+
+def cases() -> dict[str, Case]:
+    found: dict[str, Case] = {}
+    for mlp, kind in ((False, "linear"), (True, "mlp")):
+        sizes = [(64, 64), (64, 16)] + ([] if mlp else [(128, 64), (128, 16)])
+        for D, chunk in sizes:
+            for dtype in TOLERANCE:
+                name = f"{kind}, head dim {D}, chunk {chunk}, {str(dtype).removeprefix('torch.')}: gather and tail"
+                found[name] = lambda mlp=mlp, D=D, chunk=chunk, dtype=dtype: with_a_tail(mlp, D, chunk, dtype)
+        for check in (reversed_order, order_with_gaps, slabs, tail_reads_nothing_behind_it, fewer_tokens_than_a_chunk,
+                      no_tokens, any_strides, tiny_rates_in_float16):  # fmt: skip
+            found[f"{kind}: {check.__name__.replace('_', ' ')}"] = lambda mlp=mlp, check=check: check(mlp)
+        for value in (1e-6, 1e-8):
+            found[f"{kind}: eps {value:.0e}"] = lambda mlp=mlp, value=value: eps(mlp, value)
+    for name in golden_names():
+        found[f"golden {name}"] = lambda name=name: golden(name)
+    return found
+
+
+def main() -> None:
+    torch.empty = poisoned
+    torch.empty_like = lambda x: torch.full_like(x, float("nan"))
+    for name, case in cases().items():
+        started = time.perf_counter()
+        try:
+            case()
+            error = None
+        except AssertionError as wrong:
+            error = str(wrong)
+        taken = round(time.perf_counter() - started, 2)
+        print(json.dumps({"case": name, "error": error, "seconds": taken}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
