@@ -34,7 +34,8 @@ class ModelFacts:
 
     def nearest_latent_frames(self, pixel_frames: float) -> int:
         """Latent frames of the clip whose length is nearest to `pixel_frames`; at least one."""
-        return max(1, int((pixel_frames - 1) / self.temporal_stride + 0.5) + 1)
+        half = 0.5 + 1e-9  # what a sum of seconds lost in rounding must not push a half down
+        return max(1, int((pixel_frames - 1) / self.temporal_stride + half) + 1)
 
     def first_pixel_frame(self, latent_frame: int) -> int:
         """The pixel frame at which a latent frame begins."""

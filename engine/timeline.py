@@ -223,7 +223,8 @@ def _reach(later: PlannedShot, length: int, transition_prompts: int) -> tuple[in
     between = transition_prompts if later.shot.transition == "blend" else 0
     width = (between - 1) * (length - shared) + length  # all transition segments together; without any, the overlap
     total = 2 * shared - width
-    left = -(-total // 2)
+    # An odd frame of an overlap is the earlier shot's, as in TTT's segments (12 i, 12 i + 13); in a gap the later one's.
+    left = total // 2 if total > 0 else -(-total // 2)
     return left, total - left
 
 

@@ -115,7 +115,7 @@ def test_equal_shots_of_ditctrls_lengths_give_ditctrls_layout(prompts, length, o
     layout = ditctrl_layout(prompts, length, overlap, between)
     stride = (between + 1) * (length - overlap)  # from one shot's own segment to the next one's
     gap = stride - length  # latent frames between two own segments; negative where they share frames
-    first = length + gap // 2
+    first = length + (gap // 2 if gap >= 0 else -(-gap // 2))
     shots = [stride] * prompts
     shots[0] = first
     shots[-1] = layout.total_frames - first - stride * (prompts - 2) if prompts > 1 else length
@@ -127,6 +127,21 @@ def test_equal_shots_of_ditctrls_lengths_give_ditctrls_layout(prompts, length, o
     assert tuple(s.mix for s in timeline.segments) == layout.mixes
     assert timeline.latent_frames == layout.total_frames
     assert {s.length for s in timeline.segments} == {length}
+
+
+@pytest.mark.parametrize("transition", ["continue", "blend"])
+def test_three_second_shots_that_share_one_latent_frame_are_the_ttt_papers_segments(transition):
+    timeline = plan_timeline(storyboard(*[3.0] * 21, transition=transition), WAN, segment_frames=13, overlap_frames=1,
+                             transition_prompts=0)
+    assert [(s.start, s.end) for s in timeline.segments] == [(12 * i, 12 * i + 13) for i in range(21)]
+    assert [s.mix for s in timeline.segments] == [((i, 1.0),) for i in range(21)]
+
+
+def test_shots_of_one_latent_frame_fit_although_their_seconds_are_rounded():
+    short = replace(WAN, temporal_stride=2, native_latent_frames=2)
+    for first in range(1, 200):
+        timeline = plan_timeline(storyboard(first * 0.08, *[0.08] * 5, fps=25.0), short)
+        assert [shot.latent_frames for shot in timeline.shots[1:]] == [1] * 5
 
 
 def test_a_segment_is_the_familys_native_clip_and_the_overlap_ditctrls_share_of_it():
