@@ -7,8 +7,8 @@ from the kernels, the engine and, where a whole network is asked, from the hosts
 from collections.abc import Callable
 
 import torch
-from longreel.engine import alpha_space, focus_map, kv_share, latent_blend, metrics, pair_blend, prompt_edit
-from longreel.engine import prompt_mix, refine, spans, ttt_layer, ttt_order, ttt_weights
+from longreel.engine import alpha_space, apm, cam, focus_map, kv_share, latent_blend, metrics, pair_blend, prompt_edit
+from longreel.engine import prompt_mix, refine, refine_ddim, spans, ttt_layer, ttt_order, ttt_weights
 from longreel.kernels import State, scan
 
 from tests.golden import toy_networks
@@ -326,6 +326,81 @@ def _streaming_paper_formula(tensors: Tensors, meta: dict) -> Tensors:
     return {"blended": latent_blend.randomized_blend(list(chunks), starts, tensors["f_thr"].tolist(), dim=0)}
 
 
+def _streaming_blend_x_before(tensors: Tensors, meta: dict) -> Tensors:
+    timesteps, alphas = tensors["timesteps"].tolist(), tensors["alphas_cumprod"].double().sqrt().tolist()
+    stride = len(alphas) // meta["steps"]
+    levels = timesteps + [max(0, timesteps[-1] - stride)]  # the published scheduler ends at timestep 0
+
+    def predict(x_chunk: torch.Tensor, step: int, index: int) -> torch.Tensor:
+        rows = (toy_networks.enhancer_noise(x_chunk, value.item(), timesteps[step])
+                for value in tensors["image_cond"][index])  # fmt: skip
+        return alpha_space.guide(*rows, meta["guidance_scale"])
+
+    final = refine_ddim.refine_ddim(
+        tensors["z0"],
+        tensors["eps"],
+        [alphas[level] for level in levels],
+        meta["chunk_size"],
+        meta["overlap_size"],
+        predict,
+        cuts=lambda step: tensors["random_offsets"][step].tolist(),
+    )
+    return {"final_latents": final}
+
+
+def _streaming_frame_encoder(tensors: Tensors, meta: dict) -> Tensors:
+    weights = _parameters(tensors)
+    first, last = weights["conv_in.weight"], weights["conv_out.weight"]
+    normalised = any(name.startswith("norms.") for name in weights)
+    encoder = cam.FrameEncoder(first.shape[1], tuple(meta["block_out_channels"]), last.shape[0], normalised)
+    encoder.load_state_dict(weights)
+    return {"out.embedding": _evaluate(encoder, tensors["in.frames"])}
+
+
+def _streaming_frame_injector(tensors: Tensors, meta: dict) -> Tensors:
+    return {"out.sample": _inject(tensors["in.sample"], tensors["in.conditioning"], tensors, meta)}
+
+
+def _streaming_flat_frame_injector(tensors: Tensors, meta: dict) -> Tensors:
+    sample, conditioning = (tensors[name].unflatten(0, (meta["B"], -1)) for name in ("in.sample", "in.conditioning"))
+    return {"out.sample": _inject(sample, conditioning, tensors, meta).flatten(0, 1)}
+
+
+def _inject(sample: torch.Tensor, conditioning: torch.Tensor, tensors: Tensors, meta: dict) -> torch.Tensor:
+    """sample [B, F, C, H, W], conditioning [B, Fc, C, H, W] -> like sample."""
+    injector = cam.FrameInjector(sample.shape[2], sample.shape[2] // meta["head_dim"])
+    injector.load_state_dict(_parameters(tensors, "temporal_transformer."))
+    rows = (frames.flatten(3).transpose(2, 3) for frames in (sample, conditioning))  # [B, F, H * W, C]
+    return _evaluate(injector, *rows).transpose(2, 3).reshape(sample.shape)
+
+
+def _streaming_text_mixer(tensors: Tensors, meta: dict) -> Tensors:
+    made, mixing = _parameters(tensors, "resampler."), _parameters(tensors, "attn2.")
+    text = tensors["in.text"]  # [B, L, C]
+    inner, vector = made["context_embedding.0.weight"].shape
+    tokens = made["context_embedding.2.weight"].shape[0] // text.shape[2]
+    pictures = apm.PictureTokens(vector, inner, tokens, text.shape[2])
+    pictures.load_state_dict(made)
+    mixer = apm.TextMixer(text.shape[1], tokens, text.shape[2])
+    mixer.load_state_dict({name: value for name, value in mixing.items() if not name.startswith("to_")})
+    picture = _evaluate(pictures, tensors["in.clip_image_embeds"].unflatten(0, (text.shape[0], -1)))
+    return {
+        "out.image_tokens": picture,
+        "out.mixed": _evaluate(mixer.mixture, text, picture),
+        "out.cross_context": _evaluate(mixer, text, picture),
+    }
+
+
+def _parameters(tensors: Tensors, prefix: str = "") -> Tensors:
+    start = f"param.{prefix}"
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+
+
+@torch.no_grad()
+def _evaluate(module: Callable, *inputs: torch.Tensor) -> torch.Tensor:
+    return module(*inputs)
+
+
 def _sample(
     x: torch.Tensor, schedule: alpha_space.AlphaSchedule, denoise: Callable, noise: Callable[[int], torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -366,5 +441,14 @@ _ANSWERS: dict[str, dict[str, _Answer]] = {
         "g_tiny_dit": _ditctrl_tiny_dit,
         "e_reweight": _ditctrl_reweight,
     },
-    "streamingt2v": {"blend_x0_": _streaming_blend_x0, "blend_paper_formula": _streaming_paper_formula},
+    "streamingt2v": {
+        "blend_x0_": _streaming_blend_x0,
+        "blend_xprev_ddim": _streaming_blend_x_before,
+        "blend_paper_formula": _streaming_paper_formula,
+        "cam_econd": _streaming_frame_encoder,
+        "svd_cam_econd": _streaming_frame_encoder,
+        "cam_cross_attention": _streaming_frame_injector,
+        "svd_cam_cross_attention": _streaming_flat_frame_injector,
+        "apm_mixing": _streaming_text_mixer,
+    },
 }

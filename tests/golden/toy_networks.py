@@ -23,3 +23,10 @@ def streaming_velocity(x: torch.Tensor, condition: float) -> torch.Tensor:
     """streamingt2v/blend_x0_: x [B, C, F, H, W] -> v like x."""
     ramp = torch.linspace(-1, 1, x.shape[2]).view(1, 1, -1, 1, 1)
     return 0.7 * (1 + condition) * torch.tanh(x) + 0.3 * x.mean(dim=2, keepdim=True) + 0.1 * ramp + condition
+
+
+def enhancer_noise(x: torch.Tensor, condition: float, timestep: int) -> torch.Tensor:
+    """streamingt2v/blend_xprev_ddim: x [B, C, F, H, W] -> noise like x."""
+    ramp = torch.linspace(-1, 1, x.shape[2]).view(1, 1, -1, 1, 1)
+    of_frames = 0.25 * x.mean(dim=2, keepdim=True) + 0.1 * ramp
+    return 0.8 * (1 + condition) * torch.tanh(x) + of_frames + 1e-4 * timestep + condition
