@@ -8,6 +8,9 @@ with DPM-Solver++(2M) SDE, so that solver history and fresh noise belong to the 
     sigma      k-diffusion's: noise share / signal share, interpolated in log space between training timesteps
     x          lives on k-diffusion's scale; the network sees x / sqrt(1 + sigma^2)
 
+The published code drops or never writes the frames behind the last full chunk. For videos of any length, `cover` shifts
+the last chunk back instead, and `chunk_weights` and `last_part` serve any solver and schedule (hosts/refine.py).
+
 Kept as published although it is a slip: the start is scaled by sigma_0 instead of sqrt(1 + sigma_0^2), which shrinks it
 to 0.972 of what the network expects (`published_start`). Not known here: how a network is called, where cuts come from.
 """
@@ -18,7 +21,7 @@ from dataclasses import dataclass
 import torch
 
 from .alpha_space import add_noise, guide, video_from_v
-from .latent_blend import randomized_blend
+from .latent_blend import draw_cuts, overlaps_of, randomized_blend, switch_weights
 
 TRAINING_STEPS = 1000
 LOG_SNR_RANGE = (-15.0, 15.0)
@@ -26,6 +29,8 @@ SCALE_RANGE = (2.0, 4.0)
 NOISE_LEVELS = 600
 GUIDANCE = 7.5
 RESCALE = 0.2
+PAPER, CODE = "paper", "code"  # where an overlap of O frames is cut: before frame 0 to O, or 0 to O - 1
+CUT_RANGES = (PAPER, CODE)
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,48 @@ def chunk_starts(frames: int, chunk: int, overlap: int) -> list[int]:
             f"{frames} frames cannot be cut into chunks of {chunk} with overlap {overlap}; use {shorter} or {longer}"
         )
     return [i * stride for i in range(count)]
+
+
+def default_overlap(chunk: int) -> int:
+    """A third of a chunk, as published: 8 of 24 frames."""
+    return round(chunk / 3)
+
+
+def cover(frames: int, chunk: int, overlap: int) -> list[int]:
+    """First frame of every chunk of a video of any length: the last one is shifted back to end with the video, and a
+    video shorter than a chunk is one chunk. Raises ValueError for an overlap that leaves a chunk nothing of its own."""
+    if not 0 <= overlap < chunk:
+        raise ValueError(f"overlap {overlap} does not fit a chunk of {chunk} frames; use 0..{chunk - 1}")
+    starts = list(range(0, max(1, frames - chunk + 1), chunk - overlap))
+    if starts[-1] + chunk < frames:
+        starts.append(frames - chunk)
+    return starts
+
+
+def chunk_weights(
+    starts: list[int], lengths: list[int], cut_range: str, seed: int, evaluation: int
+) -> list[torch.Tensor]:
+    """Which frames of each chunk count at one evaluation: [length] of 0 or 1 per chunk, one 1 for every frame.
+
+    cut_range: one of CUT_RANGES. The chunk before keeps overlap frame f = 1..O with probability 1 - f / (O + 1) for
+    `paper`, 1 - f / O for `code`.
+    """
+    if cut_range not in CUT_RANGES:
+        raise ValueError(f"unknown range of cuts {cut_range!r}; use one of {', '.join(CUT_RANGES)}")
+    overlaps = overlaps_of(starts, lengths)
+    if cut_range == CODE:
+        overlaps = [max(0, overlap - 1) for overlap in overlaps]
+    return switch_weights(starts, lengths, draw_cuts(overlaps, seed, evaluation))
+
+
+def last_part(sigmas: torch.Tensor, strength: float) -> torch.Tensor:
+    """The last round(strength * N) steps of a schedule of N steps [N + 1], at least one; none of it for strength 0."""
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength {strength:g} is outside 0..1; use {NOISE_LEVELS / TRAINING_STEPS:g}")
+    steps = len(sigmas) - 1
+    if strength == 0 or steps < 1:
+        return sigmas[:0]
+    return sigmas[steps - max(1, round(strength * steps)):]
 
 
 def rescaled_guidance(

@@ -94,9 +94,16 @@ class TimelineHandler(context_windows.IndexListContextHandler):
         weights = []
         for take, group in itertools.groupby(segments, key=lambda s: s.take):
             group = list(group)
-            weights += segment_weights(self.blend, [s.start for s in group], [s.length for s in group],
-                                       self.seed + take, self.evaluation)
+            weights += self.weights_of_take([s.start for s in group], [s.length for s in group], self.seed + take)
         return weights
+
+    def weights_of_take(self, starts: list[int], lengths: list[int], seed: int) -> list[torch.Tensor]:
+        return segment_weights(self.blend, starts, lengths, seed, self.evaluation)
+
+    def progress_of(self, number: int, segment: Segment) -> str:
+        """What is said under the running node while the network sees this segment."""
+        return (f"shot {segment.main_shot + 1}/{len(self.timeline.shots)}, "
+                f"segment {number + 1}/{len(self.timeline.segments)}, evaluation {self.evaluation + 1}")
 
     def window_start(self, number: int) -> int:
         """The first latent frame that the network sees with this segment: the frame in front, if there is one, counts as
@@ -112,8 +119,7 @@ class TimelineHandler(context_windows.IndexListContextHandler):
     def evaluate_context_windows(self, calc_cond_batch, model, x_in, conds, timestep, enumerated_context_windows,
                                  model_options, window_state, total_windows=None, device=None, first_device=None):
         for number, window in enumerated_context_windows:
-            self.progress.show(f"shot {window.segment.main_shot + 1}/{len(self.timeline.shots)}, "
-                               f"segment {number + 1}/{len(self.timeline.segments)}, evaluation {self.evaluation + 1}")
+            self.progress.show(self.progress_of(number, window.segment))
         results = []
         for role in patching.roles_of(model_options, number):
             model_options["transformer_options"][patching.SEEN] = (number, role)
@@ -121,7 +127,8 @@ class TimelineHandler(context_windows.IndexListContextHandler):
                                                         enumerated_context_windows, model_options, window_state,
                                                         total_windows, device, first_device)
         for result in results:
-            self._apply_strength(result, conds)
+            predictions = [out[0] for out in result.sub_conds_out]
+            conditioning.scale_guidance(conds, predictions, result.window.segment.mix, self.timeline)
         return results
 
     def _inner(self, calc_cond_batch):
@@ -135,23 +142,6 @@ class TimelineHandler(context_windows.IndexListContextHandler):
             return calc_cond_batch(model, conds, x, timestep, model_options)
 
         return evaluate
-
-    def _apply_strength(self, result, conds) -> None:
-        """A shot's strength multiplies its guidance: positive <- negative + strength (positive - negative)."""
-        strength = self.strengths[result.window_idx]
-        if strength == 1.0:
-            return
-        roles = [conditioning.role_of(cond) for cond in conds]
-        if conditioning.POSITIVE not in roles or conditioning.NEGATIVE not in roles:
-            mixed = [self.timeline.shots[i] for i, _ in result.window.segment.mix]
-            planned = next(p for p in mixed if p.shot.strength != 1)
-            raise ValueError(f"shots[{planned.index}].strength {planned.shot.strength:g} scales the guidance against the "
-                             f"negative prompt, but the sampler evaluates {len([r for r in roles if r])} of the 2 prompts "
-                             f"of Longreel Encode; use cfg above 1 with both wired, or strength 1")
-        negative = result.sub_conds_out[roles.index(conditioning.NEGATIVE)]
-        for out, role in zip(result.sub_conds_out, roles):
-            if role == conditioning.POSITIVE:
-                out[0] = negative[0] + strength * (out[0] - negative[0])
 
     def get_resized_cond(self, cond_in, x_in, window, device=None):
         if cond_in is None:
@@ -169,12 +159,18 @@ class TimelineHandler(context_windows.IndexListContextHandler):
 
 def attach(model, timeline: Timeline, blend: str, seed: int = 0, lead_frame: bool = True):
     """A clone of `model` (ModelPatcher) that samples `timeline` jointly."""
+    return attach_handler(model, TimelineHandler(timeline, blend, seed, lead_frame))
+
+
+def attach_handler(model, handler: TimelineHandler):
+    """A clone of `model` whose every run begins with a new `handler` like this one."""
     previous = model.model_options.get("context_handler")
     if isinstance(previous, TimelineHandler):
         raise ValueError("this model already carries 1 Longreel Latent Blend and takes only 1; wire the model from "
                          "before that node")
     model = model.clone()
-    model.model_options["context_handler"] = TimelineHandler(timeline, blend, seed, lead_frame, previous)
+    handler.inside = previous
+    model.model_options["context_handler"] = handler
     context_windows.create_prepare_sampling_wrapper(model)  # memory is asked for one segment, not for the video
     if patching.features_of(model.model_options):
         patching.reserve_memory(model)

@@ -22,15 +22,16 @@ def sample_timeline(model, timeline: Timeline, positive: list, negative: list, l
 
 
 def sample_attached(model, timeline: Timeline, positive: list, negative: list, latent: dict, sampler,
-                    sigmas: torch.Tensor, cfg: float, seed: int, add_noise: bool) -> dict:
-    """As above, with a model to which the timeline is attached already."""
+                    sigmas: torch.Tensor, cfg: float, seed: int, add_noise: bool, callback=None) -> dict:
+    """As above, with a model to which the timeline is attached already. `callback` reports the steps in place of
+    `shot_callback`."""
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
     start = comfy.sample.fix_empty_latent_channels(model, latent["samples"], latent.get("downscale_ratio_spacial"))
     noise = comfy.sample.prepare_noise(start, seed, latent.get("batch_index")) if add_noise else torch.zeros_like(start)
     samples = guider.sample(noise, start, sampler, sigmas, denoise_mask=latent.get("noise_mask"),
-                            callback=shot_callback(model, timeline, sigmas.shape[-1] - 1),
+                            callback=callback or shot_callback(model, timeline, sigmas.shape[-1] - 1),
                             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=seed)
     rest = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio")}  # said of an empty latent
     return {**rest, "samples": samples.to(start.device)}
@@ -38,12 +39,18 @@ def sample_attached(model, timeline: Timeline, positive: list, negative: list, l
 
 def shot_callback(model, timeline: Timeline, steps: int):
     """Progress per step; the preview shows the middle of one shot after the other."""
+    shots = timeline.shots
+    stops = [(f"shot {shot.index + 1}/{len(shots)}", (shot.start + shot.end) // 2) for shot in shots]
+    return walking_callback(model, stops, steps)
+
+
+def walking_callback(model, stops: list[tuple[str, int]], steps: int):
+    """Progress per step; the preview goes from stop to stop, each a name and a latent frame."""
     core, text = latent_preview.prepare_callback(model, steps), ProgressText()
 
     def callback(step: int, x0: torch.Tensor, x: torch.Tensor, total_steps: int) -> None:
-        planned = timeline.shots[step % len(timeline.shots)]
-        middle = (planned.start + planned.end) // 2
-        text.show(f"step {step + 1}/{total_steps}, preview of shot {planned.index + 1}/{len(timeline.shots)}")
-        core(step, x0[:, :, middle:middle + 1], x, total_steps)
+        name, frame = stops[step % len(stops)]
+        text.show(f"step {step + 1}/{total_steps}, preview of {name}")
+        core(step, x0[:, :, frame:frame + 1], x, total_steps)
 
     return callback
