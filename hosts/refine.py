@@ -72,8 +72,8 @@ def chunks_of(facts: ModelFacts, frames: int, chunk: int | None = None, overlap:
 def _check(facts: ModelFacts, samples: torch.Tensor, positive: list, negative: list, timeline: Timeline | None) -> None:
     if samples.is_nested or samples.ndim != 5:
         found = "nested parts" if samples.is_nested else f"{samples.ndim} axes"
-        raise ValueError(f"the latent has {found} and a video has 5 axes (batch, channels, frames, rows, columns); wire a "
-                         f"video latent without audio")
+        raise ValueError(f"the latent has {found} and a video has 5 axes (batch, channels, frames, rows, columns); "
+                         f"wire a video latent without audio")
     if samples.shape[1] != facts.latent_channels:
         raise ValueError(f"the latent has {samples.shape[1]} channels and {facts.family} takes "
                          f"{facts.latent_channels}; encode the video with this model's own VAE")

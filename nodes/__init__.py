@@ -11,6 +11,7 @@ from .kv_share import LongreelKVShare
 from .latent_blend import LongreelLatentBlend
 from .plan import LongreelPlan
 from .prompt_edit import LongreelPromptEdit
+from .refine import LongreelRefine
 from .sampler import LongreelSampler
 from .storyboard import LongreelLoadStoryboard, LongreelSaveStoryboard, LongreelStoryboard
 from .ttt import LongreelApplyTTT, LongreelLoadTTT, LongreelTTTSampler
@@ -29,6 +30,7 @@ NODES: list[type[io.ComfyNode]] = [
     LongreelLoadTTT,
     LongreelApplyTTT,
     LongreelTTTSampler,
+    LongreelRefine,
     LongreelAlphaSpaceSampler,
     LongreelDecodeToVideo,
     LongreelDemoModel,

@@ -66,6 +66,73 @@ def test_an_impossible_schedule_is_refused(steps: int, levels: int, message: str
         R.refine_schedule(steps, levels)
 
 
+@settings(max_examples=200, deadline=None)
+@given(frames=st.integers(1, 90), chunk=st.integers(1, 30), data=st.data())
+def test_a_video_of_any_length_is_covered_and_every_frame_is_one_chunks(frames, chunk, data) -> None:
+    overlap = data.draw(st.integers(0, chunk - 1))
+    cut_range = data.draw(st.sampled_from(R.CUT_RANGES))
+    starts = R.cover(frames, chunk, overlap)
+    length = min(chunk, frames)
+    assert starts[0] == 0 and starts[-1] + length == frames
+    assert all(0 < b - a <= chunk - overlap for a, b in itertools.pairwise(starts))
+    count = torch.zeros(frames)
+    for start, weight in zip(starts, R.chunk_weights(starts, [length] * len(starts), cut_range, frames, chunk)):
+        assert set(weight.tolist()) <= {0.0, 1.0}
+        count[start : start + length] += weight
+    assert count.tolist() == [1.0] * frames
+
+
+def test_the_published_lengths_have_the_published_chunks() -> None:
+    assert R.cover(56, 24, 8) == R.chunk_starts(56, 24, 8) == [0, 16, 32]
+    assert R.cover(57, 24, 8) == [0, 16, 32, 33]
+    assert R.default_overlap(24) == 8
+
+
+def test_cover_refuses_an_overlap_as_long_as_the_chunk() -> None:
+    with pytest.raises(ValueError, match=r"overlap 6 does not fit a chunk of 6 frames; use 0..5"):
+        R.cover(14, 6, 6)
+
+
+@pytest.mark.parametrize(("cut_range", "expected"), [(R.PAPER, [3 / 4, 2 / 4, 1 / 4]), (R.CODE, [2 / 3, 1 / 3, 0.0])])
+def test_the_earlier_chunk_keeps_overlap_frames_as_often_as_published(cut_range, expected) -> None:
+    draws = 1500  # 4 standard deviations of a share are at most 0.052
+    kept = sum(R.chunk_weights([0, 5], [8, 8], cut_range, 1, n)[0][5:] for n in range(draws))
+    assert (kept / draws).tolist() == pytest.approx(expected, abs=0.055)
+
+
+def test_cuts_change_with_seed_and_evaluation_and_come_again() -> None:
+    def drawn(seed: int, evaluation: int) -> list:
+        return [w.tolist() for w in R.chunk_weights([0, 9, 18], [16] * 3, R.PAPER, seed, evaluation)]
+
+    assert drawn(1, 2) == drawn(1, 2)
+    assert len({str(drawn(1, evaluation)) for evaluation in range(20)}) > 10
+    assert len({str(drawn(seed, 2)) for seed in range(20)}) > 10
+
+
+def test_an_unknown_range_of_cuts_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown range of cuts 'wide'; use one of paper, code"):
+        R.chunk_weights([0], [4], "wide", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("strength", "left"), [(1.0, 20), (0.6, 12), (0.5, 10), (0.049, 1), (0.001, 1), (0.975, 20)]
+)
+def test_strength_runs_the_last_part_of_the_schedule(strength: float, left: int) -> None:
+    sigmas = torch.linspace(1, 0, 21)
+    assert torch.equal(R.last_part(sigmas, strength), sigmas[20 - left :])
+
+
+def test_strength_zero_and_a_schedule_without_steps_run_nothing() -> None:
+    assert len(R.last_part(torch.linspace(1, 0, 21), 0.0)) == 0
+    assert len(R.last_part(torch.tensor([1.0]), 0.6)) == 0
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.5, math.nan])
+def test_a_strength_outside_its_range_is_refused(strength: float) -> None:
+    with pytest.raises(ValueError, match=r"outside 0..1; use 0.6"):
+        R.last_part(torch.linspace(1, 0, 21), strength)
+
+
 def test_rescaling_brings_back_the_positive_spread() -> None:
     generator = torch.Generator().manual_seed(0)
     negative, positive = torch.randn(2, 2, 3, 4, 5, 5, generator=generator)
