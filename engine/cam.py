@@ -45,8 +45,8 @@ class CAMConfig:
 
     def __post_init__(self):
         if self.width % NORM_GROUPS or self.width % self.heads:
-            raise ValueError(f"a width of {self.width} channels divides by the {NORM_GROUPS} groups of CAM's norm and "
-                             f"its {self.heads} heads, or it does not fit; use a multiple of both")
+            raise ValueError(f"{self.width} channels do not divide by the {NORM_GROUPS} groups of CAM's norm and by its "
+                             f"{self.heads} heads; use a multiple of both")
 
 
 class FrameEncoder(nn.Module):

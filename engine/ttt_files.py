@@ -107,7 +107,7 @@ def load_ttt(path: Path | str, chunk: int | None = None, shapes_only: bool = Fal
                          f".safetensors alone, because pickles can run programs; convert ttt-video's checkpoint folder "
                          f"with `python -m longreel.engine.convert_ttt`")
     try:
-        _check_whole(path)
+        check_whole(path)
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             about = _read_about(metadata[KEY]) if KEY in metadata else None
@@ -135,8 +135,9 @@ def check_layers(ttt: LoadedTTT) -> None:
             raise ValueError(f"block {number}: {error}") from error
 
 
-def _check_whole(path: Path) -> None:
-    """A safetensors file is 8 bytes that count those of its header, the header, and the bytes that it speaks of."""
+def check_whole(path: Path) -> None:
+    """Raise ValueError for a file that was cut short: a safetensors file is 8 bytes that count those of its header, the
+    header, and the bytes that it speaks of."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         start = file.read(8)

@@ -1,0 +1,132 @@
+"""What CAM and APM have in common on a MODEL: they are attached to a clone, and are no part of its network.
+
+A memory's module lives in a ModelPatcher of its own that ComfyUI loads, casts and offloads beside the model, so it is in
+no state dict of the model, no LoRA finds it, and no other clone sees it. A wrapper around the network puts it to work.
+What a memory does there is its own file's matter (hosts/cam.py, hosts/apm.py).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+import comfy.model_patcher
+import comfy.ops
+import comfy.patcher_extension as extension
+
+from ..engine.content_hash import content_hash
+from ..engine.memory_files import KINDS, LoadedMemory
+from . import block_count, facts_of, family_of
+from .chunk_handler import ChunkHandler
+from .patching import Evaluation, Start
+
+LOOKING = "longreel_memory_looks"  # in transformer_options while a memory lets the network look at other frames
+
+
+@dataclass(frozen=True)
+class Carried:
+    """In the transformer_options of a clone."""
+
+    memory: LoadedMemory
+    module: torch.nn.Module
+    strength: float
+
+
+class Remembering:
+    """One run of a sampler with a memory that works around the network and has no business in its attention. latents:
+    [B, C, F, H, W] as the network sees them, or None where there is nothing to remember yet."""
+
+    def __init__(self, latents: torch.Tensor | None):
+        self.latents = latents
+
+    def roles(self, segment: int) -> tuple[str, ...]:
+        return ()
+
+    def begin(self, evaluation: Evaluation) -> None:
+        """Nothing is kept from one evaluation to the next."""
+
+    def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
+        return False
+
+    def attend(self, call, go_on) -> torch.Tensor:
+        return go_on(call.q, call.k, call.v, call.mask)
+
+
+def new_memory(model, kind: str, config, layers: frozenset[int]) -> LoadedMemory:
+    """Neutral, as training begins; the rest drawn the same each time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = KINDS[kind][0](config, sorted(layers))
+        module.start()
+    weights = {name: value.detach() for name, value in module.to(model.model.get_dtype_inference()).state_dict().items()}
+    return LoadedMemory(kind, config, weights, facts_of(model).family, block_count(model), tuple(sorted(layers)))
+
+
+def carry(model, key: str, memory: LoadedMemory, strength: float, evaluate: Callable):
+    """A clone of `model` with a memory; evaluate(executor, *args, **kwargs) stands around its network.
+
+    Raises ValueError for a second memory of the kind, one of another family or size, and a strength out of range.
+    """
+    if key in model.model_options["transformer_options"]:
+        raise ValueError(f"this model carries 1 trained {memory.kind.upper()} already and takes only 1; wire the model "
+                         f"from before that node")
+    if not 0 <= strength <= 1:
+        raise ValueError(f"a strength of {strength:g} is not 0 to 1; use 0 for no memory, 1 for memory as it was trained")
+    _check(model, memory)
+    module = memory.build(comfy.ops.manual_cast)
+    model = model.clone()
+    model.set_additional_models(key, [comfy.model_patcher.ModelPatcher(module, model.load_device,
+                                                                       model.offload_device)])
+    options = model.model_options["transformer_options"] = dict(model.model_options["transformer_options"])
+    options[key] = Carried(memory, module, strength)
+    model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, key, evaluate)
+    return model
+
+
+def _check(model, memory: LoadedMemory) -> None:
+    family, width = facts_of(model).family, family_of(model).width(model.model.diffusion_model)
+    if memory.family != family:
+        raise ValueError(f"this {memory.kind.upper()} was trained for {memory.family} and this model is {family}; load "
+                         f"the file of this model")
+    count = block_count(model)
+    for what, theirs, ours in (("channels", memory.config.width, width), ("blocks", memory.blocks, count)):
+        if theirs != ours:
+            raise ValueError(f"this {memory.kind.upper()} was trained for {theirs} {what} and this model has {ours}; load "
+                             f"the file of this model")
+
+
+def layers_asked(model, layers: frozenset[int]) -> frozenset[int]:
+    """Raises ValueError for a block that the network does not have, or none at all."""
+    count = block_count(model)
+    strangers = [number for number in sorted(layers) if not 0 <= number < count]
+    if strangers or not layers:
+        raise ValueError(f"{f'block {strangers[0]} is' if layers else '0 blocks are'} asked for and this model has "
+                         f"{count}, counted from 0; use some of 0 to {count - 1}")
+    return layers
+
+
+def parameters(model, key: str) -> dict[str, torch.nn.Parameter]:
+    """What a trainer learns, by the names of the memory's weights; gradients are recorded from now on."""
+    module = model.model_options["transformer_options"][key].module
+    return dict(module.requires_grad_(True).named_parameters())
+
+
+def trained(model, key: str, title: str = "") -> LoadedMemory:
+    """The memory as it is now, for engine/memory_files.save_memory; the weights are copies."""
+    carried = model.model_options["transformer_options"][key]
+    weights = {name: value.detach().cpu().clone() for name, value in carried.module.state_dict().items()}
+    memory = carried.memory
+    return LoadedMemory(memory.kind, memory.config, weights, memory.family, memory.blocks, memory.layers, title)
+
+
+def fingerprint(memory: LoadedMemory) -> str:
+    """Changes with any number of the memory: a chunk that was made with another one is made again."""
+    return content_hash(memory.weights, "weights")
+
+
+def handler_of(start: Start, name: str) -> ChunkHandler:
+    """Raises ValueError where the sampler does not work chunk by chunk."""
+    if not isinstance(start.handler, ChunkHandler):
+        raise ValueError(f"{name} remembers finished chunks, and this sampler makes 0 of them; use Longreel Sampler with "
+                         f"mode rollout")
+    return start.handler
