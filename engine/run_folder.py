@@ -58,9 +58,9 @@ def open_run(path: Path | str) -> Iterator["RunFolder"]:
         path.mkdir(parents=True, exist_ok=True)
         lock = RunLock(path / LOCK)
     except OSError as error:
-        raise WriteError(f"the run folder {path} cannot be opened for writing ({error.strerror}: {error.filename}), with "
-                         f"{free_bytes(path):,} bytes free there; make it writable, or use another output folder"
-                         ) from error
+        raise WriteError(f"the run folder {path} cannot be opened for writing ({error.strerror}: "
+                         f"{error.filename or path}), with {free_bytes(path):,} bytes free there; make it writable, or use "
+                         f"another output folder") from error
     try:
         yield RunFolder(path)
     finally:

@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from .chunk_file import NAME
+
 VERSION = 1
 
 
@@ -49,6 +51,9 @@ def read_record(text: str) -> RunRecord:
         raise ValueError("shots and pieces are not all whole numbers")
     if not all(type(value) is str for value in (*shots, *files.values())):
         raise ValueError("prompts and file names are not all text")
+    for name in files.values():
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of a chunk's file")
     return RunRecord(shots, files)
 
 

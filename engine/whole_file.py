@@ -44,7 +44,7 @@ def write_whole(path: Path, data: bytes) -> None:
 def remove_unfinished(folder: Path) -> list[str]:
     """Remove what processes that were killed while writing left in `folder`; -> names of the files they were to be."""
     prefix, suffix = UNFINISHED.split("{}")
-    left_over = sorted(path for path in folder.iterdir() if path.name.startswith(prefix) and path.name.endswith(suffix))
+    left_over = sorted(folder.glob(UNFINISHED.format("*")))
     for path in left_over:
         path.unlink()
     return [path.name[len(prefix):-len(suffix)] for path in left_over]
@@ -52,7 +52,7 @@ def remove_unfinished(folder: Path) -> list[str]:
 
 def free_bytes(folder: Path) -> int:
     """Bytes that this user may still write where `folder` is, or would be."""
-    return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
+    return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))).free
 
 
 def _sync_folder(folder: Path) -> None:
