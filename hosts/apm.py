@@ -116,7 +116,7 @@ def with_apm(model, memory: LoadedMemory | None, strength: float = 1.0, layers: 
 def remembering(model, anchor: torch.Tensor) -> dict:
     """transformer_options for the model's apply_model: `anchor` [B, C, F, H, W], as the network sees latents, is the
     anchor's frames; zeros are the null anchor."""
-    return {**model.model_options["transformer_options"], GIVEN: anchor}
+    return trained_memory.told(model, GIVEN, anchor)
 
 
 def parameters(model) -> dict[str, torch.nn.Parameter]:

@@ -5,11 +5,13 @@ no state dict of the model, no LoRA finds it, and no other clone sees it. A wrap
 What a memory does there is its own file's matter (hosts/cam.py, hosts/apm.py).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
+import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.patcher_extension as extension
@@ -103,6 +105,25 @@ def layers_asked(model, layers: frozenset[int]) -> frozenset[int]:
         raise ValueError(f"{f'block {strangers[0]} is' if layers else '0 blocks are'} asked for and this model has "
                          f"{count}, counted from 0; use some of 0 to {count - 1}")
     return layers
+
+
+def told(model, name: str, latents: torch.Tensor) -> dict:
+    """The clone's transformer_options with its wrappers, as core makes them when it samples, and `latents` as `name`."""
+    options = model.model_options["transformer_options"]
+    wrappers = extension.merge_nested_dicts(options.get("wrappers", {}), model.wrappers)
+    return {**options, "wrappers": wrappers, name: latents}
+
+
+@contextmanager
+def training() -> Iterator[None]:
+    """Around a trainer's forward and backward. Core's own switch, without which rotary positions have no gradient; and
+    some blocks (HunyuanVideo, LTXV) overwrite tensors that gradients need, which are then copied first."""
+    before, comfy.model_management.in_training = comfy.model_management.in_training, True
+    try:
+        with torch.autograd.graph.allow_mutation_on_saved_tensors():
+            yield
+    finally:
+        comfy.model_management.in_training = before
 
 
 def parameters(model, key: str) -> dict[str, torch.nn.Parameter]:

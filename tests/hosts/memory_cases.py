@@ -6,6 +6,8 @@ from types import ModuleType
 import torch
 
 from longreel.engine.memory_files import LoadedMemory
+from longreel.hosts.trained_memory import training
+from tests.hosts.ttt_cases import denoise
 
 FRAMES = 2  # latent frames that are remembered; even, because CogVideoX 1.5 reads two as one
 TEXT_TOKENS = 64  # room for the tiny models' prompts
@@ -22,9 +24,9 @@ def drawn(memory: LoadedMemory, seed: int = 0, scale: float = 1.0) -> LoadedMemo
 
 
 def remembers(model, how: ModuleType, latents: torch.Tensor):
-    """A clone whose every evaluation remembers these latents, as a trainer's do."""
+    """A clone whose every evaluation remembers these latents, in any sampler."""
     model = model.clone()
-    model.model_options["transformer_options"] = how.remembering(model, latents)
+    model.model_options["transformer_options"][how.GIVEN] = latents
     return model
 
 
@@ -32,3 +34,41 @@ def random_latents(like: torch.Tensor, frames: int = FRAMES, seed: int = 5) -> t
     """[B, C, frames, H, W] of the size of `like` [B, C, F, H, W]."""
     shape = (*like.shape[:2], frames, *like.shape[3:])
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def shown(model, conds: tuple[list, list], noise: torch.Tensor) -> dict:
+    """What core's sampling hands to the network in one evaluation, free for autograd: input, timestep, and its other
+    arguments under "c"."""
+    seen, model = [], model.clone()
+
+    def keep(apply_model, given):
+        seen.append(given)
+        return apply_model(given["input"], given["timestep"], **given["c"])
+
+    model.set_model_unet_function_wrapper(keep)
+    denoise(model, conds, noise)
+    return {name: free(value) for name, value in seen[0].items()}
+
+
+def free(value):
+    """Tensors that were made in inference mode, as ordinary ones."""
+    if isinstance(value, dict):
+        return {name: free(part) for name, part in value.items()}
+    return value.clone() if isinstance(value, torch.Tensor) else value
+
+
+def lower_a_loss(model, parameters: dict, options: dict, given: dict, steps: int = 8) -> list[float]:
+    """Adam on the network's prediction of a drawn target; -> the loss before each step."""
+    optimizer = torch.optim.Adam(parameters.values(), lr=3e-3)
+    target = torch.randn(given["input"].shape, generator=torch.Generator().manual_seed(9))
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        with training():
+            out = model.model.apply_model(given["input"], given["timestep"],
+                                          **{**given["c"], "transformer_options": options})
+            loss = torch.nn.functional.mse_loss(out, target)
+            loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
