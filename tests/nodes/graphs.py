@@ -76,6 +76,26 @@ def sampled(tiny: TinyModel, sampler: dict[str, Any], board: Storyboard | str = 
     }
 
 
+def refined(tiny: TinyModel, sampler: dict[str, Any]) -> Prompt:
+    """Longreel Refine, with one prompt, on a video that KSampler made without Longreel."""
+    return {
+        **tiny.prompt_nodes(),
+        **schedule(sampler),
+        "positive": node("CLIPTextEncode", clip=["clip", 0], text="a red circle moves right"),
+        "negative": node("CLIPTextEncode", clip=["clip", 0], text="blurry"),
+        "empty": node("EmptyHunyuanLatentVideo", width=64, height=64, length=45, batch_size=1),
+        "video": node("KSampler", model=["model", 0], positive=["positive", 0], negative=["negative", 0],
+                      latent_image=["empty", 0], seed=5, steps=1, cfg=1.0, sampler_name="euler", scheduler="simple",
+                      denoise=1.0),
+        "sigmas": node("BasicScheduler", model=["model", 0], scheduler="simple", steps=4, denoise=1.0),
+        "refine": node("LongreelRefine", model=["model", 0], latent=["video", 0], positive=["positive", 0],
+                       negative=["negative", 0], sampler=["sampler", 0], sigmas=["sigmas", 0], strength=0.5, seed=5,
+                       cfg=3.0, blend="x0", chunk_latent_frames=5, overlap_latent_frames=2, cut_range="paper",
+                       lead_frame=True),
+        **saved("refine"),
+    }
+
+
 def whole(tiny: TinyModel, sampler: dict[str, Any], board: Storyboard | str = BOARD) -> Prompt:
     """Longreel TTT Sampler on the model as it is loaded."""
     return {
