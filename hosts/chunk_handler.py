@@ -31,11 +31,12 @@ class Remembered:
     """Finished latents [B, C, F, H, W], as a LATENT holds them.
 
     `finished`: the chunk's take, from its first frame, the latent frame `take_start`, up to the chunk's first new one;
-    F may be 0. `take_anchor` and `video_anchor`: what the first chunk of the take, and of the video, added; None while
-    that is being made.
+    F may be 0; `made_by` names for each of them the chunk that made it. `take_anchor` and `video_anchor`: what the first
+    chunk of the take, and of the video, added; None while that is being made.
     """
 
     finished: torch.Tensor
+    made_by: tuple[int, ...]
     take_start: int
     take_anchor: torch.Tensor | None
     video_anchor: torch.Tensor | None
@@ -44,6 +45,10 @@ class Remembered:
         """Up to `most` finished frames that end where the latent frame `frame` begins."""
         end = frame - self.take_start
         return self.finished[:, :, max(0, end - most):end]
+
+    def maker_of(self, frame: int) -> int:
+        """The number of the chunk that made this finished latent frame of the take."""
+        return self.made_by[frame - self.take_start]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +105,14 @@ class ChunkHandler(context_windows.ContextHandlerABC):
                             _seen_as(model_options, self.chunk.number, LOOK))
         finally:
             self.look = None
+
+
+def handler_of(start: patching.Start, name: str) -> ChunkHandler:
+    """What a feature of node `name` finds where it starts. Raises ValueError where the sampler has no chunks."""
+    if not isinstance(start.handler, ChunkHandler):
+        raise ValueError(f"{name} remembers finished chunks, and this sampler makes 0 of them; use Longreel Sampler with "
+                         f"mode rollout")
+    return start.handler
 
 
 def noised(model, look: Look, like: torch.Tensor) -> torch.Tensor:

@@ -94,7 +94,8 @@ class Feature(Protocol):
         """Raises ValueError where this model, timeline or conditioning cannot be served."""
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
-        """What a run keeps at most; `bytes_of_layer` is one layer's keys and values of one window, for one prompt."""
+        """What a run keeps at most; `bytes_of_layer` is one layer's keys and values of one window, for one prompt. A feature
+        that keeps fewer frames than a window has says how many, as `kept_frames`; then they are of those."""
 
 
 def attach(model, feature: Feature):
@@ -127,9 +128,12 @@ def _reserve(executor, patcher, noise_shape, conds, *args, **kwargs):
     """PREPARE_SAMPLING: core asks for the memory of a latent [B, C, F, H, W]; what is kept is said in frames of it."""
     batch, channels, frames, rows, columns = noise_shape
     family, network = family_of(patcher), patcher.model.diffusion_model
-    tokens = math.prod(-(-size // patch) for size, patch in zip(noise_shape[2:], family.patch_size(network)))
-    bytes_of_layer = 2 * batch * tokens * family.width(network) * patcher.model.get_dtype_inference().itemsize
-    kept = sum(feature.kept_bytes(bytes_of_layer) for feature in features_of(patcher.model_options))
+    bytes_of_token = 2 * batch * family.width(network) * patcher.model.get_dtype_inference().itemsize
+    kept = 0
+    for feature in features_of(patcher.model_options):
+        sizes = (getattr(feature, "kept_frames", frames), rows, columns)
+        tokens = math.prod(-(-size // patch) for size, patch in zip(sizes, family.patch_size(network)))
+        kept += feature.kept_bytes(tokens * bytes_of_token)
     frames += math.ceil(kept / patcher.memory_required([batch, channels, 1, rows, columns]))
     return executor(patcher, [batch, channels, frames, rows, columns], conds, *args, **kwargs)
 

@@ -10,7 +10,8 @@ last frames reach the network through CAM, and pixels are handed over.
 How features look at finished frames is hosts/chunk_handler.py, where files lie engine/run_folder.py.
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -121,8 +122,7 @@ def sample_rollout(model, timeline: Timeline, positive: list, negative: list, la
 
     latent: as long as the timeline, empty or to work on; its noise_mask is honoured. Without add_noise the new frames'
     latent is taken as noisy already. low_noise_model: samples the noise levels below `low_noise_from` (0..1, flow models)
-    of every chunk. run: an open folder in which finished chunks are looked for and kept; the caller begins and finishes
-    it.
+    of every chunk. run: an open folder in which finished chunks are looked for and kept; the caller opens and finishes it.
 
     Raises ValueError for what cannot be made this way, before anything is sampled.
     """
@@ -139,6 +139,8 @@ def sample_rollout(model, timeline: Timeline, positive: list, negative: list, la
                 None if mask is None else comfy.utils.reshape_mask(mask, start.shape), latent.get("batch_index"), sampler,
                 sigmas, cfg, seed, add_noise, experts, features)
     _check(task)
+    if run is not None:
+        _begin(task, run)
     finished, report = _finish_all(task, run)
     rest = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio")}
     return {**rest, "samples": finished}, report
@@ -170,6 +172,15 @@ def _check(task: Task) -> None:
     for chunk in task.chunks:
         for entries in (task.positive, task.negative):
             for_chunk(entries, chunk, task.timeline)
+
+
+def _begin(task: Task, run: RunFolder) -> None:
+    """What a run folder is told before anything is sampled."""
+    board = task.timeline.storyboard
+    plan = {"segment_frames": task.timeline.segment_frames, "chunks": [asdict(chunk) for chunk in task.chunks]}
+    run.begin(board.to_json(), json.dumps(plan, indent=1), [board.prompt_of(shot) for shot in board.shots])
+    most = max(chunk.new_frames for chunk in task.chunks)
+    run.require_space(len(task.chunks), task.start[:, :, :most].numel() * torch.float32.itemsize)
 
 
 def _finish_all(task: Task, run: RunFolder | None) -> tuple[torch.Tensor, str]:
@@ -261,8 +272,14 @@ def _remembered(task: Task, chunk: Chunk, finished: torch.Tensor) -> Remembered:
     def anchor(first: Chunk) -> torch.Tensor | None:
         return finished[:, :, first.new_start:first.end] if first.number < chunk.number else None
 
-    return Remembered(finished[:, :, take_start:chunk.new_start], take_start,
+    made_by = tuple(_maker_of(task, frame) for frame in range(take_start, chunk.new_start))
+    return Remembered(finished[:, :, take_start:chunk.new_start], made_by, take_start,
                       anchor(_first_of(task, chunk.take)), anchor(task.chunks[0]))
+
+
+def _maker_of(task: Task, frame: int) -> int:
+    """The number of the chunk in which a latent frame is new."""
+    return next(chunk.number for chunk in task.chunks if chunk.new_start <= frame < chunk.end)
 
 
 def _first_of(task: Task, take: int) -> Chunk:
@@ -291,8 +308,7 @@ def _hold(task: Task, chunk: Chunk, frame: int) -> float:
     hands_over = next((feature for feature in task.features if isinstance(feature, HandsOver)), None)
     if hands_over is None:
         return 1.0
-    made_by = next(c.number for c in task.chunks if c.new_start <= frame < c.end)
-    return hands_over.hold(chunk.number - made_by)
+    return hands_over.hold(chunk.number - _maker_of(task, frame))
 
 
 def _noise_within(out: torch.Tensor, latent: torch.Tensor, noise: torch.Tensor, mask: torch.Tensor | None, sigma: float,

@@ -9,10 +9,12 @@ from .encode import LongreelEncode
 from .focus_preview import LongreelFocusPreview
 from .kv_share import LongreelKVShare
 from .latent_blend import LongreelLatentBlend
+from .long_memory import LongreelLongMemory
 from .plan import LongreelPlan
 from .prompt_edit import LongreelPromptEdit
 from .refine import LongreelRefine
 from .sampler import LongreelSampler
+from .short_memory import LongreelShortMemory
 from .storyboard import LongreelLoadStoryboard, LongreelSaveStoryboard, LongreelStoryboard
 from .ttt import LongreelApplyTTT, LongreelLoadTTT, LongreelTTTSampler
 
@@ -26,6 +28,8 @@ NODES: list[type[io.ComfyNode]] = [
     LongreelKVShare,
     LongreelFocusPreview,
     LongreelPromptEdit,
+    LongreelShortMemory,
+    LongreelLongMemory,
     LongreelSampler,
     LongreelLoadTTT,
     LongreelApplyTTT,

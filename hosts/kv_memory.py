@@ -1,0 +1,93 @@
+"""Keys and values of finished frames, read beside a chunk's own in self or joint attention: the run of a memory feature.
+
+The network is shown the remembered frames (hosts/chunk_handler.Look) at the chunk's first step, at a few noise levels.
+Their keys and values are kept at those levels, moved in time to where the frames stand for the reader, and in every step
+read from the nearest level. A remembered key counts `weight` times in the softmax: 1 as one of the chunk's own, 0 as if
+it were not there. Nothing is kept when the chunk is finished.
+
+Training-free, and so not StreamingT2V's CAM (hosts/cam.py). Which frames are remembered, and why, is not known here.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..engine import kv_share
+from ..engine.kv_share import KeysValues
+from .chunk_handler import LOOK, ChunkHandler, Look
+from .kept import Parts, by_entry, for_reader
+from .patching import Evaluation, Start
+from .sites import CROSS, Call
+
+PROMPTS = 2  # of classifier-free guidance
+
+
+@dataclass(frozen=True)
+class Memory:
+    """`latents` [B, C, F, H, W] as a LATENT holds them, `weights` one 0..1 per frame, `place` the latent frames from the
+    window's first frame to their first one (negative: before the window)."""
+
+    latents: torch.Tensor
+    weights: tuple[float, ...]
+    place: int
+
+
+class KVMemory:
+    """One run of a sampler. `levels` are the noise levels at which the frames are shown."""
+
+    def __init__(self, handler: ChunkHandler, memory: Memory | None, layers: frozenset[int], levels: Sequence[float]):
+        self.handler, self.layers = handler, layers
+        active = memory is not None and memory.latents.shape[2] > 0 and any(memory.weights)
+        self.memory = memory if active else None
+        self.views = [Look(memory.latents, level) for level in levels] if active else []
+        self.shown = False
+        self.kept: dict[Look, dict[int, Parts]] = {look: {} for look in self.views}
+
+    def roles(self, segment: int) -> tuple[str, ...]:
+        return ()
+
+    def looks(self, sigma: float) -> Sequence[Look]:
+        asked = [] if self.shown else self.views
+        self.shown = True
+        return asked
+
+    def begin(self, evaluation: Evaluation) -> None:
+        self.near = min(self.views, key=lambda look: abs(look.sigma - evaluation.sigma), default=None)
+
+    def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
+        if self.memory is None or kind == CROSS or block not in self.layers:
+            return False
+        return evaluation.role != LOOK or self.handler.look in self.kept
+
+    def attend(self, call: Call, go_on) -> torch.Tensor:
+        if call.evaluation.role == LOOK:
+            parts = self.kept[self.handler.look].setdefault(call.block, {})
+            parts.update({entry: self._placed(part, call) for entry, part in by_entry(call).items()})
+            return go_on(call.q, call.k, call.v, call.mask)
+        source = for_reader(self.kept[self.near][call.block], call)
+        own = KeysValues(call.k, call.v, call.mask, call.text)
+        return kv_share.attend_shared(go_on, call.q, own, source, kv_share.EXTEND, share_text=False)
+
+    def _placed(self, part: KeysValues, call: Call) -> KeysValues:
+        """The video's keys alone, where they belong in time, with their weights as logarithms on the logits."""
+        forward = call.forward
+        k = forward.turn(part.k[:, :, part.text:], self.memory.place / forward.patch_frames)
+        mask = None if part.mask is None else part.mask[..., part.text:]
+        if any(weight != 1 for weight in self.memory.weights):
+            bias = log_weights(self.memory.weights[::forward.patch_frames], math.prod(forward.grid[1:])).to(k)
+            mask = bias if mask is None else mask + bias
+        return KeysValues(k, part.v[:, :, part.text:], mask)
+
+
+def log_weights(weights: Sequence[float], tokens_of_frame: int) -> torch.Tensor:
+    """[1, 1, 1, video tokens]: what is added to the logits of keys that count `weights` times, one for each token frame."""
+    logs = torch.tensor(weights).log().clamp(min=torch.finfo(torch.float16).min)
+    return logs.repeat_interleave(tokens_of_frame)[None, None, None]
+
+
+def levels_of(start: Start, looks: int) -> tuple[float, ...]:
+    """Noise levels at which frames are shown, evenly spread over the schedule from its end, where there is no noise."""
+    percent_to_sigma = start.model.model_sampling.percent_to_sigma
+    return tuple(float(percent_to_sigma(1 - look / looks)) for look in range(looks))

@@ -1,0 +1,86 @@
+"""Short-term memory of a rollout, without training: what has just been made is held, or read, by the next chunk.
+
+Two methods, which may be used together. `KnownFrames`: the last frames begin the next window and are held at the noise
+level of each step, by the rollout's denoise mask (hosts/rollout.py). `KeysAndValues`: frames in front of the window are
+read in self or joint attention, at their true place in time (hosts/kv_memory.py). Neither is StreamingT2V's CAM, which is
+trained (hosts/cam.py).
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from ..engine.timeline import Timeline
+from .chunk_handler import handler_of
+from .kv_memory import PROMPTS, KVMemory, Memory, levels_of
+from .patching import Start
+
+NAME = "Longreel Short Memory"
+KNOWN_FRAMES, KEYS_AND_VALUES = "known frames", "keys and values"  # the methods, as users choose them
+LOOKS = 2  # noise levels at which frames are shown
+
+
+@dataclass(frozen=True)
+class KnownFrames:
+    """`frames`: latent frames that are held at least, 0 for the plan's overlap. `strength` 0..1, 1 keeps them as they
+    are; `decay` 0..1 is what each chunk further back loses of it."""
+
+    frames: int
+    strength: float
+    decay: float
+
+    name: ClassVar[str] = f"{NAME} ({KNOWN_FRAMES})"
+    excludes: ClassVar[dict[str, str]] = {name: "each says how the same frames are held"}
+
+    def known_frames(self, timeline: Timeline) -> int:
+        return self.frames or timeline.overlap_frames
+
+    def hold(self, chunks_back: int) -> float:
+        return weight_of(self.strength, self.decay, chunks_back)
+
+    def start(self, start: Start) -> KVMemory:
+        return KVMemory(handler_of(start, NAME), None, frozenset(), ())
+
+    def kept_bytes(self, bytes_of_layer: int) -> int:
+        return 0
+
+
+@dataclass(frozen=True)
+class KeysAndValues:
+    """`frames` latent frames in front of the window. Their keys count `strength` (0..1) times in the softmax, and those of
+    each chunk further back `decay` (0..1) less. `layers` are blocks of the network."""
+
+    frames: int
+    strength: float
+    decay: float
+    layers: frozenset[int]
+    looks: int = field(default=LOOKS)
+
+    name: ClassVar[str] = f"{NAME} ({KEYS_AND_VALUES})"
+    excludes: ClassVar[dict[str, str]] = {name: "each reads the frames in front of the window"}
+
+    @property
+    def kept_frames(self) -> int:
+        return self.frames
+
+    def frames_before(self, timeline: Timeline) -> int:
+        return self.frames if self.strength else 0
+
+    def reads_anchor(self) -> bool:
+        return False
+
+    def start(self, start: Start) -> KVMemory:
+        handler = handler_of(start, NAME)
+        chunk, remembered = handler.chunk, handler.remembered
+        latents = remembered.before(chunk.start, self.frames)
+        frames = latents.shape[2]
+        weights = tuple(weight_of(self.strength, self.decay, chunk.number - remembered.maker_of(frame))
+                        for frame in range(chunk.start - frames, chunk.start))
+        return KVMemory(handler, Memory(latents, weights, -frames), self.layers, levels_of(start, self.looks))
+
+    def kept_bytes(self, bytes_of_layer: int) -> int:
+        return PROMPTS * self.looks * len(self.layers) * bytes_of_layer if self.strength else 0
+
+
+def weight_of(strength: float, decay: float, chunks_back: int) -> float:
+    """1 chunk back is the chunk before."""
+    return strength * (1 - decay) ** (chunks_back - 1)

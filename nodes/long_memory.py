@@ -1,0 +1,43 @@
+"""Longreel Long Memory: every chunk of a rollout knows how the video began."""
+
+from comfy_api.latest import io
+
+from ..engine.spans import parse_layers
+from ..hosts import block_count, patching
+from ..hosts.long_memory import BEFORE, TAKE, TRUE, VIDEO, LongMemory
+
+
+class LongreelLongMemory(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LongreelLongMemory",
+            display_name="Longreel Long Memory",
+            category="Longreel",
+            description="Each chunk of a rollout reads the first frame of the video, or of its take, in self-attention, and "
+                        "its colours are held to those of the first chunk, without training. Works with Longreel Sampler "
+                        "in mode rollout.",
+            search_aliases=["streamingt2v", "long-term memory", "anchor frame", "attention sink", "adain", "color drift"],
+            inputs=[
+                io.Model.Input("model", tooltip="Any supported video model, with LoRAs and other patches as usual."),
+                io.Combo.Input("anchor", options=[VIDEO, TAKE], default=VIDEO, tooltip=(
+                    "What is remembered. video: the first latent frame of all, across cuts too. take: the first after each "
+                    "cut, so that every scene has an anchor of its own.")),
+                io.Combo.Input("placement", options=[BEFORE, TRUE], default=BEFORE, tooltip=(
+                    "Where in time the anchor stands for the chunk. before: just in front of it. true: as far back as it "
+                    "is.")),
+                io.Float.Input("strength", default=1.0, min=0.0, max=1.0, step=0.05, tooltip=(
+                    "How much an anchor's key counts beside the chunk's own, 0 to 1; 0 leaves the anchor out.")),
+                io.String.Input("layers", default="all", tooltip=(
+                    'Blocks of the network that read the anchor, from 0: "all", "last 1/2", "0, 3-5".')),
+                io.Float.Input("statistics", default=0.0, min=0.0, max=1.0, step=0.05, tooltip=(
+                    "How far each finished chunk's latent mean and contrast are pulled to those of the anchor's chunk, per "
+                    "channel, against colour drift: 0 not at all, 1 all the way.")),
+            ],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model, anchor, placement, strength, layers, statistics):
+        feature = LongMemory(anchor, placement, strength, parse_layers(layers, block_count(model)), statistics)
+        return io.NodeOutput(patching.attach(model, feature))

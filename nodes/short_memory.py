@@ -1,0 +1,61 @@
+"""Longreel Short Memory: the next chunk of a rollout knows what has just been made."""
+
+from comfy_api.latest import io
+
+from ..engine.spans import parse_layers
+from ..hosts import block_count, patching
+from ..hosts.short_memory import KEYS_AND_VALUES, KNOWN_FRAMES, KeysAndValues, KnownFrames
+from .choices import check_choice
+
+
+class LongreelShortMemory(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        strength = {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.05}
+        decay = {**strength, "default": 0.0}
+        return io.Schema(
+            node_id="LongreelShortMemory",
+            display_name="Longreel Short Memory",
+            category="Longreel",
+            description="How a chunk of a rollout continues from what has just been made, without training. Two of these "
+                        "nodes, one of each method, may follow each other. Works with Longreel Sampler in mode rollout.",
+            search_aliases=["streamingt2v", "short-term memory", "endless video", "continue video", "kv cache"],
+            inputs=[
+                io.Model.Input("model", tooltip="Any supported video model, with LoRAs and other patches as usual."),
+                io.DynamicCombo.Input("method", tooltip=(
+                    "known frames: the last frames begin the next chunk and are held. keys and values: frames in front of "
+                    "the chunk are read in self-attention, at their true time."),
+                    options=[
+                        io.DynamicCombo.Option(KNOWN_FRAMES, [
+                            io.Int.Input("frames", default=0, min=0, max=1024, tooltip=(
+                                "Latent frames that begin each chunk and are finished before, 1 or more; 0 takes the plan's "
+                                "overlap.")),
+                            io.Float.Input("strength", **strength, tooltip=(
+                                "How firmly they are held at every step, 0 to 1: 1 as they are, 0 drawn anew.")),
+                            io.Float.Input("decay", **decay, tooltip=(
+                                "What frames of each chunk further back lose of the strength, 0 to 1.")),
+                        ]),
+                        io.DynamicCombo.Option(KEYS_AND_VALUES, [
+                            io.Int.Input("frames", default=4, min=1, max=1024, tooltip=(
+                                "Latent frames in front of the chunk's window that it reads, 1 or more.")),
+                            io.Float.Input("strength", **strength, tooltip=(
+                                "How much a remembered key counts beside the chunk's own, 0 to 1; 0 leaves the memory out.")),
+                            io.Float.Input("decay", **decay, tooltip=(
+                                "What frames of each chunk further back lose of the strength, 0 to 1.")),
+                            io.String.Input("layers", default="all", tooltip=(
+                                'Blocks of the network that read, from 0: "all", "last 1/2", "0, 3-5".')),
+                        ]),
+                    ]),
+            ],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model, method):
+        chosen = check_choice("method", method, (KNOWN_FRAMES, KEYS_AND_VALUES))
+        frames, strength, decay = (chosen[name] for name in ("frames", "strength", "decay"))
+        if chosen["method"] == KNOWN_FRAMES:
+            feature = KnownFrames(frames, strength, decay)
+        else:
+            feature = KeysAndValues(frames, strength, decay, parse_layers(chosen["layers"], block_count(model)))
+        return io.NodeOutput(patching.attach(model, feature))
