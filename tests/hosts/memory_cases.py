@@ -5,9 +5,14 @@ from types import ModuleType
 
 import torch
 
+import comfy.model_base
+import comfy.samplers
+
 from longreel.engine.memory_files import LoadedMemory
+from longreel.hosts.alpha_space import AlphaSpaceSampler
+from longreel.hosts.rollout import sample_rollout
 from longreel.hosts.trained_memory import training
-from tests.hosts.ttt_cases import denoise
+from tests.hosts.ttt_cases import denoise, encode, noise_for, plan
 
 FRAMES = 2  # latent frames that are remembered; even, because CogVideoX 1.5 reads two as one
 TEXT_TOKENS = 64  # room for the tiny models' prompts
@@ -72,3 +77,15 @@ def lower_a_loss(model, parameters: dict, options: dict, given: dict, steps: int
         optimizer.step()
         losses.append(loss.item())
     return losses
+
+
+def chunks_of(loaded, model, frames: int = 6) -> torch.Tensor:
+    """A rollout of one shot: 4 latent frames, then 2 new ones in each chunk -> [1, C, frames, H, W]."""
+    timeline = plan(loaded, shots=1, frames=frames, segment=4, overlap=2)
+    alpha_space = isinstance(model.model, comfy.model_base.CogVideoX)
+    sampler = AlphaSpaceSampler("ddim", eta=0.0) if alpha_space else comfy.samplers.sampler_object("euler")
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 2)
+    latent = {"samples": torch.zeros_like(noise_for(timeline))}
+    with torch.inference_mode():
+        out, _ = sample_rollout(model, timeline, *encode(loaded, timeline), latent, sampler, sigmas, cfg=3.0, seed=7)
+    return out["samples"]
