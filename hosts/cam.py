@@ -180,6 +180,10 @@ class _Look:
             found[number] = video_tokens.frames_of(video, grid).clone()  # later blocks may overwrite it
             return video
 
+        def enter(module, inputs, output):
+            handle.remove()  # what comes in behind the video, a reference picture, is no frame of it
+            return video_tokens.add_at_entrance(output, encoded, grid)
+
         # Other features have no part in the look: what they do belongs to the window.
         seen = {**{name: value for name, value in options.items() if name != EVALUATION}, LOOKING: True}
         place = next((place for place, value in enumerate(args) if value is options), None)
@@ -189,8 +193,7 @@ class _Look:
         entrance = self.places.entrance(self.network)
         with ExitStack() as hooks:
             hooks.enter_context(_behind_blocks(self.network, self.carried, keep))
-            handle = entrance.register_forward_hook(
-                lambda module, inputs, output: video_tokens.add_at_entrance(output, encoded, grid))
+            handle = entrance.register_forward_hook(enter)
             hooks.callback(handle.remove)
             self.network._forward(self.x[:, :, :count], timestep, *args[2:], **kwargs)
         _check_reached(self.carried, set(found))

@@ -62,17 +62,20 @@ def free(value):
     return value.clone() if isinstance(value, torch.Tensor) else value
 
 
-def lower_a_loss(model, parameters: dict, options: dict, given: dict, steps: int = 8) -> list[float]:
-    """Adam on the network's prediction of a drawn target; -> the loss before each step."""
-    optimizer = torch.optim.Adam(parameters.values(), lr=3e-3)
+def loss_of(model, options: dict, given: dict) -> torch.Tensor:
+    """How far the network's prediction is from a drawn target; inside trained_memory.training()."""
+    out = model.model.apply_model(given["input"], given["timestep"], **{**given["c"], "transformer_options": options})
     target = torch.randn(given["input"].shape, generator=torch.Generator().manual_seed(9))
-    losses = []
+    return torch.nn.functional.mse_loss(out, target)
+
+
+def lower_a_loss(model, parameters: dict, options: dict, given: dict, steps: int) -> list[float]:
+    """Adam on `loss_of`; -> the loss before each step."""
+    optimizer, losses = torch.optim.Adam(parameters.values(), lr=3e-3), []
     for _ in range(steps):
         optimizer.zero_grad()
         with training():
-            out = model.model.apply_model(given["input"], given["timestep"],
-                                          **{**given["c"], "transformer_options": options})
-            loss = torch.nn.functional.mse_loss(out, target)
+            loss = loss_of(model, options, given)
             loss.backward()
         optimizer.step()
         losses.append(loss.item())
