@@ -24,8 +24,8 @@ from tests.engine.killed import holding, killed_at_byte, killed_at_call, largest
 PIECES = 2  # chunks of each shot
 
 
-def made(prompt: str, before: torch.Tensor, frames: int) -> torch.Tensor:
-    return torch.full((1, 4, frames, 2, 2), float(sum(prompt.encode())), dtype=torch.bfloat16) + before.mean() / 3
+def made(prompt: str, seed: int, before: torch.Tensor, frames: int) -> torch.Tensor:
+    return torch.full((1, 4, frames, 2, 2), float(sum(prompt.encode()) + seed), dtype=torch.bfloat16) + before.mean() / 3
 
 
 def make(path: Path, prompts: Sequence[str] = ("a", "b", "c"), locked: Sequence[str] = (), seed: int = 0, frames: int = 3,
@@ -35,7 +35,7 @@ def make(path: Path, prompts: Sequence[str] = ("a", "b", "c"), locked: Sequence[
     latents, before = [], None
     with open_run(path) as run:
         run.begin('{"longreel": 1}', '{"chunks": 6}', prompts)
-        run.require_space(len(prompts) * PIECES, made("a", torch.zeros(1), frames).nbytes)
+        run.require_space(len(prompts) * PIECES, made("a", seed, torch.zeros(1), frames).nbytes)
         for number in range(len(prompts) * PIECES):
             shot, piece = divmod(number, PIECES)
             before = None if prompts[shot].isupper() and not piece else before
@@ -44,7 +44,7 @@ def make(path: Path, prompts: Sequence[str] = ("a", "b", "c"), locked: Sequence[
             chunk = run.find(key, prompts[shot] in locked, {"samples": (1, 4, frames, 2, 2)})
             if chunk is None:
                 known = torch.zeros(1) if before is None else before.tensors["samples"]
-                chunk = run.save(key, {"samples": made(prompts[shot], known, frames)})
+                chunk = run.save(key, {"samples": made(prompts[shot], seed, known, frames)})
                 saved(number)
             latents.append(chunk.tensors["samples"])
             before = chunk
@@ -177,11 +177,25 @@ def test_what_continues_from_a_locked_shot_continues_from_what_it_shows(path):
 
 
 def test_a_locked_shot_keeps_what_it_showed_last_not_what_it_was_once(path):
-    make(path)
-    _, second, _ = make(path, seed=1)
+    _, first, _ = make(path)
+    _, second, _ = make(path, seed=16)
+    assert content_hash(first) != content_hash(second)
     run, latents, _ = make(path, locked="abc", seed=0)  # seed 0's files are still there
-    assert states(run) == "llllll"
-    assert content_hash(latents) == content_hash(second)
+    assert states(run) == "llllll" and content_hash(latents) == content_hash(second)
+    assert states(make(path, seed=0)[0]) == "rrrrrr"
+    run, latents, _ = make(path, locked="abc", seed=32)
+    assert states(run) == "llllll" and content_hash(latents) == content_hash(first)
+
+
+def test_a_shot_that_got_shorter_uses_its_last_chunk_no_more(path):
+    keys = [chunk_key(number, 0, number, {"the number": number}) for number in range(2)]
+    for wanted, old in ((keys, []), (keys[:1], [keys[1].file_name])):
+        with open_run(path) as run:
+            run.begin("{}", "{}", ["a"])
+            for key in wanted:
+                if run.find(key) is None:
+                    run.save(key, {})
+            assert run.finish() == old
 
 
 def test_a_locked_shot_without_a_file_is_made(path):
