@@ -4,8 +4,8 @@
 
 Every case is one bouncing or resting object, drafted as one take of 37 frames, then refined in chunks of 17 frames in
 the ways that StreamingT2V's ablation compares: chunks alone with noise of their own, chunks alone with one noise for
-both, and randomized blending over overlaps of 2 latent frames; then both blends with a solver that asks twice. `seam` is
-engine/metrics.seam where chunks that stand alone meet (above 3: a rendered jump of 8 pixels). `worst pair` is the
+both, and randomized blending over overlaps of 2 latent frames; then both blends with a solver that asks twice. `seam`
+is engine/metrics.seam where chunks that stand alone meet (above 3: a rendered jump of 8 pixels). `worst pair` is the
 largest difference between neighbouring frames anywhere that a small movement does not explain, 0..1. `right` is the
 share of videos in which the detector reads the prompt's colour, shape and background. Then the wall time per chunk of
 videos 1, 2, 4 and 8 times as long.
@@ -38,6 +38,7 @@ DRAFT_STEPS, STEPS, CFG = 8, 16, 4.0
 JOINT = 17  # pixel frames: where the second of two chunks that stand alone begins
 MOTIONS = ("bounces", "stays still")  # which a prompt can name for any length
 REACH_PIXELS = 4  # the shapes move 2 pixels per frame
+SPREAD_FRAMES = 4  # pixel frames on each side of the joint that also belong to it: one latent frame
 ALONE, ONE_NOISE = "chunks alone, noise of their own", "chunks alone, one noise"
 WAYS = {  # inputs of Longreel Refine, and the sampler
     ONE_NOISE: ({"overlap_latent_frames": 0}, "euler"),
@@ -135,7 +136,7 @@ def main() -> None:
         for number in range(options.offset, options.offset + options.seeds):
             scene, videos = bench.case(number, options.strength)
             for name, video in videos.items():
-                score = seam_score(video, JOINT)
+                score = seam_score(video, JOINT, SPREAD_FRAMES)
                 scores.setdefault(name, []).append(score)
                 worst.setdefault(name, []).append(worst_pair(video))
                 right[name] = right.get(name, 0) + is_right(video, scene)
