@@ -77,7 +77,7 @@ class KVMemory:
         mask = None if part.mask is None else part.mask[..., part.text:]
         if any(weight != 1 for weight in self.memory.weights):
             bias = log_weights(self.memory.weights[::forward.patch_frames], math.prod(forward.grid[1:])).to(k)
-            mask = bias if mask is None else mask + bias
+            mask = (bias if mask is None else mask + bias).expand(k.shape[0], -1, -1, -1)  # for_reader joins rows
         return KeysValues(k, part.v[:, :, part.text:], mask)
 
 

@@ -12,6 +12,7 @@ How features look at finished frames is hosts/chunk_handler.py, where files lie 
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -108,6 +109,11 @@ class Task:
     experts: Experts
     features: tuple[Any, ...]
 
+    @cached_property
+    def makers(self) -> tuple[int, ...]:
+        """For each latent frame the number of the chunk in which it is new."""
+        return tuple(chunk.number for chunk in self.chunks for _ in range(chunk.new_frames))
+
     def seed_of(self, chunk: Chunk) -> int:
         """A shot's own seed counts on over its pieces, the sampler's over all chunks, so a chunk's noise is the same
         however long the video becomes."""
@@ -180,7 +186,8 @@ def _begin(task: Task, run: RunFolder) -> None:
     plan = {"segment_frames": task.timeline.segment_frames, "chunks": [asdict(chunk) for chunk in task.chunks]}
     run.begin(board.to_json(), json.dumps(plan, indent=1), [board.prompt_of(shot) for shot in board.shots])
     most = max(chunk.new_frames for chunk in task.chunks)
-    run.require_space(len(task.chunks), task.start[:, :, :most].numel() * torch.float32.itemsize)
+    missing = max(0, len(task.chunks) - len(list(run.path.glob("chunk_*.safetensors"))))
+    run.require_space(missing, task.start[:, :, :most].numel() * torch.float32.itemsize)
 
 
 def _finish_all(task: Task, run: RunFolder | None) -> tuple[torch.Tensor, str]:
@@ -272,14 +279,8 @@ def _remembered(task: Task, chunk: Chunk, finished: torch.Tensor) -> Remembered:
     def anchor(first: Chunk) -> torch.Tensor | None:
         return finished[:, :, first.new_start:first.end] if first.number < chunk.number else None
 
-    made_by = tuple(_maker_of(task, frame) for frame in range(take_start, chunk.new_start))
-    return Remembered(finished[:, :, take_start:chunk.new_start], made_by, take_start,
+    return Remembered(finished[:, :, take_start:chunk.new_start], task.makers[take_start:chunk.new_start], take_start,
                       anchor(_first_of(task, chunk.take)), anchor(task.chunks[0]))
-
-
-def _maker_of(task: Task, frame: int) -> int:
-    """The number of the chunk in which a latent frame is new."""
-    return next(chunk.number for chunk in task.chunks if chunk.new_start <= frame < chunk.end)
 
 
 def _first_of(task: Task, take: int) -> Chunk:
@@ -308,7 +309,7 @@ def _hold(task: Task, chunk: Chunk, frame: int) -> float:
     hands_over = next((feature for feature in task.features if isinstance(feature, HandsOver)), None)
     if hands_over is None:
         return 1.0
-    return hands_over.hold(chunk.number - _maker_of(task, frame))
+    return hands_over.hold(chunk.number - task.makers[frame])
 
 
 def _noise_within(out: torch.Tensor, latent: torch.Tensor, noise: torch.Tensor, mask: torch.Tensor | None, sigma: float,
