@@ -93,7 +93,7 @@ class StepSampler(comfy.samplers.Sampler):
     Raises ValueError, naming the sampler, for one that does not begin every step anew.
     """
 
-    def __init__(self, sampler):
+    def __init__(self, sampler: comfy.samplers.Sampler):
         self.sampler, self.solver = sampler, solver_of(sampler)
 
     def sample(self, model_wrap, sigmas: torch.Tensor, extra_args: dict, callback, noise: torch.Tensor,
@@ -107,11 +107,11 @@ class StepSampler(comfy.samplers.Sampler):
             moved, clean = torch.empty_like(x), torch.empty_like(x)
             for number, weight in enumerate(handler.weights_at(step)):
                 frames = handler.take_up(number, x)
-                kept = (weight > 0).nonzero().flatten().tolist()
-                here = [frames[len(frames) - len(weight) + place] for place in kept]
-                there = [len(frames) - len(weight) + place for place in kept]
                 chunk, video = solver.move(x[:, :, frames], frames, step)
-                moved[:, :, here], clean[:, :, here] = chunk[:, :, there], video[:, :, there]
+                in_front = len(frames) - len(weight)
+                kept = [in_front + place for place in weight.nonzero().flatten().tolist()]
+                here = [frames[place] for place in kept]
+                moved[:, :, here], clean[:, :, here] = chunk[:, :, kept], video[:, :, kept]
             if callback is not None:
                 callback(step, clean, x, steps)
             x = moved
