@@ -39,11 +39,12 @@ from . import (
     video_tokens,
     wan,
 )
+from .chunk_handler import handler_of
 from .patching import EVALUATION, RUN, Start
 from .sites import argument
-from .trained_memory import LOOKING, Carried, Remembering, carry, fingerprint, handler_of, layers_asked, new_memory
+from .trained_memory import LOOKING, Carried, Remembering, carry, fingerprint, layers_asked, new_memory
 
-NAME = "Longreel Long Memory"
+NAME = "Longreel Long Memory (trained)"
 KEY = "longreel_apm"  # in transformer_options: Carried
 GIVEN = "longreel_apm_anchor"  # in transformer_options: the anchor, where a trainer says it
 OF_VIDEO, OF_TAKE = "video", "take"  # whose first frame is the anchor
@@ -59,7 +60,7 @@ class APMFeature:
     strength: float
     weights: str
 
-    name = NAME
+    name: ClassVar[str] = NAME
     excludes: ClassVar[dict[str, str]] = {}
 
     def start(self, start: Start) -> "Anchored":

@@ -30,13 +30,13 @@ import comfy.ldm.common_dit
 from ..engine.cam import CHANNELS, HEAD_WIDTH, CAMConfig
 from ..engine.memory_files import CAM_KIND, LoadedMemory
 from . import block_count, family_of, patching, trained_memory, video_tokens
-from .chunk_handler import LOOK
+from .chunk_handler import LOOK, handler_of
 from .patching import EVALUATION, RUN, Start
 from .sites import argument
-from .trained_memory import LOOKING, Carried, Remembering, carry, fingerprint, handler_of, layers_asked, new_memory
+from .trained_memory import LOOKING, Carried, Remembering, carry, fingerprint, layers_asked, new_memory
 from .ttt_forward import KEY as TTT_KEY
 
-NAME = "Longreel Short Memory"
+NAME = "Longreel Short Memory (trained)"
 KEY = "longreel_cam"  # in transformer_options: Carried
 GIVEN = "longreel_cam_frames"  # in transformer_options: the conditioning frames, where a trainer says them
 PROMPTS = 2  # of classifier-free guidance
@@ -52,13 +52,16 @@ class CAMFeature:
     strength: float
     weights: str
 
-    name = NAME
+    name: ClassVar[str] = NAME
     excludes: ClassVar[dict[str, str]] = {}
 
     def start(self, start: Start) -> "FramesBefore":
         handler = handler_of(start, NAME)
-        chunk = handler.chunk
-        before = handler.remembered.before(chunk.new_start, chunk.known)
+        chunk, remembered = handler.chunk, handler.remembered
+        if remembered.finished.shape[2] and not chunk.known:
+            raise ValueError(f"{NAME} remembers the known frames that a chunk begins with, and chunk {chunk.number + 1} "
+                             f"has 0; use an overlap of 1 latent frame or more in Longreel Plan")
+        before = remembered.before(chunk.new_start, chunk.known)
         return FramesBefore(start.model.process_latent_in(before) if before.shape[2] else None)
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
@@ -128,7 +131,7 @@ def _evaluate(executor, *args, **kwargs):
     if frames is None or not carried.strength:
         return executor(*args, **kwargs)
     if TTT_KEY in options:
-        raise ValueError(f"{NAME} (trained) and TTT layers are 2 memories that each evaluate the blocks in their own way; "
+        raise ValueError(f"{NAME} and TTT layers are 2 memories that each evaluate the blocks in their own way; "
                          f"use one of the 2")
     x = args[0]
     if frames.shape[2] > x.shape[2]:

@@ -19,8 +19,7 @@ import comfy.patcher_extension as extension
 from ..engine.content_hash import content_hash
 from ..engine.memory_files import KINDS, LoadedMemory
 from . import block_count, facts_of, family_of
-from .chunk_handler import ChunkHandler
-from .patching import Evaluation, Start
+from .patching import Evaluation
 
 LOOKING = "longreel_memory_looks"  # in transformer_options while a memory lets the network look at other frames
 
@@ -143,11 +142,3 @@ def trained(model, key: str, title: str = "") -> LoadedMemory:
 def fingerprint(memory: LoadedMemory) -> str:
     """Changes with any number of the memory: a chunk that was made with another one is made again."""
     return content_hash(memory.weights, "weights")
-
-
-def handler_of(start: Start, name: str) -> ChunkHandler:
-    """Raises ValueError where the sampler does not work chunk by chunk."""
-    if not isinstance(start.handler, ChunkHandler):
-        raise ValueError(f"{name} remembers finished chunks, and this sampler makes 0 of them; use Longreel Sampler with "
-                         f"mode rollout")
-    return start.handler

@@ -82,9 +82,9 @@ def lower_a_loss(model, parameters: dict, options: dict, given: dict, steps: int
     return losses
 
 
-def chunks_of(loaded, model, frames: int = 6) -> torch.Tensor:
-    """A rollout of one shot: 4 latent frames, then 2 new ones in each chunk -> [1, C, frames, H, W]."""
-    timeline = plan(loaded, shots=1, frames=frames, segment=4, overlap=2)
+def chunks_of(loaded, model, frames: int = 6, overlap: int = 2) -> torch.Tensor:
+    """A rollout of one shot in chunks of 4 latent frames that share `overlap` -> [1, C, frames, H, W]."""
+    timeline = plan(loaded, shots=1, frames=frames, segment=4, overlap=overlap)
     alpha_space = isinstance(model.model, comfy.model_base.CogVideoX)
     sampler = AlphaSpaceSampler("ddim", eta=0.0) if alpha_space else comfy.samplers.sampler_object("euler")
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 2)

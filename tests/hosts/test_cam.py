@@ -6,7 +6,7 @@ import torch
 import comfy.model_management
 
 from longreel.engine.memory_files import CAM_KIND, load_memory, save_memory
-from longreel.hosts import cam, patching, rollout, ttt, video_tokens
+from longreel.hosts import cam, patching, rollout, short_memory, ttt, video_tokens
 from tests.hosts.attention_watcher import Watcher
 from tests.hosts.memory_cases import FRAMES, chunks_of, drawn, lower_a_loss, random_latents, remembers, shown
 from tests.hosts.ttt_cases import denoise, encode, noise_for, plan
@@ -182,6 +182,29 @@ def test_a_feature_beside_cam_sees_the_window_alone(tiny, every_tiny):
         feature.calls.clear()
         chunks_of(loaded, model)
         assert [(call.kind, call.block, call.q.shape) for call in feature.calls] == alone
+
+
+def test_looks_of_another_memory_are_not_remembered_into(tiny):
+    """Keys and values are read from finished frames that the network is shown apart from the window."""
+    loaded, counts = tiny("wan21"), []
+    beside = short_memory.KeysAndValues(2, 1.0, 0.0, frozenset(range(4)))
+    for feature in (None, beside):
+        model = cam.attach(loaded.model if feature is None else patching.attach(loaded.model, feature), None)
+        calls = []
+        hook = in_use(model).encoder.register_forward_pre_hook(lambda module, args, calls=calls: calls.append(args))
+        try:
+            out = chunks_of(loaded, model, frames=8)
+        finally:
+            hook.remove()
+        counts.append(len(calls))
+    assert counts == [4, 4]  # two steps of each chunk but the first
+    assert torch.equal(out, chunks_of(loaded, patching.attach(loaded.model, beside), frames=8))
+    assert not torch.equal(out, chunks_of(loaded, loaded.model, frames=8))
+
+
+def test_chunks_that_take_over_nothing_are_refused(tiny):
+    with pytest.raises(ValueError, match="chunk 2 has 0; use an overlap of 1 latent frame or more in Longreel Plan"):
+        chunks_of(tiny("wan21"), cam.attach(tiny("wan21").model, None), frames=8, overlap=0)
 
 
 def test_other_trained_weights_are_another_feature(tiny):
