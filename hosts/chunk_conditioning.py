@@ -1,6 +1,8 @@
 """The part of a CONDITIONING that one chunk of a rollout hears: the entries of its shots, and of what has a time axis the
 frames of its window. Whatever else lies on the timeline and cannot be cut is refused by name."""
 
+from collections.abc import Iterable
+
 import torch
 
 from ..engine.rollout import Chunk
@@ -12,12 +14,12 @@ UNCUT = ("control", "gligen", "keyframe_idxs", "guide_attention_entries", "audio
 MASK = "mask"  # core's areas: [B, H, W] where it holds at all times, [F, H, W] or [B, F, H, W] where it moves
 
 
-def for_chunk(entries: list, chunk: Chunk, timeline: Timeline) -> list:
-    """CONDITIONING -> CONDITIONING. Entries that came from elsewhere than Longreel Encode are heard by every chunk.
+def for_chunk(entries: list, chunk: Chunk, timeline: Timeline, shots: Iterable[int]) -> list:
+    """CONDITIONING -> CONDITIONING of these shots. Entries that came from elsewhere than Longreel Encode are heard by every
+    chunk.
 
     Raises ValueError for what stands on the timeline and cannot be cut into chunks.
     """
-    shots = {shot for shot, _ in chunk.mix}
     heard = [entry for entry in entries if entry[1].get(SHOT) is None or entry[1][SHOT] in shots]
     if chunk.frames == timeline.latent_frames:
         return heard

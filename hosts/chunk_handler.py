@@ -18,7 +18,7 @@ import comfy.context_windows as context_windows
 import comfy.model_sampling
 
 from ..engine import alpha_space
-from ..engine.rollout import Chunk
+from ..engine.rollout import Chunk, Mix
 from ..engine.timeline import Timeline
 from . import conditioning, patching
 
@@ -31,32 +31,37 @@ class Remembered:
     """Finished latents [B, C, F, H, W], as a LATENT holds them.
 
     `finished`: the chunk's take, from its first frame, the latent frame `take_start`, up to the chunk's first new one;
-    F may be 0; `made_by` names for each of them the chunk that made it. `take_anchor` and `video_anchor`: what the first
-    chunk of the take, and of the video, added; None while that is being made.
+    F may be 0; `made_by` has for each of them the chunk that made it. `take_anchor` and `video_anchor`: what the first
+    chunk of the take, and of the video, added, and `take_first` and `video_first` those chunks; None while that is being
+    made.
     """
 
     finished: torch.Tensor
-    made_by: tuple[int, ...]
+    made_by: tuple[Chunk, ...]
     take_start: int
     take_anchor: torch.Tensor | None
     video_anchor: torch.Tensor | None
+    take_first: Chunk | None = None
+    video_first: Chunk | None = None
 
     def before(self, frame: int, most: int) -> torch.Tensor:
         """Up to `most` finished frames that end where the latent frame `frame` begins."""
         end = frame - self.take_start
         return self.finished[:, :, max(0, end - most):end]
 
-    def maker_of(self, frame: int) -> int:
-        """The number of the chunk that made this finished latent frame of the take."""
+    def maker_of(self, frame: int) -> Chunk:
+        """The chunk that made this finished latent frame of the take."""
         return self.made_by[frame - self.take_start]
 
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """`latents` [B, C, F, H, W], as a LATENT holds them, to be shown at noise level `sigma` with the noise of `seed`."""
+    """`latents` [B, C, F, H, W], as a LATENT holds them, to be shown at noise level `sigma` with the noise of `seed`, while
+    the network hears the prompts `mix`."""
 
     latents: torch.Tensor
     sigma: float
+    mix: Mix
     seed: int = 0
 
 
@@ -86,7 +91,7 @@ class ChunkHandler(context_windows.ContextHandlerABC):
         running = model_options.get("transformer_options", {}).get(patching.RUN)
         for run in running.runs if running else ():
             for look in run.looks(float(timestep[0])) if isinstance(run, Looking) else ():
-                self._show(look, calc_cond_batch, model, heard, x_in, model_options)
+                self._show(look, calc_cond_batch, model, conds, x_in, model_options)
         options = _seen_as(model_options, self.chunk.number, patching.WHOLE)
         if self.inside is not None and self.inside.should_use_context(model, heard, x_in, timestep, options):
             out = self.inside.execute(calc_cond_batch, model, heard, x_in, timestep, options)
@@ -95,9 +100,10 @@ class ChunkHandler(context_windows.ContextHandlerABC):
         conditioning.scale_guidance(conds, out, self.chunk.mix, self.timeline)
         return out
 
-    def _show(self, look: Look, calc_cond_batch, model, heard, x_in, model_options) -> None:
+    def _show(self, look: Look, calc_cond_batch, model, conds, x_in, model_options) -> None:
         """One evaluation whose prediction nobody needs."""
         x = noised(model, look, x_in)
+        heard = [cond if cond is None else conditioning.entries_for(cond, look.mix) for cond in conds]
         conds = [cond if cond is None else [_of_length(entry, x) for entry in cond] for cond in heard]
         self.look = look
         try:
@@ -118,7 +124,8 @@ def handler_of(start: patching.Start, name: str) -> ChunkHandler:
 def noised(model, look: Look, like: torch.Tensor) -> torch.Tensor:
     """The look's frames as the sampler's latent has them, [B, C, F, H, W]."""
     clean = model.process_latent_in(look.latents.to(like))
-    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(look.seed)).to(like)
+    drawn = torch.randn(clean.shape[1:], generator=torch.Generator().manual_seed(look.seed))  # the same for each video
+    noise = drawn.to(like).expand_as(clean)
     sampling = model.model_sampling
     if isinstance(sampling, comfy.model_sampling.V_PREDICTION_DDPM):  # CogVideoX, see hosts/alpha_space.py
         return alpha_space.add_noise(clean, noise, alpha_space.alpha_of_sigma(look.sigma))

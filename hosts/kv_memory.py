@@ -16,6 +16,7 @@ import torch
 
 from ..engine import kv_share
 from ..engine.kv_share import KeysValues
+from ..engine.rollout import Mix
 from .chunk_handler import LOOK, ChunkHandler, Look
 from .kept import Parts, by_entry, for_reader
 from .patching import Evaluation, Start
@@ -27,11 +28,12 @@ PROMPTS = 2  # of classifier-free guidance
 @dataclass(frozen=True)
 class Memory:
     """`latents` [B, C, F, H, W] as a LATENT holds them, `weights` one 0..1 per frame, `place` the latent frames from the
-    window's first frame to their first one (negative: before the window)."""
+    window's first frame to their first one (negative: before the window), `mix` the prompts under which they are shown."""
 
     latents: torch.Tensor
     weights: tuple[float, ...]
     place: int
+    mix: Mix
 
 
 class KVMemory:
@@ -41,7 +43,7 @@ class KVMemory:
         self.handler, self.layers = handler, layers
         active = memory is not None and memory.latents.shape[2] > 0 and any(memory.weights)
         self.memory = memory if active else None
-        self.views = [Look(memory.latents, level) for level in levels] if active else []
+        self.views = [Look(memory.latents, level, memory.mix) for level in levels] if active else []
         self.shown = False
         self.kept: dict[Look, dict[int, Parts]] = {look: {} for look in self.views}
 
@@ -87,7 +89,16 @@ def log_weights(weights: Sequence[float], tokens_of_frame: int) -> torch.Tensor:
     return logs.repeat_interleave(tokens_of_frame)[None, None, None]
 
 
+def require_rotary(start: Start, name: str) -> None:
+    """Raises ValueError for a network whose keys cannot be moved in time."""
+    if start.family.time_turn(start.model.diffusion_model, (), {}) is None:
+        raise ValueError(f"{name} moves remembered keys in time, and 0 of this network's positions are rotary, so none can "
+                         f"be moved; use known frames alone")
+
+
 def levels_of(start: Start, looks: int) -> tuple[float, ...]:
-    """Noise levels at which frames are shown, evenly spread over the schedule from its end, where there is no noise."""
-    percent_to_sigma = start.model.model_sampling.percent_to_sigma
-    return tuple(float(percent_to_sigma(1 - look / looks)) for look in range(looks))
+    """Noise levels at which frames are shown: those in the middle of equal parts of the sampler's steps. Where they are
+    shown clean alone, early steps read too much from them; where noised alone, too little is there to read."""
+    steps = len(start.sigmas) - 1
+    places = sorted({min(steps - 1, (2 * look + 1) * steps // (2 * looks)) for look in range(looks)})
+    return tuple(float(start.sigmas[place]) for place in places)

@@ -110,9 +110,9 @@ class Task:
     features: tuple[Any, ...]
 
     @cached_property
-    def makers(self) -> tuple[int, ...]:
-        """For each latent frame the number of the chunk in which it is new."""
-        return tuple(chunk.number for chunk in self.chunks for _ in range(chunk.new_frames))
+    def makers(self) -> tuple[Chunk, ...]:
+        """For each latent frame the chunk in which it is new."""
+        return tuple(chunk for chunk in self.chunks for _ in range(chunk.new_frames))
 
     def seed_of(self, chunk: Chunk) -> int:
         """A shot's own seed counts on over its pieces, the sampler's over all chunks, so a chunk's noise is the same
@@ -177,7 +177,7 @@ def _check(task: Task) -> None:
                          f"14B); wire 1 model")
     for chunk in task.chunks:
         for entries in (task.positive, task.negative):
-            for_chunk(entries, chunk, task.timeline)
+            for_chunk(entries, chunk, task.timeline, _shots_heard(task, chunk))
 
 
 def _begin(task: Task, run: RunFolder) -> None:
@@ -228,18 +228,22 @@ def _common_dependencies(task: Task) -> dict[str, object]:
 def _dependencies(task: Task, chunk: Chunk, hashes: dict[int, str], common: dict[str, object]) -> dict[str, object]:
     """The likeliest change first, because reports name it first."""
     window = slice(chunk.start, chunk.end)
-    prompts = {}
-    for name, entries in (("the prompt", task.positive), ("the negative prompt", task.negative)):
-        prompts[name] = [[text, identity.plain({key: value for key, value in options.items() if key not in PLACES})]
-                         for text, options in for_chunk(entries, chunk, task.timeline)]
+    own = frozenset(shot for shot, _ in chunk.mix)
+
+    def said(entries: list, of: frozenset[int]) -> list:
+        return [[text, identity.plain({key: value for key, value in options.items() if key not in PLACES})]
+                for text, options in for_chunk(entries, chunk, task.timeline, of)]
+
     shots = [task.timeline.shots[shot].shot for shot, _ in chunk.mix]
     return {
-        **prompts,
+        "the prompt": said(task.positive, own),
+        "the negative prompt": said(task.negative, own),
         "the seed": [task.seed_of(chunk), task.add_noise, task.batch_index],
         "the strength": [[shot.strength, share] for shot, (_, share) in zip(shots, chunk.mix)],
         "the frames": [chunk.frames, chunk.known],
         "the latent": [task.start[:, :, window], None if task.mask is None else task.mask[:, :, window]],
         **common,
+        "the remembered prompts": [said(entries, _shots_heard(task, chunk) - own) for entries in (task.positive, task.negative)],
         "the chunk before": [hashes[number] for number in _read_chunks(task, chunk)],
     }
 
@@ -253,6 +257,13 @@ def _read_chunks(task: Task, chunk: Chunk) -> list[int]:
     if any(feature.reads_anchor() for feature in remembering):
         read |= {number for number in (0, _first_of(task, chunk.take).number) if number < chunk.number}
     return sorted(read)
+
+
+def _shots_heard(task: Task, chunk: Chunk) -> frozenset[int]:
+    """The chunk's own shots, and those under whose prompts remembered frames are shown once more."""
+    shown = _read_chunks(task, chunk) if any(isinstance(feature, Remembers) for feature in task.features) else []
+    heard = (chunk, *(task.chunks[number] for number in shown))
+    return frozenset(shot for one in heard for shot, _ in one.mix)
 
 
 def _make(task: Task, chunk: Chunk, finished: torch.Tensor, progress: "_Progress") -> torch.Tensor:
@@ -276,11 +287,10 @@ def _make(task: Task, chunk: Chunk, finished: torch.Tensor, progress: "_Progress
 def _remembered(task: Task, chunk: Chunk, finished: torch.Tensor) -> Remembered:
     take_start = task.timeline.take_starts[chunk.take]
 
-    def anchor(first: Chunk) -> torch.Tensor | None:
-        return finished[:, :, first.new_start:first.end] if first.number < chunk.number else None
-
+    firsts = [first if first.number < chunk.number else None for first in (_first_of(task, chunk.take), task.chunks[0])]
+    anchors = [None if first is None else finished[:, :, first.new_start:first.end] for first in firsts]
     return Remembered(finished[:, :, take_start:chunk.new_start], task.makers[take_start:chunk.new_start], take_start,
-                      anchor(_first_of(task, chunk.take)), anchor(task.chunks[0]))
+                      *anchors, *firsts)
 
 
 def _first_of(task: Task, take: int) -> Chunk:
@@ -309,7 +319,7 @@ def _hold(task: Task, chunk: Chunk, frame: int) -> float:
     hands_over = next((feature for feature in task.features if isinstance(feature, HandsOver)), None)
     if hands_over is None:
         return 1.0
-    return hands_over.hold(chunk.number - task.makers[frame])
+    return hands_over.hold(chunk.number - task.makers[frame].number)
 
 
 def _noise_within(out: torch.Tensor, latent: torch.Tensor, noise: torch.Tensor, mask: torch.Tensor | None, sigma: float,
@@ -329,7 +339,8 @@ def _sample(task: Task, chunk: Chunk, model, sigmas: torch.Tensor, noise: torch.
     model.model_options["context_handler"] = ChunkHandler(task.timeline, chunk, remembered, inside)
     try:
         guider = comfy.samplers.CFGGuider(model)
-        guider.set_conds(*(for_chunk(entries, chunk, task.timeline) for entries in (task.positive, task.negative)))
+        shots = _shots_heard(task, chunk)
+        guider.set_conds(*(for_chunk(entries, chunk, task.timeline, shots) for entries in (task.positive, task.negative)))
         guider.set_cfg(task.cfg)
         return guider.sample(noise, latent, task.sampler, sigmas, denoise_mask=mask, callback=progress.callback(chunk),
                              disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=task.seed_of(chunk))

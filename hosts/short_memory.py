@@ -11,12 +11,12 @@ from typing import ClassVar
 
 from ..engine.timeline import Timeline
 from .chunk_handler import handler_of
-from .kv_memory import PROMPTS, KVMemory, Memory, levels_of
+from .kv_memory import PROMPTS, KVMemory, Memory, levels_of, require_rotary
 from .patching import Start
 
 NAME = "Longreel Short Memory"
 KNOWN_FRAMES, KEYS_AND_VALUES = "known frames", "keys and values"  # the methods, as users choose them
-LOOKS = 2  # noise levels at which frames are shown
+LOOKS = 3  # noise levels at which frames are shown
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,15 @@ class KeysAndValues:
 
     def start(self, start: Start) -> KVMemory:
         handler = handler_of(start, NAME)
+        if self.strength:
+            require_rotary(start, self.name)
         chunk, remembered = handler.chunk, handler.remembered
         latents = remembered.before(chunk.start, self.frames)
         frames = latents.shape[2]
-        weights = tuple(weight_of(self.strength, self.decay, chunk.number - remembered.maker_of(frame))
+        weights = tuple(weight_of(self.strength, self.decay, chunk.number - remembered.maker_of(frame).number)
                         for frame in range(chunk.start - frames, chunk.start))
-        return KVMemory(handler, Memory(latents, weights, -frames), self.layers, levels_of(start, self.looks))
+        memory = Memory(latents, weights, -frames, remembered.maker_of(chunk.start - 1).mix) if frames else None
+        return KVMemory(handler, memory, self.layers, levels_of(start, self.looks))
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
         return PROMPTS * self.looks * len(self.layers) * bytes_of_layer if self.strength else 0

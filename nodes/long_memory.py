@@ -23,6 +23,9 @@ class LongreelLongMemory(io.ComfyNode):
                 io.Combo.Input("anchor", options=[VIDEO, TAKE], default=VIDEO, tooltip=(
                     "What is remembered. video: the first latent frame of all, across cuts too. take: the first after each "
                     "cut, so that every scene has an anchor of its own.")),
+                io.Int.Input("frames", default=1, min=1, max=1024, tooltip=(
+                    "How many latent frames from there on are remembered, 1 or more, at most those of the first chunk. More "
+                    "hold on more firmly, and cost more.")),
                 io.Combo.Input("placement", options=[BEFORE, TRUE], default=BEFORE, tooltip=(
                     "Where in time the anchor stands for the chunk. before: just in front of it. true: as far back as it "
                     "is.")),
@@ -38,6 +41,6 @@ class LongreelLongMemory(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, anchor, placement, strength, layers, statistics):
-        feature = LongMemory(anchor, placement, strength, parse_layers(layers, block_count(model)), statistics)
+    def execute(cls, model, anchor, frames, placement, strength, layers, statistics):
+        feature = LongMemory(anchor, frames, placement, strength, parse_layers(layers, block_count(model)), statistics)
         return io.NodeOutput(patching.attach(model, feature))

@@ -205,13 +205,13 @@ def test_conditioning_with_a_time_axis_is_cut_to_the_window(tiny):
     frames = torch.arange(timeline.latent_frames, dtype=torch.float32)[None, None, :, None, None]
     options = {"concat_latent_image": frames, "reference_latents": [torch.zeros(1, 16, 1, 8, 8)], "vace_frames": [frames],
                "mask": frames[0], "guidance": 3.0}
-    (_, cut), = for_chunk([["text", options]], chunk, timeline)
+    (_, cut), = for_chunk([["text", options]], chunk, timeline, [0])
     window = list(range(chunk.start, chunk.end))
     assert cut["concat_latent_image"].flatten().tolist() == window
     assert cut["vace_frames"][0].flatten().tolist() == cut["mask"].flatten().tolist() == window
     assert cut["reference_latents"][0].shape[2] == 1 and cut["guidance"] == 3.0
     one = story(tiny("wan21").model, ("continue",), frames=4)
-    (_, whole), = for_chunk([["text", {"control": "kept"}]], plan_chunks(one, 1)[0], one)
+    (_, whole), = for_chunk([["text", {"control": "kept"}]], plan_chunks(one, 1)[0], one, [0])
     assert whole == {"control": "kept"}  # nothing to cut
 
 

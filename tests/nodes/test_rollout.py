@@ -11,7 +11,7 @@ from tests.nodes.graphs import ALPHA_SPACE, BOARD, EULER, change, latent, node, 
 KNOWN = {"method": "known frames", "method.frames": 0, "method.strength": 1.0, "method.decay": 0.0}
 KEYS = {"method": "keys and values", "method.frames": 2, "method.strength": 1.0, "method.decay": 0.0,
         "method.layers": "all"}
-LONG = {"anchor": "video", "placement": "before", "strength": 1.0, "layers": "all", "statistics": 0.5}
+LONG = {"anchor": "video", "frames": 1, "placement": "before", "strength": 1.0, "layers": "all", "statistics": 0.5}
 
 
 def rollout(prompt, **inputs):
@@ -118,7 +118,7 @@ def test_decay_weakens_what_older_chunks_left(server, tiny_models):
                                                                                  "method.decay": 0.5})))
 
 
-@pytest.mark.parametrize("inputs", [{"anchor": "take"}, {"placement": "true"}, {"strength": 0.5}, {"layers": "first 1"},
+@pytest.mark.parametrize("inputs", [{"anchor": "take"}, {"frames": 3}, {"placement": "true"}, {"strength": 0.5}, {"layers": "first 1"},
                                     {"statistics": 0.0}])
 def test_every_input_of_long_memory_changes_the_result(server, base, base_latent, inputs):
     remembered = latent(server, long(base, **LONG))
