@@ -1,7 +1,7 @@
 """Short-term memory of a rollout, without training: what has just been made is held, or read, by the next chunk.
 
-Two methods, which may be used together. `KnownFrames`: the last frames begin the next window and are held at the noise
-level of each step, by the rollout's denoise mask (hosts/rollout.py). `KeysAndValues`: frames in front of the window are
+Two methods, which may be used together. `KnownFrames`: the last frames begin the next window and are held there by the
+rollout's denoise mask (hosts/rollout.py), at the noise level of each step or clean (hosts/clean_frames.py). `KeysAndValues`: frames in front of the window are
 read in self or joint attention, at their true place in time (hosts/kv_memory.py). Neither is StreamingT2V's CAM, which is
 trained (hosts/cam.py).
 """
@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..engine.timeline import Timeline
+from . import clean_frames, patching
 from .chunk_handler import handler_of
+from .clean_frames import CleanFrames
 from .kv_memory import PROMPTS, KVMemory, Memory, levels_of, require_rotary
 from .patching import Start
 
 NAME = "Longreel Short Memory"
+CLEAN, AT_ZERO, NOISED = "clean", "clean at time 0", "noised"  # how known frames are shown
 KNOWN_FRAMES, KEYS_AND_VALUES = "known frames", "keys and values"  # the methods, as users choose them
 LOOKS = 3  # noise levels at which frames are shown
 
@@ -22,8 +25,9 @@ LOOKS = 3  # noise levels at which frames are shown
 @dataclass(frozen=True)
 class KnownFrames:
     """`frames`: latent frames that are held at least, 0 for the plan's overlap. `strength` 0..1, 1 keeps them as they
-    are; `decay` 0..1 is what each chunk further back loses of it."""
+    are; `decay` 0..1 is what each chunk further back loses of it. `shown` CLEAN, AT_ZERO or NOISED: how the network sees them."""
 
+    shown: str
     frames: int
     strength: float
     decay: float
@@ -37,8 +41,14 @@ class KnownFrames:
     def hold(self, chunks_back: int) -> float:
         return weight_of(self.strength, self.decay, chunks_back)
 
-    def start(self, start: Start) -> KVMemory:
-        return KVMemory(handler_of(start, NAME), None, frozenset(), ())
+    def start(self, start: Start) -> CleanFrames | KVMemory:
+        handler = handler_of(start, NAME)
+        if self.shown == NOISED:
+            return KVMemory(handler, None, frozenset(), ())
+        clean_frames.check(start, NAME, self.shown == AT_ZERO)
+        chunk, maker_of = handler.chunk, handler.remembered.maker_of
+        holds = [self.hold(chunk.number - maker_of(frame).number) for frame in range(chunk.start, chunk.new_start)]
+        return CleanFrames(start, handler, tuple(holds), self.shown == AT_ZERO)
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
         return 0
@@ -82,6 +92,12 @@ class KeysAndValues:
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
         return PROMPTS * self.looks * len(self.layers) * bytes_of_layer if self.strength else 0
+
+
+def attach(model, feature: KnownFrames | KeysAndValues):
+    """A clone of `model` (ModelPatcher) with this memory. Raises ValueError where it has one of the kind."""
+    model = patching.attach(model, feature)
+    return clean_frames.attach(model) if isinstance(feature, KnownFrames) and feature.shown != NOISED else model
 
 
 def weight_of(strength: float, decay: float, chunks_back: int) -> float:

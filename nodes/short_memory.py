@@ -3,8 +3,8 @@
 from comfy_api.latest import io
 
 from ..engine.spans import parse_layers
-from ..hosts import block_count, patching
-from ..hosts.short_memory import KEYS_AND_VALUES, KNOWN_FRAMES, KeysAndValues, KnownFrames
+from ..hosts import block_count, short_memory
+from ..hosts.short_memory import AT_ZERO, CLEAN, KEYS_AND_VALUES, KNOWN_FRAMES, NOISED, KeysAndValues, KnownFrames
 from .choices import check_choice
 
 
@@ -27,6 +27,10 @@ class LongreelShortMemory(io.ComfyNode):
                     "the chunk are read in self-attention, at their true time."),
                     options=[
                         io.DynamicCombo.Option(KNOWN_FRAMES, [
+                            io.Combo.Input("shown", options=[CLEAN, AT_ZERO, NOISED], default=CLEAN, tooltip=(
+                                "How the network sees them. clean: without noise, in every step. clean at time 0: and told "
+                                "so, where it takes a time for each frame (Wan). noised: as noisy as the rest of the step, "
+                                "as without this node.")),
                             io.Int.Input("frames", default=0, min=0, max=1024, tooltip=(
                                 "Latent frames that begin each chunk and are finished before, 1 or more; 0 takes the plan's "
                                 "overlap.")),
@@ -55,7 +59,7 @@ class LongreelShortMemory(io.ComfyNode):
         chosen = check_choice("method", method, (KNOWN_FRAMES, KEYS_AND_VALUES))
         frames, strength, decay = (chosen[name] for name in ("frames", "strength", "decay"))
         if chosen["method"] == KNOWN_FRAMES:
-            feature = KnownFrames(frames, strength, decay)
+            feature = KnownFrames(chosen["shown"], frames, strength, decay)
         else:
             feature = KeysAndValues(frames, strength, decay, parse_layers(chosen["layers"], block_count(model)))
-        return io.NodeOutput(patching.attach(model, feature))
+        return io.NodeOutput(short_memory.attach(model, feature))

@@ -8,7 +8,7 @@ import torch
 from tests.comfy_process import ComfyError
 from tests.nodes.graphs import ALPHA_SPACE, BOARD, EULER, change, latent, node, refusals, sampled
 
-KNOWN = {"method": "known frames", "method.frames": 0, "method.strength": 1.0, "method.decay": 0.0}
+KNOWN = {"method": "known frames", "method.shown": "noised", "method.frames": 0, "method.strength": 1.0, "method.decay": 0.0}
 KEYS = {"method": "keys and values", "method.frames": 2, "method.strength": 1.0, "method.decay": 0.0,
         "method.layers": "all"}
 LONG = {"anchor": "video", "frames": 1, "placement": "before", "strength": 1.0, "layers": "all", "statistics": 0.5}
@@ -101,7 +101,7 @@ def test_neutral_memories_leave_the_result_as_it_was(server, base, base_latent):
 
 
 @pytest.mark.parametrize(("settings", "inputs"), [
-    (KNOWN, {"method.frames": 3}), (KNOWN, {"method.strength": 0.5}), (KNOWN, {"method.frames": 3, "method.decay": 0.5}),
+    (KNOWN, {"method.shown": "clean"}), (KNOWN, {"method.shown": "clean at time 0"}), (KNOWN, {"method.frames": 3}), (KNOWN, {"method.strength": 0.5}), (KNOWN, {"method.frames": 3, "method.decay": 0.5}),
     (KEYS, {}), (KEYS, {"method.frames": 1}), (KEYS, {"method.strength": 0.5}), (KEYS, {"method.layers": "first 1"})])
 def test_every_input_of_short_memory_changes_the_result(server, base, base_latent, settings, inputs):
     with_it = latent(server, short(base, **{**settings, **inputs}))
