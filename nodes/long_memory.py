@@ -23,7 +23,7 @@ class LongreelLongMemory(io.ComfyNode):
                 io.Combo.Input("anchor", options=[VIDEO, TAKE], default=VIDEO, tooltip=(
                     "What is remembered. video: the first latent frame of all, across cuts too. take: the first after each "
                     "cut, so that every scene has an anchor of its own.")),
-                io.Int.Input("frames", default=1, min=1, max=1024, tooltip=(
+                io.Int.Input("frames", default=2, min=1, max=1024, tooltip=(
                     "How many latent frames from there on are remembered, 1 or more, at most those of the first chunk. More "
                     "hold on more firmly, and cost more.")),
                 io.Combo.Input("placement", options=[BEFORE, TRUE], default=BEFORE, tooltip=(
