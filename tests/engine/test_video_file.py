@@ -51,6 +51,17 @@ def test_the_file_is_h264_for_every_player_and_carries_its_tags(tmp_path: Path):
     assert content.index(b"moov") < content.index(b"mdat")
 
 
+def test_the_same_frames_are_the_same_file_whatever_was_in_memory(tmp_path: Path):
+    noise = torch.rand(1, 3, 12, 8, 8, generator=torch.Generator().manual_seed(1))
+    moving = torch.nn.functional.interpolate(noise, (60, 64, 64), mode="trilinear")[0].permute(1, 2, 3, 0)
+    files = set()
+    for number in range(8):
+        left_over = [torch.full((20_000 * part,), number, dtype=torch.uint8) for part in range(1, 16)]
+        del left_over
+        files.add(write_video([moving], tmp_path, "clip", 1, 16.0, 19).path.read_bytes())
+    assert len(files) == 1
+
+
 def test_an_existing_file_is_never_overwritten(tmp_path: Path):
     taken = tmp_path / "clip_00001_.mp4"
     taken.write_text("mine")
