@@ -1,0 +1,229 @@
+"""Does a long rollout keep what it began with? Longreel Sampler in mode rollout, with and without its memories.
+
+    python dev.py bench rollout [--seeds 20] [--chunks 30] [--offset 0] [--ways ...] [--images FOLDER] [--json FILE]
+
+Stories of one object whose movement changes with every chunk of 16 frames (12 where two latent frames are handed over):
+the first prompt says everything, the later ones neither the colour nor the background. All stories are rows of one batch. Per chunk: `color` and
+`background`, the share of stories in which the detector reads what the first chunk shows (by chance one in six, and in
+five); `shape` and `movement`, the share that shows what its prompt says. `drift` is how far the latent mean and deviation
+per channel lie from the first chunk's (in the latent's own units). `pace` is the distance that moving objects cover per
+pixel frame over what was asked, the median of each chunk's frames. `seam` is engine/metrics.seam where chunks meet.
+
+Then the cost: wall time per chunk against plain sampling of the same window by KSampler, in turn in one run.
+"""
+
+import random
+import statistics
+import time
+
+import torch
+
+from tests.bench_support import call, line_chart, measuring, parser, percent, start_comfyui, table
+
+nodes = start_comfyui()
+
+from comfy_extras.nodes_custom_sampler import BasicScheduler, KSamplerSelect  # noqa: E402
+
+from longreel.demo import detector, world  # noqa: E402
+from longreel.engine.metrics import seam_score  # noqa: E402
+from longreel.engine.storyboard import Shot, Storyboard  # noqa: E402
+from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402
+from longreel.nodes.encode import LongreelEncode  # noqa: E402
+from longreel.nodes.long_memory import LongreelLongMemory  # noqa: E402
+from longreel.nodes.plan import LongreelPlan  # noqa: E402
+from longreel.nodes.sampler import LongreelSampler  # noqa: E402
+from longreel.nodes.short_memory import LongreelShortMemory  # noqa: E402
+from tests.bench.stories import EVERYTHING  # noqa: E402
+
+STEPS, CFG = 16, 4.0
+WINDOW = 17  # pixel frames: 5 latent frames
+LAST_FRAME, OVERLAP = 4, 8  # pixel frames handed over: 1 and 2 latent frames
+LATER = ("size", "shape", "motion")
+SPREAD_FRAMES = 4  # pixel frames on each side of a border that also belong to the joint
+HELD = {"method": "known frames", "shown": "clean", "frames": 0, "strength": 1.0, "decay": 0.0}
+READ = {"method": "keys and values", "frames": 4, "strength": 1.0, "decay": 0.0, "layers": "all"}
+ANCHOR = {"anchor": "video", "frames": 5, "placement": "before", "strength": 1.0, "layers": "all", "statistics": 0.0}
+WAYS = {  # pixel frames handed over, inputs of Longreel Short Memory, of Longreel Long Memory
+    "last frame alone": (LAST_FRAME, [], None),
+    "short: known frames": (OVERLAP, [HELD], None),
+    "short: keys and values": (LAST_FRAME, [READ], None),
+    "long: anchor": (LAST_FRAME, [], ANCHOR),
+    "both": (OVERLAP, [HELD], ANCHOR),
+    "both, statistics 0.5": (OVERLAP, [HELD], {**ANCHOR, "statistics": 0.5}),
+}
+COSTS = ("last frame alone", "short: keys and values", "long: anchor", "both")
+
+
+def story(rng: random.Random, chunks: int) -> list[world.Scene]:
+    """One object, another movement in each chunk, beginning within a cell of where the last one ended."""
+    scenes = [world.random_scene(rng, WINDOW)]
+    while len(scenes) < chunks:
+        last = scenes[-1]
+        x, y = world.track(last.motion, last.x, last.y, last.phase, WINDOW)[-1].tolist()
+        open_to = [(m, p) for m in world.MOTIONS if m != last.motion for p in world.start_positions(m, WINDOW)
+                   if max(abs(p[0] - x), abs(p[1] - y)) <= world.CELL]
+        if not open_to:  # a dead end: from the beginning
+            scenes = [world.random_scene(rng, WINDOW)]
+            continue
+        motion, (x, y) = rng.choice(open_to)
+        scenes.append(world.Scene(last.shape, last.color, last.background, motion, last.size, x, y))
+    return scenes
+
+
+class Bench:
+    def __init__(self, numbers: range, chunks: int):
+        self.model, self.clip, self.vae = call(LongreelDemoModel)
+        self.sampler, = call(KSamplerSelect, sampler_name="euler")
+        self.sigmas, = call(BasicScheduler, model=self.model, scheduler="simple", steps=STEPS, denoise=1.0)
+        self.stories = [story(random.Random(77_000 + number), chunks) for number in numbers]
+
+    def plan(self, handed_over: int):
+        """Timeline, latent and conditioning of all stories at once: shots of one length, one row for each story."""
+        new = WINDOW - 1 - (handed_over - LAST_FRAME)  # pixel frames of a chunk behind the first one
+        planned = []
+        for scenes in self.stories:
+            shots = tuple(Shot(world.prompt(scene, LATER if number else EVERYTHING), (new if number else WINDOW) / 16)
+                          for number, scene in enumerate(scenes))
+            board = Storyboard(shots, width=64, height=64, fps=16.0)
+            timeline, latent = call(LongreelPlan, model=self.model, storyboard=board, width=0, height=0,
+                                    segment_frames=WINDOW, overlap_frames=handed_over, transition_prompts=0, steps=STEPS,
+                                    guidance=True)[:2]
+            planned.append((timeline, latent, call(LongreelEncode, clip=self.clip, timeline=timeline)))
+        conditioning = [
+            [[torch.cat([entries[side][shot][0] for _, _, entries in planned]), planned[0][2][side][shot][1]]
+             for shot in range(len(self.stories[0]))] for side in (0, 1)]
+        timeline, latent, _ = planned[0]
+        rows = {**latent, "samples": latent["samples"].repeat(len(planned), 1, 1, 1, 1)}
+        return timeline, rows, conditioning
+
+    def remembering(self, short: list[dict], long: dict | None):
+        model = self.model
+        for method in short:
+            model, = call(LongreelShortMemory, model=model, method=method)
+        return model if long is None else call(LongreelLongMemory, model=model, **long)[0]
+
+    def sample(self, model, planned, seed: int) -> dict:
+        timeline, latent, (positive, negative) = planned
+        return call(LongreelSampler, model=model, timeline=timeline, positive=positive, negative=negative, latent=latent,
+                    sampler=self.sampler, sigmas=self.sigmas, seed=seed, cfg=CFG, blend="triangle",
+                    mode={"mode": "rollout", "run_name": "", "remove_old": False, "low_noise_from": 0.875})[0]
+
+    def decoded(self, latent: dict) -> list[torch.Tensor]:
+        """[F, 64, 64, 3] of each story."""
+        rows = latent["samples"].split(1)
+        return [call(nodes.VAEDecode, vae=self.vae, samples={"samples": row})[0].reshape(-1, 64, 64, 3).clamp(0, 1)
+                for row in rows]
+
+    def costs(self, rounds: int) -> dict[str, list[float]]:
+        """Way -> wall time of one chunk over plain sampling of its window, of each round."""
+        chunks = len(self.stories[0])
+        ratios: dict[str, list[float]] = {name: [] for name in COSTS}
+        works = {name: (self.remembering(*WAYS[name][1:]), self.plan(WAYS[name][0])) for name in COSTS}
+        timeline, latent, (positive, negative) = works["last frame alone"][1]
+        window = {**latent, "samples": latent["samples"][:, :, :timeline.segment_frames]}
+        for number in range(rounds + 1):  # the first round warms up
+            started = time.perf_counter()
+            for chunk in range(chunks):
+                call(nodes.KSampler, model=self.model, seed=number, steps=STEPS, cfg=CFG, sampler_name="euler",
+                     scheduler="simple", positive=positive[chunk:chunk + 1], negative=negative[chunk:chunk + 1],
+                     latent_image=window, denoise=1.0)
+            plain = time.perf_counter() - started
+            for name, (model, planned) in works.items():
+                started = time.perf_counter()
+                self.sample(model, planned, number)
+                if number:
+                    ratios[name].append((time.perf_counter() - started) / plain)
+        return ratios
+
+
+def pace(reading: detector.Reading) -> float:
+    """Pixels per frame, the median over the frames in which the object is seen."""
+    steps = (reading.positions[1:] - reading.positions[:-1]).norm(dim=1)
+    steps = steps[~steps.isnan()]
+    return float(steps.median()) if len(steps) else 0.0
+
+
+def judge(stories: list[list[world.Scene]], latent: torch.Tensor, videos: list[torch.Tensor], timeline
+          ) -> dict[str, list[list[float]]]:
+    """Measure -> per chunk, of each story (pace: of those that move)."""
+    edges = [timeline.facts.first_pixel_frame(shot.end) for shot in timeline.shots]
+    ranges = list(zip([0, *edges], edges))
+    found: dict[str, list[list[float]]] = {name: [[] for _ in ranges] for name in
+                                           ("color", "background", "shape", "movement", "pace", "drift", "seam")}
+    first = timeline.shots[0]
+    for scenes, video, rows in zip(stories, videos, latent):
+        seen = [detector.read_clip(video[start:stop]) for start, stop in ranges]
+        start_of = statistics_of(rows[:, first.start:first.end])
+        for number, (reading, scene, shot) in enumerate(zip(seen, scenes, timeline.shots)):
+            found["color"][number].append(reading.color is not None and reading.color == seen[0].color)
+            found["background"][number].append(reading.background is not None
+                                               and reading.background == seen[0].background)
+            found["shape"][number].append(reading.shape == scene.shape)
+            found["movement"][number].append(reading.motion == scene.motion)
+            if scene.motion.startswith("moves"):
+                found["pace"][number].append(pace(reading) / world.SPEED)
+            found["drift"][number].append(float((statistics_of(rows[:, shot.start:shot.end]) - start_of).abs().mean()))
+            if number:
+                found["seam"][number].append(seam_score(video, edges[number - 1], SPREAD_FRAMES))
+    return found
+
+
+def statistics_of(latent: torch.Tensor) -> torch.Tensor:
+    """[C, F, H, W] -> [2, C] mean and deviation."""
+    return torch.stack([latent.mean((1, 2, 3)), latent.std((1, 2, 3))])
+
+
+def mean(values: list[float]) -> float:
+    return statistics.mean(values) if values else float("nan")
+
+
+def main() -> None:
+    arguments = parser(__doc__.splitlines()[0], seeds=20)
+    arguments.add_argument("--chunks", type=int, default=30, help="chunks of a story")
+    arguments.add_argument("--rounds", type=int, default=5, help="rounds of timed runs of 5 chunks; 0 for none")
+    arguments.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="which ways")
+    options = arguments.parse_args()
+    with measuring(options) as figures:
+        bench = Bench(range(options.offset, options.offset + options.seeds), options.chunks)
+        for name in options.ways:
+            handed_over, short, long = WAYS[name]
+            planned = bench.plan(handed_over)
+            latent = bench.sample(bench.remembering(short, long), planned, options.offset)
+            figures[name] = judge(bench.stories, latent["samples"], bench.decoded(latent), planned[0])
+            show({name: figures[name]}, options)
+        print()
+        show({name: figures[name] for name in options.ways}, options)
+        if options.images:
+            for measure, mark in (("color", 100 / 6), ("background", 100 / 5)):
+                line_chart({name: [100 * mean(values) for values in figures[name][measure]] for name in options.ways},
+                           options.images / f"rollout_{measure}.png",
+                           f"{measure} of the first chunk kept in chunk 1, 2, ... in % (line: chance)", 100.0, mark)
+            line_chart({name: [mean(values) for values in figures[name]["drift"]] for name in options.ways},
+                       options.images / "rollout_drift.png", "drift of the latent statistics from the first chunk")
+        if options.rounds:
+            costs = Bench(range(1), 5).costs(options.rounds)
+            print("\n" + table([f"wall time per chunk / KSampler, median of {options.rounds}", "ratio"],
+                               [[name, f"{statistics.median(v):.3f} ({min(v):.3f} .. {max(v):.3f})"]
+                                for name, v in costs.items()]))
+            figures["costs"] = costs
+
+
+def show(figures: dict[str, dict], options) -> None:
+    """One row per way: the last chunk, the mean of all later ones, and what is compared with the second."""
+    rows = []
+    for name, found in figures.items():
+        late = [x for values in found["color"][1:] for x in values]
+        last = {measure: found[measure][-1] for measure in found}
+        # Few stories move in any one chunk, so the pace of the end is that of the last fifth.
+        fifth = [x for values in found["pace"][-max(1, options.chunks // 5):] for x in values]
+        rows.append([name, percent(sum(last["color"]), len(last["color"])), f"{100 * mean(late):.0f}",
+                     percent(sum(last["background"]), len(last["background"])),
+                     *(f"{100 * mean([x for v in found[m][1:] for x in v]):.0f}" for m in ("shape", "movement")),
+                     mean(last["drift"]), mean(found["pace"][1]), mean(fifth),
+                     statistics.median(x for values in found["seam"][1:] for x in values)])
+    print(table([f"{options.seeds} stories of {options.chunks} chunks", "colour at the end", "all", "background at the end",
+                 "shape", "movement", "drift", "pace 2", "pace end", "seam"], rows), flush=True)
+
+
+if __name__ == "__main__":
+    main()
