@@ -46,6 +46,7 @@ class KVMemory:
         self.views = [Look(memory.latents, level, memory.mix) for level in levels] if active else []
         self.shown = False
         self.kept: dict[Look, dict[int, Parts]] = {look: {} for look in self.views}
+        self.joined: dict[tuple, KeysValues] = {}
 
     def roles(self, segment: int) -> tuple[str, ...]:
         return ()
@@ -68,9 +69,16 @@ class KVMemory:
             parts = self.kept[self.handler.look].setdefault(call.block, {})
             parts.update({entry: self._placed(part, call) for entry, part in by_entry(call).items()})
             return go_on(call.q, call.k, call.v, call.mask)
-        source = for_reader(self.kept[self.near][call.block], call)
+        source = self._joined(call)
         own = KeysValues(call.k, call.v, call.mask, call.text)
         return kv_share.attend_shared(go_on, call.q, own, source, kv_share.EXTEND, share_text=False)
+
+    def _joined(self, call: Call) -> KeysValues:
+        """What is read, put together once for all steps that see the prompts in the same batch."""
+        place = (self.near, call.block, call.rows, call.entries)
+        if place not in self.joined:
+            self.joined[place] = for_reader(self.kept[self.near][call.block], call)
+        return self.joined[place]
 
     def _placed(self, part: KeysValues, call: Call) -> KeysValues:
         """The video's keys alone, where they belong in time, with their weights as logarithms on the logits."""

@@ -20,7 +20,7 @@ from .patching import Start
 NAME = "Longreel Long Memory"
 VIDEO, TAKE = "video", "take"  # whose beginning is the anchor
 BEFORE, TRUE = "before", "true"  # where in time it stands
-LOOKS = 3  # noise levels at which the anchor frames are shown
+LOOKS = 2  # noise levels at which the anchor frames are shown
 
 
 @dataclass(frozen=True)
@@ -76,4 +76,5 @@ class LongMemory:
         return new if anchor is None else match_statistics(new, anchor, self.statistics)
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
-        return PROMPTS * self.looks * len(self.layers) * bytes_of_layer if self.strength else 0
+        # Twice: prompt by prompt, and joined for the batch.
+        return 2 * PROMPTS * self.looks * len(self.layers) * bytes_of_layer if self.strength else 0

@@ -19,7 +19,7 @@ from .patching import Start
 NAME = "Longreel Short Memory"
 CLEAN, AT_ZERO, NOISED = "clean", "clean at time 0", "noised"  # how known frames are shown
 KNOWN_FRAMES, KEYS_AND_VALUES = "known frames", "keys and values"  # the methods, as users choose them
-LOOKS = 3  # noise levels at which frames are shown
+LOOKS = 2  # noise levels at which frames are shown
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ class KeysAndValues:
         return KVMemory(handler, memory, self.layers, levels_of(start, self.looks))
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
-        return PROMPTS * self.looks * len(self.layers) * bytes_of_layer if self.strength else 0
+        # Twice: prompt by prompt, and joined for the batch.
+        return 2 * PROMPTS * self.looks * len(self.layers) * bytes_of_layer if self.strength else 0
 
 
 def attach(model, feature: KnownFrames | KeysAndValues):

@@ -33,7 +33,7 @@ class LongreelLongMemory(io.ComfyNode):
                     "How much an anchor's key counts beside the chunk's own, 0 to 1; 0 leaves the anchor out.")),
                 io.String.Input("layers", default="all", tooltip=(
                     'Blocks of the network that read the anchor, from 0: "all", "last 1/2", "0, 3-5".')),
-                io.Float.Input("statistics", default=0.0, min=0.0, max=1.0, step=0.05, tooltip=(
+                io.Float.Input("statistics", default=0.5, min=0.0, max=1.0, step=0.05, tooltip=(
                     "How far each finished chunk's latent mean and contrast are pulled to those of the anchor's chunk, per "
                     "channel, against colour drift: 0 not at all, 1 all the way.")),
             ],

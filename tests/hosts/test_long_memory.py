@@ -86,7 +86,7 @@ def test_statistics_of_a_take_are_its_own(tiny):
 
 def test_what_is_kept_is_asked_for_in_anchor_frames():
     feature = LongMemory(VIDEO, 2, BEFORE, 1.0, frozenset(range(4)), 0.0)
-    assert feature.kept_frames == 2 and feature.kept_bytes(100) == 2 * feature.looks * 4 * 100
+    assert feature.kept_frames == 2 and feature.kept_bytes(100) == 2 * 2 * feature.looks * 4 * 100
     assert LongMemory(VIDEO, 2, BEFORE, 0.0, frozenset(range(4)), 1.0).kept_bytes(100) == 0
 
 

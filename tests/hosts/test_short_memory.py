@@ -113,5 +113,5 @@ def test_a_memory_that_would_leave_nothing_new_is_refused(tiny):
 def test_what_is_kept_is_asked_for_in_frames_of_the_memory_not_of_the_window():
     keys = KeysAndValues(2, 1.0, 0.0, frozenset(range(4)))
     assert keys.kept_frames == 2
-    assert keys.kept_bytes(100) == 2 * keys.looks * 4 * 100  # two prompts
+    assert keys.kept_bytes(100) == 2 * 2 * keys.looks * 4 * 100  # two prompts, each by itself and in a batch
     assert KeysAndValues(2, 0.0, 0.0, frozenset(range(4))).kept_bytes(100) == 0
