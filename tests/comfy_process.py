@@ -216,6 +216,11 @@ class ComfyProcess:
         self.interrupt(answer["prompt_id"])
         return None
 
+    def kill(self) -> None:
+        """End the process at once, in the middle of whatever it does. Its base folder stays until the block ends."""
+        self.process.kill()
+        self.process.wait()
+
     def interrupt(self, prompt_id: str | None = None) -> None:
         """Stop the prompt that is running."""
         self.post("/interrupt", {"prompt_id": prompt_id} if prompt_id else {})
