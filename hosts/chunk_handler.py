@@ -74,10 +74,13 @@ class Looking(Protocol):
 
 
 class ChunkHandler(context_windows.ContextHandlerABC):
-    """`look` is the look under way, or None while the network sees the chunk. `inside` is another context handler."""
+    """`look` is the look under way, or None while the network sees the chunk. `inside` is another context handler.
+    `shelf` is handed from chunk to chunk: what looks at frames that stay the same have left behind. Who finds nothing there
+    looks again, with the same result."""
 
-    def __init__(self, timeline: Timeline, chunk: Chunk, remembered: Remembered, inside=None):
+    def __init__(self, timeline: Timeline, chunk: Chunk, remembered: Remembered, inside=None, shelf: dict | None = None):
         self.timeline, self.chunk, self.remembered, self.inside = timeline, chunk, remembered, inside
+        self.shelf = {} if shelf is None else shelf
         self.look: Look | None = None
 
     def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:

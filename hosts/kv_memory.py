@@ -3,13 +3,14 @@
 The network is shown the remembered frames (hosts/chunk_handler.Look) at the chunk's first step, at a few noise levels.
 Their keys and values are kept at those levels, moved in time to where the frames stand for the reader, and in every step
 read from the nearest level. A remembered key counts `weight` times in the softmax: 1 as one of the chunk's own, 0 as if
-it were not there. Nothing is kept when the chunk is finished.
+it were not there. Frames that every chunk remembers in the same way (an anchor) are looked at once for all; of others
+nothing is kept when the chunk is finished.
 
 Training-free, and so not StreamingT2V's CAM (hosts/cam.py). Which frames are remembered, and why, is not known here.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,16 +38,26 @@ class Memory:
 
 
 class KVMemory:
-    """One run of a sampler. `levels` are the noise levels at which the frames are shown."""
+    """One run of a sampler. `levels` are the noise levels at which the frames are shown. `lasting` (place on the shelf of
+    the handler, what the keys and values there are of) lets later chunks read them without a look; None: this chunk alone.
+    """
 
-    def __init__(self, handler: ChunkHandler, memory: Memory | None, layers: frozenset[int], levels: Sequence[float]):
+    def __init__(self, handler: ChunkHandler, memory: Memory | None, layers: frozenset[int], levels: Sequence[float],
+                 lasting: tuple[Hashable, Hashable] | None = None):
         self.handler, self.layers = handler, layers
         active = memory is not None and memory.latents.shape[2] > 0 and any(memory.weights)
         self.memory = memory if active else None
         self.views = [Look(memory.latents, level, memory.mix) for level in levels] if active else []
-        self.shown = False
         self.kept: dict[Look, dict[int, Parts]] = {look: {} for look in self.views}
+        self.shown = False
         self.joined: dict[tuple, KeysValues] = {}
+        if active and lasting is not None:
+            place, what = lasting
+            if handler.shelf.get(place, (None, None))[0] == what:
+                self.kept, self.shown = handler.shelf[place][1], True
+                self.views = list(self.kept)
+            else:
+                handler.shelf[place] = what, self.kept
 
     def roles(self, segment: int) -> tuple[str, ...]:
         return ()

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import torch
 
+from ..engine.rollout import Chunk
 from ..engine.statistics import match_statistics
 from ..engine.timeline import Timeline
 from .chunk_handler import ChunkHandler, Remembered, handler_of
@@ -55,18 +56,33 @@ class LongMemory:
         handler = handler_of(start, NAME)
         if self.strength:
             require_rotary(start, self.name)
-        return KVMemory(handler, self._memory(handler), self.layers, levels_of(start, self.looks))
+        memory, levels = self._memory(handler), levels_of(start, self.looks)
+        return KVMemory(handler, memory, self.layers, levels, self._lasting(start, handler, memory, levels))
+
+    def _lasting(self, start: Start, handler: ChunkHandler, memory: Memory | None,
+                 levels: tuple[float, ...]) -> tuple | None:
+        """What tells one look at the anchor from another, or None where every chunk has to look for itself: where the
+        anchor stands elsewhere in time, or pictures of the chunk's own are beside the latent."""
+        pictures = any(isinstance(value, torch.Tensor) and value.ndim == 5 for entries in start.conds.values()
+                       for entry in entries for value in entry.values())
+        if memory is None or self.placement == TRUE or pictures:
+            return None
+        what = self._first(handler.remembered).number, memory.latents.shape[2], levels
+        return (self.name, id(start.model)), what
 
     def _memory(self, handler: ChunkHandler) -> Memory | None:
         """The anchor frames as far as they are not in the window anyway; None where they are not yet made."""
         start, latents = handler.chunk.start, self._anchor(handler.remembered)
-        made_by = handler.remembered.take_first if self.anchor == TAKE else handler.remembered.video_first
+        made_by = self._first(handler.remembered)
         if latents is None or made_by.start >= start:
             return None
         shown = latents[:, :, :min(self.frames, start - made_by.start)]
         frames = shown.shape[2]
         place = -frames if self.placement == BEFORE else made_by.start - start
         return Memory(shown, (self.strength,) * frames, place, made_by.mix)
+
+    def _first(self, remembered: Remembered) -> Chunk | None:
+        return remembered.take_first if self.anchor == TAKE else remembered.video_first
 
     def _anchor(self, remembered: Remembered) -> torch.Tensor | None:
         return remembered.take_anchor if self.anchor == TAKE else remembered.video_anchor

@@ -11,7 +11,7 @@ How features look at finished frames is hosts/chunk_handler.py, where files lie 
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -108,6 +108,7 @@ class Task:
     add_noise: bool
     experts: Experts
     features: tuple[Any, ...]
+    shelf: dict = field(default_factory=dict)  # see hosts/chunk_handler.ChunkHandler
 
     @cached_property
     def makers(self) -> tuple[Chunk, ...]:
@@ -336,7 +337,7 @@ def _noise_within(out: torch.Tensor, latent: torch.Tensor, noise: torch.Tensor, 
 def _sample(task: Task, chunk: Chunk, model, sigmas: torch.Tensor, noise: torch.Tensor, latent: torch.Tensor,
             mask: torch.Tensor | None, remembered: Remembered, progress: "_Progress") -> torch.Tensor:
     inside = model.model_options.get("context_handler")
-    model.model_options["context_handler"] = ChunkHandler(task.timeline, chunk, remembered, inside)
+    model.model_options["context_handler"] = ChunkHandler(task.timeline, chunk, remembered, inside, task.shelf)
     try:
         guider = comfy.samplers.CFGGuider(model)
         shots = _shots_heard(task, chunk)

@@ -42,7 +42,7 @@ LATER = ("size", "shape", "motion")
 SPREAD_FRAMES = 4  # pixel frames on each side of a border that also belong to the joint
 HELD = {"method": "known frames", "shown": "clean", "frames": 0, "strength": 1.0, "decay": 0.0}
 READ = {"method": "keys and values", "frames": 4, "strength": 1.0, "decay": 0.0, "layers": "all"}
-ANCHOR = {"anchor": "video", "frames": 5, "placement": "before", "strength": 1.0, "layers": "all", "statistics": 0.0}
+ANCHOR = {"anchor": "video", "frames": 2, "placement": "before", "strength": 1.0, "layers": "all", "statistics": 0.0}
 WAYS = {  # pixel frames handed over, inputs of Longreel Short Memory, of Longreel Long Memory
     "last frame alone": (LAST_FRAME, [], None),
     "short: known frames": (OVERLAP, [HELD], None),

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from longreel.engine.rollout import plan_chunks
+from longreel.engine.run_folder import open_run
 from longreel.engine.storyboard import Shot
 from longreel.hosts import block_count, patching
 from longreel.hosts.long_memory import BEFORE, TAKE, TRUE, VIDEO, LongMemory
@@ -93,3 +94,25 @@ def test_what_is_kept_is_asked_for_in_anchor_frames():
 def test_a_second_long_memory_is_refused(tiny):
     with pytest.raises(ValueError, match="each anchors the same chunks"):
         anchored(anchored(tiny("wan21").model))
+
+
+@pytest.mark.parametrize(("placement", "looks"), [(BEFORE, 2), (TRUE, 4)])
+def test_an_anchor_that_stands_in_one_place_is_looked_at_once_for_all_chunks(tiny, placement, looks):
+    loaded = tiny("wan21")
+    timeline = story(loaded.model, ("continue", "continue"))
+    chunks, recorder = plan_chunks(timeline, 1), Recorder(loaded.model)
+    roll(loaded, timeline, anchored(recorder.model, frames=1, placement=placement), steps=4)
+    shown = [call for call in recorder.calls if call[0].shape[2] == 1]
+    assert len(chunks) > 2 and len(shown) == (looks if placement == BEFORE else 2 * (len(chunks) - 1))
+
+
+def test_a_run_that_goes_on_from_disk_remembers_the_same_anchor(tiny, tmp_path):
+    loaded = tiny("wan21")
+    timeline = story(loaded.model, ("continue", "cut", "continue"))
+    model = anchored(loaded.model, TAKE, frames=2, statistics=0.5)
+    whole = roll(loaded, timeline, model)
+    for finished in range(1, len(plan_chunks(timeline, 1))):
+        with open_run(tmp_path) as run:
+            assert torch.equal(roll(loaded, timeline, model, run=run), whole)
+        for path in sorted(tmp_path.glob("chunk_*.safetensors"))[finished:]:
+            path.unlink()
