@@ -168,11 +168,11 @@ def at_aim(aim: str, pace: Pace, rng: Random) -> Callable[[ComfyProcess, Clock],
     """A `wait` that ends at a random moment of sampling, of a random chunk's way to the disk, or of decoding."""
     share, number = rng.random(), rng.randrange(CHUNKS)
 
+    if aim == SAMPLING:
+        return after_chunks(number, share * pace.chunk)
+
     def wait(comfy: ComfyProcess, clock: Clock) -> None:
-        if aim == SAMPLING:
-            wait_until(lambda: "sample" in clock.at and finished(comfy) >= number)
-            time.sleep(share * pace.chunk)
-        elif aim == SAVING:
+        if aim == SAVING:
             wait_until(lambda: any(name.startswith(f".chunk_{number:04d}") for name in listed(run_folder(comfy))))
         else:
             wait_until(lambda: "decode" in clock.at)
@@ -181,9 +181,13 @@ def at_aim(aim: str, pace: Pace, rng: Random) -> Callable[[ComfyProcess, Clock],
     return wait
 
 
-def after_chunks(count: int) -> Callable[[ComfyProcess, Clock], None]:
-    """A `wait` that ends as soon as so many chunks are finished."""
-    return lambda comfy, clock: wait_until(lambda: finished(comfy) >= count)
+def after_chunks(count: int, seconds: float = 0.0) -> Callable[[ComfyProcess, Clock], None]:
+    """A `wait` that ends so many seconds after so many chunks are finished."""
+    def wait(comfy: ComfyProcess, clock: Clock) -> None:
+        wait_until(lambda: "sample" in clock.at and finished(comfy) >= count)
+        time.sleep(seconds)
+
+    return wait
 
 
 def finished(comfy: ComfyProcess) -> int:
