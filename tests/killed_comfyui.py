@@ -99,9 +99,11 @@ class Outcome:
 
 @dataclass
 class Clock:
-    """Seconds from the start of a prompt at which its nodes began, by their names, and at which it ended ("end")."""
+    """Seconds from the start of a prompt at which its nodes began, by their names, and at which it ended ("end"); and with
+    which error it ended."""
 
     started: float = field(default_factory=time.monotonic)
+    failed: list[Exception] = field(default_factory=list)
     at: dict[str, float] = field(default_factory=dict)
 
     def listen(self, kind: str, data) -> None:
@@ -148,13 +150,13 @@ def finish(comfy: ComfyProcess, what: Prompt) -> tuple[Outcome, Clock]:
 
 def kill_while_it_runs(comfy: ComfyProcess, what: Prompt, wait: Callable[[ComfyProcess, Clock], None]) -> Disk:
     """Queue the prompt, kill ComfyUI when `wait` returns, and say what is on the disk."""
-    clock, failed = Clock(), []
+    clock = Clock()
 
     def run() -> None:
         try:
             comfy.run(what, 600, clock.listen)
         except (ComfyError, OSError) as error:  # the connection breaks off
-            failed.append(error)
+            clock.failed.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -173,9 +175,9 @@ def at_aim(aim: str, pace: Pace, rng: Random) -> Callable[[ComfyProcess, Clock],
 
     def wait(comfy: ComfyProcess, clock: Clock) -> None:
         if aim == SAVING:
-            wait_until(lambda: any(name.startswith(f".chunk_{number:04d}") for name in listed(run_folder(comfy))))
+            wait_until(clock, lambda: any(name.startswith(f".chunk_{number:04d}") for name in listed(run_folder(comfy))))
         else:
-            wait_until(lambda: "decode" in clock.at)
+            wait_until(clock, lambda: "decode" in clock.at)
             time.sleep(share * pace.decode)
 
     return wait
@@ -184,7 +186,7 @@ def at_aim(aim: str, pace: Pace, rng: Random) -> Callable[[ComfyProcess, Clock],
 def after_chunks(count: int, seconds: float = 0.0) -> Callable[[ComfyProcess, Clock], None]:
     """A `wait` that ends so many seconds after so many chunks are finished."""
     def wait(comfy: ComfyProcess, clock: Clock) -> None:
-        wait_until(lambda: "sample" in clock.at and finished(comfy) >= count)
+        wait_until(clock, lambda: "sample" in clock.at and finished(comfy) >= count)
         time.sleep(seconds)
 
     return wait
@@ -195,9 +197,12 @@ def finished(comfy: ComfyProcess) -> int:
     return sum(bool(NAME.fullmatch(name)) for name in listed(run_folder(comfy)))
 
 
-def wait_until(seen: Callable[[], bool]) -> None:
+def wait_until(clock: Clock, seen: Callable[[], bool]) -> None:
+    """Raises what the prompt failed with, and TimeoutError."""
     end = time.monotonic() + UNSEEN_SECONDS
     while not seen():
+        if clock.failed:
+            raise clock.failed[0]
         if time.monotonic() > end:
             raise TimeoutError(f"not seen in {UNSEEN_SECONDS} s")
         time.sleep(POLL_SECONDS)

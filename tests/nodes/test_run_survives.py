@@ -94,7 +94,7 @@ def of_shot(report: list[str]) -> dict[int, set[str]]:
 def test_a_killed_comfyui_loses_no_chunk_and_ends_with_the_same_bits(tmp_path):
     """Killed while a chunk is sampled, as soon as one is finished, and while the video is decoded."""
     what, wreck, phases = prompt(), None, []
-    aims = [after_chunks(3, 0.05), after_chunks(7), lambda comfy, clock: wait_until(lambda: Disk.of(comfy).half_videos)]
+    aims = [after_chunks(3, 0.05), after_chunks(7), lambda comfy, clock: wait_until(clock, lambda: Disk.of(comfy).half_videos)]
     for number in range(len(aims) + 1):
         with ComfyProcess(base=tmp_path, arguments=UNCACHED) as comfy:
             resumed, _ = finish(comfy, what)
