@@ -7,7 +7,8 @@ the first prompt says everything, the later ones neither the colour nor the back
 `background`, the share of stories in which the detector reads what the first chunk shows (by chance one in six, and in
 five); `shape` and `movement`, the share that shows what its prompt says. `drift` is how far the latent mean and deviation
 per channel lie from the first chunk's (in the latent's own units). `pace` is the distance that moving objects cover per
-pixel frame over what was asked, the median of each chunk's frames. `seam` is engine/metrics.seam where chunks meet.
+pixel frame over what was asked, the median of each chunk's frames. `seam` is engine/metrics.seam where the first two
+and the last two chunks meet.
 
 Then the cost: wall time per chunk against plain sampling of the same window by KSampler, in turn in one run.
 """
@@ -163,7 +164,7 @@ def judge(stories: list[list[world.Scene]], latent: torch.Tensor, videos: list[t
             if scene.motion.startswith("moves"):
                 found["pace"][number].append(pace(reading) / world.SPEED)
             found["drift"][number].append(float((statistics_of(rows[:, shot.start:shot.end]) - start_of).abs().mean()))
-            if number:
+            if number in (1, len(scenes) - 1):  # a score takes seconds
                 found["seam"][number].append(seam_score(video, edges[number - 1], SPREAD_FRAMES))
     return found
 
