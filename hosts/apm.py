@@ -111,7 +111,7 @@ def with_apm(model, memory: LoadedMemory | None, strength: float = 1.0, layers: 
     elif layers is not None or text_tokens is not None:
         raise ValueError(f"this APM was trained for {len(memory.layers)} blocks and {memory.config.text_tokens} tokens "
                          f"of text; leave both to it")
-    return carry(model, KEY, memory, strength, _evaluate)
+    return carry(model, KEY, APM_KIND, memory, strength, _evaluate)
 
 
 def remembering(model, anchor: torch.Tensor) -> dict:

@@ -95,7 +95,7 @@ def with_cam(model, memory: LoadedMemory | None, strength: float = 1.0, layers: 
     elif layers is not None:
         raise ValueError(f"{len(layers)} blocks are asked for and this CAM was trained for {len(memory.layers)} of its "
                          f"own; leave the choice to it")
-    return carry(model, KEY, memory, strength, _evaluate)
+    return carry(model, KEY, CAM_KIND, memory, strength, _evaluate)
 
 
 def remembering(model, frames: torch.Tensor) -> dict:

@@ -63,11 +63,15 @@ def new_memory(model, kind: str, config, layers: frozenset[int]) -> LoadedMemory
     return LoadedMemory(kind, config, weights, facts_of(model).family, block_count(model), tuple(sorted(layers)))
 
 
-def carry(model, key: str, memory: LoadedMemory, strength: float, evaluate: Callable):
-    """A clone of `model` with a memory; evaluate(executor, *args, **kwargs) stands around its network.
+def carry(model, key: str, kind: str, memory: LoadedMemory, strength: float, evaluate: Callable):
+    """A clone of `model` with a memory of `kind`; evaluate(executor, *args, **kwargs) stands around its network.
 
-    Raises ValueError for a second memory of the kind, one of another family or size, and a strength out of range.
+    Raises ValueError for a memory of the other kind, a second one, one of another family or size, and a strength out of
+    range.
     """
+    if memory.kind != kind:
+        raise ValueError(f"this memory is 1 {memory.kind.upper()} and 1 {kind.upper()} is wanted; CAM is for Longreel Short "
+                         f"Memory, APM for Longreel Long Memory")
     if key in model.model_options["transformer_options"]:
         raise ValueError(f"this model carries 1 trained {memory.kind.upper()} already and takes only 1; wire the model "
                          f"from before that node")

@@ -9,6 +9,7 @@ from .encode import LongreelEncode
 from .focus_preview import LongreelFocusPreview
 from .kv_share import LongreelKVShare
 from .latent_blend import LongreelLatentBlend
+from .load_memory import LongreelLoadMemory
 from .long_memory import LongreelLongMemory
 from .plan import LongreelPlan
 from .prompt_edit import LongreelPromptEdit
@@ -28,6 +29,7 @@ NODES: list[type[io.ComfyNode]] = [
     LongreelKVShare,
     LongreelFocusPreview,
     LongreelPromptEdit,
+    LongreelLoadMemory,
     LongreelShortMemory,
     LongreelLongMemory,
     LongreelSampler,

@@ -3,8 +3,10 @@
 from comfy_api.latest import io
 
 from ..engine.spans import parse_layers
+from ..hosts import apm as trained_apm
 from ..hosts import block_count, patching
 from ..hosts.long_memory import BEFORE, TAKE, TRUE, VIDEO, LongMemory
+from .sockets import MemorySocket
 
 
 class LongreelLongMemory(io.ComfyNode):
@@ -15,8 +17,8 @@ class LongreelLongMemory(io.ComfyNode):
             display_name="Longreel Long Memory",
             category="Longreel",
             description="Each chunk of a rollout reads the first frame of the video, or of its take, in self-attention, and "
-                        "its colours are held to those of the first chunk, without training. Works with Longreel Sampler "
-                        "in mode rollout.",
+                        "its colours are held to those of the first chunk; neither needs training. A trained APM may be "
+                        "wired in beside. Works with Longreel Sampler in mode rollout.",
             search_aliases=["streamingt2v", "long-term memory", "anchor frame", "attention sink", "adain", "color drift"],
             inputs=[
                 io.Model.Input("model", tooltip="Any supported video model, with LoRAs and other patches as usual."),
@@ -36,11 +38,17 @@ class LongreelLongMemory(io.ComfyNode):
                 io.Float.Input("statistics", default=0.5, min=0.0, max=1.0, step=0.05, tooltip=(
                     "How far each finished chunk's latent mean and contrast are pulled to those of the anchor's chunk, per "
                     "channel, against colour drift: 0 not at all, 1 all the way.")),
+                MemorySocket.Input("apm", optional=True, tooltip=(
+                    "A trained APM of StreamingT2V from Longreel Load Memory: the anchor's first frame is also mixed into "
+                    "the text.")),
+                io.Float.Input("apm_strength", default=1.0, min=0.0, max=1.0, step=0.05, optional=True, advanced=True,
+                               tooltip="How much of what the APM says is let through, 0 to 1: 1 as trained, 0 nothing."),
             ],
             outputs=[io.Model.Output()],
         )
 
     @classmethod
-    def execute(cls, model, anchor, frames, placement, strength, layers, statistics):
+    def execute(cls, model, anchor, frames, placement, strength, layers, statistics, apm=None, apm_strength=1.0):
         feature = LongMemory(anchor, frames, placement, strength, parse_layers(layers, block_count(model)), statistics)
-        return io.NodeOutput(patching.attach(model, feature))
+        model = patching.attach(model, feature)
+        return io.NodeOutput(model if apm is None else trained_apm.attach(model, apm, anchor, apm_strength))

@@ -3,9 +3,12 @@
 from comfy_api.latest import io
 
 from ..engine.spans import parse_layers
-from ..hosts import block_count, short_memory
+from ..hosts import block_count, cam, short_memory
 from ..hosts.short_memory import AT_ZERO, CLEAN, KEYS_AND_VALUES, KNOWN_FRAMES, NOISED, KeysAndValues, KnownFrames
 from .choices import check_choice
+from .sockets import MemorySocket
+
+TRAINED = "trained"
 
 
 class LongreelShortMemory(io.ComfyNode):
@@ -17,14 +20,15 @@ class LongreelShortMemory(io.ComfyNode):
             node_id="LongreelShortMemory",
             display_name="Longreel Short Memory",
             category="Longreel",
-            description="How a chunk of a rollout continues from what has just been made, without training. Two of these "
-                        "nodes, one of each method, may follow each other. Works with Longreel Sampler in mode rollout.",
+            description="How a chunk of a rollout continues from what has just been made. Several of these nodes, each of "
+                        "another method, may follow each other. Works with Longreel Sampler in mode rollout.",
             search_aliases=["streamingt2v", "short-term memory", "endless video", "continue video", "kv cache"],
             inputs=[
                 io.Model.Input("model", tooltip="Any supported video model, with LoRAs and other patches as usual."),
                 io.DynamicCombo.Input("method", tooltip=(
                     "known frames: the last frames begin the next chunk and are held. keys and values: frames in front of "
-                    "the chunk are read in self-attention, at their true time."),
+                    "the chunk are read in self-attention, at their true time. trained: CAM of StreamingT2V, which was trained "
+                    "for this model."),
                     options=[
                         io.DynamicCombo.Option(KNOWN_FRAMES, [
                             io.Combo.Input("shown", options=[CLEAN, AT_ZERO, NOISED], default=CLEAN, tooltip=(
@@ -49,6 +53,11 @@ class LongreelShortMemory(io.ComfyNode):
                             io.String.Input("layers", default="all", tooltip=(
                                 'Blocks of the network that read, from 0: "all", "last 1/2", "0, 3-5".')),
                         ]),
+                        io.DynamicCombo.Option(TRAINED, [
+                            MemorySocket.Input("memory", tooltip="A CAM from Longreel Load Memory."),
+                            io.Float.Input("strength", **strength, tooltip=(
+                                "How much of what it says is let through, 0 to 1: 1 as trained, 0 nothing.")),
+                        ]),
                     ]),
             ],
             outputs=[io.Model.Output()],
@@ -56,7 +65,9 @@ class LongreelShortMemory(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, method):
-        chosen = check_choice("method", method, (KNOWN_FRAMES, KEYS_AND_VALUES))
+        chosen = check_choice("method", method, (KNOWN_FRAMES, KEYS_AND_VALUES, TRAINED))
+        if chosen["method"] == TRAINED:
+            return io.NodeOutput(cam.attach(model, chosen["memory"], chosen["strength"]))
         frames, strength, decay = (chosen[name] for name in ("frames", "strength", "decay"))
         if chosen["method"] == KNOWN_FRAMES:
             feature = KnownFrames(chosen["shown"], frames, strength, decay)

@@ -4,4 +4,5 @@ from comfy_api.latest import io
 
 StoryboardSocket = io.Custom("LONGREEL_STORYBOARD")
 TimelineSocket = io.Custom("LONGREEL_TIMELINE")
+MemorySocket = io.Custom("LONGREEL_MEMORY")
 TTTSocket = io.Custom("LONGREEL_TTT")
