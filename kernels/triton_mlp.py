@@ -1,4 +1,4 @@
-"""TTT-MLP as one Triton kernel: a program walks all chunks of one head of one video.
+"""TTT-MLP for heads of 64 channels as one Triton kernel: a program walks all chunks of one head of one video.
 
 Source: arXiv 2504.05298, section 3, in the primal form of reference.py. The weights are 128 KB of float32 per head and
 stay in registers from the first chunk to the last, with the hidden axis as the rows: W1 transposed and W2 are both
