@@ -24,7 +24,7 @@ from .ttt_forward import KEY, TRAINED_SEGMENT, segments_of, watch
 from .ttt_timeline import attach as attach_timeline
 
 __all__ = ["apply", "attach_timeline"]
-NEW_HEAD_WIDTH = 64  # the paper's; the kernels' MLP has no other
+NEW_HEAD_WIDTH = 64  # the paper's
 
 
 def apply(model, loaded: LoadedTTT | None, strength: float = 1.0, kind: str = MLP,

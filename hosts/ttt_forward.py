@@ -47,9 +47,9 @@ def segments_of(model) -> type[Segments]:
 
 
 def watch(model) -> None:
-    """Has `_evaluate` stand around the network of this clone, once."""
+    """Has `evaluate` stand around the network of this clone, once."""
     model.remove_wrappers_with_key(extension.WrappersMP.DIFFUSION_MODEL, KEY)
-    model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, KEY, _evaluate)
+    model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, KEY, evaluate)
 
 
 def token_windows(windows: tuple[Range, ...], patch_frames: int) -> tuple[Range, ...]:
@@ -62,7 +62,7 @@ def token_windows(windows: tuple[Range, ...], patch_frames: int) -> tuple[Range,
     return tuple(found)
 
 
-def _evaluate(executor, *args, **kwargs):
+def evaluate(executor, *args, **kwargs):
     """DIFFUSION_MODEL: for one forward, the blocks' forwards are the family's."""
     network = executor.class_obj
     told = kwargs.pop(TIMELINE, None)

@@ -1,9 +1,9 @@
 """One scan for every caller: checks what it is given, picks the backend once, and says why where it cannot.
 
 `reference` is plain torch (reference.py): any device, any dtype, differentiable. `triton` are the NVIDIA kernels
-(triton_linear.py, triton_mlp.py): forward only, chosen wherever they can run. The argument `backend`, else the
-environment variable LONGREEL_TTT_BACKEND, forces one of them. The maths, and where the tokens come from, are not known
-here. Triton is optional and imported when a kernel is first launched.
+(triton_linear.py, triton_mlp.py, triton_mlp_wide.py): forward only, chosen wherever they can run. The argument
+`backend`, else the environment variable LONGREEL_TTT_BACKEND, forces one of them. The maths, and where the tokens come
+from, are not known here. Triton is optional and imported when a kernel is first launched.
 """
 
 import importlib.util
@@ -21,8 +21,10 @@ BACKENDS = ("reference", "triton")
 VARIABLE = "LONGREEL_TTT_BACKEND"
 
 TRITON_CHUNKS = (16, 64)
-TRITON_HEAD_DIMS = {False: (64, 128), True: (64,)}  # by State.is_mlp
-TRITON_SHARED_BYTES = 131072  # of the MLP kernel with float32 tokens; the others fit every GPU (bench ttt_kernels)
+TRITON_HEAD_DIMS = (64, 128)
+# Of TTT-MLP with float32 tokens, by head dim and chunk, compiled for sm_80, 86, 89 and 120; all else fits every GPU.
+# Hopper has 227 KB, enough for its own first two (80 and 128 KB) and too little for its last (512 KB).
+TRITON_SHARED_BYTES = {(64, 16): 147456, (64, 64): 131072, (128, 64): 294912}
 TRITON_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
@@ -96,12 +98,10 @@ def choose_backend(q: torch.Tensor, state: State, chunk: int, needs_grad: bool, 
 def _triton_obstacle(q: torch.Tensor, state: State, chunk: int, needs_grad: bool) -> str | None:
     """Why the Triton kernels cannot run this, as the end of a sentence, or None where they can."""
     D = q.shape[-1]
-    dims = TRITON_HEAD_DIMS[state.is_mlp]
-    kind = "TTT-MLP" if state.is_mlp else "TTT-Linear"
     if needs_grad:
         return "its kernels have no backward pass and a gradient is asked for"
-    if D not in dims:
-        return f"its {kind} kernel is built for head dims {' and '.join(map(str, dims))}, not {D}"
+    if D not in TRITON_HEAD_DIMS:
+        return f"its kernels are built for head dims {' and '.join(map(str, TRITON_HEAD_DIMS))}, not {D}"
     if state.is_mlp and state.W1.shape[-1] != 4 * D:
         return f"its TTT-MLP kernel is built for a hidden width of {4 * D}, not {state.W1.shape[-1]}"
     if chunk not in TRITON_CHUNKS:
@@ -119,9 +119,11 @@ def _triton_obstacle(q: torch.Tensor, state: State, chunk: int, needs_grad: bool
     major, minor = torch.cuda.get_device_capability(q.device)
     if major < 8:
         return f"its kernels need compute capability 8.0 and this GPU has {major}.{minor}"
-    if state.is_mlp and q.dtype == torch.float32 and _shared_bytes(q.device) < TRITON_SHARED_BYTES:
-        return (f"its TTT-MLP kernel needs {TRITON_SHARED_BYTES} bytes of shared memory for float32 and this GPU has "
-                f"{_shared_bytes(q.device)}; bfloat16 and float16 need less")
+    if state.is_mlp and q.dtype == torch.float32 and (D, chunk) in TRITON_SHARED_BYTES:
+        needed, there = TRITON_SHARED_BYTES[D, chunk], _shared_bytes(q.device)
+        if there < needed:
+            return (f"its TTT-MLP kernel needs {needed} bytes of shared memory for float32 and this GPU has {there}; "
+                    f"bfloat16 and float16 need less")
     if os.name == "posix" and not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         return "Triton finds no C compiler, which it needs to launch a kernel (install gcc)"
     return None

@@ -1,4 +1,4 @@
-"""TTT-MLP as one Triton kernel: a program walks all chunks of one head of one video.
+"""TTT-MLP for heads of 64 channels as one Triton kernel: a program walks all chunks of one head of one video.
 
 Source: arXiv 2504.05298, section 3, in the primal form of reference.py. The weights are 128 KB of float32 per head and
 stay in registers from the first chunk to the last, with the hidden axis as the rows: W1 transposed and W2 are both
@@ -11,56 +11,11 @@ value: no copy for an order, one compilation for every length. Launching is trit
 import triton
 import triton.language as tl
 
-from .triton_tiles import (
-    LOWER,
-    chunk_rows,
-    gelu,
-    gelu_slope,
-    load_rates,
-    load_rows,
-    loss_gradient,
-    normalise,
-    product,
-)
+from .triton_slices import hidden_layer, load_slice, store_slice, update_slice
+from .triton_tiles import LOWER, chunk_rows, load_rates, load_rows, loss_gradient, normalise, product
 
 WARPS = 8
 STAGES = 1
-
-
-@triton.jit
-def _load_half(W1_ptr, b1_ptr, W2_ptr, program, hidden, M: tl.constexpr, D: tl.constexpr):
-    """Rows `hidden` of W1 transposed, b1 and W2."""
-    d = tl.arange(0, D)[None, :]
-    W1 = tl.load(W1_ptr + program * D * M + d * M + hidden[:, None])
-    b1 = tl.load(b1_ptr + program * M + hidden)
-    W2 = tl.load(W2_ptr + program * M * D + hidden[:, None] * D + d)
-    return W1, b1, W2
-
-
-@triton.jit
-def _store_half(W1_ptr, b1_ptr, W2_ptr, program, hidden, W1, b1, W2, M: tl.constexpr, D: tl.constexpr):
-    d = tl.arange(0, D)[None, :]
-    tl.store(W1_ptr + program * D * M + d * M + hidden[:, None], W1)
-    tl.store(b1_ptr + program * M + hidden, b1)
-    tl.store(W2_ptr + program * M * D + hidden[:, None] * D + d, W2)
-
-
-@triton.jit
-def _hidden(XT, W1, b1, APPROX: tl.constexpr):
-    """gelu of one half for tokens XT [D, K] -> X2 [half, K] in their dtype, and its slope there."""
-    Z1 = product(W1.to(XT.dtype), XT) + b1[:, None]
-    X2, t = gelu(Z1, APPROX)
-    return X2.to(XT.dtype), gelu_slope(Z1, t)
-
-
-@triton.jit
-def _update(XK, X2, slope, G2, W1, b1, W2):
-    """One half after the step: XK [K, D], X2 and slope [half, K], G2 [K, D] with the lifted learning rate in it."""
-    G1 = product(W2.to(XK.dtype), tl.trans(G2)) * slope  # [half, K], at the chunk's first W2
-    W2 -= LOWER * product(X2, G2)
-    W1 -= LOWER * product(G1.to(XK.dtype), XK)
-    b1 -= LOWER * tl.sum(G1, 1)
-    return W1, b1, W2
 
 
 @triton.jit(do_not_specialize=["tokens"])
@@ -84,8 +39,8 @@ def scan_mlp(
 
     d, low = tl.arange(0, D), tl.arange(0, HALF)
     high = low + HALF
-    W1a, b1a, W2a = _load_half(W1_ptr, b1_ptr, W2_ptr, program, low, M, D)
-    W1b, b1b, W2b = _load_half(W1_ptr, b1_ptr, W2_ptr, program, high, M, D)
+    W1a, b1a, W2a = load_slice(W1_ptr, b1_ptr, W2_ptr, program, low, M, D)
+    W1b, b1b, W2b = load_slice(W1_ptr, b1_ptr, W2_ptr, program, high, M, D)
     b2 = tl.load(b2_ptr + program * D + d)
     gamma = tl.load(gamma_ptr + head * D + d).to(tl.float32)[None, :]
     beta = tl.load(beta_ptr + head * D + d).to(tl.float32)[None, :]
@@ -97,19 +52,19 @@ def scan_mlp(
         rate = load_rates(eta_ptr, rows, inside, eta_token)
 
         XKT = tl.trans(XK)
-        X2a, slope_a = _hidden(XKT, W1a, b1a, APPROX)
-        X2b, slope_b = _hidden(XKT, W1b, b1b, APPROX)
+        X2a, slope_a = hidden_layer(XKT, W1a, b1a, APPROX)
+        X2b, slope_b = hidden_layer(XKT, W1b, b1b, APPROX)
         Z2 = product(tl.trans(X2a), W2a.to(XK.dtype)) + product(tl.trans(X2b), W2b.to(XK.dtype)) + b2[None, :]
         G2 = rate * loss_gradient(Z2, XV - XK.to(tl.float32), gamma, beta, eps, D)
         b2 -= LOWER * tl.sum(G2, 0)
         G2 = G2.to(XK.dtype)
-        W1a, b1a, W2a = _update(XK, X2a, slope_a, G2, W1a, b1a, W2a)
-        W1b, b1b, W2b = _update(XK, X2b, slope_b, G2, W1b, b1b, W2b)
+        W1a, b1a, W2a = update_slice(XK, X2a, slope_a, G2, W1a, b1a, W2a)
+        W1b, b1b, W2b = update_slice(XK, X2b, slope_b, G2, W1b, b1b, W2b)
 
         XQ = load_rows(q_ptr, rows, inside, q_token, D)  # loaded after the update, which needs the registers
         XQT = tl.trans(XQ)
-        Qa, _ = _hidden(XQT, W1a, b1a, APPROX)
-        Qb, _ = _hidden(XQT, W1b, b1b, APPROX)
+        Qa, _ = hidden_layer(XQT, W1a, b1a, APPROX)
+        Qb, _ = hidden_layer(XQT, W1b, b1b, APPROX)
         Z2 = product(tl.trans(Qa), W2a.to(XQ.dtype)) + product(tl.trans(Qb), W2b.to(XQ.dtype)) + b2[None, :]
         xh, _ = normalise(Z2, eps, D)
         out = XQ.to(tl.float32) + gamma * xh + beta
@@ -117,6 +72,6 @@ def scan_mlp(
             out_ptr + rows[:, None] * out_token + d[None, :], out.to(out_ptr.dtype.element_ty), mask=inside[:, None]
         )
 
-    _store_half(W1_out_ptr, b1_out_ptr, W2_out_ptr, program, low, W1a, b1a, W2a, M, D)
-    _store_half(W1_out_ptr, b1_out_ptr, W2_out_ptr, program, high, W1b, b1b, W2b, M, D)
+    store_slice(W1_out_ptr, b1_out_ptr, W2_out_ptr, program, low, W1a, b1a, W2a, M, D)
+    store_slice(W1_out_ptr, b1_out_ptr, W2_out_ptr, program, high, W1b, b1b, W2b, M, D)
     tl.store(b2_out_ptr + program * D + d, b2)

@@ -1,4 +1,4 @@
-"""Pieces that both Triton kernels are made of: a chunk's rows, the inner loss, gelu.
+"""Pieces that all Triton kernels are made of: a chunk's rows, the inner loss, gelu.
 
 Formulas: arXiv 2504.05298, section 3 (inner_loss.py has them readable). A chunk is a tile [K, D] of one head of one
 video. Tokens behind the end are read as zeros and have no learning rate. Products take operands in the tokens' dtype

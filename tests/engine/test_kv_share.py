@@ -39,11 +39,11 @@ def test_a_transition_reads_as_the_later_of_its_shots(source, chosen, shots, sou
 def test_the_later_segments_of_a_shot_read_too():
     plan = timeline(4, 2, transition="continue")
     shots = [segment.main_shot for segment in plan.segments]
-    assert shots == [0, 0, 0, 0, 1, 1]
-    assert plan_sources(plan, PREVIOUS) == [None, 0, 1, 2, 3, 4]
-    assert plan_sources(plan, FIRST) == [None, 0, 0, 0, 0, 0]
-    assert plan_sources(plan, CHOSEN, 2) == [None, None, None, None, None, 4]
-    assert plan_sources(plan, FIRST, shots=(1,)) == [None, 0, 0, 0, None, None]
+    assert shots == [0, 0, 0, 1, 1]
+    assert plan_sources(plan, PREVIOUS) == [None, 0, 1, 2, 3]
+    assert plan_sources(plan, FIRST) == [None, 0, 0, 0, 0]
+    assert plan_sources(plan, CHOSEN, 2) == [None, None, None, None, 3]
+    assert plan_sources(plan, FIRST, shots=(1,)) == [None, 0, 0, None, None]
 
 
 def test_across_cuts_or_within_a_take_alone():

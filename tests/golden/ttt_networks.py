@@ -4,8 +4,6 @@ Only names, shapes and sizes are handed over here. The recorded code's settings 
 of its norms, and positions that count 0, 1, 2.
 """
 
-from functools import partial
-
 import torch
 from longreel.engine.rotary import grid_angles
 from longreel.engine.ttt_block import TTTBlock
@@ -19,7 +17,10 @@ import_comfyui()
 
 import comfy.ops
 from comfy.ldm.cogvideo.model import CogVideoXBlock, CogVideoXTransformer3DModel
-from longreel.hosts import cogvideox_ttt
+from comfy.patcher_extension import WrappersMP, add_wrapper
+from comfy.utils import set_attr
+from longreel.hosts import cogvideox_ttt, ttt_forward
+from longreel.hosts.ttt_cogvideox import papers_numbers
 
 Tensors = dict[str, torch.Tensor]
 PLAIN = comfy.ops.disable_weight_init
@@ -53,12 +54,14 @@ def network(tensors: Tensors, meta: dict) -> Tensors:
         num_layers=layers, patch_size=meta["patch_size"], use_rotary_positional_embeddings=True,
         spatial_interpolation_scale=1.0, dtype=torch.float32, operations=PLAIN)
     network.load_state_dict(network_weights(weights, layers))
-    for norm in cogvideox_ttt.norms_of(network):
-        norm.eps = cogvideox_ttt.LAYER_NORM_EPS
-    for number, block in enumerate(network.blocks):
-        ttt = ttt_of(part_of(weights, f"layers.{number}."), meta)
-        block.forward = partial(cogvideox_ttt.evaluate_block, block, ttt, layout)
-    out = network(tensors["video"].transpose(1, 2), tensors["timesteps"], tensors["text"].flatten(1, 2))
+    for path, value in papers_numbers(network):
+        set_attr(network, path, value)
+    ttt = {number: ttt_of(part_of(weights, f"layers.{number}."), meta) for number in range(layers)}
+    options = {ttt_forward.KEY: ttt}
+    add_wrapper(WrappersMP.DIFFUSION_MODEL, ttt_forward.evaluate, options)
+    told = ttt_forward.Told(layout.windows, layout.text)
+    out = network(tensors["video"].transpose(1, 2), tensors["timesteps"], tensors["text"].flatten(1, 2),
+                  transformer_options=options, **{ttt_forward.TIMELINE: told})
     return {"out_last_eta": out.transpose(1, 2)}
 
 

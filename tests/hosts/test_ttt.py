@@ -22,6 +22,14 @@ def test_new_layers_leave_the_output_unchanged_to_the_bit(tiny, every_tiny, kind
     assert torch.equal(denoise(ttt.apply(loaded.model, None, kind=kind), conds, noise), plain)
 
 
+@pytest.mark.parametrize(("kind", "weights"), [(MLP, {"W1", "b1", "W2", "b2"}), (LINEAR, {"W1", "b1"})])
+def test_new_layers_are_of_the_kind_asked_for(tiny, kind, weights):
+    model = ttt.apply(tiny("wan21").model, None, kind=kind)
+    for layer in model.model_options["transformer_options"][ttt_forward.KEY].values():
+        names = {name.rpartition(".")[2] for name, _ in layer.named_parameters()}
+        assert names & {"W1", "b1", "W2", "b2"} == weights
+
+
 def test_open_layers_change_the_output_and_strength_scales_it(tiny, every_tiny):
     loaded = tiny(every_tiny.name)
     timeline = plan(loaded, shots=1)

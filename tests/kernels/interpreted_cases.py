@@ -12,7 +12,9 @@ shows.
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -22,6 +24,8 @@ from tests.kernels.scan_cases import in_double, relative_error, scan_case
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 2e-3}
 TINY_RATE = 5e-5  # what turns the other cases' learning rates into about 2e-6, as small as published ones become
+
+KERNELS = {"linear": (False, (64, 128)), "mlp": (True, (64,)), "wide mlp": (True, (128,))}  # is MLP, head dims
 
 Case = Callable[[], None]
 
@@ -55,13 +59,13 @@ def with_a_tail(mlp: bool, D: int, chunk: int, dtype: torch.dtype) -> None:
     kernel_equals_reference(case, index=permuted(2 * chunk + 5).int())
 
 
-def reversed_order(mlp: bool) -> None:
-    case = scan_case(mlp, L=40, D=64, chunk=16)
+def reversed_order(mlp: bool, D: int) -> None:
+    case = scan_case(mlp, L=40, D=D, chunk=16)
     kernel_equals_reference(case, index=torch.arange(39, -1, -1))
 
 
-def order_with_gaps(mlp: bool) -> None:
-    case = scan_case(mlp, L=50, D=64, chunk=16)
+def order_with_gaps(mlp: bool, D: int) -> None:
+    case = scan_case(mlp, L=50, D=D, chunk=16)
     index = permuted(50)[:37]
     absent = sorted(set(range(50)) - set(index.tolist()))
     out, _ = scan(**case, index=index, backend="triton")
@@ -72,8 +76,8 @@ def order_with_gaps(mlp: bool) -> None:
     assert torch.equal(out, again), "a token that is not in the index was read"
 
 
-def slabs(mlp: bool) -> None:
-    case = scan_case(mlp, B=2, L=56, D=64, chunk=16)
+def slabs(mlp: bool, D: int) -> None:
+    case = scan_case(mlp, B=2, L=56, D=D, chunk=16)
     outs, state = [], case["state"]
     for start, end in ((0, 32), (32, 56)):
         slab = {name: case[name][:, start:end] for name in ("q", "k", "v", "eta")}
@@ -84,32 +88,32 @@ def slabs(mlp: bool) -> None:
     assert all(torch.equal(a, b) for a, b in zip(state.tensors(), whole[1].tensors())), "the carried state differs"
 
 
-def tail_reads_nothing_behind_it(mlp: bool) -> None:
+def tail_reads_nothing_behind_it(mlp: bool, D: int) -> None:
     """The tokens behind the tail are another slab's, and full of NaN."""
-    case = scan_case(mlp, L=64, D=64, chunk=16)
+    case = scan_case(mlp, L=64, D=D, chunk=16)
     for name in ("q", "k", "v", "eta"):
         case[name][:, 39:] = float("nan")
     cut = {name: case[name][:, :39] for name in ("q", "k", "v", "eta")}  # views of the longer tensors
     kernel_equals_reference({**case, **cut})
 
 
-def fewer_tokens_than_a_chunk(mlp: bool) -> None:
-    kernel_equals_reference(scan_case(mlp, L=3, D=64, chunk=64))
+def fewer_tokens_than_a_chunk(mlp: bool, D: int) -> None:
+    kernel_equals_reference(scan_case(mlp, L=3, D=D, chunk=64))
 
 
-def no_tokens(mlp: bool) -> None:
-    case = scan_case(mlp, L=16, D=64, chunk=16)
+def no_tokens(mlp: bool, D: int) -> None:
+    case = scan_case(mlp, L=16, D=D, chunk=16)
     nothing = {name: case[name][:, :0] for name in ("q", "k", "v", "eta")}
     out, state = scan(**{**case, **nothing}, backend="triton")
-    assert out.shape == (1, 0, 2, 64)
+    assert out.shape == (1, 0, 2, D)
     assert all(torch.equal(a, b) for a, b in zip(state.tensors(), case["state"].tensors()))
 
 
-def any_strides(mlp: bool) -> None:
+def any_strides(mlp: bool, D: int) -> None:
     """q, k, v as slices of one projection, head-major k, a q whose numbers are not neighbours, an expanded state."""
-    case = scan_case(mlp, B=2, L=20, D=64, chunk=16)
+    case = scan_case(mlp, B=2, L=20, D=D, chunk=16)
     joint = torch.cat([case["q"], case["k"], case["v"]], -1)  # [B, L, H, 3 D]
-    q, k, v = joint.split(64, -1)
+    q, k, v = joint.split(D, -1)
     k = k.transpose(1, 2).contiguous().transpose(1, 2)
     q = q.transpose(2, 3).contiguous().transpose(2, 3)
     first = [x[:1].expand(2, *x.shape[1:]) for x in case["state"].tensors()]
@@ -117,17 +121,26 @@ def any_strides(mlp: bool) -> None:
     kernel_equals_reference({**case, "q": q, "k": k, "v": v, "eta": eta, "state": State(*first)})
 
 
-def eps(mlp: bool, value: float) -> None:
+def eps(mlp: bool, D: int, value: float) -> None:
     """Where the inner network's output hardly varies, eps decides."""
-    case = scan_case(mlp, L=20, D=64, chunk=16)
+    case = scan_case(mlp, L=20, D=D, chunk=16)
     small = [x * 0.02 for x in case["state"].tensors()]
     kernel_equals_reference({**case, "state": State(*small)}, eps=value)
 
 
-def tiny_rates_in_float16(mlp: bool) -> None:
+def tiny_rates_in_float16(mlp: bool, D: int) -> None:
     """Learning rate times gradient is below float16's normal numbers here."""
-    case = scan_case(mlp, L=32, D=64, chunk=16, dtype=torch.float16)
+    case = scan_case(mlp, L=32, D=D, chunk=16, dtype=torch.float16)
     kernel_equals_reference({**case, "eta": case["eta"] * TINY_RATE})
+
+
+def slices_of_hopper() -> None:
+    from longreel.kernels import triton_launch, triton_mlp_wide  # imports Triton
+
+    rows = triton_mlp_wide.slice_rows(9)
+    assert rows != triton_mlp_wide.slice_rows(0), "the other cases have the same slices"
+    with mock.patch.object(triton_launch, "slice_rows", lambda major: rows):
+        with_a_tail(True, 128, 64, torch.float32)
 
 
 def golden(name: str) -> None:
@@ -145,19 +158,20 @@ def golden_names() -> list[str]:
 
 def cases() -> dict[str, Case]:
     found: dict[str, Case] = {}
-    for mlp, kind in ((False, "linear"), (True, "mlp")):
-        sizes = [(64, 64), (64, 16)] + ([] if mlp else [(128, 64), (128, 16)])
-        for D, chunk in sizes:
-            for dtype in TOLERANCE:
-                name = f"{kind}, head dim {D}, chunk {chunk}, {str(dtype).removeprefix('torch.')}: gather and tail"
-                found[name] = lambda mlp=mlp, D=D, chunk=chunk, dtype=dtype: with_a_tail(mlp, D, chunk, dtype)
+    for kind, (mlp, widths) in KERNELS.items():
+        for D in widths:
+            for chunk in (64, 16):
+                for dtype in TOLERANCE:
+                    name = f"{kind}, head dim {D}, chunk {chunk}, {str(dtype).removeprefix('torch.')}: gather and tail"
+                    found[name] = partial(with_a_tail, mlp, D, chunk, dtype)
         for check in (reversed_order, order_with_gaps, slabs, tail_reads_nothing_behind_it, fewer_tokens_than_a_chunk,
                       no_tokens, any_strides, tiny_rates_in_float16):  # fmt: skip
-            found[f"{kind}: {check.__name__.replace('_', ' ')}"] = lambda mlp=mlp, check=check: check(mlp)
+            found[f"{kind}: {check.__name__.replace('_', ' ')}"] = partial(check, mlp, widths[0])
         for value in (1e-6, 1e-8):
-            found[f"{kind}: eps {value:.0e}"] = lambda mlp=mlp, value=value: eps(mlp, value)
+            found[f"{kind}: eps {value:.0e}"] = partial(eps, mlp, widths[0], value)
+    found["wide mlp: the slices of a Hopper GPU"] = slices_of_hopper
     for name in golden_names():
-        found[f"golden {name}"] = lambda name=name: golden(name)
+        found[f"golden {name}"] = partial(golden, name)
     return found
 
 

@@ -19,21 +19,25 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from longreel.kernels import triton_linear, triton_mlp
+from longreel.kernels import triton_linear, triton_mlp, triton_mlp_wide
 
 TILES = {"q_ptr", "k_ptr", "v_ptr", "out_ptr"}  # in the tokens' dtype
 TOKEN_STRIDES = {"q_token", "k_token", "v_token", "out_token"}  # multiples of 16 numbers for any head dim that runs
 
 
-def source(kind: str, D: int, chunk: int, dtype: str) -> tuple[ASTSource, dict]:
+def source(kind: str, D: int, chunk: int, dtype: str, capability: int) -> tuple[ASTSource, dict]:
     """The kernel with the types and alignments of a launch, and its launch options."""
-    if kind == "mlp":
+    constants = {"K": chunk, "D": D}
+    if kind == "mlp" and D > 64:
+        kernel = triton_mlp_wide.scan_mlp_wide
+        constants |= {"S": triton_mlp_wide.slice_rows(capability // 10), "APPROX": dtype != "fp32"}
+        options = {"num_warps": triton_mlp_wide.WARPS, "num_stages": triton_mlp_wide.STAGES}
+    elif kind == "mlp":
         kernel = triton_mlp.scan_mlp
-        constants = {"K": chunk, "D": D, "APPROX": dtype != "fp32"}
+        constants |= {"APPROX": dtype != "fp32"}
         options = {"num_warps": triton_mlp.WARPS, "num_stages": triton_mlp.STAGES}
     else:
         kernel = triton_linear.scan_linear
-        constants = {"K": chunk, "D": D}
         options = {"num_warps": triton_linear.WARPS[D], "num_stages": triton_linear.STAGES}
     signature, aligned = {}, {}
     for place, name in enumerate(kernel.arg_names):
@@ -58,7 +62,7 @@ def argument_type(name: str, constants: dict, dtype: str) -> str:
 def measure(kind: str, D: int, chunk: int, dtype: str, capability: int) -> dict:
     """Registers per thread, stack bytes per thread (spilled registers), shared memory bytes, matrix instructions."""
     started = time.perf_counter()
-    code, options = source(kind, D, chunk, dtype)
+    code, options = source(kind, D, chunk, dtype, capability)
     compiled = triton.compile(code, target=GPUTarget("cuda", capability, 32), options=options)
     usage = inspect(compiled.asm["cubin"], "--dump-resource-usage")
     ptx = compiled.asm["ptx"]

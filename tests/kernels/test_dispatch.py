@@ -36,15 +36,17 @@ def chosen(mlp: bool = True, D: int = 64, chunk: int = 64, dtype: torch.dtype = 
     return dispatch.choose_backend(case["q"].to(dtype).as_subclass(OnGPU), case["state"], chunk, needs_grad, backend)
 
 
-@pytest.mark.parametrize(("mlp", "D"), [(True, 64), (False, 64), (False, 128)])
+@pytest.mark.parametrize(("mlp", "D"), [(True, 64), (True, 128), (False, 64), (False, 128)])
 @pytest.mark.parametrize("chunk", [16, 64])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_a_gpu_with_triton_runs_the_kernels(gpu, mlp, D, chunk, dtype):
-    assert chosen(mlp, D, chunk, dtype) == "triton"
+    too_large = (mlp, D, chunk, dtype) == (True, 128, 64, torch.float32)
+    assert chosen(mlp, D, chunk, dtype) == ("reference" if too_large else "triton")
 
 
 @pytest.mark.parametrize(("what", "reason"), [
-    ({"D": 96}, "head dims 64, not 96"),
+    ({"D": 96}, "head dims 64 and 128, not 96"),
+    ({"D": 128, "dtype": torch.float32}, "needs 294912 bytes of shared memory for float32 and this GPU has 232448"),
     ({"mlp": False, "D": 32}, "head dims 64 and 128, not 32"),
     ({"chunk": 32}, "chunks of 16 and 64, not 32"),
     ({"M": 128}, "hidden width of 256, not 128"),
@@ -62,6 +64,7 @@ def test_a_machine_that_cannot_run_the_kernels_says_why(gpu, monkeypatch):
     with pytest.raises(ValueError, match="131072 bytes of shared memory for float32 and this GPU has 101376"):
         chosen(dtype=torch.float32, backend="triton")
     assert chosen(dtype=torch.bfloat16) == "triton"
+    assert chosen(D=128, chunk=16, dtype=torch.float32) == "triton"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     with pytest.raises(ValueError, match=r"capability 8.0 and this GPU has 7.5"):
         chosen(backend="triton")

@@ -1,6 +1,6 @@
 """The Triton kernels compile without a GPU, and use no more registers and shared memory than GPUs have.
 
-The published shapes, on Hopper and on the consumer cards with the least shared memory; `python dev.py bench
+The published shapes, and TTT-MLP of head dim 128 for every generation, whose slices differ; `python dev.py bench
 ttt_kernels` compiles all shapes for all generations.
 """
 
@@ -8,23 +8,32 @@ import json
 
 import pytest
 
-from tests.kernels.compile_limits import complaints
+from longreel.kernels.dispatch import TRITON_SHARED_BYTES
+from tests.kernels.compile_limits import CAPABILITIES, SHARED_BYTES, complaints
 from tests.kernels.triton_process import on_linux, run_with_triton
 
 CASES = [["linear", 64, 16, "bf16", 89], ["mlp", 64, 64, "bf16", 89], ["mlp", 64, 64, "bf16", 90]]
+CASES += [["mlp", 128, chunk, "bf16", at] for chunk in (16, 64) for at in CAPABILITIES]
+CASES += [["mlp", 128, 16, "fp32", 89], ["mlp", 128, 16, "fp32", 90]]
+TOO_LARGE = ["mlp", 128, 64, "fp32", 89]
 
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory) -> dict[str, dict]:
     cache = str(tmp_path_factory.mktemp("triton"))  # compiled afresh, or the assembler would have nothing to say
-    lines = run_with_triton("tests.kernels.offline_compile", json.dumps(CASES), TRITON_CACHE_DIR=cache)
-    return {str(case): line for case, line in zip(CASES, lines, strict=True)}
+    lines = run_with_triton("tests.kernels.offline_compile", json.dumps([*CASES, TOO_LARGE]), TRITON_CACHE_DIR=cache)
+    return {str(case): line for case, line in zip([*CASES, TOO_LARGE], lines, strict=True)}
 
 
 @on_linux
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 def test_a_kernel_fits_the_gpu_it_is_compiled_for(case: list, reports: dict[str, dict]):
     assert complaints(reports[str(case)]) == []
+
+
+@on_linux
+def test_the_kernel_that_no_gpu_has_memory_for_is_refused_with_what_it_needs(reports: dict[str, dict]):
+    assert reports[str(TOO_LARGE)]["shared"] == TRITON_SHARED_BYTES[128, 64] > max(SHARED_BYTES.values())
 
 
 def test_a_kernel_that_does_not_fit_is_complained_about():
