@@ -3,6 +3,7 @@
 Plain strings from a Timeline; the memory figures are handed in by whoever knows the model.
 """
 
+from .rollout import plan_chunks
 from .timeline import PlannedShot, Timeline, takes_of
 
 
@@ -31,16 +32,31 @@ def plan_report(timeline: Timeline, steps: int, guidance: bool, segment_bytes: i
         f"network evaluations: {network_evaluations(timeline, steps, guidance)} = {len(timeline.segments)} segments x "
         f"{steps} steps x {2 if guidance else 1} prompts ({'with' if guidance else 'without'} guidance; samplers that "
         f"evaluate twice per step double it)",
+        _in_rollout(timeline, steps, guidance),
         f"memory while sampling, estimated: {_megabytes(segment_bytes)} for one segment (the same for any length of "
         f"video) + {_megabytes(latent_bytes)} for the latent + the model itself",
     ]
-    return "\n".join(lines + crowded_note(timeline) + unused_note(timeline))
+    return "\n".join(lines + crowded_note(timeline) + locked_note(timeline) + unused_note(timeline))
+
+
+def _in_rollout(timeline: Timeline, steps: int, guidance: bool) -> str:
+    chunks, prompts = len(plan_chunks(timeline, timeline.overlap_frames)), 2 if guidance else 1
+    return (f"in rollout: {chunks} chunks, each continuing from the {timeline.overlap_frames} latent frames before; "
+            f"{chunks * steps * prompts} network evaluations")
+
+
+def locked_note(timeline: Timeline) -> list[str]:
+    """One line naming the locked shots; nothing without any."""
+    locked = [str(planned.index + 1) for planned in timeline.shots if planned.shot.locked]
+    if not locked:
+        return []
+    return [f"note: shots {', '.join(locked[:10])}{', ...' * (len(locked) > 10)} are locked: a rollout with a run name keeps "
+            f"what it made of them; joint sampling makes them anew"]
 
 
 def unused_note(timeline: Timeline) -> list[str]:
     """One line naming what the storyboard holds and no node of this version reads; else nothing."""
-    found = [f"shots[{planned.index}].{name}" for planned in timeline.shots for name in ("anchors", "locked")
-             if getattr(planned.shot, name)]
+    found = [f"shots[{planned.index}].anchors" for planned in timeline.shots if planned.shot.anchors]
     if not found:
         return []
     return [f"note: {', '.join(found[:10])}{', ...' * (len(found) > 10)} are kept in the storyboard, but no node of this "

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from longreel.engine.plan_report import crowded_note, network_evaluations, plan_report, segments_of_shots
+from longreel.engine.rollout import plan_chunks
 from longreel.engine.storyboard import Anchor, Shot, Storyboard
 from longreel.engine.timeline import plan_timeline
 from tests.engine.timeline_cases import WAN, plans, storyboard
@@ -48,7 +49,7 @@ def test_the_segments_of_a_shot_are_those_that_hear_it(timeline):
     for planned in timeline.shots:
         heard = [n for n, s in enumerate(timeline.segments, start=1) if planned.index in dict(s.mix)]
         assert found[planned.index] == heard and heard
-    assert len(report(timeline).splitlines()) == len(timeline.shots) + 6 + len(crowded_note(timeline))
+    assert len(report(timeline).splitlines()) == len(timeline.shots) + 7 + len(crowded_note(timeline))
 
 
 @pytest.mark.parametrize(("steps", "guidance", "times"), [(20, True, 40), (20, False, 20), (7, True, 14)])
@@ -79,10 +80,17 @@ def test_shots_with_room_have_no_note(seconds, transition, segment):
     assert crowded_note(plan_timeline(storyboard(*seconds, transition=transition), WAN, segment_frames=segment)) == []
 
 
+def test_chunks_of_a_rollout_are_counted():
+    timeline = plan_timeline(storyboard(3.0, 3.0), WAN, segment_frames=13, overlap_frames=1, transition_prompts=0)
+    chunks = len(plan_chunks(timeline, 1))
+    assert f"in rollout: {chunks} chunks, each continuing from the 1 latent frames before; {chunks * 40} network" in report(
+        timeline)
+
+
 def test_a_thousand_shots_are_reported_in_well_under_a_second():
     timeline = plan_timeline(storyboard(*[2.0] * 1000, transition="blend"), WAN, segment_frames=9)
     began = time.process_time()
-    assert len(report(timeline).splitlines()) == 1006
+    assert len(report(timeline).splitlines()) == 1007
     assert time.process_time() - began < 0.5
 
 
@@ -90,5 +98,6 @@ def test_what_no_node_acts_on_yet_is_named_and_focus_words_are_not():
     shots = (Shot("a keeper climbs", 1.0, focus=("keeper",), anchors=(Anchor(0.5, "keeper.png"),)),
              Shot("a ship", 1.0, "cut", locked=True))
     timeline = plan_timeline(Storyboard(shots, width=64, height=64), WAN)
-    assert "note: shots[0].anchors, shots[1].locked are kept in the storyboard" in report(timeline)
+    assert "note: shots[0].anchors are kept in the storyboard" in report(timeline)
+    assert "note: shots 2 are locked: a rollout with a run name keeps" in report(timeline)
     assert "are kept in the storyboard" not in report(plan_timeline(storyboard(1.0, 1.0), WAN))
