@@ -30,7 +30,6 @@ BOARD = Storyboard((Shot("a big red circle moves right on a teal background", 2.
                    fps=16.0, width=64, height=64, seed=7)
 SAMPLING, SAVING, DECODING = "sampling", "saving", "decoding"
 POLL_SECONDS = 0.0002  # a chunk is a few milliseconds on its way to the disk
-UNSEEN_SECONDS = 300
 
 
 def prompt(steps: int = 4) -> Prompt:
@@ -99,11 +98,11 @@ class Outcome:
 
 @dataclass
 class Clock:
-    """Seconds from the start of a prompt at which its nodes began, by their names, and at which it ended ("end"); and with
-    which error it ended."""
+    """Seconds from the start of a prompt at which its nodes began, by their names, and at which it ended ("end");
+    `ended` has the error with which it did, or None, once it did."""
 
     started: float = field(default_factory=time.monotonic)
-    failed: list[Exception] = field(default_factory=list)
+    ended: list[Exception | None] = field(default_factory=list)
     at: dict[str, float] = field(default_factory=dict)
 
     def listen(self, kind: str, data) -> None:
@@ -155,8 +154,9 @@ def kill_while_it_runs(comfy: ComfyProcess, what: Prompt, wait: Callable[[ComfyP
     def run() -> None:
         try:
             comfy.run(what, 600, clock.listen)
+            clock.ended.append(None)
         except (ComfyError, OSError) as error:  # the connection breaks off
-            clock.failed.append(error)
+            clock.ended.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -175,7 +175,8 @@ def at_aim(aim: str, pace: Pace, rng: Random) -> Callable[[ComfyProcess, Clock],
 
     def wait(comfy: ComfyProcess, clock: Clock) -> None:
         if aim == SAVING:
-            wait_until(clock, lambda: any(name.startswith(f".chunk_{number:04d}") for name in listed(run_folder(comfy))))
+            # On its way, or arrived while nobody looked.
+            wait_until(clock, lambda: any(f"chunk_{number:04d}" in name for name in listed(run_folder(comfy))))
         else:
             wait_until(clock, lambda: "decode" in clock.at)
             time.sleep(share * pace.decode)
@@ -198,13 +199,12 @@ def finished(comfy: ComfyProcess) -> int:
 
 
 def wait_until(clock: Clock, seen: Callable[[], bool]) -> None:
-    """Raises what the prompt failed with, and TimeoutError."""
-    end = time.monotonic() + UNSEEN_SECONDS
+    """Ends with the prompt, too. Raises what the prompt failed with."""
     while not seen():
-        if clock.failed:
-            raise clock.failed[0]
-        if time.monotonic() > end:
-            raise TimeoutError(f"not seen in {UNSEEN_SECONDS} s")
+        if clock.ended:
+            if clock.ended[0] is not None:
+                raise clock.ended[0]
+            return
         time.sleep(POLL_SECONDS)
 
 
