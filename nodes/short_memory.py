@@ -44,7 +44,7 @@ class LongreelShortMemory(io.ComfyNode):
                                 "What frames of each chunk further back lose of the strength, 0 to 1.")),
                         ]),
                         io.DynamicCombo.Option(KEYS_AND_VALUES, [
-                            io.Int.Input("frames", default=4, min=1, max=1024, tooltip=(
+                            io.Int.Input("frames", default=2, min=1, max=1024, tooltip=(
                                 "Latent frames in front of the chunk's window that it reads, 1 or more.")),
                             io.Float.Input("strength", **strength, tooltip=(
                                 "How much a remembered key counts beside the chunk's own, 0 to 1; 0 leaves the memory out.")),
