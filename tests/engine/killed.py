@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import torch
+
 TOUCH_THE_DISK = {"open", "write", "flush", "fsync", "replace", "unlink", "mkdir", "ftruncate", "flock", "close"}
 
 
@@ -50,6 +52,7 @@ def _ended_by(action: Callable[[], None]) -> int:
     """The signal that ended a process that did `action`; 0 if it came to its end."""
     process = os.fork()
     if not process:
+        _compute_alone()
         code = 1
         try:
             action()
@@ -61,12 +64,18 @@ def _ended_by(action: Callable[[], None]) -> int:
     return -status
 
 
+def _compute_alone() -> None:
+    """A forked process has none of torch's threads, and would wait for them for ever."""
+    torch.set_num_threads(1)
+
+
 @contextlib.contextmanager
 def holding(action: Callable[[], object]) -> Iterator[int]:
     """The number of a process that did `action`, keeps what it returned, and is killed at the end of the block."""
     ready, done = os.pipe()
     process = os.fork()
     if not process:
+        _compute_alone()
         kept = action()
         os.write(done, b"1" if kept is not None else b"0")
         signal.pause()
