@@ -118,21 +118,42 @@ def told(model, name: str, latents: torch.Tensor) -> dict:
 
 
 @contextmanager
-def training() -> Iterator[None]:
-    """Around a trainer's forward and backward. Core's own switch, without which rotary positions have no gradient; and
-    some blocks (HunyuanVideo, LTXV) overwrite tensors that gradients need, which are then copied first."""
+def training(model) -> Iterator[None]:
+    """Around a trainer's steps, forward and backward. Core's own switch, without which rotary positions have no gradient;
+    some blocks (HunyuanVideo, LTXV) overwrite tensors that gradients need, which are then copied first; and weights that
+    ComfyUI loaded in inference mode, which can take part in no gradient, are copies meanwhile."""
     before, comfy.model_management.in_training = comfy.model_management.in_training, True
+    loaded = _made_in_inference(model.model.diffusion_model)
     try:
-        with torch.autograd.graph.allow_mutation_on_saved_tensors():
-            yield
+        with torch.inference_mode(False):
+            for held, name, weight in loaded:
+                held[name] = _normal(weight)
+            with torch.autograd.graph.allow_mutation_on_saved_tensors():
+                yield
     finally:
+        for held, name, weight in loaded:
+            held[name] = weight
         comfy.model_management.in_training = before
 
 
 def parameters(model, key: str) -> dict[str, torch.nn.Parameter]:
     """What a trainer learns, by the names of the memory's weights; gradients are recorded from now on."""
     module = model.model_options["transformer_options"][key].module
-    return dict(module.requires_grad_(True).named_parameters())
+    with torch.inference_mode(False):
+        for held, name, weight in _made_in_inference(module):
+            held[name] = _normal(weight)
+        return dict(module.requires_grad_(True).named_parameters())
+
+
+def _made_in_inference(module: torch.nn.Module) -> list[tuple[dict, str, torch.Tensor]]:
+    """(dict that holds it, name, tensor) of each parameter and buffer that was made in inference mode."""
+    return [(held, name, tensor) for part in module.modules() for held in (part._parameters, part._buffers)
+            for name, tensor in held.items() if tensor is not None and tensor.is_inference()]
+
+
+def _normal(tensor: torch.Tensor) -> torch.Tensor:
+    copy = tensor.detach().clone()
+    return torch.nn.Parameter(copy, requires_grad=False) if isinstance(tensor, torch.nn.Parameter) else copy
 
 
 def trained(model, key: str, title: str = "") -> LoadedMemory:

@@ -63,7 +63,7 @@ def free(value):
 
 
 def loss_of(model, options: dict, given: dict) -> torch.Tensor:
-    """How far the network's prediction is from a drawn target; inside trained_memory.training()."""
+    """How far the network's prediction is from a drawn target; inside trained_memory.training(model)."""
     out = model.model.apply_model(given["input"], given["timestep"], **{**given["c"], "transformer_options": options})
     target = torch.randn(given["input"].shape, generator=torch.Generator().manual_seed(9))
     return torch.nn.functional.mse_loss(out, target)
@@ -74,7 +74,7 @@ def lower_a_loss(model, parameters: dict, options: dict, given: dict, steps: int
     optimizer, losses = torch.optim.Adam(parameters.values(), lr=3e-3), []
     for _ in range(steps):
         optimizer.zero_grad()
-        with training():
+        with training(model):
             loss = loss_of(model, options, given)
             loss.backward()
         optimizer.step()

@@ -9,7 +9,7 @@ import comfy.lora
 import comfy.model_management
 
 from longreel.hosts import apm, cam, trained_memory
-from tests.hosts.memory_cases import TEXT_TOKENS, drawn, loss_of, random_latents, remembers, shown
+from tests.hosts.memory_cases import TEXT_TOKENS, drawn, loss_of, lower_a_loss, random_latents, remembers, shown
 from tests.hosts.ttt_cases import denoise, encode, noise_for, plan
 
 MEMORIES = [cam, apm]
@@ -156,7 +156,7 @@ def test_gradients_are_the_slope_of_the_loss(tiny, name, how):
     model = with_memory(loaded.model, how, random_memory(loaded.model, how))
     parameters, options = how.parameters(model), how.remembering(model, random_latents(noise))
 
-    with trained_memory.training():
+    with trained_memory.training(model):
         gradients = dict(zip(parameters, torch.autograd.grad(loss_of(model, options, given), parameters.values())))
     norm = sum(gradient.square().sum() for gradient in gradients.values()).sqrt()
     step = 1e-3
@@ -169,3 +169,17 @@ def test_gradients_are_the_slope_of_the_loss(tiny, name, how):
 
     slope = (moved(step) - moved(-2 * step)) / (2 * step)
     assert slope == pytest.approx(norm.item(), rel=0.05)
+
+
+@pytest.mark.parametrize("how", MEMORIES)
+def test_what_a_node_loaded_can_be_trained(tiny_models, how):
+    """ComfyUI runs nodes in inference mode, whose tensors have no gradients; the network keeps its own weights."""
+    with torch.inference_mode():
+        loaded = tiny_models["wan21"].load()
+        timeline = plan(loaded, shots=1)
+        conds, noise = encode(loaded, timeline), noise_for(timeline)
+        given = shown(loaded.model, conds, noise)
+        model = with_memory(loaded.model, how, random_memory(loaded.model, how))
+    weights = dict(loaded.model.model.diffusion_model.named_parameters())
+    lower_a_loss(model, how.parameters(model), how.remembering(model, random_latents(noise).clone()), given, steps=1)
+    assert all(weights[name] is weight for name, weight in loaded.model.model.diffusion_model.named_parameters())

@@ -22,6 +22,7 @@ from tests.comfy_process import ComfyError, ComfyProcess
 from tests.killed_comfyui import (
     DECODING,
     SAMPLING,
+    SAVING,
     Disk,
     after_chunks,
     clear,
@@ -92,7 +93,7 @@ def of_shot(report: list[str]) -> dict[int, set[str]]:
 
 
 def test_a_killed_comfyui_loses_no_chunk_and_ends_with_the_same_bits(tmp_path):
-    """Killed while a chunk is sampled, as soon as one is finished, and while the video is decoded."""
+    """Killed while a chunk is sampled or saved, as soon as one is finished, and while the video is decoded."""
     what, wreck, phases = prompt(), None, []
     aims = [after_chunks(3, 0.05), after_chunks(7), lambda comfy, clock: wait_until(clock, lambda: Disk.of(comfy).half_videos)]
     for number in range(len(aims) + 1):
@@ -106,7 +107,7 @@ def test_a_killed_comfyui_loses_no_chunk_and_ends_with_the_same_bits(tmp_path):
             clear(comfy)
             if number < len(aims):
                 wreck = kill_while_it_runs(comfy, what, aims[number])
-    assert phases == [SAMPLING, SAMPLING, DECODING]
+    assert set(phases[:2]) <= {SAMPLING, SAVING} and phases[2] == DECODING
 
 
 def test_a_changed_shot_and_what_continues_from_it_are_made_again_and_named(run):
