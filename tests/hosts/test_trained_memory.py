@@ -9,7 +9,7 @@ import comfy.lora
 import comfy.model_management
 
 from longreel.hosts import apm, cam, trained_memory
-from tests.hosts.memory_cases import TEXT_TOKENS, drawn, loss_of, lower_a_loss, random_latents, remembers, shown
+from tests.hosts.memory_cases import TEXT_TOKENS, drawn, free, loss_of, lower_a_loss, random_latents, remembers, shown
 from tests.hosts.ttt_cases import denoise, encode, noise_for, plan
 
 MEMORIES = [cam, apm]
@@ -181,5 +181,6 @@ def test_what_a_node_loaded_can_be_trained(tiny_models, how):
         given = shown(loaded.model, conds, noise)
         model = with_memory(loaded.model, how, random_memory(loaded.model, how))
     weights = dict(loaded.model.model.diffusion_model.named_parameters())
-    lower_a_loss(model, how.parameters(model), how.remembering(model, random_latents(noise).clone()), given, steps=1)
+    options = how.remembering(model, random_latents(noise).clone())
+    lower_a_loss(model, how.parameters(model), options, free(given), steps=1)
     assert all(weights[name] is weight for name, weight in loaded.model.model.diffusion_model.named_parameters())
