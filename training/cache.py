@@ -53,15 +53,14 @@ class Cache:
 
     def conditioning(self, prompts: tuple[str, ...]) -> Conditioning:
         """Of a story of n prompts: every tensor [n, ...]. Raises ValueError where they were not prepared, or where the
-        encoder made tensors of different names or shapes of them."""
-        read = {prompt: _read(self._text_path(prompt), repr(prompt)) for prompt in set(prompts)}
-        found = [read[prompt] for prompt in prompts]
-        for prompt, one in zip(prompts, found):
-            shapes, first = ({name: list(value.shape) for name, value in given.items()} for given in (one, found[0]))
-            if shapes != first:
-                raise ValueError(f"the text encoder made {shapes} of the prompt {prompt!r} and {first} of "
-                                 f"{prompts[0]!r}; shorten the longer one, so that both are padded to one length")
-        return {name: torch.stack([one[name] for one in found]) for name in found[0]}
+        encoder made tensors of other names or shapes of one than of the empty prompt."""
+        read = {prompt: _read(self._text_path(prompt), repr(prompt)) for prompt in {"", *prompts}}
+        for prompt, found in read.items():
+            shapes, empty = ({name: list(value.shape) for name, value in given.items()} for given in (found, read[""]))
+            if shapes != empty:
+                raise ValueError(f"the text encoder made {shapes} of the prompt {prompt!r} and {empty} of the empty "
+                                 f"one; shorten the prompt, so that both are padded to one length")
+        return {name: torch.stack([read[prompt][name] for prompt in prompts]) for name in read[""]}
 
     def _make_latent(self, part: Part) -> bool:
         if part.clip.is_latent or self._latent_path(part).exists():

@@ -250,8 +250,9 @@ def _check_length(file: str, frames: int, frames_of, segments: int, what: str) -
 def _check_latent(path: Path, segments: int, geometry: Geometry) -> None:
     try:
         with safe_open(path, "pt") as file:
-            if LATENT_NAME not in file.keys():
-                raise ValueError(f"{path.name} holds {len(list(file.keys()))} tensors and none is named {LATENT_NAME}; "
+            names = list(file.keys())
+            if LATENT_NAME not in names:
+                raise ValueError(f"{path.name} holds {len(names)} tensors and none is named {LATENT_NAME}; "
                                  f"save the latent [C, F, h, w] under this name")
             shape = tuple(file.get_slice(LATENT_NAME).get_shape())
     except SafetensorError as error:

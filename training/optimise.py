@@ -128,26 +128,35 @@ class Optimiser:
                           f"steps.{name}": moments["step"]}
         return found | {"updates": torch.tensor(self.updates)}
 
-    @torch.no_grad()
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
         """What `state` returned. Raises ValueError where it is of other parameters."""
-        expected = {name[len("weight."):] for name in state if name.startswith("weight.")}
-        missing = sorted(set(self.masters) - expected)
+        missing = sorted(name for name in self.masters if f"weight.{name}" not in state)
         if missing:
             raise ValueError(f"{len(missing)} of {len(self.masters)} parameters are not in the checkpoint, first "
                              f"{missing[0]}; start a new run folder")
+        self.carry_over(state)
         for name, master in self.masters.items():
-            kept = state[f"weight.{name}"]
+            if f"first.{name}" in state:
+                moments = {"exp_avg": state[f"first.{name}"], "exp_avg_sq": state[f"second.{name}"]}
+                self.adam.state[master] = {key: value.to(master.device, copy=True) for key, value in moments.items()}
+                self.adam.state[master]["step"] = state[f"steps.{name}"].cpu().clone()
+
+    @torch.no_grad()
+    def carry_over(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Of another stage's `state`: weights and average of the parameters that both train; no moments.
+
+        Raises ValueError for a weight of another shape.
+        """
+        for name, master in self.masters.items():
+            kept = state.get(f"weight.{name}")
+            if kept is None:
+                continue
             if kept.shape != master.shape:
                 raise ValueError(f"{name} has shape {list(master.shape)} and {list(kept.shape)} in the checkpoint; "
                                  f"start a new run folder")
             master.copy_(kept)
             if self.average:
                 self.average[name].copy_(state[f"average.{name}"])
-            if f"first.{name}" in state:
-                moments = {"exp_avg": state[f"first.{name}"], "exp_avg_sq": state[f"second.{name}"]}
-                self.adam.state[master] = {key: value.to(master.device, copy=True) for key, value in moments.items()}
-                self.adam.state[master]["step"] = state[f"steps.{name}"].cpu().clone()
         self.updates = int(state["updates"])
         self.write_back()
 

@@ -4,9 +4,9 @@ hosts/ttt_training.py builds both from ComfyUI's MODEL, CLIP and VAE; the tests 
 is learned, and by which recipe, is not known here (training/stages.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -77,3 +77,15 @@ class Encoder(Protocol):
 
     def encode_text(self, prompt: str) -> Conditioning:
         """One prompt, "" for none. Every prompt gives tensors of the same names and shapes."""
+
+
+Sampler = Callable[[], Sequence[torch.Tensor]]
+"""Videos [F, H, W, 3] in 0..1 that the student makes as it is at that moment."""
+
+
+class Builder(Protocol):
+    """A function that a config file names (training/config.py), of the form "module:function"."""
+
+    def __call__(self, settings: Mapping[str, Any]) -> tuple[Student, Encoder, Sampler | None]:
+        """settings: the table [model] of the file without `builder`; the builder checks its keys. A sampler of None: no
+        samples."""
