@@ -64,7 +64,15 @@ _COGVIDEOX = (  # diffusers' CogVideoXTransformer3DModel -> ComfyUI's names
     (r"\.ff\.net\.2$", ".ff_out"),
     (r"^(time|ofs)_embedding\.linear_", r"\1_embedding_linear_"),
 )
-DIFFUSERS_NAMES = {"Wan": _WAN, "CogVideoX": _COGVIDEOX}
+DIFFUSERS_NAMES = {"Wan": _WAN, "Wan 2.2 5B": _WAN, "CogVideoX": _COGVIDEOX}
+# The same for the layers of blocks, backwards.
+_BACKWARDS = {
+    _WAN: ((r"\.(self|cross)_attn\.([qkv])$", r".\1_attn.to_\2"), (r"_attn\.o$", "_attn.to_out.0"),
+           (r"_attn\.([kv])_img$", r"_attn.add_\1_proj"), (r"\.self_attn\.", ".attn1."),
+           (r"\.cross_attn\.", ".attn2."), (r"\.ffn\.0$", ".ffn.net.0.proj"), (r"\.ffn\.2$", ".ffn.net.2")),
+    _COGVIDEOX: ((r"^blocks\.", "transformer_blocks."), (r"\.([qkv])$", r".attn1.to_\1"),
+                 (r"\.attn_out$", ".attn1.to_out.0"), (r"\.ff_proj$", ".ff.net.0.proj"), (r"\.ff_out$", ".ff.net.2")),
+}
 EXAMPLES = 3
 
 
@@ -191,21 +199,10 @@ def _underscored(layers: Mapping[str, torch.Size], family: str) -> dict[str, str
 
 def _diffusers_names(own: str, family: str) -> list[str]:
     """What diffusers calls a layer, as far as its name depends on a block; the table is read backwards."""
-    swaps = {"Wan": ((".self_attn.", ".attn1."), (".cross_attn.", ".attn2."), (r".ffn.0", ".ffn.net.0.proj"),
-                     (".ffn.2", ".ffn.net.2")),
-             "CogVideoX": (("blocks.", "transformer_blocks."), (".ff_proj", ".ff.net.0.proj"), (".ff_out", ".ff.net.2"),
-                           (".attn_out", ".attn1.to_out.0"))}
     name = own
-    for ours, theirs in swaps.get(family, ()):
-        name = name.replace(ours, theirs)
-    tail = name.rsplit(".", 1)[-1]
-    if family == "Wan" and tail in ("q", "k", "v"):
-        name = name[:-1] + "to_" + tail
-    elif family == "Wan" and tail == "o":
-        name = name[:-1] + "to_out.0"
-    elif family == "CogVideoX" and tail in ("q", "k", "v"):
-        name = name[:-1] + "attn1.to_" + tail
-    return [name] if name != own and _of_diffusers(name, family) == own else []
+    for pattern, replacement in _BACKWARDS.get(DIFFUSERS_NAMES.get(family), ()):
+        name = re.sub(pattern, replacement, name)
+    return [name] if name != own else []
 
 
 def _check_shape(key: str, value: torch.Tensor, part: str, layer: str, shape: torch.Size) -> None:

@@ -66,8 +66,8 @@ class TTTStudent:
             self.patcher.set_additional_models(KEY, [])
             self.patcher.set_model_compute_dtype(dtype)
             sampling = self.patcher.get_model_object("model_sampling")
-            self.objective = _objective(sampling)
-            self.patcher.add_object_patch("model_sampling", _Raw(sampling))
+            self.objective = objective_of(sampling)
+            self.patcher.add_object_patch("model_sampling", RawSampling(sampling))
             self.layers = {number: _trainable(layer, start_gate).to(self.device) for number, layer in layers.items()}
             self.options = self.patcher.model_options["transformer_options"]
             self.options[KEY] = self.layers
@@ -190,7 +190,7 @@ class TTTStudent:
                 for name, value in layer.state_dict().items()}
 
 
-class _Raw(nn.Module):
+class RawSampling(nn.Module):
     """A model_sampling whose network says what it says, instead of the clean video."""
 
     def __init__(self, sampling: nn.Module):
@@ -207,7 +207,7 @@ class _Raw(nn.Module):
         return output
 
 
-def _objective(sampling) -> FlowMatching | VPrediction:
+def objective_of(sampling) -> FlowMatching | VPrediction:
     if isinstance(sampling, comfy.model_sampling.V_PREDICTION_DDPM):
         return VPrediction((1 + sampling.sigmas.double() ** 2).rsqrt())
     if isinstance(sampling, comfy.model_sampling.CONST):
