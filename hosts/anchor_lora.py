@@ -1,8 +1,7 @@
 """A LoRA file under whatever names its trainer gave it, put onto a MODEL by ComfyUI's own patches.
 
 The names are converted by engine/lora_keys.py; ComfyUI then loads, offloads, quantises and merges the LoRA as any other.
-What the LoRA was trained for is not known here: it works with any, anchor LoRAs are those that need it (spec/anchor_fvg.md,
-section 3.1).
+Whatever is loaded here counts as trained for anchors (hosts/anchor.py chooses a mode by it); a file does not say.
 """
 
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import comfy.lora
 
 from ..engine.lora_keys import OWN_PREFIX, ConvertedLoRA, convert, stated_alpha
 from . import facts_of
+from .anchor import TRAINED
 
 SUFFIX = ".safetensors"
 _WEIGHT = ".weight"
@@ -71,6 +71,7 @@ def attach(model, lora: LoRAFile, strength: float = 1.0, alpha: float | None = N
     patched = model.clone()
     if strength == 0:
         return patched, converted
+    patched.set_attachments(TRAINED, True)  # mode auto of an anchor asks for it
     taken = patched.add_patches(patches, strength)
     if len(taken) < len(converted.layers):
         raise ValueError(f"{lora.name}: ComfyUI took {len(taken)} of {len(converted.layers)} layers; this kind of LoRA is "
