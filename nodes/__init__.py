@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .alpha_space import LongreelAlphaSpaceSampler
+from .anchor_frame import LongreelAnchorFrame
 from .anchor_lora import LongreelLoadAnchorLoRA
 from .decode_to_video import LongreelDecodeToVideo
 from .demo_model import LongreelDemoModel
@@ -33,6 +34,7 @@ NODES: list[type[io.ComfyNode]] = [
     LongreelLoadMemory,
     LongreelShortMemory,
     LongreelLongMemory,
+    LongreelAnchorFrame,
     LongreelLoadAnchorLoRA,
     LongreelSampler,
     LongreelLoadTTT,
