@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from . import world
-from .detector import Reading, read_clip
+from .detector import Reading, read_background, read_clip
 
 SIDES = {"left": 16.0, "right": 48.0}  # centres, in pixels
 MOTIONS = ("moves up", "moves down", "bounces", "stays still")
@@ -89,8 +89,8 @@ class PairReading:
 
 def read_pair(video: torch.Tensor) -> PairReading:
     """video [F, 64, 64, 3], 0..1 -> what each half shows, the other half painted over with the background."""
-    whole = read_clip(video)
-    paper = torch.tensor(world.BACKGROUNDS[whole.background]) if whole.background else torch.zeros(3)
+    background, _ = read_background(video)
+    paper = torch.tensor(world.BACKGROUNDS[background]) if background else torch.zeros(3)
     left, right = video.float().clone(), video.float().clone()
     left[:, :, _MIDDLE:], right[:, :, :_MIDDLE] = paper, paper
     return PairReading(read_clip(left), read_clip(right))
