@@ -64,7 +64,7 @@ _COGVIDEOX = (  # diffusers' CogVideoXTransformer3DModel -> ComfyUI's names
     (r"\.ff\.net\.2$", ".ff_out"),
     (r"^(time|ofs)_embedding\.linear_", r"\1_embedding_linear_"),
 )
-DIFFUSERS_NAMES = {"Wan": _WAN, "Wan 2.2 5B": _WAN, "CogVideoX": _COGVIDEOX}
+DIFFUSERS_NAMES = {"Wan": _WAN, "CogVideoX": _COGVIDEOX}  # by the first word of a family's name
 # The same for the layers of blocks, backwards.
 _BACKWARDS = {
     _WAN: ((r"\.(self|cross)_attn\.([qkv])$", r".\1_attn.to_\2"), (r"_attn\.o$", "_attn.to_out.0"),
@@ -182,8 +182,12 @@ def _layer(name: str, family: str, layers: Mapping[str, torch.Size], underscored
         name = name.removeprefix(prefix)
 
 
+def _table(family: str) -> tuple:
+    return DIFFUSERS_NAMES.get(family.split()[0], ())
+
+
 def _of_diffusers(name: str, family: str) -> str:
-    for pattern, replacement in DIFFUSERS_NAMES.get(family, ()):
+    for pattern, replacement in _table(family):
         name = re.sub(pattern, replacement, name)
     return name
 
@@ -200,7 +204,7 @@ def _underscored(layers: Mapping[str, torch.Size], family: str) -> dict[str, str
 def _diffusers_names(own: str, family: str) -> list[str]:
     """What diffusers calls a layer, as far as its name depends on a block; the table is read backwards."""
     name = own
-    for pattern, replacement in _BACKWARDS.get(DIFFUSERS_NAMES.get(family), ()):
+    for pattern, replacement in _BACKWARDS.get(_table(family), ()):
         name = re.sub(pattern, replacement, name)
     return [name] if name != own else []
 

@@ -38,7 +38,8 @@ def read_lora(path: Path) -> LoRAFile:
                          f"which cannot run code; convert it")
     try:
         with safe_open(path, "pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}
+            names = file.keys()
+            weights = {name: file.get_tensor(name) for name in names}
             alpha = stated_alpha(file.metadata(), path.parent)
     except SafetensorError as error:
         raise ValueError(f"{path.name} has {path.stat().st_size} bytes that are no whole safetensors file ({error}); copy "
