@@ -39,7 +39,7 @@ class CleanFrames:
         """PREDICT_NOISE: x [B, C, F, H, W] of the whole latent, before windows."""
         if x.shape[FRAME_AXIS] != self.all_frames.shape[FRAME_AXIS]:
             raise ValueError(f"a clean anchor stands in a latent of {self.all_frames.shape[FRAME_AXIS]} frames, and this "
-                             f"sampler shows {x.shape[FRAME_AXIS]} at a time; use mode inpaint, or another sampler")
+                             f"sampler shows {x.shape[FRAME_AXIS]} at a time; use mode inpaint, or in Longreel Refine blend x0")
         return self._held(executor(self._held(x), *args, **kwargs))
 
     def _held(self, x: torch.Tensor) -> torch.Tensor:

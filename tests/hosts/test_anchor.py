@@ -9,9 +9,10 @@ import comfy.samplers
 
 from longreel.engine.anchor import CLEAN, INPAINT, of_length, place_anchor
 from longreel.engine.rollout import plan_chunks
-from longreel.hosts import anchor, facts_of, latent_blend, rollout, sampling, short_memory, ttt_sampling
+from longreel.hosts import anchor, facts_of, latent_blend, prompt_edit, refine, sampling, short_memory, ttt_sampling
 from longreel.hosts.anchor import Anchored
-from longreel.hosts.short_memory import AT_ZERO, NOISED, KnownFrames
+from longreel.hosts.prompt_edit import Layout, PromptEdit
+from longreel.hosts.short_memory import AT_ZERO, KnownFrames
 from tests import tiny_sampling
 from tests.hosts.anchor_cases import MODES, anchored, empty, picture, with_anchor
 from tests.hosts.rollout_cases import roll, sampler_for, sigmas_of, story
@@ -311,6 +312,38 @@ def test_clean_anchors_work_with_core_s_context_windows(tiny):
     assert torch.equal(out[:, :, 4:5], picture(loaded))
     known = loaded.model.model.process_latent_in(picture(loaded))[:, :, 0]
     assert sum(torch.equal(x[:1, :, f], known) for x, _ in shown.calls for f in range(x.shape[2])) >= 2
+
+
+@pytest.mark.parametrize("name", ["wan21", "wan22_5b", "cogvideox10", "hunyuan_video"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_refinement_keeps_the_anchor(tiny, name, mode):
+    loaded = tiny(name)
+    conds = [tiny_sampling.encode(loaded.clip, text) for text in ("a red circle", "")]
+
+    def refined(model, blend):
+        with torch.inference_mode():
+            return refine.refine(model, {"samples": picture(loaded, 9, seed=9)}, *conds, sampler_for(model),
+                                 sigmas_of(model, 4), 0.75, 1, 3.0, chunk=5, overlap=2, blend=blend)["samples"]
+
+    model = with_anchor(loaded, 3, mode)
+    out = refined(model, refine.X0)
+    assert torch.equal(out[:, :, 3:4], picture(loaded)) and not torch.equal(out, refined(loaded.model, refine.X0))
+    if mode == CLEAN and not facts_of(loaded.model).knows_frame_times:
+        with pytest.raises(ValueError, match="latent of 9 frames, and this sampler shows 5 at a time; use mode inpaint"):
+            refined(model, refine.STEP)
+    else:
+        assert torch.equal(refined(model, refine.STEP)[:, :, 3:4], picture(loaded))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_edited_video_and_its_original_show_the_anchor_in_either_order(tiny, mode):
+    loaded = tiny("wan21")
+    layout = Layout(tiny_sampling.encode(loaded.clip, "another"), 0.0, 1.0)
+    edit = PromptEdit(frozenset(range(4)), None, layout)
+    one = sample(loaded, prompt_edit.attach(with_anchor(loaded, mode=mode), edit))
+    other = sample(loaded, with_anchor(loaded, mode=mode, model=prompt_edit.attach(loaded.model, edit)))
+    assert torch.equal(one, other) and torch.equal(one[:, :, :1], picture(loaded))
+    assert not torch.equal(one, sample(loaded, with_anchor(loaded, mode=mode)))
 
 
 def test_every_core_sampler_hands_the_anchor_back(tiny):
