@@ -19,6 +19,7 @@ from .refine import LongreelRefine
 from .sampler import LongreelSampler
 from .short_memory import LongreelShortMemory
 from .storyboard import LongreelLoadStoryboard, LongreelSaveStoryboard, LongreelStoryboard
+from .train_anchor_lora import LongreelTrainAnchorLoRA
 from .ttt import LongreelApplyTTT, LongreelLoadTTT, LongreelTTTSampler
 
 NODES: list[type[io.ComfyNode]] = [
@@ -36,6 +37,7 @@ NODES: list[type[io.ComfyNode]] = [
     LongreelLongMemory,
     LongreelAnchorFrame,
     LongreelLoadAnchorLoRA,
+    LongreelTrainAnchorLoRA,
     LongreelSampler,
     LongreelLoadTTT,
     LongreelApplyTTT,
