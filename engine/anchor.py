@@ -1,7 +1,7 @@
 """Where an anchor stands and how it is held: the picture that a video must show at a second, in plain integers.
 
-Source: Factorized, now Anchored, Video Generation (arXiv 2512.16371): the clean latent of a picture takes the place of one
-noisy latent frame. There the anchor begins the video; a later place is this pack's, and experimental.
+Source: Factorized, now Anchored, Video Generation (arXiv 2512.16371): the clean latent of a picture takes the place of
+one noisy latent frame. There the anchor begins the video; a later place is this pack's, and experimental.
 
 Two ways to hold it. CLEAN, the paper's: in every step the network sees the frame without noise and at time 0, which
 networks know that were trained with a time per frame, or for anchors. INPAINT needs no training: a known frame as
@@ -20,8 +20,8 @@ MODES = (AUTO, CLEAN, INPAINT)
 
 @dataclass(frozen=True)
 class Anchor:
-    """Latent frames [frame, frame + frames) that show what was asked for at `seconds`, which is `pixel_frame`. `mode` is
-    CLEAN or INPAINT; `strength` 0..1 is how firmly it is held: 1 as it is, 0 not at all."""
+    """Latent frames [frame, frame + frames) that show what was asked for at `seconds`, which is `pixel_frame`. `mode`
+    is CLEAN or INPAINT; `strength` 0..1 is how firmly it is held: 1 as it is, 0 not at all."""
 
     seconds: float
     pixel_frame: int
@@ -68,8 +68,8 @@ def _placed(seconds: float, pixel_frame: int, facts: ModelFacts, mode: str, stre
 def of_length(anchor: Anchor, latent_frames: int) -> Anchor:
     """The anchor with a clip of so many latent frames in the place of one picture."""
     if latent_frames % anchor.frames:
-        raise ValueError(f"the anchor's latent has {latent_frames} frames, and the network's tokens have {anchor.frames} "
-                         f"each; use {latent_frames + 1} latent frames, or mode inpaint")
+        raise ValueError(f"the anchor's latent has {latent_frames} frames, and the network's tokens have "
+                         f"{anchor.frames} each; use {latent_frames + 1} latent frames, or mode inpaint")
     return replace(anchor, frames=latent_frames)
 
 
@@ -86,8 +86,8 @@ def choose_mode(asked: str, facts: ModelFacts, trained: bool) -> tuple[str, str]
         return CLEAN, f"{facts.family} was trained with a time for every frame"
     if trained:
         return CLEAN, "an anchor LoRA is on the model"
-    return INPAINT, (f"plain {facts.family} has not learned a clean frame among noisy ones; clean is for weights trained "
-                     f"for anchors")
+    return INPAINT, (f"plain {facts.family} has not learned a clean frame among noisy ones; clean is for weights "
+                     f"trained for anchors")
 
 
 def check_anchors(anchors: Sequence[Anchor], facts: ModelFacts, latent_frames: int | None = None) -> None:
@@ -101,13 +101,15 @@ def check_anchors(anchors: Sequence[Anchor], facts: ModelFacts, latent_frames: i
             if frame in holders:
                 other = holders[frame]
                 raise ValueError(f"the anchors at {other.seconds:g} s and {anchor.seconds:g} s (pixel frames "
-                                 f"{other.pixel_frame} and {anchor.pixel_frame}) stand on 1 latent frame, number {frame}, "
-                                 f"which holds {facts.temporal_stride * (frame > 0) or 1} pixel frames; move one of the 2")
+                                 f"{other.pixel_frame} and {anchor.pixel_frame}) stand on 1 latent frame, number "
+                                 f"{frame}, which holds {facts.temporal_stride * (frame > 0) or 1} pixel frames; move "
+                                 "one of the 2")
             holders[frame] = anchor
 
 
 def _beyond(found: str, frames: int, kind: str = "pixel") -> str:
-    return (f"{found}, beyond a video of {frames} {kind} frames; use up to {kind} frame {frames - 1}, or a longer video")
+    return (f"{found}, beyond a video of {frames} {kind} frames; use up to {kind} frame {frames - 1}, or a longer "
+            "video")
 
 
 def describe(anchor: Anchor, facts: ModelFacts, reason: str) -> str:

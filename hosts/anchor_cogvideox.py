@@ -1,7 +1,7 @@
 """A clean anchor in CogVideoX: every token frame is modulated by its own time, the text by the step's.
 
-The network takes one time embedding for a video. Here it is given one for each token frame and one more, of the step, for
-the text; and for one forward its norms, the only places that read them, hand each token its own. A token frame of
+The network takes one time embedding for a video. Here it is given one for each token frame and one more, of the step,
+for the text; and for one forward its norms, the only places that read them, hand each token its own. A token frame of
 CogVideoX 1.5 is two latent frames: its time is that of the less firmly held one.
 """
 
@@ -45,7 +45,8 @@ def _of_tokens(hold: torch.Tensor, patch_frames: int) -> torch.Tensor:
 
 
 def _block_norm(norm, rows: int, hidden_states, encoder_hidden_states, temb):
-    """As the norm's own forward, with temb [B * rows, D]: hidden_states [B, F * P, C], encoder_hidden_states [B, T, C]."""
+    """As the norm's own forward, with temb [B * rows, D]: hidden_states [B, F * P, C], encoder_hidden_states
+    [B, T, C]."""
     parts = norm.linear(norm.silu(temb)).unflatten(0, (-1, rows)).chunk(6, dim=-1)  # 6 of [B, rows, C]
     shift, scale, gate = (_per_token(part[:, :-1], hidden_states) for part in parts[:3])
     text_shift, text_scale, text_gate = (part[:, -1:] for part in parts[3:])

@@ -1,8 +1,9 @@
 """The latent that an anchor's picture has in its place.
 
-A causal video VAE makes its first latent frame of a single picture, so an anchor there is the picture encoded alone. Every
-later latent frame is several pixel frames that continue earlier ones: there the picture is encoded as a still clip, and its
-last latent frames are taken. The paper (arXiv 2512.16371) is not known to say how it encodes a later anchor.
+A causal video VAE makes its first latent frame of a single picture, so an anchor there is the picture encoded alone.
+Every later latent frame is several pixel frames that continue earlier ones: there the picture is encoded as a still
+clip, and its last latent frames are taken. The paper (arXiv 2512.16371) is not known to say how it encodes a later
+anchor.
 """
 
 import logging
@@ -24,28 +25,31 @@ def load_picture(path: Path) -> torch.Tensor:
     return _one(nodes.LoadImage().load_image(str(path))[0], path.name)
 
 
-def encode_picture(vae, image: torch.Tensor, anchor: Anchor, facts: ModelFacts, width: int, height: int) -> torch.Tensor:
+def encode_picture(vae, image: torch.Tensor, anchor: Anchor, facts: ModelFacts, width: int, height: int
+                   ) -> torch.Tensor:
     """image [1, H, W, C] in 0..1 -> [1, C, anchor.frames, height / stride, width / stride], as a LATENT holds it.
 
-    The picture is cut and scaled to width x height pixels as core's image-to-video nodes do; alpha is left out. Both are
-    logged. Raises ValueError for several pictures, for a size that the family cannot make, and for another family's VAE.
+    The picture is cut and scaled to width x height pixels as core's image-to-video nodes do; alpha is left out. Both
+    are logged. Raises ValueError for several pictures, for a size that the family cannot make, and for another family's
+    VAE.
     """
     facts.check_size(width, height)
     pixels = _fitted(_one(image, "the image"), width, height)
     before = int(anchor.frame > 0)  # a latent frame of the still clip that the anchor's continue
     clip = pixels.expand(facts.pixel_frames(anchor.frames + before), -1, -1, -1)
     samples = vae.encode(clip)
-    wanted = (1, facts.latent_channels, anchor.frames + before, height // facts.spatial_stride, width // facts.spatial_stride)
+    wanted = (1, facts.latent_channels, anchor.frames + before, height // facts.spatial_stride,
+              width // facts.spatial_stride)
     if tuple(samples.shape) != wanted:
-        raise ValueError(f"this VAE made a latent of {list(samples.shape)} and {facts.family} takes {list(wanted)}; wire the "
-                         f"model's own VAE")
+        raise ValueError(f"this VAE made a latent of {list(samples.shape)} and {facts.family} takes {list(wanted)}; "
+                         f"wire the model's own VAE")
     return samples[:, :, before:]
 
 
 def _one(image: torch.Tensor, name: str) -> torch.Tensor:
     if image.shape[0] != 1:
-        raise ValueError(f"{name} holds {image.shape[0]} pictures and an anchor shows 1; pick one with Image From Batch, or "
-                         f"wire a clip as a latent")
+        raise ValueError(f"{name} holds {image.shape[0]} pictures and an anchor shows 1; pick one with Image From "
+                         f"Batch, or wire a clip as a latent")
     return image
 
 

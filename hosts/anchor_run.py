@@ -25,8 +25,8 @@ FRAME_AXIS = 2  # [B, C, F, H, W]
 
 
 class CleanFrames:
-    """`hold` says 0..1 how firmly each clean frame of the latent's `frames` is held; `recipe` is a page that evaluates the
-    network with a time for each frame."""
+    """`hold` says 0..1 how firmly each clean frame of the latent's `frames` is held; `recipe` is a page that evaluates
+    the network with a time for each frame."""
 
     def __init__(self, hold: Mapping[int, float], frames: int, recipe: Any):
         self.hold, self.recipe = dict(hold), recipe
@@ -38,8 +38,9 @@ class CleanFrames:
     def predict(self, executor, x, *args, **kwargs):
         """PREDICT_NOISE: x [B, C, F, H, W] of the whole latent, before windows."""
         if x.shape[FRAME_AXIS] != self.all_frames.shape[FRAME_AXIS]:
-            raise ValueError(f"a clean anchor stands in a latent of {self.all_frames.shape[FRAME_AXIS]} frames, and this "
-                             f"sampler shows {x.shape[FRAME_AXIS]} at a time; use mode inpaint, or in Longreel Refine blend x0")
+            raise ValueError(f"a clean anchor stands in a latent of {self.all_frames.shape[FRAME_AXIS]} frames, and "
+                             f"this sampler shows {x.shape[FRAME_AXIS]} at a time; use mode inpaint, or in Longreel "
+                             "Refine blend x0")
         return self._held(executor(self._held(x), *args, **kwargs))
 
     def _held(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,8 @@
 """A clean anchor in Wan 2.1 and Wan 2.2 14B: the network takes a time for every latent frame.
 
 Its time embedding accepts [B, F] and modulates the tokens of each frame by its own (comfy/ldm/wan/model.py), though
-ComfyUI asks for that in Wan 2.2 5B alone. What is built on it (VACE, Animate, S2V, ...) reshapes times in other ways and
-is refused; so are pictures among the tokens, over which times would be spread as if they were frames.
+ComfyUI asks for that in Wan 2.2 5B alone. What is built on it (VACE, Animate, S2V, ...) reshapes times in other ways
+and is refused; so are pictures among the tokens, over which times would be spread as if they were frames.
 """
 
 import torch
@@ -26,8 +26,8 @@ def evaluate(executor, hold: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *ar
     network = executor.class_obj
     given = [name for name in AMONG_TOKENS if _given(network, name, (x, t, *args), kwargs)]
     if given:
-        raise ValueError(f"the conditioning has {given[0]}, tokens beside the video's {x.shape[2]} latent frames, which "
-                         f"have no time of their own; remove the node that adds it, or use mode inpaint")
+        raise ValueError(f"the conditioning has {given[0]}, tokens beside the video's {x.shape[2]} latent frames, "
+                         f"which have no time of their own; remove the node that adds it, or use mode inpaint")
     times = t if t.ndim > 1 else t[:, None].expand(-1, x.shape[2])
     return executor(x, times * (1.0 - hold), *args, **kwargs)
 

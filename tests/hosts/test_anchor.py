@@ -1,10 +1,12 @@
-"""hosts/anchor.py and hosts/anchor_run.py on every family: the anchor is held in every step, by every sampler, in every way
-of sampling, and comes out as it went in."""
+"""hosts/anchor.py and hosts/anchor_run.py on every family: the anchor is held in every step, by every sampler, in every
+way of sampling, and comes out as it went in."""
 
 import pytest
 import torch
 
+import comfy.context_windows as windows
 import comfy.model_base
+import comfy.sample
 import comfy.samplers
 
 from longreel.engine.anchor import CLEAN, INPAINT, of_length, place_anchor
@@ -68,8 +70,8 @@ def test_clean_and_inpaint_differ_where_the_family_does_not_know_times(tiny, eve
     assert torch.equal(clean, inpaint) == facts_of(loaded.model).knows_frame_times
 
 
-@pytest.mark.parametrize("sampler", ["euler", "euler_ancestral", "heun", "dpmpp_2m", "uni_pc", "res_multistep", "dpmpp_sde",
-                                     "ddim"])
+@pytest.mark.parametrize("sampler", ["euler", "euler_ancestral", "heun", "dpmpp_2m", "uni_pc", "res_multistep",
+                                     "dpmpp_sde", "ddim"])
 @pytest.mark.parametrize(("frame", "strength"), [(0, 1.0), (3, 1.0), (0, 0.75)])
 def test_clean_wan_21_is_cores_own_wan_22_path_to_the_bit(tiny, native_wan, sampler, frame, strength):
     """The same weights in both classes; natively by a latent and a noise mask."""
@@ -101,17 +103,18 @@ def test_wan_22_5b_is_core_with_a_mask_to_the_bit(tiny):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_two_experts_hand_the_anchor_over(tiny, mode):
-    """With the same weights twice two samplers make what one makes; core hands over leftover noise, and the anchor with it."""
+    """With the same weights twice two samplers make what one makes; core hands over leftover noise, and the anchor with
+    it."""
     loaded = tiny("wan22_14b_high")
     model, sigmas = with_anchor(loaded, mode=mode), sigmas_of(loaded.model, 8)
-    noise = torch.randn(empty(loaded).shape, generator=torch.Generator().manual_seed(0))
-    drawn = comfy.sample.prepare_noise(empty(loaded), 0)
+    drawn, none = comfy.sample.prepare_noise(empty(loaded), 0), torch.zeros_like(empty(loaded))
     whole = sample(loaded, model, sigmas=sigmas, noise=drawn)
     half = sample(loaded, model, sigmas=sigmas[:4], noise=drawn)
-    both = sample(loaded, model, half, sigmas=sigmas[3:], noise=torch.zeros_like(noise))
+    both = sample(loaded, model, half, sigmas=sigmas[3:], noise=none)
     assert torch.equal(half[:, :, :1], picture(loaded)) and torch.equal(both[:, :, :1], picture(loaded))
     assert (both - whole).abs().max() < 1e-4
-    other = sample(loaded, with_anchor(tiny("wan22_14b_low"), mode=mode), half, sigmas=sigmas[3:], noise=torch.zeros_like(noise))
+    low = with_anchor(tiny("wan22_14b_low"), mode=mode)
+    other = sample(loaded, low, half, sigmas=sigmas[3:], noise=none)
     assert torch.equal(other[:, :, :1], picture(loaded)) and not torch.allclose(other, both, atol=1e-2)
 
 
@@ -186,9 +189,10 @@ def test_joint_segments_take_the_anchor_along(tiny, every_tiny, mode):
     positive, negative = encode(loaded, timeline)
 
     def joint(model):
+        sampler, sigmas = sampler_for(loaded.model), sigmas_of(loaded.model)
         with torch.inference_mode():
             return sampling.sample_timeline(model, timeline, positive, negative, {"samples": empty_of(timeline)},
-                                            sampler_for(loaded.model), sigmas_of(loaded.model), 3.0, 7, "triangle")["samples"]
+                                            sampler, sigmas, 3.0, 7, "triangle")["samples"]
 
     out, one = joint(model), anchored(loaded, 6, mode)
     assert torch.equal(out[:, :, one.anchor.frame:one.anchor.end], one.latent)
@@ -247,7 +251,7 @@ def test_an_anchor_and_short_memory_tell_times_together(tiny):
         seen = []
         network = loaded.model.model.diffusion_model
         original = network.forward_orig
-        network.forward_orig = lambda x, t, *args, **kwargs: (seen.append(t.clone()), original(x, t, *args, **kwargs))[1]
+        network.forward_orig = lambda x, t, *args, **kwargs: seen.append(t.clone()) or original(x, t, *args, **kwargs)
         try:
             roll(loaded, timeline, model, steps=1)
         finally:
@@ -294,15 +298,13 @@ def test_ttt_sees_the_anchor_in_its_one_forward(tiny, every_tiny):
     out, plain = whole(anchor.attach(loaded.model, [one])), whole(loaded.model)
     assert torch.equal(out[:, :, :1], one.latent) and not torch.equal(out[:, :, 1:], plain[:, :, 1:])
     if every_tiny.family in ("cogvideox", "hunyuan_video"):
-        with pytest.raises(ValueError, match="blocks segment by segment with 1 time for all frames, .* use mode inpaint"):
+        with pytest.raises(ValueError, match="segment by segment with 1 time for all frames, .* use mode inpaint"):
             whole(with_anchor(loaded))
     elif every_tiny.name == "wan21":
         assert not torch.equal(whole(with_anchor(loaded)), out)
 
 
 def test_clean_anchors_work_with_core_s_context_windows(tiny):
-    import comfy.context_windows as windows
-
     loaded = tiny("wan21")
     shown = Shown(with_anchor(loaded, 4))
     shown.model.model_options["context_handler"] = windows.IndexListContextHandler(
@@ -329,7 +331,7 @@ def test_a_refinement_keeps_the_anchor(tiny, name, mode):
     out = refined(model, refine.X0)
     assert torch.equal(out[:, :, 3:4], picture(loaded)) and not torch.equal(out, refined(loaded.model, refine.X0))
     if mode == CLEAN and not facts_of(loaded.model).knows_frame_times:
-        with pytest.raises(ValueError, match="latent of 9 frames, and this sampler shows 5 at a time; use mode inpaint"):
+        with pytest.raises(ValueError, match="latent of 9 frames, and this sampler shows 5 at a time; use mode"):
             refined(model, refine.STEP)
     else:
         assert torch.equal(refined(model, refine.STEP)[:, :, 3:4], picture(loaded))
@@ -375,7 +377,7 @@ def test_what_cannot_be_is_refused_with_both_numbers(tiny):
     loaded = tiny("wan21")
     with pytest.raises(ValueError, match="at 0 s and 0 s .* stand on 1 latent frame, number 0"):
         with_anchor(loaded, model=with_anchor(loaded))
-    with pytest.raises(ValueError, match="reaches latent frame 9, beyond a video of 6 latent frames; use up to latent frame 5"):
+    with pytest.raises(ValueError, match="reaches latent frame 9, beyond a video of 6 latent frames; use up to"):
         sample(loaded, with_anchor(loaded, 9))
     small = Anchored(anchored(loaded).anchor, picture(loaded)[..., :4])
     with pytest.raises(ValueError, match="anchor at 0 s is 32 x 64 pixels and the video 64 x 64; wire the timeline"):
