@@ -32,7 +32,7 @@ from .trainer import OUTSIDE_INFERENCE
 
 LORA_FILE, CURVE_FILE, CHECKPOINTS = "anchor_lora.safetensors", "loss.png", "checkpoints"
 STAGE, GROUP = "anchor", "lora"
-LEVELS_DRAWN = 64  # for each that is used, so that a narrow range of noise finds enough
+LEVELS_DRAWN = 1024  # for each that is used, so that a narrow range of noise finds enough
 HELD_OUT_DRAWS = 4  # levels of noise at which each held-out clip is measured
 MAY_CHANGE = ("steps", "micro_batch", "checkpoint_every", "validate_every")  # of a run that goes on
 

@@ -90,8 +90,8 @@ class Bench:
         sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps)
         latent = guider.sample(noise, torch.zeros(shape), comfy.samplers.sampler_object("euler"), sigmas, seed=seeds[0],
                                disable_pbar=True)
-        frames = [call(nodes.VAEDecode, vae=self.vae, samples={"samples": one[None]})[0] for one in latent]
-        return torch.stack([one.reshape(-1, SIZE, SIZE, 3).float().clamp(0, 1) for one in frames])
+        frames, = call(nodes.VAEDecode, vae=self.vae, samples={"samples": latent})
+        return frames.reshape(len(prompts), -1, SIZE, SIZE, 3).float().clamp(0, 1)
 
 
 def in_batches(all_cases: Sequence[Case], run: Callable[[Sequence[Case]], torch.Tensor]) -> list[torch.Tensor]:
@@ -136,8 +136,8 @@ def main() -> None:
                 torch.cat([latents[case.seed] for case in some]), seconds))
 
         figures["ways"] = first_frames(bench, chosen, options, run, pictures)
-        figures["own pictures"] = own_pictures(bench, chosen, options.steps[0], run)
         if CLEAN_LORA in options.ways:
+            figures["own pictures"] = own_pictures(bench, chosen, options.steps[0], run)
             figures["later"] = later_frames(bench, chosen, options.steps[0], run)
 
 
