@@ -1,6 +1,7 @@
 """Does a right first picture make a right video? Two objects in one prompt, with and without an anchor.
 
-    python dev.py bench anchor [--seeds 100] [--offset 0] [--images FOLDER] [--json FILE]
+    python dev.py bench anchor [--seeds 100] [--offset 0] [--ways "clean with LoRA" ...] [--steps 15 8 5 3]
+                               [--tables first own later] [--images FOLDER] [--json FILE]
 
 The demo model was trained on one object; a prompt with two is one that it often gets wrong. At least one of the two is a
 combination that no training saw. The user's picture is painted by the world's own renderer; a second set of pictures is the
@@ -35,6 +36,7 @@ SIZE = world.SIZE_PIXELS
 BATCH = 10  # prompts that are sampled together
 STEPS = (15, 8, 5, 3)
 CFG, SHIFT = 4.0, 8.0
+TABLES = FIRST, OWN, LATER = "first", "own", "later"
 JUDGED = ("background", "objects", "colours", "places", "motion", "all")
 PLAIN, LORA_ALONE, INPAINTED, CLEAN_PLAIN, CLEAN_LORA = (
     "plain", "LoRA without anchor", "inpaint", "clean without LoRA", "clean with LoRA")
@@ -123,6 +125,7 @@ def row(name: str, right: dict[str, int], count: int) -> list[str]:
 def main() -> None:
     arguments = parser(__doc__.splitlines()[0], seeds=100)
     arguments.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    arguments.add_argument("--tables", nargs="+", choices=list(TABLES), default=list(TABLES))
     arguments.add_argument("--steps", nargs="+", type=int, default=list(STEPS), help="the first is the full number")
     options = arguments.parse_args()
     with measuring(options) as figures:
@@ -135,10 +138,12 @@ def main() -> None:
                 way, [prompts[case.seed] for case in some], [case.seed for case in some], steps,
                 torch.cat([latents[case.seed] for case in some]), seconds))
 
-        figures["ways"] = first_frames(bench, chosen, options, run, pictures)
-        if CLEAN_LORA in options.ways:
-            figures["own pictures"] = own_pictures(bench, chosen, options.steps[0], run)
-            figures["later"] = later_frames(bench, chosen, options.steps[0], run)
+        if FIRST in options.tables:
+            figures[FIRST] = first_frames(bench, chosen, options, run, pictures)
+        if OWN in options.tables:
+            figures[OWN] = own_pictures(bench, chosen, options.steps[0], run)
+        if LATER in options.tables:
+            figures[LATER] = later_frames(bench, chosen, options.steps[0], run)
 
 
 def first_frames(bench: Bench, chosen: Sequence[Case], options, run, pictures: dict[int, torch.Tensor]) -> dict:
@@ -153,6 +158,7 @@ def first_frames(bench: Bench, chosen: Sequence[Case], options, run, pictures: d
             right = judged(chosen, clips)
             found.setdefault(way, {})[steps] = right
             rows.append(row(f"{way}, {steps} steps", right, count))
+            print(f"{way}, {steps} steps: {right}", flush=True)
             if WAYS[way][1] is not None and steps == full:
                 kept[way] = [psnr(clip[0], painted(case)) for clip, case in zip(clips, chosen)]
             if options.images and steps == full:
