@@ -11,13 +11,16 @@ import comfy.samplers
 
 from longreel.engine.anchor import CLEAN, INPAINT, of_length, place_anchor
 from longreel.engine.rollout import plan_chunks
-from longreel.hosts import anchor, facts_of, latent_blend, prompt_edit, refine, sampling, short_memory, ttt_sampling
+from longreel.engine.run_folder import open_run
+from longreel.hosts import (anchor, facts_of, latent_blend, patching, prompt_edit, refine, sampling, short_memory,
+                            ttt_sampling)
 from longreel.hosts.anchor import Anchored
+from longreel.hosts.long_memory import TRUE, VIDEO, LongMemory
 from longreel.hosts.prompt_edit import Layout, PromptEdit
 from longreel.hosts.short_memory import AT_ZERO, KnownFrames
 from tests import tiny_sampling
 from tests.hosts.anchor_cases import MODES, anchored, empty, picture, with_anchor
-from tests.hosts.rollout_cases import roll, sampler_for, sigmas_of, story
+from tests.hosts.rollout_cases import roll, rolled, sampler_for, sigmas_of, story
 from tests.hosts.test_latent_blend import encode, timeline_for
 from tests.hosts.test_latent_blend import empty as empty_of
 from tests.hosts.test_short_memory import Shown
@@ -264,6 +267,39 @@ def test_an_anchor_and_short_memory_tell_times_together(tiny):
     for model in orders:
         second = times(model)[1]  # frames 4 (known) to 8
         assert second.shape[1] == 5 and (second[:, [0, 2]] == 0).all() and (second[:, [1, 3, 4]] > 0).all()
+
+
+@pytest.mark.parametrize("change", [{"seed": 4}, {"mode": INPAINT}, {"strength": 0.5}, {"frame": 11}])
+def test_a_run_makes_again_what_a_changed_anchor_stands_in_and_what_follows(tiny, tmp_path, change):
+    loaded = tiny("wan21")
+    timeline = story(loaded.model)
+    chunks = plan_chunks(timeline, timeline.overlap_frames)
+
+    def run(**options):
+        with open_run(tmp_path) as folder:
+            out, said = rolled(loaded, timeline, with_anchor(loaded, **{"frame": 10, **options}), run=folder)
+            folder.finish()
+        return out, said.splitlines()
+
+    run()
+    again, said = run()
+    assert all(line.endswith("reused") for line in said)
+    changed, said = run(**change)
+    for chunk, line in zip(chunks, said):
+        if chunk.end <= 10:
+            assert line.endswith("reused")
+        elif chunk.new_start <= 10:
+            assert "made again: the anchors changed" in line
+    assert said[-1].count("made again") and not torch.equal(changed, again)
+    assert torch.equal(run()[0], again)
+
+
+def test_a_memory_that_corrects_colours_leaves_the_anchor_as_it_is(tiny):
+    loaded = tiny("wan21")
+    memory = patching.attach(loaded.model, LongMemory(VIDEO, 1, 0.0, frozenset(), TRUE, 1.0))
+    timeline = story(loaded.model)
+    out = roll(loaded, timeline, with_anchor(loaded, 10, model=memory))
+    assert torch.equal(out[:, :, 10:11], picture(loaded)) and not torch.equal(out, roll(loaded, timeline, memory))
 
 
 def test_a_rollout_is_refused_where_one_of_two_experts_has_no_anchor(tiny):
