@@ -33,6 +33,7 @@ from .chunk_conditioning import for_chunk
 from .chunk_handler import ChunkHandler, Remembered
 from .conditioning import ROLE, SHOT, WORDS
 from .progress import ProgressText
+from .sampling import check_mask
 
 FRAME_AXIS = 2  # [B, C, F, H, W]
 WAN_22_EXPERTS_MEET = 0.875  # noise level; Wan 2.2 T2V's own
@@ -142,6 +143,7 @@ def sample_rollout(model, timeline: Timeline, positive: list, negative: list, la
     hands_over = next((feature for feature in features if isinstance(feature, HandsOver)), None)
     known = timeline.overlap_frames if hands_over is None else hands_over.known_frames(timeline)
     mask = latent.get("noise_mask")
+    check_mask(mask, start.shape[FRAME_AXIS])
     anchor.check_video(model, start.shape)
     task = Task(timeline, plan_chunks(timeline, known), positive, negative, start,
                 None if mask is None else comfy.utils.reshape_mask(mask, start.shape), latent.get("batch_index"), sampler,

@@ -8,6 +8,7 @@ import comfy.context_windows as windows
 import comfy.model_base
 import comfy.sample
 import comfy.samplers
+from comfy_extras.nodes_void import VOID_DDIM
 
 from longreel.engine.anchor import CLEAN, INPAINT, of_length, place_anchor
 from longreel.engine.rollout import plan_chunks
@@ -391,6 +392,15 @@ def test_every_core_sampler_hands_the_anchor_back(tiny):
         for name in comfy.samplers.KSampler.SAMPLERS:
             out = sample(loaded, model, sampler=comfy.samplers.sampler_object(name))
             assert torch.equal(out[:, :, :1], picture(loaded)) and out.isfinite().all(), name
+
+
+def test_a_sampler_that_knows_no_masks_holds_a_clean_anchor_all_the_same(tiny):
+    loaded = tiny("cogvideox10")
+    shown = Shown(loaded.model)
+    out = sample(loaded, with_anchor(loaded, model=shown.model), sampler=VOID_DDIM())
+    known = loaded.model.model.process_latent_in(picture(loaded))
+    assert torch.equal(out[:, :, :1], picture(loaded)) and out.isfinite().all()
+    assert all(torch.allclose(x[:1, :, :1], known, atol=1e-5) for x, _ in shown.calls)
 
 
 def test_nothing_is_left_behind_by_a_run_even_one_that_fails(tiny, every_tiny):
