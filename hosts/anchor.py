@@ -180,19 +180,17 @@ def _sample(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, *
         weakest = min(one.strength for one in held)
         raise ValueError(f"an anchor of strength {weakest:g} is held against the sampler's own noise, and this sampler "
                          f"adds 0 of it; use strength 1 where one sampler goes on from another")
-    clean = {one.frame: _strength(one, denoise_mask) for one in held if one.ours}
+    hold, clean = {one.frame: _strength(one, denoise_mask) for one in held if one.ours}, None
     latent_image, denoise_mask = write(held, latent_image, denoise_mask, patcher)
-    if clean:
+    if denoise_mask is not None:
+        denoise_mask = denoise_mask.to(patcher.load_device, copy=True)  # where core has it by now
+        denoise_mask[:, :, list(hold)] = 1.0  # no frame is held twice
+    if hold:
         family = family_of(patcher)
         _refuse_segments(family, guider.model_options, handler)
-        if denoise_mask is not None:  # no frame is held twice
-            denoise_mask = denoise_mask.clone()
-            denoise_mask[:, :, list(clean)] = 1.0
-        clean = CleanFrames(clean, latent_image.shape[FRAME_AXIS], TIMES[family])
-    if denoise_mask is not None:
-        denoise_mask = denoise_mask.to(patcher.load_device)  # where core has it by now
+        clean = CleanFrames(hold, latent_image.shape[FRAME_AXIS], TIMES[family])
     noised = [one.frame for one in held if not one.ours and one.latent is not None]
-    with at_work(guider, clean or None, noised):
+    with at_work(guider, clean, noised):
         out = executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
     return paste(held, out)
 
