@@ -70,7 +70,7 @@ def read_clip(video: torch.Tensor) -> Reading:
         raise ValueError(f"the detector reads [F, {size}, {size}, 3], got {list(video.shape)}; scale the frames first")
     video = video.float().clamp(0, 1).cpu()
     frames = video.shape[0]
-    background, background_share = _read_background(video)
+    background, background_share = read_background(video)
     color, color_share, mask = None, 0.0, torch.zeros(frames, size, size)
     if background is not None:
         color, color_share, mask = _read_color(video, background)
@@ -124,7 +124,7 @@ def _distances(video: torch.Tensor, palette: dict[str, tuple[float, float, float
     return (video.unsqueeze(-2) - torch.tensor(list(palette.values()))).square().sum(-1).sqrt()
 
 
-def _read_background(video: torch.Tensor) -> tuple[str | None, float]:
+def read_background(video: torch.Tensor) -> tuple[str | None, float]:
     """The background whose pixels are most: nearest of all eleven colours, and near."""
     everything = {**world.BACKGROUNDS, **world.COLORS}
     nearest = _distances(video, everything).min(-1)

@@ -83,6 +83,11 @@ class Attention(nn.Module):
         return self.o(y.transpose(1, 2).reshape(B, N, C)).float()
 
 
+def by_time(x: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
+    """x [B, N, C] -> [B, F or 1, tokens, C], for a modulation [B, F or 1, 1, C]."""
+    return x.unflatten(1, (modulation.shape[1], -1))
+
+
 class Block(nn.Module):
     def __init__(self, width: int, ffn_width: int, heads: int):
         super().__init__()
@@ -93,12 +98,14 @@ class Block(nn.Module):
         self.modulation = nn.Parameter(torch.zeros(1, 6, width))
 
     def forward(self, x, time, context, table, second_shots: bool = False):
-        m = (self.modulation + time).unsqueeze(2).unbind(1)  # six of [B, 1, C]
-        y = F.layer_norm(x, (self.width,), eps=1e-6) * (1 + m[1]) + m[0]
-        x = x + self.self_attn(y, y, table, second_shots) * m[2]
+        m = (self.modulation.unsqueeze(1) + time).unsqueeze(3).unbind(2)  # six of [B, F or 1, 1, C]
+        y = F.layer_norm(x, (self.width,), eps=1e-6)
+        y = (by_time(y, m[0]) * (1 + m[1]) + m[0]).flatten(1, 2)
+        x = x + (by_time(self.self_attn(y, y, table, second_shots), m[2]) * m[2]).flatten(1, 2)
         x = x + self.cross_attn(self.norm3(x), context)
-        y = F.layer_norm(x, (self.width,), eps=1e-6) * (1 + m[4]) + m[3]
-        return x + self.ffn(y).float() * m[5]
+        y = F.layer_norm(x, (self.width,), eps=1e-6)
+        y = (by_time(y, m[3]) * (1 + m[4]) + m[3]).flatten(1, 2)
+        return x + (by_time(self.ffn(y).float(), m[5]) * m[5]).flatten(1, 2)
 
 
 class Head(nn.Module):
@@ -109,13 +116,14 @@ class Head(nn.Module):
         self.modulation = nn.Parameter(torch.zeros(1, 2, width))
 
     def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        m = self.modulation + time.unsqueeze(1)
-        return self.head(F.layer_norm(x, (self.width,), eps=1e-6) * (1 + m[:, 1:]) + m[:, :1]).float()
+        m = self.modulation.unsqueeze(1) + time.unsqueeze(2)  # [B, F or 1, 2, C]
+        y = by_time(F.layer_norm(x, (self.width,), eps=1e-6), m) * (1 + m[:, :, 1:]) + m[:, :, :1]
+        return self.head(y.flatten(1, 2)).float()
 
 
 class DiT(nn.Module):
-    """Flow velocity (noise - clean) of latents [B, C, F, H, W] at `timestep` 0..1000 given context [B, L, text]. With
-    `second_shots` row B/2 + i is the shot after row i: it stands later in time and sees that row in self-attention."""
+    """Flow velocity (noise - clean) of latents [B, C, F, H, W] at `timestep` 0..1000, [B] or of each frame [B, F], given
+    context [B, L, text]. With `second_shots` row B/2 + i is the shot after row i: it stands later in time and sees that row in self-attention."""
 
     def __init__(self, width: int, ffn_width: int, heads: int, layers: int, text_width: int = 64, channels: int = 16):
         super().__init__()
@@ -161,9 +169,9 @@ class DiT(nn.Module):
             table = tuple(t.unflatten(1, (2, -1))[0].repeat_interleave(B // 2, 0) for t in self.table(2 * T, rows, columns))
         patches = x.view(B, C, T, rows, PATCH, columns, PATCH).permute(0, 2, 3, 5, 1, 4, 6).reshape(B, -1, C * PATCH**2)
         h = F.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
-        angles = torch.outer(timestep.float(), 10000 ** (-torch.arange(128) / 128.0))
-        time = self.time_embedding(torch.cat([angles.cos(), angles.sin()], 1)).float()
-        modulation = self.time_projection(time).float().unflatten(1, (6, self.width))
+        angles = timestep.float().view(B, -1, 1) * 10000 ** (-torch.arange(128) / 128.0)  # [B, F or 1, 128]
+        time = self.time_embedding(torch.cat([angles.cos(), angles.sin()], 2)).float()
+        modulation = self.time_projection(time).float().unflatten(2, (6, self.width))
         context = self.text_embedding(context).float()
         for block in self.blocks:
             h = block(h, modulation, context, table, second_shots)

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 class ModelFacts:
     """`temporal_stride` pixel frames share one latent frame, except the first, which is a single pixel frame:
     F latent frames are 1 + temporal_stride * (F - 1) pixel frames. `native_latent_frames` is the clip length that
-    the family was trained on. `size_multiple` is what width and height must be divisible by, in pixels."""
+    the family was trained on. `size_multiple` is what width and height must be divisible by, in pixels. A token of the
+    network is `patch_frames` latent frames. `knows_frame_times`: its networks learned a time for every frame, so a frame
+    may be clean while the others are noise."""
 
     family: str
     latent_channels: int
@@ -19,6 +21,8 @@ class ModelFacts:
     size_multiple: int
     native_latent_frames: int
     native_fps: float
+    patch_frames: int = 1
+    knows_frame_times: bool = False
 
     def pixel_frames(self, latent_frames: int) -> int:
         return 1 + self.temporal_stride * (latent_frames - 1)
@@ -40,6 +44,10 @@ class ModelFacts:
     def first_pixel_frame(self, latent_frame: int) -> int:
         """The pixel frame at which a latent frame begins."""
         return 0 if latent_frame == 0 else 1 + self.temporal_stride * (latent_frame - 1)
+
+    def latent_frame_of(self, pixel_frame: int) -> int:
+        """The latent frame that a pixel frame is decoded from."""
+        return -(-pixel_frame // self.temporal_stride)
 
     def check_size(self, width: int, height: int) -> None:
         for name, value in (("width", width), ("height", height)):

@@ -3,6 +3,7 @@
 Plain strings from a Timeline; the memory figures are handed in by whoever knows the model.
 """
 
+from .anchor import AUTO, place_in_shot
 from .rollout import plan_chunks
 from .timeline import PlannedShot, Timeline, takes_of
 
@@ -36,7 +37,7 @@ def plan_report(timeline: Timeline, steps: int, guidance: bool, segment_bytes: i
         f"memory while sampling, estimated: {_megabytes(segment_bytes)} for one segment (the same for any length of "
         f"video) + {_megabytes(latent_bytes)} for the latent + the model itself",
     ]
-    return "\n".join(lines + crowded_note(timeline) + locked_note(timeline) + unused_note(timeline))
+    return "\n".join(lines + crowded_note(timeline) + locked_note(timeline) + anchor_note(timeline))
 
 
 def _in_rollout(timeline: Timeline, steps: int, guidance: bool) -> str:
@@ -54,13 +55,16 @@ def locked_note(timeline: Timeline) -> list[str]:
             f"what it made of them; joint sampling makes them anew"]
 
 
-def unused_note(timeline: Timeline) -> list[str]:
-    """One line naming what the storyboard holds and no node of this version reads; else nothing."""
-    found = [f"shots[{planned.index}].anchors" for planned in timeline.shots if planned.shot.anchors]
+def anchor_note(timeline: Timeline) -> list[str]:
+    """Where the storyboard's anchors stand, one line each, and which node holds them; nothing without any."""
+    found = [(f"shots[{planned.index}].anchors[{place}]", anchor, place_in_shot(timeline, planned, anchor.at, AUTO, 1.0))
+             for planned in timeline.shots for place, anchor in enumerate(planned.shot.anchors)]
     if not found:
         return []
-    return [f"note: {', '.join(found[:10])}{', ...' * (len(found) > 10)} are kept in the storyboard, but no node of this "
-            f"version acts on them"]
+    lines = [f"  {field} {anchor.image}: {anchor.at:g} s of the shot = {place.seconds:.3f} s = pixel frame {place.pixel_frame} "
+             f"= latent frame {place.frame}" for field, anchor, place in found[:10]]
+    more = [f"  and {len(found) - 10} more"] if len(found) > 10 else []
+    return ["anchors, which Longreel Anchor Frame holds (picture storyboard):", *lines, *more]
 
 
 def crowded_note(timeline: Timeline) -> list[str]:

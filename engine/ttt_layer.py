@@ -78,6 +78,7 @@ class TTTLayer(nn.Module):
                  dtype: torch.dtype | None = None):
         super().__init__()
         self.config = config
+        self.checkpoint_every = 16  # chunks between two states that are kept for the gradients; see kernels.scan
         at = {"device": device, "dtype": dtype}
         C, H, D, M = config.width, config.heads, config.head_width, config.hidden
 
@@ -143,7 +144,8 @@ class TTTLayer(nn.Module):
         rates = self.learning_rates(x) if rates is None else torch.zeros_like(rates).index_copy(1, places, rates)
         q, k, v = self._project(x, _angles(places, entries, layout, config.head_width))
         norm = self.ttt_norm_weight.to(x.device), self.ttt_norm_bias.to(x.device)
-        out, state = scan(q, k, v, rates / config.chunk, *norm, state, config.chunk, places, config.norm_eps, backend)
+        out, state = scan(q, k, v, rates / config.chunk, *norm, state, config.chunk, places, config.norm_eps, backend,
+                          self.checkpoint_every)
         del q, k, v
         return self.wo(self.post_norm(out.flatten(2))), state
 

@@ -21,6 +21,7 @@ from ..engine import alpha_space
 from ..engine.rollout import Chunk, Mix
 from ..engine.timeline import Timeline
 from . import conditioning, patching
+from .anchor_run import HOLD
 
 LOOK = "look"  # the role of an evaluation that shows finished frames
 FRAME_AXIS = 2  # [B, C, F, H, W]
@@ -142,9 +143,9 @@ def _seen_as(model_options: dict, chunk: int, role: str) -> dict:
 
 def _of_length(entry: dict, x: torch.Tensor) -> dict:
     """An entry for as many frames as x [B, C, F, H, W] has. Finished frames are all of one noise level, so there is no
-    mask; pictures beside the latent are those of the chunk's last frames, which nobody gave."""
+    mask and no frame held clean; pictures beside the latent are those of the chunk's last frames, which nobody gave."""
     frames = x.shape[FRAME_AXIS]
-    model_conds = {key: value for key, value in entry["model_conds"].items() if key != "denoise_mask"}
+    model_conds = {key: value for key, value in entry["model_conds"].items() if key not in ("denoise_mask", HOLD)}
     for key, value in model_conds.items():
         full = getattr(value, "cond", None)
         if isinstance(full, torch.Tensor) and full.ndim == x.ndim:

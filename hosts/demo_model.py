@@ -22,6 +22,7 @@ WEIGHTS = Path(text_encoder.__file__).resolve().parent / "weights"
 MODEL_FILE = "shapeworld_t2v.safetensors"
 VAE_FILE = "shapeworld_vae.safetensors"
 TEXT_FILE = "shapeworld_text.safetensors"
+ANCHOR_LORA_FILE = "shapeworld_anchor_lora.safetensors"  # beside them, loaded by hosts/anchor_lora.py
 _KEY = "shapeworld"  # of this tokenizer in the tokens that core hands from tokenizer to encoder
 
 

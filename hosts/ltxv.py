@@ -17,7 +17,7 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
     if not isinstance(model, comfy.model_base.LTXV):
         return None
     return ModelFacts(family="LTXV", latent_channels=128, temporal_stride=8, spatial_stride=32, size_multiple=32,
-                      native_latent_frames=13, native_fps=25.0)
+                      native_latent_frames=13, native_fps=25.0, knows_frame_times=True)
 
 
 def sites(network) -> list[Site]:

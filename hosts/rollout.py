@@ -28,11 +28,12 @@ from ..engine.chunk_file import chunk_key
 from ..engine.rollout import Chunk, plan_chunks
 from ..engine.run_folder import RunFolder
 from ..engine.timeline import Timeline
-from . import identity, kv_share, latent_blend, patching, prompt_edit
+from . import anchor, identity, kv_share, latent_blend, patching, prompt_edit
 from .chunk_conditioning import for_chunk
 from .chunk_handler import ChunkHandler, Remembered
 from .conditioning import ROLE, SHOT, WORDS
 from .progress import ProgressText
+from .sampling import check_mask
 
 FRAME_AXIS = 2  # [B, C, F, H, W]
 WAN_22_EXPERTS_MEET = 0.875  # noise level; Wan 2.2 T2V's own
@@ -142,6 +143,8 @@ def sample_rollout(model, timeline: Timeline, positive: list, negative: list, la
     hands_over = next((feature for feature in features if isinstance(feature, HandsOver)), None)
     known = timeline.overlap_frames if hands_over is None else hands_over.known_frames(timeline)
     mask = latent.get("noise_mask")
+    check_mask(mask, start.shape[FRAME_AXIS])
+    anchor.check_video(model, start.shape)
     task = Task(timeline, plan_chunks(timeline, known), positive, negative, start,
                 None if mask is None else comfy.utils.reshape_mask(mask, start.shape), latent.get("batch_index"), sampler,
                 sigmas, cfg, seed, add_noise, experts, features)
@@ -176,6 +179,8 @@ def _check(task: Task) -> None:
     if low is not None and not isinstance(low.get_model_object("model_sampling"), comfy.model_sampling.CONST):
         raise ValueError(f"{type(low.model).__name__} is no flow model, and 2 experts share a schedule only there (Wan 2.2 "
                          f"14B); wire 1 model")
+    if low is not None:
+        anchor.check_experts(task.experts.high, low)
     for chunk in task.chunks:
         for entries in (task.positive, task.negative):
             for_chunk(entries, chunk, task.timeline, _shots_heard(task, chunk))
@@ -243,6 +248,7 @@ def _dependencies(task: Task, chunk: Chunk, hashes: dict[int, str], common: dict
         "the strength": [[shot.strength, share] for shot, (_, share) in zip(shots, chunk.mix)],
         "the frames": [chunk.frames, chunk.known],
         "the latent": [task.start[:, :, window], None if task.mask is None else task.mask[:, :, window]],
+        "the anchors": identity.plain(_anchors(task, chunk)),
         **common,
         "the remembered prompts": [said(entries, _shots_heard(task, chunk) - own) for entries in (task.positive, task.negative)],
         "the chunk before": [hashes[number] for number in _read_chunks(task, chunk)],
@@ -282,7 +288,11 @@ def _make(task: Task, chunk: Chunk, finished: torch.Tensor, progress: "_Progress
     for feature in task.features:
         if isinstance(feature, Finishes):
             new = feature.finish(new, remembered)
-    return new
+    return anchor.paste(_anchors(task, chunk), new, chunk.known)
+
+
+def _anchors(task: Task, chunk: Chunk) -> list[anchor.Held]:
+    return anchor.in_window(task.experts.high, chunk.start, chunk.known, chunk.frames)
 
 
 def _remembered(task: Task, chunk: Chunk, finished: torch.Tensor) -> Remembered:
@@ -305,15 +315,16 @@ def _inputs(task: Task, chunk: Chunk, finished: torch.Tensor) -> tuple[torch.Ten
     noise = comfy.sample.prepare_noise(latent, task.seed_of(chunk), task.batch_index)
     if not task.add_noise:
         noise[:, :, chunk.known:] = 0
+    anchors = _anchors(task, chunk)
     if task.mask is None and not chunk.known:
-        return noise, latent, None
+        return noise, *anchor.write(anchors, latent, None, task.experts.high)
     mask = torch.ones_like(latent) if task.mask is None else task.mask[:, :, window].clone()
     if not latent.count_nonzero():  # core leaves an empty latent at the network's zero; so does the empty part here
         latent = task.experts.high.model.process_latent_out(latent)
     for frame in range(chunk.known):
         latent[:, :, frame] = finished[:, :, chunk.start + frame]
         mask[:, :, frame] = 1 - _hold(task, chunk, chunk.start + frame)
-    return noise, latent, mask
+    return noise, *anchor.write(anchors, latent, mask, task.experts.high)
 
 
 def _hold(task: Task, chunk: Chunk, frame: int) -> float:

@@ -29,12 +29,24 @@ def sample_attached(model, timeline: Timeline, positive: list, negative: list, l
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
     start = comfy.sample.fix_empty_latent_channels(model, latent["samples"], latent.get("downscale_ratio_spacial"))
+    check_mask(latent.get("noise_mask"), start.shape[2])
     noise = comfy.sample.prepare_noise(start, seed, latent.get("batch_index")) if add_noise else torch.zeros_like(start)
     samples = guider.sample(noise, start, sampler, sigmas, denoise_mask=latent.get("noise_mask"),
                             callback=callback or shot_callback(model, timeline, sigmas.shape[-1] - 1),
                             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=seed)
     rest = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio")}  # said of an empty latent
     return {**rest, "samples": samples.to(start.device)}
+
+
+def check_mask(mask: torch.Tensor | None, frames: int) -> None:
+    """Raises ValueError for a LATENT's noise_mask that counts other frames than its video: core would stretch it in
+    time, and a frame that it keeps would be kept by half, or not at all."""
+    if mask is None:
+        return
+    found = mask.shape[2] if mask.ndim == 5 else mask.numel() // (mask.shape[-1] * mask.shape[-2])  # as core reads it
+    if found not in (1, frames):
+        raise ValueError(f"the noise mask has {found} frames and the latent {frames}; masks count latent frames: use "
+                         f"{frames}, or 1 for all")
 
 
 def shot_callback(model, timeline: Timeline, steps: int):

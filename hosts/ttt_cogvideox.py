@@ -32,6 +32,7 @@ class CogVideoXSegments(Segments):
     family = cogvideox
     network_class = CogVideoXTransformer3DModel
     joint = True
+    attention = ("q", "k", "v", "attn_out", "norm_q", "norm_k")
 
     @staticmethod
     def refuse(network, segments: int) -> None:

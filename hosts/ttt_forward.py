@@ -2,7 +2,8 @@
 
 Families say how (hosts/ttt_<family>.py); which segments there are comes along with the conditioning
 (hosts/ttt_timeline.py) or else everything that the network is shown is one; layers come with transformer_options
-(hosts/ttt.py). Nothing of the network stays changed behind a forward, interrupted or not.
+(hosts/ttt.py). Nothing of the network stays changed behind a forward, interrupted or not. While gradients are recorded,
+blocks may be computed again on the way back (hosts/ttt_recompute.py).
 """
 
 import math
@@ -18,11 +19,13 @@ from .sites import argument
 from .ttt_cogvideox import CogVideoXSegments
 from .ttt_hunyuan_video import HunyuanVideoSegments
 from .ttt_ltxv import LTXVSegments
+from .ttt_recompute import recomputed
 from .ttt_segments import Segments, replaced
 from .ttt_wan import WanSegments
 
 KEY = "longreel_ttt"  # in transformer_options: {block: TTTBlock}
 TRAINED_SEGMENT = "longreel_ttt_trained_segment"  # in transformer_options: latent frames, where layers were trained
+RECOMPUTE = "longreel_ttt_recompute"  # in transformer_options: whether blocks are computed again for the gradients
 TIMELINE = "longreel_ttt_timeline"  # in model_conds: what `Told` says
 FAMILIES = {segments.network_class: segments
             for segments in (WanSegments, CogVideoXSegments, HunyuanVideoSegments, LTXVSegments)}
@@ -66,12 +69,15 @@ def evaluate(executor, *args, **kwargs):
     """DIFFUSION_MODEL: for one forward, the blocks' forwards are the family's."""
     network = executor.class_obj
     told = kwargs.pop(TIMELINE, None)
-    layers = argument(type(network)._forward, args, kwargs, "transformer_options").get(KEY, {})
+    options = argument(type(network)._forward, args, kwargs, "transformer_options")
+    layers = options.get(KEY, {})
     segments = _describe(FAMILIES[type(network)], network, told, args, kwargs)
     with ExitStack() as meanwhile:
         for number, block in enumerate(segments.blocks(network)):
             if told is not None or number in layers:
                 forward = partial(segments.evaluate, block, block.forward, layers.get(number))
+                if options.get(RECOMPUTE) or segments.overwrites:
+                    forward = recomputed(forward, segments.overwrites)
                 meanwhile.enter_context(replaced(block, forward))
         for module, forward in segments.around():
             meanwhile.enter_context(replaced(module, forward))

@@ -35,6 +35,8 @@ class HunyuanVideoSegments(Segments):
     family = hunyuan_video
     network_class = HunyuanVideo
     joint = True
+    overwrites = True
+    attention = ("img_attn", "txt_attn", "linear1", "linear2", "norm")
 
     def __init__(self, network, layout, texts, args, kwargs):
         super().__init__(network, layout, texts, args, kwargs)
@@ -87,17 +89,20 @@ class HunyuanVideoSegments(Segments):
 
         return finish
 
-    @cached_property
-    def _pooled(self) -> list[torch.Tensor]:
+    def _pool(self) -> list[torch.Tensor]:
         """[B, C] of each segment's pooled text."""
         parts = self._given("y").chunk(self.layout.segments, dim=1)
         return [self.network.vector_in(part) for part in parts]
+
+    _pooled = cached_property(_pool)
 
     def _modulation(self, vec: torch.Tensor, segment: int) -> torch.Tensor:
         """Core adds the first segment's pooled text, whose width it knows, to the timestep's vector [B, C]."""
         if segment == 0 or self.network.vector_in is None:
             return vec
-        return vec + (self._pooled[segment] - self._pooled[0])
+        # What was kept while a block ran without gradients would lend none to the block that is computed again.
+        pooled = self._pool() if torch.is_grad_enabled() else self._pooled
+        return vec + (pooled[segment] - pooled[0])
 
     def evaluate(self, block, original, ttt: TTTBlock | None, *args, **kwargs):
         evaluate = self._double if isinstance(block, DoubleStreamBlock) else self._single

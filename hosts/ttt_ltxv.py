@@ -22,6 +22,8 @@ from .ttt_segments import Segments, mix, output_of, replaced, room_for_result
 class LTXVSegments(Segments):
     family = ltxv
     network_class = LTXVModel
+    overwrites = True
+    attention = ("attn1",)
 
     @staticmethod
     def blocks(network) -> list[torch.nn.Module]:

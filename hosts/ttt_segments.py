@@ -32,6 +32,8 @@ class Segments:
     family: Any  # module of hosts/
     network_class: type
     joint = False  # whether text tokens are among those that attention returns, and TTT reads
+    overwrites = False  # whether the network's blocks write into what gradients need
+    attention: tuple[str, ...]  # submodules of a block that are its self-attention, as far as it has them
 
     def __init__(self, network, layout: Layout, texts: tuple[int, ...], args: tuple, kwargs: dict):
         self.network, self.layout, self.texts, self.args, self.kwargs = network, layout, texts, args, kwargs

@@ -25,6 +25,7 @@ from .ttt_segments import Segments, mix, output_of, replaced, room_for_result
 class WanSegments(Segments):
     family = wan
     network_class = WanModel
+    attention = ("self_attn",)
 
     @staticmethod
     def blocks(network) -> list[torch.nn.Module]:

@@ -19,7 +19,8 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
     small = latent.latent_channels == 48  # Wan 2.2 5B has its own, stronger compressing VAE
     return ModelFacts(family="Wan 2.2 5B" if small else "Wan", latent_channels=latent.latent_channels, temporal_stride=4,
                       spatial_stride=latent.spacial_downscale_ratio, size_multiple=2 * latent.spacial_downscale_ratio,
-                      native_latent_frames=31 if small else 21, native_fps=24.0 if small else 16.0)
+                      native_latent_frames=31 if small else 21, native_fps=24.0 if small else 16.0,
+                      knows_frame_times=isinstance(model, comfy.model_base.WAN22))
 
 
 def sites(network) -> list[Site]:

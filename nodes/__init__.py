@@ -3,6 +3,8 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .alpha_space import LongreelAlphaSpaceSampler
+from .anchor_frame import LongreelAnchorFrame
+from .anchor_lora import LongreelLoadAnchorLoRA
 from .decode_to_video import LongreelDecodeToVideo
 from .demo_model import LongreelDemoModel
 from .encode import LongreelEncode
@@ -17,6 +19,7 @@ from .refine import LongreelRefine
 from .sampler import LongreelSampler
 from .short_memory import LongreelShortMemory
 from .storyboard import LongreelLoadStoryboard, LongreelSaveStoryboard, LongreelStoryboard
+from .train_anchor_lora import LongreelTrainAnchorLoRA
 from .ttt import LongreelApplyTTT, LongreelLoadTTT, LongreelTTTSampler
 
 NODES: list[type[io.ComfyNode]] = [
@@ -32,6 +35,9 @@ NODES: list[type[io.ComfyNode]] = [
     LongreelLoadMemory,
     LongreelShortMemory,
     LongreelLongMemory,
+    LongreelAnchorFrame,
+    LongreelLoadAnchorLoRA,
+    LongreelTrainAnchorLoRA,
     LongreelSampler,
     LongreelLoadTTT,
     LongreelApplyTTT,

@@ -54,6 +54,10 @@ class LongreelStoryboard(io.ComfyNode):
         return True if text is None else _fault(lambda: _parsed(text))  # None: the text comes through a wire
 
     @classmethod
+    def fingerprint_inputs(cls, text: str | None = None) -> str:
+        return "" if text is None else _fingerprint(parse_storyboard(text))
+
+    @classmethod
     def execute(cls, text: str) -> io.NodeOutput:
         storyboard = _parsed(text)
         return io.NodeOutput(storyboard, storyboard.to_text())
@@ -91,7 +95,8 @@ class LongreelLoadStoryboard(io.ComfyNode):
     def fingerprint_inputs(cls, file: str | None = None, video: int | None = None) -> str | float:
         if file is None:
             return float("nan")  # unlike itself: a file that comes through a wire is read on every run
-        return hashlib.sha256(_input_file(file).read_bytes()).hexdigest()
+        board = hashlib.sha256(_input_file(file).read_bytes()).hexdigest()
+        return board + _fingerprint(_loaded(file, video or 0))
 
     @classmethod
     def execute(cls, file: str, video: int) -> io.NodeOutput:
@@ -142,6 +147,12 @@ def _fault(check: Callable[[], object]) -> bool | str:
     except StoryboardError as error:
         return str(error)
     return True
+
+
+def _fingerprint(storyboard: Storyboard) -> str:
+    """Of the anchors' pictures: one that was painted anew under its old name is another picture."""
+    paths = resolve_anchors(storyboard, folder_paths.get_input_directory())
+    return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in paths.values())).hexdigest()
 
 
 def _parsed(text: str) -> Storyboard:

@@ -34,8 +34,8 @@ def test_the_vae_encodes_and_decodes_as_comfyui_does(pixel_frames):
         assert mean_difference(ours.decode(latent), theirs.decode(latent)) < 1e-5
 
 
-@pytest.mark.parametrize("latent_frames", [1, 5, 6])
-def test_the_transformer_predicts_as_comfyui_does(latent_frames, monkeypatch):
+@pytest.mark.parametrize("latent_frames, times", [(1, 1), (5, 1), (6, 1), (5, 5)])
+def test_the_transformer_predicts_as_comfyui_does(latent_frames, times, monkeypatch):
     monkeypatch.setattr(dit_net, "HALF_PRECISION", False)
     torch.manual_seed(0)
     shape = dict(width=64, ffn_width=128, heads=2, layers=2)
@@ -47,6 +47,8 @@ def test_the_transformer_predicts_as_comfyui_does(latent_frames, monkeypatch):
                       operations=comfy.ops.disable_weight_init).eval()
     theirs.load_state_dict(ours.state_dict())
     x, context, timestep = torch.randn(2, 16, latent_frames, 8, 8), torch.randn(2, 20, 32), torch.tensor([300.0, 900.0])
+    if times > 1:  # a time of its own for every frame
+        timestep = timestep[:, None] - torch.arange(times) * 50.0
     with torch.no_grad():
         assert torch.allclose(ours(x, timestep, context), theirs(x, timestep, context), atol=1e-4)
 

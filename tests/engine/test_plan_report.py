@@ -94,10 +94,17 @@ def test_a_thousand_shots_are_reported_in_well_under_a_second():
     assert time.process_time() - began < 0.5
 
 
-def test_what_no_node_acts_on_yet_is_named_and_focus_words_are_not():
+def test_locked_shots_and_anchors_are_named():
     shots = (Shot("a keeper climbs", 1.0, focus=("keeper",), anchors=(Anchor(0.5, "keeper.png"),)),
              Shot("a ship", 1.0, "cut", locked=True))
     timeline = plan_timeline(Storyboard(shots, width=64, height=64), WAN)
-    assert "note: shots[0].anchors are kept in the storyboard" in report(timeline)
+    assert ("shots[0].anchors[0] keeper.png: 0.5 s of the shot = 0.500 s = pixel frame 8 = latent frame 2"
+            in report(timeline))
     assert "note: shots 2 are locked: a rollout with a run name keeps" in report(timeline)
-    assert "are kept in the storyboard" not in report(plan_timeline(storyboard(1.0, 1.0), WAN))
+    assert "anchors, which Longreel Anchor Frame holds" not in report(plan_timeline(storyboard(1.0, 1.0), WAN))
+
+
+def test_of_many_anchors_ten_are_shown():
+    anchors = tuple(Anchor(number / 2, f"{number}.png") for number in range(13))
+    said = report(plan_timeline(Storyboard((Shot("a", 8.0, anchors=anchors),), width=64, height=64), WAN))
+    assert "  and 3 more" in said and "9.png" in said and "10.png" not in said

@@ -306,6 +306,14 @@ def run_in(path, loaded, timeline, **options) -> tuple[torch.Tensor, list[str]]:
     return out, states(report)
 
 
+def test_a_mask_of_pixel_frames_is_refused(tiny):
+    loaded = tiny("wan21")
+    timeline = story(loaded.model)
+    mask = torch.ones(timeline.pixel_frames, 8, 8)
+    with pytest.raises(ValueError, match=f"mask has {timeline.pixel_frames} frames and the latent 17; masks count latent"):
+        roll(loaded, timeline, latent={"samples": empty(timeline), "noise_mask": mask})
+
+
 def test_a_run_that_was_cut_off_goes_on_to_the_same_bits(tiny, every_tiny, tmp_path):
     loaded = tiny(every_tiny.name)
     timeline = story(loaded.model, ("continue", "cut"))

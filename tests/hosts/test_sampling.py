@@ -45,6 +45,16 @@ def test_a_noise_mask_keeps_what_it_covers(sample, timeline):
     assert (out[:, :, 4:] - 0.25).abs().mean() > 0.05
 
 
+def test_a_mask_of_pixel_frames_is_refused_and_one_of_a_single_frame_holds_for_all(sample, timeline):
+    latent = planning.empty_latent(timeline)
+    frames, rows, columns = latent["samples"].shape[2:]
+    for shape in ((timeline.pixel_frames, rows, columns), (1, 1, timeline.pixel_frames, rows, columns)):
+        with pytest.raises(ValueError, match=f"mask has {timeline.pixel_frames} frames and the latent {frames}; masks"):
+            sample({**latent, "noise_mask": torch.ones(shape)})
+    for shape in ((rows, columns), (1, rows, columns), (frames, rows, columns)):
+        assert torch.equal(sample({**latent, "noise_mask": torch.ones(shape)})["samples"], sample(latent)["samples"])
+
+
 def test_the_batch_index_chooses_the_noise(sample, timeline):
     latent = planning.empty_latent(timeline)
     two = sample({**latent, "samples": latent["samples"].repeat(2, 1, 1, 1, 1)})["samples"]

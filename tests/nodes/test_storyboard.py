@@ -105,6 +105,16 @@ def test_a_picture_that_leaves_the_input_folder_fails_in_validation(
     assert "which leaves the input folder" in validate("LongreelStoryboard", text=outside)
 
 
+def test_a_picture_that_is_painted_anew_is_read_anew(folders: Path) -> None:
+    picture, text = folders / "input" / "ship.png", with_anchor("ship.png")
+    (folders / "input" / "board.json").write_text(text)
+    found = []
+    for content in (b"one", b"two", b"two"):
+        picture.write_bytes(content)
+        found.append((LongreelStoryboard.fingerprint_inputs(text), LongreelLoadStoryboard.fingerprint_inputs("board.json", 0)))
+    assert found[0][0] != found[1][0] and found[0][1] != found[1][1] and found[1] == found[2]
+
+
 def test_text_through_a_wire_is_checked_when_it_arrives(validate: Callable[..., str], folders: Path) -> None:
     (folders / "input" / "a.json").write_text(board.to_json())
     assert validate("LongreelStoryboard", text=["3", 1]) == ""

@@ -1,0 +1,91 @@
+"""The demo model's fast twin as the student of training/anchor_lora.py, and the clips of demo/encode_anchors.py.
+
+    python -m longreel.training.anchor_lora demo/anchor_lora.toml
+
+Prompts say everything in two of three clips; in the others, attributes are left out at random. What a trainer does with
+student and clips is not known here.
+"""
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..engine.denoising import FlowMatching
+from ..engine.facts import ModelFacts
+from . import dit_net, pair_world, text_encoder, train_dit, world
+
+FACTS = ModelFacts(family="Wan", latent_channels=16, temporal_stride=4, spatial_stride=8, size_multiple=16,
+                   native_latent_frames=5, native_fps=float(world.FRAMES_PER_SECOND))
+HELD_OUT = 64  # clips, the first of the file
+COMPLETE = 0.67  # share of the prompts that say everything
+LEFT_OUT = 0.3  # share of the attributes that the others leave out
+SETTINGS = ("latents", "threads")
+
+
+class TwinStudent:
+    """training/anchor_student.AnchorStudent. The text encoder is not trained."""
+
+    def __init__(self):
+        self.network = dit_net.DiT(**train_dit.SHAPE)
+        self.network.load_state_dict(train_dit.bundled("shapeworld_t2v"))
+        self.network.requires_grad_(False)
+        self.facts, self.device, self.top_level = FACTS, torch.device("cpu"), 1.0
+        self.objective = FlowMatching(train_dit.SHIFT)
+        self.identity = "shapeworld_t2v"
+
+    def predict(self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Mapping[str, torch.Tensor],
+                held: torch.Tensor) -> torch.Tensor:
+        times = (levels * 1000)[:, None] * (1 - held)  # [B, F]
+        return self.network(noised, times, conditioning["text"][:, 0])
+
+
+class EncodedClips:
+    """training/anchor_student.Clips, from files of demo/encode_anchors.py. 5 latent frames of each."""
+
+    def __init__(self, files: list[Path]):
+        found = [torch.load(file, weights_only=False) for file in files]
+        self.latents, self.pictures = (torch.cat([one[name] for one in found]) for name in ("latents", "pictures"))
+        self.picture_at = [frame for one in found for frame in one["picture_at"]]
+        scenes = [scene for one in found for scene in one["scenes"]]
+        rng = random.Random(7)
+        encoder = text_encoder.TextEncoder()
+        encoder.load_state_dict(train_dit.bundled("shapeworld_text"))
+        with torch.no_grad():
+            self.silence = encoder(train_dit.token_ids([""]))
+            ids = train_dit.token_ids([_prompt(scene, rng) for scene in scenes])
+            self.texts = torch.cat([encoder(part) for part in ids.split(256)])  # [N, L, D]
+        self.held_out, self.trained = list(range(HELD_OUT)), list(range(HELD_OUT, len(scenes)))
+        self.identity = {"clips": len(scenes), "sum": round(float(self.latents.double().sum()), 2)}
+
+    def latent(self, number: int) -> torch.Tensor:
+        return self.latents[number, :, :FACTS.native_latent_frames].float()
+
+    def conditioning(self, number: int, silent: bool) -> dict[str, torch.Tensor]:
+        return {"text": self.silence if silent else self.texts[number:number + 1]}
+
+    def still(self, number: int) -> tuple[int, torch.Tensor] | None:
+        frame = self.picture_at[number]
+        return (frame, self.pictures[number, :, 0].float()) if frame < FACTS.native_latent_frames else None
+
+
+def build(settings: Mapping[str, Any]) -> tuple[TwinStudent, EncodedClips]:
+    """settings: `latents`, files separated by commas; `threads`, 1 if not said. Raises ValueError for others."""
+    strangers = sorted(set(settings) - set(SETTINGS))
+    if strangers or "latents" not in settings:
+        raise ValueError(f"model has {strangers or 'no latents'} and takes {len(SETTINGS)} keys; write "
+                         f"{' and '.join(SETTINGS)}")
+    torch.set_num_threads(settings.get("threads", 1))
+    student = TwinStudent()
+    torch._dynamo.config.recompile_limit = 64
+    for block in student.network.blocks:  # hooks differ from block to block
+        block.compile(dynamic=False)
+    return student, EncodedClips([Path(name.strip()) for name in settings["latents"].split(",")])
+
+
+def _prompt(scene: world.Scene | pair_world.PairScene, rng: random.Random) -> str:
+    complete = rng.random() < COMPLETE
+    naming = tuple(name for name in train_dit.ATTRIBUTES if complete or rng.random() >= LEFT_OUT)
+    return (pair_world if isinstance(scene, pair_world.PairScene) else world).prompt(scene, naming)

@@ -1,0 +1,66 @@
+"""Encodes the clips that the anchor LoRA learns from, each with a picture of one of its later frames.
+
+    python -m longreel.demo.encode_anchors OUT_LATENTS [--clips 8000] [--seed 61]
+
+Three of four clips show two objects (demo/pair_world.py), the others one. The VAE is the one in demo/weights. A user's
+picture is encoded by itself, and then always looks like a first frame to a causal VAE; so besides the clip's own
+latents one of its later frames is encoded so too. Held-out combinations are not encoded.
+"""
+
+import argparse
+import random
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from . import pair_world, vae_net, world
+from .encode_clips import VAE_FILE, WAN_MEAN, WAN_STD, WEIGHTS, per_channel
+
+PAIRS = 0.75  # of the clips
+SHORTER = 0.4  # share of the clips whose movement fits 17 frames alone: they start in more places
+BATCH = 16
+
+
+def encode(vae: vae_net.VAE, video: torch.Tensor) -> torch.Tensor:
+    """[B, F, 3, H, W] in 0..1 -> latents [B, 16, 1 + (F - 1) / 4, H / 8, W / 8] as the network is trained on them."""
+    pixels = (video.transpose(1, 2) * 2 - 1).bfloat16().contiguous(memory_format=torch.channels_last_3d)
+    return ((vae.moments(pixels)[0].float() - per_channel(WAN_MEAN)) / per_channel(WAN_STD)).half()
+
+
+@torch.no_grad()
+def main() -> None:
+    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args.add_argument("out", type=Path)
+    args.add_argument("--clips", type=int, default=8000)
+    args.add_argument("--seed", type=int, default=61)
+    opts = args.parse_args()
+    torch.set_num_threads(1)  # the small operations of rendering lose more to waiting than they gain
+    vae = vae_net.VAE().eval()
+    vae.load_state_dict({k: w.float() for k, w in load_file(WEIGHTS / VAE_FILE).items()})
+    vae_net.compile_norms()
+    rng, started = random.Random(opts.seed), time.time()
+    found: dict[str, list] = {"latents": [], "pictures": [], "picture_at": [], "scenes": [], "latent_frames": []}
+    while len(found["scenes"]) < opts.clips:
+        batch, pictures = [], []
+        for _ in range(BATCH):
+            frames = 17 if rng.random() < SHORTER else world.CLIP_FRAMES
+            pair = rng.random() < PAIRS
+            scene = pair_world.random_pair(rng, frames) if pair else world.random_scene(rng, frames)
+            batch.append((pair_world if pair else world).render(scene))
+            later = rng.randrange(1, 1 + (frames - 1) // 4)
+            pictures.append(batch[-1][4 * later - rng.randrange(4)][None])  # latent frame i holds frames 4i - 3 to 4i
+            found["scenes"].append(scene)
+            found["picture_at"].append(later)
+            found["latent_frames"].append(1 + (frames - 1) // 4)
+        found["latents"].append(encode(vae, torch.stack(batch)))
+        found["pictures"].append(encode(vae, torch.stack(pictures)))
+        if len(found["scenes"]) % 2000 < BATCH:
+            done = len(found["scenes"])
+            print(done, f"{(time.time() - started) / done * 1e3:.1f} ms per clip", flush=True)
+    torch.save({**found, "latents": torch.cat(found["latents"]), "pictures": torch.cat(found["pictures"])}, opts.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Longreel Load Anchor LoRA: a LoRA under the names of any trainer, put onto a model, or refused aloud."""
+
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io
+
+from ..hosts import demo_model
+from ..hosts.anchor_lora import attach, read_lora
+
+FOLDER = "loras"  # below ComfyUI's models
+BUNDLED = "demo model's anchor LoRA (comes with Longreel)"
+
+
+class LongreelLoadAnchorLoRA(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LongreelLoadAnchorLoRA",
+            display_name="Longreel Load Anchor LoRA",
+            category="Longreel",
+            description="Puts a LoRA onto a model whatever names its trainer gave the layers: diffusers, PEFT, bare, "
+                        "DiffSynth, ComfyUI's own. Refuses a file that fits the model not at all or in part. Made for "
+                        "anchor LoRAs; loads any LoRA of a supported video model.",
+            search_aliases=["fvg", "avg", "factorized video", "lora loader", "diffusers lora", "peft lora"],
+            inputs=[
+                io.Model.Input("model", tooltip=(
+                    "Any supported video model. Of Wan 2.2 14B each expert gets the LoRA that was trained for it.")),
+                io.Combo.Input("file", options=[BUNDLED, *folder_paths.get_filename_list(FOLDER)], tooltip=(
+                    "A .safetensors file of models/loras, or the LoRA of the demo model. A changed file is read again.")),
+                io.Float.Input("strength", default=1.0, min=-10.0, max=10.0, step=0.05, tooltip=(
+                    "How much of the LoRA counts: 1 as trained, 0 the model as it is.")),
+                io.Float.Input("alpha", default=0.0, min=0.0, max=4096.0, step=1.0, advanced=True, tooltip=(
+                    "The LoRA counts alpha / rank. 0: as the file says, or its rank where it says nothing; else this "
+                    "number, 0 to 4096, for a file whose trainer kept alpha to itself.")),
+                io.Boolean.Input("allow_partial", default=False, advanced=True, tooltip=(
+                    "Off: a file of which some tensors fit no layer is refused. On: those are left out and named in the "
+                    "report.")),
+            ],
+            outputs=[
+                io.Model.Output(),
+                io.String.Output(display_name="report", tooltip=(
+                    "How many layers the LoRA has, how many names were changed, and where alpha comes from.")),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
+        if file is None:  # it comes through a wire
+            return True
+        try:
+            read_lora(_path(file))
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str | None = None, **others) -> tuple[int, int] | float:
+        if file is None:
+            return float("nan")  # unlike itself: a file that comes through a wire is read on every run
+        about = _path(file).stat()
+        return about.st_mtime_ns, about.st_size
+
+    @classmethod
+    def execute(cls, model, file, strength, alpha, allow_partial) -> io.NodeOutput:
+        patched, converted = attach(model, read_lora(_path(file)), strength, alpha or None, allow_partial)
+        return io.NodeOutput(patched, converted.summary())
+
+
+def _path(file: str) -> Path:
+    """Raises ValueError where models/loras has no such file."""
+    if file == BUNDLED:
+        return demo_model.WEIGHTS / demo_model.ANCHOR_LORA_FILE
+    path = folder_paths.get_full_path(FOLDER, file)
+    if path is None:
+        folders = folder_paths.get_folder_paths(FOLDER)
+        raise ValueError(f"file is {file!r}, and none of {len(folders)} folders has it, first {folders[0]}; put it "
+                         f"there, or choose another")
+    return Path(path)

@@ -1,0 +1,64 @@
+"""demo/anchor_student.py: the clips that the anchor LoRA learned from, as the trainer reads them."""
+
+import random
+
+import pytest
+import torch
+from longreel.demo import anchor_student, encode_anchors, pair_world, vae_net, world
+from longreel.demo.anchor_student import EncodedClips, TwinStudent, build
+from longreel.demo.encode_clips import VAE_FILE, WEIGHTS
+from safetensors.torch import load_file
+
+LATER = 2
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """What encode_anchors.py writes, of three clips."""
+    vae = vae_net.VAE().eval()
+    vae.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS / VAE_FILE).items()})
+    scenes = [pair_world.random_pair(random.Random(1)), world.random_scene(random.Random(2)),
+              pair_world.random_pair(random.Random(3))]
+    video = torch.stack([(pair_world if isinstance(s, pair_world.PairScene) else world).render(s) for s in scenes])
+    with torch.no_grad():
+        made = {"latents": encode_anchors.encode(vae, video), "pictures": encode_anchors.encode(vae, video[:, 5:6]),
+                "picture_at": [LATER, 5, LATER], "scenes": scenes, "latent_frames": [5, 6, 6]}
+    path = tmp_path_factory.mktemp("clips") / "anchors.pt"
+    torch.save(made, path)
+    return path, made
+
+
+def test_clips_have_five_latent_frames_of_unit_scale_and_a_prompt(file):
+    clips = EncodedClips([file[0]])
+    assert clips.latent(0).shape == (16, 5, 8, 8) and 0.3 < clips.latent(0).std() < 2
+    assert clips.conditioning(0, False)["text"].shape == (1, 20, 64)
+    assert not torch.equal(clips.conditioning(0, False)["text"], clips.conditioning(0, True)["text"])
+
+
+def test_a_picture_beyond_the_clip_is_not_offered(file):
+    clips = EncodedClips([file[0]])
+    frame, latent = clips.still(0)
+    assert frame == LATER and torch.equal(latent, file[1]["pictures"][0, :, 0].float())
+    assert clips.still(1) is None
+
+
+def test_the_first_clips_are_held_out(file, monkeypatch):
+    monkeypatch.setattr(anchor_student, "HELD_OUT", 1)
+    clips = EncodedClips([file[0]])
+    assert clips.held_out == [0] and clips.trained == [1, 2]
+
+
+def test_a_clean_frame_at_time_zero_changes_what_the_twin_says():
+    student = TwinStudent()
+    torch.manual_seed(0)
+    noised, text = torch.randn(1, 16, 5, 8, 8), {"text": torch.randn(1, 1, 20, 64)}
+    with torch.no_grad():
+        said = [student.predict(noised, torch.tensor([0.9]), text, held)
+                for held in (torch.zeros(1, 5), torch.tensor([[1.0, 0, 0, 0, 0]]))]
+    assert not torch.allclose(*said, atol=1e-2)
+
+
+@pytest.mark.parametrize("settings", [{}, {"latents": "x", "laters": "y"}])
+def test_unknown_and_missing_settings_are_refused(settings):
+    with pytest.raises(ValueError, match="takes 2 keys; write latents and threads"):
+        build(settings)

@@ -1,0 +1,96 @@
+"""What the trainer of anchor LoRAs needs: a network that hears which frames are known, and clips with anchors in them.
+
+hosts/anchor_training.py builds the student from ComfyUI's MODEL, demo/anchor_student.py from the demo model's fast twin.
+Clips come from a folder (`FolderClips`), or from a builder that brings its own.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from ..engine.facts import ModelFacts
+from .cache import Cache
+from .config import Data
+from .dataset import Geometry, manifest, parts_of, read_dataset
+from .student import Conditioning, Encoder, Objective
+
+
+class AnchorStudent(Protocol):
+    """network: whose linear layers get adapters; nothing else of it is trained. top_level: of the objective's levels, the
+    one that is all noise: 1, or the number of timesteps. identity: differs where the weights differ. The student draws no
+    random numbers."""
+
+    network: nn.Module
+    facts: ModelFacts
+    device: torch.device
+    objective: Objective
+    top_level: float
+    identity: str
+
+    def predict(self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Conditioning,
+                held: torch.Tensor) -> torch.Tensor:
+        """noised [B, C, F, H, W] with the anchors clean in it, levels [B], conditioning [B, 1, ...] of one prompt each,
+        held [B, F]: 1 where a frame is an anchor, whose time is 0 -> what the objective's target is compared with."""
+
+
+class Clips(Protocol):
+    """identity: as JSON holds it, of all that is shown. held_out: numbers of clips that are measured and not trained on;
+    `trained` those that are."""
+
+    identity: Any
+    trained: list[int]
+    held_out: list[int]
+
+    def latent(self, number: int) -> torch.Tensor:
+        """[C, F, h, w] float32; all clips have one shape."""
+
+    def conditioning(self, number: int, silent: bool) -> Conditioning:
+        """Of its one prompt, or the empty one: every tensor [1, ...]."""
+
+    def still(self, number: int) -> tuple[int, torch.Tensor] | None:
+        """(later latent frame, [C, h, w] of a picture of it that was encoded by itself), None where there is none."""
+
+
+class AnchorBuilder(Protocol):
+    """A function that a config file names, of the form "module:function"."""
+
+    def __call__(self, settings: Mapping[str, Any]) -> tuple[AnchorStudent, Encoder | Clips]:
+        """settings: the table [model] without `builder`. The second is an encoder for the clips of [data], or without
+        that table the clips themselves."""
+
+
+class FolderClips:
+    """The clips of a folder (training/dataset.py), one segment each, encoded once and then read from the cache.
+
+    Raises ValueError for a bad folder, and where no clip is left to train on.
+    """
+
+    def __init__(self, data: Data, encoder: Encoder, facts: ModelFacts):
+        geometry = Geometry(facts, data.width, data.height, data.segment_latent_frames)
+        clips = read_dataset(Path(data.folder), geometry)
+        if data.held_out >= len(clips):
+            raise ValueError(f"data.held_out is {data.held_out} and the data set has {len(clips)} clips; leave 1 at "
+                             f"least to train on")
+        self.identity = manifest(clips)
+        shown = parts_of(clips[:len(clips) - data.held_out], 1)
+        measured = parts_of(clips[len(clips) - data.held_out:], 1)
+        self.parts = (*shown, *measured)
+        self.trained, self.held_out = list(range(len(shown))), list(range(len(shown), len(self.parts)))
+        self.cache = Cache(Path(data.cache or Path(data.folder) / "cache"), encoder, geometry)
+
+    def prepare(self, tell: Callable[[int, int], None] | None = None) -> int:
+        """Encode what the cache does not have yet -> files made. See Cache.prepare."""
+        with torch.no_grad():
+            return self.cache.prepare(self.parts, tell)
+
+    def latent(self, number: int) -> torch.Tensor:
+        return self.cache.latent(self.parts[number])
+
+    def conditioning(self, number: int, silent: bool) -> Conditioning:
+        return self.cache.conditioning(("",) if silent else self.parts[number].prompts)
+
+    def still(self, number: int) -> None:
+        return None  # a clip's own latent frames are what there is

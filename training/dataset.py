@@ -1,0 +1,326 @@
+"""The data set: a folder of clips, each beside a storyboard that gives every segment its prompt.
+
+For each `name.json` (the pack's storyboard, or ttt-video's scene list with one video; also .csv and .jsonl) there is
+one clip: `name.mp4` (.mov, .mkv, .webm), a folder `name` of pictures in the order of their names, or
+`name.safetensors` with one tensor `latent` [C, F, h, w] that was encoded before. A segment is `segment_latent_frames`
+latent frames and shares the last one with the next, as in One-Minute Video Generation with Test-Time Training (arXiv
+2504.05298, section 3): n segments are n (S - 1) + 1 latent frames. A shot may last several segments, which then hear
+the same prompt.
+
+A stage of n segments trains on every run of n segments that stand at a multiple of n, cut from the pictures; of a
+latent only the first n segments, because a latent that is cut in its middle does not begin as videos do. Everything is
+checked before anything is encoded. What latents are made with is not known here (training/cache.py), and nothing is
+resized or resampled: a clip has the size and the frames per second that are said, or is refused.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+
+from ..engine.facts import ModelFacts
+from ..engine.storyboard import Shot, Storyboard
+from ..engine.storyboard_files import EXTENSIONS, read_storyboards
+from ..engine.ttt_order import Range
+
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+LATENT = ".safetensors"
+LATENT_NAME = "latent"
+SHARED_FRAMES = 1  # latent frames of neighbouring segments, as published
+FPS_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """width, height: pixels of every clip. segment_latent_frames: 2 or more, 13 as published."""
+
+    facts: ModelFacts
+    width: int
+    height: int
+    segment_latent_frames: int
+
+    def __post_init__(self) -> None:
+        self.facts.check_size(self.width, self.height)
+        if self.segment_latent_frames <= SHARED_FRAMES:
+            raise ValueError(f"a segment of {self.segment_latent_frames} latent frames shares {SHARED_FRAMES} with the "
+                             f"next; use {SHARED_FRAMES + 1} or more, {self.facts.native_latent_frames} as the family "
+                             f"was trained")
+
+    @property
+    def step_latent_frames(self) -> int:
+        """Latent frames from the start of one segment to that of the next."""
+        return self.segment_latent_frames - SHARED_FRAMES
+
+    @property
+    def step_pixel_frames(self) -> int:
+        return self.step_latent_frames * self.facts.temporal_stride
+
+    def latent_frames(self, segments: int) -> int:
+        return segments * self.step_latent_frames + SHARED_FRAMES
+
+    def pixel_frames(self, segments: int) -> int:
+        return self.facts.pixel_frames(self.latent_frames(segments))
+
+    def latent_shape(self, segments: int) -> tuple[int, int, int, int]:
+        """[C, F, h, w]"""
+        stride = self.facts.spatial_stride
+        return (self.facts.latent_channels, self.latent_frames(segments), self.height // stride, self.width // stride)
+
+    def windows(self, segments: int) -> tuple[Range, ...]:
+        """The latent frames of each segment."""
+        return tuple((self.step_latent_frames * number, self.step_latent_frames * number + self.segment_latent_frames)
+                     for number in range(segments))
+
+
+@dataclass(frozen=True)
+class Clip:
+    """path: a video, a folder of pictures, or a latent. digest: of all its bytes. prompts: one for each segment."""
+
+    name: str
+    path: Path
+    digest: str
+    bytes: int
+    prompts: tuple[str, ...]
+
+    @property
+    def is_latent(self) -> bool:
+        return self.path.suffix.lower() == LATENT and self.path.is_file()
+
+    @property
+    def segments(self) -> int:
+        return len(self.prompts)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Segments [first, first + segments) of a clip."""
+
+    clip: Clip
+    first: int
+    segments: int
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        return self.clip.prompts[self.first:self.first + self.segments]
+
+
+def read_dataset(folder: Path, geometry: Geometry) -> tuple[Clip, ...]:
+    """The clips of a folder, by name. Every file is read once, for its digest.
+
+    Raises ValueError, naming the clip, two numbers and the remedy: a clip without storyboard or the other way round,
+    two clips for one storyboard, a clip of another size, frame rate or length than is said, prompts that are missing,
+    shots that are no whole number of segments.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; put clips and their storyboards into one and name it")
+    boards = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in EXTENSIONS}
+    clips: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in (*VIDEOS, LATENT) or path.is_dir() and _pictures(path):
+            clips.setdefault(path.name if path.is_dir() else path.stem, []).append(path)
+    if not boards and not clips:
+        raise ValueError(f"{folder} holds 0 clips and 0 storyboards; put name.mp4 and name.json into it")
+    unsaid, unseen = sorted(set(clips) - set(boards)), sorted(set(boards) - set(clips))
+    if unsaid:
+        raise ValueError(f"{len(unsaid)} of {len(clips)} clips have no prompts, first {clips[unsaid[0]][0].name}; write "
+                         f"{unsaid[0]}.json beside it, a storyboard with a prompt for each segment")
+    if unseen:
+        raise ValueError(f"{len(unseen)} of {len(boards)} storyboards have no clip, first {boards[unseen[0]].name}; put "
+                         f"{unseen[0]}.mp4 beside it, or take it out")
+    for name, paths in clips.items():
+        if len(paths) > 1:
+            raise ValueError(f"{name} has {len(paths)} clips, {' and '.join(path.name for path in paths)}, and 1 "
+                             f"storyboard; keep one of them")
+    return tuple(_read_clip(name, clips[name][0], boards[name], geometry) for name in sorted(clips))
+
+
+def parts_of(clips: Iterable[Clip], segments: int) -> tuple[Part, ...]:
+    """What a stage of so many segments trains on, in the order of the clips.
+
+    Raises ValueError where a clip has fewer segments than the stage.
+    """
+    parts = []
+    for clip in clips:
+        if clip.segments < segments:
+            raise ValueError(f"{clip.path.name} has {clip.segments} segments and the stage trains on {segments}; take "
+                             f"the clip out, or end the recipe at a stage of {clip.segments}")
+        starts = range(0, clip.segments - segments + 1, segments)
+        parts += [Part(clip, first, segments) for first in (starts[:1] if clip.is_latent else starts)]
+    return tuple(parts)
+
+
+def read_pixels(part: Part, geometry: Geometry) -> torch.Tensor:
+    """The pixel frames of a part [pixel frames, H, W, 3] in 0..1, float32; not for latents."""
+    first = part.first * geometry.step_pixel_frames
+    wanted = range(first, first + geometry.pixel_frames(part.segments))
+    path = part.clip.path
+    frames = _picture_frames(path, wanted) if path.is_dir() else _video_frames(path, wanted)
+    return torch.stack([torch.from_numpy(frame) for frame in frames]).float() / 255
+
+
+def read_latent(part: Part, geometry: Geometry) -> torch.Tensor:
+    """The latent frames of a part [C, F, h, w] of a clip that is a latent, float32."""
+    with safe_open(part.clip.path, "pt") as file:
+        return file.get_slice(LATENT_NAME)[:, :geometry.latent_frames(part.segments)].float()
+
+
+def manifest(clips: Iterable[Clip]) -> dict[str, dict]:
+    """What a data set is, as JSON can hold it: of each clip its bytes, their digest, and its prompts."""
+    return {clip.name: {"bytes": clip.bytes, "digest": clip.digest, "prompts": list(clip.prompts)} for clip in clips}
+
+
+def check_unchanged(before: Mapping[str, dict], clips: Iterable[Clip]) -> None:
+    """Raise ValueError, by name and numbers, where the data set is no longer that of `before` (a manifest)."""
+    now = manifest(clips)
+    changed = [name for name in sorted(set(before) & set(now)) if before[name] != now[name]]
+    gone, new = sorted(set(before) - set(now)), sorted(set(now) - set(before))
+    if not changed and not gone and not new:
+        return
+    said = []
+    if changed:
+        old, fresh = before[changed[0]], now[changed[0]]
+        how = (f"{old['bytes']:,} bytes then, {fresh['bytes']:,} now" if old["bytes"] != fresh["bytes"] else
+               "other bytes of the same number" if old["digest"] != fresh["digest"] else "other prompts")
+        said.append(f"{len(changed)} of {len(before)} clips have changed, first {changed[0]} ({how})")
+    said += [f"{len(gone)} of {len(before)} clips are gone, first {gone[0]}"] if gone else []
+    said += [f"{len(new)} clips are new beside {len(before)}, first {new[0]}"] if new else []
+    raise ValueError(f"the data set is not the one that this run began with: {'; '.join(said)}; bring it back to go on, "
+                     f"or start a new run folder")
+
+
+def _read_clip(name: str, path: Path, board: Path, geometry: Geometry) -> Clip:
+    storyboards = read_storyboards(board)
+    if len(storyboards) != 1:
+        raise ValueError(f"{board.name} holds {len(storyboards)} videos and stands beside 1 clip; write one file for "
+                         f"each clip")
+    prompts = _prompts(storyboards[0], board.name, geometry)
+    clip = Clip(name, path, *_digest(path), prompts)
+    if clip.is_latent:
+        _check_latent(path, len(prompts), geometry)
+    else:
+        fps, frames, width, height = _picture_facts(path) if path.is_dir() else _video_facts(path)
+        if (width, height) != (geometry.width, geometry.height):
+            raise ValueError(f"{path.name} has {width}x{height} pixels and the data set {geometry.width}x"
+                             f"{geometry.height}; resize the clip, or take it out")
+        if fps is not None and abs(fps - storyboards[0].fps) > FPS_TOLERANCE:
+            raise ValueError(f"{path.name} runs at {fps:g} frames per second and {board.name} says "
+                             f"{storyboards[0].fps:g}; convert the clip, or correct fps")
+        _check_length(path.name, frames, geometry.pixel_frames, len(prompts), "pixel frames")
+    return clip
+
+
+def _prompts(storyboard: Storyboard, file: str, geometry: Geometry) -> tuple[str, ...]:
+    """One for each segment: a shot's is said as often as it has segments."""
+    found: list[str] = []
+    for index, shot in enumerate(storyboard.shots):
+        found += [storyboard.prompt_of(shot)] * _segments_of(shot, index, storyboard.fps, file, geometry)
+    return tuple(found)
+
+
+def _segments_of(shot: Shot, index: int, fps: float, file: str, geometry: Geometry) -> int:
+    frames, step = shot.seconds * fps, geometry.step_pixel_frames
+    count = round(frames / step)
+    if count < 1 or abs(frames - count * step) > 0.5:
+        raise ValueError(f"{file}: shots[{index}].seconds {shot.seconds:g} is {frames:g} frames and a segment has "
+                         f"{step}; use {max(1, count) * step / fps:g} seconds, or another segment_latent_frames")
+    return count
+
+
+def _check_length(file: str, frames: int, frames_of, segments: int, what: str) -> None:
+    """A clip holds all segments that have prompts, and no whole segment more."""
+    if frames < frames_of(segments):
+        raise ValueError(f"{file} has {frames} {what} and its {segments} prompts need {frames_of(segments)}; give a "
+                         f"longer clip, or take prompts out of its storyboard")
+    if frames >= frames_of(segments + 1):
+        whole = segments
+        while frames >= frames_of(whole + 1):
+            whole += 1
+        raise ValueError(f"{file} has {whole} segments ({frames} {what}) and its storyboard {segments} prompts; write "
+                         f"a prompt for each segment, or cut the clip")
+
+
+def _check_latent(path: Path, segments: int, geometry: Geometry) -> None:
+    try:
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+            if LATENT_NAME not in names:
+                raise ValueError(f"{path.name} holds {len(names)} tensors and none is named {LATENT_NAME}; "
+                                 f"save the latent [C, F, h, w] under this name")
+            shape = tuple(file.get_slice(LATENT_NAME).get_shape())
+    except SafetensorError as error:
+        raise ValueError(f"{path.name} has {path.stat().st_size} bytes that are no whole safetensors file ({error}); "
+                         f"save it again") from error
+    wanted = geometry.latent_shape(segments)
+    if len(shape) != 4 or (shape[0], *shape[2:]) != (wanted[0], *wanted[2:]):
+        raise ValueError(f"{path.name} has a latent {list(shape)} and the data set [{wanted[0]}, frames, {wanted[2]}, "
+                         f"{wanted[3]}]; encode it again at {geometry.width}x{geometry.height}, or take it out")
+    _check_length(path.name, shape[1], geometry.latent_frames, segments, "latent frames")
+
+
+def _digest(path: Path) -> tuple[str, int]:
+    """SHA-256 of a file, or of a folder's pictures one after the other; and the number of bytes."""
+    found, count = hashlib.sha256(), 0
+    for file in _pictures(path) if path.is_dir() else [path]:
+        with open(file, "rb") as stream:
+            while part := stream.read(2**20):
+                found.update(part)
+                count += len(part)
+    return found.hexdigest(), count
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+
+
+def _picture_facts(folder: Path) -> tuple[None, int, int, int]:
+    """(no frame rate, frames, width, height); all pictures have one size."""
+    pictures, first = _pictures(folder), None
+    for path in pictures:
+        with Image.open(path) as picture:
+            first = first or picture.size
+            if picture.size != first:
+                raise ValueError(f"{folder.name}/{path.name} has {picture.size[0]}x{picture.size[1]} pixels and the "
+                                 f"first picture {first[0]}x{first[1]}; resize it")
+    return None, len(pictures), *first
+
+
+def _video_facts(path: Path) -> tuple[float, int, int, int]:
+    """(frames per second, frames, width, height); frames are counted where the container does not say."""
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ValueError(f"{path.name} has 0 video streams; take it out, or convert it")
+            stream = container.streams.video[0]
+            count = stream.frames or sum(1 for _ in container.decode(stream))
+            return float(stream.average_rate), count, stream.width, stream.height
+    except av.FFmpegError as error:
+        raise ValueError(f"{path.name} has {path.stat().st_size} bytes that are no video ({error}); convert it, or take "
+                         f"it out") from error
+
+
+def _video_frames(path: Path, wanted: range) -> list[np.ndarray]:
+    """[H, W, 3] uint8 each. Decoded from the start: clips are short, and seeking is not exact in every container."""
+    frames = []
+    with av.open(str(path)) as container:
+        for number, frame in enumerate(container.decode(container.streams.video[0])):
+            if number >= wanted.stop:
+                break
+            if number in wanted:
+                frames.append(frame.to_ndarray(format="rgb24"))
+    if len(frames) != len(wanted):
+        raise ValueError(f"{path.name} gave {len(frames)} of the {len(wanted)} frames {wanted.start} to "
+                         f"{wanted.stop - 1}; the file was cut short: convert it again")
+    return frames
+
+
+def _picture_frames(folder: Path, wanted: range) -> list[np.ndarray]:
+    pictures = _pictures(folder)[wanted.start:wanted.stop]
+    return [np.array(Image.open(path).convert("RGB")) for path in pictures]

@@ -1,0 +1,135 @@
+"""What a run will cost, before it starts: tokens, memory and time of every stage, from one step that is really made.
+
+The step is one forward and backward pass of the first micro-batch of the first stage, and changes nothing. The other
+stages are estimated from it, in proportion to their tokens: attention is local to a segment and TTT is linear, so both
+grow with the video. Memory on a GPU is the allocator's peak; on a CPU, where there is no such number, the bytes of all
+tensors that were kept for the gradients. Time for encoding, checkpoints and validation is not known here.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from .stages import Stage
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One micro-batch there and back: seconds; bytes that were needed beyond those of the weights."""
+
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """videos: parts of clips that it trains on. latent_frames, tokens: of one video. parameters: that it trains."""
+
+    stage: Stage
+    videos: int
+    latent_frames: int
+    tokens: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """stages: those that are left. done: steps that the run has made. micro_batch, processes: how a batch is shown.
+    state_bytes: of weights, averages and moments, as a checkpoint holds them."""
+
+    stages: tuple[PlannedStage, ...]
+    measured: Measured
+    micro_batch: int
+    processes: int
+    state_bytes: int
+    device: str
+    done: int = 0
+
+    def seconds_of_step(self, number: int) -> float:
+        """Of stage `number`, counted from 0: measured for the first, estimated for the others."""
+        planned = self.stages[number]
+        shown = -(-planned.stage.batch // (self.micro_batch * self.processes))
+        return self.measured.seconds * shown * self._share(number)
+
+    def bytes_of_step(self, number: int) -> int:
+        return round(self.measured.bytes * self._share(number))
+
+    def _share(self, number: int) -> float:
+        return self.stages[number].tokens / self.stages[0].tokens
+
+    @property
+    def seconds(self) -> float:
+        """Of all steps that are left, if none had been made of the first stage."""
+        return sum(planned.stage.steps * self.seconds_of_step(number) for number, planned in enumerate(self.stages))
+
+    def text(self) -> str:
+        """A table for people."""
+        kept = "peak" if self.device.startswith("cuda") else "kept"
+        head = ("stage", "segments", "latent frames", "tokens", "videos", "batch", "steps", "trained",
+                f"{kept} memory", "time per step", "all steps")
+        rows = [head]
+        for number, planned in enumerate(self.stages):
+            stage, about = planned.stage, "" if number == 0 else "~"
+            rows.append((stage.name, str(stage.segments), str(planned.latent_frames), f"{planned.tokens:,}",
+                         str(planned.videos), str(stage.batch), f"{stage.steps:,}",
+                         f"{planned.parameters / 1e6:,.2f} M", f"{about}{_bytes(self.bytes_of_step(number))}",
+                         f"{about}{_time(self.seconds_of_step(number))}",
+                         f"{about}{_time(stage.steps * self.seconds_of_step(number))}"))
+        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
+        lines.append(f"measured on one step of stage {self.stages[0].stage.name} on {self.device}, {self.micro_batch} "
+                     f"videos at once in each of {self.processes} processes; ~ is estimated from it by tokens")
+        lines.append(f"weights, averages and moments: {_bytes(self.state_bytes)}, as much for each checkpoint on disk")
+        if self.done:
+            lines.append(f"goes on after {self.done:,} steps")
+        return "\n".join(lines)
+
+
+def measure(step: Callable[[], None], device: torch.device) -> Measured:
+    """step: one forward and backward pass."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before, began = torch.cuda.memory_allocated(device), time.perf_counter()
+        step()
+        torch.cuda.synchronize(device)
+        return Measured(time.perf_counter() - began, torch.cuda.max_memory_allocated(device) - before)
+    began = time.perf_counter()
+    kept = bytes_kept(step)
+    return Measured(time.perf_counter() - began, kept)
+
+
+def bytes_kept(step: Callable[[], None]) -> int:
+    """The bytes of all tensors that `step` keeps for its gradients, each storage counted once. What a checkpoint
+    computes again on the way back is not among them."""
+    found: dict[int, int] = {}
+    alive = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in found:
+            found[storage.data_ptr()] = storage.nbytes()
+            alive.append(storage)  # so that no other takes its address
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        step()
+    return sum(found.values())
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1024
+    return f"{count:,.1f} GiB"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

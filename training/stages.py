@@ -1,0 +1,93 @@
+"""The recipe as data: stage by stage longer videos, each stage going on from the weights of the one before.
+
+Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3.3) and the training configs of
+its public code (spec/ttt.md, section 3), where a segment is three seconds. What a stage does with these numbers is in
+training/schedule.py and training/trainer.py. The public documents contradict each other on the first stage of the
+linear layers (all weights, or attention alone); the configs are followed here.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from ..engine.ttt_layer import LINEAR, MLP
+
+LAYERS, QKVO, ALL = "ttt", "qkvo", "sft"  # TTT layers alone; and attention's projections and q, k norms; and the rest
+ADAPTERS = (LAYERS, QKVO, ALL)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """name: of the stage, unlike the others'. segments: of each video. steps: of the optimiser, warmup_steps of them
+    with a rising learning rate. batch: videos for each step, all processes together.
+
+    ttt_rate, ttt_end_rate: learning rate of the TTT layers and gates, falling as a cosine. others_rate, others_end_rate:
+    of the other weights, falling as a line. adapter: what trains, one of ADAPTERS; LAYERS is not in the paper.
+
+    scan_chunks: chunks of a TTT scan between two states that are kept for the gradients; memory grows with the number
+    of kept states, time with what is computed again; 0 keeps all. checkpoint_blocks: keep of each transformer block its
+    input alone.
+
+    Raises ValueError that names the field for numbers out of range.
+    """
+
+    name: str
+    segments: int
+    steps: int
+    warmup_steps: int = 0
+    ttt_rate: float = 1e-5
+    ttt_end_rate: float = 1e-5
+    others_rate: float = 1e-5
+    others_end_rate: float = 1e-5
+    adapter: str = QKVO
+    batch: int = 64
+    scan_chunks: int = 16
+    checkpoint_blocks: bool = True
+
+    def __post_init__(self) -> None:
+        for field in ("segments", "steps", "batch"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"stage {self.name}: {field} is {getattr(self, field)}; use 1 or more")
+        if not 0 <= self.warmup_steps <= self.steps:
+            raise ValueError(f"stage {self.name}: warmup_steps is {self.warmup_steps} and the stage has {self.steps} "
+                             f"steps; use 0 to {self.steps}")
+        for field in ("ttt_rate", "ttt_end_rate", "others_rate", "others_end_rate"):
+            if not 0 <= getattr(self, field) < math.inf:
+                raise ValueError(f"stage {self.name}: {field} is {getattr(self, field):g}; use 0 or more, 1e-5 as "
+                                 f"published")
+        if self.adapter not in ADAPTERS:
+            raise ValueError(f"stage {self.name}: adapter {self.adapter!r} is none of {len(ADAPTERS)}; use "
+                             f"{', '.join(ADAPTERS)}")
+        if self.scan_chunks < 0:
+            raise ValueError(f"stage {self.name}: scan_chunks is {self.scan_chunks}; use 16, or 0 to keep all states")
+
+
+PAPER = {
+    MLP: (Stage("3s", 1, 5000, 100, ttt_rate=1e-4, adapter=ALL),
+          Stage("9s", 3, 5000, 100),
+          Stage("18s", 6, 1000, 50),
+          Stage("30s", 10, 1000, 50),
+          Stage("63s", 21, 250, 25)),
+    LINEAR: (Stage("3s", 1, 5000, 100, ttt_rate=1e-4, scan_chunks=4),
+             Stage("9s", 3, 5000, 100),
+             Stage("18s", 6, 1000, 50),
+             Stage("30s", 10, 500, 50),
+             Stage("63s", 21, 250, 25)),
+}
+
+
+def scaled(stages: tuple[Stage, ...], steps_share: float = 1.0, last: str | None = None,
+           **changes) -> tuple[Stage, ...]:
+    """Smaller stages for a smaller model: steps and warm-up times `steps_share` (at least one step), up to the stage
+    named `last`, and in every stage the fields of `changes`.
+
+    Raises ValueError for a share that is not above 0, a `last` that is none of the stages, and as Stage does.
+    """
+    if not 0 < steps_share < math.inf:
+        raise ValueError(f"steps_share is {steps_share:g}, not above 0; use 1 for the recipe's own steps")
+    names = [stage.name for stage in stages]
+    if last is not None and last not in names:
+        raise ValueError(f"last stage {last!r} is none of the {len(names)}; use {', '.join(names)}")
+    wanted = stages if last is None else stages[:names.index(last) + 1]
+    return tuple(replace(stage, **{"steps": max(1, round(stage.steps * steps_share)),
+                                   "warmup_steps": round(stage.warmup_steps * steps_share), **changes})
+                 for stage in wanted)

@@ -1,0 +1,91 @@
+"""What the trainer needs of a model: a student that learns, and an encoder that turns clips and prompts into numbers.
+
+hosts/ttt_training.py builds both from ComfyUI's MODEL, CLIP and VAE; the tests build them from a bare TTT block. What
+is learned, and by which recipe, is not known here (training/stages.py).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from ..engine.facts import ModelFacts
+from ..engine.ttt_order import Layout, Range
+
+TTT, OTHERS = "ttt", "others"  # groups of parameters: the TTT layers with their gates, and what else a stage trains
+TEXT = "text"  # the one tensor that every prompt's conditioning has
+
+Conditioning = Mapping[str, torch.Tensor]
+"""What the text encoder made of prompts, by name. Of one prompt: "text" [T, D], and whatever else the network hears
+(a mask [T], a pooled text [D]). Of a batch of stories of n segments: the same names, each [B, n, ...]."""
+
+
+class Objective(Protocol):
+    """engine/denoising.FlowMatching or VPrediction. Levels are what `Student.predict` is told: sigmas or timesteps."""
+
+    def draw_levels(self, generator: torch.Generator, batch: int) -> torch.Tensor: ...
+    def noise(self, clean: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> torch.Tensor: ...
+    def target(self, clean: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> torch.Tensor: ...
+
+
+class Student(Protocol):
+    """facts: of the family. device: where batches go. objective: how its family is trained. identity: text that
+    differs where the weights that training starts from differ; a run is only resumed with the same.
+
+    It draws no random numbers of its own: the trainer hands it all of them, which is what makes a resumed run equal to
+    an uninterrupted one.
+    """
+
+    facts: ModelFacts
+    device: torch.device
+    objective: Objective
+    identity: str
+
+    def parameters_of(self, adapter: str) -> dict[str, dict[str, nn.Parameter]]:
+        """{TTT: {name: parameter}, OTHERS: {name: parameter}} that an adapter of training/stages.py trains, under names
+        that stay the same from run to run. They require gradients afterwards, and no other parameter does."""
+
+    def predict(self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Conditioning,
+                windows: tuple[Range, ...]) -> torch.Tensor:
+        """noised [B, C, F, H, W], levels [B], conditioning of the batch, windows: latent frames of each segment ->
+        what the objective's target is compared with, like noised."""
+
+    def layout(self, latent_shape: tuple[int, int, int, int], conditioning: Conditioning,
+               windows: tuple[Range, ...]) -> Layout:
+        """How TTT reads latents [C, F, H, W] of this shape, for the plan's tokens; conditioning as in predict."""
+
+    def checkpoint(self, scan_chunks: int, blocks: bool) -> None:
+        """What is computed again on the way back instead of kept: the scan but for a state every `scan_chunks` chunks
+        (0: all is kept), and the inside of each transformer block where `blocks`."""
+
+    def save(self, path: Path, segment_latent_frames: int, title: str) -> None:
+        """The TTT layers as they are now, as a file of engine/ttt_files.save_ttt, and beside it, with the ending
+        `.others.safetensors`, the other weights that were trained, if any."""
+
+
+class Encoder(Protocol):
+    """video_identity, text_identity: text that differs where what they return differs (a hash of the weights, sizes
+    that they pad to): the cache is addressed by it."""
+
+    video_identity: str
+    text_identity: str
+
+    def encode_video(self, pixels: torch.Tensor) -> torch.Tensor:
+        """[pixel frames, H, W, 3] in 0..1 -> [C, F, h, w] as the network is trained on them (latent format applied)."""
+
+    def encode_text(self, prompt: str) -> Conditioning:
+        """One prompt, "" for none. Every prompt gives tensors of the same names and shapes."""
+
+
+Sampler = Callable[[], Sequence[torch.Tensor]]
+"""Videos [F, H, W, 3] in 0..1 that the student makes as it is at that moment."""
+
+
+class Builder(Protocol):
+    """A function that a config file names (training/config.py), of the form "module:function"."""
+
+    def __call__(self, settings: Mapping[str, Any]) -> tuple[Student, Encoder, Sampler | None]:
+        """settings: the table [model] of the file without `builder`; the builder checks its keys. A sampler of None: no
+        samples."""

@@ -1,0 +1,326 @@
+"""One training run, from the plan to the finished file: stage after stage, interruptible, and exact when resumed.
+
+Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3.3). A run is a folder:
+
+    checkpoints/   the last checkpoint (training/checkpoint.py)
+    loss.png       drawn at every checkpoint
+    samples/       a page for every validation, where the caller samples
+    ttt.safetensors  the layers as they are now, averaged over time, at every checkpoint
+
+The run goes on from its checkpoint whenever there is one. On a CPU the result is then the same to the bit as without
+the interruption; on a GPU as far as its kernels are. Which model, VAE and text encoder there are is not known here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from ..engine.denoising import loss_per_video
+from . import checkpoint, draws
+from .cache import Cache
+from .config import Config
+from .dataset import Geometry, Part, check_unchanged, manifest, parts_of, read_dataset
+from .optimise import Optimiser
+from .parallel import ALONE, World, averaging
+from .plan import Plan, PlannedStage, measure
+from .report import Row, loss_curve, sample_page
+from .schedule import rates_at
+from .stages import Stage
+from .student import OTHERS, TTT, Conditioning, Encoder, Sampler, Student
+
+LAYERS_FILE, CURVE_FILE, SAMPLES, CHECKPOINTS = "ttt.safetensors", "loss.png", "samples", "checkpoints"
+OUTSIDE_INFERENCE = torch.inference_mode(False)  # in which ComfyUI runs nodes, and whose tensors have no gradients
+HELD_OUT_DRAWS = 4  # levels of noise at which each held-out clip is measured
+CHECKPOINTS_AT_ONCE = 2  # the old one goes when the new one is there
+
+
+@dataclass(frozen=True)
+class Progress:
+    """done of all steps are made; `row` is the last one's, `stage` the one it belongs to."""
+
+    done: int
+    all: int
+    stage: Stage
+    row: Row
+
+
+@dataclass
+class Position:
+    """Where a run stands: the stage and its step that come next, and what has been recorded so far. left_behind:
+    weights that earlier stages trained and the current one does not, by name."""
+
+    stage: int = 0
+    step: int = 0
+    rows: list[Row] = field(default_factory=list)
+    held_out: list[tuple[int, float]] = field(default_factory=list)
+    left_behind: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+class Trainer:
+    """A run of `config`: call `prepare`, look at `plan`, then `train`.
+
+    sample: of the student, None for no pictures of what it has learned. Every process of
+    `world` makes a Trainer of its own.
+
+    Raises ValueError for a bad data set, a data set, student, recipe or setting other than those of the run that the
+    folder holds, and a disk without room for checkpoints.
+    """
+
+    @OUTSIDE_INFERENCE
+    def __init__(self, student: Student, encoder: Encoder, config: Config, world: World = ALONE,
+                 sample: Sampler | None = None):
+        self.student, self.config, self.world, self.sample = student, config, world, sample
+        self.folder = Path(config.folder)
+        data = config.data
+        self.geometry = Geometry(student.facts, data.width, data.height, data.segment_latent_frames)
+        self.cache = Cache(config.cache_folder, encoder, self.geometry)
+        clips = read_dataset(Path(data.folder), self.geometry)
+        if data.held_out >= len(clips):
+            raise ValueError(f"data.held_out is {data.held_out} and the data set has {len(clips)} clips; leave 1 at "
+                             f"least to train on")
+        self.manifest = manifest(clips)
+        shown, held_out = clips[:len(clips) - data.held_out], clips[len(clips) - data.held_out:]
+        self.parts = [parts_of(shown, stage.segments) for stage in config.stages]
+        self.held_out = [parts_of(held_out, stage.segments) for stage in config.stages]
+        for stage in config.stages:
+            world.share(stage.batch)
+        self.position, self.optimiser = Position(), None
+        found = checkpoint.load_last(self.folder / CHECKPOINTS)
+        if found is not None:
+            check_unchanged(found.about["dataset"], clips)
+            self._check_same_run(found)
+        self._begin(found)
+
+    @OUTSIDE_INFERENCE
+    def prepare(self, tell: Callable[[int, int], None] | None = None) -> int:
+        """Encode what the cache does not have yet -> files made by this process. See Cache.prepare."""
+        wanted = [part for parts in (*self.parts, *self.held_out) for part in parts]
+        with torch.no_grad():
+            made = self.cache.prepare(wanted[self.world.rank::self.world.size], tell)
+        self.world.wait()
+        return made
+
+    @OUTSIDE_INFERENCE
+    def plan(self) -> Plan:
+        """Measured on one step, which changes nothing. Raises ValueError where the disk has no room for checkpoints."""
+        position, stages = self.position, []
+        for number in range(min(position.stage, len(self.config.stages) - 1), len(self.config.stages)):
+            stage = self.config.stages[number]
+            trained = self._parameters(stage)
+            conditioning = self.cache.conditioning(self.parts[number][0].prompts)
+            layout = self.student.layout(self.geometry.latent_shape(stage.segments),
+                                         {name: value[None] for name, value in conditioning.items()},
+                                         self.geometry.windows(stage.segments))
+            stages.append(PlannedStage(stage, len(self.parts[number]),
+                                       self.geometry.latent_frames(stage.segments), layout.tokens,
+                                       sum(value.numel() for group in trained.values() for value in group.values())))
+        first = stages[0].stage
+        self._parameters(first)
+        self.student.checkpoint(first.scan_chunks, first.checkpoint_blocks)
+        places = self.world.share(first.batch)[:self.config.training.micro_batch]
+        with torch.enable_grad():
+            measured = measure(lambda: self._losses(first, 0, list(places)).mean().backward(), self.student.device)
+        self.optimiser.clear()
+        state = checkpoint.bytes_of(self._tensors())
+        checkpoint.check_room(self.folder, CHECKPOINTS_AT_ONCE * state)
+        return Plan(tuple(stages), measured, self.config.training.micro_batch, self.world.size, state,
+                    str(self.student.device), len(position.rows))
+
+    @OUTSIDE_INFERENCE
+    def train(self, tell: Callable[[Progress], None] | None = None) -> Path:
+        """Every step that is left -> the file of the finished layers.
+
+        tell: called after each step; what it raises ends the run after a checkpoint, from which it can go on.
+        Raises ValueError where gradients are no numbers, OSError where the disk is full; the last checkpoint stays.
+        """
+        stages, position = self.config.stages, self.position
+        total = sum(stage.steps for stage in stages)
+        while position.stage < len(stages):
+            stage = stages[position.stage]
+            self.student.checkpoint(stage.scan_chunks, stage.checkpoint_blocks)
+            losses = averaging(self._losses, self.optimiser.parameters.values(), self.world)
+            while position.step < stage.steps:
+                position.rows.append(self._step(losses, stage, position.step))
+                position.step += 1
+                done = len(position.rows)
+                at_end = position.step == stage.steps
+                if at_end or done % self.config.training.validate_every == 0:
+                    self._validate(done)
+                if done % self.config.training.checkpoint_every == 0 and not at_end:
+                    self._save()
+                self._tell(tell, Progress(done, total, stage, position.rows[-1]))
+            self._next_stage()
+            self._save()
+        return self.folder / LAYERS_FILE
+
+    def curve(self) -> Image.Image:
+        """The loss of every step so far."""
+        borders, first = [], 0
+        for stage in self.config.stages:
+            if first < max(1, len(self.position.rows)):
+                borders.append((first, stage.name))
+            first += stage.steps
+        return loss_curve([row.loss for row in self.position.rows], self.position.held_out, borders)
+
+    def _tell(self, tell: Callable[[Progress], None] | None, progress: Progress) -> None:
+        if tell is None:
+            return
+        try:
+            tell(progress)
+        except BaseException:  # whatever ends the run, what it has learned is kept
+            self._save()
+            raise
+
+    def _step(self, losses: Callable[..., torch.Tensor], stage: Stage, step: int) -> Row:
+        """One step of the optimiser."""
+        places, size = self.world.share(stage.batch), self.config.training.micro_batch
+        summed = 0.0
+        with torch.enable_grad():
+            for first in range(0, len(places), size):
+                found = losses(stage, step, list(places[first:first + size]))
+                (found.sum() / len(places)).backward()
+                self.optimiser.gather()
+                summed += float(found.detach().sum())
+        rates = rates_at(stage, step)
+        norm = self.optimiser.step(rates)
+        dropped = sum(self._drops_text(stage, step, place) for place in range(stage.batch))
+        return Row(self.world.mean(summed / len(places)), norm, rates[TTT], float(dropped))
+
+    def _losses(self, stage: Stage, step: int, places: list[int]) -> torch.Tensor:
+        """[len(places)]: of the videos at these places of the step's batch."""
+        seed, number = self.config.seed, self.config.stages.index(stage)
+        order = draws.order(seed, stage.name, step, stage.batch, len(self.parts[number]))
+        parts = [self.parts[number][order[place]] for place in places]
+        silent = [self._drops_text(stage, step, place) for place in places]
+        levels = self.student.objective.draw_levels(draws.generator(seed, stage.name, "levels", step), stage.batch)
+        noise = [draws.noise(seed, stage.name, step, place, self.geometry.latent_shape(stage.segments))
+                 for place in places]
+        return self._compare(parts, silent, levels[places], torch.stack(noise))
+
+    def _compare(self, parts: Sequence[Part], silent: Sequence[bool], levels: torch.Tensor,
+                 noise: torch.Tensor) -> torch.Tensor:
+        """Loss of each of the parts [B] at levels [B] with noise [B, C, F, h, w]; silent: shown without prompts."""
+        device, objective = self.student.device, self.student.objective
+        clean = torch.stack([self.cache.latent(part) for part in parts]).to(device)  # [B, C, F, h, w]
+        stories = [self.cache.conditioning(("",) * part.segments if quiet else part.prompts)
+                   for part, quiet in zip(parts, silent)]
+        conditioning: Conditioning = {name: torch.stack([story[name] for story in stories]).to(device)
+                                      for name in stories[0]}
+        levels, noise = levels.to(device), noise.to(device)
+        prediction = self.student.predict(objective.noise(clean, noise, levels), levels, conditioning,
+                                          self.geometry.windows(parts[0].segments))
+        return loss_per_video(prediction, objective.target(clean, noise, levels))
+
+    def _drops_text(self, stage: Stage, step: int, place: int) -> bool:
+        return draws.drops_text(self.config.seed, stage.name, step, place, self.config.training.text_dropout)
+
+    def _validate(self, done: int) -> None:
+        """The held-out clips' loss with the averaged weights, always at the same levels and noise; and samples."""
+        number = self.position.stage
+        parts, seed = self.held_out[number], self.config.seed
+        with self.optimiser.averaged(), torch.no_grad():
+            found = []
+            for place, part in list(enumerate(parts))[self.world.rank::self.world.size]:
+                levels = self.student.objective.draw_levels(draws.generator(seed, "held out", place), HELD_OUT_DRAWS)
+                for draw, level in enumerate(levels.split(1)):
+                    noise = draws.noise(seed, "held out", draw, place, self.geometry.latent_shape(part.segments))
+                    found.append(self._compare([part], [False], level, noise[None]))
+            # The processes' shares may differ in size: their sums are averaged, not their means.
+            summed = self.world.mean(float(torch.cat(found).sum()) if found else 0.0) * self.world.size
+            if parts:
+                self.position.held_out.append((done, summed / (len(parts) * HELD_OUT_DRAWS)))
+            if self.sample is not None and self.world.speaks:
+                folder = self.folder / SAMPLES
+                folder.mkdir(parents=True, exist_ok=True)
+                sample_page(self.sample()).save(folder / f"{done:08}.png")
+        self.world.wait()
+
+    def _parameters(self, stage: Stage) -> dict[str, dict[str, torch.nn.Parameter]]:
+        """Of a stage, and `others` only where it trains some."""
+        found = self.student.parameters_of(stage.adapter)
+        return {group: found[group] for group in (TTT, OTHERS) if found.get(group)}
+
+    def _new_optimiser(self, stage: Stage) -> Optimiser:
+        training = self.config.training
+        return Optimiser(self._parameters(stage), training.weight_decay, training.betas, training.clip_norm,
+                         training.ema)
+
+    def _begin(self, found: checkpoint.Checkpoint | None) -> None:
+        """At the first step, or where a checkpoint stands."""
+        stages = self.config.stages
+        if found is None:
+            self.optimiser = self._new_optimiser(stages[0])
+            return
+        about, tensors = found.about, found.tensors
+        self.position = Position(about["stage"], about["step"], [Row(*row) for row in tensors["rows"].tolist()],
+                                 [(step, loss) for step, loss in about["held_out"]],
+                                 {name.removeprefix("left."): value for name, value in tensors.items()
+                                  if name.startswith("left.")})
+        with torch.no_grad():
+            for stage in stages[:self.position.stage]:
+                for group in self._parameters(stage).values():
+                    for name, parameter in group.items():
+                        parameter.copy_(tensors[f"left.{name}" if f"left.{name}" in tensors else f"weight.{name}"])
+        if self.position.step == 0 and self.position.stage < len(stages):
+            self._enter_stage(tensors)
+        else:
+            self.optimiser = self._new_optimiser(stages[min(self.position.stage, len(stages) - 1)])
+            self.optimiser.load(tensors)
+
+    def _next_stage(self) -> None:
+        self.position.stage, self.position.step = self.position.stage + 1, 0
+        if self.position.stage < len(self.config.stages):
+            self._enter_stage(self.optimiser.state())
+
+    def _enter_stage(self, before: dict[str, torch.Tensor]) -> None:
+        """From the optimiser's state at the end of the stage before: the weights and their average go on, AdamW's
+        moments begin anew, as in the paper's runs."""
+        left, known = self.position.left_behind, dict(before)
+        for name, value in left.items():
+            known |= {f"weight.{name}": value, f"average.{name}": value}
+        self.optimiser = self._new_optimiser(self.config.stages[self.position.stage])
+        self.optimiser.carry_over(known)
+        weights = {name.removeprefix("weight."): value for name, value in known.items() if name.startswith("weight.")}
+        self.position.left_behind = {name: value.detach().clone() for name, value in weights.items()
+                                     if name not in self.optimiser.masters}
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        position = self.position
+        rows = torch.tensor([list(row) for row in position.rows], dtype=torch.float64).view(-1, len(Row._fields))
+        return (self.optimiser.state() | {"rows": rows}
+                | {f"left.{name}": value for name, value in position.left_behind.items()})
+
+    def _save(self) -> None:
+        """A checkpoint, the loss curve and the layers, by the process that speaks."""
+        if self.world.speaks:
+            position = self.position
+            about = {"stage": position.stage, "step": position.step, "held_out": position.held_out,
+                     "stages": [asdict(stage) for stage in self.config.stages], "settled": self.config.settled(),
+                     "dataset": self.manifest, "student": self.student.identity}
+            checkpoint.save(self.folder / CHECKPOINTS, len(position.rows), self._tensors(), about)
+            self.curve().save(self.folder / CURVE_FILE)
+            with self.optimiser.averaged():
+                self.student.save(self.folder / LAYERS_FILE, self.geometry.segment_latent_frames, self.config.title)
+        self.world.wait()
+
+    def _check_same_run(self, found: checkpoint.Checkpoint) -> None:
+        """Raise ValueError where this is not the run that a checkpoint was made in."""
+        about = found.about
+        if about["student"] != self.student.identity:
+            raise ValueError(f"{self.folder} holds a run of another model, {len(found.tensors['rows'])} steps long: "
+                             f"{about['student']} then, {self.student.identity} now; start a new run folder")
+        before, now = about["settled"], self.config.settled()
+        for name in sorted(set(before) | set(now)):
+            if before.get(name) != now.get(name):
+                raise ValueError(f"{self.folder} holds a run with {name} {before.get(name)}, and now it is "
+                                 f"{now.get(name)}; change it back, or start a new run folder")
+        begun = [Stage(**stage) for stage in about["stages"]][:about["stage"] + 1]
+        for number, stage in enumerate(begun):
+            ours = self.config.stages[number] if number < len(self.config.stages) else None
+            if ours is None or replace(ours, scan_chunks=0, checkpoint_blocks=True) != replace(
+                    stage, scan_chunks=0, checkpoint_blocks=True):
+                raise ValueError(f"{self.folder} holds a run whose stage {number + 1} of {len(begun)} begun is {stage}, "
+                                 f"and now it is {ours}; change it back, or start a new run folder")
