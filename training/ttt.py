@@ -63,9 +63,9 @@ def builder_of(config: Config) -> Builder:
 def _run(config: Config, world: World, plan_only: bool) -> None:
     student, encoder, sample = builder_of(config)(config.model)
     trainer = Trainer(student, encoder, config, world, sample)
-    with _interrupts(world) as check:
+    with _interrupts() as asked:
         def tell_encoding(done: int, count: int) -> None:
-            check()
+            _end_if(bool(asked))
             _say(world, f"encoding part {done + 1} of {count} of this process")
 
         trainer.prepare(tell_encoding)
@@ -76,7 +76,7 @@ def _run(config: Config, world: World, plan_only: bool) -> None:
         already = len(trainer.position.rows)
 
         def tell(progress: Progress) -> None:
-            check()
+            _end_if(world.agree(bool(asked)))  # all after the same step
             now = time.monotonic()
             if now - spoken[0] >= SECONDS_BETWEEN_LINES or progress.done == progress.all:
                 spoken[0] = now
@@ -88,21 +88,21 @@ def _run(config: Config, world: World, plan_only: bool) -> None:
 
 
 @contextmanager
-def _interrupts(world: World) -> Iterator:
-    """-> a function that raises Interrupted in all processes once one of them was asked to end."""
+def _interrupts() -> Iterator[list[int]]:
+    """-> the signals that asked this process to end, as they come in."""
     asked: list[int] = []
     before = {number: signal.signal(number, lambda number, frame: asked.append(number))
               for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def check() -> None:
-        if world.agree(bool(asked)):
-            raise Interrupted
-
     try:
-        yield check
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _end_if(asked: bool) -> None:
+    if asked:
+        raise Interrupted
 
 
 def _say(world: World, text: str) -> None:
