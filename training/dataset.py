@@ -14,6 +14,7 @@ resized or resampled: a clip has the size and the frames per second that are sai
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,8 +174,9 @@ def read_latent(part: Part, geometry: Geometry) -> torch.Tensor:
 
 
 def manifest(clips: Iterable[Clip]) -> dict[str, dict]:
-    """What a data set is, as JSON can hold it: of each clip its bytes, their digest, and its prompts."""
-    return {clip.name: {"bytes": clip.bytes, "digest": clip.digest, "prompts": list(clip.prompts)} for clip in clips}
+    """What a data set is, as JSON can hold it: of each clip its bytes, their digest, and that of its prompts."""
+    return {clip.name: {"bytes": clip.bytes, "digest": clip.digest,
+                        "prompts": hashlib.sha256(json.dumps(clip.prompts).encode()).hexdigest()} for clip in clips}
 
 
 def check_unchanged(before: Mapping[str, dict], clips: Iterable[Clip]) -> None:
