@@ -10,7 +10,7 @@ Which numbers are drawn, losses, steps and files are the trainer's (training/).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -180,10 +180,12 @@ class TTTStudent:
                 for number, layer in self.layers.items()}
         save_ttt(path, LoadedTTT(held, config, self.facts.family, segment_latent_frames, block_count(self.patcher),
                                  title))
-        others = {name: parameter.detach().cpu().contiguous() for name, parameter in self.network.named_parameters()
-                  if parameter.requires_grad}
-        if others:
-            save_whole(path.with_suffix(".others.safetensors"), others, {"title": title})
+
+    def save_others(self, path: Path, names: Collection[str], title: str) -> None:
+        """See training/student.Student. Core's LoraLoaderModelOnly puts these weights in the place of the model's."""
+        own = dict(self.network.named_parameters())
+        save_whole(path, {f"diffusion_model.{name.removesuffix('.weight')}.set_weight":
+                          own[name].detach().cpu().contiguous() for name in sorted(names)}, {"title": title})
 
     def _layer_weights(self) -> dict[str, torch.Tensor]:
         return {f"{number}.{name}": value for number, layer in self.layers.items()
@@ -214,8 +216,8 @@ def _objective(sampling) -> FlowMatching | VPrediction:
         # Flux's shift is an exponent (comfy.model_sampling.flux_time_shift); the curve is the same.
         flux = isinstance(sampling, comfy.model_sampling.ModelSamplingFlux)
         return FlowMatching(math.exp(sampling.shift) if flux else sampling.shift)
-    raise ValueError(f"this model's noise schedule is {type(sampling).__mro__[1].__name__}, and training knows 2 kinds, "
-                     f"flow matching and CogVideoX's; remove the node that replaces it")
+    raise ValueError(f"this model's noise schedule is {type(sampling).__mro__[1].__name__}, and training knows 2 "
+                     f"kinds, flow matching and CogVideoX's; remove the node that replaces it")
 
 
 def _trainable(layer: TTTBlock, start_gate: float) -> TTTBlock:

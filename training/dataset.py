@@ -131,11 +131,11 @@ def read_dataset(folder: Path, geometry: Geometry) -> tuple[Clip, ...]:
         raise ValueError(f"{folder} holds 0 clips and 0 storyboards; put name.mp4 and name.json into it")
     unsaid, unseen = sorted(set(clips) - set(boards)), sorted(set(boards) - set(clips))
     if unsaid:
-        raise ValueError(f"{len(unsaid)} of {len(clips)} clips have no prompts, first {clips[unsaid[0]][0].name}; write "
-                         f"{unsaid[0]}.json beside it, a storyboard with a prompt for each segment")
+        raise ValueError(f"{len(unsaid)} of {len(clips)} clips have no prompts, first {clips[unsaid[0]][0].name}; "
+                         f"write {unsaid[0]}.json beside it, a storyboard with a prompt for each segment")
     if unseen:
-        raise ValueError(f"{len(unseen)} of {len(boards)} storyboards have no clip, first {boards[unseen[0]].name}; put "
-                         f"{unseen[0]}.mp4 beside it, or take it out")
+        raise ValueError(f"{len(unseen)} of {len(boards)} storyboards have no clip, first {boards[unseen[0]].name}; "
+                         f"put {unseen[0]}.mp4 beside it, or take it out")
     for name, paths in clips.items():
         if len(paths) > 1:
             raise ValueError(f"{name} has {len(paths)} clips, {' and '.join(path.name for path in paths)}, and 1 "
@@ -194,8 +194,8 @@ def check_unchanged(before: Mapping[str, dict], clips: Iterable[Clip]) -> None:
         said.append(f"{len(changed)} of {len(before)} clips have changed, first {changed[0]} ({how})")
     said += [f"{len(gone)} of {len(before)} clips are gone, first {gone[0]}"] if gone else []
     said += [f"{len(new)} clips are new beside {len(before)}, first {new[0]}"] if new else []
-    raise ValueError(f"the data set is not the one that this run began with: {'; '.join(said)}; bring it back to go on, "
-                     f"or start a new run folder")
+    raise ValueError(f"the data set is not the one that this run began with: {'; '.join(said)}; bring it back to go "
+                     f"on, or start a new run folder")
 
 
 def _read_clip(name: str, path: Path, board: Path, geometry: Geometry) -> Clip:
@@ -304,8 +304,8 @@ def _video_facts(path: Path) -> tuple[float, int, int, int]:
             count = stream.frames or sum(1 for _ in container.decode(stream))
             return float(stream.average_rate), count, stream.width, stream.height
     except av.FFmpegError as error:
-        raise ValueError(f"{path.name} has {path.stat().st_size} bytes that are no video ({error}); convert it, or take "
-                         f"it out") from error
+        raise ValueError(f"{path.name} has {path.stat().st_size} bytes that are no video ({error}); convert it, or "
+                         f"take it out") from error
 
 
 def _video_frames(path: Path, wanted: range) -> list[np.ndarray]:

@@ -25,8 +25,9 @@ def decays(name: str) -> bool:
 
 
 class Optimiser:
-    """groups: {group: {name: parameter}}; the groups are those that `step` gets rates for. betas, weight_decay: AdamW's.
-    clip_norm: of all gradients together, above 0. ema: 0..1, the share of the average that a step keeps; 0 for none.
+    """groups: {group: {name: parameter}}; the groups are those that `step` gets rates for. betas, weight_decay: of
+    AdamW. clip_norm: of all gradients together, above 0. ema: 0..1, the share of the average that a step keeps; 0 for
+    none.
 
     Raises ValueError for a name that two groups hold, no parameters, and numbers out of range.
     """

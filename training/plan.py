@@ -1,6 +1,6 @@
 """What a run will cost, before it starts: tokens, memory and time of every stage, from one step that is really made.
 
-The step is one forward and backward pass of the first micro-batch of the first stage, and changes nothing. The other
+The step is one forward and backward pass of the first micro-batch of the next stage, and changes nothing. The other
 stages are estimated from it, in proportion to their tokens: attention is local to a segment and TTT is linear, so both
 grow with the video. Memory on a GPU is the allocator's peak; on a CPU, where there is no such number, the bytes of all
 tensors that were kept for the gradients. Time for encoding, checkpoints and validation is not known here.
@@ -25,9 +25,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """videos: parts of clips that it trains on. latent_frames, tokens: of one video. parameters: that it trains."""
+    """steps: that are left. videos: parts of clips that it trains on. latent_frames, tokens: of one video. parameters:
+    that it trains."""
 
     stage: Stage
+    steps: int
     videos: int
     latent_frames: int
     tokens: int
@@ -36,11 +38,12 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Plan:
-    """stages: those that are left. done: steps that the run has made. micro_batch, processes: how a batch is shown.
-    state_bytes: of weights, averages and moments, as a checkpoint holds them."""
+    """stages: those that are left, none of a run at its end. measured: of the first of them. done: steps that the run
+    has made. micro_batch, processes: how a batch is shown. state_bytes: of weights, averages and moments, as a
+    checkpoint holds them."""
 
     stages: tuple[PlannedStage, ...]
-    measured: Measured
+    measured: Measured | None
     micro_batch: int
     processes: int
     state_bytes: int
@@ -61,26 +64,28 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Of all steps that are left, if none had been made of the first stage."""
-        return sum(planned.stage.steps * self.seconds_of_step(number) for number, planned in enumerate(self.stages))
+        """Of all steps that are left."""
+        return sum(planned.steps * self.seconds_of_step(number) for number, planned in enumerate(self.stages))
 
     def text(self) -> str:
         """A table for people."""
+        if not self.stages:
+            return f"all {self.done:,} steps are made"
         kept = "peak" if self.device.startswith("cuda") else "kept"
-        head = ("stage", "segments", "latent frames", "tokens", "videos", "batch", "steps", "trained",
+        head = ("stage", "segments", "latent frames", "tokens", "videos", "batch", "steps left", "trained",
                 f"{kept} memory", "time per step", "all steps")
         rows = [head]
         for number, planned in enumerate(self.stages):
             stage, about = planned.stage, "" if number == 0 else "~"
             rows.append((stage.name, str(stage.segments), str(planned.latent_frames), f"{planned.tokens:,}",
-                         str(planned.videos), str(stage.batch), f"{stage.steps:,}",
+                         str(planned.videos), str(stage.batch), f"{planned.steps:,}",
                          f"{planned.parameters / 1e6:,.2f} M", f"{about}{_bytes(self.bytes_of_step(number))}",
                          f"{about}{_time(self.seconds_of_step(number))}",
-                         f"{about}{_time(stage.steps * self.seconds_of_step(number))}"))
+                         f"{about}{_time(planned.steps * self.seconds_of_step(number))}"))
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
-        lines.append(f"measured on one step of stage {self.stages[0].stage.name} on {self.device}, {self.micro_batch} "
-                     f"videos at once in each of {self.processes} processes; ~ is estimated from it by tokens")
+        lines.append(f"measured on one step of stage {self.stages[0].stage.name} on {self.device}, micro-batch "
+                     f"{self.micro_batch}, processes {self.processes}; ~ is estimated from it by tokens")
         lines.append(f"weights, averages and moments: {_bytes(self.state_bytes)}, as much for each checkpoint on disk")
         if self.done:
             lines.append(f"goes on after {self.done:,} steps")
@@ -88,7 +93,8 @@ class Plan:
 
 
 def measure(step: Callable[[], None], device: torch.device) -> Measured:
-    """step: one forward and backward pass."""
+    """step: one forward and backward pass. The second of two is measured: the first compiles and tunes kernels."""
+    step()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)

@@ -6,19 +6,20 @@ import json
 from pathlib import Path
 
 import torch
+from PIL import Image
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
 from longreel.engine.denoising import FlowMatching
 from longreel.engine.facts import ModelFacts
 from longreel.engine.ttt_block import TTTBlock
-from longreel.engine.ttt_files import LoadedTTT, save_ttt
+from longreel.engine.ttt_files import LoadedTTT, save_ttt, save_whole
 from longreel.engine.ttt_layer import MLP, OWN, TTTConfig
 from longreel.engine.ttt_order import Layout
 from longreel.training.config import Config, Data, Training
 from longreel.training.dataset import Geometry
 from longreel.training.stages import LAYERS, Stage
 from longreel.training.student import OTHERS, TTT
-from PIL import Image
-from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 FACTS = ModelFacts("Wan", latent_channels=4, temporal_stride=4, spatial_stride=8, size_multiple=16,
                    native_latent_frames=3, native_fps=8.0)
@@ -76,9 +77,12 @@ class TinyStudent(nn.Module):
         self.heard.append(conditioning["text"].clone())
         dtype = self.enter.weight.dtype
         layout = self.layout(noised.shape[1:], conditioning, windows)
-        video = self.enter(noised.permute(0, 2, 3, 4, 1).flatten(1, 3).to(dtype)) * (1 + levels.view(-1, 1, 1).to(dtype))
+        video = self.enter(noised.permute(0, 2, 3, 4, 1).flatten(1, 3).to(dtype).requires_grad_())
+        video = video * (1 + levels.view(-1, 1, 1).to(dtype))
         x = torch.cat([self.hear(conditioning["text"].to(dtype)).flatten(1, 2), video], dim=1)  # [B, L, C]
-        x = checkpoint(self._mix, x, layout, use_reentrant=False) if self.again else self._mix(x, layout)
+        # Reentrant, as hosts/ttt_recompute.py: the block's parameters are not in the graph that leads here.
+        again = self.again and torch.is_grad_enabled()
+        x = checkpoint(self._mix, x, layout, use_reentrant=True) if again else self._mix(x, layout)
         shape = noised.shape
         out = self.leave(x[:, layout.text_tokens:]).unflatten(1, tuple(shape[2:]))
         return out.permute(0, 4, 1, 2, 3).float()
@@ -92,6 +96,10 @@ class TinyStudent(nn.Module):
     def save(self, path: Path, segment_latent_frames: int, title: str) -> None:
         layers = {0: {name: value.detach().clone() for name, value in self.block.state_dict().items()}}
         save_ttt(path, LoadedTTT(layers, self.block.ttt.config, FACTS.family, segment_latent_frames, 1, title))
+
+    def save_others(self, path: Path, names, title: str) -> None:
+        own = dict(self.attention.named_parameters(prefix="attention"))
+        save_whole(path, {name: own[name].detach().clone() for name in names}, {"title": title})
 
 
 def build(settings) -> tuple[TinyStudent, TinyEncoder, None]:
