@@ -203,8 +203,8 @@ def _table(value: Any, where: str) -> Mapping[str, Any]:
 def _value(value: Any, kind: type, where: str) -> Any:
     if kind is float and type(value) is int:
         return float(value)
-    if kind is tuple and isinstance(value, list) and len(value) == 2 and all(type(one) is float for one in value):
-        return tuple(value)
+    if kind is tuple and isinstance(value, list) and [type(one) in (int, float) for one in value] == [True, True]:
+        return tuple(float(one) for one in value)
     if type(value) is not kind:
         wanted = {int: "a whole number", float: "a number", str: "text", bool: "true or false", tuple: "two numbers"}
         raise ValueError(f"{where} is {value!r}, not {wanted[kind]}; correct it")
