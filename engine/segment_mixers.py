@@ -62,7 +62,8 @@ class GatedDeltaLayer(nn.Module):
         check_tokens(x, layout, self.config)
         _check_backend(self.config, backend)
         if slab_tokens is not None and (slab_tokens < 1 or slab_tokens % self.config.chunk):
-            raise ValueError(f"a slab of {slab_tokens} tokens cuts a chunk of {self.config.chunk}; use a multiple of it")
+            raise ValueError(f"a slab of {slab_tokens} tokens cuts a chunk of {self.config.chunk}; use a multiple of "
+                             f"it")
         H, D = self.config.heads, self.config.head_width
         state = x.new_zeros(x.shape[0], H, D, D, dtype=torch.float32)
         for slab in slabs(layout, backwards, slab_tokens):

@@ -1,4 +1,4 @@
-"""engine/segment_mixers.py: in a TTT layer's place, the delta rule remembers all of a video, a window its neighbours."""
+"""engine/segment_mixers.py: in a TTT layer's place, the delta rule remembers all, a window sees its neighbours."""
 
 import math
 
