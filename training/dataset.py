@@ -115,9 +115,17 @@ class Part:
 def read_dataset(folder: Path, geometry: Geometry) -> tuple[Clip, ...]:
     """The clips of a folder, by name. Every file is read once, for its digest.
 
-    Raises ValueError, naming the clip, two numbers and the remedy: a clip without storyboard or the other way round,
-    two clips for one storyboard, a clip of another size, frame rate or length than is said, prompts that are missing,
-    shots that are no whole number of segments.
+    Raises ValueError, naming the clip, two numbers and the remedy: as find_clips does, and for a clip of another size,
+    frame rate or length than is said, prompts that are missing, shots that are no whole number of segments.
+    """
+    return tuple(_read_clip(name, path, board, geometry) for name, (path, board) in find_clips(folder).items())
+
+
+def find_clips(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """{name: (clip, its storyboard)} in the order of the names; nothing is read.
+
+    Raises ValueError, naming the clip and the remedy: no clips at all, a clip without storyboard or the other way
+    round, two clips for one storyboard.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -140,7 +148,17 @@ def read_dataset(folder: Path, geometry: Geometry) -> tuple[Clip, ...]:
         if len(paths) > 1:
             raise ValueError(f"{name} has {len(paths)} clips, {' and '.join(path.name for path in paths)}, and 1 "
                              f"storyboard; keep one of them")
-    return tuple(_read_clip(name, clips[name][0], boards[name], geometry) for name in sorted(clips))
+    return {name: (clips[name][0], boards[name]) for name in sorted(clips)}
+
+
+def size_of(path: Path, facts: ModelFacts) -> tuple[int, int]:
+    """Pixels (width, height) of a clip. Raises ValueError where it cannot be read."""
+    if path.is_dir():
+        return _picture_facts(path)[2:]
+    if path.suffix.lower() != LATENT:
+        return _video_facts(path)[2:]
+    _, _, rows, columns = _latent_shape(path)
+    return columns * facts.spatial_stride, rows * facts.spatial_stride
 
 
 def parts_of(clips: Iterable[Clip], segments: int) -> tuple[Part, ...]:
@@ -250,6 +268,14 @@ def _check_length(file: str, frames: int, frames_of, segments: int, what: str) -
 
 
 def _check_latent(path: Path, segments: int, geometry: Geometry) -> None:
+    shape, wanted = _latent_shape(path), geometry.latent_shape(segments)
+    if (shape[0], *shape[2:]) != (wanted[0], *wanted[2:]):
+        raise ValueError(f"{path.name} has a latent {list(shape)} and the data set [{wanted[0]}, frames, {wanted[2]}, "
+                         f"{wanted[3]}]; encode it again at {geometry.width}x{geometry.height}, or take it out")
+    _check_length(path.name, shape[1], geometry.latent_frames, segments, "latent frames")
+
+
+def _latent_shape(path: Path) -> tuple[int, int, int, int]:
     try:
         with safe_open(path, "pt") as file:
             names = list(file.keys())
@@ -260,11 +286,10 @@ def _check_latent(path: Path, segments: int, geometry: Geometry) -> None:
     except SafetensorError as error:
         raise ValueError(f"{path.name} has {path.stat().st_size} bytes that are no whole safetensors file ({error}); "
                          f"save it again") from error
-    wanted = geometry.latent_shape(segments)
-    if len(shape) != 4 or (shape[0], *shape[2:]) != (wanted[0], *wanted[2:]):
-        raise ValueError(f"{path.name} has a latent {list(shape)} and the data set [{wanted[0]}, frames, {wanted[2]}, "
-                         f"{wanted[3]}]; encode it again at {geometry.width}x{geometry.height}, or take it out")
-    _check_length(path.name, shape[1], geometry.latent_frames, segments, "latent frames")
+    if len(shape) != 4:
+        raise ValueError(f"{path.name} has a latent of {len(shape)} axes, {list(shape)}, and 4 are needed; save it as "
+                         f"[C, F, h, w]")
+    return shape
 
 
 def _digest(path: Path) -> tuple[str, int]:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from longreel.training.dataset import (
-    Geometry, check_unchanged, manifest, parts_of, read_dataset, read_latent, read_pixels)
+    Geometry, check_unchanged, manifest, parts_of, read_dataset, read_latent, read_pixels, size_of)
 from tests.training.tiny_student import FACTS, GEOMETRY, write_board, write_clip, write_dataset
 
 
@@ -88,6 +88,18 @@ def test_of_a_latent_only_the_beginning_is_trained_on(tmp_path):
     parts = parts_of(read_dataset(tmp_path, GEOMETRY), 1)
     assert [(part.first, part.segments) for part in parts] == [(0, 1)]
     assert torch.equal(read_latent(parts[0], GEOMETRY), latent[:, :3])
+
+
+def test_the_size_of_a_clip_is_that_of_its_pixels_however_it_is_stored(tmp_path):
+    write_clip(tmp_path, "a", 1)
+    write_video(tmp_path / "b.mp4")
+    save_file({"latent": torch.zeros(4, 3, 2, 3)}, tmp_path / "c.safetensors")
+    sizes = [size_of(tmp_path / name, GEOMETRY.facts) for name in ("a", "b.mp4", "c.safetensors")]
+    stride = GEOMETRY.facts.spatial_stride
+    assert sizes == [(16, 16), (16, 16), (3 * stride, 2 * stride)]
+    save_file({"latent": torch.zeros(4, 3, 2)}, tmp_path / "d.safetensors")
+    with pytest.raises(ValueError, match="d.safetensors has a latent of 3 axes"):
+        size_of(tmp_path / "d.safetensors", GEOMETRY.facts)
 
 
 def test_nothing_at_all_is_named(tmp_path):
