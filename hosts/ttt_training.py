@@ -24,6 +24,7 @@ import comfy.ops
 from ..engine.denoising import FlowMatching, VPrediction
 from ..engine.ttt_block import TTTBlock
 from ..engine.ttt_files import LoadedTTT, save_ttt, save_whole
+from ..engine.ttt_layer import TTTConfig
 from ..engine.ttt_order import Layout, Range
 from . import block_count, facts_of, patching
 from .ttt_encoder import MASK, POOLED, TEXT, TOKENS
@@ -75,7 +76,13 @@ class TTTStudent:
             comfy.model_management.load_models_gpu([self.patcher], memory_required=1e20, force_full_load=True)
             self.patcher.pre_run()
             self.network = self.patcher.model.diffusion_model.requires_grad_(False)
-        self.identity = f"{self.facts.family} {digest(self.network.state_dict())} {digest(self._layer_weights())}"
+        self.identity = (f"{self.facts.family} {digest(self.network.state_dict())} {self.config} "
+                         f"{digest(self._layer_weights())}")
+
+    @property
+    def config(self) -> TTTConfig:
+        """Of all layers."""
+        return next(iter(self.layers.values())).ttt.config
 
     def parameters_of(self, adapter: str) -> dict[str, dict[str, nn.Parameter]]:
         """{TTT: ..., OTHERS: ...} by name. adapter: "ttt" for the layers alone, "qkvo" for the projections and norms of
@@ -175,11 +182,13 @@ class TTTStudent:
 
     def save(self, path: Path, segment_latent_frames: int, title: str) -> None:
         """See training/student.Student."""
-        config = next(iter(self.layers.values())).ttt.config
-        held = {number: {name: value.detach().cpu() for name, value in layer.state_dict().items()}
+        save_ttt(path, self.loaded(segment_latent_frames, title))
+
+    def loaded(self, segment_latent_frames: int, title: str) -> LoadedTTT:
+        """The layers as they are now, copied."""
+        held = {number: {name: value.detach().cpu().clone() for name, value in layer.state_dict().items()}
                 for number, layer in self.layers.items()}
-        save_ttt(path, LoadedTTT(held, config, self.facts.family, segment_latent_frames, block_count(self.patcher),
-                                 title))
+        return LoadedTTT(held, self.config, self.facts.family, segment_latent_frames, block_count(self.patcher), title)
 
     def save_others(self, path: Path, names: Collection[str], title: str) -> None:
         """See training/student.Student. Core's LoraLoaderModelOnly puts these weights in the place of the model's."""

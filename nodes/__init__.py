@@ -13,6 +13,7 @@ from .plan import LongreelPlan
 from .prompt_edit import LongreelPromptEdit
 from .sampler import LongreelSampler
 from .storyboard import LongreelLoadStoryboard, LongreelSaveStoryboard, LongreelStoryboard
+from .train_ttt import LongreelSaveTTT, LongreelTrainTTT, LongreelTTTDataset
 from .ttt import LongreelApplyTTT, LongreelLoadTTT, LongreelTTTSampler
 
 NODES: list[type[io.ComfyNode]] = [
@@ -29,6 +30,9 @@ NODES: list[type[io.ComfyNode]] = [
     LongreelLoadTTT,
     LongreelApplyTTT,
     LongreelTTTSampler,
+    LongreelTTTDataset,
+    LongreelTrainTTT,
+    LongreelSaveTTT,
     LongreelAlphaSpaceSampler,
     LongreelDecodeToVideo,
     LongreelDemoModel,

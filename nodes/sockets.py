@@ -5,3 +5,4 @@ from comfy_api.latest import io
 StoryboardSocket = io.Custom("LONGREEL_STORYBOARD")
 TimelineSocket = io.Custom("LONGREEL_TIMELINE")
 TTTSocket = io.Custom("LONGREEL_TTT")
+TTTDatasetSocket = io.Custom("LONGREEL_TTT_DATASET")
