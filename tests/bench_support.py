@@ -161,3 +161,34 @@ def bar_chart(values: dict[str, float], path: Path, title: str, mark: float | No
         draw.line((x, line, x, line * (len(values) + 1) + 8), fill=(200, 60, 40), width=2)
     image.save(path)
     print(f"chart: {path}")
+
+
+def line_chart(series: dict[str, Sequence[float]], path: Path, title: str, top: float | None = None,
+               mark: float | None = None) -> None:
+    """One line per series over 1, 2, 3, ..., from 0 to `top` (None: the highest value); `mark` draws a level."""
+    colors = [(214, 69, 65), (70, 110, 170), (44, 140, 80), (230, 150, 30), (120, 60, 160), (30, 30, 30)]
+    left, over, wide, tall = 50, 30, 640, 260
+    most, count = top or max(max(values) for values in series.values()), max(len(v) for v in series.values())
+    image = Image.new("RGB", (left + wide + 20, over + tall + 40 + 16 * len(series)), "white")
+    draw = ImageDraw.Draw(image)
+
+    def place(number: int, value: float) -> tuple[float, float]:
+        return left + wide * number / max(1, count - 1), over + tall * (1 - min(value, most) / most)
+
+    draw.text((8, 6), title, fill="black")
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        y = place(0, most * share)[1]
+        draw.line((left, y, left + wide, y), fill=(220, 220, 220))
+        draw.text((8, y - 6), f"{most * share:.3g}", fill="black")
+    for number in range(0, count, max(1, count // 10)):
+        draw.text((place(number, 0)[0] - 4, over + tall + 6), str(number + 1), fill="black")
+    if mark is not None:
+        draw.line((*place(0, mark), *place(count - 1, mark)), fill=(200, 60, 40))
+    for row, (name, values) in enumerate(series.items()):
+        color = colors[row % len(colors)]
+        draw.line([place(number, value) for number, value in enumerate(values)], fill=color, width=2)
+        y = over + tall + 30 + 16 * row
+        draw.line((left, y + 6, left + 24, y + 6), fill=color, width=3)
+        draw.text((left + 32, y), name, fill="black")
+    image.save(path)
+    print(f"chart: {path}")
