@@ -2,8 +2,8 @@
 
 The step is one forward and backward pass of the first micro-batch of the next stage, and changes nothing. The other
 stages are estimated from it, in proportion to their tokens: attention is local to a segment and TTT is linear, so both
-grow with the video. Memory on a GPU is the allocator's peak; on a CPU, where there is no such number, the bytes of all
-tensors that were kept for the gradients. Time for encoding, checkpoints and validation is not known here.
+grow with the video. Memory is a peak: the allocator's on a GPU, and on a CPU, where there is no such number, that of the
+bytes of all tensors that operations return. Time for encoding, checkpoints and validation is not known here.
 """
 
 import time
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .live_bytes import LiveBytes
 from .stages import Stage
 
 
@@ -71,9 +72,8 @@ class Plan:
         """A table for people."""
         if not self.stages:
             return f"all {self.done:,} steps are made"
-        kept = "peak" if self.device.startswith("cuda") else "kept"
         head = ("stage", "segments", "latent frames", "tokens", "videos", "batch", "steps left", "trained",
-                f"{kept} memory", "time per step", "all steps")
+                "peak memory", "time per step", "all steps")
         rows = [head]
         for number, planned in enumerate(self.stages):
             stage, about = planned.stage, "" if number == 0 else "~"
@@ -93,36 +93,21 @@ class Plan:
 
 
 def measure(step: Callable[[], None], device: torch.device) -> Measured:
-    """step: one forward and backward pass. The second of two is measured: the first compiles and tunes kernels."""
+    """step: one forward and backward pass; made twice, for the first compiles and tunes kernels, and the second is
+    timed."""
+    if device.type != "cuda":
+        with LiveBytes() as memory:
+            step()
+        began = time.perf_counter()
+        step()
+        return Measured(time.perf_counter() - began, memory.peak)
     step()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before, began = torch.cuda.memory_allocated(device), time.perf_counter()
-        step()
-        torch.cuda.synchronize(device)
-        return Measured(time.perf_counter() - began, torch.cuda.max_memory_allocated(device) - before)
-    began = time.perf_counter()
-    kept = bytes_kept(step)
-    return Measured(time.perf_counter() - began, kept)
-
-
-def bytes_kept(step: Callable[[], None]) -> int:
-    """The bytes of all tensors that `step` keeps for its gradients, each storage counted once. What a checkpoint
-    computes again on the way back is not among them."""
-    found: dict[int, int] = {}
-    alive = []
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in found:
-            found[storage.data_ptr()] = storage.nbytes()
-            alive.append(storage)  # so that no other takes its address
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        step()
-    return sum(found.values())
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before, began = torch.cuda.memory_allocated(device), time.perf_counter()
+    step()
+    torch.cuda.synchronize(device)
+    return Measured(time.perf_counter() - began, torch.cuda.max_memory_allocated(device) - before)
 
 
 def _bytes(count: float) -> str:
