@@ -185,7 +185,8 @@ class LongreelTrainTTT(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, run: str | None = None) -> bool | str:
+    def validate_inputs(cls, run: str | None = None, stages: dict | None = None) -> bool | str:
+        # Core hands over inputs that open others even where they are not asked for.
         try:
             _checked_name("run", run or "from a wire")
         except ValueError as error:

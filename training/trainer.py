@@ -186,19 +186,29 @@ class Trainer:
 
     def _step(self, stage: Stage, step: int) -> Row:
         """One step of the optimiser."""
-        places, size = self.world.share(stage.batch), self.config.training.micro_batch
-        summed = 0.0
-        with torch.enable_grad():
-            for first in range(0, len(places), size):
-                found = self._losses(stage, step, list(places[first:first + size]))
-                (found.sum() / len(places)).backward()
-                self.optimiser.gather()
-                summed += float(found.detach().sum())
+        places = list(self.world.share(stage.batch))
+        try:
+            summed = self._gather(stage, step, places)
+        except BaseException:  # Cancel in the graph comes from inside the model; the weights are the last step's still
+            if self.world.size == 1:  # one process of several cannot wait for the others to save
+                self._save()
+            raise
         self.world.mean_gradients(self.optimiser.masters.values())
         rates = rates_at(stage, step)
         norm = self.optimiser.step(rates)
         dropped = sum(self._drops_text(stage, step, place) for place in range(stage.batch))
         return Row(self.world.mean(summed / len(places)), norm, rates[TTT], float(dropped))
+
+    def _gather(self, stage: Stage, step: int, places: list[int]) -> float:
+        """The mean gradients of the videos at these places, gathered in the optimiser -> the sum of their losses."""
+        size, summed = self.config.training.micro_batch, 0.0
+        with torch.enable_grad():
+            for first in range(0, len(places), size):
+                found = self._losses(stage, step, places[first:first + size])
+                (found.sum() / len(places)).backward()
+                self.optimiser.gather()
+                summed += float(found.detach().sum())
+        return summed
 
     def _losses(self, stage: Stage, step: int, places: list[int]) -> torch.Tensor:
         """[len(places)]: of the videos at these places of the step's batch."""
