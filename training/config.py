@@ -4,8 +4,8 @@
     folder = "runs/cartoon"              # checkpoints, pictures and the finished layers; relative to this file
     seed = 0
 
-    [model]                              # all but `builder` is the builder's, see training/student.py
-    builder = "longreel.hosts.ttt_training:build"
+    [model]                              # all but `builder` is the builder's; see hosts/ttt_builder.py
+    builder = ".hosts.ttt_builder:build" # the default; a module that starts with a dot is one of this pack
 
     [data]
     folder = "clips"                     # see training/dataset.py; relative to this file
@@ -38,7 +38,7 @@ from ..engine.storyboard import nearest
 from ..engine.ttt_layer import MLP
 from .stages import PAPER, Stage, scaled
 
-BUILDER = "longreel.hosts.ttt_training:build"
+BUILDER = ".hosts.ttt_builder:build"
 
 
 @dataclass(frozen=True)

@@ -61,10 +61,10 @@ def builder_of(config: Config) -> Builder:
     """The function that a config names. Raises ValueError where there is none."""
     module, _, function = config.builder.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
+        return getattr(importlib.import_module(module, __package__.rpartition(".")[0]), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"model.builder {config.builder!r} names 0 functions ({error}); write \"module:function\", or "
-                         f"leave it out for {configuration.BUILDER}") from error
+        raise ValueError(f"model.builder {config.builder!r} names 0 functions that can be loaded ({error}); write "
+                         f"\"module:function\", or leave it out for {configuration.BUILDER}") from error
 
 
 def _run(config: Config, world: World, plan_only: bool) -> None:

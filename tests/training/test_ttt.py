@@ -62,11 +62,6 @@ def test_bad_input_ends_with_its_message(config, capsys, old, new, message):
     assert said.err.startswith("error: ") and message in said.err and not said.out
 
 
-def test_the_default_builder_is_a_name_of_the_host():
-    """Not imported: training/ does not know ComfyUI."""
-    assert ttt.configuration.BUILDER == "longreel.hosts.ttt_training:build"
-
-
 def test_ctrl_c_ends_after_the_step_with_a_checkpoint(config, capsys, monkeypatch):
     def interrupting(settings):
         student, encoder, sample = tiny_student.build(settings)
