@@ -1,0 +1,41 @@
+"""Writes the layers of a finished training run as the half-precision file that the pack brings along.
+
+    python -m longreel.demo.export_ttt build/ttt/mlp/ttt.safetensors shapeworld_ttt_mlp
+
+They go to demo/weights/ttt, a folder of their own, because ComfyUI's list of TTT files shows all that is in it.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from ..engine.ttt_files import LoadedTTT, load_ttt, save_ttt
+from .train_dit import WEIGHTS
+
+FOLDER = WEIGHTS / "ttt"
+
+
+def halved(layers: LoadedTTT) -> LoadedTTT:
+    """The same in float16. Raises ValueError for a weight that float16 cannot hold."""
+    held = {number: {name: weight.half() for name, weight in block.items()} for number, block in layers.layers.items()}
+    for number, block in held.items():
+        for name, weight in block.items():
+            if not bool(weight.isfinite().all()):
+                largest = float(layers.layers[number][name].abs().max())
+                raise ValueError(f"block {number}: {name} reaches {largest:g} and float16 ends at 65504; lower the "
+                                 f"learning rate of the run")
+    return replace(layers, layers=held)
+
+
+def main() -> None:
+    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args.add_argument("layers", type=Path, help="ttt.safetensors of a run")
+    args.add_argument("name", help="of the file in demo/weights/ttt, without its ending")
+    opts = args.parse_args()
+    path = FOLDER / f"{opts.name}.safetensors"
+    save_ttt(path, halved(load_ttt(opts.layers)))
+    print(f"{path}: {path.stat().st_size:,} bytes\n{load_ttt(path, shapes_only=True).summary()}")
+
+
+if __name__ == "__main__":
+    main()
