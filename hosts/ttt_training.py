@@ -72,8 +72,7 @@ class TTTStudent:
             self.layers = {number: _trainable(layer, start_gate).to(self.device) for number, layer in layers.items()}
             self.options = self.patcher.model_options["transformer_options"]
             self.options[KEY] = self.layers
-            # Everything else makes room: the gradients of a long story take what there is.
-            comfy.model_management.load_models_gpu([self.patcher], memory_required=1e20, force_full_load=True)
+            _load_for_good(self.patcher)
             self.patcher.pre_run()
             self.network = self.patcher.model.diffusion_model.requires_grad_(False)
         self.identity = (f"{self.facts.family} {digest(self.network.state_dict())} {self.config} "
@@ -139,6 +138,8 @@ class TTTStudent:
         user interrupts.
         """
         self.segments.refuse(self.network, len(windows))
+        if torch.is_grad_enabled():
+            _make_room(self.device)
         lengths = conditioning[TOKENS]
         if bool((lengths == lengths[:1]).all()):
             return self._predict(noised, levels, conditioning, windows)
@@ -199,6 +200,22 @@ class TTTStudent:
     def _layer_weights(self) -> dict[str, torch.Tensor]:
         return {f"{number}.{name}": value for number, layer in self.layers.items()
                 for name, value in layer.state_dict().items()}
+
+
+def _make_room(device: torch.device) -> None:
+    """Whatever else ComfyUI has loaded goes, such as what has encoded clips: gradients take what there is."""
+    if comfy.model_management.current_loaded_models:
+        with torch.inference_mode():  # in which those weights were loaded
+            comfy.model_management.free_memory(1e30, device)
+
+
+def _load_for_good(patcher) -> None:
+    """Load all of a model, and let ComfyUI forget it: it would move the weights away, and LoRAs' share in them back
+    out, when a text encoder wants the memory."""
+    _make_room(patcher.load_device)
+    comfy.model_management.load_models_gpu([patcher], force_full_load=True)
+    loaded = comfy.model_management.current_loaded_models
+    loaded[:] = [entry for entry in loaded if entry.model is not patcher]
 
 
 class _Raw(nn.Module):

@@ -1,9 +1,12 @@
 """hosts/ttt_training.py on every family: right gradients, a loss that falls, and sampling of what was trained."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import comfy.model_management
 import comfy.sd
 
 from longreel.engine.denoising import FlowMatching, VPrediction, loss_per_video
@@ -290,6 +293,28 @@ def test_a_student_is_told_by_what_it_starts_from(tiny):
     others = {student_of(loaded, layers(loaded.model, seed=1)).identity, student_of(loaded).identity,
               student_of(tiny("wan22_14b_low"), layers(loaded.model)).identity}
     assert len(others | set(same)) == 4
+
+
+def test_comfyui_does_not_take_away_what_is_trained_and_gives_its_memory_to_the_gradients(tiny):
+    loaded = tiny("wan21")
+    lora = {"diffusion_model.blocks.0.self_attn.q.diff": torch.ones(64, 64)}
+    patched, _ = comfy.sd.load_lora_for_models(loaded.model, None, lora, 1.0, 0.0)
+    assert patched.patches
+    student = student_of(SimpleNamespace(model=patched))
+    weight = student.network.blocks[0].self_attn.q.weight
+    before, case = weight.detach().clone(), Case(loaded, student)
+    assert not torch.equal(before.float(), loaded.model.model.diffusion_model.blocks[0].self_attn.q.weight.float())
+    with torch.inference_mode():
+        comfy.model_management.unload_all_models()
+    assert torch.equal(weight, before) and student.network.blocks[0].self_attn.q.weight is weight
+    with torch.inference_mode():
+        comfy.model_management.load_models_gpu([loaded.clip.patcher])
+    assert comfy.model_management.current_loaded_models
+    with torch.no_grad():
+        case.loss()
+    assert comfy.model_management.current_loaded_models
+    case.loss()
+    assert not comfy.model_management.current_loaded_models
 
 
 def test_models_that_cannot_be_trained_are_refused(tiny):
