@@ -2,5 +2,5 @@
 
 Reading order: student (what a model must offer), stages (the paper's recipe as data), config (a run as a TOML file);
 dataset (clips with storyboards), cache (what the encoders made of them); draws, schedule, optimise, parallel;
-checkpoint, report; live_bytes, plan (what a run will cost); trainer (one run from plan to file), ttt (the command).
+checkpoint, report; live_bytes, plan (what a run will cost), estimate (before there is one); trainer (from plan to file), ttt (the command).
 """

@@ -110,7 +110,7 @@ def test_latents_are_used_as_they_are(tmp_path):
 def test_a_vae_of_another_family_is_refused(clips, tmp_path):
     encoder = TinyEncoder()
     encoder.encode_video = lambda pixels: torch.zeros(16, 3, 2, 2)
-    with pytest.raises(ValueError, match=r"made a latent \[16, 3, 2, 2\] of clip0 and the data set's are \[4, 3, 2, 2\]"):
+    with pytest.raises(ValueError, match=r"a latent \[16, 3, 2, 2\] of clip0 and the data set's are \[4, 3, 2, 2\]"):
         Cache(tmp_path / "cache", encoder, GEOMETRY).prepare(parts(clips))
 
 
