@@ -2,8 +2,8 @@
 
 The step is one forward and backward pass of the first micro-batch of the next stage, and changes nothing. The other
 stages are estimated from it, in proportion to their tokens: attention is local to a segment and TTT is linear, so both
-grow with the video. Memory is a peak: the allocator's on a GPU, and on a CPU, where there is no such number, that of the
-bytes of all tensors that operations return. Time for encoding, checkpoints and validation is not known here.
+grow with the video. Memory is a peak: the allocator's on a GPU, and on a CPU, where there is no such number, that of
+the bytes of all tensors that operations return. Time for encoding, checkpoints and validation is not known here.
 """
 
 import time
