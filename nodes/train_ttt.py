@@ -13,12 +13,13 @@ from ..engine.ttt_files import LoadedTTT, load_ttt, save_ttt
 from ..hosts import facts_of
 from ..hosts.training_progress import TrainingProgress
 from ..hosts.ttt_encoder import TTTEncoder
+from ..hosts.ttt_samples import StorySampler
 from ..hosts.ttt_training import TTTStudent
 from ..training.collect import Spoken, collect
 from ..training.config import Config, Data, Training
 from ..training.dataset import find_clips, size_of
 from ..training.stages import ADAPTERS, LAYERS, PAPER, Stage, scaled
-from ..training.trainer import OTHERS_FILE, Progress, Trainer
+from ..training.trainer import OTHERS_FILE, SAMPLES, Progress, Trainer
 from .sockets import TTTDatasetSocket, TTTSocket
 from .ttt import FOLDER as TTT_FOLDER
 from .ttt import SUFFIX
@@ -174,6 +175,13 @@ class LongreelTrainTTT(io.ComfyNode):
                              tooltip="Steps between two checkpoints on disk."),
                 io.Int.Input("validate_every", default=250, min=1, max=1_000_000, optional=True, advanced=True,
                              tooltip="Steps between two looks at the clips that are held out."),
+                io.Int.Input("samples", default=1, min=0, max=64, optional=True, advanced=True, tooltip=(
+                    "Stories that are sampled at every validation, with the prompts of the last clips; pictures in "
+                    "the run's folder. 0: none.")),
+                io.Int.Input("sample_steps", default=20, min=1, max=1000, optional=True, advanced=True,
+                             tooltip="Steps of such a sample."),
+                io.Float.Input("sample_cfg", default=5.0, min=0.0, max=100.0, step=0.1, optional=True, advanced=True,
+                               tooltip="Guidance of such a sample; 1 for none."),
                 io.Int.Input("text_tokens", default=0, min=0, max=4096, optional=True, advanced=True, tooltip=(
                     "Length that prompts are filled up to while they are kept; 0: that of the empty prompt.")),
             ],
@@ -197,7 +205,7 @@ class LongreelTrainTTT(io.ComfyNode):
     def execute(cls, model, clip, vae, dataset, run, stages, batch, segment_latent_frames, seed, held_out, plan_only,
                 title="", text_dropout=0.1, ema=0.999, clip_norm=0.1, start_gate=0.1, compute=COMPUTED_IN[0],
                 micro_batch=1, recompute_blocks=True, scan_chunks=16, checkpoint_every=100, validate_every=250,
-                text_tokens=0) -> io.NodeOutput:
+                samples=1, sample_steps=20, sample_cfg=5.0, text_tokens=0) -> io.NodeOutput:
         facts = facts_of(model)
         width, height = size_of(next(iter(find_clips(dataset).values()))[0], facts)
         student = TTTStudent(model, DTYPES[compute], start_gate)
@@ -217,6 +225,9 @@ class LongreelTrainTTT(io.ComfyNode):
         progress.say(plan)
         if plan_only:
             return io.NodeOutput(student.loaded(segment_latent_frames, title), _picture(trainer), plan)
+
+        if samples:
+            trainer.sample = _story_sampler(trainer, vae, samples, sample_steps, sample_cfg)
 
         def tell(now: Progress) -> None:
             text = f"stage {now.stage.name}, step {now.done} of {now.all}, loss {now.row.loss:.4f}"
@@ -307,6 +318,15 @@ def _stages(chosen: dict, kind: str, memory: dict) -> tuple[Stage, ...]:
                   others_end_rate=chosen["end_rate"], adapter=chosen["adapter"], **memory),)
 
 
+def _story_sampler(trainer: Trainer, vae, count: int, steps: int, cfg: float) -> StorySampler:
+    """Of the last clips' prompts, those that are held out first; stories as long as those of the last stage."""
+    segments = trainer.config.stages[-1].segments
+    parts = [*trainer.parts[-1], *trainer.held_out[-1]][-count:]
+    return StorySampler(trainer.student, vae, [trainer.cache.conditioning(part.prompts) for part in parts],
+                        trainer.cache.conditioning(("",) * segments), trainer.geometry.latent_shape(segments),
+                        trainer.geometry.windows(segments), steps, cfg, trainer.config.seed)
+
+
 def _picture(trainer: Trainer) -> torch.Tensor:
     """[1, H, W, 3] in 0..1"""
     return torch.from_numpy(np.array(trainer.curve())).float()[None] / 255
@@ -319,6 +339,8 @@ def _report(plan: str, trainer: Trainer, file: Path) -> str:
         lines.append(f"held-out clips: {held_out[0][1]:.4f} after {held_out[0][0]} steps, {held_out[-1][1]:.4f} after "
                      f"{held_out[-1][0]}")
     lines.append(f"layers: {file}")
+    pages = sorted((file.parent / SAMPLES).glob("*.png"))
+    lines += [f"samples: {len(pages)} pages, the last one {pages[-1]}"] if pages else []
     others = file.with_name(OTHERS_FILE)
     if others.is_file():
         lines.append(f"the other weights that were trained: {others}, for core's Load LoRA (Model)")

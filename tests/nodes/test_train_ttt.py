@@ -5,6 +5,7 @@ import shutil
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -77,7 +78,7 @@ def train(loaded, dataset, output):
         given = {"model": ttt.apply(loaded.model, None, heads=4), "clip": loaded.clip, "vae": loaded.vae,
                  "dataset": dataset, "run": f"run {next(count)}", "stages": {**ONE_STAGE, **stages}, "batch": 2,
                  "segment_latent_frames": 3, "seed": 0, "held_out": 0, "plan_only": False, "compute": "float32",
-                 "ema": 0.5}
+                 "ema": 0.5, "samples": 0}
         with torch.inference_mode():  # as ComfyUI runs nodes
             return LongreelTrainTTT.execute(**{**given, **inputs}).result
 
@@ -152,6 +153,22 @@ def test_held_out_clips_are_measured_as_often_as_asked_for(train):
     often = train(held_out=1, validate_every=1)[2]
     assert re.search(r"held-out clips: [\d.]+ after 1 steps, [\d.]+ after 2", often)
     assert "after 2 steps" in train(held_out=1, validate_every=5)[2]
+
+
+def pages(report: str) -> list[np.ndarray]:
+    """The pages of samples that a report speaks of."""
+    last = Path(re.search(r"samples: \d+ pages, the last one (.*)", report)[1])
+    return [np.array(Image.open(path)) for path in sorted(last.parent.iterdir())]
+
+
+def test_samples_are_pages_of_the_last_clips_prompts(train):
+    given = {"validate_every": 1, "sample_steps": 2}
+    assert "samples:" not in train(**given)[2]
+    first, second = pages(train(samples=1, **given)[2])
+    assert first.shape == second.shape and (first != second).any()
+    assert pages(train(samples=2, **given)[2])[0].shape[0] > first.shape[0]
+    for changed in ({"sample_steps": 3}, {"sample_cfg": 1.0}):
+        assert (pages(train(samples=1, **{**given, **changed})[2])[0] != first).any()
 
 
 def test_the_title_goes_into_the_layers(train, base):
