@@ -2,7 +2,8 @@
 
     python -m longreel.demo.export_ttt build/ttt/mlp/ttt.safetensors shapeworld_ttt_mlp
 
-They go to demo/weights/ttt, a folder of their own, because ComfyUI's list of TTT files shows all that is in it.
+TTT layers go to demo/weights/ttt, which ComfyUI's list of TTT files shows; what they are compared with
+(engine/segment_mixers.py) goes to demo/weights/compared, which nothing but the benchmark reads.
 """
 
 import argparse
@@ -10,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..engine.ttt_files import LoadedTTT, load_ttt, save_ttt
+from ..engine.ttt_layer import LINEAR, MLP
 from .train_dit import WEIGHTS
 
-FOLDER = WEIGHTS / "ttt"
+SHOWN, COMPARED = WEIGHTS / "ttt", WEIGHTS / "compared"
 
 
 def halved(layers: LoadedTTT) -> LoadedTTT:
@@ -30,10 +32,11 @@ def halved(layers: LoadedTTT) -> LoadedTTT:
 def main() -> None:
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("layers", type=Path, help="ttt.safetensors of a run")
-    args.add_argument("name", help="of the file in demo/weights/ttt, without its ending")
+    args.add_argument("name", help="of the file, without its ending")
     opts = args.parse_args()
-    path = FOLDER / f"{opts.name}.safetensors"
-    save_ttt(path, halved(load_ttt(opts.layers)))
+    layers = load_ttt(opts.layers)
+    path = (SHOWN if layers.config.kind in (MLP, LINEAR) else COMPARED) / f"{opts.name}.safetensors"
+    save_ttt(path, halved(layers))
     print(f"{path}: {path.stat().st_size:,} bytes\n{load_ttt(path, shapes_only=True).summary()}")
 
 

@@ -12,7 +12,7 @@ name and that are shown, in the first segment and in the later ones: what layers
 engine/metrics.seam where segments 2 and 3 meet.
 
 `local attention` is the demo model without layers: neighbours share one latent frame and know nothing else of each
-other. The layers in demo/weights/ttt were trained on stories of at most 8 segments, all with the same data and steps;
+other. The bundled layers were trained on stories of at most 8 segments, all with the same data and steps;
 --layers measures other files beside them.
 """
 
@@ -28,7 +28,7 @@ nodes = start_comfyui()
 from comfy_extras.nodes_custom_sampler import BasicScheduler, KSamplerSelect  # noqa: E402
 
 from longreel.demo import detector, stories  # noqa: E402
-from longreel.demo.train_dit import WEIGHTS  # noqa: E402
+from longreel.demo.export_ttt import COMPARED, SHOWN  # noqa: E402
 from longreel.engine.metrics import seam_score  # noqa: E402
 from longreel.engine.ttt_files import load_ttt  # noqa: E402
 from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402
@@ -42,8 +42,11 @@ FAR = 10  # segments, counted from 0, from which on memory is far
 SPREAD_FRAMES = 4  # pixel frames on each side of a border that also belong to the joint
 EDGE_FRAMES = 2  # pixel frames at both ends of a segment that are not read: they are its neighbours' too
 LOCAL = "local attention"
-WAYS = {LOCAL: None, "sliding window": "shapeworld_sliding_window", "gated delta rule": "shapeworld_gated_delta",
-        "TTT-Linear": "shapeworld_ttt_linear", "TTT-MLP": "shapeworld_ttt_mlp"}
+WAYS = {LOCAL: None,
+        "sliding window": COMPARED / "shapeworld_sliding_window.safetensors",
+        "gated delta rule": COMPARED / "shapeworld_gated_delta.safetensors",
+        "TTT-Linear": SHOWN / "shapeworld_ttt_linear.safetensors",
+        "TTT-MLP": SHOWN / "shapeworld_ttt_mlp.safetensors"}
 
 
 class Bench:
@@ -127,8 +130,7 @@ def main() -> None:
     arguments.add_argument("--ways", nargs="*", choices=list(WAYS), default=list(WAYS), help="which of the bundled ones")
     arguments.add_argument("--layers", nargs="*", default=[], metavar="NAME=FILE", help="other layers to measure")
     options = arguments.parse_args()
-    files = {name: WAYS[name] and WEIGHTS / "ttt" / f"{WAYS[name]}.safetensors" for name in options.ways}
-    files |= dict(given.split("=", 1) for given in options.layers)
+    files = {name: WAYS[name] for name in options.ways} | dict(given.split("=", 1) for given in options.layers)
     with measuring(options) as figures:
         bench = Bench()
         models = {name: bench.with_layers(file) for name, file in files.items()}

@@ -32,7 +32,7 @@ def test_a_weight_that_half_precision_cannot_hold_is_named(tmp_path):
 
 
 def test_bundled_layers_fit_the_demo_model_and_stay_small():
-    paths = sorted(export_ttt.FOLDER.glob("*.safetensors"))
+    paths = [path for folder in (export_ttt.SHOWN, export_ttt.COMPARED) for path in sorted(folder.glob("*.safetensors"))]
     assert sum(path.stat().st_size for path in paths) < BUNDLED_BYTES_MOST
     for path in paths:
         layers = load_ttt(path, shapes_only=True)

@@ -208,8 +208,8 @@ def test_the_summary_says_whose_layers_they_are(server, files):
     ("short.safetensors", 0, "it was cut short, or is no safetensors file; copy or convert it again"),
     ("ungated.safetensors", 0, "block 0: 4 of 22 TTT weights are missing, first backward_text"),
     ("wan21.safetensors", 64, "trained with 16 tokens at once, and chunk is 64, which would compute something else"),
-    ("lost.safetensors", 0, "file is 'lost.safetensors', and none of 1 folders has it"),
-    ("../vae/tiny_wan21_vae.safetensors", 0, "none of 1 folders has it"),
+    ("lost.safetensors", 0, "file is 'lost.safetensors', and none of 2 folders has it"),
+    ("../vae/tiny_wan21_vae.safetensors", 0, "none of 2 folders has it"),
 ])
 def test_bad_files_are_refused_before_anything_is_loaded(server, plain, files, file, chunk, says):
     found = refusals(server, with_layers(plain, file, chunk))
