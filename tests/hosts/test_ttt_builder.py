@@ -3,8 +3,11 @@ another is handed on for it."""
 
 import json
 
+import comfy.sd
+import comfy.utils
 import nodes
 import pytest
+import torch
 
 from longreel.engine.ttt_files import load_ttt
 from longreel.hosts import ttt_builder
@@ -35,12 +38,25 @@ def test_the_command_trains_a_model_by_the_names_of_its_files(names, tmp_path, c
     config.write_text(json.dumps({
         "title": "by name", "folder": "run", "model": {**names, "blocks": [1, 2], "text_tokens": 16},
         "data": {"folder": "clips", "width": 64, "height": 64, "segment_latent_frames": 3},
-        "stage": [{"name": "all", "segments": 2, "steps": 2, "batch": 2, "ttt_rate": 1e-3}]}))
+        "stage": [{"name": "all", "segments": 2, "steps": 2, "batch": 2, "ttt_rate": 1e-3,
+                   "others_rate": 1e-2, "others_end_rate": 1e-2}],
+        "training": {"ema": 0}}))
     assert ttt.main([str(config)]) == 0, capsys.readouterr().err
     file = load_ttt(tmp_path / "run" / "ttt.safetensors")
     assert (sorted(file.layers), file.family, file.title, file.segment_latent_frames) == ([1, 2], "Wan", "by name", 3)
     said = capsys.readouterr().out
-    assert "time per step" in said and (tmp_path / "run" / "ttt.others.safetensors").is_file()
+    assert "time per step" in said
+    # What else was trained takes its place through core's LoRA loader.
+    others = comfy.utils.load_torch_file(str(tmp_path / "run" / "ttt.others.safetensors"), safe_load=True)
+    model = nodes.UNETLoader().load_unet(names["unet"], "default")[0]
+    patched = comfy.sd.load_lora_for_models(model, None, others, 1.0, 0.0)[0]
+    name = "diffusion_model.blocks.1.self_attn.q"
+    assert len(patched.patches) == len(others) and f"{name}.weight" in patched.patches
+    patched.patch_model()
+    after = patched.model.get_parameter(f"{name}.weight").float()
+    patched.unpatch_model()
+    torch.testing.assert_close(after, others[f"{name}.set_weight"].to(after), atol=1e-3, rtol=1e-2)
+    assert not torch.equal(after, model.model.get_parameter(f"{name}.weight").float())
 
 
 def test_layers_of_a_file_are_gone_on_from(names, tiny, tmp_path):

@@ -1,5 +1,6 @@
 """training/dataset.py: clips with storyboards, and what is wrong with them."""
 
+import json
 import shutil
 
 import av
@@ -37,6 +38,15 @@ def test_a_shot_of_several_segments_gives_each_its_prompt(tmp_path):
     write_clip(tmp_path, "a", 4)
     write_board(tmp_path, "a", ["first", "second"], seconds=2.0)
     assert read_dataset(tmp_path, GEOMETRY)[0].prompts == ("first", "first", "second", "second")
+
+
+def test_a_scene_list_of_ttt_video_is_read(tmp_path):
+    """One object for each three seconds, and nothing of frames per second: those of the training data, 16."""
+    write_clip(tmp_path, "a", frames=97)
+    (tmp_path / "a.json").write_text(json.dumps([[
+        {"text": "a cat sleeps"}, {"text": "it wakes", "requires_scene_transition": True}]]))
+    clip, = read_dataset(tmp_path, Geometry(FACTS, 16, 16, 13))
+    assert clip.segments == 2 and "a cat sleeps" in clip.prompts[0] and "it wakes" in clip.prompts[1]
 
 
 def test_the_papers_geometry_is_reached():
