@@ -299,8 +299,8 @@ def _output(below: str) -> Path:
 
 def _checked_name(what: str, name: str) -> str:
     if not NAME.fullmatch(name):
-        raise ValueError(f"{what} is {name!r}, {len(name)} characters that name no folder or file; use 1 to 100 letters, "
-                         f"digits, spaces, dots, dashes and underscores")
+        raise ValueError(f"{what} is {name!r}, {len(name)} characters that name no folder or file; use 1 to 100 "
+                         f"letters, digits, spaces, dots, dashes and underscores")
     return name
 
 

@@ -29,7 +29,8 @@ from tests.nodes.graphs import EULER, change, latent, node, refusals, whole, wit
 SIDE, STEP_FRAMES, FPS = 32, 8, 16  # segments of 3 latent frames are 8 pixel frames apart
 
 
-def write_clip(folder: Path, name: str, prompts: list[str], side: int = SIDE, seconds: float = STEP_FRAMES / FPS) -> None:
+def write_clip(folder: Path, name: str, prompts: list[str], side: int = SIDE,
+               seconds: float = STEP_FRAMES / FPS) -> None:
     """A folder of pictures in which a grey bar moves, and its storyboard."""
     (folder / name).mkdir(parents=True)
     for frame in range(round(len(prompts) * seconds * FPS) + 1):
@@ -197,7 +198,7 @@ def test_plan_only_trains_nothing(train, output):
 
 def test_a_run_goes_on_where_it_stands(train, base):
     assert torch.equal(weights(train(run="twice")[0]), weights(train(run="twice")[0]))
-    with pytest.raises(ValueError, match="holds a run with seed 0, and now it is 1; change it back, or start a new run"):
+    with pytest.raises(ValueError, match="holds a run with seed 0, and now it is 1; change it back, or start a new"):
         train(run="twice", seed=1)
 
 
