@@ -261,3 +261,8 @@ def test_a_trained_choice_without_layers_is_refused(server, plain):
     prompt["apply"] = node("LongreelApplyTTT", **{"model": ["model", 0], "weights": "trained", "weights.strength": 1.0,
                                                   "layers": "all"})
     assert refusals(server, prompt)
+
+
+def test_the_demo_models_own_layers_are_among_the_files(server):
+    inputs = server.object_info("LongreelLoadTTT")["LongreelLoadTTT"]["input"]["required"]
+    assert "shapeworld_ttt_mlp.safetensors" in inputs["file"][1]["options"]
