@@ -6,6 +6,7 @@
     clip_type = "wan"                            # as Load CLIP names it
     vae = "wan_2.1_vae.safetensors"              # in models/vae
     kind = "mlp"                                 # of new layers; or layers = "a file in models/ttt" to go on from
+    sample = ["a cat sleeps", "the cat wakes"]   # a story to watch while it learns, a prompt for each segment
 
 They are loaded by core's own nodes, so what loads in the graph loads here. Data, stages and files are training/config's
 matter; in the graph Longreel Train TTT takes what is wired.
@@ -25,6 +26,7 @@ from ..engine.ttt_files import load_ttt
 from ..engine.ttt_layer import MLP
 from . import block_count, ttt
 from .ttt_encoder import TTTEncoder
+from .ttt_samples import StorySampler
 from .ttt_training import PUBLISHED_START_GATE, TTTStudent
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -36,7 +38,9 @@ class Settings:
     """unet, clip, clip_type, vae: see above. layers: a file in models/ttt to go on from, or its path; empty for new
     ones. kind, heads, chunk, base_rate: of new layers, see engine/ttt_layer.TTTConfig; 0 as published. blocks: those
     that get layers, from 0; none for all. start_gate: what shut gates open to. dtype: in which the network computes.
-    text_tokens: length that prompts are filled up to in the cache; 0 for that of the empty prompt."""
+    text_tokens: length that prompts are filled up to in the cache; 0 for that of the empty prompt. sample: prompts of a
+    story that is shown at every validation, none for no pictures; of sample_width, sample_height pixels (multiples of
+    the family's), sample_segment_latent_frames in each segment, 2 or more, in sample_steps with guidance sample_cfg."""
 
     unet: str
     clip: list
@@ -51,10 +55,16 @@ class Settings:
     start_gate: float = PUBLISHED_START_GATE
     dtype: str = "bfloat16"
     text_tokens: int = 0
+    sample: list = ()
+    sample_width: int = 832
+    sample_height: int = 480
+    sample_segment_latent_frames: int = 13
+    sample_steps: int = 20
+    sample_cfg: float = 5.0
 
 
-def build(settings: Mapping[str, Any]) -> tuple[TTTStudent, TTTEncoder, None]:
-    """training/student.Builder; it makes no samples.
+def build(settings: Mapping[str, Any]) -> tuple[TTTStudent, TTTEncoder, StorySampler | None]:
+    """training/student.Builder.
 
     Raises ValueError, naming the key, for settings that are none, FileNotFoundError for files that are not there.
     """
@@ -70,7 +80,27 @@ def build(settings: Mapping[str, Any]) -> tuple[TTTStudent, TTTEncoder, None]:
     model = ttt.apply(model, loaded, kind=chosen.kind, blocks=blocks, heads=chosen.heads or None,
                       chunk=chosen.chunk or None, base_rate=chosen.base_rate or None)
     encoder = TTTEncoder(model, clip, vae, chosen.text_tokens or None)
-    return TTTStudent(model, DTYPES[chosen.dtype], chosen.start_gate), encoder, None
+    student = TTTStudent(model, DTYPES[chosen.dtype], chosen.start_gate)
+    return student, encoder, _sampler(chosen, student, encoder) if chosen.sample else None
+
+
+def _sampler(chosen: Settings, student: TTTStudent, encoder: TTTEncoder) -> StorySampler:
+    facts, count, length = student.facts, len(chosen.sample), chosen.sample_segment_latent_frames
+    facts.check_size(chosen.sample_width, chosen.sample_height)
+    if length < 2 or chosen.sample_steps < 1:
+        raise ValueError(f"model.sample_segment_latent_frames is {length} and model.sample_steps "
+                         f"{chosen.sample_steps}; use 2 and 1, or more")
+    step = length - 1  # neighbours share a frame
+    windows = tuple((step * number, step * number + length) for number in range(count))
+    shape = (facts.latent_channels, count * step + 1, chosen.sample_height // facts.spatial_stride,
+             chosen.sample_width // facts.spatial_stride)
+
+    def heard(prompts: list[str]) -> dict[str, torch.Tensor]:
+        texts = [encoder.encode_text(prompt) for prompt in prompts]
+        return {name: torch.stack([text[name] for text in texts]) for name in texts[0]}
+
+    return StorySampler(student, encoder.vae, [heard(chosen.sample)], heard([""] * count), shape, windows,
+                        chosen.sample_steps, chosen.sample_cfg)
 
 
 def _settings(given: Mapping[str, Any]) -> Settings:

@@ -8,8 +8,9 @@ import comfy.utils
 import nodes
 import pytest
 import torch
+from PIL import Image
 
-from longreel.engine.ttt_files import load_ttt
+from longreel.engine.ttt_files import load_ttt, save_ttt
 from longreel.hosts import ttt_builder
 from longreel.training import ttt
 from tests.hosts.ttt_cases import layers
@@ -36,7 +37,9 @@ def test_the_command_trains_a_model_by_the_names_of_its_files(names, tmp_path, c
         write_clip(tmp_path / "clips", f"clip{number}", 2, size=(64, 64), color=number)
     config = tmp_path / "config.json"
     config.write_text(json.dumps({
-        "title": "by name", "folder": "run", "model": {**names, "blocks": [1, 2], "text_tokens": 16},
+        "title": "by name", "folder": "run", "model": {
+            **names, "blocks": [1, 2], "text_tokens": 16, "sample": ["a fox", "a ship"], "sample_width": 64,
+            "sample_height": 64, "sample_segment_latent_frames": 3, "sample_steps": 1},
         "data": {"folder": "clips", "width": 64, "height": 64, "segment_latent_frames": 3},
         "stage": [{"name": "all", "segments": 2, "steps": 2, "batch": 2, "ttt_rate": 1e-3,
                    "others_rate": 1e-2, "others_end_rate": 1e-2}],
@@ -46,6 +49,8 @@ def test_the_command_trains_a_model_by_the_names_of_its_files(names, tmp_path, c
     assert (sorted(file.layers), file.family, file.title, file.segment_latent_frames) == ([1, 2], "Wan", "by name", 3)
     said = capsys.readouterr().out
     assert "time per step" in said
+    with Image.open(tmp_path / "run" / "samples" / "00000002.png") as page:
+        assert page.size == (8 * 64, 64)
     # What else was trained takes its place through core's LoRA loader.
     others = comfy.utils.load_torch_file(str(tmp_path / "run" / "ttt.others.safetensors"), safe_load=True)
     model = nodes.UNETLoader().load_unet(names["unet"], "default")[0]
@@ -60,22 +65,21 @@ def test_the_command_trains_a_model_by_the_names_of_its_files(names, tmp_path, c
 
 
 def test_layers_of_a_file_are_gone_on_from(names, tiny, tmp_path):
-    from longreel.engine.ttt_files import save_ttt
-
     held = layers(tiny("wan21").model, gate=0.5)
     save_ttt(tmp_path / "before.safetensors", held)
     student, encoder, sample = ttt_builder.build({**names, "layers": str(tmp_path / "before.safetensors")})
     assert sorted(student.layers) == sorted(held.layers) and sample is None
-    assert float(student.layers[0].forward_video[0].detach()) == pytest.approx(float(held.layers[0]["forward_video"][0]))
+    torch.testing.assert_close(student.layers[0].forward_video.detach(), held.layers[0]["forward_video"].float())
     assert encoder.encode_text("a fox")["text"].dim() == 2
 
 
 @pytest.mark.parametrize(("wrong", "message"), [
-    ({"unett": "a"}, 'model.unett is none of 13 known keys; did you mean "unet"'),
+    ({"unett": "a"}, 'model.unett is none of 19 known keys; did you mean "unet"'),
     ({"heads": "four"}, "model.heads is 'four', and 1 int is needed"),
     ({"vae": ""}, "1 of 4 names are missing in .model., first vae"),
     ({"clip": ["a", "b", "c"]}, "model.clip names 3 files and ComfyUI's loaders take 1 or 2"),
     ({"dtype": "float8"}, "model.dtype 'float8' is none of 2; use bfloat16 or float32"),
+    ({"sample": "a story"}, "model.sample is 'a story', and 1 list is needed"),
     ({"layers": "x.safetensors", "chunk": 8}, "model.layers names 1 file, .* and heads, chunk, base_rate are 0, 8, 0"),
 ])
 def test_settings_that_are_none_are_named(wrong, message):
