@@ -46,7 +46,7 @@ def storyboard_of(text: str, fps: float, segment_seconds: float, width: int, hei
     if lines[0].startswith("["):
         boards = parse_ttt(text)
         if len(boards) != 1:
-            raise ValueError(f"the text is a list of {len(boards)} videos and belongs to 1 clip; give each clip its own")
+            raise ValueError(f"the text is a list of {len(boards)} videos and belongs to 1 clip; give each its own")
         return boards[0]
     return Storyboard(tuple(Shot(line, segment_seconds) for line in lines), fps=fps, width=width, height=height)
 

@@ -1,9 +1,9 @@
 """What a run will cost, before it starts: tokens, memory and time of every stage, from one step that is really made.
 
 The step is one forward and backward pass of the first micro-batch of the next stage, and changes nothing. The other
-stages are estimated from it, in proportion to their tokens: attention is local to a segment and TTT is linear, so both
-grow with the video. Memory is a peak: the allocator's on a GPU, and on a CPU, where there is no such number, that of
-the bytes of all tensors that operations return. Time for encoding, checkpoints and validation is not known here.
+stages are estimated from it, in proportion to videos and tokens: attention is local to a segment and TTT is linear, so
+both grow with the video. Memory is a peak: the allocator's on a GPU, and on a CPU, where there is no such number, that
+of the bytes of all tensors that operations return. Time for encoding, checkpoints and validation is not known here.
 """
 
 import time
@@ -53,12 +53,15 @@ class Plan:
 
     def seconds_of_step(self, number: int) -> float:
         """Of stage `number`, counted from 0: measured for the first, estimated for the others."""
-        planned = self.stages[number]
-        shown = -(-planned.stage.batch // (self.micro_batch * self.processes))
-        return self.measured.seconds * shown * self._share(number)
+        videos = self.stages[number].stage.batch / self.processes
+        return self.measured.seconds / self._at_once(0) * videos * self._share(number)
 
     def bytes_of_step(self, number: int) -> int:
-        return round(self.measured.bytes * self._share(number))
+        return round(self.measured.bytes / self._at_once(0) * self._at_once(number) * self._share(number))
+
+    def _at_once(self, number: int) -> int:
+        """Videos that a process shows the model at once."""
+        return min(self.micro_batch, self.stages[number].stage.batch // self.processes)
 
     def _share(self, number: int) -> float:
         return self.stages[number].tokens / self.stages[0].tokens
@@ -85,7 +88,7 @@ class Plan:
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
         lines.append(f"measured on one step of stage {self.stages[0].stage.name} on {self.device}, micro-batch "
-                     f"{self.micro_batch}, processes {self.processes}; ~ is estimated from it by tokens")
+                     f"{self.micro_batch}, processes {self.processes}; ~ is estimated from it")
         lines.append(f"weights, averages and moments: {_bytes(self.state_bytes)}, as much for each checkpoint on disk")
         if self.done:
             lines.append(f"goes on after {self.done:,} steps")

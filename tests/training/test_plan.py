@@ -19,7 +19,13 @@ def plan(**changes) -> Plan:
 
 def test_a_batch_is_shown_in_micro_batches_by_all_processes():
     assert plan().seconds_of_step(0) == 2 * 2.0  # 8 videos, 2 at once in each of 2 processes
-    assert plan(micro_batch=3, processes=1).seconds_of_step(0) == 3 * 2.0
+    assert plan(micro_batch=4, processes=1).seconds_of_step(0) == 2 * 2.0
+
+
+def test_a_stage_of_small_batches_shows_fewer_videos_at_once():
+    few = PlannedStage(Stage("9s", 3, 10, batch=2), 10, 4, 37, 3000, 2_000_000)
+    found = plan(stages=(SHORT, few), micro_batch=8, processes=1)
+    assert found.seconds_of_step(1) == 2.0 * 2 / 8 * 3 and found.bytes_of_step(1) == 2**30 * 2 / 8 * 3
 
 
 def test_longer_stages_are_estimated_by_their_tokens():
