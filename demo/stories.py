@@ -25,7 +25,7 @@ KINDS = (COLOR, SHAPE, RETURNS)
 EVERYTHING = ("size", "color", "shape", "motion", "background")
 PRESENT, ABSENT = (1, 2), (1, 3)  # segments that an object of RETURNS is seen, and not seen, at a time
 
-TRAINING_KINDS = {COLOR: 0.5, SHAPE: 0.2, RETURNS: 0.3}  # share of the training stories
+TRAINING_KINDS = {COLOR: 0.35, SHAPE: 0.35, RETURNS: 0.3}  # share of the training stories
 SAID_AGAIN = 0.1  # share of the later prompts in training that do name what the kind leaves out
 LEFT_OUT_TOO = {"size": 0.7, "shape": 0.1, "background": 0.15}  # share of the later prompts that leave it out as well
 
