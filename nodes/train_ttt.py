@@ -129,7 +129,7 @@ class LongreelTrainTTT(io.ComfyNode):
                             io.Float.Input("rate", default=1e-4, min=0.0, max=1.0, step=1e-6, round=False, tooltip=(
                                 "Highest learning rate of the TTT layers; 1e-4 in the paper's first stage.")),
                             io.Float.Input("end_rate", default=1e-5, min=0.0, max=1.0, step=1e-6, round=False,
-                                           tooltip="Learning rate of the last step, and of other weights in all steps."),
+                                           tooltip="Of the last step; of other weights than TTT's in all steps."),
                             io.Combo.Input("adapter", options=list(ADAPTERS), default=LAYERS, tooltip=(
                                 "What is trained. ttt: the TTT layers. qkvo: and the projections of attention. sft: "
                                 "and the rest of the network.")),
