@@ -54,6 +54,14 @@ class FlowMatching:
         """The velocity from video to noise, the same at every level."""
         return noise - clean
 
+    def descent(self, steps: int) -> list[float]:
+        """steps + 1 levels from noise to video."""
+        return [self.shift * u / (1 + (self.shift - 1) * u) for u in (1 - step / steps for step in range(steps + 1))]
+
+    def step(self, noised: torch.Tensor, said: torch.Tensor, level: float, to: float) -> torch.Tensor:
+        """Euler's method: what is noised at `level`, with what the network said of it, at the level `to`."""
+        return noised + (to - level) * said
+
 
 @dataclass(frozen=True)
 class VPrediction:
@@ -84,6 +92,18 @@ class VPrediction:
         """v, like clean."""
         alpha, sigma = self._scales(clean, levels)
         return alpha * noise - sigma * clean
+
+    def descent(self, steps: int) -> list[float]:
+        """steps + 1 levels from noise to video; the last one, -1, is the video itself."""
+        last = len(self.alphas) - 1
+        return [float(round(last * (1 - step / steps))) for step in range(steps)] + [-1.0]
+
+    def step(self, noised: torch.Tensor, said: torch.Tensor, level: float, to: float) -> torch.Tensor:
+        """DDIM without noise (arXiv 2010.02502): from `level` to the level `to`."""
+        alpha, then = (1.0 if one < 0 else float(self.alphas[int(one)]) for one in (level, to))
+        sigma = (1 - alpha**2) ** 0.5
+        clean, noise = alpha * noised - sigma * said, sigma * noised + alpha * said
+        return then * clean + (1 - then**2) ** 0.5 * noise
 
     def _scales(self, clean: torch.Tensor, levels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         alpha = self.alphas.to(levels.device)[levels.long()].double()

@@ -5,16 +5,19 @@ attention puts out,
 
     Y = X + tanh(a_forward) * TTT(X)        Z = Y + tanh(a_backward) * R(TTT(R(Y)))
 
-where R turns the video round (engine/ttt_order.py) and both readings share one layer. Text and video have gates of
-their own. Here a new block's gates are 0, so it changes nothing until it is trained (published start: 0.1). What made
-X, and what happens to Z, is not known here.
+where R turns the video round (engine/ttt_order.py) and both readings share one layer: TTT, or what it is compared with
+(engine/segment_mixers.py). Text and video have gates of their own. Here a new block's gates are 0, so it changes
+nothing until it is trained (published start: 0.1). What made X, and what happens to Z, is not known here.
 """
 
 import torch
 from torch import nn
 
-from .ttt_layer import TTTConfig, TTTLayer
+from .segment_mixers import GatedDeltaLayer, SlidingWindowLayer
+from .ttt_layer import GATED_DELTA, LINEAR, MLP, SLIDING_WINDOW, TTTConfig, TTTLayer
 from .ttt_order import Layout
+
+LAYERS = {LINEAR: TTTLayer, MLP: TTTLayer, GATED_DELTA: GatedDeltaLayer, SLIDING_WINDOW: SlidingWindowLayer}
 
 
 class TTTBlock(nn.Module):
@@ -23,7 +26,7 @@ class TTTBlock(nn.Module):
     def __init__(self, config: TTTConfig, operations=nn, device: torch.device | None = None,
                  dtype: torch.dtype | None = None):
         super().__init__()
-        self.ttt = TTTLayer(config, operations, device, dtype)
+        self.ttt = LAYERS[config.kind](config, operations, device, dtype)
 
         def gate() -> nn.Parameter:
             return nn.Parameter(torch.zeros(config.width, device=device, dtype=dtype))

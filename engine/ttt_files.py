@@ -6,9 +6,10 @@ JSON under one key, what shapes do not tell:
     {"version": 1, "family": "Wan", "kind": "mlp", "width": 1536, "heads": 12, "blocks": 30, "layers": [0, 1, ...],
      "chunk": 64, "base_rate": 0.1, "norm_eps": 1e-06, "rates": "own", "segment_latent_frames": 13, "title": ""}
 
-`blocks` counts those of the network, `layers` names those that have TTT. A ttt-video checkpoint saved as safetensors
-has no such metadata: it is told by its names, and what it was trained as is what its authors published. Pickles are not
-read. Whether the layers fit a model is not known here.
+`blocks` counts those of the network, `layers` names those that have TTT; `kind` may also be what TTT is compared with
+(engine/segment_mixers.py). A ttt-video checkpoint saved as safetensors has no such metadata: it is told by its names,
+and what it was trained as is what its authors published. Pickles are not read. Whether the layers fit a model is not
+known here.
 """
 
 import json
@@ -26,7 +27,7 @@ from safetensors.torch import save_file
 
 from . import ttt_video
 from .ttt_block import TTTBlock
-from .ttt_layer import TTTConfig
+from .ttt_layer import GATED_DELTA, LINEAR, MLP, SLIDING_WINDOW, TTTConfig
 from .ttt_weights import check_weights, config_of
 
 KEY = "longreel_ttt"
@@ -35,6 +36,9 @@ FIELDS = {"family": str, "kind": str, "width": int, "heads": int, "blocks": int,
           "base_rate": float, "norm_eps": float, "rates": str, "segment_latent_frames": int, "title": str}
 IN_BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+NAMES = {LINEAR: "TTT-linear", MLP: "TTT-mlp", GATED_DELTA: "gated delta rule", SLIDING_WINDOW: "sliding window"}
+READS = {LINEAR: "learns from {} tokens at once", MLP: "learns from {} tokens at once",
+         GATED_DELTA: "learns token by token", SLIDING_WINDOW: "attends to neighbouring segments"}
 MISSING_REMEDY = "save or convert it again"
 
 
@@ -56,9 +60,9 @@ class LoadedTTT:
         numbers = sum(weight.numel() for block in self.layers.values() for weight in block.values())
         size = sum(weight.nbytes for block in self.layers.values() for weight in block.values())
         lines = [self.title] if self.title else []
-        lines += [f"TTT-{config.kind} for {self.family}: {len(self.layers)} of {self.blocks} blocks, "
+        lines += [f"{NAMES[config.kind]} for {self.family}: {len(self.layers)} of {self.blocks} blocks, "
                   f"{config.heads} heads of {config.head_width} channels",
-                  f"learns from {config.chunk} tokens at once; trained on segments of {self.segment_latent_frames} "
+                  f"{READS[config.kind].format(config.chunk)}; trained on segments of {self.segment_latent_frames} "
                   f"latent frames",
                   f"{numbers / 1e6:,.1f} million numbers, {size / 2**20:,.1f} MiB"]
         return "\n".join(lines)

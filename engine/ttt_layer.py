@@ -22,6 +22,8 @@ from .rotary import grid_angles, turn_pairs
 from .ttt_order import Layout, Slab, chunks_of_last_tokens, pass_runs, slabs
 
 LINEAR, MLP = "linear", "mlp"
+GATED_DELTA, SLIDING_WINDOW = "gated_delta", "sliding_window"  # in a TTT layer's place, see engine/segment_mixers.py
+KINDS = (LINEAR, MLP, GATED_DELTA, SLIDING_WINDOW)
 AS_TRAINED, OWN = "as trained with kernels", "own"  # whose learning rates a chunk reads
 
 MLP_EXPANSION = 4  # hidden width of the small network, in head widths
@@ -41,6 +43,10 @@ class TTTConfig:
     rates: OWN, every token learns at its own rate; AS_TRAINED, as the public training code does it where texts or
     segments are no multiples of the chunk (spec/ttt.md, 2.4): a chunk then learns at the rates of that chunk, in the
     order before text and video were interleaved, which holds its last token. Equal where they are multiples.
+
+    gated_delta: base_rate is the upper end of how much of what is remembered under a key a token replaces, 1 as
+    published; its numbers do not depend on the chunk, and rates are OWN. sliding_window learns nothing while it reads:
+    chunk and base_rate are 1, rates OWN.
     """
 
     kind: str
@@ -52,10 +58,18 @@ class TTTConfig:
     rates: str = AS_TRAINED
 
     def __post_init__(self) -> None:
-        if self.kind not in (LINEAR, MLP):
-            raise ValueError(f"unknown kind of TTT layer {self.kind!r}; use {LINEAR} or {MLP}")
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown kind of TTT layer {self.kind!r}, none of {len(KINDS)}; use {', '.join(KINDS)}")
         if self.rates not in (AS_TRAINED, OWN):
             raise ValueError(f"unknown learning rates {self.rates!r}; use {AS_TRAINED!r} or {OWN!r}")
+        if self.kind not in (LINEAR, MLP) and self.rates != OWN:
+            raise ValueError(f"{self.kind} has 1 way to read its learning rates, not {self.rates!r}; use {OWN!r}")
+        if self.kind == SLIDING_WINDOW and (self.chunk, self.base_rate) != (1, 1):
+            raise ValueError(f"{SLIDING_WINDOW} has chunk {self.chunk} and base_rate {self.base_rate:g} and learns "
+                             f"nothing while it reads; use 1 and 1")
+        for name, value in (("heads", self.heads), ("chunk", self.chunk)):
+            if value < 1:
+                raise ValueError(f"a TTT layer with {name} {value} reads nothing; use 1 or more")
         if self.width % self.heads or self.head_width % 16:
             raise ValueError(f"{self.width} channels in {self.heads} heads are {self.width / self.heads:g} each; a "
                              f"head's width must be a multiple of 16")
@@ -122,17 +136,14 @@ class TTTLayer(nn.Module):
         Raises ValueError where x does not have the layout's tokens, or a slab would cut a chunk.
         """
         config = self.config
-        if x.shape[1:] != (layout.tokens, config.width):
-            raise ValueError(f"x has {x.shape[1]} tokens of {x.shape[2]} channels, but the layout {layout.tokens} and "
-                             f"the layer {config.width}; plan the layout for this video, or load the "
-                             f"layer of this model")
+        check_tokens(x, layout, config)
         if slab_tokens is not None and (slab_tokens < 1 or slab_tokens % config.chunk):
             raise ValueError(f"a slab of {slab_tokens} tokens cuts a chunk of {config.chunk}; use a multiple of it")
         trained = self._rates_as_trained(x, layout, backwards) if config.rates == AS_TRAINED else None
         state = self.start_state(x.shape[0], x.device)
         for slab in slabs(layout, backwards, slab_tokens):
             rates = None if trained is None else trained[:, slab.first:slab.first + len(slab)]
-            y, state = self._read_slab(_take(x, slab), slab, layout, rates, state, backend)
+            y, state = self._read_slab(take(x, slab), slab, layout, rates, state, backend)
             yield slab, y
 
     def _read_slab(self, x: torch.Tensor, slab: Slab, layout: Layout, rates: torch.Tensor | None, state: State,
@@ -140,9 +151,9 @@ class TTTLayer(nn.Module):
         """x [B, S, C] in the order of the slab's ranges; rates [B, S, H] in the order of the scan, or None for the
         tokens' own -> output like x, state."""
         config = self.config
-        places, entries = _places(slab, x.device)
+        places, entries = places_of(slab, x.device)
         rates = self.learning_rates(x) if rates is None else torch.zeros_like(rates).index_copy(1, places, rates)
-        q, k, v = self._project(x, _angles(places, entries, layout, config.head_width))
+        q, k, v = self._project(x, angles_of(places, entries, layout, config.head_width))
         norm = self.ttt_norm_weight.to(x.device), self.ttt_norm_bias.to(x.device)
         out, state = scan(q, k, v, rates / config.chunk, *norm, state, config.chunk, places, config.norm_eps, backend,
                           self.checkpoint_every)
@@ -177,8 +188,7 @@ class TTTLayer(nn.Module):
         """x [B, S, C], angles [S, D / 2] -> q, k and v' = target + k, each [B, S, H, D] in x's dtype."""
         heads = (self.config.heads, self.config.head_width)
         XQ, XK, XV = (project(x).unflatten(-1, heads) for project in (self.wq, self.wk, self.wv))
-        XQ, XK = (turn_pairs(F.normalize(part.float(), dim=-1, eps=UNIT_EPS), angles[:, None]).to(x.dtype)
-                  for part in (XQ, XK))
+        XQ, XK = (unit_and_turned(part, angles) for part in (XQ, XK))
         k = XK.float()
         target = XV.float() - k
         target = (target - target.mean(-1, keepdim=True)) / (target.std(-1, keepdim=True) + TARGET_EPS)
@@ -186,13 +196,25 @@ class TTTLayer(nn.Module):
         return XQ, XK, (target + k).to(x.dtype)
 
 
-def _take(x: torch.Tensor, slab: Slab) -> torch.Tensor:
+def check_tokens(x: torch.Tensor, layout: Layout, config: TTTConfig) -> None:
+    """Raises ValueError where x [B, L, C] does not have the layout's tokens and the layer's channels."""
+    if x.shape[1:] != (layout.tokens, config.width):
+        raise ValueError(f"x has {x.shape[1]} tokens of {x.shape[2]} channels, but the layout {layout.tokens} and the "
+                         f"layer {config.width}; plan the layout for this video, or load the layer of this model")
+
+
+def unit_and_turned(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+    """Queries or keys [B, S, H, D], angles [S, D / 2] -> of length one, turned to their places, in x's dtype."""
+    return turn_pairs(F.normalize(x.float(), dim=-1, eps=UNIT_EPS), angles[:, None]).to(x.dtype)
+
+
+def take(x: torch.Tensor, slab: Slab) -> torch.Tensor:
     """The slab's tokens of x [B, L, C] -> [B, S, C]; a slab of one range is no copy."""
     parts = [x[:, start:stop] for start, stop in slab.ranges]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
-def _places(slab: Slab, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def places_of(slab: Slab, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Two [S] int64, in the order of the scan: where a token stands in the slab's tensors, and in the pass's input."""
     places, entries = [], []
     for run in slab.runs:
@@ -203,7 +225,7 @@ def _places(slab: Slab, device: torch.device) -> tuple[torch.Tensor, torch.Tenso
     return torch.cat(places), torch.cat(entries)
 
 
-def _angles(places: torch.Tensor, entries: torch.Tensor, layout: Layout, head_width: int) -> torch.Tensor:
+def angles_of(places: torch.Tensor, entries: torch.Tensor, layout: Layout, head_width: int) -> torch.Tensor:
     """[S, D / 2], radians, in the order of the slab's tensors. Positions count in the turned video, as published, and
     over all of it. Text is not turned, just as position 0 is not."""
     positions = torch.empty_like(entries)

@@ -169,6 +169,16 @@ def slabs(layout: Layout, backwards: bool, tokens: int | None = None) -> Iterato
         yield _slab(first, held)
 
 
+def segment_slabs(layout: Layout) -> list[Slab]:
+    """The scan forwards in slabs of one segment: its text, then its own frames."""
+    runs, found, first = iter(scan_runs(layout)), [], 0
+    for text in layout.text:
+        held = [next(runs) for _ in range(2 if text else 1)]
+        found.append(_slab(first, held))
+        first += len(found[-1])
+    return found
+
+
 def _slab(first: int, runs: list[Run]) -> Slab:
     ranges: list[Range] = []
     for start, stop in sorted((run.start, run.stop) for run in runs):

@@ -4,7 +4,11 @@
 """
 
 from ..engine.facts import ModelFacts
-from . import cogvideox, hunyuan_video, ltxv, wan
+from . import standalone
+
+standalone.prepare()  # before the first `import comfy`
+
+from . import cogvideox, hunyuan_video, ltxv, wan  # noqa: E402
 
 FAMILIES = (wan, cogvideox, hunyuan_video, ltxv)
 

@@ -25,7 +25,7 @@ from .anchor import TIMES
 from .ttt_encoder import MASK, POOLED, TEXT, TOKENS, TTTEncoder
 from .ttt_recompute import recomputed, training
 from .ttt_segments import replaced
-from .ttt_training import RawSampling, objective_of
+from .ttt_training import RawSampling, load_for_good, objective_of
 from .weights_digest import digest
 
 KEY = "longreel_anchor_training"
@@ -61,8 +61,7 @@ class AnchorStudent:
             self.objective = objective_of(sampling)
             self.patcher.add_object_patch("model_sampling", RawSampling(sampling))
             self.patcher.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, self._show)
-            # Everything else makes room: gradients take what there is.
-            comfy.model_management.load_models_gpu([self.patcher], memory_required=1e20, force_full_load=True)
+            load_for_good(self.patcher)
             self.patcher.pre_run()
             self.network = self.patcher.model.diffusion_model.requires_grad_(False)
         self.recipe.refuse(self.network)

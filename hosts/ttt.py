@@ -16,7 +16,7 @@ import comfy.ops
 
 from ..engine.ttt_block import TTTBlock
 from ..engine.ttt_files import LoadedTTT
-from ..engine.ttt_layer import AS_TRAINED, MLP, OWN, TTTConfig
+from ..engine.ttt_layer import AS_TRAINED, GATED_DELTA, MLP, OWN, SLIDING_WINDOW, TTTConfig
 from ..engine.ttt_weights import PUBLISHED_BASE_RATE, PUBLISHED_CHUNK, check_weights
 from . import block_count, facts_of, family_of
 from .ttt_cogvideox import CogVideoXSegments, papers_numbers
@@ -25,13 +25,17 @@ from .ttt_timeline import attach as attach_timeline
 
 __all__ = ["apply", "attach_timeline"]
 NEW_HEAD_WIDTH = 64  # the paper's
+NEW_CHUNK = PUBLISHED_CHUNK | {GATED_DELTA: 64, SLIDING_WINDOW: 1}
+NEW_BASE_RATE = PUBLISHED_BASE_RATE | {GATED_DELTA: 1.0, SLIDING_WINDOW: 1.0}
 
 
 def apply(model, loaded: LoadedTTT | None, strength: float = 1.0, kind: str = MLP,
-          blocks: frozenset[int] | None = None):
+          blocks: frozenset[int] | None = None, heads: int | None = None, chunk: int | None = None,
+          base_rate: float | None = None):
     """A clone of `model` (ModelPatcher) with TTT layers.
 
-    loaded None: new, neutral layers of `kind` for training; they change nothing. strength: 0..1, scales what the
+    loaded None: new, neutral layers for training; they change nothing. kind, heads, chunk, base_rate: of new layers, as
+    engine/ttt_layer.TTTConfig has them; None as published, heads of 64 channels. strength: 0..1, scales what the
     layers' gates let through (their tanh); 0 changes nothing, 1 is as trained. blocks: only these, counted from 0; None
     for all that there are.
 
@@ -49,7 +53,7 @@ def apply(model, loaded: LoadedTTT | None, strength: float = 1.0, kind: str = ML
         raise ValueError(f"block {min(wanted) if min(wanted) < 0 else max(wanted)} is asked for and this model has "
                          f"{count}, counted from 0; use 0 to {count - 1}")
     if loaded is None:
-        config, dtype = _new_config(model, kind), model.model.get_dtype_inference()
+        config, dtype = _new_config(model, kind, heads, chunk, base_rate), model.model.get_dtype_inference()
         layers = {number: _new_block(config, number, dtype) for number in sorted(wanted)}
     else:
         _check_file(model, loaded, count)
@@ -85,13 +89,15 @@ def _check_file(model, loaded: LoadedTTT, count: int) -> None:
                              f"file of this model")
 
 
-def _new_config(model, kind: str) -> TTTConfig:
-    if kind not in PUBLISHED_CHUNK:
-        raise ValueError(f"unknown kind of TTT layer {kind!r}, it is none of {len(PUBLISHED_CHUNK)}; use "
+def _new_config(model, kind: str, heads: int | None, chunk: int | None, base_rate: float | None) -> TTTConfig:
+    if kind not in NEW_CHUNK:
+        raise ValueError(f"unknown kind of TTT layer {kind!r}, it is none of {len(NEW_CHUNK)}; use "
                          f"{' or '.join(PUBLISHED_CHUNK)}")
     width = family_of(model).width(model.model.diffusion_model)
-    heads = width // NEW_HEAD_WIDTH if width % NEW_HEAD_WIDTH == 0 else 1
-    return TTTConfig(kind, width, heads, PUBLISHED_CHUNK[kind], PUBLISHED_BASE_RATE[kind], rates=OWN)
+    if heads is None:
+        heads = width // NEW_HEAD_WIDTH if width % NEW_HEAD_WIDTH == 0 else 1
+    return TTTConfig(kind, width, heads, NEW_CHUNK[kind] if chunk is None else chunk,
+                     NEW_BASE_RATE[kind] if base_rate is None else base_rate, rates=OWN)
 
 
 def _new_block(config: TTTConfig, number: int, dtype: torch.dtype) -> TTTBlock:

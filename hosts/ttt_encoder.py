@@ -54,7 +54,9 @@ class TTTEncoder:
         with torch.inference_mode():
             text, more = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(prompt))[0]
         found = {TEXT: text, **{name: more.get(name) for name in (MASK, POOLED)}}
-        return {name: part[0].float().cpu().clone() for name, part in found.items() if part is not None}
+        # Masks stay whole numbers: networks read floating point ones as something to add to attention's logits.
+        return {name: (part[0] if name == MASK else part[0].float()).cpu().clone()
+                for name, part in found.items() if part is not None}
 
 
 def _of(module: torch.nn.Module, patcher) -> str:

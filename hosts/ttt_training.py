@@ -10,7 +10,7 @@ Which numbers are drawn, losses, steps and files are the trainer's (training/).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ import comfy.ops
 from ..engine.denoising import FlowMatching, VPrediction
 from ..engine.ttt_block import TTTBlock
 from ..engine.ttt_files import LoadedTTT, save_ttt, save_whole
+from ..engine.ttt_layer import TTTConfig
 from ..engine.ttt_order import Layout, Range
 from . import block_count, facts_of, patching
 from .ttt_encoder import MASK, POOLED, TEXT, TOKENS
@@ -71,11 +72,16 @@ class TTTStudent:
             self.layers = {number: _trainable(layer, start_gate).to(self.device) for number, layer in layers.items()}
             self.options = self.patcher.model_options["transformer_options"]
             self.options[KEY] = self.layers
-            # Everything else makes room: the gradients of a long story take what there is.
-            comfy.model_management.load_models_gpu([self.patcher], memory_required=1e20, force_full_load=True)
+            load_for_good(self.patcher)
             self.patcher.pre_run()
             self.network = self.patcher.model.diffusion_model.requires_grad_(False)
-        self.identity = f"{self.facts.family} {digest(self.network.state_dict())} {digest(self._layer_weights())}"
+        self.identity = (f"{self.facts.family} {digest(self.network.state_dict())} {self.config} "
+                         f"{digest(self._layer_weights())}")
+
+    @property
+    def config(self) -> TTTConfig:
+        """Of all layers."""
+        return next(iter(self.layers.values())).ttt.config
 
     def parameters_of(self, adapter: str) -> dict[str, dict[str, nn.Parameter]]:
         """{TTT: ..., OTHERS: ...} by name. adapter: "ttt" for the layers alone, "qkvo" for the projections and norms of
@@ -132,6 +138,8 @@ class TTTStudent:
         user interrupts.
         """
         self.segments.refuse(self.network, len(windows))
+        if torch.is_grad_enabled():
+            _make_room(self.device)
         lengths = conditioning[TOKENS]
         if bool((lengths == lengths[:1]).all()):
             return self._predict(noised, levels, conditioning, windows)
@@ -175,19 +183,39 @@ class TTTStudent:
 
     def save(self, path: Path, segment_latent_frames: int, title: str) -> None:
         """See training/student.Student."""
-        config = next(iter(self.layers.values())).ttt.config
-        held = {number: {name: value.detach().cpu() for name, value in layer.state_dict().items()}
+        save_ttt(path, self.loaded(segment_latent_frames, title))
+
+    def loaded(self, segment_latent_frames: int, title: str) -> LoadedTTT:
+        """The layers as they are now, copied."""
+        held = {number: {name: value.detach().cpu().clone() for name, value in layer.state_dict().items()}
                 for number, layer in self.layers.items()}
-        save_ttt(path, LoadedTTT(held, config, self.facts.family, segment_latent_frames, block_count(self.patcher),
-                                 title))
-        others = {name: parameter.detach().cpu().contiguous() for name, parameter in self.network.named_parameters()
-                  if parameter.requires_grad}
-        if others:
-            save_whole(path.with_suffix(".others.safetensors"), others, {"title": title})
+        return LoadedTTT(held, self.config, self.facts.family, segment_latent_frames, block_count(self.patcher), title)
+
+    def save_others(self, path: Path, names: Collection[str], title: str) -> None:
+        """See training/student.Student. Core's LoraLoaderModelOnly puts these weights in the place of the model's."""
+        own = dict(self.network.named_parameters())
+        save_whole(path, {f"diffusion_model.{name.removesuffix('.weight')}.set_weight":
+                          own[name].detach().cpu().contiguous() for name in sorted(names)}, {"title": title})
 
     def _layer_weights(self) -> dict[str, torch.Tensor]:
         return {f"{number}.{name}": value for number, layer in self.layers.items()
                 for name, value in layer.state_dict().items()}
+
+
+def _make_room(device: torch.device) -> None:
+    """Whatever else ComfyUI has loaded goes, such as what has encoded clips: gradients take what there is."""
+    if comfy.model_management.current_loaded_models:
+        with torch.inference_mode():  # in which those weights were loaded
+            comfy.model_management.free_memory(1e30, device)
+
+
+def load_for_good(patcher) -> None:
+    """Load all of a model, and let ComfyUI forget it: it would move the weights away, and LoRAs' share in them back
+    out, when a text encoder wants the memory."""
+    _make_room(patcher.load_device)
+    comfy.model_management.load_models_gpu([patcher], force_full_load=True)
+    loaded = comfy.model_management.current_loaded_models
+    loaded[:] = [entry for entry in loaded if entry.model is not patcher]
 
 
 class RawSampling(nn.Module):
@@ -214,8 +242,8 @@ def objective_of(sampling) -> FlowMatching | VPrediction:
         # Flux's shift is an exponent (comfy.model_sampling.flux_time_shift); the curve is the same.
         flux = isinstance(sampling, comfy.model_sampling.ModelSamplingFlux)
         return FlowMatching(math.exp(sampling.shift) if flux else sampling.shift)
-    raise ValueError(f"this model's noise schedule is {type(sampling).__mro__[1].__name__}, and training knows 2 kinds, "
-                     f"flow matching and CogVideoX's; remove the node that replaces it")
+    raise ValueError(f"this model's noise schedule is {type(sampling).__mro__[1].__name__}, and training knows 2 "
+                     f"kinds, flow matching and CogVideoX's; remove the node that replaces it")
 
 
 def _trainable(layer: TTTBlock, start_gate: float) -> TTTBlock:

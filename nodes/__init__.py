@@ -20,6 +20,7 @@ from .sampler import LongreelSampler
 from .short_memory import LongreelShortMemory
 from .storyboard import LongreelLoadStoryboard, LongreelSaveStoryboard, LongreelStoryboard
 from .train_anchor_lora import LongreelTrainAnchorLoRA
+from .train_ttt import LongreelSaveTTT, LongreelTrainTTT, LongreelTTTDataset
 from .ttt import LongreelApplyTTT, LongreelLoadTTT, LongreelTTTSampler
 
 NODES: list[type[io.ComfyNode]] = [
@@ -43,6 +44,9 @@ NODES: list[type[io.ComfyNode]] = [
     LongreelApplyTTT,
     LongreelTTTSampler,
     LongreelRefine,
+    LongreelTTTDataset,
+    LongreelTrainTTT,
+    LongreelSaveTTT,
     LongreelAlphaSpaceSampler,
     LongreelDecodeToVideo,
     LongreelDemoModel,

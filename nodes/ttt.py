@@ -9,13 +9,16 @@ from ..engine.spans import parse_layers
 from ..engine.ttt_files import LoadedTTT, load_ttt
 from ..engine.ttt_layer import LINEAR, MLP
 from ..hosts import block_count, ttt, ttt_sampling
+from ..hosts.demo_model import WEIGHTS
 from .sockets import TimelineSocket, TTTSocket
 
 FOLDER = "ttt"  # below ComfyUI's models
 SUFFIX = ".safetensors"
 NEW, TRAINED = "new", "trained"
+BUNDLED = WEIGHTS / FOLDER  # the demo model's own layers
 
 folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
+folder_paths.add_model_folder_path(FOLDER, str(BUNDLED))  # behind models/ttt, where files are saved
 folder_paths.folder_names_and_paths[FOLDER][1].add(SUFFIX)  # what the list of files shows
 
 
@@ -26,12 +29,12 @@ class LongreelLoadTTT(io.ComfyNode):
             node_id="LongreelLoadTTT",
             display_name="Longreel Load TTT",
             category="Longreel",
-            description="Trained TTT layers from a file in ComfyUI's models/ttt folder.",
+            description="Trained TTT layers from a file in ComfyUI's models/ttt folder, or those of the demo model.",
             search_aliases=["test-time training", "ttt-video", "one-minute video", "memory layers"],
             inputs=[
                 io.Combo.Input("file", options=folder_paths.get_filename_list(FOLDER), tooltip=(
                     "A .safetensors file of models/ttt: saved by Longreel, or ttt-video's weights under its own names. "
-                    "A changed file is read again.")),
+                    "A changed file is read again. Those named shapeworld come with the pack, for its demo model.")),
                 io.Int.Input("chunk", default=0, min=0, max=4096, advanced=True, tooltip=(
                     "Tokens that the layers learn from at once, 1 to 4096, for a file that does not say; 0: as the "
                     "file says, or as published (64, linear layers 16).")),

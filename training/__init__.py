@@ -1,6 +1,7 @@
 """Learning TTT layers; nothing here is needed to sample, and nothing here has heard of ComfyUI.
 
 Reading order: student (what a model must offer), stages (the paper's recipe as data), config (a run as a TOML file);
-dataset (clips with storyboards), cache (what the encoders made of them); schedule, optimise, parallel; checkpoint,
-report; trainer (one run from plan to file), ttt (the command).
+dataset (clips with storyboards), collect (clips that come through wires), cache (what the encoders made of them);
+draws, schedule, optimise, parallel; checkpoint, report; live_bytes, plan (what a run will cost), estimate (before there
+is one); trainer (one run from plan to file), ttt (the command).
 """

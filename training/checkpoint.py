@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 KEY = "longreel_training"
 VERSION = 1
-SUFFIX = ".safetensors"
+SUFFIX, UNFINISHED = ".safetensors", ".unfinished-"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Checkpoint:
 
 
 def save(folder: Path, number: int, tensors: Mapping[str, torch.Tensor], about: Mapping) -> Path:
-    """Write checkpoint `number` (0 or more) and delete all others.
+    """Write checkpoint `number` (0 or more) and delete all others, and what a killed process left half written. One
+    process at a time writes to a folder.
 
     Raises OSError, naming how much was needed and how much is free, where the disk is full; those that were there
     still are.
@@ -40,7 +41,9 @@ def save(folder: Path, number: int, tensors: Mapping[str, torch.Tensor], about: 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{number:08}{SUFFIX}"
-    handle, unfinished = tempfile.mkstemp(dir=folder, prefix=".unfinished-")
+    for left in folder.glob(f"{UNFINISHED}*"):
+        left.unlink()
+    handle, unfinished = tempfile.mkstemp(dir=folder, prefix=UNFINISHED)
     os.close(handle)
     try:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, unfinished,

@@ -4,8 +4,8 @@
     folder = "runs/cartoon"              # checkpoints, pictures and the finished layers; relative to this file
     seed = 0
 
-    [model]                              # all but `builder` is the builder's, see training/student.py
-    builder = "longreel.hosts.ttt_training:build"
+    [model]                              # all but `builder` is the builder's; see hosts/ttt_builder.py
+    builder = ".hosts.ttt_builder:build" # the default; a module that starts with a dot is one of this pack
 
     [data]
     folder = "clips"                     # see training/dataset.py; relative to this file
@@ -38,7 +38,7 @@ from ..engine.storyboard import nearest
 from ..engine.ttt_layer import MLP
 from .stages import PAPER, Stage, scaled
 
-BUILDER = "longreel.hosts.ttt_training:build"
+BUILDER = ".hosts.ttt_builder:build"
 
 
 @dataclass(frozen=True)
@@ -203,8 +203,8 @@ def _table(value: Any, where: str) -> Mapping[str, Any]:
 def _value(value: Any, kind: type, where: str) -> Any:
     if kind is float and type(value) is int:
         return float(value)
-    if kind is tuple and isinstance(value, list) and len(value) == 2 and all(type(one) is float for one in value):
-        return tuple(value)
+    if kind is tuple and isinstance(value, list) and [type(one) in (int, float) for one in value] == [True, True]:
+        return tuple(float(one) for one in value)
     if type(value) is not kind:
         wanted = {int: "a whole number", float: "a number", str: "text", bool: "true or false", tuple: "two numbers"}
         raise ValueError(f"{where} is {value!r}, not {wanted[kind]}; correct it")

@@ -14,6 +14,7 @@ resized or resampled: a clip has the size and the frames per second that are sai
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,9 +115,17 @@ class Part:
 def read_dataset(folder: Path, geometry: Geometry) -> tuple[Clip, ...]:
     """The clips of a folder, by name. Every file is read once, for its digest.
 
-    Raises ValueError, naming the clip, two numbers and the remedy: a clip without storyboard or the other way round,
-    two clips for one storyboard, a clip of another size, frame rate or length than is said, prompts that are missing,
-    shots that are no whole number of segments.
+    Raises ValueError, naming the clip, two numbers and the remedy: as find_clips does, and for a clip of another size,
+    frame rate or length than is said, prompts that are missing, shots that are no whole number of segments.
+    """
+    return tuple(_read_clip(name, path, board, geometry) for name, (path, board) in find_clips(folder).items())
+
+
+def find_clips(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """{name: (clip, its storyboard)} in the order of the names; nothing is read.
+
+    Raises ValueError, naming the clip and the remedy: no clips at all, a clip without storyboard or the other way
+    round, two clips for one storyboard.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -130,16 +139,26 @@ def read_dataset(folder: Path, geometry: Geometry) -> tuple[Clip, ...]:
         raise ValueError(f"{folder} holds 0 clips and 0 storyboards; put name.mp4 and name.json into it")
     unsaid, unseen = sorted(set(clips) - set(boards)), sorted(set(boards) - set(clips))
     if unsaid:
-        raise ValueError(f"{len(unsaid)} of {len(clips)} clips have no prompts, first {clips[unsaid[0]][0].name}; write "
-                         f"{unsaid[0]}.json beside it, a storyboard with a prompt for each segment")
+        raise ValueError(f"{len(unsaid)} of {len(clips)} clips have no prompts, first {clips[unsaid[0]][0].name}; "
+                         f"write {unsaid[0]}.json beside it, a storyboard with a prompt for each segment")
     if unseen:
-        raise ValueError(f"{len(unseen)} of {len(boards)} storyboards have no clip, first {boards[unseen[0]].name}; put "
-                         f"{unseen[0]}.mp4 beside it, or take it out")
+        raise ValueError(f"{len(unseen)} of {len(boards)} storyboards have no clip, first {boards[unseen[0]].name}; "
+                         f"put {unseen[0]}.mp4 beside it, or take it out")
     for name, paths in clips.items():
         if len(paths) > 1:
             raise ValueError(f"{name} has {len(paths)} clips, {' and '.join(path.name for path in paths)}, and 1 "
                              f"storyboard; keep one of them")
-    return tuple(_read_clip(name, clips[name][0], boards[name], geometry) for name in sorted(clips))
+    return {name: (clips[name][0], boards[name]) for name in sorted(clips)}
+
+
+def size_of(path: Path, facts: ModelFacts) -> tuple[int, int]:
+    """Pixels (width, height) of a clip. Raises ValueError where it cannot be read."""
+    if path.is_dir():
+        return _picture_facts(path)[2:]
+    if path.suffix.lower() != LATENT:
+        return _video_facts(path)[2:]
+    _, _, rows, columns = _latent_shape(path)
+    return columns * facts.spatial_stride, rows * facts.spatial_stride
 
 
 def parts_of(clips: Iterable[Clip], segments: int) -> tuple[Part, ...]:
@@ -173,8 +192,9 @@ def read_latent(part: Part, geometry: Geometry) -> torch.Tensor:
 
 
 def manifest(clips: Iterable[Clip]) -> dict[str, dict]:
-    """What a data set is, as JSON can hold it: of each clip its bytes, their digest, and its prompts."""
-    return {clip.name: {"bytes": clip.bytes, "digest": clip.digest, "prompts": list(clip.prompts)} for clip in clips}
+    """What a data set is, as JSON can hold it: of each clip its bytes, their digest, and that of its prompts."""
+    return {clip.name: {"bytes": clip.bytes, "digest": clip.digest,
+                        "prompts": hashlib.sha256(json.dumps(clip.prompts).encode()).hexdigest()} for clip in clips}
 
 
 def check_unchanged(before: Mapping[str, dict], clips: Iterable[Clip]) -> None:
@@ -192,8 +212,8 @@ def check_unchanged(before: Mapping[str, dict], clips: Iterable[Clip]) -> None:
         said.append(f"{len(changed)} of {len(before)} clips have changed, first {changed[0]} ({how})")
     said += [f"{len(gone)} of {len(before)} clips are gone, first {gone[0]}"] if gone else []
     said += [f"{len(new)} clips are new beside {len(before)}, first {new[0]}"] if new else []
-    raise ValueError(f"the data set is not the one that this run began with: {'; '.join(said)}; bring it back to go on, "
-                     f"or start a new run folder")
+    raise ValueError(f"the data set is not the one that this run began with: {'; '.join(said)}; bring it back to go "
+                     f"on, or start a new run folder")
 
 
 def _read_clip(name: str, path: Path, board: Path, geometry: Geometry) -> Clip:
@@ -248,6 +268,14 @@ def _check_length(file: str, frames: int, frames_of, segments: int, what: str) -
 
 
 def _check_latent(path: Path, segments: int, geometry: Geometry) -> None:
+    shape, wanted = _latent_shape(path), geometry.latent_shape(segments)
+    if (shape[0], *shape[2:]) != (wanted[0], *wanted[2:]):
+        raise ValueError(f"{path.name} has a latent {list(shape)} and the data set [{wanted[0]}, frames, {wanted[2]}, "
+                         f"{wanted[3]}]; encode it again at {geometry.width}x{geometry.height}, or take it out")
+    _check_length(path.name, shape[1], geometry.latent_frames, segments, "latent frames")
+
+
+def _latent_shape(path: Path) -> tuple[int, int, int, int]:
     try:
         with safe_open(path, "pt") as file:
             names = list(file.keys())
@@ -258,11 +286,10 @@ def _check_latent(path: Path, segments: int, geometry: Geometry) -> None:
     except SafetensorError as error:
         raise ValueError(f"{path.name} has {path.stat().st_size} bytes that are no whole safetensors file ({error}); "
                          f"save it again") from error
-    wanted = geometry.latent_shape(segments)
-    if len(shape) != 4 or (shape[0], *shape[2:]) != (wanted[0], *wanted[2:]):
-        raise ValueError(f"{path.name} has a latent {list(shape)} and the data set [{wanted[0]}, frames, {wanted[2]}, "
-                         f"{wanted[3]}]; encode it again at {geometry.width}x{geometry.height}, or take it out")
-    _check_length(path.name, shape[1], geometry.latent_frames, segments, "latent frames")
+    if len(shape) != 4:
+        raise ValueError(f"{path.name} has a latent of {len(shape)} axes, {list(shape)}, and 4 are needed; save it as "
+                         f"[C, F, h, w]")
+    return shape
 
 
 def _digest(path: Path) -> tuple[str, int]:
@@ -302,8 +329,8 @@ def _video_facts(path: Path) -> tuple[float, int, int, int]:
             count = stream.frames or sum(1 for _ in container.decode(stream))
             return float(stream.average_rate), count, stream.width, stream.height
     except av.FFmpegError as error:
-        raise ValueError(f"{path.name} has {path.stat().st_size} bytes that are no video ({error}); convert it, or take "
-                         f"it out") from error
+        raise ValueError(f"{path.name} has {path.stat().st_size} bytes that are no video ({error}); convert it, or "
+                         f"take it out") from error
 
 
 def _video_frames(path: Path, wanted: range) -> list[np.ndarray]:

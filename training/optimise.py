@@ -25,8 +25,9 @@ def decays(name: str) -> bool:
 
 
 class Optimiser:
-    """groups: {group: {name: parameter}}; the groups are those that `step` gets rates for. betas, weight_decay: AdamW's.
-    clip_norm: of all gradients together, above 0. ema: 0..1, the share of the average that a step keeps; 0 for none.
+    """groups: {group: {name: parameter}}; the groups are those that `step` gets rates for. betas, weight_decay: of
+    AdamW. clip_norm: of all gradients together, above 0. ema: 0..1, the share of the average that a step keeps; 0 for
+    none.
 
     Raises ValueError for a name that two groups hold, no parameters, and numbers out of range.
     """
@@ -70,14 +71,17 @@ class Optimiser:
         Raises ValueError where that norm is no number; nothing has been changed then.
         """
         self.gather()
-        masters = list(self.masters.values())
-        norm = float(nn.utils.clip_grad_norm_(masters, self.clip_norm, foreach=False))
+        gradients = [master.grad for master in self.masters.values() if master.grad is not None]
+        norm = float(torch.stack([gradient.norm() for gradient in gradients]).norm()) if gradients else 0.0
         if not math.isfinite(norm):
             bad = [name for name, master in self.masters.items()
                    if master.grad is not None and not bool(master.grad.isfinite().all())]
             self.clear()
-            raise ValueError(f"the gradients of {len(bad)} of {len(masters)} parameters are no numbers, first "
+            raise ValueError(f"the gradients of {len(bad)} of {len(self.masters)} parameters are no numbers, first "
                              f"{(bad or list(self.masters))[0]}; lower the learning rate, or train in float32")
+        if norm > self.clip_norm:
+            for gradient in gradients:
+                gradient.mul_(self.clip_norm / norm)
         for group in self.adam.param_groups:
             group["lr"] = rates[group["group"]]
         self.adam.step()

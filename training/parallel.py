@@ -2,13 +2,16 @@
 
     torchrun --nproc-per-node 8 -m longreel.training.ttt config.toml
 
-torch's DistributedDataParallel averages the gradients, in float32 whatever the parameters are stored as. Every process
-holds the whole model and optimiser: nothing is sharded, so a model must fit one device. What is averaged is a mean over
-the processes, so all have equal shares. A process alone needs none of this and starts no process group.
+torch.distributed adds the gradients up once for each step of the optimiser, in float32 whatever the parameters are
+stored as. DistributedDataParallel would do so while they are computed, but it must meet every parameter exactly once in
+the graph: blocks that are computed again on the way back hide theirs, and texts of different lengths are evaluated one
+after the other. Every process holds the whole model and optimiser: nothing is sharded, so a model must fit one device.
+What is averaged is a mean over the processes, so all have equal shares. A process alone needs none of this, and
+starts no process group.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,9 +19,9 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 PATIENCE = timedelta(days=7)  # one process may encode long clips while the others wait
+BUCKET_NUMBERS = 2**24  # of one message, 64 MiB
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,35 @@ class World:
         dist.all_reduce(total)
         return float(total) / self.size
 
+    def mean_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Leaves in every process the mean of all processes' gradients. A parameter that no process used has none
+        afterwards, one that some used counts as 0 in the others. All are float32, in one order everywhere."""
+        parameters = list(parameters)
+        if self.size == 1 or not parameters:
+            return
+        used = torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=_device())
+        dist.all_reduce(used)
+        wanted = [parameter for parameter, count in zip(parameters, used.tolist()) if count]
+        for bucket in _buckets(wanted):
+            total = torch.cat([(parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)).flatten()
+                               for parameter in bucket])
+            dist.all_reduce(total)
+            for parameter, part in zip(bucket, (total / self.size).split([one.numel() for one in bucket])):
+                parameter.grad = part.view_as(parameter).clone()
+
     def agree(self, value: bool) -> bool:
         """Whether it is true in any process."""
         return self.mean(float(value)) > 0
+
+    def check_same(self, text: str, what: str) -> None:
+        """Raise ValueError where the processes have different texts."""
+        if self.size == 1:
+            return
+        texts: list[str] = [""] * self.size
+        dist.all_gather_object(texts, text)
+        if len(set(texts)) > 1:
+            raise ValueError(f"{self.size} processes have {len(set(texts))} different {what}; start all of them with "
+                             f"the same files and seed")
 
     def wait(self) -> None:
         """Until all processes are here."""
@@ -77,32 +106,16 @@ def world_of_torchrun() -> Iterator[World]:
         dist.destroy_process_group()
 
 
-class Learner(nn.Module):
-    """`loss` as the forward of a module that holds the parameters, as DistributedDataParallel wants it."""
-
-    def __init__(self, loss: Callable[..., torch.Tensor], parameters: Iterable[nn.Parameter]):
-        super().__init__()
-        self.loss, self.learned = loss, nn.ParameterList(parameters)
-
-    def forward(self, *args) -> torch.Tensor:
-        return self.loss(*args)
-
-
-def averaging(loss: Callable[..., torch.Tensor], parameters: Iterable[nn.Parameter], world: World) -> Callable:
-    """`loss` such that its backward leaves in every process the mean of all processes' gradients."""
-    if world.size == 1:
-        return loss
-    # A layer may leave parameters out (gates of text in a network that reads none), hence the search for unused ones.
-    parallel = DistributedDataParallel(Learner(loss, parameters), broadcast_buffers=False, find_unused_parameters=True)
-    parallel.register_comm_hook(world.size, _mean_in_float32)
-    return parallel
-
-
-def _mean_in_float32(size: int, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
-    stored = bucket.buffer()
-    total = stored.float() / size
-    done = dist.all_reduce(total, async_op=True).get_future()
-    return done.then(lambda future: stored.copy_(future.value()[0]))
+def _buckets(parameters: Iterable[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    """Together as many as one message holds: small ones are many, and each message has its price."""
+    bucket: list[nn.Parameter] = []
+    for parameter in parameters:
+        if bucket and sum(one.numel() for one in bucket) + parameter.numel() > BUCKET_NUMBERS:
+            yield bucket
+            bucket = []
+        bucket.append(parameter)
+    if bucket:
+        yield bucket
 
 
 def _device() -> torch.device:

@@ -1,9 +1,9 @@
 """What a run will cost, before it starts: tokens, memory and time of every stage, from one step that is really made.
 
-The step is one forward and backward pass of the first micro-batch of the first stage, and changes nothing. The other
-stages are estimated from it, in proportion to their tokens: attention is local to a segment and TTT is linear, so both
-grow with the video. Memory on a GPU is the allocator's peak; on a CPU, where there is no such number, the bytes of all
-tensors that were kept for the gradients. Time for encoding, checkpoints and validation is not known here.
+The step is one forward and backward pass of the first micro-batch of the next stage, and changes nothing. The other
+stages are estimated from it, in proportion to videos and tokens: attention is local to a segment and TTT is linear, so
+both grow with the video. Memory is a peak: the allocator's on a GPU, and on a CPU, where there is no such number, that
+of the bytes of all tensors that operations return. Time for encoding, checkpoints and validation is not known here.
 """
 
 import time
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .live_bytes import LiveBytes
 from .stages import Stage
 
 
@@ -25,9 +26,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """videos: parts of clips that it trains on. latent_frames, tokens: of one video. parameters: that it trains."""
+    """steps: that are left. videos: parts of clips that it trains on. latent_frames, tokens: of one video. parameters:
+    that it trains."""
 
     stage: Stage
+    steps: int
     videos: int
     latent_frames: int
     tokens: int
@@ -36,11 +39,12 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Plan:
-    """stages: those that are left. done: steps that the run has made. micro_batch, processes: how a batch is shown.
-    state_bytes: of weights, averages and moments, as a checkpoint holds them."""
+    """stages: those that are left, none of a run at its end. measured: of the first of them. done: steps that the run
+    has made. micro_batch, processes: how a batch is shown. state_bytes: of weights, averages and moments, as a
+    checkpoint holds them."""
 
     stages: tuple[PlannedStage, ...]
-    measured: Measured
+    measured: Measured | None
     micro_batch: int
     processes: int
     state_bytes: int
@@ -49,38 +53,42 @@ class Plan:
 
     def seconds_of_step(self, number: int) -> float:
         """Of stage `number`, counted from 0: measured for the first, estimated for the others."""
-        planned = self.stages[number]
-        shown = -(-planned.stage.batch // (self.micro_batch * self.processes))
-        return self.measured.seconds * shown * self._share(number)
+        videos = self.stages[number].stage.batch / self.processes
+        return self.measured.seconds / self._at_once(0) * videos * self._share(number)
 
     def bytes_of_step(self, number: int) -> int:
-        return round(self.measured.bytes * self._share(number))
+        return round(self.measured.bytes / self._at_once(0) * self._at_once(number) * self._share(number))
+
+    def _at_once(self, number: int) -> int:
+        """Videos that a process shows the model at once."""
+        return min(self.micro_batch, self.stages[number].stage.batch // self.processes)
 
     def _share(self, number: int) -> float:
         return self.stages[number].tokens / self.stages[0].tokens
 
     @property
     def seconds(self) -> float:
-        """Of all steps that are left, if none had been made of the first stage."""
-        return sum(planned.stage.steps * self.seconds_of_step(number) for number, planned in enumerate(self.stages))
+        """Of all steps that are left."""
+        return sum(planned.steps * self.seconds_of_step(number) for number, planned in enumerate(self.stages))
 
     def text(self) -> str:
         """A table for people."""
-        kept = "peak" if self.device.startswith("cuda") else "kept"
-        head = ("stage", "segments", "latent frames", "tokens", "videos", "batch", "steps", "trained",
-                f"{kept} memory", "time per step", "all steps")
+        if not self.stages:
+            return f"all {self.done:,} steps are made"
+        head = ("stage", "segments", "latent frames", "tokens", "videos", "batch", "steps left", "trained",
+                "peak memory", "time per step", "all steps")
         rows = [head]
         for number, planned in enumerate(self.stages):
             stage, about = planned.stage, "" if number == 0 else "~"
             rows.append((stage.name, str(stage.segments), str(planned.latent_frames), f"{planned.tokens:,}",
-                         str(planned.videos), str(stage.batch), f"{stage.steps:,}",
+                         str(planned.videos), str(stage.batch), f"{planned.steps:,}",
                          f"{planned.parameters / 1e6:,.2f} M", f"{about}{_bytes(self.bytes_of_step(number))}",
                          f"{about}{_time(self.seconds_of_step(number))}",
-                         f"{about}{_time(stage.steps * self.seconds_of_step(number))}"))
+                         f"{about}{_time(planned.steps * self.seconds_of_step(number))}"))
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
-        lines.append(f"measured on one step of stage {self.stages[0].stage.name} on {self.device}, {self.micro_batch} "
-                     f"videos at once in each of {self.processes} processes; ~ is estimated from it by tokens")
+        lines.append(f"measured on one step of stage {self.stages[0].stage.name} on {self.device}, micro-batch "
+                     f"{self.micro_batch}, processes {self.processes}; ~ is estimated from it")
         lines.append(f"weights, averages and moments: {_bytes(self.state_bytes)}, as much for each checkpoint on disk")
         if self.done:
             lines.append(f"goes on after {self.done:,} steps")
@@ -88,35 +96,21 @@ class Plan:
 
 
 def measure(step: Callable[[], None], device: torch.device) -> Measured:
-    """step: one forward and backward pass."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before, began = torch.cuda.memory_allocated(device), time.perf_counter()
+    """step: one forward and backward pass; made twice, for the first compiles and tunes kernels, and the second is
+    timed."""
+    if device.type != "cuda":
+        with LiveBytes() as memory:
+            step()
+        began = time.perf_counter()
         step()
-        torch.cuda.synchronize(device)
-        return Measured(time.perf_counter() - began, torch.cuda.max_memory_allocated(device) - before)
-    began = time.perf_counter()
-    kept = bytes_kept(step)
-    return Measured(time.perf_counter() - began, kept)
-
-
-def bytes_kept(step: Callable[[], None]) -> int:
-    """The bytes of all tensors that `step` keeps for its gradients, each storage counted once. What a checkpoint
-    computes again on the way back is not among them."""
-    found: dict[int, int] = {}
-    alive = []
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in found:
-            found[storage.data_ptr()] = storage.nbytes()
-            alive.append(storage)  # so that no other takes its address
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        step()
-    return sum(found.values())
+        return Measured(time.perf_counter() - began, memory.peak)
+    step()
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before, began = torch.cuda.memory_allocated(device), time.perf_counter()
+    step()
+    torch.cuda.synchronize(device)
+    return Measured(time.perf_counter() - began, torch.cuda.max_memory_allocated(device) - before)
 
 
 def _bytes(count: float) -> str:

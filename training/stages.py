@@ -20,8 +20,9 @@ class Stage:
     """name: of the stage, unlike the others'. segments: of each video. steps: of the optimiser, warmup_steps of them
     with a rising learning rate. batch: videos for each step, all processes together.
 
-    ttt_rate, ttt_end_rate: learning rate of the TTT layers and gates, falling as a cosine. others_rate, others_end_rate:
-    of the other weights, falling as a line. adapter: what trains, one of ADAPTERS; LAYERS is not in the paper.
+    ttt_rate, ttt_end_rate: learning rate of the TTT layers and gates, falling as a cosine. others_rate,
+    others_end_rate: of the other weights, falling as a line. adapter: what trains, one of ADAPTERS; LAYERS is not in
+    the paper.
 
     scan_chunks: chunks of a TTT scan between two states that are kept for the gradients; memory grows with the number
     of kept states, time with what is computed again; 0 keeps all. checkpoint_blocks: keep of each transformer block its

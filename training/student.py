@@ -4,7 +4,7 @@ hosts/ttt_training.py builds both from ComfyUI's MODEL, CLIP and VAE; the tests 
 is learned, and by which recipe, is not known here (training/stages.py).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,8 +61,10 @@ class Student(Protocol):
         (0: all is kept), and the inside of each transformer block where `blocks`."""
 
     def save(self, path: Path, segment_latent_frames: int, title: str) -> None:
-        """The TTT layers as they are now, as a file of engine/ttt_files.save_ttt, and beside it, with the ending
-        `.others.safetensors`, the other weights that were trained, if any."""
+        """The TTT layers as they are now, as a file of engine/ttt_files.save_ttt."""
+
+    def save_others(self, path: Path, names: Collection[str], title: str) -> None:
+        """Of the group OTHERS the weights of these names, one at least, as they are now, as a safetensors file."""
 
 
 class Encoder(Protocol):

@@ -6,6 +6,7 @@ Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, s
     loss.png       drawn at every checkpoint
     samples/       a page for every validation, where the caller samples
     ttt.safetensors  the layers as they are now, averaged over time, at every checkpoint
+    ttt.others.safetensors  the other weights that were trained, if any; those of earlier stages as these left them
 
 The run goes on from its checkpoint whenever there is one. On a CPU the result is then the same to the bit as without
 the interruption; on a GPU as far as its kernels are. Which model, VAE and text encoder there are is not known here.
@@ -24,14 +25,15 @@ from .cache import Cache
 from .config import Config
 from .dataset import Geometry, Part, check_unchanged, manifest, parts_of, read_dataset
 from .optimise import Optimiser
-from .parallel import ALONE, World, averaging
-from .plan import Plan, PlannedStage, measure
+from .parallel import ALONE, World
+from .plan import Measured, Plan, PlannedStage, measure
 from .report import Row, loss_curve, sample_page
 from .schedule import rates_at
 from .stages import Stage
 from .student import OTHERS, TTT, Conditioning, Encoder, Sampler, Student
 
-LAYERS_FILE, CURVE_FILE, SAMPLES, CHECKPOINTS = "ttt.safetensors", "loss.png", "samples", "checkpoints"
+LAYERS_FILE, OTHERS_FILE = "ttt.safetensors", "ttt.others.safetensors"
+CURVE_FILE, SAMPLES, CHECKPOINTS = "loss.png", "samples", "checkpoints"
 OUTSIDE_INFERENCE = torch.inference_mode(False)  # in which ComfyUI runs nodes, and whose tensors have no gradients
 HELD_OUT_DRAWS = 4  # levels of noise at which each held-out clip is measured
 CHECKPOINTS_AT_ONCE = 2  # the old one goes when the new one is there
@@ -87,6 +89,7 @@ class Trainer:
         self.held_out = [parts_of(held_out, stage.segments) for stage in config.stages]
         for stage in config.stages:
             world.share(stage.batch)
+        world.check_same(student.identity, "models")
         self.position, self.optimiser = Position(), None
         found = checkpoint.load_last(self.folder / CHECKPOINTS)
         if found is not None:
@@ -106,28 +109,36 @@ class Trainer:
     @OUTSIDE_INFERENCE
     def plan(self) -> Plan:
         """Measured on one step, which changes nothing. Raises ValueError where the disk has no room for checkpoints."""
-        position, stages = self.position, []
-        for number in range(min(position.stage, len(self.config.stages) - 1), len(self.config.stages)):
+        position, stages, measured = self.position, [], None
+        for number in range(position.stage, len(self.config.stages)):
             stage = self.config.stages[number]
             trained = self._parameters(stage)
             conditioning = self.cache.conditioning(self.parts[number][0].prompts)
             layout = self.student.layout(self.geometry.latent_shape(stage.segments),
                                          {name: value[None] for name, value in conditioning.items()},
                                          self.geometry.windows(stage.segments))
-            stages.append(PlannedStage(stage, len(self.parts[number]),
+            left = stage.steps - (position.step if number == position.stage else 0)
+            stages.append(PlannedStage(stage, left, len(self.parts[number]),
                                        self.geometry.latent_frames(stage.segments), layout.tokens,
                                        sum(value.numel() for group in trained.values() for value in group.values())))
-        first = stages[0].stage
-        self._parameters(first)
-        self.student.checkpoint(first.scan_chunks, first.checkpoint_blocks)
-        places = self.world.share(first.batch)[:self.config.training.micro_batch]
-        with torch.enable_grad():
-            measured = measure(lambda: self._losses(first, 0, list(places)).mean().backward(), self.student.device)
-        self.optimiser.clear()
+        if stages:
+            measured = self._measure(stages[0].stage)
         state = checkpoint.bytes_of(self._tensors())
         checkpoint.check_room(self.folder, CHECKPOINTS_AT_ONCE * state)
         return Plan(tuple(stages), measured, self.config.training.micro_batch, self.world.size, state,
                     str(self.student.device), len(position.rows))
+
+    def _measure(self, stage: Stage) -> Measured:
+        self._parameters(stage)
+        self.student.checkpoint(stage.scan_chunks, stage.checkpoint_blocks)
+        places = list(self.world.share(stage.batch)[:self.config.training.micro_batch])
+
+        def there_and_back() -> None:
+            self._losses(stage, 0, places).mean().backward()
+            self.optimiser.clear()
+
+        with torch.enable_grad():
+            return measure(there_and_back, self.student.device)
 
     @OUTSIDE_INFERENCE
     def train(self, tell: Callable[[Progress], None] | None = None) -> Path:
@@ -141,9 +152,8 @@ class Trainer:
         while position.stage < len(stages):
             stage = stages[position.stage]
             self.student.checkpoint(stage.scan_chunks, stage.checkpoint_blocks)
-            losses = averaging(self._losses, self.optimiser.parameters.values(), self.world)
             while position.step < stage.steps:
-                position.rows.append(self._step(losses, stage, position.step))
+                position.rows.append(self._step(stage, position.step))
                 position.step += 1
                 done = len(position.rows)
                 at_end = position.step == stage.steps
@@ -174,20 +184,31 @@ class Trainer:
             self._save()
             raise
 
-    def _step(self, losses: Callable[..., torch.Tensor], stage: Stage, step: int) -> Row:
+    def _step(self, stage: Stage, step: int) -> Row:
         """One step of the optimiser."""
-        places, size = self.world.share(stage.batch), self.config.training.micro_batch
-        summed = 0.0
-        with torch.enable_grad():
-            for first in range(0, len(places), size):
-                found = losses(stage, step, list(places[first:first + size]))
-                (found.sum() / len(places)).backward()
-                self.optimiser.gather()
-                summed += float(found.detach().sum())
+        places = list(self.world.share(stage.batch))
+        try:
+            summed = self._gather(stage, step, places)
+        except BaseException:  # Cancel in the graph comes from inside the model; the weights are the last step's still
+            if self.world.size == 1:  # one process of several cannot wait for the others to save
+                self._save()
+            raise
+        self.world.mean_gradients(self.optimiser.masters.values())
         rates = rates_at(stage, step)
         norm = self.optimiser.step(rates)
         dropped = sum(self._drops_text(stage, step, place) for place in range(stage.batch))
         return Row(self.world.mean(summed / len(places)), norm, rates[TTT], float(dropped))
+
+    def _gather(self, stage: Stage, step: int, places: list[int]) -> float:
+        """The mean gradients of the videos at these places, gathered in the optimiser -> the sum of their losses."""
+        size, summed = self.config.training.micro_batch, 0.0
+        with torch.enable_grad():
+            for first in range(0, len(places), size):
+                found = self._losses(stage, step, places[first:first + size])
+                (found.sum() / len(places)).backward()
+                self.optimiser.gather()
+                summed += float(found.detach().sum())
+        return summed
 
     def _losses(self, stage: Stage, step: int, places: list[int]) -> torch.Tensor:
         """[len(places)]: of the videos at these places of the step's batch."""
@@ -303,8 +324,15 @@ class Trainer:
             checkpoint.save(self.folder / CHECKPOINTS, len(position.rows), self._tensors(), about)
             self.curve().save(self.folder / CURVE_FILE)
             with self.optimiser.averaged():
-                self.student.save(self.folder / LAYERS_FILE, self.geometry.segment_latent_frames, self.config.title)
+                self._save_weights()
         self.world.wait()
+
+    def _save_weights(self) -> None:
+        self.student.save(self.folder / LAYERS_FILE, self.geometry.segment_latent_frames, self.config.title)
+        stage = self.config.stages[min(self.position.stage, len(self.config.stages) - 1)]
+        others = {*self.position.left_behind, *self._parameters(stage).get(OTHERS, {})}
+        if others:
+            self.student.save_others(self.folder / OTHERS_FILE, others, self.config.title)
 
     def _check_same_run(self, found: checkpoint.Checkpoint) -> None:
         """Raise ValueError where this is not the run that a checkpoint was made in."""
@@ -322,5 +350,5 @@ class Trainer:
             ours = self.config.stages[number] if number < len(self.config.stages) else None
             if ours is None or replace(ours, scan_chunks=0, checkpoint_blocks=True) != replace(
                     stage, scan_chunks=0, checkpoint_blocks=True):
-                raise ValueError(f"{self.folder} holds a run whose stage {number + 1} of {len(begun)} begun is {stage}, "
-                                 f"and now it is {ours}; change it back, or start a new run folder")
+                raise ValueError(f"{self.folder} holds a run whose stage {number + 1} of {len(begun)} begun is "
+                                 f"{stage}, and now it is {ours}; change it back, or start a new run folder")

@@ -4,8 +4,9 @@
     python -m longreel.training.ttt config.toml --plan     # encodes, measures one step, and stops
     torchrun --nproc-per-node 2 -m longreel.training.ttt config.toml
 
-Ctrl-C ends the run after the step that it is in, with a checkpoint; the same command goes on from it. What a file may
-say is in training/config.py, which clips there may be in training/dataset.py.
+Ctrl-C ends the run after the step that it is in, with a checkpoint; the same command goes on from it. A second Ctrl-C
+ends it at once, and the steps since the last checkpoint are lost. What a file may say is in training/config.py, which
+clips there may be in training/dataset.py.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from . import config as configuration
 from .config import Config
@@ -24,6 +26,8 @@ from .student import Builder
 from .trainer import Progress, Trainer
 
 SECONDS_BETWEEN_LINES = 10.0
+SAME_WISH_SECONDS = 2.0  # torchrun passes on the Ctrl-C that its processes have heard themselves
+INTERRUPTED = 130  # as shells report Ctrl-C
 
 
 class Interrupted(Exception):
@@ -46,7 +50,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except Interrupted:
         print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        print("interrupted within a step; the same command goes on from the last checkpoint", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 
@@ -54,33 +61,40 @@ def builder_of(config: Config) -> Builder:
     """The function that a config names. Raises ValueError where there is none."""
     module, _, function = config.builder.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
+        return getattr(importlib.import_module(module, __package__.rpartition(".")[0]), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"model.builder {config.builder!r} names 0 functions ({error}); write \"module:function\", or "
-                         f"leave it out for {configuration.BUILDER}") from error
+        raise ValueError(f"model.builder {config.builder!r} names 0 functions that can be loaded ({error}); write "
+                         f"\"module:function\", or leave it out for {configuration.BUILDER}") from error
 
 
 def _run(config: Config, world: World, plan_only: bool) -> None:
     student, encoder, sample = builder_of(config)(config.model)
     trainer = Trainer(student, encoder, config, world, sample)
-    with _interrupts(world) as check:
+    told = [time.monotonic()]
+
+    def due() -> bool:
+        """Whether the last line that is said again and again is old enough for another."""
+        if time.monotonic() - told[0] < SECONDS_BETWEEN_LINES:
+            return False
+        told[0] = time.monotonic()
+        return True
+
+    with _interrupts() as asked:
         def tell_encoding(done: int, count: int) -> None:
-            check()
-            _say(world, f"encoding part {done + 1} of {count} of this process")
+            _end_if(bool(asked))
+            if due():
+                _say(world, f"encoding part {done + 1} of {count} of this process")
 
         trainer.prepare(tell_encoding)
         _say(world, trainer.plan().text())
         if plan_only:
             return
-        began, spoken = time.monotonic(), [0.0]
-        already = len(trainer.position.rows)
+        began, already = time.monotonic(), len(trainer.position.rows)
 
         def tell(progress: Progress) -> None:
-            check()
-            now = time.monotonic()
-            if now - spoken[0] >= SECONDS_BETWEEN_LINES or progress.done == progress.all:
-                spoken[0] = now
-                left = (progress.all - progress.done) * (now - began) / (progress.done - already)
+            _end_if(world.agree(bool(asked)))  # all after the same step
+            if due() or progress.done in (already + 1, progress.all):
+                left = (progress.all - progress.done) * (time.monotonic() - began) / (progress.done - already)
                 _say(world, f"stage {progress.stage.name}, step {progress.done} of {progress.all}: loss "
                             f"{progress.row.loss:.4f}, gradients {progress.row.norm:.3g}, {left:,.0f} s left")
 
@@ -88,21 +102,26 @@ def _run(config: Config, world: World, plan_only: bool) -> None:
 
 
 @contextmanager
-def _interrupts(world: World) -> Iterator:
-    """-> a function that raises Interrupted in all processes once one of them was asked to end."""
-    asked: list[int] = []
-    before = {number: signal.signal(number, lambda number, frame: asked.append(number))
-              for number in (signal.SIGINT, signal.SIGTERM)}
+def _interrupts() -> Iterator[list[float]]:
+    """-> when this process was asked to end, in seconds of a clock. A second wish raises KeyboardInterrupt."""
+    asked: list[float] = []
 
-    def check() -> None:
-        if world.agree(bool(asked)):
-            raise Interrupted
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked and time.monotonic() - asked[0] > SAME_WISH_SECONDS:
+            raise KeyboardInterrupt
+        asked.append(time.monotonic())
 
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield check
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _end_if(asked: bool) -> None:
+    if asked:
+        raise Interrupted
 
 
 def _say(world: World, text: str) -> None:

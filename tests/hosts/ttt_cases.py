@@ -10,7 +10,7 @@ from longreel.engine.storyboard import Shot, Storyboard
 from longreel.engine.timeline import Timeline, plan_timeline
 from longreel.engine.ttt_block import TTTBlock
 from longreel.engine.ttt_files import LoadedTTT
-from longreel.engine.ttt_layer import MLP, OWN, TTTConfig
+from longreel.engine.ttt_layer import GATED_DELTA, MLP, OWN, SLIDING_WINDOW, TTTConfig
 from longreel.hosts import block_count, conditioning, facts_of, family_of
 from longreel.hosts.alpha_space import AlphaSpaceSampler
 
@@ -62,7 +62,8 @@ def denoise(model, conds: tuple[list, list], noise: torch.Tensor, steps: int = 1
 def layers(model, kind: str = MLP, gate: float = 0.5, chunk: int = CHUNK, seed: int = 0, **changed) -> LoadedTTT:
     """Random layers of this model whose gates are open, as a file would hold them."""
     width, blocks = family_of(model).width(model.model.diffusion_model), block_count(model)
-    config = TTTConfig(kind, width, width // 16, chunk, base_rate=8.0, rates=OWN)
+    learns = {GATED_DELTA: (chunk, 1.0), SLIDING_WINDOW: (1, 1.0)}.get(kind, (chunk, 8.0))
+    config = TTTConfig(kind, width, width // 16, *learns, rates=OWN)
     torch.manual_seed(seed)
     held = {}
     for number in range(blocks):

@@ -208,8 +208,8 @@ def test_the_summary_says_whose_layers_they_are(server, files):
     ("short.safetensors", 0, "it was cut short, or is no safetensors file; copy or convert it again"),
     ("ungated.safetensors", 0, "block 0: 4 of 22 TTT weights are missing, first backward_text"),
     ("wan21.safetensors", 64, "trained with 16 tokens at once, and chunk is 64, which would compute something else"),
-    ("lost.safetensors", 0, "file is 'lost.safetensors', and none of 1 folders has it"),
-    ("../vae/tiny_wan21_vae.safetensors", 0, "none of 1 folders has it"),
+    ("lost.safetensors", 0, "file is 'lost.safetensors', and none of 2 folders has it"),
+    ("../vae/tiny_wan21_vae.safetensors", 0, "none of 2 folders has it"),
 ])
 def test_bad_files_are_refused_before_anything_is_loaded(server, plain, files, file, chunk, says):
     found = refusals(server, with_layers(plain, file, chunk))
@@ -261,3 +261,8 @@ def test_a_trained_choice_without_layers_is_refused(server, plain):
     prompt["apply"] = node("LongreelApplyTTT", **{"model": ["model", 0], "weights": "trained", "weights.strength": 1.0,
                                                   "layers": "all"})
     assert refusals(server, prompt)
+
+
+def test_the_demo_models_own_layers_are_among_the_files(server):
+    inputs = server.object_info("LongreelLoadTTT")["LongreelLoadTTT"]["input"]["required"]
+    assert "shapeworld_ttt_mlp.safetensors" in inputs["file"][1]["options"]

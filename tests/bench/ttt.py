@@ -1,0 +1,163 @@
+"""Does a long video remember what only its first prompt said? TTT layers and what they are compared with.
+
+    python dev.py bench ttt [--seeds 40] [--segments 20] [--kinds color shape returns] [--ways ...] [--offset 0]
+                            [--layers NAME=FILE ...] [--images FOLDER] [--json FILE]
+
+Stories on the demo model (demo/stories.py), sampled whole by Longreel TTT Sampler. `color` and `shape`: one object, whose
+colour or shape the first prompt alone names. `returns`: the object leaves, another one stands in its place and is named
+in full, and the first one comes back without its colour. Recall is the share of segments in which the detector reads
+what was named once; by chance one in six, and for shapes one in four. `far` counts segments 11 and later (in shorter
+stories the last quarter), `end` the last one that is asked about. `said` is the share of all attributes that prompts do
+name and that are shown, in the first segment and in the later ones: what layers must not cost. `seam` is
+engine/metrics.seam where segments 2 and 3 meet.
+
+`local attention` is the demo model without layers: neighbours share one latent frame and know nothing else of each
+other. The bundled layers were trained on stories of at most 8 segments, all with the same data and steps;
+--layers measures other files beside them.
+"""
+
+import random
+import statistics
+
+import torch
+
+from tests.bench_support import call, contact_sheet, line_chart, measuring, parser, percent, start_comfyui, table
+
+nodes = start_comfyui()
+
+from comfy_extras.nodes_custom_sampler import BasicScheduler, KSamplerSelect  # noqa: E402
+
+from longreel.demo import detector, stories  # noqa: E402
+from longreel.demo.export_ttt import COMPARED, SHOWN  # noqa: E402
+from longreel.engine.metrics import seam_score  # noqa: E402
+from longreel.engine.ttt_files import load_ttt  # noqa: E402
+from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402
+from longreel.nodes.encode import LongreelEncode  # noqa: E402
+from longreel.nodes.plan import LongreelPlan  # noqa: E402
+from longreel.nodes.ttt import LongreelApplyTTT, LongreelTTTSampler  # noqa: E402
+
+STEPS, CFG = 16, 4.0
+ROWS = 10  # stories that are sampled at once
+FAR = 10  # segments, counted from 0, from which on memory is far
+SPREAD_FRAMES = 4  # pixel frames on each side of a border that also belong to the joint
+EDGE_FRAMES = 2  # pixel frames at both ends of a segment that are not read: they are its neighbours' too
+LOCAL = "local attention"
+WAYS = {LOCAL: None,
+        "sliding window": COMPARED / "shapeworld_sliding_window.safetensors",
+        "gated delta rule": COMPARED / "shapeworld_gated_delta.safetensors",
+        "TTT-Linear": SHOWN / "shapeworld_ttt_linear.safetensors",
+        "TTT-MLP": SHOWN / "shapeworld_ttt_mlp.safetensors"}
+
+
+class Bench:
+    def __init__(self):
+        self.model, self.clip, self.vae = call(LongreelDemoModel)
+        self.sampler, = call(KSamplerSelect, sampler_name="euler")
+        self.sigmas, = call(BasicScheduler, model=self.model, scheduler="simple", steps=STEPS, denoise=1.0)
+
+    def with_layers(self, path):
+        if path is None:
+            return self.model
+        weights = {"weights": "trained", "ttt": load_ttt(path), "strength": 1.0}
+        return call(LongreelApplyTTT, model=self.model, weights=weights, layers="all")[0]
+
+    def plan(self, told: list[stories.Story]):
+        """Timeline, latent and conditioning of equally long stories, one row for each."""
+        planned = []
+        for story in told:
+            timeline, latent = call(LongreelPlan, model=self.model, storyboard=story.storyboard(), width=0, height=0,
+                                    segment_frames=stories.SEGMENT_FRAMES, overlap_frames=4, transition_prompts=0,
+                                    steps=STEPS, guidance=True)[:2]
+            planned.append((timeline, latent, call(LongreelEncode, clip=self.clip, timeline=timeline)))
+        conditioning = [
+            [[torch.cat([entries[side][shot][0] for _, _, entries in planned]), planned[0][2][side][shot][1]]
+             for shot in range(len(told[0].scenes))] for side in (0, 1)]
+        timeline, latent, _ = planned[0]
+        return timeline, {**latent, "samples": latent["samples"].repeat(len(told), 1, 1, 1, 1)}, conditioning
+
+    def videos(self, model, told: list[stories.Story], seed: int) -> list[torch.Tensor]:
+        """[F, 64, 64, 3] of each story."""
+        timeline, latent, (positive, negative) = self.plan(told)
+        sampled, = call(LongreelTTTSampler, model=model, timeline=timeline, positive=positive, negative=negative,
+                        latent=latent, sampler=self.sampler, sigmas=self.sigmas, seed=seed, cfg=CFG)
+        return [call(nodes.VAEDecode, vae=self.vae, samples={"samples": row})[0].reshape(-1, 64, 64, 3).clamp(0, 1)
+                for row in sampled["samples"].split(1)]
+
+
+def judge(story: stories.Story, video: torch.Tensor) -> dict[str, list]:
+    """recall: per segment, None where nothing is asked; said: per segment, of each attribute that its prompt names."""
+    found = {"recall": [], "said": [], "seam": []}
+    for number, (scene, said) in enumerate(zip(story.scenes, story.said)):
+        start = 1 + stories.STEP_FRAMES * number if number else 0
+        stop = stories.STEP_FRAMES * (number + 1) + 1
+        seen = detector.read_clip(video[start + EDGE_FRAMES:stop - EDGE_FRAMES])
+        asked = number in story.asked
+        found["recall"].append(getattr(seen, story.unsaid) == getattr(story.scenes[0], story.unsaid) if asked else None)
+        found["said"].append([getattr(seen, name) == getattr(scene, name) for name in said if name != "size"])
+    if len(story.scenes) > 2:
+        found["seam"].append(seam_score(video, 2 * stories.STEP_FRAMES + 1, SPREAD_FRAMES))
+    return found
+
+
+def recalled(cases: list[dict], segment: int) -> list[bool]:
+    return [case["recall"][segment] for case in cases if case["recall"][segment] is not None]
+
+
+def row(name: str, cases: list[dict]) -> list:
+    segments = len(cases[0]["recall"])
+    far = [x for segment in range(min(FAR, segments * 3 // 4), segments) for x in recalled(cases, segment)]
+    end = [next(x for x in reversed(case["recall"]) if x is not None) for case in cases if set(case["recall"]) != {None}]
+    every = [x for segment in range(segments) for x in recalled(cases, segment)]
+    first, later = ([x for case in cases for part in case["said"][a:b] for x in part] for a, b in ((0, 1), (1, None)))
+    seams = [x for case in cases for x in case["seam"]]
+    return [name, *(percent(sum(x), len(x)) if x else "-" for x in (far, end, every, first, later)),
+            statistics.median(seams) if seams else "-"]
+
+
+def curve(cases: list[dict]) -> list[float]:
+    """Recall in % of segment 2, 3, ...; where none is asked, that of the one before."""
+    shares: list[float] = []
+    for segment in range(1, len(cases[0]["recall"])):
+        asked = recalled(cases, segment)
+        shares.append(100 * sum(asked) / len(asked) if asked else (shares[-1] if shares else 100.0))
+    return shares
+
+
+def main() -> None:
+    arguments = parser(__doc__.splitlines()[0], seeds=40)
+    arguments.add_argument("--segments", type=int, default=20, help="segments of a story, 2 or more")
+    arguments.add_argument("--kinds", nargs="+", choices=stories.KINDS, default=list(stories.KINDS))
+    arguments.add_argument("--ways", nargs="*", choices=list(WAYS), default=list(WAYS), help="which of the bundled ones")
+    arguments.add_argument("--layers", nargs="*", default=[], metavar="NAME=FILE", help="other layers to measure")
+    options = arguments.parse_args()
+    files = {name: WAYS[name] for name in options.ways} | dict(given.split("=", 1) for given in options.layers)
+    with measuring(options) as figures:
+        bench = Bench()
+        models = {name: bench.with_layers(file) for name, file in files.items()}
+        for kind in options.kinds:
+            numbers = range(options.offset, options.offset + options.seeds)
+            told = [stories.random_story(kind, options.segments, random.Random(f"{kind} {88_000 + n}")) for n in numbers]
+            found: dict[str, list[dict]] = {name: [] for name in models}
+            shown, captions = [], []
+            for first in range(0, len(told), ROWS):
+                part = told[first:first + ROWS]
+                for name, model in models.items():
+                    videos = bench.videos(model, part, numbers[first])
+                    found[name] += [judge(story, video) for story, video in zip(part, videos)]
+                    if first == 0:
+                        shown += videos[:2]
+                        captions += [f"{name}: {story.prompts[0]}" for story in part[:2]]
+            print(table([f"{kind}, {options.seeds} stories of {options.segments} segments", "far", "end", "all asked",
+                         "said, segment 1", "said, later", "seam"],
+                        [row(name, cases) for name, cases in found.items()]), flush=True)
+            print()
+            figures[kind] = found
+            if options.images:
+                line_chart({name: curve(cases) for name, cases in found.items()}, options.images / f"ttt_{kind}.png",
+                           f"{kind}: recall of what was named once, in segment 2, 3, ... in % (line: chance)", 100.0,
+                           100 / 4 if kind == stories.SHAPE else 100 / 6)
+                contact_sheet(shown, captions, options.images / f"ttt_{kind}_frames.png", every=8)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""training/estimate.py: its sizes are the published ones, and its counts those of the code."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from longreel.engine.ttt_block import TTTBlock
+from longreel.engine.ttt_layer import LINEAR, MLP, OWN, TTTConfig
+from longreel.engine.ttt_order import even_layout
+from longreel.training.estimate import CARDS, GIB, LAUNCHES, NETWORKS, cost, fitting, seconds_of_video
+from longreel.training.stages import LAYERS, PAPER, QKVO
+
+WAN, COGVIDEOX = NETWORKS
+VIEWS = ("view", "expand", "transpose", "permute", "split", "squeeze", "slice", "select.int", "detach", "alias",
+         "as_strided", "unbind", "aten.t.")
+
+
+class Launches(TorchDispatchMode):
+    """Counts operations but those that launch nothing."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.count += not any(name in str(operation) for name in VIEWS)
+        return operation(*args, **(kwargs or {}))
+
+
+def test_sizes_are_the_published_ones():
+    """spec/ttt.md, sections 1.2 and 2.5: of the paper's network."""
+    assert COGVIDEOX.trained(MLP, LAYERS) == (1_659_895_776, 0)
+    assert sum(COGVIDEOX.trained(MLP, QKVO)) == 3_245_869_536
+    assert COGVIDEOX.trained(LINEAR, LAYERS) == (1_601_576_928, 0)
+    assert COGVIDEOX.tokens(1) == 18_048
+    assert COGVIDEOX.tokens(21) - 21 * COGVIDEOX.text_tokens == 341_550
+
+
+@pytest.mark.parametrize(("kind", "chunk"), [(MLP, 64), (LINEAR, 16)])
+def test_launches_are_those_of_the_scan(kind, chunk):
+    """What one more chunk costs, in a block that is computed again and then goes back."""
+    block = TTTBlock(TTTConfig(kind, 64, 1, chunk, 0.1, rates=OWN))
+    found = []
+    for chunks in (32, 64):  # whole groups of 16
+        layout = even_layout(0, 1, chunks * chunk // 4, 2, 2)
+        x = torch.randn(1, layout.tokens, 64, requires_grad=True)
+        with Launches() as launches:
+            block(x, layout).sum().backward()
+        found.append((chunks, launches.count))
+    (few, fewer), (many, more) = found
+    assert (more - fewer) / (many - few) == pytest.approx(LAUNCHES[kind], rel=0.05)
+
+
+def test_time_is_linear_in_the_video_and_falls_with_the_card():
+    for network in NETWORKS:
+        short, long = (sum(seconds_of_video(network, MLP, LAYERS, segments, CARDS[3]).values()) for segments in (1, 21))
+        tokens = network.tokens(21) / network.tokens(1)
+        assert long / short == pytest.approx(tokens, rel=0.1)
+        slow, fast = (seconds_of_video(network, MLP, QKVO, 6, card) for card in (CARDS[0], CARDS[3]))
+        assert slow["products"] > 4 * fast["products"] and slow["scan"] == fast["scan"]
+
+
+def test_products_of_the_papers_network_are_those_of_the_performance_notes():
+    """80 TFLOP of projections and MLP, 53 of TTT's projections in both directions, 84 of attention in a layer."""
+    parts = seconds_of_video(COGVIDEOX, MLP, LAYERS, 21, CARDS[3])
+    layer = {name: parts[name] / COGVIDEOX.blocks * rate for name, rate in (("products", 700), ("attention", 450))}
+    assert layer["products"] == pytest.approx(3 * 80 + 4 * 53, rel=0.03)
+    assert layer["attention"] == pytest.approx(4.5 * 84.1, rel=0.03)
+
+
+def test_training_more_takes_more_and_a_larger_card_holds_more():
+    for network in NETWORKS:
+        assert cost(network, MLP, QKVO, 3).weight_bytes > cost(network, MLP, LAYERS, 3).weight_bytes
+        held = [len(fitting(network, MLP, LAYERS, PAPER[MLP], card)) for card in CARDS]
+        assert held == sorted(held) and held[-1] > held[0]
+    assert cost(WAN, MLP, LAYERS, 21).video_bytes == pytest.approx(
+        WAN.tokens(21) / WAN.tokens(1) * cost(WAN, MLP, LAYERS, 1).video_bytes, abs=1)
+    assert cost(WAN, MLP, LAYERS, 1).bytes < 24 * GIB
+
+
+def test_an_adapter_that_is_not_estimated_is_refused():
+    with pytest.raises(ValueError, match="adapter 'sft' is none of the 2 that are estimated"):
+        cost(WAN, MLP, "sft", 1)

@@ -1,0 +1,135 @@
+"""What training TTT layers of a real network would take: memory and time by a model, for cards that were not at hand.
+
+Nothing here was timed on a GPU. The rates of products and attention, and the price of a kernel's launch, are assumed:
+700 and 450 TFLOP/s of an H100 or H200, other cards by their data sheets, 5 microseconds. The sizes are the networks'.
+Counted, and not guessed, are the bytes that a block holds while it is computed again (on a tiny Wan in bfloat16, every
+storage followed) and the kernels that a chunk launches there and back. Training scans in plain torch, because the fast
+kernels have no backward pass: some launches for every product of every chunk, which is most of the time.
+
+The plan of a run (training/plan.py) measures instead; this is for choosing card and stage before there is a run.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from ..engine.ttt_block import TTTBlock
+from ..engine.ttt_layer import LINEAR, MLP, OWN, TTTConfig
+from ..engine.ttt_weights import PUBLISHED_BASE_RATE, PUBLISHED_CHUNK
+from .stages import LAYERS, QKVO, Stage
+
+GIB = 2**30
+SEGMENT_LATENT_FRAMES, HEAD_WIDTH = 13, 64
+STATE_BYTES = 20  # of a number that is trained, in float32: itself, its gradient, two moments, the average
+FROZEN_BYTES = 2  # of one that is not
+KEPT_BYTES = 2  # of each token and channel, between two blocks
+# The same within a block on the way back: 198 where its MLP is twice as wide as the block.
+BLOCK_BYTES, BLOCK_BYTES_OF_WIDENING = 186, 6
+LAUNCHES = {MLP: 444, LINEAR: 278}  # of a chunk in a block: computed again, and back, in both directions
+LAUNCH_SECONDS = 5e-6
+USABLE = 0.92  # of a card; the rest is CUDA's own and what does not fit together
+THERE_AND_BACK = {True: 4, False: 3}  # forward, again, back to the input, and to the weights where they are trained
+ATTENTION_THERE_AND_BACK = 4.5  # attention's way back is 2.5 times the way there
+
+
+@dataclass(frozen=True)
+class Network:
+    """width: channels. mlp_width: channels within a block's MLP. frame_tokens: of a latent frame at `size`.
+    text_tokens: of a segment, joined to its video; 0 where text is read by cross attention."""
+
+    name: str
+    size: str
+    width: int
+    mlp_width: int
+    blocks: int
+    parameters: int
+    frame_tokens: int
+    text_tokens: int
+
+    def tokens(self, segments: int) -> int:
+        return (segments * (SEGMENT_LATENT_FRAMES - 1) + 1) * self.frame_tokens + segments * self.text_tokens
+
+    def layer(self, kind: str) -> TTTConfig:
+        return TTTConfig(kind, self.width, self.width // HEAD_WIDTH, PUBLISHED_CHUNK[kind], PUBLISHED_BASE_RATE[kind],
+                         rates=OWN)
+
+    def trained(self, kind: str, adapter: str) -> tuple[int, int]:
+        """Numbers in (TTT layers with gates, attention's projections and norms) that an adapter trains."""
+        block = TTTBlock(self.layer(kind), device=torch.device("meta"))
+        norms = 2 * (self.width if not self.text_tokens else 2 * HEAD_WIDTH)
+        attention = 4 * (self.width**2 + self.width) + norms
+        own = self.blocks * sum(parameter.numel() for parameter in block.parameters())
+        return own, self.blocks * attention * (adapter == QKVO)
+
+
+@dataclass(frozen=True)
+class Card:
+    """product_rate, attention_rate: FLOP in a second that large products in bfloat16 reach, and attention."""
+
+    name: str
+    gib: int
+    product_rate: float
+    attention_rate: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one video, there and back, one at a time. Bytes: weights and what training keeps of them; of the video."""
+
+    tokens: int
+    weight_bytes: int
+    video_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        return self.weight_bytes + self.video_bytes
+
+
+NETWORKS = (
+    Network("Wan 2.1 1.3B", "832x480", 1536, 8960, 30, 1_418_996_800, 52 * 30, 0),
+    Network("CogVideoX-5B", "720x480", 3072, 12288, 42, 5_570_283_072, 45 * 30, 498),
+)
+CARDS = (
+    Card("24 GB (RTX 4090)", 24, 140e12, 90e12),
+    Card("48 GB (L40S)", 48, 150e12, 95e12),
+    Card("80 GB (H100)", 80, 700e12, 450e12),
+    Card("141 GB (H200)", 141, 700e12, 450e12),
+)
+
+
+def cost(network: Network, kind: str, adapter: str, segments: int) -> Cost:
+    """adapter: LAYERS or QKVO. Blocks are computed again on the way back, and the scan's state is kept every 16 chunks.
+
+    Raises ValueError for another adapter.
+    """
+    if adapter not in (LAYERS, QKVO):
+        raise ValueError(f"adapter {adapter!r} is none of the 2 that are estimated; use {LAYERS} or {QKVO}")
+    own, attention = network.trained(kind, adapter)
+    weights = STATE_BYTES * (own + attention) + FROZEN_BYTES * (network.parameters - attention)
+    tokens = network.tokens(segments)
+    block = BLOCK_BYTES + BLOCK_BYTES_OF_WIDENING * network.mlp_width / network.width
+    return Cost(tokens, weights, round(tokens * network.width * (network.blocks * KEPT_BYTES + block)))
+
+
+def seconds_of_video(network: Network, kind: str, adapter: str, segments: int, card: Card) -> dict[str, float]:
+    """Of one video there and back: {"products", "attention", "scan"}."""
+    tokens, C = network.tokens(segments), network.width
+    attention_products = 2 * 4 * C**2 * tokens
+    mlp_products = 2 * 2 * C * network.mlp_width * tokens
+    cross_products = 0 if network.text_tokens else 2 * 2 * C**2 * tokens  # of its keys and values there are few
+    ttt_products = 2 * attention_products  # both directions
+    products = network.blocks * (
+        attention_products * THERE_AND_BACK[adapter == QKVO] + ttt_products * THERE_AND_BACK[True]
+        + (mlp_products + cross_products) * THERE_AND_BACK[False])
+    seen = SEGMENT_LATENT_FRAMES * network.frame_tokens + network.text_tokens
+    attention = network.blocks * segments * 4 * seen**2 * C * ATTENTION_THERE_AND_BACK
+    chunks = -(-tokens // PUBLISHED_CHUNK[kind])
+    return {"products": products / card.product_rate, "attention": attention / card.attention_rate,
+            "scan": network.blocks * chunks * LAUNCHES[kind] * LAUNCH_SECONDS}
+
+
+def fitting(network: Network, kind: str, adapter: str, stages: Iterable[Stage], card: Card) -> list[Stage]:
+    """The stages whose videos fit a card, one at a time."""
+    return [stage for stage in stages
+            if cost(network, kind, adapter, stage.segments).bytes <= USABLE * card.gib * GIB]
