@@ -11,14 +11,13 @@ from dataclasses import dataclass
 
 import torch
 
-import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.patcher_extension as extension
 
 from ..engine.content_hash import content_hash
 from ..engine.memory_files import KINDS, LoadedMemory
-from . import block_count, facts_of, family_of
+from . import block_count, facts_of, family_of, ttt_recompute
 from .patching import Evaluation
 
 LOOKING = "longreel_memory_looks"  # in transformer_options while a memory lets the network look at other frames
@@ -122,10 +121,9 @@ def training(model) -> Iterator[None]:
     """Around a trainer's steps, forward and backward. Core's own switch, without which rotary positions have no gradient;
     some blocks (HunyuanVideo, LTXV) overwrite tensors that gradients need, which are then copied first; and weights that
     ComfyUI loaded in inference mode, which can take part in no gradient, are copies meanwhile."""
-    before, comfy.model_management.in_training = comfy.model_management.in_training, True
     loaded = _made_in_inference(model.model.diffusion_model)
     try:
-        with torch.inference_mode(False):
+        with ttt_recompute.training(), torch.inference_mode(False):
             for held, name, weight in loaded:
                 held[name] = _normal(weight)
             with torch.autograd.graph.allow_mutation_on_saved_tensors():
@@ -133,7 +131,6 @@ def training(model) -> Iterator[None]:
     finally:
         for held, name, weight in loaded:
             held[name] = weight
-        comfy.model_management.in_training = before
 
 
 def parameters(model, key: str) -> dict[str, torch.nn.Parameter]:
