@@ -5,7 +5,7 @@
     seed = 0
 
     [model]                              # all but `builder` is the builder's
-    builder = "longreel.hosts.anchor_training:build"
+    builder = ".hosts.anchor_training:build"
     diffusion_model = "models/diffusion_models/wan2.1_t2v_1.3B_bf16.safetensors"
 
     [data]                               # as for TTT, see training/dataset.py; held_out clips are measured, not trained on
@@ -29,9 +29,10 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.low_rank import MOST_RANK
-from .config import Data, _check_keys, _fill, _read, _table, _value
+from .config import Data
+from .config_file import check_keys, fill, read_table, table_of, value_of
 
-BUILDER = "longreel.hosts.anchor_training:build"
+BUILDER = ".hosts.anchor_training:build"
 
 
 @dataclass(frozen=True)
@@ -112,26 +113,26 @@ def read_config(path: Path) -> AnchorConfig:
     """Raises ValueError, naming the file, the key and the nearest known one, or what its value must be."""
     path = Path(path)
     try:
-        return config_of(_read(path), path.parent)
+        return config_of(read_table(path), path.parent)
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
 
 
 def config_of(table: Mapping[str, Any], beside: Path) -> AnchorConfig:
     """A parsed file; relative folders are relative to `beside`."""
-    _check_keys(table, ("title", "folder", "seed", "model", "data", "lora"), "")
+    check_keys(table, ("title", "folder", "seed", "model", "data", "lora"), "")
     if "folder" not in table:
         raise ValueError("folder is missing, the 1 key that every run needs; write folder = \"runs/first\"")
     data = None
     if "data" in table:
-        given = dict(_table(table["data"], "data"))
+        given = dict(table_of(table["data"], "data"))
         for name in ("folder", "cache"):
             if given.get(name):
-                given[name] = str(beside / _value(given[name], str, f"data.{name}"))
-        data = _fill(Data, given, "data")
-    model = dict(_table(table.get("model", {}), "model"))
-    builder = _value(model.pop("builder", BUILDER), str, "model.builder")
-    return AnchorConfig(beside / _value(table["folder"], str, "folder"),
-                        _fill(LoRASettings, table.get("lora", {}), "lora"), data,
-                        _value(table.get("title", ""), str, "title"), _value(table.get("seed", 0), int, "seed"), builder,
+                given[name] = str(beside / value_of(given[name], str, f"data.{name}"))
+        data = fill(Data, given, "data")
+    model = dict(table_of(table.get("model", {}), "model"))
+    builder = value_of(model.pop("builder", BUILDER), str, "model.builder")
+    return AnchorConfig(beside / value_of(table["folder"], str, "folder"),
+                        fill(LoRASettings, table.get("lora", {}), "lora"), data,
+                        value_of(table.get("title", ""), str, "title"), value_of(table.get("seed", 0), int, "seed"), builder,
                         model)

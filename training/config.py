@@ -23,19 +23,18 @@
     last = "18s"
     batch = 8
 
-tomllib reads it, which Python has from 3.11 on; for 3.10 the same keys are read from a .json file. A key that is not
-known is an error that names the nearest known one. Which model, clips and prompts there are is not known here.
+The same keys are read from a .json file (training/config_file.py). Which model, clips and prompts there are is not known
+here.
 """
 
 import json
-import sys
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
-from ..engine.storyboard import nearest
 from ..engine.ttt_layer import MLP
+from .config_file import check_keys, fill, kinds_of, read_table, table_of, value_of
 from .stages import PAPER, Stage, scaled
 
 BUILDER = ".hosts.ttt_builder:build"
@@ -118,7 +117,7 @@ def read_config(path: Path) -> Config:
     """Raises ValueError, naming the file, the key and the nearest known one, or what its value must be."""
     path = Path(path)
     try:
-        return config_of(_read(path), path.parent)
+        return config_of(read_table(path), path.parent)
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
 
@@ -126,7 +125,7 @@ def read_config(path: Path) -> Config:
 def config_of(table: Mapping[str, Any], beside: Path) -> Config:
     """A parsed file; relative folders are relative to `beside`."""
     known = ("title", "folder", "seed", "model", "data", "training", "recipe", "stage")
-    _check_keys(table, known, "")
+    check_keys(table, known, "")
     for name in ("folder", "data"):
         if name not in table:
             raise ValueError(f"{name} is missing, 1 of the 2 keys that every run needs; write folder = \"runs/first\" "
@@ -134,78 +133,26 @@ def config_of(table: Mapping[str, Any], beside: Path) -> Config:
     if ("recipe" in table) == ("stage" in table):
         raise ValueError(f"{2 * ('stage' in table)} of the 2 keys recipe and stage are there; write a table [recipe], "
                          f"or stages as [[stage]]")
-    data = _fill(Data, table["data"], "data")
+    data = fill(Data, table["data"], "data")
     data = replace(data, folder=str(beside / data.folder), cache=str(beside / data.cache) if data.cache else "")
-    model = dict(_table(table.get("model", {}), "model"))
-    builder = _value(model.pop("builder", BUILDER), str, "model.builder")
-    return Config(beside / _value(table["folder"], str, "folder"), data, _stages(table),
-                  _fill(Training, table.get("training", {}), "training"), _value(table.get("title", ""), str, "title"),
-                  _value(table.get("seed", 0), int, "seed"), builder, model)
+    model = dict(table_of(table.get("model", {}), "model"))
+    builder = value_of(model.pop("builder", BUILDER), str, "model.builder")
+    return Config(beside / value_of(table["folder"], str, "folder"), data, _stages(table),
+                  fill(Training, table.get("training", {}), "training"), value_of(table.get("title", ""), str, "title"),
+                  value_of(table.get("seed", 0), int, "seed"), builder, model)
 
 
 def _stages(table: Mapping[str, Any]) -> tuple[Stage, ...]:
     if "stage" in table:
         stages = table["stage"] if isinstance(table["stage"], list) else [table["stage"]]
-        return tuple(_fill(Stage, stage, f"stage[{number}]") for number, stage in enumerate(stages))
-    recipe = dict(_table(table["recipe"], "recipe"))
-    changes = {one.name: kind for one, kind in _kinds(Stage) if one.name not in ("name", "segments", "steps",
+        return tuple(fill(Stage, stage, f"stage[{number}]") for number, stage in enumerate(stages))
+    recipe = dict(table_of(table["recipe"], "recipe"))
+    changes = {one.name: kind for one, kind in kinds_of(Stage) if one.name not in ("name", "segments", "steps",
                                                                                  "warmup_steps")}
     own = {"kind": str, "steps_share": float, "last": str}
-    _check_keys(recipe, (*own, *changes), "recipe")
-    given = {name: _value(value, (own | changes)[name], f"recipe.{name}") for name, value in recipe.items()}
+    check_keys(recipe, (*own, *changes), "recipe")
+    given = {name: value_of(value, (own | changes)[name], f"recipe.{name}") for name, value in recipe.items()}
     kind = given.pop("kind", MLP)
     if kind not in PAPER:
         raise ValueError(f"recipe.kind {kind!r} is none of {len(PAPER)}; use {' or '.join(PAPER)}")
     return scaled(PAPER[kind], given.pop("steps_share", 1.0), given.pop("last", None), **given)
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        raise ValueError("0 files of this name; write one, see `python -m longreel.training.ttt --help`")
-    text = path.read_text(encoding="utf-8")
-    if path.suffix.lower() == ".json":
-        table = json.loads(text)
-        return _table(table, "the file")
-    if sys.version_info < (3, 11):
-        raise ValueError("Python 3.10 cannot read TOML and 3.11 can; write the same keys as a .json file")
-    import tomllib
-
-    return tomllib.loads(text)
-
-
-def _fill(kind: type, given: Any, where: str) -> Any:
-    kinds = {one.name: value for one, value in _kinds(kind)}
-    _check_keys(_table(given, where), tuple(kinds), where)
-    for one in fields(kind):
-        if one.default is MISSING and one.name not in given:
-            raise ValueError(f"{where}.{one.name} is missing, 1 of {len(kinds)} keys; write {one.name} = ...")
-    return kind(**{name: _value(value, kinds[name], f"{where}.{name}") for name, value in given.items()})
-
-
-def _kinds(kind: type) -> list[tuple[Any, type]]:
-    """Each field of a dataclass with the kind of value that it takes."""
-    return [(one, get_origin(one.type) or one.type) for one in fields(kind)]
-
-
-def _check_keys(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    for name in given:
-        if name not in known:
-            place = f"{where}.{name}" if where else name
-            raise ValueError(f'{place} is none of {len(known)} known keys; did you mean "{nearest(name, known)}"?')
-
-
-def _table(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{where} is {value!r}, and 1 table of keys is needed; write [{where}]")
-    return value
-
-
-def _value(value: Any, kind: type, where: str) -> Any:
-    if kind is float and type(value) is int:
-        return float(value)
-    if kind is tuple and isinstance(value, list) and [type(one) in (int, float) for one in value] == [True, True]:
-        return tuple(float(one) for one in value)
-    if type(value) is not kind:
-        wanted = {int: "a whole number", float: "a number", str: "text", bool: "true or false", tuple: "two numbers"}
-        raise ValueError(f"{where} is {value!r}, not {wanted[kind]}; correct it")
-    return value

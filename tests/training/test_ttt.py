@@ -9,7 +9,7 @@ import time
 import pytest
 
 from longreel.engine.ttt_files import load_ttt
-from longreel.training import checkpoint, ttt
+from longreel.training import checkpoint, command, ttt
 from tests.training import tiny_student
 from tests.training.tiny_student import write_dataset
 
@@ -78,7 +78,7 @@ def test_ctrl_c_ends_after_the_step_with_a_checkpoint(config, capsys, monkeypatc
 
     monkeypatch.setattr(ttt, "builder_of", lambda config: interrupting)
     handler = signal.getsignal(signal.SIGINT)
-    assert ttt.main([str(config)]) == ttt.INTERRUPTED
+    assert ttt.main([str(config)]) == command.INTERRUPTED
     assert "interrupted; the same command goes on from here" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGINT) is handler
     assert len(checkpoint.load_last(config.parent / "run" / "checkpoints").tensors["rows"]) == 2
@@ -88,8 +88,8 @@ def test_ctrl_c_ends_after_the_step_with_a_checkpoint(config, capsys, monkeypatc
 
 
 def test_a_second_ctrl_c_ends_at_once(monkeypatch):
-    monkeypatch.setattr(ttt, "SAME_WISH_SECONDS", -1.0)
-    with ttt._interrupts() as asked:
+    monkeypatch.setattr(command, "SAME_WISH_SECONDS", -1.0)
+    with command.interrupts() as asked:
         signal.raise_signal(signal.SIGINT)
         assert len(asked) == 1
         with pytest.raises(KeyboardInterrupt):
@@ -107,7 +107,7 @@ def test_a_process_that_is_asked_to_end_leaves_a_checkpoint(config):
     time.sleep(0.2)
     process.terminate()
     _, said = process.communicate(timeout=120)
-    assert process.returncode == ttt.INTERRUPTED, said
+    assert process.returncode == command.INTERRUPTED, said
     assert len(checkpoint.load_last(config.parent / "run" / "checkpoints").tensors["rows"]) >= 1
 
 
