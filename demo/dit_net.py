@@ -123,7 +123,8 @@ class Head(nn.Module):
 
 class DiT(nn.Module):
     """Flow velocity (noise - clean) of latents [B, C, F, H, W] at `timestep` 0..1000, [B] or of each frame [B, F], given
-    context [B, L, text]. With `second_shots` row B/2 + i is the shot after row i: it stands later in time and sees that row in self-attention."""
+    context [B, L, text]. With `second_shots` row B/2 + i is the shot after row i: it stands later in time and sees that
+    row in self-attention."""
 
     def __init__(self, width: int, ffn_width: int, heads: int, layers: int, text_width: int = 64, channels: int = 16):
         super().__init__()

@@ -152,7 +152,7 @@ class DemoStudent:
         evaluate = self.compiled if torch.is_grad_enabled() else _block
         for number, block in enumerate(net.blocks):
             x = evaluate(block, self.layers.get(number), x, modulation, heard, table, layout)
-        x = net.head(x, time).view(B, T, rows, columns, side, side, C).permute(0, 6, 1, 2, 4, 3, 5)
+        x = net.head(x, time[:, None]).view(B, T, rows, columns, side, side, C).permute(0, 6, 1, 2, 4, 3, 5)
         return x.reshape(B, C, T, H, W)
 
     def save(self, path: Path, segment_latent_frames: int, title: str) -> None:
