@@ -2,6 +2,6 @@
 
 Reading order: student (what a model must offer), stages (the paper's recipe as data), config (a run as a TOML file);
 dataset (clips with storyboards), collect (clips that come through wires), cache (what the encoders made of them);
-draws, schedule, optimise, parallel; checkpoint, report; live_bytes, plan (what a run will cost), estimate (before there
-is one); trainer (one run from plan to file), ttt (the command).
+draws, schedule, parallel, shards, optimise; checkpoint, report; live_bytes, plan (what a run will cost), estimate
+(before there is one); trainer (one run from plan to file), ttt (the command).
 """

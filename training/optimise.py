@@ -5,8 +5,9 @@ Source: the training configs of One-Minute Video Generation with Test-Time Train
 The average (EMA) is not in the paper; it is what is saved, and 0 turns it off.
 
 A parameter in bfloat16 or float16 is a working copy: the optimiser owns a float32 master, adds the gradients up in
-float32, and writes the master back after every step. A float32 parameter is its own master. Where gradients come from
-is not known here.
+float32, and writes the master back after every step. A float32 parameter is its own master. Where parameters are
+divided between processes (training/shards.py), so is all that is made here, and the norm is that of the whole. Where
+gradients come from is not known here.
 """
 
 import math
@@ -15,6 +16,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+
+from .shards import copy_into, whole
 
 NOT_DECAYED = ("bias", "norm", "b1", "b2")
 
@@ -72,10 +75,10 @@ class Optimiser:
         """
         self.gather()
         gradients = [master.grad for master in self.masters.values() if master.grad is not None]
-        norm = float(torch.stack([gradient.norm() for gradient in gradients]).norm()) if gradients else 0.0
+        norm = float(whole(torch.stack([gradient.norm() for gradient in gradients]).norm())) if gradients else 0.0
         if not math.isfinite(norm):
             bad = [name for name, master in self.masters.items()
-                   if master.grad is not None and not bool(master.grad.isfinite().all())]
+                   if master.grad is not None and not bool(whole(master.grad).isfinite().all())]
             self.clear()
             raise ValueError(f"the gradients of {len(bad)} of {len(self.masters)} parameters are no numbers, first "
                              f"{(bad or list(self.masters))[0]}; lower the learning rate, or train in float32")
@@ -122,7 +125,7 @@ class Optimiser:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything that the next step depends on: `weight.`, `average.`, `first.` and `second.` (AdamW's moments)
-        before each name, and `updates`."""
+        before each name, and `updates`; divided where the parameters are."""
         found = {f"weight.{name}": master.detach() for name, master in self.masters.items()}
         found |= {f"average.{name}": value for name, value in self.average.items()}
         for name, master in self.masters.items():
@@ -142,7 +145,9 @@ class Optimiser:
         for name, master in self.masters.items():
             if f"first.{name}" in state:
                 moments = {"exp_avg": state[f"first.{name}"], "exp_avg_sq": state[f"second.{name}"]}
-                self.adam.state[master] = {key: value.to(master.device, copy=True) for key, value in moments.items()}
+                self.adam.state[master] = {key: torch.zeros_like(master.detach()) for key in moments}
+                for key, value in moments.items():
+                    copy_into(self.adam.state[master][key], value)
                 self.adam.state[master]["step"] = state[f"steps.{name}"].cpu().clone()
 
     @torch.no_grad()
@@ -158,9 +163,9 @@ class Optimiser:
             if kept.shape != master.shape:
                 raise ValueError(f"{name} has shape {list(master.shape)} and {list(kept.shape)} in the checkpoint; "
                                  f"start a new run folder")
-            master.copy_(kept)
+            copy_into(master, kept)
             if self.average:
-                self.average[name].copy_(state[f"average.{name}"])
+                copy_into(self.average[name], state[f"average.{name}"])
         self.updates = int(state["updates"])
         self.write_back()
 

@@ -1,27 +1,22 @@
-"""Several processes, each with its own copy of the model and its share of every batch, started by torchrun.
+"""Several processes, each with its share of every batch, started by torchrun.
 
     torchrun --nproc-per-node 8 -m longreel.training.ttt config.toml
 
-torch.distributed adds the gradients up once for each step of the optimiser, in float32 whatever the parameters are
-stored as. DistributedDataParallel would do so while they are computed, but it must meet every parameter exactly once in
-the graph: blocks that are computed again on the way back hide theirs, and texts of different lengths are evaluated one
-after the other. Every process holds the whole model and optimiser: nothing is sharded, so a model must fit one device.
-What is averaged is a mean over the processes, so all have equal shares. A process alone needs none of this, and
-starts no process group.
+What they agree on and what they wait for is here; how they divide the model is in training/shards.py. A video is never
+divided, so one must fit a device. What is averaged is a mean over the processes, so all have equal shares. A process
+alone needs none of this, and starts no process group.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
 PATIENCE = timedelta(days=7)  # one process may encode long clips while the others wait
-BUCKET_NUMBERS = 2**24  # of one message, 64 MiB
 
 
 @dataclass(frozen=True)
@@ -35,6 +30,11 @@ class World:
     def speaks(self) -> bool:
         return self.rank == 0
 
+    @property
+    def device(self) -> torch.device:
+        """Where what the processes tell each other is held."""
+        return torch.device("cuda" if self.size > 1 and dist.get_backend() == "nccl" else "cpu")
+
     def share(self, batch: int) -> range:
         """The places of a batch that are this process's. Raises ValueError where shares would differ."""
         if batch % self.size:
@@ -47,25 +47,9 @@ class World:
         """The mean of all processes' values, the same number in each."""
         if self.size == 1:
             return value
-        total = torch.tensor(value, dtype=torch.float64, device=_device())
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
         dist.all_reduce(total)
         return float(total) / self.size
-
-    def mean_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Leaves in every process the mean of all processes' gradients. A parameter that no process used has none
-        afterwards, one that some used counts as 0 in the others. All are float32, in one order everywhere."""
-        parameters = list(parameters)
-        if self.size == 1 or not parameters:
-            return
-        used = torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=_device())
-        dist.all_reduce(used)
-        wanted = [parameter for parameter, count in zip(parameters, used.tolist()) if count]
-        for bucket in _buckets(wanted):
-            total = torch.cat([(parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)).flatten()
-                               for parameter in bucket])
-            dist.all_reduce(total)
-            for parameter, part in zip(bucket, (total / self.size).split([one.numel() for one in bucket])):
-                parameter.grad = part.view_as(parameter).clone()
 
     def agree(self, value: bool) -> bool:
         """Whether it is true in any process."""
@@ -104,19 +88,3 @@ def world_of_torchrun() -> Iterator[World]:
         yield World(dist.get_rank(), size)
     finally:
         dist.destroy_process_group()
-
-
-def _buckets(parameters: Iterable[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
-    """Together as many as one message holds: small ones are many, and each message has its price."""
-    bucket: list[nn.Parameter] = []
-    for parameter in parameters:
-        if bucket and sum(one.numel() for one in bucket) + parameter.numel() > BUCKET_NUMBERS:
-            yield bucket
-            bucket = []
-        bucket.append(parameter)
-    if bucket:
-        yield bucket
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..engine.facts import ModelFacts
 from ..engine.ttt_order import Layout, Range
+from ..engine.units import Unit
 
 TTT, OTHERS = "ttt", "others"  # groups of parameters: the TTT layers with their gates, and what else a stage trains
 TEXT = "text"  # the one tensor that every prompt's conditioning has
@@ -59,6 +60,11 @@ class Student(Protocol):
     def checkpoint(self, scan_chunks: int, blocks: bool) -> None:
         """What is computed again on the way back instead of kept: the scan but for a state every `scan_chunks` chunks
         (0: all is kept), and the inside of each transformer block where `blocks`."""
+
+    def units(self) -> Unit:
+        """For several processes to divide the weights: what `predict` evaluates the network by from now on, and by the
+        inner units each block once, always in the same order, and equally often for equally many videos whatever their
+        texts. Parameters then keep their names and change their types, and are whole within those calls alone."""
 
     def save(self, path: Path, segment_latent_frames: int, title: str) -> None:
         """The TTT layers as they are now, as a file of engine/ttt_files.save_ttt."""

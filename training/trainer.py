@@ -13,6 +13,7 @@ the interruption; on a GPU as far as its kernels are. Which model, VAE and text 
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from .parallel import ALONE, World
 from .plan import Measured, Plan, PlannedStage, measure
 from .report import Row, loss_curve, sample_page
 from .schedule import rates_at
+from .shards import Shards, copy_into, whole
 from .stages import Stage
 from .student import OTHERS, TTT, Conditioning, Encoder, Sampler, Student
 
@@ -65,10 +67,10 @@ class Trainer:
     """A run of `config`: call `prepare`, look at `plan`, then `train`.
 
     sample: of the student, None for no pictures of what it has learned. Every process of
-    `world` makes a Trainer of its own.
+    `world` makes a Trainer of its own, and several divide the student's weights and all that training keeps of them.
 
     Raises ValueError for a bad data set, a data set, student, recipe or setting other than those of the run that the
-    folder holds, and a disk without room for checkpoints.
+    folder holds, weights that several processes cannot divide, and a disk without room for checkpoints.
     """
 
     @OUTSIDE_INFERENCE
@@ -95,6 +97,7 @@ class Trainer:
         if found is not None:
             check_unchanged(found.about["dataset"], clips)
             self._check_same_run(found)
+        self.shards = self._divide() if world.size > 1 else None
         self._begin(found)
 
     @OUTSIDE_INFERENCE
@@ -187,13 +190,17 @@ class Trainer:
     def _step(self, stage: Stage, step: int) -> Row:
         """One step of the optimiser."""
         places = list(self.world.share(stage.batch))
+        if self.shards:
+            self.shards.begin()
         try:
             summed = self._gather(stage, step, places)
         except BaseException:  # Cancel in the graph comes from inside the model; the weights are the last step's still
             if self.world.size == 1:  # one process of several cannot wait for the others to save
                 self._save()
             raise
-        self.world.mean_gradients(self.optimiser.masters.values())
+        if self.shards:  # gradients are means over the processes already
+            for name in self.shards.unused(self.optimiser.parameters):
+                self.optimiser.masters[name].grad = None
         rates = rates_at(stage, step)
         norm = self.optimiser.step(rates)
         dropped = sum(self._drops_text(stage, step, place) for place in range(stage.batch))
@@ -244,25 +251,39 @@ class Trainer:
         parts, seed = self.held_out[number], self.config.seed
         with self.optimiser.averaged(), torch.no_grad():
             found = []
-            for place, part in list(enumerate(parts))[self.world.rank::self.world.size]:
-                levels = self.student.objective.draw_levels(draws.generator(seed, "held out", place), HELD_OUT_DRAWS)
+            for first in range(0, len(parts), self.world.size):
+                # Where parts run out, the last one is shown and not counted: all evaluate equally often.
+                place = first + self.world.rank
+                shown = min(place, len(parts) - 1)
+                levels = self.student.objective.draw_levels(draws.generator(seed, "held out", shown), HELD_OUT_DRAWS)
                 for draw, level in enumerate(levels.split(1)):
-                    noise = draws.noise(seed, "held out", draw, place, self.geometry.latent_shape(part.segments))
-                    found.append(self._compare([part], [False], level, noise[None]))
+                    noise = draws.noise(seed, "held out", draw, shown,
+                                        self.geometry.latent_shape(parts[shown].segments))
+                    loss = self._compare([parts[shown]], [False], level, noise[None])
+                    if place == shown:
+                        found.append(loss)
             # The processes' shares may differ in size: their sums are averaged, not their means.
             summed = self.world.mean(float(torch.cat(found).sum()) if found else 0.0) * self.world.size
             if parts:
                 self.position.held_out.append((done, summed / (len(parts) * HELD_OUT_DRAWS)))
-            if self.sample is not None and self.world.speaks:
-                folder = self.folder / SAMPLES
-                folder.mkdir(parents=True, exist_ok=True)
-                sample_page(self.sample()).save(folder / f"{done:08}.png")
+            if self.sample is not None:
+                videos = self.sample()  # by all processes, for each holds a part of the weights
+                if self.world.speaks:
+                    folder = self.folder / SAMPLES
+                    folder.mkdir(parents=True, exist_ok=True)
+                    sample_page(videos).save(folder / f"{done:08}.png")
         self.world.wait()
 
     def _parameters(self, stage: Stage) -> dict[str, dict[str, torch.nn.Parameter]]:
         """Of a stage, and `others` only where it trains some."""
         found = self.student.parameters_of(stage.adapter)
         return {group: found[group] for group in (TTT, OTHERS) if found.get(group)}
+
+    def _divide(self) -> Shards:
+        """What any stage trains has then the dtype that it is trained in, as a process's part of a unit must have."""
+        trained = {name: parameter for stage in self.config.stages for group in self._parameters(stage).values()
+                   for name, parameter in group.items()}
+        return Shards(self.student.units(), trained, self.world)
 
     def _new_optimiser(self, stage: Stage) -> Optimiser:
         training = self.config.training
@@ -280,11 +301,10 @@ class Trainer:
                                  [(step, loss) for step, loss in about["held_out"]],
                                  {name.removeprefix("left."): value for name, value in tensors.items()
                                   if name.startswith("left.")})
-        with torch.no_grad():
-            for stage in stages[:self.position.stage]:
-                for group in self._parameters(stage).values():
-                    for name, parameter in group.items():
-                        parameter.copy_(tensors[f"left.{name}" if f"left.{name}" in tensors else f"weight.{name}"])
+        for stage in stages[:self.position.stage]:
+            for group in self._parameters(stage).values():
+                for name, parameter in group.items():
+                    copy_into(parameter, tensors[f"left.{name}" if f"left.{name}" in tensors else f"weight.{name}"])
         if self.position.step == 0 and self.position.stage < len(stages):
             self._enter_stage(tensors)
         else:
@@ -315,15 +335,21 @@ class Trainer:
                 | {f"left.{name}": value for name, value in position.left_behind.items()})
 
     def _save(self) -> None:
-        """A checkpoint, the loss curve and the layers, by the process that speaks."""
-        if self.world.speaks:
+        """A checkpoint, the loss curve and the layers: put together by all processes, written by the one that speaks."""
+        speaks, tensors = self.world.speaks, {}
+        for name, value in self._tensors().items():
+            value = whole(value)
+            if speaks:
+                tensors[name] = value.cpu()
+        if speaks:
             position = self.position
             about = {"stage": position.stage, "step": position.step, "held_out": position.held_out,
                      "stages": [asdict(stage) for stage in self.config.stages], "settled": self.config.settled(),
                      "dataset": self.manifest, "student": self.student.identity}
-            checkpoint.save(self.folder / CHECKPOINTS, len(position.rows), self._tensors(), about)
+            checkpoint.save(self.folder / CHECKPOINTS, len(position.rows), tensors, about)
             self.curve().save(self.folder / CURVE_FILE)
-            with self.optimiser.averaged():
+        with self.optimiser.averaged(), self.shards.gathered() if self.shards else nullcontext():
+            if speaks:
                 self._save_weights()
         self.world.wait()
 

@@ -19,20 +19,11 @@ TOGETHER = """
 import sys
 from pathlib import Path
 
-import torch
-from torch import nn
-
 from longreel.training.parallel import world_of_torchrun
 from longreel.training.trainer import Trainer
 from tests.training.test_parallel import run
 
 with world_of_torchrun() as world:
-    # One gradient in both, one in the first alone, one in none.
-    both, one, none = (nn.Parameter(torch.zeros(2)) for _ in range(3))
-    both.grad = torch.tensor([1.0, 3.0]) * (world.rank + 1)
-    one.grad = torch.ones(2) if world.rank == 0 else None
-    world.mean_gradients([both, none, one])
-    assert both.grad.tolist() == [1.5, 4.5] and one.grad.tolist() == [0.5, 0.5] and none.grad is None
     assert world.mean(world.rank) == 0.5 and world.agree(world.rank == 1) and not world.agree(False)
     world.check_same("one", "models")
     try:

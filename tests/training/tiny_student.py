@@ -3,6 +3,7 @@ clips of 16x16 pixels. A segment is 3 latent frames, 8 pixel frames to the next,
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from longreel.engine.ttt_block import TTTBlock
 from longreel.engine.ttt_files import LoadedTTT, save_ttt, save_whole
 from longreel.engine.ttt_layer import MLP, OWN, TTTConfig
 from longreel.engine.ttt_order import Layout
+from longreel.engine.units import Unit
 from longreel.training.config import Config, Data, Training
 from longreel.training.dataset import Geometry
 from longreel.training.stages import LAYERS, Stage
@@ -57,7 +59,7 @@ class TinyStudent(nn.Module):
         self.block = TTTBlock(TTTConfig(MLP, WIDTH, 1, 4, 1.0, rates=OWN))
         for name in ("forward_text", "forward_video", "backward_text", "backward_video"):
             nn.init.constant_(getattr(self.block, name), 0.1)
-        self.again, self.heard = False, []
+        self.again, self.heard, self.whole = False, [], None
         self.to(dtype)
 
     def parameters_of(self, adapter: str) -> dict[str, dict[str, nn.Parameter]]:
@@ -73,16 +75,27 @@ class TinyStudent(nn.Module):
         texts = (conditioning["text"].shape[2],) * len(windows)
         return Layout(texts, windows, *latent_shape[2:])
 
+    def units(self) -> Unit:
+        inner = Unit([self.attention, self.block])
+        self.whole = Unit([self.enter, self.hear, self.leave], [inner])
+        return self.whole
+
     def predict(self, noised, levels, conditioning, windows) -> torch.Tensor:
         self.heard.append(conditioning["text"].clone())
+        noised = noised.requires_grad_(torch.is_grad_enabled())
+        evaluate = self._predict if self.whole is None else partial(self.whole, self._predict)
+        return evaluate(noised, levels, conditioning, windows)
+
+    def _predict(self, noised, levels, conditioning, windows) -> torch.Tensor:
         dtype = self.enter.weight.dtype
         layout = self.layout(noised.shape[1:], conditioning, windows)
-        video = self.enter(noised.permute(0, 2, 3, 4, 1).flatten(1, 3).to(dtype).requires_grad_())
+        video = self.enter(noised.permute(0, 2, 3, 4, 1).flatten(1, 3).to(dtype))
         video = video * (1 + levels.view(-1, 1, 1).to(dtype))
         x = torch.cat([self.hear(conditioning["text"].to(dtype)).flatten(1, 2), video], dim=1)  # [B, L, C]
         # Reentrant, as hosts/ttt_recompute.py: the block's parameters are not in the graph that leads here.
         again = self.again and torch.is_grad_enabled()
-        x = checkpoint(self._mix, x, layout, use_reentrant=True) if again else self._mix(x, layout)
+        mix = partial(checkpoint, self._mix, use_reentrant=True) if again else self._mix
+        x = mix(x, layout) if self.whole is None else self.whole.inner[0](mix, x, layout)
         shape = noised.shape
         out = self.leave(x[:, layout.text_tokens:]).unflatten(1, tuple(shape[2:]))
         return out.permute(0, 4, 1, 2, 3).float()
@@ -94,7 +107,7 @@ class TinyStudent(nn.Module):
         self.block.ttt.checkpoint_every, self.again = scan_chunks, blocks
 
     def save(self, path: Path, segment_latent_frames: int, title: str) -> None:
-        layers = {0: {name: value.detach().clone() for name, value in self.block.state_dict().items()}}
+        layers = {0: {name: value.detach().clone() for name, value in self.block.named_parameters()}}
         save_ttt(path, LoadedTTT(layers, self.block.ttt.config, FACTS.family, segment_latent_frames, 1, title))
 
     def save_others(self, path: Path, names, title: str) -> None:
