@@ -7,6 +7,7 @@ blocks may be computed again on the way back (hosts/ttt_recompute.py).
 """
 
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -14,18 +15,20 @@ from functools import partial
 import comfy.patcher_extension as extension
 
 from ..engine.ttt_order import Layout, Range
+from ..engine.units import Unit
 from . import family_of
 from .sites import argument
 from .ttt_cogvideox import CogVideoXSegments
 from .ttt_hunyuan_video import HunyuanVideoSegments
 from .ttt_ltxv import LTXVSegments
-from .ttt_recompute import recomputed
+from .ttt_recompute import OPTIONS, recomputed
 from .ttt_segments import Segments, replaced
 from .ttt_wan import WanSegments
 
 KEY = "longreel_ttt"  # in transformer_options: {block: TTTBlock}
 TRAINED_SEGMENT = "longreel_ttt_trained_segment"  # in transformer_options: latent frames, where layers were trained
 RECOMPUTE = "longreel_ttt_recompute"  # in transformer_options: whether blocks are computed again for the gradients
+UNITS = "longreel_ttt_units"  # in transformer_options: {block: Unit}, where processes divide the weights
 TIMELINE = "longreel_ttt_timeline"  # in model_conds: what `Told` says
 FAMILIES = {segments.network_class: segments
             for segments in (WanSegments, CogVideoXSegments, HunyuanVideoSegments, LTXVSegments)}
@@ -70,7 +73,7 @@ def evaluate(executor, *args, **kwargs):
     network = executor.class_obj
     told = kwargs.pop(TIMELINE, None)
     options = argument(type(network)._forward, args, kwargs, "transformer_options")
-    layers = options.get(KEY, {})
+    layers, units = options.get(KEY, {}), options.get(UNITS, {})
     segments = _describe(FAMILIES[type(network)], network, told, args, kwargs)
     with ExitStack() as meanwhile:
         for number, block in enumerate(segments.blocks(network)):
@@ -78,10 +81,22 @@ def evaluate(executor, *args, **kwargs):
                 forward = partial(segments.evaluate, block, block.forward, layers.get(number))
                 if options.get(RECOMPUTE) or segments.overwrites:
                     forward = recomputed(forward, segments.overwrites)
+                if number in units:
+                    forward = _called(units[number], forward)
                 meanwhile.enter_context(replaced(block, forward))
         for module, forward in segments.around():
             meanwhile.enter_context(replaced(module, forward))
         return executor(*args, **kwargs)
+
+
+def _called(unit: Unit, forward: Callable) -> Callable:
+    """`forward` of a block by a call of its unit, which hears of its tensors alone: what core writes into its options
+    must not go into a copy."""
+    def call(*args, **kwargs):
+        options = {OPTIONS: kwargs.pop(OPTIONS)} if OPTIONS in kwargs else {}
+        return unit(partial(forward, **options), *args, **kwargs)
+
+    return call
 
 
 def _describe(kind: type[Segments], network, told: Told | None, args: tuple, kwargs: dict) -> Segments:

@@ -6,11 +6,16 @@ ComfyUI runs nodes in inference mode, whose tensors have no gradients, so the st
 the model that it was made from does not change. What is trained is kept in float32 and cast where it is used; all else
 stays as its file stores it.
 
+Several processes may divide the weights (training/shards.py), the frozen ones too: around the network and each of its
+blocks then stands a unit (engine/units.py), by whose calls it is known when they are needed. Core's modules stay as
+they are, and the units stand outside of what is patched and computed again.
+
 Which numbers are drawn, losses, steps and files are the trainer's (training/).
 """
 
 import math
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,9 +31,10 @@ from ..engine.ttt_block import TTTBlock
 from ..engine.ttt_files import LoadedTTT, save_ttt, save_whole
 from ..engine.ttt_layer import TTTConfig
 from ..engine.ttt_order import Layout, Range
+from ..engine.units import Unit
 from . import block_count, facts_of, patching
 from .ttt_encoder import MASK, POOLED, TEXT, TOKENS
-from .ttt_forward import KEY, RECOMPUTE, TIMELINE, Told, segments_of, token_windows
+from .ttt_forward import KEY, RECOMPUTE, TIMELINE, UNITS, Told, segments_of, token_windows
 from .ttt_recompute import training
 from .weights_digest import digest
 
@@ -75,6 +81,7 @@ class TTTStudent:
             load_for_good(self.patcher)
             self.patcher.pre_run()
             self.network = self.patcher.model.diffusion_model.requires_grad_(False)
+        self.whole: Unit | None = None
         self.identity = (f"{self.facts.family} {digest(self.network.state_dict())} {self.config} "
                          f"{digest(self._layer_weights())}")
 
@@ -95,11 +102,16 @@ class TTTStudent:
             if not parameter.is_floating_point():
                 raise ValueError(f"{name} is stored as {parameter.dtype} and is to be trained as torch.float32; load "
                                  f"a file that is not quantised, or train the TTT layers alone")
-        self.network.requires_grad_(False)
-        for parameter in others.values():
-            parameter.data = parameter.data.float()
+        own = self._ttt_parameters()
+        for part in (self.network, *self.layers.values()):
+            part.requires_grad_(False)
+        for parameter in own.values():
             parameter.requires_grad_(True)
-        return {TTT: self._ttt_parameters(), OTHERS: others}
+        for parameter in others.values():
+            if parameter.dtype != torch.float32:
+                parameter.data = parameter.data.float()
+            parameter.requires_grad_(True)
+        return {TTT: own, OTHERS: others}
 
     def _ttt_parameters(self) -> dict[str, nn.Parameter]:
         """Where no text is joined to the video, its gates do nothing and are not trained."""
@@ -113,6 +125,15 @@ class TTTStudent:
         wanted = {id(parameter) for number in self.layers for part in self.segments.attention
                   if hasattr(blocks[number], part) for parameter in getattr(blocks[number], part).parameters()}
         return {name for name, parameter in self.network.named_parameters() if id(parameter) in wanted}
+
+    def units(self) -> Unit:
+        """See training/student.Student. A block of core's and its TTT layer are one unit; what else the network holds
+        is the outermost."""
+        blocks = self.segments.blocks(self.network)
+        self.options[UNITS] = {number: Unit([block, self.layers[number]] if number in self.layers else [block])
+                               for number, block in enumerate(blocks)}
+        self.whole = Unit([self.network], self.options[UNITS].values())
+        return self.whole
 
     def checkpoint(self, scan_chunks: int, blocks: bool) -> None:
         """See training/student.Student. The blocks of LTXV and HunyuanVideo are always computed again: they write into
@@ -140,12 +161,16 @@ class TTTStudent:
         self.segments.refuse(self.network, len(windows))
         if torch.is_grad_enabled():
             _make_room(self.device)
+        # The latent must require gradients for the first block's input to: what is computed again needs one that does.
+        noised = noised.detach().to(self.device).requires_grad_(torch.is_grad_enabled())
         lengths = conditioning[TOKENS]
-        if bool((lengths == lengths[:1]).all()):
+        if self.whole is None and bool((lengths == lengths[:1]).all()):
             return self._predict(noised, levels, conditioning, windows)
-        # Texts are joined to the video, or to each other, where one ends and the next begins: row by row.
-        rows = [self._predict(noised[row:row + 1], levels[row:row + 1],
-                              {name: part[row:row + 1] for name, part in conditioning.items()}, windows)
+        # Texts are joined to the video, or to each other, where one ends and the next begins: row by row. Processes
+        # that divide the weights do so always, for all must evaluate equally often.
+        evaluate = self._predict if self.whole is None else partial(self.whole, self._predict)
+        rows = [evaluate(noised[row:row + 1], levels[row:row + 1],
+                         {name: part[row:row + 1] for name, part in conditioning.items()}, windows)
                 for row in range(len(noised))]
         return torch.cat(rows)
 
@@ -162,8 +187,6 @@ class TTTStudent:
             heard[MASK] = joined(MASK)
         if POOLED in conditioning:
             heard[POOLED] = conditioning[POOLED].flatten(1).to(self.device)
-        # The latent must require gradients for the first block's input to: what is computed again needs one that does.
-        noised = noised.detach().to(self.device).requires_grad_(torch.is_grad_enabled())
         levels = levels.to(self.device)
         sigmas = self._sigmas(levels)
         network = self.patcher.model
@@ -187,7 +210,8 @@ class TTTStudent:
 
     def loaded(self, segment_latent_frames: int, title: str) -> LoadedTTT:
         """The layers as they are now, copied."""
-        held = {number: {name: value.detach().cpu().clone() for name, value in layer.state_dict().items()}
+        # Not by state_dict, at whose call FSDP divides again what is whole for the moment.
+        held = {number: {name: value.detach().cpu().clone() for name, value in layer.named_parameters()}
                 for number, layer in self.layers.items()}
         return LoadedTTT(held, self.config, self.facts.family, segment_latent_frames, block_count(self.patcher), title)
 
