@@ -66,8 +66,8 @@ class Position:
 class Trainer:
     """A run of `config`: call `prepare`, look at `plan`, then `train`.
 
-    sample: of the student, None for no pictures of what it has learned. Every process of
-    `world` makes a Trainer of its own, and several divide the student's weights and all that training keeps of them.
+    sample: of the student, None for no pictures of what it has learned. Every process of `world` makes a Trainer of its
+    own, and several divide the student's weights and all that training keeps of them.
 
     Raises ValueError for a bad data set, a data set, student, recipe or setting other than those of the run that the
     folder holds, weights that several processes cannot divide, and a disk without room for checkpoints.
@@ -335,7 +335,7 @@ class Trainer:
                 | {f"left.{name}": value for name, value in position.left_behind.items()})
 
     def _save(self) -> None:
-        """A checkpoint, the loss curve and the layers: put together by all processes, written by the one that speaks."""
+        """A checkpoint, the loss curve and the layers: put together by all processes, written by one."""
         speaks, tensors = self.world.speaks, {}
         for name, value in self._tensors().items():
             value = whole(value)

@@ -8,10 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from longreel.training import draws
 from longreel.training.parallel import ALONE, World
-from longreel.training.shards import local_bytes
+from longreel.training.shards import Shards, local_bytes
 from longreel.training.stages import LAYERS, Stage
 from longreel.training.trainer import Trainer
 from tests.training.tiny_student import WIDTH, TinyEncoder, TinyStudent, make_config, write_dataset
@@ -40,12 +41,15 @@ class Stop(Exception):
 
 
 class Picky(TinyStudent):
-    """Of its attention's parameters one is for videos without prompts alone, and one for none."""
+    """Of its attention's parameters one is for videos without prompts alone, and one for none. Two more weights are of
+    kinds that cannot be divided."""
 
     def __init__(self, dtype: torch.dtype):
         super().__init__(dtype)
         for name in ("silent", "never"):
             self.attention.register_parameter(name, nn.Parameter(torch.full((WIDTH,), 0.1, dtype=dtype)))
+        self.enter.register_parameter("quantised", nn.Parameter(torch.ones(4).to(torch.float8_e4m3fn), False))
+        self.enter.register_parameter("number", nn.Parameter(torch.tensor(1.0), False))
         self.nothing = TinyEncoder().encode_text("")["text"]
 
     def _mix(self, x, layout):
@@ -100,6 +104,9 @@ def two_processes(folder, world: World) -> None:
         own, all_bytes = local_bytes(kept.values()), sum(value.nbytes for value in kept.values())
         print(f"{dtype}: process {world.rank} keeps {own} of {all_bytes} bytes of masters, moments and averages")
         assert own < 0.6 * all_bytes
+        enter = trainer.student.enter
+        assert not any(isinstance(one, DTensor) for one in (enter.quantised, enter.number))
+        assert isinstance(enter.weight, DTensor)
         weights = list(trainer.student.parameters())
         own, all_bytes = local_bytes(weights), sum(value.nbytes for value in weights)
         print(f"{dtype}: process {world.rank} keeps {own} of {all_bytes} bytes of weights", flush=True)
@@ -154,6 +161,11 @@ def assert_close(found, expected) -> None:
         assert found[file].keys() == tensors.keys()
         for name, value in tensors.items():
             torch.testing.assert_close(found[file][name], value, rtol=1e-3, atol=2e-5)
+
+
+def test_what_cannot_be_divided_is_not_trained_by_several_processes():
+    with pytest.raises(ValueError, match=r"scale has shape \[\] and dtype torch.float32, which 2 processes cannot"):
+        Shards(TinyStudent().units(), {"scale": nn.Parameter(torch.tensor(1.0))}, World(0, 2))
 
 
 def test_a_step_uses_a_parameter_in_both_processes_in_one_and_in_none():
