@@ -12,6 +12,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
+import torch
+from torch.utils._pytree import tree_map_only
+
 import comfy.patcher_extension as extension
 
 from ..engine.ttt_order import Layout, Range
@@ -94,7 +97,15 @@ def _called(unit: Unit, forward: Callable) -> Callable:
     must not go into a copy."""
     def call(*args, **kwargs):
         options = {OPTIONS: kwargs.pop(OPTIONS)} if OPTIONS in kwargs else {}
-        return unit(partial(forward, **options), *args, **kwargs)
+
+        def evaluate(*args, **kwargs):
+            found = forward(*args, **kwargs, **options)
+            if not torch.is_grad_enabled():
+                return found
+            # A unit returns new tensors; CogVideoX's blocks return two parts of one.
+            return tree_map_only(torch.Tensor, lambda part: part.clone() if part._is_view() else part, found)
+
+        return unit(evaluate, *args, **kwargs)
 
     return call
 

@@ -196,7 +196,8 @@ class TTTStudent:
                  for name, cond in conds.items()}
         options = {**self.options, "wrappers": self.patcher.wrappers, "cond_or_uncond": [0], "sigmas": sigmas}
         with training():
-            return network.apply_model(noised, sigmas, transformer_options=options, **given)
+            # A copy, for it may be a part of what the network put out, and a unit returns new tensors.
+            return network.apply_model(noised, sigmas, transformer_options=options, **given).clone()
 
     def _sigmas(self, levels: torch.Tensor) -> torch.Tensor:
         """[B] levels of the objective -> [B] core's sigmas."""

@@ -98,7 +98,7 @@ class TinyStudent(nn.Module):
         x = mix(x, layout) if self.whole is None else self.whole.inner[0](mix, x, layout)
         shape = noised.shape
         out = self.leave(x[:, layout.text_tokens:]).unflatten(1, tuple(shape[2:]))
-        return out.permute(0, 4, 1, 2, 3).float()
+        return out.permute(0, 4, 1, 2, 3).float().clone()
 
     def _mix(self, x: torch.Tensor, layout: Layout) -> torch.Tensor:
         return self.block(self.attention(x) + x, layout)
