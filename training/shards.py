@@ -27,13 +27,13 @@ CUT = (torch.float32, torch.bfloat16, torch.float16)  # dtypes of weights that c
 
 
 class Shards:
-    """whole: of a student's network, all that it evaluates. trained: by name, all that is ever trained; it has its last
-    dtype. From now on both are divided; which of them require gradients may change between steps.
+    """outermost: of a student's units. trained: by name, all that is ever trained, in the dtype that it is trained in.
+    From now on both are divided; which parameters require gradients may change between steps.
 
     Raises ValueError where one that is trained cannot be divided, and where torch is too old.
     """
 
-    def __init__(self, whole: Unit, trained: Mapping[str, nn.Parameter], world: World):
+    def __init__(self, outermost: Unit, trained: Mapping[str, nn.Parameter], world: World):
         try:  # which is not in every torch that trains in one process
             from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
         except ImportError as error:
@@ -43,7 +43,7 @@ class Shards:
             if not _can_be_cut(parameter):
                 raise ValueError(f"{name} has shape {list(parameter.shape)} and dtype {parameter.dtype}, which "
                                  f"{world.size} processes cannot divide; train another adapter, or with 1 process")
-        self.world, self.units = world, (*whole.inner, whole)
+        self.world, self.units = world, (*outermost.inner, outermost)
         mesh = dist.init_device_mesh(world.device.type, (world.size,))
         self._used: set[int] = set()
         elsewhere: set[nn.Parameter] = set()

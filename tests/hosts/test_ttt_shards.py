@@ -45,7 +45,8 @@ with world_of_torchrun() as world:
 
 
 def train(name: str, folder, world: World) -> None:
-    """Three stages of a step with two videos, each shown two network evaluations: weights and files of the layers."""
+    """Three stages of two steps with four videos, whose texts have two lengths: leaves what the optimiser knows at the
+    end of each, and the file of the layers."""
     loaded = make_tiny_models()[name].load()
     with torch.inference_mode():
         student = TTTStudent(ttt.apply(loaded.model, layers(loaded.model, gate=0.5)), torch.float32)
@@ -76,6 +77,8 @@ def train(name: str, folder, world: World) -> None:
         if before is not None:
             optimiser.carry_over(before)
         for _ in range(2):
+            if shards:
+                shards.begin()
             for chosen in (places[:2], places[2:]):  # a process of two has no second part
                 if chosen:
                     conditioning = {key: torch.stack([heard[place % 2][key] for place in chosen]) for key in heard[0]}
@@ -88,7 +91,6 @@ def train(name: str, folder, world: World) -> None:
             if shards:
                 for unused in shards.unused(optimiser.parameters):
                     optimiser.masters[unused].grad = None
-                shards.begin()
             norm = optimiser.step(RATES)
         before = optimiser.state()
         found |= {f"{adapter}.norm": torch.tensor(norm)}
