@@ -75,10 +75,9 @@ def measuring(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     seconds = time.time() - _STARTED
     print(f"\n{device_name()}, torch {torch.__version__}, {seconds:.0f} s")
     if arguments.json:
-        settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(arguments).items()}
-        report = {"arguments": settings, "versions": versions(), "device": device_name(), "seconds": round(seconds, 1),
-                  "figures": figures}
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        report = {"arguments": vars(arguments), "versions": versions(), "device": device_name(),
+                  "seconds": round(seconds, 1), "figures": figures}
+        arguments.json.write_text(json.dumps(report, indent=2, default=str) + "\n", encoding="utf-8")
         print(f"figures: {arguments.json}")
 
 

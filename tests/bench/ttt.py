@@ -2,6 +2,7 @@
 
     python dev.py bench ttt [--seeds 40] [--segments 20] [--kinds color shape returns] [--ways ...] [--offset 0]
                             [--layers NAME=FILE ...] [--images FOLDER] [--json FILE]
+    python dev.py bench ttt --join FILE ... [--images FOLDER]
 
 Stories on the demo model (demo/stories.py), sampled whole by Longreel TTT Sampler. `color` and `shape`: one object, whose
 colour or shape the first prompt alone names. `returns`: the object leaves, another one stands in its place and is named
@@ -13,11 +14,16 @@ engine/metrics.seam where segments 2 and 3 meet.
 
 `local attention` is the demo model without layers: neighbours share one latent frame and know nothing else of each
 other. The bundled layers were trained on stories of at most 8 segments, all with the same data and steps;
---layers measures other files beside them.
+--layers measures other files beside them. The whole takes hours on a CPU: parts that differ in --kinds, --ways or
+--offset (a multiple of ten, the number of stories that share their noise) may run at the same time, and --join reads
+their --json into one table and chart.
 """
 
+import json
 import random
 import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 
@@ -123,15 +129,62 @@ def curve(cases: list[dict]) -> list[float]:
     return shares
 
 
+def show(kind: str, found: Mapping[str, Sequence[dict]], images: Path | None) -> None:
+    """Table and chart of one kind of story; found: way -> cases."""
+    stories_, segments = len(next(iter(found.values()))), len(next(iter(found.values()))[0]["recall"])
+    print(table([f"{kind}, {stories_} stories of {segments} segments", "far", "end", "all asked", "said, segment 1",
+                 "said, later", "seam"], [row(name, cases) for name, cases in found.items()]) + "\n", flush=True)
+    if images:
+        line_chart({name: curve(cases) for name, cases in found.items()}, images / f"ttt_{kind}.png",
+                   f"{kind}: recall of what was named once, in segment 2, 3, ... in % (line: chance)", 100.0,
+                   100 / 4 if kind == stories.SHAPE else 100 / 6)
+
+
+def joined(files: Sequence[Path]) -> dict[str, dict[str, list[dict]]]:
+    """kind -> way -> cases, of several --json files.
+
+    Raises ValueError where the same story was measured twice, or ways were measured on other stories.
+    """
+    parts: dict[str, dict[str, dict[int, list[dict]]]] = {}  # kind -> way -> first story -> cases
+    for file in files:
+        report = json.loads(file.read_text(encoding="utf-8"))
+        offset = report["arguments"]["offset"]
+        for kind, found in report["figures"].items():
+            for name, cases in found.items():
+                of_way = parts.setdefault(kind, {}).setdefault(name, {})
+                if offset in of_way:
+                    raise ValueError(f"story {offset} of {kind} with {name} is in 2 of {len(files)} files; leave {file} "
+                                     f"out")
+                of_way[offset] = cases
+    for kind, ways in parts.items():
+        measured = {name: [offset + n for offset, cases in sorted(of_way.items()) for n in range(len(cases))]
+                    for name, of_way in ways.items()}
+        longest = max(measured, key=lambda name: len(measured[name]))
+        for name, numbers in measured.items():
+            if numbers != measured[longest]:
+                raise ValueError(f"{kind}: {len(numbers)} stories with {name} and {len(measured[longest])} with "
+                                 f"{longest} are not the same ones; give the files of all parts")
+    order = list(WAYS)
+    return {kind: {name: [case for _, cases in sorted(parts[kind][name].items()) for case in cases]
+                   for name in sorted(parts[kind], key=lambda name: order.index(name) if name in order else len(order))}
+            for kind in stories.KINDS if kind in parts}
+
+
 def main() -> None:
     arguments = parser(__doc__.splitlines()[0], seeds=40)
     arguments.add_argument("--segments", type=int, default=20, help="segments of a story, 2 or more")
     arguments.add_argument("--kinds", nargs="+", choices=stories.KINDS, default=list(stories.KINDS))
     arguments.add_argument("--ways", nargs="*", choices=list(WAYS), default=list(WAYS), help="which of the bundled ones")
     arguments.add_argument("--layers", nargs="*", default=[], metavar="NAME=FILE", help="other layers to measure")
+    arguments.add_argument("--join", nargs="+", type=Path, metavar="FILE", help="measure nothing: show these --json")
     options = arguments.parse_args()
     files = {name: WAYS[name] for name in options.ways} | dict(given.split("=", 1) for given in options.layers)
     with measuring(options) as figures:
+        if options.join:
+            for kind, found in joined(options.join).items():
+                show(kind, found, options.images)
+                figures[kind] = found
+            return
         bench = Bench()
         models = {name: bench.with_layers(file) for name, file in files.items()}
         for kind in options.kinds:
@@ -147,15 +200,9 @@ def main() -> None:
                     if first == 0:
                         shown += videos[:2]
                         captions += [f"{name}: {story.prompts[0]}" for story in part[:2]]
-            print(table([f"{kind}, {options.seeds} stories of {options.segments} segments", "far", "end", "all asked",
-                         "said, segment 1", "said, later", "seam"],
-                        [row(name, cases) for name, cases in found.items()]), flush=True)
-            print()
+            show(kind, found, options.images)
             figures[kind] = found
             if options.images:
-                line_chart({name: curve(cases) for name, cases in found.items()}, options.images / f"ttt_{kind}.png",
-                           f"{kind}: recall of what was named once, in segment 2, 3, ... in % (line: chance)", 100.0,
-                           100 / 4 if kind == stories.SHAPE else 100 / 6)
                 contact_sheet(shown, captions, options.images / f"ttt_{kind}_frames.png", every=8)
 
 
