@@ -23,6 +23,7 @@ GIB = 2**30
 SEGMENT_LATENT_FRAMES, HEAD_WIDTH = 13, 64
 STATE_BYTES = 20  # of a number that is trained, in float32: itself, its gradient, two moments, the average
 FROZEN_BYTES = 2  # of one that is not
+GATHERED_BLOCKS = 2  # whose weights are whole at a time where processes divide them: the one in use, and the next
 KEPT_BYTES = 2  # of each token and channel, between two blocks
 # The same within a block on the way back: 198 where its MLP is twice as wide as the block.
 BLOCK_BYTES, BLOCK_BYTES_OF_WIDENING = 186, 6
@@ -75,7 +76,8 @@ class Card:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one video, there and back, one at a time. Bytes: weights and what training keeps of them; of the video."""
+    """Of one video, there and back, one at a time, in each process. Bytes: weights and what training keeps of them; of
+    the video."""
 
     tokens: int
     weight_bytes: int
@@ -98,15 +100,20 @@ CARDS = (
 )
 
 
-def cost(network: Network, kind: str, adapter: str, segments: int) -> Cost:
+def cost(network: Network, kind: str, adapter: str, segments: int, processes: int = 1) -> Cost:
     """adapter: LAYERS or QKVO. Blocks are computed again on the way back, and the scan's state is kept every 16 chunks.
+    Several processes divide weights and state (training/shards.py), and no video.
 
-    Raises ValueError for another adapter.
+    Raises ValueError for another adapter, and fewer than one process.
     """
+    if processes < 1:
+        raise ValueError(f"{processes} processes divide nothing; use 1 or more")
     if adapter not in (LAYERS, QKVO):
         raise ValueError(f"adapter {adapter!r} is none of the 2 that are estimated; use {LAYERS} or {QKVO}")
     own, attention = network.trained(kind, adapter)
     weights = STATE_BYTES * (own + attention) + FROZEN_BYTES * (network.parameters - attention)
+    if processes > 1:
+        weights = weights // processes + GATHERED_BLOCKS * FROZEN_BYTES * (network.parameters + own) // network.blocks
     tokens = network.tokens(segments)
     block = BLOCK_BYTES + BLOCK_BYTES_OF_WIDENING * network.mlp_width / network.width
     return Cost(tokens, weights, round(tokens * network.width * (network.blocks * KEPT_BYTES + block)))
@@ -129,7 +136,8 @@ def seconds_of_video(network: Network, kind: str, adapter: str, segments: int, c
             "scan": network.blocks * chunks * LAUNCHES[kind] * LAUNCH_SECONDS}
 
 
-def fitting(network: Network, kind: str, adapter: str, stages: Iterable[Stage], card: Card) -> list[Stage]:
-    """The stages whose videos fit a card, one at a time."""
+def fitting(network: Network, kind: str, adapter: str, stages: Iterable[Stage], card: Card,
+            processes: int = 1) -> list[Stage]:
+    """The stages whose videos fit a card, one at a time, where each process has one."""
     return [stage for stage in stages
-            if cost(network, kind, adapter, stage.segments).bytes <= USABLE * card.gib * GIB]
+            if cost(network, kind, adapter, stage.segments, processes).bytes <= USABLE * card.gib * GIB]

@@ -89,7 +89,9 @@ class Plan:
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
         lines.append(f"measured on one step of stage {self.stages[0].stage.name} on {self.device}, micro-batch "
                      f"{self.micro_batch}, processes {self.processes}; ~ is estimated from it")
-        lines.append(f"weights, averages and moments: {_bytes(self.state_bytes)}, as much for each checkpoint on disk")
+        parts = f"; each of {self.processes} processes keeps its part" if self.processes > 1 else ""
+        lines.append(f"weights, averages and moments: {_bytes(self.state_bytes)}, as much for each checkpoint on disk"
+                     f"{parts}")
         if self.done:
             lines.append(f"goes on after {self.done:,} steps")
         return "\n".join(lines)

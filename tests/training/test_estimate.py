@@ -79,3 +79,17 @@ def test_training_more_takes_more_and_a_larger_card_holds_more():
 def test_an_adapter_that_is_not_estimated_is_refused():
     with pytest.raises(ValueError, match="adapter 'sft' is none of the 2 that are estimated"):
         cost(WAN, MLP, "sft", 1)
+
+
+def test_processes_divide_weights_and_no_video():
+    for network in NETWORKS:
+        one, eight = (cost(network, MLP, QKVO, 3, processes) for processes in (1, 8))
+        assert eight.video_bytes == one.video_bytes
+        assert one.weight_bytes / 8 < eight.weight_bytes < one.weight_bytes / 4  # and two blocks' weights, whole
+        held = [len(fitting(network, MLP, QKVO, PAPER[MLP], CARDS[2], processes)) for processes in (1, 8)]
+        assert held[1] > held[0]
+
+
+def test_no_processes_are_refused():
+    with pytest.raises(ValueError, match="0 processes divide nothing; use 1 or more"):
+        cost(WAN, MLP, LAYERS, 1, 0)

@@ -37,10 +37,12 @@ def test_longer_stages_are_estimated_by_their_tokens():
 def test_the_table_shows_what_will_be_done():
     text = plan(done=60).text()
     for shown in ("3s", "9s", "1,000", "~3.0 GiB", "4.0 s", "~12.0 s", "2.00 M", "peak memory", "on cuda:0",
-                  "goes on after 60 steps", "micro-batch 2, processes 2", "1.0 MiB, as much for each checkpoint"):
+                  "goes on after 60 steps", "micro-batch 2, processes 2", "1.0 MiB, as much for each checkpoint",
+                  "each of 2 processes keeps its part"):
         assert shown in text, shown
     lines = text.splitlines()
     assert len({len(line) for line in lines[:3]}) == 1
+    assert "its part" not in plan(processes=1).text()
 
 
 def test_a_run_at_its_end_has_nothing_to_plan():
