@@ -163,8 +163,9 @@ def bar_chart(values: dict[str, float], path: Path, title: str, mark: float | No
 
 
 def line_chart(series: dict[str, Sequence[float]], path: Path, title: str, top: float | None = None,
-               mark: float | None = None) -> None:
-    """One line per series over 1, 2, 3, ..., from 0 to `top` (None: the highest value); `mark` draws a level."""
+               mark: float | None = None, first: int = 1) -> None:
+    """One line per series over `first`, first + 1, ..., from 0 to `top` (None: the highest value); `mark` draws a
+    level, in grey."""
     colors = [(214, 69, 65), (70, 110, 170), (44, 140, 80), (230, 150, 30), (120, 60, 160), (30, 30, 30)]
     left, over, wide, tall = 50, 30, 640, 260
     most, count = top or max(max(values) for values in series.values()), max(len(v) for v in series.values())
@@ -180,9 +181,9 @@ def line_chart(series: dict[str, Sequence[float]], path: Path, title: str, top: 
         draw.line((left, y, left + wide, y), fill=(220, 220, 220))
         draw.text((8, y - 6), f"{most * share:.3g}", fill="black")
     for number in range(0, count, max(1, count // 10)):
-        draw.text((place(number, 0)[0] - 4, over + tall + 6), str(number + 1), fill="black")
+        draw.text((place(number, 0)[0] - 4, over + tall + 6), str(number + first), fill="black")
     if mark is not None:
-        draw.line((*place(0, mark), *place(count - 1, mark)), fill=(200, 60, 40))
+        draw.line((*place(0, mark), *place(count - 1, mark)), fill=(110, 110, 110), width=2)
     for row, (name, values) in enumerate(series.items()):
         color = colors[row % len(colors)]
         draw.line([place(number, value) for number, value in enumerate(values)], fill=color, width=2)

@@ -136,8 +136,8 @@ def show(kind: str, found: Mapping[str, Sequence[dict]], images: Path | None) ->
                  "said, later", "seam"], [row(name, cases) for name, cases in found.items()]) + "\n", flush=True)
     if images:
         line_chart({name: curve(cases) for name, cases in found.items()}, images / f"ttt_{kind}.png",
-                   f"{kind}: recall of what was named once, in segment 2, 3, ... in % (line: chance)", 100.0,
-                   100 / 4 if kind == stories.SHAPE else 100 / 6)
+                   f"{kind}: what was named once is right, % over segments (grey: chance)", 100.0,
+                   100 / 4 if kind == stories.SHAPE else 100 / 6, first=2)
 
 
 def joined(files: Sequence[Path]) -> dict[str, dict[str, list[dict]]]:
