@@ -16,6 +16,7 @@ from ..training.anchor_config import AnchorConfig, LoRASettings
 from ..training.anchor_student import FolderClips
 from ..training.anchor_trainer import AnchorTrainer
 from ..training.config import Data
+from .folders import free_file, input_folder
 
 RUNS, CACHE = "longreel/anchor_lora", "longreel/cache"  # below ComfyUI's output folder
 
@@ -96,7 +97,7 @@ class LongreelTrainAnchorLoRA(io.ComfyNode):
                 noise_to, seed, first_share=0.5, held_out=0, alpha=0.0, text_dropout=0.1, ema=0.99, micro_batch=1,
                 compute="bfloat16") -> io.NodeOutput:
         output = Path(folder_paths.get_output_directory())
-        data = Data(str(_input_folder(folder)), width, height, latent_frames, held_out, str(output / CACHE))
+        data = Data(str(input_folder(folder)), width, height, latent_frames, held_out, str(output / CACHE))
         settings = LoRASettings(rank, alpha, targets, steps, min(100, steps // 10), rate, rate / 10, batch, micro_batch,
                                 first_share, text_dropout=text_dropout, noise_from=noise_from, noise_to=noise_to, ema=ema)
         student = AnchorStudent(model, DTYPES[compute])
@@ -105,28 +106,10 @@ class LongreelTrainAnchorLoRA(io.ComfyNode):
         trainer = AnchorTrainer(student, clips, AnchorConfig(output / RUNS / check_run_name(run), settings, data, run, seed))
         bar = StepBar(steps)
         made = trainer.train(lambda done, row: bar.at(done))
-        file = _free(Path(folder_paths.get_folder_paths("loras")[0]), run)
+        file = free_file(Path(folder_paths.get_folder_paths("loras")[0]), run)
         shutil.copyfile(made, file)
         curve = torch.from_numpy(np.array(trainer.curve())).float()[None] / 255  # [1, H, W, 3]
         return io.NodeOutput(file.name, curve, _report(trainer, file))
-
-
-def _input_folder(name: str) -> Path:
-    """Raises ValueError for a folder outside of ComfyUI's input."""
-    root = Path(folder_paths.get_input_directory()).resolve()
-    folder = (root / name).resolve()
-    if not folder.is_relative_to(root) or not folder.is_dir():
-        raise ValueError(f"folder is {name!r}, 0 folders below {root}; put the clips there and choose theirs")
-    return folder
-
-
-def _free(folder: Path, name: str) -> Path:
-    """The next free number in core's naming: nothing that is there is overwritten."""
-    folder.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while (path := folder / f"{name}_{number:05}_.safetensors").exists():
-        number += 1
-    return path
 
 
 def _report(trainer: AnchorTrainer, file: Path) -> str:

@@ -20,9 +20,9 @@ from ..training.config import Config, Data, Training
 from ..training.dataset import find_clips, size_of
 from ..training.stages import ADAPTERS, LAYERS, PAPER, Stage, scaled
 from ..training.trainer import OTHERS_FILE, SAMPLES, Progress, Trainer
+from .folders import free_file, input_folder
 from .sockets import TTTDatasetSocket, TTTSocket
 from .ttt import FOLDER as TTT_FOLDER
-from .ttt import SUFFIX
 
 RUNS, DATASETS, CACHE = "longreel/ttt", "longreel/datasets", "longreel/cache"  # below ComfyUI's output folder
 NAME = re.compile(r"[\w][\w .-]{0,99}")
@@ -77,13 +77,13 @@ class LongreelTTTDataset(io.ComfyNode):
         folder = _only(clips, "folder") if isinstance(clips, dict) else None
         if not folder:
             return float("nan")  # unlike itself: what comes through wires is looked at on every run
-        files = sorted(path for path in _input_folder(folder).rglob("*") if path.is_file())
+        files = sorted(path for path in input_folder(folder).rglob("*") if path.is_file())
         return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
     @classmethod
     def execute(cls, clips) -> io.NodeOutput:
         if _only(clips, "clips") == FROM_FOLDER:
-            folder = _input_folder(_only(clips, "folder"))
+            folder = input_folder(_only(clips, "folder"))
         else:
             videos, texts = clips["videos"], clips["texts"]
             if len(videos) != len(texts):
@@ -273,7 +273,7 @@ class LongreelSaveTTT(io.ComfyNode):
         folder = Path(folder_paths.get_folder_paths(TTT_FOLDER)[0])
         layers = {number: {key: value.to(DTYPES[stored_as]) for key, value in block.items()}
                   for number, block in ttt.layers.items()}
-        path = _free(folder, _checked_name("name", name))
+        path = free_file(folder, _checked_name("name", name))
         save_ttt(path, replace(ttt, layers=layers, title=title or ttt.title))
         return io.NodeOutput(path.name, ui=ui.PreviewText(f"{path}\n{ttt.summary()}"))
 
@@ -282,15 +282,6 @@ def _only(clips: dict, name: str):
     """An input of a node whose inputs are lists, of which this one has one entry."""
     value = clips.get(name)
     return value[0] if isinstance(value, list) else value
-
-
-def _input_folder(name: str) -> Path:
-    """Raises ValueError for a folder outside of ComfyUI's input."""
-    root = Path(folder_paths.get_input_directory()).resolve()
-    folder = (root / name).resolve()
-    if not folder.is_relative_to(root) or not folder.is_dir():
-        raise ValueError(f"folder is {name!r}, 0 folders below {root}; put the clips there and choose theirs")
-    return folder
 
 
 def _output(below: str) -> Path:
@@ -345,11 +336,3 @@ def _report(plan: str, trainer: Trainer, file: Path) -> str:
     if others.is_file():
         lines.append(f"the other weights that were trained: {others}, for core's Load LoRA (Model)")
     return "\n".join(lines)
-
-
-def _free(folder: Path, name: str) -> Path:
-    """The next free number in core's naming."""
-    number = 1
-    while (path := folder / f"{name}_{number:05}_{SUFFIX}").exists():
-        number += 1
-    return path
