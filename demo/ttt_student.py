@@ -19,7 +19,7 @@ Which stories, steps and rates there are is not known here (demo/ttt_*.toml).
 import hashlib
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -28,7 +28,7 @@ from torch import nn
 
 from ..engine.denoising import FlowMatching
 from ..engine.facts import ModelFacts
-from ..engine.storyboard import nearest
+from ..engine.settings import check_settings
 from ..engine.ttt_block import TTTBlock
 from ..engine.ttt_files import LoadedTTT, load_ttt, save_ttt
 from ..engine.ttt_layer import MLP, OWN, TTTConfig
@@ -69,14 +69,7 @@ class Settings:
 def build(settings: Mapping) -> tuple["DemoStudent", "DemoEncoder", object]:
     """training/student.Builder: (student, encoder, sampler or None). Raises ValueError, naming the key, for settings
     that are none."""
-    known = {one.name: one.type for one in fields(Settings)}
-    for name, value in settings.items():
-        if name not in known:
-            raise ValueError(f'model.{name} is none of {len(known)} known keys; did you mean '
-                             f'"{nearest(name, tuple(known))}"?')
-        wanted = (int, float) if known[name] is float else known[name]
-        if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
-            raise ValueError(f"model.{name} is {value!r}, and 1 {known[name].__name__} is needed; correct it")
+    check_settings(Settings, settings, "model")
     chosen = Settings(**settings)
     student = DemoStudent(chosen)
     encoder = DemoEncoder()

@@ -13,7 +13,7 @@ matter; in the graph Longreel Train TTT takes what is wired.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import folder_paths
 import nodes
 import torch
 
-from ..engine.storyboard import nearest
+from ..engine.settings import check_settings
 from ..engine.ttt_files import load_ttt
 from ..engine.ttt_layer import MLP
 from . import block_count, ttt
@@ -104,14 +104,7 @@ def _sampler(chosen: Settings, student: TTTStudent, encoder: TTTEncoder) -> Stor
 
 
 def _settings(given: Mapping[str, Any]) -> Settings:
-    kinds = {one.name: one.type for one in fields(Settings)}
-    for name, value in given.items():
-        if name not in kinds:
-            raise ValueError(f'model.{name} is none of {len(kinds)} known keys; did you mean '
-                             f'"{nearest(name, tuple(kinds))}"?')
-        wanted = (int, float) if kinds[name] is float else kinds[name]
-        if not isinstance(value, wanted) or isinstance(value, bool):
-            raise ValueError(f"model.{name} is {value!r}, and 1 {kinds[name].__name__} is needed; correct it")
+    check_settings(Settings, given, "model")
     missing = [name for name in ("unet", "clip", "clip_type", "vae") if not given.get(name)]
     if missing:
         raise ValueError(f"{len(missing)} of 4 names are missing in [model], first {missing[0]}; name the file as the "

@@ -1,0 +1,20 @@
+"""Settings that a person wrote down, before they become a dataclass: known keys, and values of the wanted kind."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from .storyboard import nearest
+
+
+def check_settings(kind: type, given: Mapping[str, Any], where: str) -> None:
+    """given: values for fields of the dataclass `kind`, of the table `where`. Raises ValueError, naming the key, for one
+    that `kind` does not have and a value of another type; a whole number is a float too."""
+    kinds = {one.name: one.type for one in fields(kind)}
+    for name, value in given.items():
+        if name not in kinds:
+            raise ValueError(f'{where}.{name} is none of {len(kinds)} known keys; did you mean '
+                             f'"{nearest(name, tuple(kinds))}"?')
+        wanted = (int, float) if kinds[name] is float else kinds[name]
+        if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
+            raise ValueError(f"{where}.{name} is {value!r}, and 1 {kinds[name].__name__} is needed; correct it")
