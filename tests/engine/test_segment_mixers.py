@@ -9,6 +9,7 @@ from longreel.engine.ttt_files import LoadedTTT, load_ttt, save_ttt
 from longreel.engine.ttt_layer import AS_TRAINED, GATED_DELTA, LINEAR, MLP, OWN, SLIDING_WINDOW, TTTConfig
 from longreel.engine.ttt_order import Layout, even_layout
 
+from tests.engine.finite_differences import along_gradients
 from tests.engine.ttt_cases import CHUNK, HEADS, THREE_SEGMENTS, WIDTH, tokens_like
 
 MIXERS = (GATED_DELTA, SLIDING_WINDOW)
@@ -71,18 +72,9 @@ def test_gradients_are_those_of_finite_differences(kind, checkpoint_every):
     weight, parameters = torch.randn_like(x) / x.numel() ** 0.5, list(block.parameters())
     gradients = torch.autograd.grad((block(x, THREE_SEGMENTS, 3 * CHUNK) * weight).sum(), parameters)
     assert all(gradient.abs().max() > 0 for gradient in gradients)
-    direction = [gradient / gradient.norm() for gradient in gradients]
-    along = sum((gradient * step).sum() for gradient, step in zip(gradients, direction))
-    step, ends = 1e-4, []
-    for sign in (-1, 1):
-        with torch.no_grad():
-            for value, way in zip(parameters, direction):
-                value += sign * step * way
-            ends.append((block(x, THREE_SEGMENTS) * weight).sum())
-            for value, way in zip(parameters, direction):
-                value -= sign * step * way
+    measured, along = along_gradients(lambda: (block(x, THREE_SEGMENTS) * weight).sum(), parameters, gradients, 1e-4)
     # Some of it is computed in float32, whatever the layer's own dtype.
-    torch.testing.assert_close((ends[1] - ends[0]) / (2 * step), along, rtol=2e-3, atol=0)
+    torch.testing.assert_close(measured, along, rtol=2e-3, atol=0)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from longreel.engine.ttt_block import TTTBlock
 from longreel.engine.ttt_layer import MLP, TTTConfig
 from longreel.engine.ttt_order import even_layout
 
+from tests.engine.finite_differences import along_gradients
 from tests.engine.ttt_cases import CHUNK, KINDS, THREE_SEGMENTS, WIDTH, make_block, tokens_like
 from tests.live_bytes import LiveBytes
 
@@ -78,17 +79,8 @@ def test_gradients_are_those_of_finite_differences(kind):
     parameters = list(block.parameters())
     gradients = torch.autograd.grad((block(x, THREE_SEGMENTS, 3 * CHUNK) * weight).sum(), parameters)
     assert all(gradient.abs().max() > 0 for gradient in gradients)
-    direction = [gradient / gradient.norm() for gradient in gradients]
-    along = sum((gradient * step).sum() for gradient, step in zip(gradients, direction))
-    step, ends = 1e-3, []
-    for sign in (-1, 1):
-        with torch.no_grad():
-            for value, way in zip(parameters, direction):
-                value += sign * step * way
-            ends.append((block(x, THREE_SEGMENTS) * weight).sum())
-            for value, way in zip(parameters, direction):
-                value -= sign * step * way
-    torch.testing.assert_close((ends[1] - ends[0]) / (2 * step), along, rtol=0.02, atol=0)
+    measured, along = along_gradients(lambda: (block(x, THREE_SEGMENTS) * weight).sum(), parameters, gradients, 1e-3)
+    torch.testing.assert_close(measured, along, rtol=0.02, atol=0)
 
 
 def test_a_shut_gate_still_learns():

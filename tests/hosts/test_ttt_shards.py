@@ -1,8 +1,6 @@
 """hosts/ttt_training.py with training/shards.py: two processes divide a real network, frozen weights too."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -18,6 +16,7 @@ from longreel.training.parallel import ALONE, World
 from longreel.training.shards import Shards, local_bytes, whole
 from tests.hosts.ttt_cases import layers
 from tests.tiny_models import make_tiny_models
+from tests.training.two_processes import run_together
 
 FAMILIES = ("wan21", "cogvideox10", "cogvideox15", "hunyuan_video", "ltxv")
 WINDOWS = ((0, 4), (2, 6))
@@ -109,14 +108,7 @@ def train(name: str, folder, world: World) -> None:
 def together(tmp_path_factory):
     """The folder of what two processes trained."""
     folder = tmp_path_factory.mktemp("together")
-    script = folder / "together.py"
-    script.write_text(TOGETHER)
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
-         str(folder)], capture_output=True, text=True, timeout=600, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr
-    print(done.stdout)
+    run_together(TOGETHER, folder)
     return folder
 
 

@@ -1,8 +1,6 @@
 """training/parallel.py: two processes on the CPU, started by torchrun, are one with the whole batch."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,6 +10,7 @@ from longreel.training.parallel import ALONE, World
 from longreel.training.stages import LAYERS, Stage
 from longreel.training.trainer import Trainer
 from tests.training.tiny_student import TinyEncoder, TinyStudent, make_config, write_dataset
+from tests.training.two_processes import run_together
 
 STAGES = (Stage("1s", 1, 3, 1, ttt_rate=1e-2, others_rate=1e-2, batch=4),
           Stage("2s", 2, 3, ttt_rate=1e-3, adapter=LAYERS, batch=2))
@@ -62,14 +61,8 @@ def test_two_processes_train_what_one_does_with_the_whole_batch(tmp_path):
     """Videos, noise and dropped text are those of the batch's places; sums of float32 differ in their order alone."""
     for name in ("one", "two"):
         write_dataset(tmp_path / name / "clips")
-    script = tmp_path / "together.py"
-    script.write_text(TOGETHER)
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
-         str(tmp_path / "two")], capture_output=True, text=True, timeout=600, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("2 processes have 2 different models; start all of them with the same files") == 2
+    said = run_together(TOGETHER, tmp_path / "two")
+    assert said.count("2 processes have 2 different models; start all of them with the same files") == 2
     trainer = run(tmp_path / "one", ALONE)
     found = load_file(tmp_path / "two" / "run" / "checkpoints" / "00000006.safetensors")
     expected = trainer._tensors()

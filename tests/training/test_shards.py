@@ -1,8 +1,6 @@
 """training/shards.py: what two processes on the CPU keep, and that their runs can be stopped and gone on with."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -16,6 +14,7 @@ from longreel.training.shards import Shards, local_bytes
 from longreel.training.stages import LAYERS, Stage
 from longreel.training.trainer import Trainer
 from tests.training.tiny_student import WIDTH, TinyEncoder, TinyStudent, make_config, write_dataset
+from tests.training.two_processes import run_together
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 STOPS = (2, 3, 5)  # within a stage, at its end, within the next one
@@ -131,14 +130,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
     for stop in STOPS:
         train(folder / f"begun by one {stop}", stop=stop)
-    script = folder / "together.py"
-    script.write_text(TOGETHER)
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
-         str(folder)], capture_output=True, text=True, timeout=600, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr
-    print(done.stdout)
+    run_together(TOGETHER, folder)
     return folder
 
 
