@@ -3,15 +3,15 @@
     python -m longreel.demo.export_ttt build/ttt/mlp/ttt.safetensors shapeworld_ttt_mlp
 
 TTT layers go to demo/weights/ttt, which ComfyUI's list of TTT files shows; what they are compared with
-(engine/segment_mixers.py) goes to demo/weights/compared, which nothing but the benchmark reads.
+(engine/ttt/baselines.py) goes to demo/weights/compared, which nothing but the benchmark reads.
 """
 
 import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from ..engine.ttt_files import LoadedTTT, load_ttt, save_ttt
-from ..engine.ttt_layer import LINEAR, MLP
+from ..engine.ttt.files import LoadedTTT, load_ttt, save_ttt
+from ..engine.ttt.layer import LINEAR, MLP
 from .train_dit import WEIGHTS
 
 SHOWN, COMPARED = WEIGHTS / "ttt", WEIGHTS / "compared"

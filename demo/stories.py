@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..engine.storyboard import Shot, Storyboard
+from ..engine.storyboard.board import Shot, Storyboard
 from . import world
 
 SEGMENT_FRAMES = 17  # pixel frames, 5 latent ones

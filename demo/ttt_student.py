@@ -1,6 +1,6 @@
 """The demo model as a student of longreel.training: its network in the fast form, with TTT layers in some blocks.
 
-What it computes is what hosts/ttt_training.py's student computes of the demo model in ComfyUI, which trains any family;
+What it computes is what hosts/ttt/student.py's student computes of the demo model in ComfyUI, which trains any family;
 this one is several times faster on a CPU, because all segments of all stories go through a block at once, in bfloat16
 (tests/demo/test_ttt_student.py compares the two). Source of the arrangement: One-Minute Video Generation with Test-Time
 Training (arXiv 2504.05298, section 3): attention within each segment, neighbours share one latent frame and take the
@@ -26,18 +26,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..engine.denoising import FlowMatching
-from ..engine.facts import ModelFacts
+from ..engine.sampling.denoising import FlowMatching
+from ..engine.plan.facts import ModelFacts
 from ..engine.settings import check_settings
-from ..engine.ttt_block import TTTBlock
-from ..engine.ttt_files import LoadedTTT, load_ttt, save_ttt
-from ..engine.ttt_layer import MLP, OWN, TTTConfig
-from ..engine.ttt_order import Layout
+from ..engine.ttt.block import TTTBlock
+from ..engine.ttt.files import LoadedTTT, load_ttt, save_ttt
+from ..engine.ttt.layer import MLP, OWN, TTTConfig
+from ..engine.ttt.order import Layout
 from . import dit_net, stories, text_encoder, train_dit, world
 from .encode_stories import bundled_vae, decode, encode
 
 FACTS = ModelFacts("Wan", latent_channels=16, temporal_stride=4, spatial_stride=8, size_multiple=16,
-                   native_latent_frames=21, native_fps=16.0)  # as hosts/wan.py says of the demo model
+                   native_latent_frames=21, native_fps=16.0)  # as hosts/families/wan.py says of the demo model
 TTT, TEXT = "ttt", "text"  # as in training/student.py
 SHIFT = 8.0  # of the levels towards noise: Wan's own
 SHARED_FRAMES = 1
@@ -46,7 +46,7 @@ SAMPLE_STEPS, SAMPLE_CFG = 16, 4.0
 
 @dataclass(frozen=True)
 class Settings:
-    """kind, heads, chunk, base_rate: see engine/ttt_layer.TTTConfig. blocks: those that get a layer, from 0. gate: what
+    """kind, heads, chunk, base_rate: see engine/ttt/layer.TTTConfig. blocks: those that get a layer, from 0. gate: what
     the gates open to at the start, before their tanh. start_scale: deviation of the small networks' first weights.
     start: a file of layers to go on from, "" for new ones. samples: stories shown at every validation, 0 for none, of
     sample_segments segments. compile: blocks are compiled while gradients are recorded (torch.compile, which needs a C++

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from .storyboard import nearest
+from .storyboard.board import nearest
 
 
 def check_settings(kind: type, given: Mapping[str, Any], where: str) -> None:

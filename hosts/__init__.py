@@ -3,12 +3,12 @@
 `facts_of(model)` says which family a MODEL is and what planning must know of it; everything else works for any family.
 """
 
-from ..engine.facts import ModelFacts
+from ..engine.plan.facts import ModelFacts
 from . import standalone
 
 standalone.prepare()  # before the first `import comfy`
 
-from . import cogvideox, hunyuan_video, ltxv, wan  # noqa: E402
+from .families import cogvideox, hunyuan_video, ltxv, wan  # noqa: E402
 
 FAMILIES = (wan, cogvideox, hunyuan_video, ltxv)
 

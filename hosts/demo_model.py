@@ -22,7 +22,7 @@ WEIGHTS = Path(text_encoder.__file__).resolve().parent / "weights"
 MODEL_FILE = "shapeworld_t2v.safetensors"
 VAE_FILE = "shapeworld_vae.safetensors"
 TEXT_FILE = "shapeworld_text.safetensors"
-ANCHOR_LORA_FILE = "shapeworld_anchor_lora.safetensors"  # beside them, loaded by hosts/anchor_lora.py
+ANCHOR_LORA_FILE = "shapeworld_anchor_lora.safetensors"  # beside them, loaded by hosts/anchor/lora.py
 _KEY = "shapeworld"  # of this tokenizer in the tokens that core hands from tokenizer to encoder
 
 
@@ -59,7 +59,7 @@ def load_demo_clip(file: Path) -> comfy.sd.CLIP:
 class _Tokenizer:
     """Prompt text -> (row, weight) per word, padded to the encoder's length."""
 
-    whole_words = True  # hosts/words.py: untokenize gives one word per token
+    whole_words = True  # hosts/prompts/words.py: untokenize gives one word per token
 
     def __init__(self, embedding_directory=None, tokenizer_data=None):
         pass  # core passes both; there are no textual inversions and nothing to configure

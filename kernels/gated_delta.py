@@ -7,7 +7,7 @@ matrix S [D, D] that token t changes and query t reads:
 
 with keys of length one, a_t in 0..1 what is kept and b_t how much of what stood under the key is replaced. A chunk of
 tokens is solved at once as a triangular system, which changes the order of the sums and nothing else. Any device, and
-differentiable. Where keys, decays and strengths come from is not known here (engine/segment_mixers.py).
+differentiable. Where keys, decays and strengths come from is not known here (engine/ttt/baselines.py).
 """
 
 import torch

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..hosts.alpha_space import GUIDANCE_MODES, AlphaSpaceSampler
+from ..hosts.sampling.alpha_space import GUIDANCE_MODES, AlphaSpaceSampler
 
 
 class LongreelAlphaSpaceSampler(io.ComfyNode):

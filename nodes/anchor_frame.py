@@ -3,10 +3,20 @@
 import folder_paths
 from comfy_api.latest import io, ui
 
-from ..engine.anchor import AUTO, MODES, check_anchors, choose_mode, describe, of_length, place_anchor, place_in_shot
-from ..engine.storyboard_media import resolve_anchors
-from ..hosts import anchor, anchor_picture, facts_of
-from ..hosts.anchor import Anchored
+from ..engine.plan.anchor import (
+    AUTO,
+    MODES,
+    check_anchors,
+    choose_mode,
+    describe,
+    of_length,
+    place_anchor,
+    place_in_shot,
+)
+from ..engine.storyboard.media import resolve_anchors
+from ..hosts.anchor import frame as anchor, picture as anchor_picture
+from ..hosts import facts_of
+from ..hosts.anchor.frame import Anchored
 from .choices import check_choice
 from .sockets import TimelineSocket
 

@@ -6,7 +6,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..hosts import demo_model
-from ..hosts.anchor_lora import attach, read_lora
+from ..hosts.anchor.lora import attach, read_lora
 
 FOLDER = "loras"  # below ComfyUI's models
 BUNDLED = "demo model's anchor LoRA (comes with Longreel)"

@@ -5,9 +5,9 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import InputImpl, io, ui
 
-from ..engine.video_file import LARGEST_CRF, SMALLEST_CRF, refuse_odd_size, write_video
-from ..hosts.decode import decode_frames, decode_takes, pixel_size
-from ..hosts.video_file import graph_metadata
+from ..engine.measure.video_file import LARGEST_CRF, SMALLEST_CRF, refuse_odd_size, write_video
+from ..hosts.video.decode import decode_frames, decode_takes, pixel_size
+from ..hosts.video.file import graph_metadata
 from .sockets import TimelineSocket
 
 

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..hosts import conditioning
+from ..hosts.prompts import conditioning
 from .sockets import TimelineSocket
 
 

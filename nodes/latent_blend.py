@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io
 
-from ..engine.latent_blend import BLENDS
-from ..engine.timeline import with_segments
-from ..hosts import latent_blend
+from ..engine.sampling.latent_blend import BLENDS
+from ..engine.plan.timeline import with_segments
+from ..hosts.windows import latent_blend
 from .ranges import check_ranges, check_segments
 from .sockets import TimelineSocket
 

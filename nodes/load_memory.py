@@ -5,7 +5,7 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from ..engine.memory_files import load_memory
+from ..engine.memory.files import load_memory
 from .sockets import MemorySocket
 
 FOLDER = "longreel_memory"  # below ComfyUI's models

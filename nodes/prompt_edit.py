@@ -2,10 +2,11 @@
 
 from comfy_api.latest import io
 
-from ..engine.prompt_edit import AFTER_SOFTMAX, FORMS
-from ..engine.spans import parse_layers, parse_words
-from ..hosts import block_count, prompt_edit
-from ..hosts.prompt_edit import Layout, PromptEdit, Reweight
+from ..engine.attention.prompt_edit import AFTER_SOFTMAX, FORMS
+from ..engine.plan.spans import parse_layers, parse_words
+from ..hosts import block_count
+from ..hosts.features import prompt_edit
+from ..hosts.features.prompt_edit import Layout, PromptEdit, Reweight
 from .choices import check_choice
 
 REWEIGHT, SWAP = "reweight", "swap"

@@ -1,6 +1,6 @@
 """Range checks for inputs that a node validates itself: core leaves the minimum and maximum of those alone."""
 
-from ..engine.facts import ModelFacts
+from ..engine.plan.facts import ModelFacts
 
 # What every supported family asks for at least; the family itself is asked once the model is there.
 ANY_FAMILY = ModelFacts(family="any family", latent_channels=16, temporal_stride=4, spatial_stride=8, size_multiple=16,

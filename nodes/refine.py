@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..engine.refine import CUT_RANGES
-from ..hosts.refine import BLENDS, refine
+from ..engine.sampling.refine import CUT_RANGES
+from ..hosts.sampling.refine import BLENDS, refine
 from .ranges import check_ranges
 from .sockets import TimelineSocket
 

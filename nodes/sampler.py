@@ -6,10 +6,10 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from ..engine.latent_blend import BLENDS
-from ..engine.run_folder import open_run
-from ..engine.run_name import check_run_name
-from ..hosts import rollout, sampling
+from ..engine.sampling.latent_blend import BLENDS
+from ..engine.runs.folder import open_run
+from ..engine.runs.name import check_run_name
+from ..hosts.sampling import rollout, joint as sampling
 from .choices import check_choice
 from .sockets import TimelineSocket
 

@@ -2,9 +2,18 @@
 
 from comfy_api.latest import io
 
-from ..engine.spans import parse_layers
-from ..hosts import block_count, cam, short_memory
-from ..hosts.short_memory import AT_ZERO, CLEAN, KEYS_AND_VALUES, KNOWN_FRAMES, NOISED, KeysAndValues, KnownFrames
+from ..engine.plan.spans import parse_layers
+from ..hosts import block_count
+from ..hosts.memory import cam, short_memory
+from ..hosts.memory.short_memory import (
+    AT_ZERO,
+    CLEAN,
+    KEYS_AND_VALUES,
+    KNOWN_FRAMES,
+    NOISED,
+    KeysAndValues,
+    KnownFrames,
+)
 from .choices import check_choice
 from .sockets import MemorySocket
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io, ui
 
-from ..engine.storyboard import Storyboard, parse_storyboard
-from ..engine.storyboard_files import EXTENSIONS, FORMATS, read_storyboards, write_storyboard
-from ..engine.storyboard_media import resolve_anchors, resolve_media
-from ..engine.storyboard_rules import StoryboardError
+from ..engine.storyboard.board import Storyboard, parse_storyboard
+from ..engine.storyboard.files import EXTENSIONS, FORMATS, read_storyboards, write_storyboard
+from ..engine.storyboard.media import resolve_anchors, resolve_media
+from ..engine.storyboard.rules import StoryboardError
 from .sockets import StoryboardSocket
 
 EXAMPLE = """{

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..engine.low_rank import MOST_RANK
-from ..engine.run_name import check_run_name
-from ..hosts.anchor_training import DTYPES, AnchorStudent, StepBar
-from ..hosts.ttt_encoder import TTTEncoder
+from ..engine.lora.low_rank import MOST_RANK
+from ..engine.runs.name import check_run_name
+from ..hosts.anchor.student import DTYPES, AnchorStudent, StepBar
+from ..hosts.training.encoder import TTTEncoder
 from ..training.anchor_config import AnchorConfig, LoRASettings
 from ..training.anchor_student import FolderClips
 from ..training.anchor_trainer import AnchorTrainer

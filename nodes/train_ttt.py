@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
-from ..engine.ttt_files import LoadedTTT, load_ttt, save_ttt
+from ..engine.ttt.files import LoadedTTT, load_ttt, save_ttt
 from ..hosts import facts_of
-from ..hosts.training_progress import TrainingProgress
-from ..hosts.ttt_encoder import TTTEncoder
-from ..hosts.ttt_samples import StorySampler
-from ..hosts.ttt_training import TTTStudent
+from ..hosts.training.progress import TrainingProgress
+from ..hosts.training.encoder import TTTEncoder
+from ..hosts.ttt.samples import StorySampler
+from ..hosts.ttt.student import TTTStudent
 from ..training.collect import Spoken, collect
 from ..training.config import Config, Data, Training
 from ..training.dataset import find_clips, size_of

@@ -5,10 +5,12 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from ..engine.spans import parse_layers
-from ..engine.ttt_files import LoadedTTT, load_ttt
-from ..engine.ttt_layer import LINEAR, MLP
-from ..hosts import block_count, ttt, ttt_sampling
+from ..engine.plan.spans import parse_layers
+from ..engine.ttt.files import LoadedTTT, load_ttt
+from ..engine.ttt.layer import LINEAR, MLP
+from ..hosts import block_count
+from ..hosts.ttt import apply as ttt
+from ..hosts.sampling import whole as ttt_sampling
 from ..hosts.demo_model import WEIGHTS
 from .sockets import TimelineSocket, TTTSocket
 

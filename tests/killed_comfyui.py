@@ -16,8 +16,8 @@ from pathlib import Path
 from random import Random
 
 import torch
-from longreel.engine.chunk_file import NAME
-from longreel.engine.storyboard import Shot, Storyboard
+from longreel.engine.runs.chunk_file import NAME
+from longreel.engine.storyboard.board import Shot, Storyboard
 from safetensors.torch import load_file
 
 from tests.comfy_process import ComfyError, ComfyProcess

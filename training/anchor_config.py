@@ -5,7 +5,7 @@
     seed = 0
 
     [model]                              # all but `builder` is the builder's
-    builder = ".hosts.anchor_training:build"
+    builder = ".hosts.anchor.student:build"
     diffusion_model = "models/diffusion_models/wan2.1_t2v_1.3B_bf16.safetensors"
 
     [data]                               # as for TTT, see training/dataset.py; held_out clips are measured, not trained on
@@ -28,11 +28,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..engine.low_rank import MOST_RANK
+from ..engine.lora.low_rank import MOST_RANK
 from .config import Data
 from .config_file import check_keys, fill, read_table, table_of, value_of
 
-BUILDER = ".hosts.anchor_training:build"
+BUILDER = ".hosts.anchor.student:build"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What the trainer of anchor LoRAs needs: a network that hears which frames are known, and clips with anchors in them.
 
-hosts/anchor_training.py builds the student from ComfyUI's MODEL, demo/anchor_student.py from the demo model's fast twin.
+hosts/anchor/student.py builds the student from ComfyUI's MODEL, demo/anchor_student.py from the demo model's fast twin.
 Clips come from a folder (`FolderClips`), or from a builder that brings its own.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from ..engine.facts import ModelFacts
+from ..engine.plan.facts import ModelFacts
 from .cache import Cache
 from .config import Data
 from .dataset import Geometry, manifest, parts_of, read_dataset

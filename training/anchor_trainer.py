@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from ..engine.low_rank import attach, layers_of, parameters_of, weights_of
-from ..engine.ttt_files import save_whole
+from ..engine.lora.low_rank import attach, layers_of, parameters_of, weights_of
+from ..engine.ttt.files import save_whole
 from . import checkpoint, draws
 from .anchor_config import AnchorConfig
 from .anchor_student import AnchorStudent, Clips

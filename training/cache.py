@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ..engine.ttt_files import save_whole
+from ..engine.ttt.files import save_whole
 from .dataset import LATENT_NAME, Geometry, Part, read_latent, read_pixels
 from .student import TEXT, Conditioning, Encoder
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from ..engine.storyboard import Shot, Storyboard, parse_storyboard
-from ..engine.storyboard_ttt import parse_ttt
+from ..engine.storyboard.board import Shot, Storyboard, parse_storyboard
+from ..engine.storyboard.ttt_video import parse_ttt
 
 DIGITS = 12  # of the digest in a folder's name
 QUICK = 1  # PNG's lowest compression: a clip is written once and read a few times

@@ -15,6 +15,10 @@ from typing import Any
 SECONDS_BETWEEN_LINES = 10.0
 SAME_WISH_SECONDS = 2.0  # torchrun passes on the Ctrl-C that its processes have heard themselves
 INTERRUPTED = 130  # as shells report Ctrl-C
+MOVED = {  # where builders lived that config files of version 0.1 name
+    ".hosts.ttt_builder": ".hosts.ttt.builder",
+    ".hosts.anchor_training": ".hosts.anchor.student",
+}
 
 
 class Interrupted(Exception):
@@ -41,6 +45,7 @@ def builder_named(name: str, default: str) -> Any:
     """The function "module:function"; a module that starts with a dot is one of this pack. Raises ValueError where there
     is none."""
     module, _, function = name.partition(":")
+    module = MOVED.get(module.removeprefix("longreel"), module)
     try:
         return getattr(importlib.import_module(module, __package__.rpartition(".")[0]), function)
     except (ImportError, AttributeError, ValueError) as error:

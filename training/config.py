@@ -4,8 +4,8 @@
     folder = "runs/cartoon"              # checkpoints, pictures and the finished layers; relative to this file
     seed = 0
 
-    [model]                              # all but `builder` is the builder's; see hosts/ttt_builder.py
-    builder = ".hosts.ttt_builder:build" # the default; a module that starts with a dot is one of this pack
+    [model]                              # all but `builder` is the builder's; see hosts/ttt/builder.py
+    builder = ".hosts.ttt.builder:build" # the default; a module that starts with a dot is one of this pack
 
     [data]
     folder = "clips"                     # see training/dataset.py; relative to this file
@@ -33,11 +33,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..engine.ttt_layer import MLP
+from ..engine.ttt.layer import MLP
 from .config_file import check_keys, fill, kinds_of, read_table, table_of, value_of
 from .stages import PAPER, Stage, scaled
 
-BUILDER = ".hosts.ttt_builder:build"
+BUILDER = ".hosts.ttt.builder:build"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, get_origin
 
-from ..engine.storyboard import nearest
+from ..engine.storyboard.board import nearest
 
 
 def read_table(path: Path) -> Mapping[str, Any]:

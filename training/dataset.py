@@ -25,10 +25,10 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 
-from ..engine.facts import ModelFacts
-from ..engine.storyboard import Shot, Storyboard
-from ..engine.storyboard_files import EXTENSIONS, read_storyboards
-from ..engine.ttt_order import Range
+from ..engine.plan.facts import ModelFacts
+from ..engine.storyboard.board import Shot, Storyboard
+from ..engine.storyboard.files import EXTENSIONS, read_storyboards
+from ..engine.ttt.order import Range
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ..engine.ttt_block import TTTBlock
-from ..engine.ttt_layer import LINEAR, MLP, OWN, TTTConfig
-from ..engine.ttt_weights import PUBLISHED_BASE_RATE, PUBLISHED_CHUNK
+from ..engine.ttt.block import TTTBlock
+from ..engine.ttt.layer import LINEAR, MLP, OWN, TTTConfig
+from ..engine.ttt.weights import PUBLISHED_BASE_RATE, PUBLISHED_CHUNK
 from .stages import LAYERS, QKVO, Stage
 
 GIB = 2**30

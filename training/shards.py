@@ -1,7 +1,7 @@
 """A student's weights divided between processes, by torch's own FSDP: each keeps a part of every one.
 
 Source: PyTorch FSDP2, torch.distributed.fsdp.fully_shard. Each block of the network with its TTT layer is a unit
-(engine/units.py), and what is left of the network is one more. A unit's weights, trained and frozen, are gathered when
+(engine/ttt/units.py), and what is left of the network is one more. A unit's weights, trained and frozen, are gathered when
 it is evaluated and given up afterwards, there and back; its gradients are summed in float32 and scattered at once, to
 the process that keeps the part. Masters, AdamW's moments and the average (training/optimise.py) are made like the
 weights, and so are divided with them. FSDP knows weights as DTensors; one process alone has none, and nothing here
@@ -20,7 +20,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from ..engine.units import Unit
+from ..engine.ttt.units import Unit
 from .parallel import World
 
 CUT = (torch.float32, torch.bfloat16, torch.float16)  # dtypes of weights that can be divided

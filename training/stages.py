@@ -9,7 +9,7 @@ linear layers (all weights, or attention alone); the configs are followed here.
 import math
 from dataclasses import dataclass, replace
 
-from ..engine.ttt_layer import LINEAR, MLP
+from ..engine.ttt.layer import LINEAR, MLP
 
 LAYERS, QKVO, ALL = "ttt", "qkvo", "sft"  # TTT layers alone; and attention's projections and q, k norms; and the rest
 ADAPTERS = (LAYERS, QKVO, ALL)

@@ -1,6 +1,6 @@
 """What the trainer needs of a model: a student that learns, and an encoder that turns clips and prompts into numbers.
 
-hosts/ttt_training.py builds both from ComfyUI's MODEL, CLIP and VAE; the tests build them from a bare TTT block. What
+hosts/ttt/student.py builds both from ComfyUI's MODEL, CLIP and VAE; the tests build them from a bare TTT block. What
 is learned, and by which recipe, is not known here (training/stages.py).
 """
 
@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from ..engine.facts import ModelFacts
-from ..engine.ttt_order import Layout, Range
-from ..engine.units import Unit
+from ..engine.plan.facts import ModelFacts
+from ..engine.ttt.order import Layout, Range
+from ..engine.ttt.units import Unit
 
 TTT, OTHERS = "ttt", "others"  # groups of parameters: the TTT layers with their gates, and what else a stage trains
 TEXT = "text"  # the one tensor that every prompt's conditioning has
@@ -24,7 +24,7 @@ Conditioning = Mapping[str, torch.Tensor]
 
 
 class Objective(Protocol):
-    """engine/denoising.FlowMatching or VPrediction. Levels are what `Student.predict` is told: sigmas or timesteps."""
+    """engine/sampling/denoising.FlowMatching or VPrediction. Levels are what `Student.predict` is told: sigmas or timesteps."""
 
     def draw_levels(self, generator: torch.Generator, batch: int) -> torch.Tensor: ...
     def noise(self, clean: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> torch.Tensor: ...
@@ -67,7 +67,7 @@ class Student(Protocol):
         texts. Parameters then keep their names and change their types, and are whole within those calls alone."""
 
     def save(self, path: Path, segment_latent_frames: int, title: str) -> None:
-        """The TTT layers as they are now, as a file of engine/ttt_files.save_ttt."""
+        """The TTT layers as they are now, as a file of engine/ttt/files.save_ttt."""
 
     def save_others(self, path: Path, names: Collection[str], title: str) -> None:
         """Of the group OTHERS the weights of these names, one at least, as they are now, as a safetensors file."""

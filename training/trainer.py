@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from ..engine.denoising import loss_per_video
+from ..engine.sampling.denoising import loss_per_video
 from . import checkpoint, draws
 from .cache import Cache
 from .config import Config

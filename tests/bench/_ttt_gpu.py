@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from triton.runtime.errors import OutOfResources
 
-from longreel.engine.ttt_block import TTTBlock
-from longreel.engine.ttt_layer import LINEAR, MLP, TTTConfig
-from longreel.engine.ttt_order import even_layout
+from longreel.engine.ttt.block import TTTBlock
+from longreel.engine.ttt.layer import LINEAR, MLP, TTTConfig
+from longreel.engine.ttt.order import even_layout
 from longreel.kernels import State, reference, scan, triton_launch
 from longreel.kernels.dispatch import TRITON_CHUNKS, TRITON_HEAD_DIMS, TRITON_SHARED_BYTES
 from longreel.kernels.reference_dual import scan_dual

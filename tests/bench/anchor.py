@@ -24,9 +24,9 @@ import comfy.samplers  # noqa: E402
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3  # noqa: E402
 
 from longreel.demo import pair_world, world  # noqa: E402
-from longreel.engine.anchor import CLEAN, INPAINT, place_anchor  # noqa: E402
+from longreel.engine.plan.anchor import CLEAN, INPAINT, place_anchor  # noqa: E402
 from longreel.hosts import facts_of  # noqa: E402
-from longreel.hosts.anchor_picture import encode_picture  # noqa: E402
+from longreel.hosts.anchor.picture import encode_picture  # noqa: E402
 from longreel.nodes.anchor_frame import LongreelAnchorFrame  # noqa: E402
 from longreel.nodes.anchor_lora import BUNDLED, LongreelLoadAnchorLoRA  # noqa: E402
 from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402

@@ -3,7 +3,7 @@
     python dev.py bench blend [--seeds 20] [--offset 0] [--images FOLDER] [--json FILE]
 
 Every case is one object whose movement changes twice; the movements are chosen so that one take could show them. The
-score is engine/metrics.seam at both joints, the worse one counts: about 1 is what the shots themselves do; rendered
+score is engine/measure/metrics.seam at both joints, the worse one counts: about 1 is what the shots themselves do; rendered
 jumps of 8 pixels score above 3 (dev.py bench seam_check). `worst pair` is the largest difference between neighbouring
 frames anywhere in the video that a small movement does not explain, 0..1: it also sees a glitch away from the joint.
 `motion right` is the share of shots in which the detector reads the movement of the prompt. `cut shots` samples the three shots as separate takes. Then the wall time of one joint sampling against
@@ -23,9 +23,9 @@ nodes = start_comfyui()
 from comfy_extras.nodes_context_windows import WanContextWindowsManualNode  # noqa: E402
 
 from longreel.demo import detector, world  # noqa: E402
-from longreel.engine.latent_blend import BLENDS  # noqa: E402
-from longreel.engine.metrics import seam_score, unexplained  # noqa: E402
-from longreel.engine.storyboard import Shot, Storyboard  # noqa: E402
+from longreel.engine.sampling.latent_blend import BLENDS  # noqa: E402
+from longreel.engine.measure.metrics import seam_score, unexplained  # noqa: E402
+from longreel.engine.storyboard.board import Shot, Storyboard  # noqa: E402
 from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402
 from longreel.nodes.encode import LongreelEncode  # noqa: E402
 from longreel.nodes.latent_blend import LongreelLatentBlend  # noqa: E402

@@ -5,7 +5,7 @@
 Storyboards of three shots on the demo model: one object, three movements; only the first prompt says the colour. `recall`
 is the share of the later shots in which the detector reads the colour of the first shot as it was painted; by chance it
 is one in six. Beside it: shots that show the movement and the shape of their prompt, and the seam score of the worse
-joint (engine/metrics.seam; about 1 is what the shots themselves do; cut shots meet in a cut, so it is high for them on
+joint (engine/measure/metrics.seam; about 1 is what the shots themselves do; cut shots meet in a cut, so it is high for them on
 purpose). `as published` are DiTCtrl's settings: mode paper, the segment before, replaced, frame on frame, text too, last
 sixth of the blocks, 4 to 50 % of the schedule.
 
@@ -23,7 +23,7 @@ from tests.bench_support import bar_chart, call, contact_sheet, measuring, parse
 nodes = start_comfyui()
 
 from longreel.demo import detector  # noqa: E402
-from longreel.engine.metrics import seam_score  # noqa: E402
+from longreel.engine.measure.metrics import seam_score  # noqa: E402
 from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402
 from longreel.nodes.encode import LongreelEncode  # noqa: E402
 from longreel.nodes.kv_share import LongreelKVShare  # noqa: E402

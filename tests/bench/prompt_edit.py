@@ -20,7 +20,7 @@ from tests.bench_support import bar_chart, call, contact_sheet, measuring, parse
 nodes = start_comfyui()
 
 from longreel.demo import detector, world  # noqa: E402
-from longreel.engine.storyboard import Shot, Storyboard  # noqa: E402
+from longreel.engine.storyboard.board import Shot, Storyboard  # noqa: E402
 from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402
 from longreel.nodes.encode import LongreelEncode  # noqa: E402
 from longreel.nodes.plan import LongreelPlan  # noqa: E402

@@ -5,7 +5,7 @@
 Every case is one bouncing or resting object, drafted as one take of 37 frames, then refined in chunks of 17 frames in
 the ways that StreamingT2V's ablation compares: chunks alone with noise of their own, chunks alone with one noise for
 both, and randomized blending over overlaps of 2 latent frames; then both blends with a solver that asks twice. `seam`
-is engine/metrics.seam where chunks that stand alone meet (above 3: a rendered jump of 8 pixels). `worst pair` is the
+is engine/measure/metrics.seam where chunks that stand alone meet (above 3: a rendered jump of 8 pixels). `worst pair` is the
 largest difference between neighbouring frames anywhere that a small movement does not explain, 0..1. `right` is the
 share of videos in which the detector reads the prompt's colour, shape and background. Then the processor time per chunk
 of videos 1, 2, 4 and 8 times as long.
@@ -24,9 +24,9 @@ nodes = start_comfyui()
 from comfy_extras.nodes_custom_sampler import BasicScheduler, KSamplerSelect  # noqa: E402
 
 from longreel.demo import detector, world  # noqa: E402
-from longreel.engine.metrics import seam_score, unexplained  # noqa: E402
-from longreel.engine.refine import cover  # noqa: E402
-from longreel.engine.storyboard import Shot, Storyboard  # noqa: E402
+from longreel.engine.measure.metrics import seam_score, unexplained  # noqa: E402
+from longreel.engine.sampling.refine import cover  # noqa: E402
+from longreel.engine.storyboard.board import Shot, Storyboard  # noqa: E402
 from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402
 from longreel.nodes.encode import LongreelEncode  # noqa: E402
 from longreel.nodes.latent_blend import LongreelLatentBlend  # noqa: E402

@@ -8,7 +8,7 @@ batch. Per chunk: `color` and `background`, the share of stories in which the de
 (by chance one in six, and in five); `shape` and `movement`, the share that shows what its prompt says. `drift` is how far
 the latent mean and deviation per channel lie from the first chunk's (in the latent's own units). `pace` is the distance
 that moving objects cover per pixel frame over what was asked, the median of each chunk's frames. `seam` is
-engine/metrics.seam where the first two and the last two chunks meet.
+engine/measure/metrics.seam where the first two and the last two chunks meet.
 
 Then the cost: processor time (one thread; other work on the machine disturbs it least) per chunk against plain sampling
 of the same window by KSampler, in turn in one run.
@@ -27,8 +27,8 @@ nodes = start_comfyui()
 from comfy_extras.nodes_custom_sampler import BasicScheduler, KSamplerSelect  # noqa: E402
 
 from longreel.demo import detector, world  # noqa: E402
-from longreel.engine.metrics import seam_score  # noqa: E402
-from longreel.engine.storyboard import Shot, Storyboard  # noqa: E402
+from longreel.engine.measure.metrics import seam_score  # noqa: E402
+from longreel.engine.storyboard.board import Shot, Storyboard  # noqa: E402
 from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402
 from longreel.nodes.encode import LongreelEncode  # noqa: E402
 from longreel.nodes.long_memory import LongreelLongMemory  # noqa: E402

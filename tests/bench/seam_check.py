@@ -12,7 +12,7 @@ import random
 import torch
 
 from longreel.demo import world
-from longreel.engine.metrics import seam_score
+from longreel.engine.measure.metrics import seam_score
 from tests.bench_support import bar_chart, measuring, parser, table
 
 JOINT, FADE = 17, 8  # frames

@@ -3,7 +3,7 @@
 import random
 
 from longreel.demo import world
-from longreel.engine.storyboard import Shot, Storyboard
+from longreel.engine.storyboard.board import Shot, Storyboard
 
 SHOTS = 3
 EVERYTHING = ("size", "color", "shape", "motion", "background")

@@ -10,7 +10,7 @@ in full, and the first one comes back without its colour. Recall is the share of
 what was named once; by chance one in six, and for shapes one in four. `far` counts segments 11 and later (in shorter
 stories the last quarter), `end` the last one that is asked about. `said` is the share of all attributes that prompts do
 name and that are shown, in the first segment and in the later ones: what layers must not cost. `seam` is
-engine/metrics.seam where segments 2 and 3 meet.
+engine/measure/metrics.seam where segments 2 and 3 meet.
 
 `local attention` is the demo model without layers: neighbours share one latent frame and know nothing else of each
 other. The bundled layers were trained on stories of at most 8 segments, all with the same data and steps;
@@ -35,8 +35,8 @@ from comfy_extras.nodes_custom_sampler import BasicScheduler, KSamplerSelect  # 
 
 from longreel.demo import detector, stories  # noqa: E402
 from longreel.demo.export_ttt import COMPARED, SHOWN  # noqa: E402
-from longreel.engine.metrics import seam_score  # noqa: E402
-from longreel.engine.ttt_files import load_ttt  # noqa: E402
+from longreel.engine.measure.metrics import seam_score  # noqa: E402
+from longreel.engine.ttt.files import load_ttt  # noqa: E402
 from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402
 from longreel.nodes.encode import LongreelEncode  # noqa: E402
 from longreel.nodes.plan import LongreelPlan  # noqa: E402

@@ -18,9 +18,9 @@ from collections.abc import Callable
 
 import torch
 
-from longreel.engine.ttt_block import TTTBlock
-from longreel.engine.ttt_layer import MLP, TTTConfig
-from longreel.engine.ttt_order import even_layout
+from longreel.engine.ttt.block import TTTBlock
+from longreel.engine.ttt.layer import MLP, TTTConfig
+from longreel.engine.ttt.order import even_layout
 from longreel.kernels import scan
 from longreel.kernels.reference_dual import scan_dual
 from tests.bench_support import measuring, parser, table

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from longreel.demo import export_ttt, stories, ttt_student, world
-from longreel.engine.ttt_files import LoadedTTT, load_ttt, save_ttt
+from longreel.engine.ttt.files import LoadedTTT, load_ttt, save_ttt
 
 BUNDLED_BYTES_MOST = 10_000_000
 

@@ -4,7 +4,7 @@ import math
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from longreel.engine.storyboard import MAX_SEED, MAX_SHOT_SECONDS, TRANSITIONS, Anchor, Shot, Storyboard
+from longreel.engine.storyboard.board import MAX_SEED, MAX_SHOT_SECONDS, TRANSITIONS, Anchor, Shot, Storyboard
 
 # A busy machine draws slowly; that is no fault of the storyboard.
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

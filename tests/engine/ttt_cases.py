@@ -2,9 +2,9 @@
 
 import torch
 from hypothesis import strategies as st
-from longreel.engine.ttt_block import TTTBlock
-from longreel.engine.ttt_layer import LINEAR, MLP, TTTConfig
-from longreel.engine.ttt_order import Layout, Run, even_layout
+from longreel.engine.ttt.block import TTTBlock
+from longreel.engine.ttt.layer import LINEAR, MLP, TTTConfig
+from longreel.engine.ttt.order import Layout, Run, even_layout
 
 KINDS = (LINEAR, MLP)
 CHUNK = 4

@@ -1,7 +1,7 @@
 """ditctrl/g_tiny_dit: the recorded tiny transformer as a ComfyUI MODEL, sampled as a user's is.
 
 The network is ComfyUI's own CogVideoX class at the file's sizes, with the published weights under ComfyUI's names. It
-is driven by a CFGGuider over the pack's TimelineHandler and KV Share; the steps are engine/alpha_space's. Only names,
+is driven by a CFGGuider over the pack's TimelineHandler and KV Share; the steps are engine/sampling/alpha_space's. Only names,
 shapes and the recorded noise are handed over here.
 
 A golden file's prompts stand for segments, so the timeline has one shot for each segment. Words are token numbers.
@@ -11,11 +11,12 @@ import itertools
 import math
 
 import torch
-from longreel.engine import alpha_space, kv_share
-from longreel.engine.facts import ModelFacts
-from longreel.engine.storyboard import Shot, Storyboard
-from longreel.engine.timeline import PlannedShot, Segment, Timeline
-from longreel.engine.words import Word
+from longreel.engine.sampling import alpha_space
+from longreel.engine.attention import kv_share
+from longreel.engine.plan.facts import ModelFacts
+from longreel.engine.storyboard.board import Shot, Storyboard
+from longreel.engine.plan.timeline import PlannedShot, Segment, Timeline
+from longreel.engine.attention.words import Word
 
 from tests.comfy_inprocess import import_comfyui
 
@@ -26,9 +27,12 @@ import comfy.model_patcher
 import comfy.model_sampling
 import comfy.samplers
 import comfy.supported_models
-from longreel.hosts import cogvideox, conditioning, latent_blend, patching
-from longreel.hosts.focus import Mask
-from longreel.hosts.kv_share import PAPER, KVShare
+from longreel.hosts.families import cogvideox
+from longreel.hosts.prompts import conditioning
+from longreel.hosts.windows import latent_blend
+from longreel.hosts.attention import patching
+from longreel.hosts.features.focus import Mask
+from longreel.hosts.features.kv_share import PAPER, KVShare
 
 Tensors = dict[str, torch.Tensor]
 
@@ -160,7 +164,7 @@ def kv_share_of(mode: str, meta: dict) -> KVShare:
 
 
 class PublishedSampler(comfy.samplers.Sampler):
-    """engine/alpha_space with the recorded noise [draws, 1, C, T, H, W]; later steps take every second draw."""
+    """engine/sampling/alpha_space with the recorded noise [draws, 1, C, T, H, W]; later steps take every second draw."""
 
     def __init__(self, schedule: alpha_space.AlphaSchedule, draws: torch.Tensor):
         self.schedule, self.draws = schedule, draws

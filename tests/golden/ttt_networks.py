@@ -5,11 +5,11 @@ of its norms, and positions that count 0, 1, 2.
 """
 
 import torch
-from longreel.engine.rotary import grid_angles
-from longreel.engine.ttt_block import TTTBlock
-from longreel.engine.ttt_order import Layout, even_layout
-from longreel.engine.ttt_video import block_weights, network_weights
-from longreel.engine.ttt_weights import check_weights, config_of, from_published
+from longreel.engine.attention.rotary import grid_angles
+from longreel.engine.ttt.block import TTTBlock
+from longreel.engine.ttt.order import Layout, even_layout
+from longreel.engine.ttt.published import block_weights, network_weights
+from longreel.engine.ttt.weights import check_weights, config_of, from_published
 
 from tests.comfy_inprocess import import_comfyui
 
@@ -19,8 +19,8 @@ import comfy.ops
 from comfy.ldm.cogvideo.model import CogVideoXBlock, CogVideoXTransformer3DModel
 from comfy.patcher_extension import WrappersMP, add_wrapper
 from comfy.utils import set_attr
-from longreel.hosts import cogvideox_ttt, ttt_forward
-from longreel.hosts.ttt_cogvideox import papers_numbers
+from longreel.hosts.ttt import cogvideox_block as cogvideox_ttt, forward as ttt_forward
+from longreel.hosts.ttt.cogvideox import papers_numbers
 
 Tensors = dict[str, torch.Tensor]
 PLAIN = comfy.ops.disable_weight_init

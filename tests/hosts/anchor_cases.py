@@ -1,10 +1,11 @@
-"""Anchors on the tiny models for the tests of hosts/anchor.py and of the families' pages."""
+"""Anchors on the tiny models for the tests of hosts/anchor/frame.py and of the families' pages."""
 
 import torch
 
-from longreel.engine.anchor import CLEAN, INPAINT, place_anchor
-from longreel.hosts import anchor, facts_of
-from longreel.hosts.anchor import Anchored
+from longreel.engine.plan.anchor import CLEAN, INPAINT, place_anchor
+from longreel.hosts.anchor import frame as anchor
+from longreel.hosts import facts_of
+from longreel.hosts.anchor.frame import Anchored
 
 MODES = (CLEAN, INPAINT)
 

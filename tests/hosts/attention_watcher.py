@@ -1,4 +1,4 @@
-"""A feature of hosts/patching.py for tests: it sees every attention call and evaluation, and acts as it is told."""
+"""A feature of hosts/attention/patching.py for tests: it sees every attention call and evaluation, and acts as it is told."""
 
 import weakref
 

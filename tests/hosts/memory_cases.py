@@ -1,4 +1,4 @@
-"""Trained memories for the tests of hosts/cam.py and hosts/apm.py, on the tiny models."""
+"""Trained memories for the tests of hosts/memory/cam.py and hosts/memory/apm.py, on the tiny models."""
 
 from dataclasses import replace
 from types import ModuleType
@@ -8,10 +8,10 @@ import torch
 import comfy.model_base
 import comfy.samplers
 
-from longreel.engine.memory_files import LoadedMemory
-from longreel.hosts.alpha_space import AlphaSpaceSampler
-from longreel.hosts.rollout import sample_rollout
-from longreel.hosts.trained_memory import training
+from longreel.engine.memory.files import LoadedMemory
+from longreel.hosts.sampling.alpha_space import AlphaSpaceSampler
+from longreel.hosts.sampling.rollout import sample_rollout
+from longreel.hosts.memory.trained_memory import training
 from tests.hosts.ttt_cases import denoise, encode, noise_for, plan
 
 FRAMES = 2  # latent frames that are remembered; even, because CogVideoX 1.5 reads two as one

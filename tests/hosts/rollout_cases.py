@@ -1,14 +1,15 @@
-"""Rollouts of the tiny models for the tests of hosts/rollout.py and of the memories."""
+"""Rollouts of the tiny models for the tests of hosts/sampling/rollout.py and of the memories."""
 
 import torch
 
 import comfy.samplers
 
-from longreel.engine.storyboard import Shot, Storyboard
-from longreel.engine.timeline import Timeline, plan_timeline
-from longreel.hosts import facts_of, rollout
-from longreel.hosts.alpha_space import AlphaSpaceSampler
-from tests.hosts.test_latent_blend import empty, encode
+from longreel.engine.storyboard.board import Shot, Storyboard
+from longreel.engine.plan.timeline import Timeline, plan_timeline
+from longreel.hosts import facts_of
+from longreel.hosts.sampling import rollout
+from longreel.hosts.sampling.alpha_space import AlphaSpaceSampler
+from tests.hosts.windows.test_latent_blend import empty, encode
 
 STEPS = 2
 

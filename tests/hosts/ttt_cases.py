@@ -1,4 +1,4 @@
-"""Timelines and layers for the tests of hosts/ttt*.py, on the tiny models."""
+"""Timelines and layers for the tests of hosts/ttt/apply*.py, on the tiny models."""
 
 import torch
 
@@ -6,13 +6,14 @@ import comfy.model_base
 import comfy.sample
 import comfy.samplers
 
-from longreel.engine.storyboard import Shot, Storyboard
-from longreel.engine.timeline import Timeline, plan_timeline
-from longreel.engine.ttt_block import TTTBlock
-from longreel.engine.ttt_files import LoadedTTT
-from longreel.engine.ttt_layer import GATED_DELTA, MLP, OWN, SLIDING_WINDOW, TTTConfig
-from longreel.hosts import block_count, conditioning, facts_of, family_of
-from longreel.hosts.alpha_space import AlphaSpaceSampler
+from longreel.engine.storyboard.board import Shot, Storyboard
+from longreel.engine.plan.timeline import Timeline, plan_timeline
+from longreel.engine.ttt.block import TTTBlock
+from longreel.engine.ttt.files import LoadedTTT
+from longreel.engine.ttt.layer import GATED_DELTA, MLP, OWN, SLIDING_WINDOW, TTTConfig
+from longreel.hosts import block_count, facts_of, family_of
+from longreel.hosts.prompts import conditioning
+from longreel.hosts.sampling.alpha_space import AlphaSpaceSampler
 
 FRAME_SECONDS = {4: 0.25, 8: 0.5}  # per temporal stride, at 16 fps
 CHUNK = 16

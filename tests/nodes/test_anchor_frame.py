@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from longreel.engine.storyboard import Anchor, Shot, Storyboard
+from longreel.engine.storyboard.board import Anchor, Shot, Storyboard
 from tests.comfy_process import ComfyError
 from tests.nodes.graphs import (ALPHA_SPACE, EULER, Prompt, blended, change, custom, latent, node, refusals, report,
                                 sampled, saved)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from longreel.engine.storyboard import Shot, Storyboard
+from longreel.engine.storyboard.board import Shot, Storyboard
 from tests.comfy_process import ComfyError
 from tests.nodes.graphs import BOARD, EULER, blended, change, latent, node, planned, sampled
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from longreel.engine.storyboard import Shot, Storyboard
+from longreel.engine.storyboard.board import Shot, Storyboard
 from tests.comfy_process import ComfyError
 from tests.nodes.graphs import ALPHA_SPACE, EULER, change, node, planned, refusals, share
 from tests.tiny_models import MODELS

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from longreel.engine.storyboard import Shot, Storyboard
+from longreel.engine.storyboard.board import Shot, Storyboard
 from tests.comfy_process import ComfyError
 from tests.nodes.graphs import (ALPHA_SPACE, EULER, blended, change, custom, latent, masked, node, refusals, sampled,
                                 shared)

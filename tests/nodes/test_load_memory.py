@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from longreel.engine.apm import APMConfig
-from longreel.engine.cam import CAMConfig
-from longreel.engine.memory_files import APM_KIND, CAM_KIND, KINDS, LoadedMemory, save_memory
+from longreel.engine.memory.apm import APMConfig
+from longreel.engine.memory.cam import CAMConfig
+from longreel.engine.memory.files import APM_KIND, CAM_KIND, KINDS, LoadedMemory, save_memory
 
 from tests.comfy_process import ComfyError
 from tests.nodes.graphs import EULER, change, latent, node, refusals, sampled

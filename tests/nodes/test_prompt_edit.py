@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from longreel.engine.storyboard import Shot, Storyboard
+from longreel.engine.storyboard.board import Shot, Storyboard
 from tests.comfy_process import ComfyError
 from tests.nodes.graphs import ALPHA_SPACE, EULER, blended, change, custom, latent, node, refusals, sampled
 from tests.tiny_models import MODELS

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 from longreel import dev
-from longreel.engine.run_folder import open_run
-from longreel.engine.storyboard import Shot, Storyboard
+from longreel.engine.runs.folder import open_run
+from longreel.engine.storyboard.board import Shot, Storyboard
 from safetensors.torch import load_file
 
 from tests.comfy_process import ComfyError, ComfyProcess

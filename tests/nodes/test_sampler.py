@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from longreel.engine.latent_blend import BLENDS
+from longreel.engine.sampling.latent_blend import BLENDS
 from tests.comfy_process import ComfyError
 from tests.nodes.graphs import (ALPHA_SPACE, BOARD, EULER, blended, change, custom, latent, node, refusals, sampled)
 

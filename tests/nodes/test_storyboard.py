@@ -14,9 +14,9 @@ core = import_comfyui()
 
 import execution
 import folder_paths
-from longreel.engine.storyboard import Anchor, Shot, Storyboard
-from longreel.engine.storyboard_files import FORMATS, read_storyboards, write_storyboard
-from longreel.engine.storyboard_rules import StoryboardError
+from longreel.engine.storyboard.board import Anchor, Shot, Storyboard
+from longreel.engine.storyboard.files import FORMATS, read_storyboards, write_storyboard
+from longreel.engine.storyboard.rules import StoryboardError
 from longreel.nodes.storyboard import (
     EXAMPLE,
     LongreelLoadStoryboard,

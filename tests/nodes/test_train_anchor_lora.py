@@ -13,8 +13,8 @@ core = import_comfyui()
 
 import folder_paths
 
-from longreel.engine.storyboard import Shot, Storyboard
-from longreel.hosts.anchor_lora import attach, read_lora
+from longreel.engine.storyboard.board import Shot, Storyboard
+from longreel.hosts.anchor.lora import attach, read_lora
 from longreel.nodes.train_anchor_lora import LongreelTrainAnchorLoRA
 from safetensors.torch import load_file
 

@@ -17,11 +17,11 @@ core = import_comfyui()
 import folder_paths
 from comfy.model_management import InterruptProcessingException
 
-from longreel.engine.storyboard import Shot, Storyboard
-from longreel.engine.ttt_files import load_ttt
-from longreel.engine.ttt_layer import LINEAR
-from longreel.hosts import ttt
-from longreel.hosts.ttt_training import TTTStudent
+from longreel.engine.storyboard.board import Shot, Storyboard
+from longreel.engine.ttt.files import load_ttt
+from longreel.engine.ttt.layer import LINEAR
+from longreel.hosts.ttt import apply as ttt
+from longreel.hosts.ttt.student import TTTStudent
 from longreel.nodes.train_ttt import LongreelSaveTTT, LongreelTrainTTT, LongreelTTTDataset
 from tests.comfy_process import ComfyError
 from tests.nodes.graphs import EULER, change, latent, node, refusals, whole, with_layers

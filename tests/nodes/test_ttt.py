@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from longreel.engine.storyboard import Shot, Storyboard
-from longreel.engine.ttt_block import TTTBlock
-from longreel.engine.ttt_files import LoadedTTT, save_ttt
-from longreel.engine.ttt_layer import LINEAR, MLP, OWN, TTTConfig
-from longreel.engine.ttt_weights import to_published
+from longreel.engine.storyboard.board import Shot, Storyboard
+from longreel.engine.ttt.block import TTTBlock
+from longreel.engine.ttt.files import LoadedTTT, save_ttt
+from longreel.engine.ttt.layer import LINEAR, MLP, OWN, TTTConfig
+from longreel.engine.ttt.weights import to_published
 from safetensors.torch import load_file, save_file
 
 from tests.comfy_process import ComfyError

@@ -48,7 +48,7 @@ def vector(seed: int, dim: int) -> torch.Tensor:
 class WordTokenizer:
     """One token per word, padded to at least `length`; longer texts keep all their words."""
 
-    whole_words = True  # hosts/words.py: untokenize gives one word per token
+    whole_words = True  # hosts/prompts/words.py: untokenize gives one word per token
 
     def __init__(self, embedding_directory: Any = None, tokenizer_data: dict | None = None) -> None:
         self.length = (tokenizer_data or {})["length"]

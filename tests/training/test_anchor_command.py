@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from longreel.engine.storyboard import Shot, Storyboard
+from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.training.anchor_lora import main
 from safetensors.torch import load_file, save_file
 

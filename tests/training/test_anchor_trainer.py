@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 from longreel.demo import dit_net
-from longreel.engine.denoising import FlowMatching
-from longreel.engine.facts import ModelFacts
+from longreel.engine.sampling.denoising import FlowMatching
+from longreel.engine.plan.facts import ModelFacts
 from longreel.training import draws
 from longreel.training.anchor_config import AnchorConfig, LoRASettings, config_of
 from longreel.training.anchor_trainer import LORA_FILE, AnchorTrainer

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from longreel.engine.facts import ModelFacts
-from longreel.engine.storyboard import Shot, Storyboard
+from longreel.engine.plan.facts import ModelFacts
+from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.training.collect import Spoken, collect, storyboard_of
 from longreel.training.dataset import Geometry, parts_of, read_dataset, read_pixels
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from longreel.engine.ttt_layer import LINEAR
+from longreel.engine.ttt.layer import LINEAR
 from longreel.training.config import BUILDER, Training, config_of, read_config
 from longreel.training.stages import PAPER, Stage, scaled
 

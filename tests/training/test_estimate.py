@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from longreel.engine.ttt_block import TTTBlock
-from longreel.engine.ttt_layer import LINEAR, MLP, OWN, TTTConfig
-from longreel.engine.ttt_order import even_layout
+from longreel.engine.ttt.block import TTTBlock
+from longreel.engine.ttt.layer import LINEAR, MLP, OWN, TTTConfig
+from longreel.engine.ttt.order import even_layout
 from longreel.training.estimate import CARDS, GIB, LAUNCHES, NETWORKS, cost, fitting, seconds_of_video
 from longreel.training.stages import LAYERS, PAPER, QKVO
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from longreel.engine.ttt_layer import LINEAR, MLP
+from longreel.engine.ttt.layer import LINEAR, MLP
 from longreel.training.stages import ALL, LAYERS, PAPER, QKVO, Stage, scaled
 
 PUBLISHED = [  # spec/ttt.md, section 3: name, segments, steps of MLP, steps of linear, warm-up, rate of the TTT layers

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from longreel.engine.denoising import VPrediction
-from longreel.engine.ttt_files import load_ttt
+from longreel.engine.sampling.denoising import VPrediction
+from longreel.engine.ttt.files import load_ttt
 from longreel.training import draws
 from longreel.training.live_bytes import LiveBytes
 from longreel.training.stages import LAYERS, QKVO, Stage

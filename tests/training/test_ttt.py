@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from longreel.engine.ttt_files import load_ttt
+from longreel.engine.ttt.files import load_ttt
 from longreel.training import checkpoint, command, ttt
 from tests.training import tiny_student
 from tests.training.tiny_student import write_dataset

@@ -11,13 +11,13 @@ from PIL import Image
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from longreel.engine.denoising import FlowMatching
-from longreel.engine.facts import ModelFacts
-from longreel.engine.ttt_block import TTTBlock
-from longreel.engine.ttt_files import LoadedTTT, save_ttt, save_whole
-from longreel.engine.ttt_layer import MLP, OWN, TTTConfig
-from longreel.engine.ttt_order import Layout
-from longreel.engine.units import Unit
+from longreel.engine.sampling.denoising import FlowMatching
+from longreel.engine.plan.facts import ModelFacts
+from longreel.engine.ttt.block import TTTBlock
+from longreel.engine.ttt.files import LoadedTTT, save_ttt, save_whole
+from longreel.engine.ttt.layer import MLP, OWN, TTTConfig
+from longreel.engine.ttt.order import Layout
+from longreel.engine.ttt.units import Unit
 from longreel.training.config import Config, Data, Training
 from longreel.training.dataset import Geometry
 from longreel.training.stages import LAYERS, Stage
@@ -92,7 +92,7 @@ class TinyStudent(nn.Module):
         video = self.enter(noised.permute(0, 2, 3, 4, 1).flatten(1, 3).to(dtype))
         video = video * (1 + levels.view(-1, 1, 1).to(dtype))
         x = torch.cat([self.hear(conditioning["text"].to(dtype)).flatten(1, 2), video], dim=1)  # [B, L, C]
-        # Reentrant, as hosts/ttt_recompute.py: the block's parameters are not in the graph that leads here.
+        # Reentrant, as hosts/training/gradients.py: the block's parameters are not in the graph that leads here.
         again = self.again and torch.is_grad_enabled()
         mix = partial(checkpoint, self._mix, use_reentrant=True) if again else self._mix
         x = mix(x, layout) if self.whole is None else self.whole.inner[0](mix, x, layout)

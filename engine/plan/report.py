@@ -1,0 +1,108 @@
+"""The dry run as text: what each shot becomes, every rounding, how often the network runs and what it needs.
+
+Plain strings from a Timeline; the memory figures are handed in by whoever knows the model.
+"""
+
+from .anchor import AUTO, place_in_shot
+from .rollout_chunks import plan_chunks
+from .timeline import PlannedShot, Timeline, takes_of
+
+
+def network_evaluations(timeline: Timeline, steps: int, guidance: bool) -> int:
+    """Segments shown to the network in one run of a sampler with one evaluation per step; guidance shows each twice."""
+    return len(timeline.segments) * steps * (2 if guidance else 1)
+
+
+def plan_report(timeline: Timeline, steps: int, guidance: bool, segment_bytes: int, latent_bytes: int) -> str:
+    """A table shot -> seconds -> pixel frames -> latent frames -> segments, then the totals."""
+    header = ("shot", "asked s", "gets s", "pixel frames", "latent frames", "meets", "segments", "prompt")
+    own = segments_of_shots(timeline)
+    rows = [header] + [_row(timeline, planned, own[planned.index]) for planned in timeline.shots]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header) - 1)]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) + "  " + row[-1] for row in rows]
+    facts = timeline.facts
+    asked = sum(planned.shot.seconds for planned in timeline.shots)
+    lines += [
+        "",
+        f"{facts.family}: {timeline.width} x {timeline.height} pixels, {timeline.fps:g} fps; asked {asked:.3f} s = "
+        f"{asked * timeline.fps:.1f} pixel frames, gets {timeline.seconds:.3f} s = {timeline.pixel_frames} pixel frames = "
+        f"{timeline.latent_frames} latent frames ({facts.temporal_stride} pixel frames each, the first one)",
+        f"segments: {len(timeline.segments)} of up to {max(s.length for s in timeline.segments)} latent frames, overlap "
+        f"{timeline.overlap_frames}, {timeline.transition_prompts} transition prompts per blend; the model was trained "
+        f"on {facts.native_latent_frames} latent frames",
+        f"network evaluations: {network_evaluations(timeline, steps, guidance)} = {len(timeline.segments)} segments x "
+        f"{steps} steps x {2 if guidance else 1} prompts ({'with' if guidance else 'without'} guidance; samplers that "
+        f"evaluate twice per step double it)",
+        _in_rollout(timeline, steps, guidance),
+        f"memory while sampling, estimated: {_megabytes(segment_bytes)} for one segment (the same for any length of "
+        f"video) + {_megabytes(latent_bytes)} for the latent + the model itself",
+    ]
+    return "\n".join(lines + crowded_note(timeline) + locked_note(timeline) + anchor_note(timeline))
+
+
+def _in_rollout(timeline: Timeline, steps: int, guidance: bool) -> str:
+    chunks, prompts = len(plan_chunks(timeline, timeline.overlap_frames)), 2 if guidance else 1
+    return (f"in rollout: {chunks} chunks, each continuing from the {timeline.overlap_frames} latent frames before; "
+            f"{chunks * steps * prompts} network evaluations")
+
+
+def locked_note(timeline: Timeline) -> list[str]:
+    """One line naming the locked shots; nothing without any."""
+    locked = [str(planned.index + 1) for planned in timeline.shots if planned.shot.locked]
+    if not locked:
+        return []
+    return [f"note: shots {', '.join(locked[:10])}{', ...' * (len(locked) > 10)} are locked: a rollout with a run name keeps "
+            f"what it made of them; joint sampling makes them anew"]
+
+
+def anchor_note(timeline: Timeline) -> list[str]:
+    """Where the storyboard's anchors stand, one line each, and which node holds them; nothing without any."""
+    found = [(f"shots[{planned.index}].anchors[{place}]", anchor, place_in_shot(timeline, planned, anchor.at, AUTO, 1.0))
+             for planned in timeline.shots for place, anchor in enumerate(planned.shot.anchors)]
+    if not found:
+        return []
+    lines = [f"  {field} {anchor.image}: {anchor.at:g} s of the shot = {place.seconds:.3f} s = pixel frame {place.pixel_frame} "
+             f"= latent frame {place.frame}" for field, anchor, place in found[:10]]
+    more = [f"  and {len(found) - 10} more"] if len(found) > 10 else []
+    return ["anchors, which Longreel Anchor Frame holds (picture storyboard):", *lines, *more]
+
+
+def crowded_note(timeline: Timeline) -> list[str]:
+    """One line when shots stand so close that a single segment sees several of them whole; else nothing. Their prompts
+    then act on each other's frames, and a hard switch (blends `cut` and `randomized`) may skip one."""
+    crowded: list[PlannedShot] = []
+    for take in takes_of(timeline.shots):
+        length = take[-1].end - take[0].start
+        reach = length if length <= timeline.segment_frames else timeline.segment_frames - timeline.overlap_frames
+        crowded += [planned for planned in take if len(take) > 1 and planned.latent_frames < reach]
+    if not crowded:
+        return []
+    names = ", ".join(str(planned.index + 1) for planned in crowded[:10]) + ", ..." * (len(crowded) > 10)
+    shortest = max(2, min(planned.latent_frames for planned in crowded))
+    return [f"note: shots {names} are shorter than what a segment of {timeline.segment_frames} latent frames spans, so their "
+            f"prompts mix or one is skipped; use segment_frames {timeline.facts.pixel_frames(shortest)}, longer shots, or "
+            f"cuts between them"]
+
+
+def segments_of_shots(timeline: Timeline) -> list[list[int]]:
+    """For each shot the numbers, from 1, of the segments that hear its prompt, alone or mixed."""
+    found: list[list[int]] = [[] for _ in timeline.shots]
+    for number, segment in enumerate(timeline.segments, start=1):
+        for shot, _ in segment.mix:
+            found[shot].append(number)
+    return found
+
+
+def _row(timeline: Timeline, planned: PlannedShot, own: list[int]) -> tuple[str, ...]:
+    first, last = timeline.shot_pixel_frames(planned)
+    meets = "start" if planned.index == 0 else planned.shot.transition
+    if planned.overlap and meets == "blend":
+        meets += f" ({planned.overlap} latent frames)"
+    prompt = planned.shot.prompt if len(planned.shot.prompt) <= 60 else planned.shot.prompt[:57] + "..."
+    return (str(planned.index + 1), f"{planned.shot.seconds:.3f}", f"{(last - first) / timeline.fps:.3f}",
+            f"{first}-{last - 1} ({last - first})", f"{planned.start}-{planned.end - 1} ({planned.latent_frames})", meets,
+            f"{own[0]}-{own[-1]}" if len(own) > 1 else str(own[0]), prompt)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"

@@ -1,0 +1,142 @@
+"""One rule for each kind of storyboard field: what it accepts, and the one-line error when it does not.
+
+From design.md, sections 6 and 10. `rule.read(value, field)` returns the value in its plain type (3 seconds become
+3.0, a width of 64.0 becomes 64) or raises StoryboardError with the field, the value found and the remedy.
+
+It does not know which fields exist (engine/storyboard/board.py) nor what lies on the disk (engine/storyboard/media.py).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+MAX_PATH_CHARACTERS = 512
+# The same expression stands in web/storyboard.schema.json. A name may not end in a dot or a space, which shuts out
+# "." and ".." and the spellings that Windows strips down to them.
+_NAME = r"[^/\\:\u0000-\u001f]*[^/\\:\u0000-\u001f. ]"
+MEDIA_PATTERN = re.compile(rf"^(?:{_NAME}/)*{_NAME}(?![\s\S])")
+
+
+class StoryboardError(ValueError):
+    """What is wrong with a storyboard: one line, the field and the remedy."""
+
+
+def show(value: Any, bare: bool = False) -> str:
+    """A value for an error message: one line, at most 60 characters; `bare` leaves plain text without quotes."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 200:
+        return f"a number of {value.bit_length()} bits"
+    if isinstance(value, (list, dict)):
+        return f"a list of {len(value)}" if isinstance(value, list) else f"an object of {len(value)} keys"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if not isinstance(value, str):
+        return repr(value)
+    written = repr(value if len(value) <= 60 else value[:57] + "...")
+    return written[1:-1] if bare else written
+
+
+@dataclass(frozen=True)
+class Text:
+    """A string up to `longest` characters; `filled` is the remedy when it may not be blank."""
+
+    longest: int
+    filled: str = ""
+    optional: bool = False
+
+    def read(self, value: Any, field: str) -> str | None:
+        if value is None and self.optional:
+            return None
+        if not isinstance(value, str):
+            raise StoryboardError(f"{field} is {show(value)}, not text; write it in quotation marks")
+        if len(value) > self.longest:
+            raise StoryboardError(f"{field} has {len(value)} characters; the limit is {self.longest}: shorten it")
+        if self.filled and not value.strip():
+            raise StoryboardError(f"{field} is empty; {self.filled}")
+        _check_characters(value, field)
+        return value
+
+
+@dataclass(frozen=True)
+class Number:
+    """A finite number from `low` to `high`, both included; `above` leaves `low` itself out; `whole` reads an int."""
+
+    low: float
+    high: float
+    remedy: str
+    above: bool = False
+    whole: bool = False
+    optional: bool = False
+
+    def read(self, value: Any, field: str) -> float | int | None:
+        if value is None and self.optional:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise StoryboardError(f"{field} is {show(value)}, not a number; {self.remedy}")
+        # Written so that nan, which compares false with everything, is refused as well.
+        inside = self.low <= value <= self.high and not (self.above and value <= self.low)
+        if not inside or (self.whole and value != int(value)):
+            raise StoryboardError(f"{field} is {show(value)}; {self.remedy}")
+        return int(value) if self.whole else float(value)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few words."""
+
+    options: tuple[str, ...]
+
+    def read(self, value: Any, field: str) -> str:
+        if not isinstance(value, str) or value not in self.options:
+            names = ", ".join(f'"{option}"' for option in self.options[:-1]) + f' or "{self.options[-1]}"'
+            raise StoryboardError(f"{field} is {show(value)}; write {names}")
+        return value
+
+
+@dataclass(frozen=True)
+class Flag:
+    """true or false."""
+
+    def read(self, value: Any, field: str) -> bool:
+        if not isinstance(value, bool):
+            raise StoryboardError(f"{field} is {show(value)}; write true or false")
+        return value
+
+
+@dataclass(frozen=True)
+class Media:
+    """A path below ComfyUI's input folder, written with forward slashes."""
+
+    def read(self, value: Any, field: str) -> str:
+        if not isinstance(value, str):
+            raise StoryboardError(f'{field} is {show(value)}, not text; write a file name such as "ship.png"')
+        if len(value) > MAX_PATH_CHARACTERS:
+            limit = f"the limit is {MAX_PATH_CHARACTERS}"
+            raise StoryboardError(f"{field} has {len(value)} characters; {limit}: shorten it")
+        if not MEDIA_PATTERN.match(value):
+            raise StoryboardError(f"{field} is {show(value)}, {_path_fault(value)}")
+        _check_characters(value, field)
+        return value
+
+
+def _path_fault(path: str) -> str:
+    inside = "write a path below ComfyUI's input folder, such as \"shots/ship.png\""
+    if not path:
+        return f"which is empty; {inside}"
+    if "\\" in path:
+        return f"which has a backslash; use forward slashes and {inside}"
+    if path.startswith("/") or ":" in path:
+        return f"which is not relative; {inside}"
+    if ".." in path.split("/"):
+        return f"which leaves the input folder; {inside}"
+    return f"which has a name that is empty, ends in a dot or space, or has a control character; {inside}"
+
+
+def _check_characters(value: str, field: str) -> None:
+    # NUL ends strings in C libraries; half a surrogate pair cannot be written as UTF-8.
+    for character in value:
+        if character == "\0" or "\ud800" <= character <= "\udfff":
+            raise StoryboardError(f"{field} holds U+{ord(character):04X}, which is not a character; remove it")

@@ -1,0 +1,154 @@
+"""What TTT layers are compared with, in their place: the gated delta rule, and attention to neighbouring segments.
+
+One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 4) puts other ways of joining segments
+where its TTT layers stand, between the same gates and read in the same two directions (engine/ttt/block.py). Both have
+the TTT layer's projections, its queries and keys of length one at its rotary positions, its last norm and projection,
+and about as many parameters as TTT-MLP. Local attention alone is a model without layers, or with gates that are shut.
+
+They are here for the comparison: plain torch, no kernels, and no weights but the pack's own exist.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from ...kernels.gated_delta import scan
+from .layer import POST_NORM_EPS, TTTConfig, angles_of, check_tokens, places_of, take, unit_and_turned
+from .order import Layout, Slab, segment_slabs, slabs
+
+STEP_LOWEST, STEP_HIGHEST = 1e-4, 1e-1  # log decay per token at the start: heads that remember 10 to 10,000 tokens
+
+
+class GatedDeltaLayer(nn.Module):
+    """Gated Delta Networks (arXiv 2412.06464): a matrix for each head, from which tokens replace what stands under
+    their keys, which forgets at a rate that each token sets, and whose output passes a norm and a gate of its own.
+
+    Left out of the published layer: the short convolution before queries, keys and values, whose neighbours in the
+    order of the scan are no neighbours in the picture. The published heads start out forgetting within 10 to 1,000
+    tokens, less than a segment of a real model.
+    """
+
+    def __init__(self, config: TTTConfig, operations=nn, device: torch.device | None = None,
+                 dtype: torch.dtype | None = None):
+        super().__init__()
+        self.config = config
+        self.checkpoint_every = 16  # as in TTTLayer
+        at = {"device": device, "dtype": dtype}
+        C, H, D = config.width, config.heads, config.head_width
+        self.wq, self.wk, self.wv, self.wg, self.wo = (operations.Linear(C, C, bias=True, **at) for _ in range(5))
+        self.decay, self.strength = (operations.Linear(C, H, bias=True, **at) for _ in range(2))
+        self.head_norm_weight = nn.Parameter(torch.ones(D, **at))
+        self.post_norm = operations.LayerNorm(C, eps=POST_NORM_EPS, **at)
+        self.reset()
+
+    def reset(self) -> None:
+        """Start values for training: heads that remember differently long; the rest is that of `operations`."""
+        with torch.no_grad():
+            share = torch.rand_like(self.decay.bias)
+            step = torch.exp(math.log(STEP_LOWEST) + share * math.log(STEP_HIGHEST / STEP_LOWEST))
+            self.decay.bias.copy_(step + torch.log(-torch.expm1(-step)))  # softplus of this is `step`
+            self.decay.weight.mul_(0.1)  # so that the bias says it
+
+    def read(self, x: torch.Tensor, layout: Layout, backwards: bool = False, slab_tokens: int | None = None,
+             backend: str | None = None) -> Iterator[tuple[Slab, torch.Tensor]]:
+        """As TTTLayer.read; of backends there is the reference alone.
+
+        Raises ValueError as it does, and where another backend is asked for.
+        """
+        check_tokens(x, layout, self.config)
+        _check_backend(self.config, backend)
+        if slab_tokens is not None and (slab_tokens < 1 or slab_tokens % self.config.chunk):
+            raise ValueError(f"a slab of {slab_tokens} tokens cuts a chunk of {self.config.chunk}; use a multiple of "
+                             f"it")
+        H, D = self.config.heads, self.config.head_width
+        state = x.new_zeros(x.shape[0], H, D, D, dtype=torch.float32)
+        for slab in slabs(layout, backwards, slab_tokens):
+            y, state = self._read_slab(take(x, slab), slab, layout, state)
+            yield slab, y
+
+    def _read_slab(self, x: torch.Tensor, slab: Slab, layout: Layout,
+                   state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """x [B, S, C] in the order of the slab's ranges, state [B, H, D, D] -> output like x, state."""
+        config = self.config
+        places, entries = places_of(slab, x.device)
+        angles = angles_of(places, entries, layout, config.head_width)
+        q, k, v, g = (project(x).unflatten(-1, (config.heads, config.head_width))
+                      for project in (self.wq, self.wk, self.wv, self.wg))
+        log_decay = -F.softplus(self.decay(x).float())  # [B, S, H]
+        strength = config.base_rate * self.strength(x).float().sigmoid()
+        out, state = scan(unit_and_turned(q, angles), unit_and_turned(k, angles), v, log_decay, strength, state,
+                          config.chunk, places, self.checkpoint_every)
+        size = (out.float().square().mean(-1, keepdim=True) + config.norm_eps).rsqrt()  # [B, S, H, 1]
+        out = (out.float() * size * self.head_norm_weight.to(x.device).float()).to(x.dtype) * F.silu(g)
+        return self.wo(self.post_norm(out.flatten(2))), state
+
+
+class SlidingWindowLayer(nn.Module):
+    """Attention of each segment to itself and the segment read before it: forwards the one before, backwards the one
+    behind, so that both readings together see both neighbours and no segment more.
+
+    A shared frame counts with the earlier segment in both directions; counted as TTT counts it, a frame would carry
+    its segment's neighbour one segment further.
+    """
+
+    def __init__(self, config: TTTConfig, operations=nn, device: torch.device | None = None,
+                 dtype: torch.dtype | None = None):
+        super().__init__()
+        self.config = config
+        self.checkpoint_every = 16  # 0 keeps each segment's attention for the gradients, else it is computed again
+        at = {"device": device, "dtype": dtype}
+        C = config.width
+        self.wq, self.wk, self.wv, self.wo = (operations.Linear(C, C, bias=True, **at) for _ in range(4))
+        self.logit_scale = nn.Parameter(torch.empty(config.heads, **at))
+        self.post_norm = operations.LayerNorm(C, eps=POST_NORM_EPS, **at)
+        self.reset()
+
+    def reset(self) -> None:
+        """Start values for training; the rest is that of `operations`."""
+        nn.init.constant_(self.logit_scale, math.sqrt(self.config.head_width))
+
+    def read(self, x: torch.Tensor, layout: Layout, backwards: bool = False, slab_tokens: int | None = None,
+             backend: str | None = None) -> Iterator[tuple[Slab, torch.Tensor]]:
+        """As TTTLayer.read, but a slab is a segment, whatever slab_tokens is: that is what it is asked for. Of backends
+        there is the reference alone. Besides a segment, the keys and values of the one before are held.
+
+        Raises ValueError where x does not have the layout's tokens, or another backend is asked for.
+        """
+        check_tokens(x, layout, self.config)
+        _check_backend(self.config, backend)
+        before: list[torch.Tensor] = []  # keys and values [B, S, H, D] of the segment that was read last
+        order = segment_slabs(layout)
+        for slab in reversed(order) if backwards else order:
+            q, k, v = self._project(take(x, slab), slab, layout)
+            seen = [torch.cat(pair, 1) for pair in zip(before, (k, v))] if before else [k, v]
+            if torch.is_grad_enabled() and self.checkpoint_every:
+                out = checkpoint(_attend, q, *seen, use_reentrant=False, preserve_rng_state=False)
+            else:
+                out = _attend(q, *seen)
+            before = [k, v]
+            yield slab, self.wo(self.post_norm(out.flatten(2)))
+
+    def _project(self, x: torch.Tensor, slab: Slab, layout: Layout) -> tuple[torch.Tensor, ...]:
+        """x [B, S, C] in the order of the slab's ranges -> q, scaled, and k and v [B, S, H, D]."""
+        config = self.config
+        angles = angles_of(*places_of(slab, x.device), layout, config.head_width)
+        q, k, v = (project(x).unflatten(-1, (config.heads, config.head_width))
+                   for project in (self.wq, self.wk, self.wv))
+        scale = self.logit_scale.to(x)[:, None]  # [H, 1]
+        return unit_and_turned(q, angles) * scale, unit_and_turned(k, angles), v
+
+
+def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """q, scaled, [B, S, H, D], k, v [B, S', H, D] -> like q."""
+    heads_first = (part.transpose(1, 2) for part in (q, k, v))
+    return F.scaled_dot_product_attention(*heads_first, scale=1.0).transpose(1, 2)
+
+
+def _check_backend(config: TTTConfig, backend: str | None) -> None:
+    if backend not in (None, "reference"):
+        raise ValueError(f"the TTT backend {backend} was asked for, and {config.kind} has 1, the reference; ask for "
+                         f"that, or none")

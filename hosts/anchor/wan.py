@@ -1,0 +1,40 @@
+"""A clean anchor in Wan 2.1 and Wan 2.2 14B: the network takes a time for every latent frame.
+
+Its time embedding accepts [B, F] and modulates the tokens of each frame by its own (comfy/ldm/wan/model.py), though
+ComfyUI asks for that in Wan 2.2 5B alone. What is built on it (VACE, Animate, S2V, ...) reshapes times in other ways
+and is refused; so are pictures among the tokens, over which times would be spread as if they were frames.
+"""
+
+import torch
+from comfy.ldm.wan.model import WanModel
+
+from ..families.sites import argument
+
+IN_SEGMENTS = True  # whether times per frame work in blocks that TTT evaluates segment by segment
+AMONG_TOKENS = ("time_dim_concat", "reference_latent", "context_latents")
+
+
+def refuse(network: torch.nn.Module) -> None:
+    """Raises ValueError for a network that takes 1 time for all frames."""
+    if type(network) is not WanModel:
+        raise ValueError(f"{type(network).__name__} takes 1 time for all frames, and a clean anchor needs 2; use mode "
+                         f"inpaint, or the plain text- or image-to-video model")
+
+
+def evaluate(executor, hold: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+    """hold [B, F]; x [B, C, F, H, W]; t [B], or [B, F] where known frames of a rollout have times already."""
+    network = executor.class_obj
+    given = [name for name in AMONG_TOKENS if _given(network, name, (x, t, *args), kwargs)]
+    if given:
+        raise ValueError(f"the conditioning has {given[0]}, tokens beside the video's {x.shape[2]} latent frames, "
+                         f"which have no time of their own; remove the node that adds it, or use mode inpaint")
+    times = t if t.ndim > 1 else t[:, None].expand(-1, x.shape[2])
+    return executor(x, times * (1.0 - hold), *args, **kwargs)
+
+
+def _given(network, name: str, args: tuple, kwargs: dict) -> bool:
+    if name == "reference_latent":
+        return network.ref_conv is not None and kwargs.get(name) is not None
+    if name == "time_dim_concat":
+        return argument(type(network)._forward, args, kwargs, name) is not None
+    return kwargs.get(name) is not None

@@ -1,0 +1,1 @@
+"""The one tap per block: patching hands attention through all features, keys_values holds what one segment keeps."""

@@ -1,0 +1,330 @@
+"""The one tap per block: how features reach the attention of any family.
+
+`attach` puts a feature on a clone of a MODEL. When a sampler starts, every feature begins a run (and may refuse it);
+then each evaluation of the network is announced to it, and each attention call of each block is handed through all
+features, the last one attached outermost. The run, with everything it remembers, ends with the sampler, interrupted or
+not.
+
+Nothing is put into ComfyUI's single slots when the graph is built: the attention override is chained, and the blocks
+are watched, only while the network runs. So other nodes' overrides, block replacements and object patches work before
+and after ours alike. Calls that no feature wants go on untouched. A patch that keeps an attention call, or the whole
+network, from a feature that wants it is an error, after that forward.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+
+import comfy.patcher_extension as extension
+from comfy.ldm.modules.attention import attention_pytorch
+
+from ...engine.plan.spans import NoiseSpan
+from .. import family_of
+from ..families.sites import Call, Forward, Site, Visit
+
+KEY, FEATURES, RUN = "longreel", "longreel_features", "longreel_run"
+SEEN, EVALUATION, VISIT = "longreel_seen", "longreel_evaluation", "longreel_visit"
+OVERRIDE = "optimized_attention_override"  # core's name of its slot
+WHOLE = "whole"  # the role of a segment that no feature asks for in another one
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a feature is told before sampling. `handler` is the context handler in charge, ours with its `timeline`, or
+    another's, or None; `conds` are the guider's lists by name, before core processes them."""
+
+    model: Any  # comfy.model_base.BaseModel
+    family: Any  # module of hosts/
+    handler: Any
+    conds: dict[str, list[dict]]
+    sigmas: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Running:
+    """Kept in transformer_options while a sampler runs."""
+
+    family: Any
+    names: tuple[str, ...]  # of the nodes
+    runs: tuple["Run", ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of the network: the number of the segment that it sees (None without a timeline), in which role a
+    feature asked for it, at which sigma, and the conditioning lists, by core's numbers of them. It takes one forward,
+    or several where prompts are not seen in one batch; `forwards` collects those that were begun."""
+
+    segment: int | None
+    role: str
+    sigma: float
+    conds: list[list[dict] | None]
+    forwards: list[Forward] = field(default_factory=list, repr=False)
+
+
+class Run(Protocol):
+    """A feature at work in one run of a sampler."""
+
+    def roles(self, segment: int) -> tuple[str, ...]:
+        """Once for each role is this segment evaluated in every step; the predictions are blended alike."""
+
+    def begin(self, evaluation: Evaluation) -> None:
+        """The network is about to see this."""
+
+    def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
+        """Whether `attend` is to be asked in this block's attention."""
+
+    def attend(self, call: Call, go_on: Callable[..., torch.Tensor]) -> torch.Tensor:
+        """[B, H, Sq, D]; `go_on(q, k, v, mask)` is the next feature's, and at last the network's, attention."""
+
+
+class Feature(Protocol):
+    """Settings of one method. `name` is its node's; `excludes` names nodes that cannot work beside it, by reason."""
+
+    name: str
+    excludes: dict[str, str]
+
+    def start(self, start: Start) -> Run:
+        """Raises ValueError where this model, timeline or conditioning cannot be served."""
+
+    def kept_bytes(self, bytes_of_layer: int) -> int:
+        """What a run keeps at most; `bytes_of_layer` is one layer's keys and values of one window, for one prompt. A feature
+        that keeps fewer frames than a window has says how many, as `kept_frames`; then they are of those."""
+
+
+def attach(model, feature: Feature):
+    """A clone of `model` (ModelPatcher) with one more feature. Raises ValueError where two exclude each other."""
+    family_of(model)
+    features = features_of(model.model_options)
+    for other in features:
+        reason = feature.excludes.get(other.name) or other.excludes.get(feature.name)
+        if reason:
+            raise ValueError(f"{feature.name} and {other.name} cannot work on 1 model: {reason}; use one of the 2")
+    model = model.clone()
+    options = model.model_options["transformer_options"] = dict(model.model_options.get("transformer_options", {}))
+    options[FEATURES] = (*features, feature)
+    if not features:
+        model.add_wrapper_with_key(extension.WrappersMP.OUTER_SAMPLE, KEY, _run)
+        model.add_wrapper_with_key(extension.WrappersMP.CALC_COND_BATCH, KEY, _announce)
+        model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, KEY, _watch)
+        reserve_memory(model)
+    return model
+
+
+def reserve_memory(model) -> None:
+    """Has ComfyUI leave as much memory free as the features of `model` keep. Said again after a node that makes the
+    memory fit one window, because the last word counts."""
+    model.remove_wrappers_with_key(extension.WrappersMP.PREPARE_SAMPLING, KEY)
+    model.add_wrapper_with_key(extension.WrappersMP.PREPARE_SAMPLING, KEY, _reserve)
+
+
+def _reserve(executor, patcher, noise_shape, conds, *args, **kwargs):
+    """PREPARE_SAMPLING: core asks for the memory of a latent [B, C, F, H, W]; what is kept is said in frames of it."""
+    batch, channels, frames, rows, columns = noise_shape
+    family, network = family_of(patcher), patcher.model.diffusion_model
+    bytes_of_token = 2 * batch * family.width(network) * patcher.model.get_dtype_inference().itemsize
+    kept = 0
+    for feature in features_of(patcher.model_options):
+        sizes = (getattr(feature, "kept_frames", frames), rows, columns)
+        tokens = math.prod(-(-size // patch) for size, patch in zip(sizes, family.patch_size(network)))
+        kept += feature.kept_bytes(tokens * bytes_of_token)
+    frames += math.ceil(kept / patcher.memory_required([batch, channels, 1, rows, columns]))
+    return executor(patcher, [batch, channels, frames, rows, columns], conds, *args, **kwargs)
+
+
+def say_steps(name: str, what: str, span: NoiseSpan, start: Start) -> None:
+    """Logs in how many of the sampler's steps a feature does `what`; none is worth a warning, though right for one of two
+    experts."""
+    total, active = len(start.sigmas) - 1, span.steps(start.sigmas.tolist())
+    level = logging.INFO if active else logging.WARNING
+    logging.log(level, "%s: %s in %d of this sampler's %d steps", name, what, active, total)
+
+
+def features_of(model_options: dict) -> tuple[Feature, ...]:
+    return model_options.get("transformer_options", {}).get(FEATURES, ())
+
+
+def roles_of(model_options: dict, segment: int) -> tuple[str, ...]:
+    """In which roles the features want a segment evaluated; one if they do not care."""
+    running = model_options.get("transformer_options", {}).get(RUN)
+    asked = [roles for run in (running.runs if running else ()) if (roles := run.roles(segment))]
+    return asked[0] if asked else (WHOLE,)
+
+
+def _run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
+    """OUTER_SAMPLE: features live as long as one call of the sampler."""
+    guider = executor.class_obj
+    patcher, options = guider.model_patcher, guider.model_options["transformer_options"]
+    start = Start(patcher.model, family_of(patcher), guider.model_options.get("context_handler"), guider.conds, sigmas)
+    features = options[FEATURES]
+    options[RUN] = Running(start.family, tuple(feature.name for feature in features),
+                           tuple(feature.start(start) for feature in features))
+    try:
+        return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+    finally:
+        del options[RUN]
+
+
+def _announce(executor, model, conds, x, timestep, model_options):
+    """CALC_COND_BATCH: once per window and role."""
+    options = model_options["transformer_options"]
+    running = options[RUN]
+    segment, role = options.get(SEEN, (None, WHOLE))
+    evaluation = Evaluation(segment, role, float(timestep[0]), conds)
+    for run in running.runs:
+        run.begin(evaluation)
+    told = {**model_options, "transformer_options": {**options, EVALUATION: evaluation}}
+    out = executor(model, conds, x, timestep, told)
+    if not evaluation.forwards and (wanted := _wanted(running, model.diffusion_model, evaluation)):
+        raise RuntimeError(f"0 of {len(wanted)} attention modules that {_names(running)} works in were evaluated at "
+                           f"sigma {evaluation.sigma:.4g}: another node answered in the network's place; remove nodes "
+                           f"that skip evaluations, such as EasyCache")
+    return out
+
+
+def _wanted(running: Running, network, evaluation: Evaluation) -> list[Site]:
+    return [site for site in running.family.sites(network)
+            if any(run.wants(site.kind, site.block, evaluation) for run in running.runs)]
+
+
+def _names(running: Running) -> str:
+    return " and ".join(running.names)
+
+
+def _watch(executor, *args, **kwargs):
+    """DIFFUSION_MODEL: chains the attention override and marks every attention call with its site, for one forward."""
+    network = executor.class_obj
+    place = _place_of_options(args, kwargs)
+    if place is None:
+        raise RuntimeError(f"none of the network's {len(args) + len(kwargs)} arguments is Longreel's evaluation, 1 "
+                           f"should be; a node calls the network apart from ComfyUI's sampler: remove it, or "
+                           f"Longreel's nodes")
+    options = _get(args, kwargs, place)
+    running, evaluation = options[RUN], options[EVALUATION]
+    wanted = _wanted(running, network, evaluation)
+    forward = _describe(running.family, network, args, kwargs)
+    evaluation.forwards.append(forward)
+    if not wanted:
+        return executor(*args, **kwargs)
+    tap = _Tap(running.runs, evaluation, forward, options.get(OVERRIDE))
+    args, kwargs = _set(args, kwargs, place, {**options, OVERRIDE: tap})
+    with ExitStack() as hooks:
+        for site in wanted:
+            handle = site.module.register_forward_pre_hook(_mark(site), with_kwargs=True)
+            hooks.callback(handle.remove)
+        out = executor(*args, **kwargs)
+    missed = [site for site in wanted if (site.kind, site.block) not in tap.handed_on]
+    if missed:
+        first = missed[0]
+        raise RuntimeError(f"{len(missed)} of {len(wanted)} attention calls that {_names(running)} works on never came "
+                           f"(the first: {first.kind} attention of block {first.block}): another node replaces or "
+                           f"skips these blocks; remove that node, or choose other layers")
+    return out
+
+
+def _describe(family, network, args: tuple, kwargs: dict) -> Forward:
+    patches = family.patch_size(network)
+    grid = tuple(-(-size // patch) for size, patch in zip(args[0].shape[2:], patches))
+    return Forward(grid, patches[0], family.time_turn(network, args, kwargs), family.words_at(network, args, kwargs))
+
+
+def _place_of_options(args: tuple, kwargs: dict) -> int | str | None:
+    """Families take transformer_options at different places; it alone carries the evaluation."""
+    return next((place for place, value in [*enumerate(args), *kwargs.items()]
+                 if isinstance(value, dict) and EVALUATION in value), None)
+
+
+def _get(args: tuple, kwargs: dict, place: int | str) -> dict:
+    return args[place] if isinstance(place, int) else kwargs[place]
+
+
+def _set(args: tuple, kwargs: dict, place: int | str, options: dict) -> tuple[tuple, dict]:
+    if isinstance(place, int):
+        return (*args[:place], options, *args[place + 1:]), kwargs
+    return args, {**kwargs, place: options}
+
+
+def _mark(site: Site):
+    """A module that is entered without our options stays unmarked, and is missed afterwards."""
+    def hook(module, args, kwargs):
+        place = _place_of_options(args, kwargs)
+        if place is None:
+            return None
+        visit = Visit(site, site.text(module, args, kwargs))
+        return _set(args, kwargs, place, {**_get(args, kwargs, place), VISIT: visit})
+
+    return hook
+
+
+class _Tap:
+    """The attention override of one forward. `before` is another node's."""
+
+    def __init__(self, runs: tuple[Run, ...], evaluation: Evaluation, forward: Forward, before: Callable | None):
+        self.runs, self.evaluation, self.forward, self.before = runs, evaluation, forward, before
+        self.handed_on: set[tuple[str, int]] = set()
+
+    def __call__(self, func, q, k, v, heads, mask=None, **kwargs):
+        attend = func if self.before is None else partial(self.before, func)
+        options = kwargs.get("transformer_options") or {}
+        visit = options.get(VISIT)
+        if visit is None:
+            return attend(q, k, v, heads, mask=mask, **kwargs)
+        visit.calls += 1
+        if visit.calls <= visit.site.calls_before:
+            return attend(q, k, v, heads, mask=mask, **kwargs)
+        self.handed_on.add((visit.site.kind, visit.site.block))
+        return self._fold(visit, options, attend, q, k, v, heads, mask, kwargs)
+
+    def _fold(self, visit: Visit, options: dict, attend, q, k, v, heads: int, mask, kwargs: dict):
+        apart = kwargs.get("skip_reshape", False)  # [B, H, S, D] already
+        four_axes = mask if mask is None else _with_heads(mask)
+
+        def split(t):
+            return t if apart else t.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+        def join(t):
+            return t if apart else t.transpose(1, 2).flatten(2)
+
+        def plain(q, k, v, new_mask):
+            if new_mask is four_axes:
+                out = attend(join(q), join(k), join(v), heads, mask=mask, **kwargs)
+            else:  # a mask of ours: exact attention, whatever backend or override would leave it out
+                out = attention_pytorch(q, k, v, heads, mask=new_mask, skip_reshape=True)
+            return out.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+        layered = plain
+        rows = tuple(options["cond_or_uncond"])
+        entries = tuple(_entry(self.evaluation.conds[prompt], uuid) for prompt, uuid in zip(rows, options["uuids"]))
+        call = Call(visit.site.kind, visit.site.block, visit.text, rows, entries, split(q), split(k), split(v),
+                    four_axes, self.forward, self.evaluation)
+        for run in self.runs:
+            if run.wants(call.kind, call.block, self.evaluation):
+                layered = _layer(run, call, layered)
+        return layered(call.q, call.k, call.v, four_axes).transpose(1, 2).flatten(2)
+
+
+def _entry(conds: list[dict], uuid) -> int:
+    known = [cond["uuid"] for cond in conds]
+    if uuid not in known:
+        raise RuntimeError(f"the network is shown a prompt that is none of the {len(known)} that Longreel was told of, "
+                           f"1 should be; another node changes the conditioning during sampling: remove it, or "
+                           f"Longreel's nodes")
+    return known.index(uuid)
+
+
+def _with_heads(mask: torch.Tensor) -> torch.Tensor:
+    """Core's masks [Sq, Sk] or [B, Sq, Sk] -> [B, 1, Sq, Sk]."""
+    return mask[(None,) * max(0, 3 - mask.ndim)].unsqueeze(1) if mask.ndim < 4 else mask
+
+
+def _layer(run: Run, call: Call, inner):
+    def attend(q, k, v, mask):
+        return run.attend(replace(call, q=q, k=k, v=v, mask=mask), inner)
+
+    return attend

@@ -1,0 +1,52 @@
+"""CogVideoX 1.0 and 1.5: facts and taps. Layout in comfy/ldm/cogvideo/model.py.
+
+Its network expects latents in alpha space; sample it with Longreel's Alpha-Space Sampler (hosts/sampling/alpha_space.py).
+"""
+
+import comfy.model_base
+
+from ...engine.plan.facts import ModelFacts
+from ...engine.attention.rotary import time_frequencies, turn_pairs
+from .sites import JOINT, Site, argument
+
+NAME = "CogVideoX"
+
+
+def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
+    if not isinstance(model, comfy.model_base.CogVideoX):
+        return None
+    newer = model.diffusion_model.patch_size_t is not None  # 1.5 also patches time
+    return ModelFacts(family="CogVideoX 1.5" if newer else "CogVideoX", latent_channels=16, temporal_stride=4,
+                      spatial_stride=8, size_multiple=16, native_latent_frames=21 if newer else 13,
+                      native_fps=16.0 if newer else 8.0, patch_frames=model.diffusion_model.patch_size_t or 1)
+
+
+def sites(network) -> list[Site]:
+    """One joint attention per block, text in front."""
+    return [Site(block, JOINT, number, _text_tokens) for number, block in enumerate(network.blocks)]
+
+
+def _text_tokens(block, args: tuple, kwargs: dict) -> int:
+    return argument(type(block).forward, args, kwargs, "encoder_hidden_states").shape[1]
+
+
+def patch_size(network) -> tuple[int, int, int]:
+    return (network.patch_size_t or 1, network.patch_size, network.patch_size)
+
+
+def width(network) -> int:
+    """Channels of a token's key, all heads together."""
+    return network.dim
+
+
+def time_turn(network, args: tuple, kwargs: dict):
+    """See hosts/families/sites.Forward. Time is the first quarter of a head's channels. CogVideoX-2B adds its positions to the
+    tokens instead, where no key can be moved."""
+    if not network.use_rotary_positional_embeddings:
+        return None
+    frequencies = time_frequencies(network.attention_head_dim // 4, 10000)
+    return lambda k, frames: turn_pairs(k, frames * frequencies)
+
+
+def words_at(network, args: tuple, kwargs: dict) -> int:
+    return 0

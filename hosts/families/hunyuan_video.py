@@ -1,0 +1,58 @@
+"""HunyuanVideo: facts and taps. Layout in comfy/ldm/hunyuan_video/model.py."""
+
+import comfy.model_base
+
+from ...engine.plan.facts import ModelFacts
+from ...engine.attention.rotary import time_frequencies, turn_pairs
+from .sites import JOINT, Site, argument
+
+NAME = "HunyuanVideo"
+
+
+def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
+    if not isinstance(model, comfy.model_base.HunyuanVideo):
+        return None
+    latent = model.latent_format
+    return ModelFacts(family="HunyuanVideo", latent_channels=latent.latent_channels, temporal_stride=4,
+                      spatial_stride=latent.spacial_downscale_ratio, size_multiple=2 * latent.spacial_downscale_ratio,
+                      native_latent_frames=33, native_fps=24.0)
+
+
+def sites(network) -> list[Site]:
+    """One joint attention per double and then per single block, text in front. The text refiner is left alone."""
+    double = [Site(block, JOINT, number, _text_of_double) for number, block in enumerate(network.double_blocks)]
+    return double + [Site(block, JOINT, len(double) + number, _text_of_single)
+                     for number, block in enumerate(network.single_blocks)]
+
+
+def _text_of_double(block, args: tuple, kwargs: dict) -> int:
+    return argument(type(block).forward, args, kwargs, "txt").shape[1]
+
+
+def _text_of_single(block, args: tuple, kwargs: dict) -> int:
+    return argument(type(block).forward, args, kwargs, "transformer_options")["img_slice"][0]
+
+
+def patch_size(network) -> tuple[int, int, int]:
+    return tuple(network.patch_size)
+
+
+def width(network) -> int:
+    """Channels of a token's key, all heads together."""
+    return network.hidden_size
+
+
+def time_turn(network, args: tuple, kwargs: dict):
+    """See hosts/families/sites.Forward. A reference picture, one position before the video, moves along."""
+    rotary = network.pe_embedder
+    frequencies = time_frequencies(rotary.axes_dim[0], rotary.theta)
+    return lambda k, frames: turn_pairs(k, frames * frequencies)
+
+
+def words_at(network, args: tuple, kwargs: dict) -> int:
+    """Behind the tokens of a picture (CLIP vision) and, in HunyuanVideo 1.5, those of quoted text (byt5)."""
+    picture, quoted = (argument(type(network)._forward, args, kwargs, name) for name in ("clip_fea", "txt_byt5"))
+    tokens = 0 if picture is None else picture.shape[1]
+    if quoted is not None and network.byt5_in is not None and network.cond_type_embedding is not None:
+        tokens += quoted.shape[1]
+    return tokens

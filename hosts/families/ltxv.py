@@ -1,0 +1,68 @@
+"""LTX-Video: facts and taps. Layout in comfy/ldm/lightricks/model.py."""
+
+import torch
+
+import comfy.model_base
+
+from ...engine.plan.facts import ModelFacts
+from ...engine.attention.rotary import turn_pairs
+from .sites import CROSS, SELF, Site, argument
+
+NAME = "LTXV"
+
+
+def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
+    if isinstance(model, comfy.model_base.LTXAV):
+        raise ValueError("LTXAV makes audio and video in one packed latent; Longreel samples video-only LTXV checkpoints")
+    if not isinstance(model, comfy.model_base.LTXV):
+        return None
+    return ModelFacts(family="LTXV", latent_channels=128, temporal_stride=8, spatial_stride=32, size_multiple=32,
+                      native_latent_frames=13, native_fps=25.0, knows_frame_times=True)
+
+
+def sites(network) -> list[Site]:
+    """Self and cross attention of every block."""
+    found = []
+    for number, block in enumerate(network.transformer_blocks):
+        found += [Site(block.attn1, SELF, number), Site(block.attn2, CROSS, number)]
+    return found
+
+
+def patch_size(network) -> tuple[int, int, int]:
+    return (1, 1, 1)
+
+
+def width(network) -> int:
+    """Channels of a token's key, all heads together."""
+    return network.inner_dim
+
+
+def time_turn(network, args: tuple, kwargs: dict):
+    """See hosts/families/sites.Forward. Positions are seconds, so a token frame's length depends on the frame rate; guide
+    pictures move along.
+
+    With causal positions the first token frame is one pixel frame, and every later one begins 7 pixel frames sooner
+    than at 8 a frame. All keys move by the same time here: later frames stand exactly where the network would put them
+    n frames on, and the first, a single picture, stands at the last pixel frame of token frame n.
+    """
+    frame_rate = argument(type(network)._forward, args, kwargs, "frame_rate")
+    frame_seconds = network.vae_scale_factors[0] / float(frame_rate)
+    angles = frame_seconds * _angles_per_second(network)  # [H, 1, D / 2]
+    halves = network.split_positional_embedding == "split"  # comfy.ldm.lightricks.model.LTXRopeType
+    return lambda k, frames: turn_pairs(k, frames * angles, halves)
+
+
+def _angles_per_second(network) -> torch.Tensor:
+    """[H, 1, D / 2] radians. Frequencies run over all heads together, (t, x, y) for each, behind the padding that makes
+    their number even; x and y do not turn."""
+    pairs = network.inner_dim // 2
+    frequencies = network.freq_grid_generator(network.positional_embedding_theta, 3, network.inner_dim,
+                                              torch.device("cpu")).double()
+    of_axes = torch.zeros(len(frequencies), 3, dtype=torch.float64)
+    of_axes[:, 0] = 2 * frequencies / network.positional_embedding_max_pos[0]  # positions are stretched to -1 .. 1
+    angles = torch.nn.functional.pad(of_axes.flatten(), (pairs - of_axes.numel(), 0))
+    return angles.unflatten(0, (network.num_attention_heads, 1, -1))
+
+
+def words_at(network, args: tuple, kwargs: dict) -> int:
+    return 0

@@ -1,0 +1,80 @@
+"""Where the networks attend: one `Site` per attention module of a family, and one `Call` per time that it runs.
+
+Families (hosts/<family>.py) list their sites; hosts/attention/patching.py watches them; features (hosts/features/kv_share.py, ...) act on
+calls. Every family's tensors have the same form here: [B, H, S, D], text tokens (if any) in front of the video's.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+SELF, CROSS, JOINT = "self", "cross", "joint"
+
+
+@dataclass(frozen=True)
+class Site:
+    """`module` is entered once in every forward, with transformer_options; `block` counts from 0 over all blocks of the
+    network. `text(module, args, kwargs)` is the number of text tokens in front of the keys (JOINT). The module's first
+    `calls_before` attention calls read other tokens (a picture's) and are none of the features' business."""
+
+    module: torch.nn.Module
+    kind: str
+    block: int
+    text: Callable[[torch.nn.Module, tuple, dict], int] = lambda module, args, kwargs: 0
+    calls_before: int = 0
+
+
+@dataclass
+class Visit:
+    """One forward of one site, from entering its module to leaving it."""
+
+    site: Site
+    text: int
+    calls: int = 0  # attention calls so far
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One forward of the network. `grid` counts video tokens: frames, rows, columns; a token frame is `patch_frames`
+    latent frames. `turn(k, frames)` moves rotated video keys [B, H, S, D] later in time by so many token frames, which
+    may be negative or a fraction; None where positions are not rotary. `words_at` is the place of the prompt's first
+    token among the text tokens that are attended to."""
+
+    grid: tuple[int, int, int]
+    patch_frames: int
+    turn: Callable[[torch.Tensor, float], torch.Tensor] | None
+    words_at: int = 0
+
+    @property
+    def video_tokens(self) -> int:
+        frames, rows, columns = self.grid
+        return frames * rows * columns
+
+
+@dataclass(frozen=True)
+class Call:
+    """One attention call of a site. `rows` names the prompt (its number in core's cond_or_uncond) of each equal part of
+    the batch, `entries` the place of that part's entry in the prompt's list of conditioning. `text` counts the text
+    tokens in front of q and k (0 for SELF and CROSS)."""
+
+    kind: str
+    block: int
+    text: int
+    rows: tuple[int, ...]
+    entries: tuple[int, ...]
+    q: torch.Tensor  # [B, H, Sq, D]
+    k: torch.Tensor  # [B, H, Sk, D], rotated
+    v: torch.Tensor
+    mask: torch.Tensor | None  # additive, four axes, broadcast to [B, H, Sq, Sk]
+    forward: Forward
+    evaluation: Any = field(repr=False, default=None)  # hosts/attention/patching.Evaluation
+
+
+def argument(method: Callable, args: tuple, kwargs: dict, name: str) -> Any:
+    """What an unbound method was given as `name` behind self, by place or by name, or else its default."""
+    _, *parameters = inspect.signature(method).parameters.values()
+    place = [parameter.name for parameter in parameters].index(name)
+    return args[place] if place < len(args) else kwargs.get(name, parameters[place].default)

@@ -1,0 +1,56 @@
+"""Wan 2.1 and 2.2 (1.3B, 14B with its two experts, 5B): facts and taps. Layout in comfy/ldm/wan/model.py."""
+
+import comfy.model_base
+
+from ...engine.plan.facts import ModelFacts
+from ...engine.attention.rotary import time_frequencies, turn_pairs
+from .sites import CROSS, SELF, Site, argument
+
+NAME = "Wan 2.1/2.2"
+
+
+def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
+    if not isinstance(model, comfy.model_base.WAN21):
+        return None
+    if isinstance(model, comfy.model_base.WAN21_CausalAR):
+        raise ValueError("WAN21_CausalAR generates frame block by frame block and passes every attention hook by; "
+                         "Longreel needs an ordinary Wan 2.1 or 2.2 checkpoint")
+    latent = model.latent_format
+    small = latent.latent_channels == 48  # Wan 2.2 5B has its own, stronger compressing VAE
+    return ModelFacts(family="Wan 2.2 5B" if small else "Wan", latent_channels=latent.latent_channels, temporal_stride=4,
+                      spatial_stride=latent.spacial_downscale_ratio, size_multiple=2 * latent.spacial_downscale_ratio,
+                      native_latent_frames=31 if small else 21, native_fps=24.0 if small else 16.0,
+                      knows_frame_times=isinstance(model, comfy.model_base.WAN22))
+
+
+def sites(network) -> list[Site]:
+    """Self and cross attention of every block. The cross attention of an image-to-video block attends to the picture's
+    tokens first, with keys of their own, whether or not there is a picture."""
+    found = []
+    for number, block in enumerate(network.blocks):
+        found += [Site(block.self_attn, SELF, number),
+                  Site(block.cross_attn, CROSS, number, calls_before=int(hasattr(block.cross_attn, "k_img")))]
+    return found
+
+
+def patch_size(network) -> tuple[int, int, int]:
+    return tuple(network.patch_size)
+
+
+def width(network) -> int:
+    """Channels of a token's key, all heads together."""
+    return network.dim
+
+
+def time_turn(network, args: tuple, kwargs: dict):
+    """See hosts/families/sites.Forward. Positions are token frames, times `scale_t` of core's rope options. Reference pictures
+    in the sequence have times too and move along."""
+    rotary = network.rope_embedder
+    frequencies = time_frequencies(rotary.axes_dim[0], rotary.theta)
+    options = argument(type(network)._forward, args, kwargs, "transformer_options") or {}
+    positions_per_frame = (options.get("rope_options") or {}).get("scale_t", 1.0)
+    return lambda k, frames: turn_pairs(k, frames * positions_per_frame * frequencies)
+
+
+def words_at(network, args: tuple, kwargs: dict) -> int:
+    return 0

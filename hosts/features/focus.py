@@ -1,0 +1,48 @@
+"""From words of prompts to maps of the picture, at the taps of hosts/attention/patching.py: engine/attention/focus_map.py on any family.
+
+Which words a shot's map follows is said by its `focus` in the storyboard, else by the node. How words become text tokens
+is the conditioning's matter.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from ...engine.attention.focus_map import word_probability
+from ...engine.plan.timeline import Timeline
+from ..prompts import conditioning
+from ..families.sites import Call
+
+
+@dataclass(frozen=True)
+class Mask:
+    """`words` apply to the shots that name none of their own; `threshold` 0..1 parts foreground from background."""
+
+    words: tuple[str, ...]
+    threshold: float
+
+
+def words_of_shots(timeline: Timeline, mask: Mask) -> list[tuple[str, ...]]:
+    """For each shot the words that its map follows."""
+    return [planned.shot.focus or mask.words for planned in timeline.shots]
+
+
+def shows_positive(call: Call) -> bool:
+    """Whether the positive prompt is in this batch."""
+    return conditioning.number_of(call.evaluation.conds, conditioning.POSITIVE) in call.rows
+
+
+def word_map(call: Call, attend, words: list[tuple[str, ...]]) -> torch.Tensor | None:
+    """[N, video tokens]: how much the positive prompt's words are read here, in a joint attention or one on text; None
+    where the positive prompt is not in this batch."""
+    if not shows_positive(call):
+        return None
+    prompt = conditioning.number_of(call.evaluation.conds, conditioning.POSITIVE)
+    videos = call.q.shape[0] // len(call.rows)
+    place = call.rows.index(prompt)
+    rows = slice(place * videos, (place + 1) * videos)
+    mask = call.mask if call.mask is None or call.mask.shape[0] == 1 else call.mask[rows]
+    found = conditioning.word_weights(call.evaluation.conds[prompt][0], words)  # [tokens]
+    weight = call.k.new_zeros(call.k.shape[2])
+    weight[call.forward.words_at:call.forward.words_at + len(found)] = found.to(weight)
+    return word_probability(attend, call.q[rows, :, call.text:], call.k[rows], mask, weight)

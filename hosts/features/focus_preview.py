@@ -1,0 +1,96 @@
+"""Where a model sees the words of a prompt: every segment of a latent is shown to the network once, at the noise of a
+chosen part of the schedule, through the same windows, prompts and taps as in sampling.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+
+import comfy.sample
+import comfy.samplers
+
+from ...engine.attention.focus_map import FocusMap
+from ...engine.plan.timeline import Timeline
+from ..prompts import conditioning
+from ..windows import latent_blend
+from ..attention import patching
+from .focus import Mask, word_map, words_of_shots
+from ..attention.patching import Evaluation, Start
+from ..families.sites import SELF, Call
+
+NAME = "Longreel Focus Preview"
+
+
+@dataclass
+class LookForWords:
+    """A feature that only looks: `seen` [N, latent frames, rows, columns], 0..1, is there when the sampler has run."""
+
+    timeline: Timeline
+    mask: Mask
+    layers: frozenset[int]
+    seen: torch.Tensor | None = field(default=None, init=False)
+
+    name = NAME
+    excludes = {}
+
+    def start(self, start: Start) -> "Look":
+        words = words_of_shots(self.timeline, self.mask)
+        conditioning.check_words(start.conds, words)
+        return Look(self, words, start.handler.lead_frame)
+
+    def kept_bytes(self, bytes_of_layer: int) -> int:
+        return 0  # its maps are as small as a picture
+
+
+class Look:
+    """One run: the maps of the segments, averaged where they overlap."""
+
+    def __init__(self, settings: LookForWords, words: list[tuple[str, ...]], lead_frame: bool):
+        self.settings, self.words, self.lead_frame = settings, words, lead_frame
+        self.map, self.total, self.count = FocusMap(), 0.0, torch.zeros(settings.timeline.latent_frames, 1, 1)
+
+    def roles(self, segment: int) -> tuple[str, ...]:
+        return ()
+
+    def begin(self, evaluation: Evaluation) -> None:
+        self.map = FocusMap()
+
+    def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
+        return kind != SELF and block in self.settings.layers
+
+    def attend(self, call: Call, go_on) -> torch.Tensor:
+        found = word_map(call, go_on, self.words)
+        if found is not None:
+            self.map.add(found)
+            if self.map.layers == len(self.settings.layers):
+                self._lay_down(call)
+        return go_on(call.q, call.k, call.v, call.mask)
+
+    def _lay_down(self, call: Call) -> None:
+        timeline, forward = self.settings.timeline, call.forward
+        segment = timeline.segments[call.evaluation.segment or 0]
+        lead = int(self.lead_frame and segment.start > 0)
+        seen = self.map.normalised(forward.grid[0]).unflatten(2, forward.grid[1:])  # [N, token frames, h, w]
+        seen = seen.repeat_interleave(forward.patch_frames, dim=1)[:, lead:lead + segment.length].cpu()
+        before, after = segment.start, timeline.latent_frames - segment.end
+        pad = (0, 0, 0, 0, before, after)
+        self.total = self.total + torch.nn.functional.pad(seen, pad)
+        self.count = self.count + torch.nn.functional.pad(torch.ones(segment.length, 1, 1), pad)
+        self.settings.seen = self.total / self.count.clamp(min=1)
+
+
+def focus_maps(model, timeline: Timeline, positive: list, latent: dict, sampler, mask: Mask, layers: frozenset[int],
+               percent: float, seed: int) -> torch.Tensor:
+    """[N, latent frames, rows, columns] in 0..1. `percent` of the schedule says how much noise the latent gets, 0 all of
+    it; `sampler` is one that the model's family can be sampled with, and makes one step."""
+    looking = LookForWords(timeline, mask, layers)
+    model = latent_blend.attach(patching.attach(model, looking), timeline, "triangle")
+    sigma = float(model.get_model_object("model_sampling").percent_to_sigma(percent))
+    highest = float(model.get_model_object("model_sampling").sigma_max)
+    start = comfy.sample.fix_empty_latent_channels(model, latent["samples"], latent.get("downscale_ratio_spacial"))
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, positive)
+    guider.set_cfg(1.0)  # the positive prompt alone
+    guider.sample(comfy.sample.prepare_noise(start, seed), start, sampler, torch.tensor([min(sigma, highest), 0.0]), seed=seed,
+                  disable_pbar=True)
+    return looking.seen

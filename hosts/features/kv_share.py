@@ -1,0 +1,187 @@
+"""KV sharing on a MODEL of any family: engine/attention/kv_share.py and engine/attention/focus_map.py at the taps of hosts/attention/patching.py.
+
+Segments are evaluated in order within a step, so a source's keys and values are there when its readers come; what no
+later segment needs is let go. Two ways: `fast` evaluates every segment once, and its own keys and values, made while
+it read from its source, are what the next one reads. `paper` evaluates a segment that is read from once by itself and
+once as a reader, and both predictions are blended (DiTCtrl's public code).
+
+Focus masks come from the layers before, in the same evaluation, as in that code. Where the positive prompt is not in the
+batch (little memory, guiders that ask apart), the mask that it had at the same place stands in; where no layer has been
+before, the segment's last map.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from ...engine.attention import kv_share
+from ...engine.attention.focus_map import FocusMap
+from ...engine.attention.kv_share import Focus, KeysValues
+from ...engine.plan.spans import NoiseSpan
+from ...engine.plan.timeline import Timeline
+from ..prompts import conditioning
+from ..windows import latent_blend
+from ..attention import patching
+from .focus import Mask, shows_positive, word_map, words_of_shots
+from ..attention.keys_values import Parts, by_entry, for_reader
+from ..attention.patching import Evaluation, Start
+from ..families.sites import CROSS, SELF, Call
+
+NAME = "Longreel KV Share"
+FAST, PAPER = "fast", "paper"
+SOURCE, READER = "source", "reader"
+PROMPTS = 2  # of classifier-free guidance
+
+
+@dataclass(frozen=True)
+class KVShare:
+    """Settings, in the words of engine/attention/kv_share.py. `layers` are blocks of the network, percents parts of the schedule."""
+
+    mode: str
+    source: str
+    source_shot: int
+    shots: tuple[int, ...]
+    across_cuts: bool
+    join: str
+    placement: str
+    strength: float
+    share_text: bool
+    layers: frozenset[int]
+    start_percent: float
+    end_percent: float
+    mask: Mask | None
+
+    name = NAME
+    excludes = {NAME: "each replaces the keys and values"}
+
+    def start(self, start: Start) -> "Sharing":
+        timeline = timeline_of(start, NAME)
+        if self.placement != kv_share.ALIGNED and start.family.time_turn(start.model.diffusion_model, (), {}) is None:
+            raise ValueError(f"placement {self.placement} moves keys in time, and 0 of this network's positions are "
+                             f"rotary, so none can be moved; use placement {kv_share.ALIGNED}")
+        span = NoiseSpan.of(self.start_percent, self.end_percent, start.model.model_sampling.percent_to_sigma)
+        if self.strength:
+            patching.say_steps(NAME, "shares", span, start)
+        sources = kv_share.plan_sources(timeline, self.source, self.source_shot, self.shots, self.across_cuts)
+        if self.mask:
+            conditioning.check_words(start.conds, words_of_shots(timeline, self.mask))
+        windows = [start.handler.window_start(number) for number in range(len(timeline.segments))]
+        return Sharing(self, timeline, windows, sources, span)
+
+    def kept_bytes(self, bytes_of_layer: int) -> int:
+        windows = 2 if self.source == kv_share.PREVIOUS else 1  # that which is read, and that which will be
+        return windows * PROMPTS * len(self.layers) * bytes_of_layer
+
+
+def timeline_of(start: Start, name: str) -> Timeline:
+    """The timeline that the sampler works on. Raises ValueError where there is none, or windows inside its segments."""
+    if not isinstance(start.handler, latent_blend.TimelineHandler):
+        raise ValueError(f"{name} works between the segments of a timeline, and this sampler has 0; wire Longreel Latent "
+                         f"Blend behind it, or use Longreel Sampler")
+    if start.handler.inside is not None:
+        raise ValueError(f"{name} needs a segment to be seen at once, and this model carries 2 context handlers; remove "
+                         f"the context windows node")
+    return start.handler.timeline
+
+
+@dataclass
+class Kept:
+    """What one site keeps of a source: keys and values by prompt, and where the words are, if known."""
+
+    parts: Parts
+    frames: int  # token frames of the source's window
+    foreground: torch.Tensor | None = None  # [N, video tokens]
+
+
+class Sharing:
+    """One run of a sampler. What is kept of a segment lives until its last reader has come by, that of the last source
+    until the next step. `windows` are the first latent frames that the network sees of each segment."""
+
+    def __init__(self, settings: KVShare, timeline: Timeline, windows: list[int], sources: list[int | None],
+                 span: NoiseSpan):
+        self.settings, self.windows, self.sources, self.span = settings, windows, sources, span
+        self.last_reader = {source: reader for reader, source in enumerate(sources) if source is not None}
+        self.kept: dict[int, dict[tuple[int, str], Kept]] = {}
+        self.words = words_of_shots(timeline, settings.mask) if settings.mask else None
+        self.map = FocusMap()  # of the evaluation under way
+        self.last_maps: dict[tuple[int, str], FocusMap] = {}  # by segment and role
+        self.foregrounds: dict[tuple[int, str, int, str], torch.Tensor] = {}  # by segment, role, block and kind
+
+    def roles(self, segment: int) -> tuple[str, ...]:
+        reads, is_read = self.sources[segment] is not None, segment in self.last_reader
+        if self.settings.mode == PAPER and self.settings.strength and reads and is_read:
+            return READER, SOURCE
+        return (READER,) if reads else (SOURCE,)
+
+    def begin(self, evaluation: Evaluation) -> None:
+        segment = evaluation.segment
+        self.kept = {number: sites for number, sites in self.kept.items()
+                     if number < segment <= self.last_reader[number]}  # the rest is read, or of the step before
+        if self._keeps(evaluation):
+            self.kept[segment] = {}
+        self.map = FocusMap()
+
+    def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
+        settings = self.settings
+        if not settings.strength or not self.span.holds(evaluation.sigma):
+            return False
+        if not self._keeps(evaluation) and evaluation.role != READER:
+            return False
+        return self._shares(kind, block) or self._maps(kind, block)
+
+    def _keeps(self, evaluation: Evaluation) -> bool:
+        return evaluation.segment in self.last_reader and (self.settings.mode == FAST or evaluation.role == SOURCE)
+
+    def _shares(self, kind: str, block: int) -> bool:
+        return block in self.settings.layers and (kind != CROSS or self.settings.share_text)
+
+    def _maps(self, kind: str, block: int) -> bool:
+        return self.settings.mask is not None and kind != SELF and block <= max(self.settings.layers)
+
+    def attend(self, call: Call, go_on) -> torch.Tensor:
+        evaluation = call.evaluation
+        if self._maps(call.kind, call.block) and (found := word_map(call, go_on, self.words)) is not None:
+            self.map.add(found)
+        if not self._shares(call.kind, call.block):
+            return go_on(call.q, call.k, call.v, call.mask)
+        if call.kind == SELF and call.mask is not None:
+            raise ValueError(f"{NAME} cannot share keys that a mask weighs differently for {call.mask.shape[2]} of "
+                             f"{call.q.shape[2]} queries; give every guide picture strength 1 and no mask of its own")
+        here = self._foreground(evaluation, call)
+        if self._keeps(evaluation):
+            kept = self.kept[evaluation.segment].setdefault((call.block, call.kind), Kept({}, call.forward.grid[0]))
+            kept.parts.update(by_entry(call))
+            kept.foreground = here
+        if evaluation.role != READER:
+            return go_on(call.q, call.k, call.v, call.mask)
+        kept = self.kept[self.sources[evaluation.segment]][call.block, call.kind]
+        source = self._placed(for_reader(kept.parts, call), kept, call)
+        known = call.kind != CROSS and here is not None and kept.foreground is not None
+        focus = Focus(kept.foreground, here) if known else None
+        settings = self.settings
+        return kv_share.attend_shared(go_on, call.q, KeysValues(call.k, call.v, call.mask, call.text), source,
+                                      settings.join, settings.strength, settings.share_text, focus)
+
+    def _placed(self, source: KeysValues, kept: Kept, call: Call) -> KeysValues:
+        """The source's keys where they belong in time."""
+        if call.kind == CROSS or self.settings.placement == kv_share.ALIGNED:
+            return source
+        here, patch = call.evaluation.segment, call.forward.patch_frames
+        apart = kv_share.frames_apart(self.settings.placement, self.windows[self.sources[here]], kept.frames * patch,
+                                      self.windows[here]) / patch
+        text, video = source.k[:, :, :source.text], source.k[:, :, source.text:]
+        return KeysValues(torch.cat([text, call.forward.turn(video, apart)], dim=2), source.v, source.mask, source.text)
+
+    def _foreground(self, evaluation: Evaluation, call: Call) -> torch.Tensor | None:
+        """[N, video tokens], or None while nothing is known of this segment."""
+        if self.settings.mask is None:
+            return None
+        seen_as = (evaluation.segment, evaluation.role)
+        place = (*seen_as, call.block, call.kind)
+        if shows_positive(call):
+            if self.map.layers:
+                self.last_maps[seen_as] = self.map
+            if seen_as in self.last_maps:
+                found = self.last_maps[seen_as].foreground(call.forward.grid[0], self.settings.mask.threshold)
+                self.foregrounds[place] = found
+        return self.foregrounds.get(place)

@@ -1,0 +1,299 @@
+"""Prompt editing on a MODEL of any family: words that count more or less (engine/attention/prompt_edit.py), and the layout of an
+original video under another prompt, at the taps of hosts/attention/patching.py.
+
+Source: the editing mode of DiTCtrl (arXiv 2412.18597) and of its public code, where both videos are rows of one batch
+and share every draw of noise. Here the original is sampled first, with the same noise, as far as its layout is read;
+what the network was shown is noted. When the edited video comes to the same window and noise level, the network is
+shown the original's once more, and its keys and values are read in place of the edited video's own. Nothing of the
+sampler is doubled, so every guider, context handler and sampler of fixed steps works as it does for one video; the
+notes cost one latent for each evaluation, in main memory, and the keys and values of one window.
+
+Joint attention reads all of the original's keys and values, text included, as in that code. Where text has a cross
+attention of its own, that stays the edited prompt's, or nothing of the edit would be heard. Words count in the positive
+prompt alone: the tokens at the same places of a negative prompt are other words.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+import comfy.model_management
+import comfy.patcher_extension as extension
+import comfy.sampler_helpers
+
+from ...engine.attention import prompt_edit
+from ...engine.attention.kv_share import KeysValues
+from ...engine.plan.spans import NoiseSpan
+from ..prompts import conditioning
+from . import kv_share
+from ..windows import latent_blend
+from ..attention import patching
+from ..attention.keys_values import Parts, by_entry, for_reader
+from ..attention.patching import Evaluation, Start
+from ..windows.progress import ProgressText
+from ..families.sites import CROSS, SELF, Call
+
+NAME = "Longreel Prompt Edit"
+KEY = "longreel_prompt_edit"
+SOURCE = "source"  # the role in which the original is shown again
+PROMPTS = 2  # of classifier-free guidance
+POSITIVE = "positive"  # core's guiders all call it so
+MADE_BY_OTHERS = ("hooks", "control")  # made ready before a sampler starts, for the guider's own conditioning alone
+
+
+@dataclass(frozen=True)
+class Reweight:
+    """`words` count `weight` times, in a form of engine/attention/prompt_edit.py; percents are parts of the schedule."""
+
+    words: tuple[str, ...]
+    weight: float
+    form: str
+    start_percent: float
+    end_percent: float
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`original` is its CONDITIONING, or None for the edited one's; percents say when its keys and values are read."""
+
+    original: list | None
+    start_percent: float
+    end_percent: float
+
+
+@dataclass(frozen=True)
+class PromptEdit:
+    """Either or both, in `layers`, the blocks of the network."""
+
+    layers: frozenset[int]
+    reweight: Reweight | None = None
+    layout: Layout | None = None
+
+    name = NAME
+    excludes = {NAME: "each replaces the keys and values", kv_share.NAME: "each replaces the keys and values"}
+
+    def start(self, start: Start) -> "Editing":
+        self.check_words(start.conds)
+        layout, reweighted = _span(self.layout, start.model), _span(self.reweight, start.model)
+        for what, span in (("copies the layout", layout), ("reweights", reweighted)):
+            if span:
+                patching.say_steps(NAME, what, span, start)
+        return Editing(self, layout, reweighted)
+
+    def kept_bytes(self, bytes_of_layer: int) -> int:
+        return 0 if self.layout is None else PROMPTS * len(self.layers) * bytes_of_layer
+
+    def check_words(self, conds: dict[str, list[dict]]) -> None:
+        """Raises ValueError for a word that none of the positive prompts has, and where their tokens are not known."""
+        if self.reweight is None:
+            return
+        words, entries = self.reweight.words, conds.get(POSITIVE, [])
+        if not words:
+            raise ValueError("0 words to reweight, and 1 is needed; name words of the prompt, with commas between")
+        strangers = sum(conditioning.WORDS not in entry for entry in entries)
+        if strangers or not entries:
+            raise ValueError(f"{strangers} of {len(entries)} positive conditioning entries do not come from Longreel "
+                             f"Encode, and their words are not known; wire its output")
+        spoken = [one for entry in entries for one in entry[conditioning.WORDS]]
+        for word in words:
+            if not any(_places(one, [word]) for one in spoken):
+                heard = dict.fromkeys(known.text for one in spoken for known in one.words)
+                raise ValueError(f'"{word}" is in 0 of {len(spoken)} prompts; use words of {", ".join(heard)}')
+
+
+def attach(model, edit: PromptEdit):
+    """A clone of `model` (ModelPatcher) that samples the edited video. Raises ValueError beside Longreel KV Share, for
+    a second edit, and for a weight that its form cannot take."""
+    if edit.reweight:
+        prompt_edit.check_weight(edit.reweight.weight, edit.reweight.form)
+    model = patching.attach(model, edit)
+    for kind, wrapper in ((extension.WrappersMP.OUTER_SAMPLE, _sample_both),
+                          (extension.WrappersMP.CALC_COND_BATCH, _evaluate_both)):
+        # Outside all other wrappers, so that each of them sees two whole samplings.
+        model.wrappers[kind] = {KEY: [wrapper], **model.wrappers[kind]}
+    return model
+
+
+def _span(percents: Reweight | Layout | None, model) -> NoiseSpan | None:
+    if percents is None:
+        return None
+    return NoiseSpan.of(percents.start_percent, percents.end_percent, model.model_sampling.percent_to_sigma)
+
+
+def _places(spoken: conditioning.Spoken, words: Sequence[str]) -> list[int]:
+    """Positions in the text of those of the words that the prompt has. Raises ValueError where its tokens are not
+    known."""
+    if spoken.unknown:
+        raise ValueError(spoken.unknown)
+    return spoken.positions(word for word in words if _is_there(spoken, word))
+
+
+def _is_there(spoken: conditioning.Spoken, word: str) -> bool:
+    try:
+        spoken.positions([word])
+    except ValueError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the network was shown of the original: one window, on the CPU, at one noise level."""
+
+    x: torch.Tensor  # [B, C, F, H, W]
+    sigma: float
+    conds: list[list[dict] | None]
+
+
+@dataclass
+class Notes:
+    """All of the original that the edited video will read, in the order in which it will come by. `over` once the
+    original's sampler has left `span`: from there on nobody looks at it, and the network is not asked."""
+
+    span: NoiseSpan
+    shown: deque[Shown] = field(default_factory=deque)
+    complete: bool = False
+    over: bool = False
+    progress: ProgressText = field(default_factory=ProgressText)
+
+    def take(self, x: torch.Tensor, sigma: float) -> Shown:
+        """Raises RuntimeError where the two samplings went different ways."""
+        if not self.shown or self.shown[0].sigma != sigma or self.shown[0].x.shape != x.shape:
+            there = f"{self.shown[0].sigma:.4g}" if self.shown else "none"
+            raise RuntimeError(f"the edited video is at noise level {sigma:.4g} and its original at {there}: the "
+                               f"sampler chooses its steps by what it sees; use one with fixed steps, such as euler")
+        return self.shown.popleft()
+
+
+def _sample_both(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, disable_pbar=False,
+                 *args, **kwargs):
+    """OUTER_SAMPLE: the original, as far as it is needed, and then the edited video. Only that one is reported."""
+    guider = executor.class_obj
+    options = guider.model_options["transformer_options"]
+    edit = next(feature for feature in options[patching.FEATURES] if feature.name == NAME)
+
+    def sample(conds: dict[str, list[dict]], noise: torch.Tensor, callback, disable_pbar: bool):
+        guider.conds = {name: [dict(entry) for entry in entries] for name, entries in conds.items()}
+        handler = guider.model_options.get("context_handler")
+        if isinstance(handler, latent_blend.TimelineHandler):
+            guider.model_options["context_handler"] = handler.for_new_run()  # it counts evaluations
+        return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, *args, **kwargs)
+
+    edit.check_words(guider.conds)
+    if edit.layout is None:
+        return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, *args, **kwargs)
+    edited = guider.conds
+    original = _conds_of_original(edited, edit.layout)
+    features = options[patching.FEATURES]
+    notes = options[KEY] = Notes(_span(edit.layout, guider.model_patcher.model))
+    device = guider.model_patcher.load_device
+    try:
+        options[patching.FEATURES] = tuple(feature for feature in features if feature is not edit)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):  # samplers without a seed draw from it
+            sample(original, noise.clone(), None, True)
+        options[patching.FEATURES], notes.complete = features, True
+        return sample(edited, noise, callback, disable_pbar)
+    finally:
+        options[patching.FEATURES] = features
+        del options[KEY]
+
+
+def _conds_of_original(edited: dict[str, list[dict]], layout: Layout) -> dict[str, list[dict]]:
+    if POSITIVE not in edited:
+        raise ValueError(f"{NAME} puts the original in the place of the positive prompt, and this guider has 0 of that "
+                         f"name, only {', '.join(edited)}; use CFGGuider or KSampler")
+    if layout.original is None:
+        return edited
+    original = comfy.sampler_helpers.convert_cond(layout.original)
+    for key in MADE_BY_OTHERS:
+        number = sum(key in entry for entry in original)
+        if number:
+            raise ValueError(f"{number} of {len(original)} entries of the original conditioning carry a {key}, and 0 "
+                             f"may; wire it straight from Longreel Encode")
+    return {**edited, POSITIVE: original}
+
+
+def _evaluate_both(executor, model, conds, x, timestep, model_options):
+    """CALC_COND_BATCH: notes what is shown of the original, and shows it again before the edited video's."""
+    options = model_options["transformer_options"]
+    notes: Notes | None = options.get(KEY)
+    if notes is None:
+        return executor(model, conds, x, timestep, model_options)
+    comfy.model_management.throw_exception_if_processing_interrupted()
+    sigma = float(timestep[0])
+    in_span = notes.span.holds(sigma)
+    if notes.complete:
+        if in_span:
+            shown = notes.take(x, sigma)
+            segment, _ = options.get(patching.SEEN, (None, patching.WHOLE))
+            told = {**model_options, "transformer_options": {**options, patching.SEEN: (segment, SOURCE)}}
+            executor(model, shown.conds, shown.x.to(x), timestep, told)
+        return executor(model, conds, x, timestep, model_options)
+    notes.over = notes.over or (not in_span and sigma < notes.span.high)
+    if notes.over:
+        return [x.clone() for _ in conds]
+    notes.progress.show(f"original, noise level {sigma:.3g}")
+    if in_span:
+        notes.shown.append(Shown(x.detach().to("cpu", copy=True), sigma, conds))
+    return executor(model, conds, x, timestep, model_options)
+
+
+class Editing:
+    """One run of the sampler, on the edited video. What is kept of the original lasts for one window."""
+
+    def __init__(self, edit: PromptEdit, layout: NoiseSpan | None, reweighted: NoiseSpan | None):
+        self.edit, self.layout, self.reweighted = edit, layout, reweighted
+        self.kept: dict[tuple[int, str], Parts] = {}
+        self.shown: list[list[dict] | None] = []  # the original's conditioning
+
+    def roles(self, segment: int) -> tuple[str, ...]:
+        return ()
+
+    def begin(self, evaluation: Evaluation) -> None:
+        if evaluation.role == SOURCE:
+            self.kept, self.shown = {}, evaluation.conds
+        elif not self._copies(evaluation):
+            self.kept = {}
+
+    def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
+        if block not in self.edit.layers:
+            return False
+        copies = kind != CROSS and self._copies(evaluation)
+        return copies or (evaluation.role != SOURCE and self._reweights(kind, evaluation))
+
+    def _copies(self, evaluation: Evaluation) -> bool:
+        return self.layout is not None and self.layout.holds(evaluation.sigma)
+
+    def _reweights(self, kind: str, evaluation: Evaluation) -> bool:
+        if kind == SELF or self.reweighted is None or self.edit.reweight.weight == 1:
+            return False
+        return self.reweighted.holds(evaluation.sigma)
+
+    def attend(self, call: Call, go_on) -> torch.Tensor:
+        evaluation = call.evaluation
+        copies = call.kind != CROSS and self._copies(evaluation)
+        if evaluation.role == SOURCE:
+            self.kept.setdefault((call.block, call.kind), {}).update(by_entry(call))
+            return go_on(call.q, call.k, call.v, call.mask)
+        read, heard = KeysValues(call.k, call.v, call.mask, call.text), evaluation.conds
+        if copies:
+            read, heard = for_reader(self.kept[call.block, call.kind], call), self.shown
+        if not self._reweights(call.kind, evaluation):
+            return go_on(call.q, read.k, read.v, read.mask)
+        keys = self._factors(call, heard, read.k.shape[2] if call.kind == CROSS else read.text)
+        queries = self._factors(call, evaluation.conds, call.text)
+        return prompt_edit.reweight(go_on, call.q, read, keys, queries, self.edit.reweight.form)
+
+    def _factors(self, call: Call, conds: list[list[dict] | None], tokens: int) -> torch.Tensor:
+        """[B, tokens]: how much each text token of these prompts counts."""
+        positive = conditioning.number_of(conds, conditioning.POSITIVE)
+        shares = torch.zeros(len(call.rows), tokens)
+        for row, (prompt, entry) in enumerate(zip(call.rows, call.entries)):
+            if prompt == positive and tokens:
+                for spoken in conds[prompt][entry].get(conditioning.WORDS, ()):
+                    places = _places(spoken, self.edit.reweight.words)
+                    shares[row, [call.forward.words_at + place for place in places]] += spoken.share
+        factors = prompt_edit.word_factors(shares, self.edit.reweight.weight)
+        return factors.repeat_interleave(call.q.shape[0] // len(call.rows), dim=0)

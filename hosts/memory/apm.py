@@ -1,0 +1,190 @@
+"""APM on a MODEL of any family: engine/memory/apm.py where the blocks read text, which hosts/families/video_tokens.py names.
+
+Source: StreamingT2V (arXiv 2403.14773, section 4.2), carried over to diffusion transformers. As published: picture
+tokens of the anchor are mixed into the text of every layer by weights of its own; prompts that guidance subtracts are
+given the null anchor, zeros, instead; the anchor is the first frame of the video. A new take may have its own, which the
+paper, with one scene, does not need.
+
+Where a family reads text by cross attention (Wan, LTXV) each layer mixes into the same text, as in the paper. Where text
+goes through the blocks beside the video (CogVideoX, HunyuanVideo) each layer mixes into what the one before left of it.
+
+Not as published: the picture's vector is a pooled encoding of the anchor latent instead of CLIP's (engine/memory/apm.py says
+why), and the paper's range of anchors in training is the trainer's matter. The chunk that makes the anchor has none, and
+is made as without APM.
+
+Wan image-to-video has trained cross attention to a picture of its own: without any APM, give the first frame of the
+video to WanImageToVideo's `clip_vision_output` (CLIP Vision Encode) and every chunk keeps to it. What is mixed here is
+the text alone; the picture's tokens in front of it are left as they are, and both may be used.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from ...engine.memory.apm import APMConfig
+from ...engine.memory.files import APM_KIND, LoadedMemory
+from ...engine.plan.timeline import Timeline
+from .. import block_count, family_of
+from ..families import cogvideox, hunyuan_video, ltxv, video_tokens, wan
+from ..prompts import conditioning
+from ..attention import patching
+from . import trained_memory
+from ..windows.chunk_handler import handler_of
+from ..attention.patching import EVALUATION, RUN, Start
+from ..families.sites import argument
+from .trained_memory import LOOKING, Carried, Remembering, carry, fingerprint, layers_asked, new_memory
+
+NAME = "Longreel Long Memory (trained)"
+KEY = "longreel_apm"  # in transformer_options: Carried
+GIVEN = "longreel_apm_anchor"  # in transformer_options: the anchor, where a trainer says it
+OF_VIDEO, OF_TAKE = "video", "take"  # whose first frame is the anchor
+TEXT_TOKENS = {wan: 512, cogvideox: 226, hunyuan_video: 256, ltxv: 128}  # of a prompt of usual length
+
+
+@dataclass(frozen=True)
+class APMFeature:
+    """Settings of a rollout with APM. `weights` is the fingerprint of what was trained."""
+
+    anchor: str
+    layers: tuple[int, ...]
+    strength: float
+    weights: str
+
+    name: ClassVar[str] = NAME
+    excludes: ClassVar[dict[str, str]] = {}
+
+    def start(self, start: Start) -> "Anchored":
+        remembered = handler_of(start, NAME).remembered
+        finished = remembered.take_anchor if self.anchor == OF_TAKE else remembered.video_anchor
+        return Anchored(None if finished is None else start.model.process_latent_in(finished[:, :, :1]))
+
+    def kept_bytes(self, bytes_of_layer: int) -> int:
+        return 0
+
+    def frames_before(self, timeline: Timeline) -> int:
+        """See hosts/sampling/rollout.Remembers."""
+        return 0
+
+    def reads_anchor(self) -> bool:
+        return True
+
+
+class Anchored(Remembering):
+    """The anchor's frames."""
+
+
+def attach(model, memory: LoadedMemory | None, anchor: str = OF_VIDEO, strength: float = 1.0,
+           layers: frozenset[int] | None = None, text_tokens: int | None = None):
+    """A clone of `model` (ModelPatcher) that remembers in a rollout. anchor: OF_VIDEO or OF_TAKE, whose first latent
+    frame it keeps to. The rest, and errors: see `with_apm`."""
+    if anchor not in (OF_VIDEO, OF_TAKE):
+        raise ValueError(f"unknown anchor {anchor!r}, it is none of 2; use {OF_VIDEO} or {OF_TAKE}")
+    model = with_apm(model, memory, strength, layers, text_tokens)
+    memory = model.model_options["transformer_options"][KEY].memory
+    return patching.attach(model, APMFeature(anchor, memory.layers, strength, fingerprint(memory)))
+
+
+def with_apm(model, memory: LoadedMemory | None, strength: float = 1.0, layers: frozenset[int] | None = None,
+             text_tokens: int | None = None):
+    """A clone of `model` (ModelPatcher) that carries APM, for a trainer: `remembering` says what it is to remember.
+
+    memory None: a new, neutral one for training; it changes nothing. layers: the blocks of a new one, counted from 0;
+    None for all. text_tokens: the longest text of a new one; None for the family's usual length. strength: 0..1, scales
+    what the mixers add; 0 changes nothing, 1 is as trained.
+
+    Raises ValueError for a network that is not known, settings of a memory that has its own, and as `carry` does.
+    """
+    video_tokens.tokens_of(model)
+    if memory is None:
+        wanted = frozenset(range(block_count(model))) if layers is None else layers_asked(model, layers)
+        memory = new_memory(model, APM_KIND, _new_config(model, text_tokens), wanted)
+    elif layers is not None or text_tokens is not None:
+        raise ValueError(f"this APM was trained for {len(memory.layers)} blocks and {memory.config.text_tokens} tokens "
+                         f"of text; leave both to it")
+    return carry(model, KEY, APM_KIND, memory, strength, _evaluate)
+
+
+def remembering(model, anchor: torch.Tensor) -> dict:
+    """transformer_options for the model's apply_model: `anchor` [B, C, F, H, W], as the network sees latents, is the
+    anchor's frames; zeros are the null anchor."""
+    return trained_memory.told(model, GIVEN, anchor)
+
+
+def parameters(model) -> dict[str, torch.nn.Parameter]:
+    """What a trainer learns; gradients are recorded from now on."""
+    return trained_memory.parameters(model, KEY)
+
+
+def trained(model, title: str = "") -> LoadedMemory:
+    """APM as it is now, to be saved."""
+    return trained_memory.trained(model, KEY, title)
+
+
+def _new_config(model, text_tokens: int | None) -> APMConfig:
+    family = family_of(model)
+    tokens = TEXT_TOKENS[family] if text_tokens is None else text_tokens
+    if tokens < 1:
+        raise ValueError(f"{tokens} tokens of text are below 1; use {TEXT_TOKENS[family]}, {family.NAME}'s usual length")
+    return APMConfig(model.model.latent_format.latent_channels, family.width(model.model.diffusion_model), tokens)
+
+
+def _evaluate(executor, *args, **kwargs):
+    """DIFFUSION_MODEL: for one forward, layers read text with the anchor mixed in."""
+    network = executor.class_obj
+    options = argument(type(network)._forward, args, kwargs, "transformer_options")
+    carried = options[KEY]
+    picture = _picture(carried, options, args[0]) if carried.strength else None
+    if picture is None:
+        return executor(*args, **kwargs)
+    with _mixed(network, carried, picture):
+        return executor(*args, **kwargs)
+
+
+def _picture(carried: Carried, options: dict, x: torch.Tensor) -> torch.Tensor | None:
+    """[B, tokens, C] for the rows of x, which are all videos once for every prompt; None without an anchor."""
+    make = carried.module.picture
+    if GIVEN in options:
+        anchor = options[GIVEN].to(x)
+        return make(anchor).repeat(x.shape[0] // anchor.shape[0], 1, 1)
+    if RUN not in options:
+        return None
+    anchor = next(run.latents for run in options[RUN].runs if isinstance(run, Anchored))
+    if anchor is None:
+        return None
+    anchor, conds = anchor.to(x), options[EVALUATION].conds
+    made = {null: make(torch.zeros_like(anchor) if null else anchor) for null in (False, True)}
+    return torch.cat([made[_is_negative(conds, prompt)] for prompt in options["cond_or_uncond"]])
+
+
+def _is_negative(conds: list[list[dict] | None], prompt: int) -> bool:
+    """Whether guidance subtracts this prompt. Core's guiders name it second where entries do not say."""
+    role = conditioning.role_of(conds[prompt])
+    return prompt == 1 if role is None else role == conditioning.NEGATIVE
+
+
+@contextmanager
+def _mixed(network, carried: Carried, picture: torch.Tensor) -> Iterator[None]:
+    """Meanwhile each of the memory's blocks reads its text mixed with `picture` [B, tokens, C]."""
+    places = video_tokens.NETWORKS[type(network)]
+
+    def hook_of(number: int, place: video_tokens.TextPlace):
+        mixer = carried.module.mixers[str(number)]
+
+        def hook(module, args, kwargs):
+            options = argument(type(module).forward, args, kwargs, "transformer_options") or {}
+            if LOOKING in options:  # the paper's CAM looks at frames with the text alone
+                return None
+            return place.change(args, kwargs, lambda text: mixer(text, picture.to(text), carried.strength))
+
+        return hook
+
+    with ExitStack() as hooks:
+        for number, block in enumerate(places.blocks(network)):
+            if number in carried.memory.layers:
+                place = places.text(block)
+                handle = place.module.register_forward_pre_hook(hook_of(number, place), with_kwargs=True)
+                hooks.callback(handle.remove)
+        yield

@@ -1,0 +1,242 @@
+"""CAM on a MODEL of any family: engine/memory/cam.py in the blocks that hosts/families/video_tokens.py names.
+
+Source: StreamingT2V (arXiv 2403.14773, section 4.1), carried over to diffusion transformers. As published: the
+conditioning frames are the last ones of the chunk before, which the window begins with; they are the same for every
+prompt; the feature extractor is shown the window's first frames as they are in this step, with their timestep, and the
+prompt; its features go by injectors of their own into all frames of the window.
+
+Not as published:
+- The extractor is the network itself, which stays as it is. The paper trains a copy of a UNet's encoder; a copy of a
+  transformer would double the model. What is trained is the encoder of the conditioning frames and the injectors.
+- An injector stands behind a block, and reads what that very block made of the window's first frames. The paper reports
+  CAM in the last 14 of OpenSora's 28 blocks: here too the later half, unless others are asked for.
+- Conditioning frames are latents: the last latent frames of the chunk before are what the window's first ones will be,
+  frame by frame, which cannot be said of the pixel frames of a video VAE that folds four or eight into one.
+
+Each evaluation of the network costs a second one, of the conditioning frames alone. A chunk that begins a take has
+nothing before it, and is made as without CAM.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+
+import comfy.ldm.common_dit
+
+from ...engine.memory.cam import CHANNELS, HEAD_WIDTH, CAMConfig
+from ...engine.memory.files import CAM_KIND, LoadedMemory
+from .. import block_count, family_of
+from ..attention import patching
+from . import trained_memory
+from ..families import video_tokens
+from ..windows.chunk_handler import LOOK, handler_of
+from ..attention.patching import EVALUATION, RUN, Start
+from ..families.sites import argument
+from .trained_memory import LOOKING, Carried, Remembering, carry, fingerprint, layers_asked, new_memory
+from ..ttt.forward import KEY as TTT_KEY
+
+NAME = "Longreel Short Memory (trained)"
+KEY = "longreel_cam"  # in transformer_options: Carried
+GIVEN = "longreel_cam_frames"  # in transformer_options: the conditioning frames, where a trainer says them
+PROMPTS = 2  # of classifier-free guidance
+
+Grid = tuple[int, int, int]  # token frames, rows, columns
+
+
+@dataclass(frozen=True)
+class CAMFeature:
+    """Settings of a rollout with CAM. `weights` is the fingerprint of what was trained."""
+
+    layers: tuple[int, ...]
+    strength: float
+    weights: str
+
+    name: ClassVar[str] = NAME
+    excludes: ClassVar[dict[str, str]] = {}
+
+    def start(self, start: Start) -> "FramesBefore":
+        handler = handler_of(start, NAME)
+        chunk, remembered = handler.chunk, handler.remembered
+        if remembered.finished.shape[2] and not chunk.known:
+            raise ValueError(f"{NAME} remembers the known frames that a chunk begins with, and chunk {chunk.number + 1} "
+                             f"has 0; use an overlap of 1 latent frame or more in Longreel Plan")
+        before = remembered.before(chunk.new_start, chunk.known)
+        return FramesBefore(start.model.process_latent_in(before) if before.shape[2] else None)
+
+    def kept_bytes(self, bytes_of_layer: int) -> int:
+        return PROMPTS * len(self.layers) * bytes_of_layer // 2  # features are one tensor, keys and values two
+
+
+class FramesBefore(Remembering):
+    """Conditioning frames: the window's first ones, as they are finished."""
+
+
+def attach(model, memory: LoadedMemory | None, strength: float = 1.0, layers: frozenset[int] | None = None):
+    """A clone of `model` (ModelPatcher) that remembers in a rollout. Arguments and errors: see `with_cam`."""
+    model = with_cam(model, memory, strength, layers)
+    carried = model.model_options["transformer_options"][KEY]
+    return patching.attach(model, CAMFeature(carried.memory.layers, strength, fingerprint(carried.memory)))
+
+
+def with_cam(model, memory: LoadedMemory | None, strength: float = 1.0, layers: frozenset[int] | None = None):
+    """A clone of `model` (ModelPatcher) that carries CAM, for a trainer: `remembering` says what it is to remember.
+
+    memory None: a new, neutral one for training; it changes nothing. layers: the blocks of a new one, counted from 0;
+    None for the later half. strength: 0..1, scales what the injectors add; 0 changes nothing, 1 is as trained.
+
+    Raises ValueError for a network that is not known, layers of a memory that has its own, and as `carry` does.
+    """
+    video_tokens.tokens_of(model)
+    if memory is None:
+        count = block_count(model)
+        wanted = frozenset(range(count // 2, count)) if layers is None else layers_asked(model, layers)
+        memory = new_memory(model, CAM_KIND, _new_config(model), wanted)
+    elif layers is not None:
+        raise ValueError(f"{len(layers)} blocks are asked for and this CAM was trained for {len(memory.layers)} of its "
+                         f"own; leave the choice to it")
+    return carry(model, KEY, CAM_KIND, memory, strength, _evaluate)
+
+
+def remembering(model, frames: torch.Tensor) -> dict:
+    """transformer_options for the model's apply_model: `frames` [B, C, F, H, W], as the network sees latents, are the
+    conditioning frames, and the first F of what it is shown are these frames with noise."""
+    return trained_memory.told(model, GIVEN, frames)
+
+
+def parameters(model) -> dict[str, torch.nn.Parameter]:
+    """What a trainer learns; gradients are recorded from now on."""
+    return trained_memory.parameters(model, KEY)
+
+
+def trained(model, title: str = "") -> LoadedMemory:
+    """CAM as it is now, to be saved."""
+    return trained_memory.trained(model, KEY, title)
+
+
+def _new_config(model) -> CAMConfig:
+    family, network = family_of(model), model.model.diffusion_model
+    patch, width = family.patch_size(network), family.width(network)
+    heads = width // HEAD_WIDTH if width % HEAD_WIDTH == 0 else 1
+    halvings = patch[1].bit_length() - 1
+    channels = CHANNELS[-1 - halvings:]
+    return CAMConfig(model.model.latent_format.latent_channels * patch[0], channels, width, heads)
+
+
+def _evaluate(executor, *args, **kwargs):
+    """DIFFUSION_MODEL: the network looks at the window's first frames, then sees the window with what it found."""
+    network = executor.class_obj
+    options = argument(type(network)._forward, args, kwargs, "transformer_options")
+    carried, frames = options[KEY], _frames(options)
+    if frames is None or not carried.strength:
+        return executor(*args, **kwargs)
+    if TTT_KEY in options:
+        raise ValueError(f"{NAME} and TTT layers are 2 memories that each evaluate the blocks in their own way; "
+                         f"use one of the 2")
+    x = args[0]
+    if frames.shape[2] > x.shape[2]:
+        raise ValueError(f"{frames.shape[2]} conditioning frames are more than the window's {x.shape[2]}; use fewer")
+    look = _Look(network, carried, frames, x)
+    features = look.features(args, kwargs, options)
+    reached: set[int] = set()
+
+    def inject(number: int, video: torch.Tensor) -> torch.Tensor:
+        reached.add(number)
+        injector = carried.module.injectors[str(number)]
+        here = video_tokens.frames_of(video, look.grid_of(x))
+        return injector(here, features[number].to(here), carried.strength).flatten(1, 2)
+
+    with _behind_blocks(network, carried, inject):
+        out = executor(*args, **kwargs)
+    _check_reached(carried, reached)
+    return out
+
+
+def _frames(options: dict) -> torch.Tensor | None:
+    """The conditioning frames of this evaluation, or None: another memory's look at finished frames has none."""
+    if GIVEN in options:
+        return options[GIVEN]
+    if RUN not in options or options[EVALUATION].role == LOOK:
+        return None
+    return next(run.latents for run in options[RUN].runs if isinstance(run, FramesBefore))
+
+
+class _Look:
+    """The network's look at the first frames of the window x [B, C, F, H, W]."""
+
+    def __init__(self, network, carried: Carried, frames: torch.Tensor, x: torch.Tensor):
+        self.network, self.carried, self.x = network, carried, x
+        self.places = video_tokens.NETWORKS[type(network)]
+        self.patch = self.places.family.patch_size(network)
+        self.frames = frames.to(x)
+
+    def grid_of(self, latent: torch.Tensor) -> Grid:
+        return tuple(-(-size // patch) for size, patch in zip(latent.shape[2:], self.patch))
+
+    def features(self, args: tuple, kwargs: dict, options: dict) -> dict[int, torch.Tensor]:
+        """[B, F, P, C] behind each of the memory's blocks."""
+        count = self.frames.shape[2]
+        grid, found = self.grid_of(self.frames), {}
+        encoded = self._encoded()
+
+        def keep(number: int, video: torch.Tensor) -> torch.Tensor:
+            found[number] = video_tokens.frames_of(video, grid).clone()  # later blocks may overwrite it
+            return video
+
+        def enter(module, inputs, output):
+            handle.remove()  # what comes in behind the video, a reference picture, is no frame of it
+            return video_tokens.add_at_entrance(output, encoded, grid)
+
+        # Other features have no part in the look: what they do belongs to the window.
+        seen = {**{name: value for name, value in options.items() if name != EVALUATION}, LOOKING: True}
+        place = next((place for place, value in enumerate(args) if value is options), None)
+        args = tuple(seen if number == place else value for number, value in enumerate(args))
+        kwargs = kwargs if place is not None else {**kwargs, "transformer_options": seen}
+        timestep = _of_first_frames(args[1], self.grid_of(self.x), grid)
+        entrance = self.places.entrance(self.network)
+        with ExitStack() as hooks:
+            hooks.enter_context(_behind_blocks(self.network, self.carried, keep))
+            handle = entrance.register_forward_hook(enter)
+            hooks.callback(handle.remove)
+            self.network._forward(self.x[:, :, :count], timestep, *args[2:], **kwargs)
+        _check_reached(self.carried, set(found))
+        return found
+
+    def _encoded(self) -> torch.Tensor:
+        """[B, F * P, C] for the rows of x, which are all videos once for every prompt."""
+        frames = comfy.ldm.common_dit.pad_to_patch_size(self.frames, self.patch)
+        together = frames.unflatten(2, (-1, self.patch[0])).transpose(1, 2)  # [B, F, C, latent frames of a token, H, W]
+        made = self.carried.module.encoder(together.flatten(2, 3).flatten(0, 1))  # [B * F, C, h, w]
+        tokens = made.flatten(2).transpose(1, 2).unflatten(0, (frames.shape[0], -1)).flatten(1, 2)
+        return tokens.repeat(self.x.shape[0] // frames.shape[0], 1, 1)
+
+
+def _of_first_frames(timestep: torch.Tensor, grid: Grid, first: Grid) -> torch.Tensor:
+    """Timesteps [B], or the part of [B, frames or tokens, ...] that belongs to the first frames."""
+    if timestep.ndim == 1 or timestep.shape[1] == 1:
+        return timestep
+    return timestep[:, :timestep.shape[1] // grid[0] * first[0]]
+
+
+@contextmanager
+def _behind_blocks(network, carried: Carried, change: Callable[[int, torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Meanwhile change(block's number, video tokens [B, N, C]) stands behind each of the memory's blocks."""
+    def hook(number: int, block, args, kwargs, output):
+        return video_tokens.change_video(block, args, kwargs, output, partial(change, number))
+
+    blocks = video_tokens.NETWORKS[type(network)].blocks(network)
+    with ExitStack() as hooks:
+        for number in carried.memory.layers:
+            handle = blocks[number].register_forward_hook(partial(hook, number), with_kwargs=True)
+            hooks.callback(handle.remove)
+        yield
+
+
+def _check_reached(carried: Carried, reached: set[int]) -> None:
+    missed = sorted(set(carried.memory.layers) - reached)
+    if missed:
+        raise RuntimeError(f"{len(missed)} of {len(carried.memory.layers)} blocks that {NAME} works in were not evaluated "
+                           f"(the first: block {missed[0]}): another node replaces or skips them; remove that node")

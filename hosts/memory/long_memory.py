@@ -1,0 +1,96 @@
+"""Long-term memory of a rollout, without training: every chunk knows how the video, or its take, began.
+
+Two means, together or alone. The anchor frames' keys and values are read in self or joint attention by every later chunk,
+as an attention sink that never slides out of the window (hosts/memory/kv_memory.py); and the latent statistics of each finished
+chunk are pulled to those of the first one before it is handed over (engine/sampling/channel_statistics.py), against a drift of colour and
+contrast. Neither is StreamingT2V's APM, which is trained (hosts/memory/apm.py).
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+
+from ...engine.plan.rollout_chunks import Chunk
+from ...engine.sampling.channel_statistics import match_statistics
+from ...engine.plan.timeline import Timeline
+from ..windows.chunk_handler import ChunkHandler, Remembered, handler_of
+from .kv_memory import PROMPTS, KVMemory, Memory, levels_of, require_rotary
+from ..attention.patching import Start
+
+NAME = "Longreel Long Memory"
+VIDEO, TAKE = "video", "take"  # whose beginning is the anchor
+BEFORE, TRUE = "before", "true"  # where in time it stands
+LOOKS = 2  # noise levels at which the anchor frames are shown
+
+
+@dataclass(frozen=True)
+class LongMemory:
+    """`anchor` VIDEO or TAKE: whose first `frames` latent frames are remembered, at most those of its first chunk; TAKE
+    anchors anew at every cut. `placement`: just in front of the window, or where they are. Their keys count `strength`
+    (0..1) times in the softmax. `layers` are blocks of the network. `statistics` 0..1 pulls a chunk's statistics to those
+    of the anchor's chunk."""
+
+    anchor: str
+    frames: int
+    placement: str
+    strength: float
+    layers: frozenset[int]
+    statistics: float
+    looks: int = field(default=LOOKS)
+
+    name: ClassVar[str] = NAME
+    excludes: ClassVar[dict[str, str]] = {NAME: "each anchors the same chunks"}
+
+    @property
+    def kept_frames(self) -> int:
+        return self.frames
+
+    def frames_before(self, timeline: Timeline) -> int:
+        return 0
+
+    def reads_anchor(self) -> bool:
+        return bool(self.strength or self.statistics)
+
+    def start(self, start: Start) -> KVMemory:
+        handler = handler_of(start, NAME)
+        if self.strength:
+            require_rotary(start, self.name)
+        memory, levels = self._memory(handler), levels_of(start, self.looks)
+        return KVMemory(handler, memory, self.layers, levels, self._lasting(start, handler, memory, levels))
+
+    def _lasting(self, start: Start, handler: ChunkHandler, memory: Memory | None,
+                 levels: tuple[float, ...]) -> tuple | None:
+        """What tells one look at the anchor from another, or None where every chunk has to look for itself: where the
+        anchor stands elsewhere in time, or pictures of the chunk's own are beside the latent."""
+        pictures = any(isinstance(value, torch.Tensor) and value.ndim == 5 for entries in start.conds.values()
+                       for entry in entries for value in entry.values())
+        if memory is None or self.placement == TRUE or pictures:
+            return None
+        what = self._first(handler.remembered).number, memory.latents.shape[2], levels
+        return (self.name, id(start.model)), what
+
+    def _memory(self, handler: ChunkHandler) -> Memory | None:
+        """The anchor frames as far as they are not in the window anyway; None where they are not yet made."""
+        start, latents = handler.chunk.start, self._anchor(handler.remembered)
+        made_by = self._first(handler.remembered)
+        if latents is None or made_by.start >= start:
+            return None
+        shown = latents[:, :, :min(self.frames, start - made_by.start)]
+        frames = shown.shape[2]
+        place = -frames if self.placement == BEFORE else made_by.start - start
+        return Memory(shown, (self.strength,) * frames, place, made_by.mix)
+
+    def _first(self, remembered: Remembered) -> Chunk | None:
+        return remembered.take_first if self.anchor == TAKE else remembered.video_first
+
+    def _anchor(self, remembered: Remembered) -> torch.Tensor | None:
+        return remembered.take_anchor if self.anchor == TAKE else remembered.video_anchor
+
+    def finish(self, new: torch.Tensor, remembered: Remembered) -> torch.Tensor:
+        anchor = self._anchor(remembered)
+        return new if anchor is None else match_statistics(new, anchor, self.statistics)
+
+    def kept_bytes(self, bytes_of_layer: int) -> int:
+        # Twice: prompt by prompt, and joined for the batch.
+        return 2 * PROMPTS * self.looks * len(self.layers) * bytes_of_layer if self.strength else 0

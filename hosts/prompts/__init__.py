@@ -1,0 +1,1 @@
+"""One conditioning for a whole timeline: conditioning (entries that know their shot), chunk_conditioning, words."""

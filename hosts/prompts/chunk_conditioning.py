@@ -1,0 +1,50 @@
+"""The part of a CONDITIONING that one chunk of a rollout hears: the entries of its shots, and of what has a time axis the
+frames of its window. Whatever else lies on the timeline and cannot be cut is refused by name."""
+
+from collections.abc import Iterable
+
+import torch
+
+from ...engine.plan.rollout_chunks import Chunk
+from ...engine.plan.timeline import Timeline
+from .conditioning import SHOT
+
+UNCUT = ("control", "gligen", "keyframe_idxs", "guide_attention_entries", "audio_embed", "face_video_pixels",
+         "camera_conditions", "reference_motion")
+MASK = "mask"  # core's areas: [B, H, W] where it holds at all times, [F, H, W] or [B, F, H, W] where it moves
+
+
+def for_chunk(entries: list, chunk: Chunk, timeline: Timeline, shots: Iterable[int]) -> list:
+    """CONDITIONING -> CONDITIONING of these shots. Entries that came from elsewhere than Longreel Encode are heard by every
+    chunk.
+
+    Raises ValueError for what stands on the timeline and cannot be cut into chunks.
+    """
+    heard = [entry for entry in entries if entry[1].get(SHOT) is None or entry[1][SHOT] in shots]
+    if chunk.frames == timeline.latent_frames:
+        return heard
+    return [[text, {key: _cut(key, value, chunk, timeline) for key, value in options.items()}, *rest]
+            for text, options, *rest in heard]
+
+
+def _cut(key: str, value, chunk: Chunk, timeline: Timeline):
+    frames = timeline.latent_frames
+    window = slice(chunk.start, chunk.end)
+    if isinstance(value, torch.Tensor):
+        if value.ndim == 5 and value.shape[2] == frames:  # [B, C, F, H, W]
+            return value[:, :, window]
+        if key == MASK and value.ndim == 4 and value.shape[1] == frames:
+            return value[:, window]
+        if key == MASK and value.ndim == 3 and value.shape[0] == frames:
+            return value[window]
+    if isinstance(value, (list, tuple)) and value and all(isinstance(part, torch.Tensor) for part in value):
+        return [_cut(key, part, chunk, timeline) for part in value]
+    if key in UNCUT and value is not None or key == "area" and _has_time(value):
+        raise ValueError(f"the conditioning has a {key} for {frames} latent frames, and rollout makes {chunk.frames} at a "
+                         f"time and cannot cut it; remove the node that adds it, or use mode joint")
+    return value
+
+
+def _has_time(area: tuple) -> bool:
+    """Sizes and places of two axes, or of three with time in front; in parts of the whole a word goes before them."""
+    return len([part for part in area if not isinstance(part, str)]) > 4

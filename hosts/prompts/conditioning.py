@@ -1,0 +1,159 @@
+"""Prompts that know their shot and their words. Each conditioning entry of Longreel Encode carries three keys, which
+travel through core's nodes and processing; from them a segment picks, and between shots mixes, what it listens to, and
+features find the text tokens of the words that users name."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+
+import node_helpers
+
+from ...engine.attention.prompt_mix import mix_texts
+from ...engine.plan.timeline import Timeline
+from ...engine.attention.words import Word, find
+from .words import words_of_tokens
+
+SHOT, ROLE, WORDS = "longreel_shot", "longreel_role", "longreel_words"
+POSITIVE, NEGATIVE = "positive", "negative"
+
+
+class Spoken(NamedTuple):
+    """The words of one shot's prompt, and the prompt's share (0..1) in an entry; an entry carries a tuple of these.
+    `unknown` says why the words are not known, and is raised once somebody asks for them."""
+
+    share: float
+    shot: int  # from 0
+    words: tuple[Word, ...]
+    unknown: str = ""
+
+    def positions(self, wanted: Iterable[str]) -> list[int]:
+        """Rising positions in the text of all tokens of the wanted words. Raises ValueError for a word that is not
+        there."""
+        if self.unknown:
+            raise ValueError(self.unknown)
+        return sorted({token for word in wanted for token in find(self.words, word)})
+
+
+def encode_timeline(clip, timeline: Timeline) -> tuple[list, list]:
+    """One positive and one negative CONDITIONING entry per shot; equal texts are encoded once. Raises ValueError for
+    the None that core's checkpoint loader gives where there is no text encoder."""
+    if clip is None:
+        raise ValueError("0 text encoders came with this checkpoint and 1 is needed; load it with Load CLIP")
+    encoded: dict[str, tuple[list, Spoken]] = {}
+
+    def entries(text: str, shot: int, role: str) -> list:
+        if text not in encoded:
+            tokens = clip.tokenize(text)
+            encoded[text] = clip.encode_from_tokens_scheduled(tokens), _spoken(clip, text, tokens)
+        conditioning, spoken = encoded[text]
+        return node_helpers.conditioning_set_values(
+            conditioning, {SHOT: shot, ROLE: role, WORDS: (spoken._replace(shot=shot),)})
+
+    positive, negative = [], []
+    for planned in timeline.shots:
+        positive += entries(timeline.storyboard.prompt_of(planned.shot), planned.index, POSITIVE)
+        negative += entries(timeline.storyboard.negative_of(planned.shot), planned.index, NEGATIVE)
+    return positive, negative
+
+
+def _spoken(clip, text: str, tokens: dict) -> Spoken:
+    try:
+        return Spoken(1.0, 0, words_of_tokens(clip, text, tokens))
+    except ValueError as error:  # most users never ask for words, and encode with any encoder
+        return Spoken(1.0, 0, (), str(error))
+
+
+def role_of(conds: list[dict] | None) -> str | None:
+    """The role that the entries of one cond list carry, or None when they did not come from Longreel Encode."""
+    return next((cond[ROLE] for cond in conds or () if ROLE in cond), None)
+
+
+def entries_for(conds: list[dict], mix: tuple[tuple[int, float], ...]) -> list[dict]:
+    """What a segment listens to: entries without a shot as they are, those of the mix's shots interpolated."""
+    common = [cond for cond in conds if SHOT not in cond]
+    parts = [([cond for cond in conds if cond.get(SHOT) == shot], share) for shot, share in mix]
+    missing = [shot for (entries, _), (shot, _) in zip(parts, mix) if not entries]
+    if len(missing) == len(parts) and common:
+        return common
+    if missing:
+        raise ValueError(f"no prompt for shot {missing[0] + 1} in a conditioning of {len(conds)} entries; wire the "
+                         f"output of Longreel Encode made from the same timeline")
+    counts = {len(entries) for entries, _ in parts}
+    if len(counts) > 1:
+        raise ValueError(f"neighbouring shots have {sorted(counts)} conditioning entries and cannot be mixed; give each "
+                         f"shot equally many, or use 0 transition prompts")
+    mixed = [_mix_entry([(entries[i], share) for entries, share in parts]) for i in range(counts.pop())]
+    return common + mixed
+
+
+def _mix_entry(parts: list[tuple[dict, float]]) -> dict:
+    first = parts[0][0]
+    if len(parts) == 1:
+        return first
+    model_conds = dict(first["model_conds"])
+    for key, value in model_conds.items():
+        tensors = [(entry["model_conds"][key].cond, share) for entry, share in parts if key in entry["model_conds"]]
+        if len(tensors) == len(parts) and all(isinstance(t, torch.Tensor) for t, _ in tensors):
+            model_conds[key] = value._copy_with(mix_texts(tensors))
+    spoken = tuple(one._replace(share=one.share * share) for entry, share in parts for one in entry.get(WORDS, ()))
+    return {**first, "model_conds": model_conds, **({WORDS: spoken} if spoken else {})}
+
+
+def scale_guidance(conds: list[list[dict] | None], outs: list[torch.Tensor], mix: tuple[tuple[int, float], ...],
+                   timeline: Timeline) -> None:
+    """A shot's strength multiplies its guidance, in place: positive <- negative + strength (positive - negative). `outs`
+    are the predictions for `conds`. Raises ValueError where one of the two prompts is not evaluated."""
+    strength = sum(timeline.shots[shot].shot.strength * share for shot, share in mix)
+    if strength == 1.0:
+        return
+    roles = [role_of(cond) for cond in conds]
+    if POSITIVE not in roles or NEGATIVE not in roles:
+        planned = next(p for p in (timeline.shots[shot] for shot, _ in mix) if p.shot.strength != 1)
+        raise ValueError(f"shots[{planned.index}].strength {planned.shot.strength:g} scales the guidance against the "
+                         f"negative prompt, but the sampler evaluates {len([r for r in roles if r])} of the 2 prompts "
+                         f"of Longreel Encode; use cfg above 1 with both wired, or strength 1")
+    negative = outs[roles.index(NEGATIVE)]
+    for out, role in zip(outs, roles):
+        if role == POSITIVE:
+            out[:] = negative + strength * (out - negative)
+
+
+def number_of(conds: list[list[dict] | None], role: str) -> int | None:
+    """Core's number of the prompt whose entries carry this role, or None."""
+    return next((number for number, entries in enumerate(conds) if role_of(entries) == role), None)
+
+
+def check_words(conds: dict[str, list[dict]], words_of_shots: Sequence[Sequence[str]]) -> None:
+    """Raises ValueError, naming the shot, unless every shot has words and its positive prompt has them all.
+
+    conds: a guider's entries by name, before core processes them. words_of_shots: for each shot the words to look for.
+    """
+    positive = next((entries for entries in conds.values() if role_of(entries) == POSITIVE), [])
+    strangers = sum(WORDS not in entry for entry in positive)
+    if strangers or not positive:
+        raise ValueError(f"{strangers or 'all'} of {len(positive) or 'the'} positive conditioning entries do not come "
+                         f"from Longreel Encode, and their words are not known; wire its output, or look for 0 words")
+    for shot, wanted in enumerate(words_of_shots):
+        prompts = {entry[WORDS] for entry in positive if entry[SHOT] == shot}
+        if len(prompts) != 1:
+            raise ValueError(f"shot {shot + 1} has {len(prompts)} positive prompts, and words are looked for in 1; wire "
+                             f"one Longreel Encode made from the same timeline")
+        if not wanted:
+            raise ValueError(f"shot {shot + 1} has 0 words to look for and needs 1; name words of its prompt in the "
+                             f"node, or as its focus in the storyboard")
+        try:
+            for spoken in prompts.pop():
+                spoken.positions(wanted)
+        except ValueError as error:
+            raise ValueError(f"shot {shot + 1}: {error}") from error
+
+
+def word_weights(entry: dict, words_of_shots: Sequence[Sequence[str]]) -> torch.Tensor:
+    """[tokens] up to the last one that counts: at the tokens of each shot's words the share of that shot's prompt in
+    `entry`, 0 elsewhere. Raises ValueError for a word that its prompt does not have."""
+    places = [(spoken.share, spoken.positions(words_of_shots[spoken.shot])) for spoken in entry[WORDS]]
+    weights = torch.zeros(1 + max(max(positions) for _, positions in places))
+    for share, positions in places:
+        weights[positions] += share
+    return weights

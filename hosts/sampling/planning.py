@@ -1,0 +1,35 @@
+"""The plan's two questions to ComfyUI: how much memory does the model want for one segment, and where do empty
+latents live."""
+
+import torch
+
+import comfy.model_management
+
+from ...engine.plan.timeline import Timeline
+
+WORKING_COPIES = 5  # latent-sized float32 tensors at once: noise, x, x0 and the two sums of the blend
+
+
+def segment_bytes(model, timeline: Timeline, guidance: bool) -> int:
+    """ComfyUI's own estimate for one evaluation of the longest segment, with both prompts in one batch."""
+    facts = timeline.facts
+    frames = max(segment.length for segment in timeline.segments) + 1  # and the frame in front
+    shape = [2 if guidance else 1, facts.latent_channels, frames,
+             timeline.height // facts.spatial_stride, timeline.width // facts.spatial_stride]
+    return int(model.model.memory_required(shape))
+
+
+def latent_bytes(timeline: Timeline) -> int:
+    return empty_shape(timeline).numel() * 4 * WORKING_COPIES
+
+
+def empty_shape(timeline: Timeline) -> torch.Size:
+    facts = timeline.facts
+    return torch.Size((1, facts.latent_channels, timeline.latent_frames,
+                       timeline.height // facts.spatial_stride, timeline.width // facts.spatial_stride))
+
+
+def empty_latent(timeline: Timeline) -> dict:
+    """LATENT of the whole timeline, all zero [1, C, F, H, W]."""
+    return {"samples": torch.zeros(empty_shape(timeline), device=comfy.model_management.intermediate_device()),
+            "downscale_ratio_spacial": timeline.facts.spatial_stride}

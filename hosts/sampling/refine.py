@@ -1,0 +1,93 @@
+"""Streaming refinement on any family: a finished latent of any length is noised part of the way and denoised in
+overlapping chunks, by the model that made it or by another one.
+
+Source: StreamingT2V (arXiv 2403.14773, section 4.3), whose two public enhancers join the chunks in two ways. X0 joins
+the predicted clean video before the solver moves it, so solver history and fresh noise belong to the whole video: a
+context handler does that behind any sampler (hosts/windows/refine_chunks.py). STEP moves each chunk by a solver step of its
+own and joins what comes out (hosts/sampling/refine_steps.py). In both every overlap is cut at a new random frame each time, and
+the noise is drawn once for the whole video. Upscaling is not known here: the latent leaves in the size that it came in.
+"""
+
+import torch
+
+from ...engine.sampling import refine as engine
+from ...engine.plan.facts import ModelFacts
+from ...engine.storyboard.board import Shot, Storyboard
+from ...engine.plan.timeline import PlannedShot, Segment, Timeline, with_segments
+from .. import facts_of
+from ..windows import latent_blend
+from . import joint as sampling
+from ..prompts.conditioning import SHOT
+from ..windows.refine_chunks import RefinedChunks
+from .refine_steps import SteppedChunks, StepSampler
+
+X0, STEP = "x0", "step"
+BLENDS = (X0, STEP)
+
+
+def refine(model, latent: dict, positive: list, negative: list, sampler, sigmas: torch.Tensor, strength: float,
+           seed: int, cfg: float, chunk: int | None = None, overlap: int | None = None, blend: str = X0,
+           cut_range: str = engine.PAPER, lead_frame: bool = True, timeline: Timeline | None = None) -> dict:
+    """-> LATENT of the same size. A noise_mask in `latent` is honoured: 0 keeps.
+
+    strength: 0..1, the part of the schedule that is run, counted from its end; 0 gives `latent` back, 1 runs `sigmas`
+    as they are. chunk, overlap: latent frames; None is the family's native clip (the timeline's segments, where there
+    is one), and a third of a chunk. seed: the noise (except in shots with a seed of their own) and the cuts.
+    cut_range: one of engine/sampling/refine.CUT_RANGES. timeline: gives every shot its own prompt; no chunk crosses its cuts.
+    Raises ValueError for what cannot be refined so.
+    """
+    if blend not in BLENDS:
+        raise ValueError(f"unknown blend {blend!r}; use one of {', '.join(BLENDS)}")
+    facts = facts_of(model)
+    _check(facts, latent["samples"], positive, negative, timeline)
+    sigmas = engine.last_part(sigmas, strength)
+    chunks = chunks_of(facts, latent["samples"].shape[2], chunk, overlap, timeline)
+    handler = RefinedChunks
+    if blend == STEP:
+        handler, sampler = SteppedChunks, StepSampler(sampler)
+    model = latent_blend.attach_handler(model, handler(chunks, cut_range, seed, lead_frame))
+    if len(sigmas) == 0:
+        return latent
+    count = len(chunks.segments)
+    stops = [(f"chunk {number}/{count}", (s.start + s.end) // 2) for number, s in enumerate(chunks.segments, start=1)]
+    callback = sampling.walking_callback(model, stops, len(sigmas) - 1)
+    return sampling.sample_attached(model, chunks, positive, negative, latent, sampler, sigmas, cfg, seed, True,
+                                    callback)
+
+
+def chunks_of(facts: ModelFacts, frames: int, chunk: int | None = None, overlap: int | None = None,
+              timeline: Timeline | None = None) -> Timeline:
+    """A timeline whose segments are the chunks of a video of so many latent frames: one take, or the shots of
+    `timeline`."""
+    if chunk is None:
+        chunk = facts.native_latent_frames if timeline is None else timeline.segment_frames
+    overlap = engine.default_overlap(chunk) if overlap is None else overlap
+    if timeline is not None:
+        return with_segments(timeline, chunk, overlap)
+    starts = engine.cover(frames, chunk, overlap)
+    length = min(chunk, frames)
+    whole = Shot("the whole video", 1.0)  # what it shows is the conditioning's matter, how long it is the frames'
+    return Timeline(Storyboard((whole,)), facts, facts.native_fps, 0, 0, length, overlap, 0,
+                    (PlannedShot(0, whole, 0, frames, 0),), tuple(Segment(s, length, ((0, 1.0),), 0) for s in starts))
+
+
+def _check(facts: ModelFacts, samples: torch.Tensor, positive: list, negative: list, timeline: Timeline | None) -> None:
+    if samples.is_nested or samples.ndim != 5:
+        found = "nested parts" if samples.is_nested else f"{samples.ndim} axes"
+        raise ValueError(f"the latent has {found} and a video has 5 axes (batch, channels, frames, rows, columns); "
+                         f"wire a video latent without audio")
+    if samples.shape[1] != facts.latent_channels:
+        raise ValueError(f"the latent has {samples.shape[1]} channels and {facts.family} takes "
+                         f"{facts.latent_channels}; encode the video with this model's own VAE")
+    if timeline is not None and samples.shape[2] != timeline.latent_frames:
+        raise ValueError(f"the latent has {samples.shape[2]} frames and the timeline {timeline.latent_frames}; wire "
+                         f"the timeline that the video was made with, planned for this model")
+    entries = [values for _, values in (*positive, *negative)]
+    shots = {values[SHOT] for values in entries if SHOT in values}
+    if timeline is None and len(shots) > 1:
+        raise ValueError(f"the conditioning has prompts of {len(shots)} shots, and 0 timelines say where they are; "
+                         f"wire the timeline of the same Longreel Plan")
+    guides = sum("keyframe_idxs" in values for values in entries)
+    if guides:
+        raise ValueError(f"{guides} of {len(entries)} conditioning entries carry LTXV guide frames, and 0 may; remove "
+                         f"them with LTXV Crop Guides")

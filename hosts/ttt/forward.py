@@ -1,0 +1,138 @@
+"""One forward of a network whose blocks are evaluated in segments, with the TTT layers of its clone in their places.
+
+Families say how (hosts/ttt_<family>.py); which segments there are comes along with the conditioning
+(hosts/ttt/timeline.py) or else everything that the network is shown is one; layers come with transformer_options
+(hosts/ttt/apply.py). Nothing of the network stays changed behind a forward, interrupted or not. While gradients are recorded,
+blocks may be computed again on the way back (hosts/training/gradients.py).
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch.utils._pytree import tree_map_only
+
+import comfy.patcher_extension as extension
+
+from ...engine.ttt.order import Layout, Range
+from ...engine.ttt.units import Unit
+from .. import family_of
+from ..families.sites import argument
+from .cogvideox import CogVideoXSegments
+from .hunyuan_video import HunyuanVideoSegments
+from .ltxv import LTXVSegments
+from ..training.gradients import OPTIONS, recomputed
+from .segments import Segments, replaced
+from .wan import WanSegments
+
+KEY = "longreel_ttt"  # in transformer_options: {block: TTTBlock}
+TRAINED_SEGMENT = "longreel_ttt_trained_segment"  # in transformer_options: latent frames, where layers were trained
+RECOMPUTE = "longreel_ttt_recompute"  # in transformer_options: whether blocks are computed again for the gradients
+UNITS = "longreel_ttt_units"  # in transformer_options: {block: Unit}, where processes divide the weights
+TIMELINE = "longreel_ttt_timeline"  # in model_conds: what `Told` says
+FAMILIES = {segments.network_class: segments
+            for segments in (WanSegments, CogVideoXSegments, HunyuanVideoSegments, LTXVSegments)}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What comes along with conditioning whose texts are those of all segments: the latent frames of each segment, and
+    how many text tokens each has."""
+
+    windows: tuple[Range, ...]
+    texts: tuple[int, ...]
+
+
+def segments_of(model) -> type[Segments]:
+    """How this model's network is evaluated in segments. Raises ValueError, naming the network, where it is unknown."""
+    family, network = family_of(model), model.model.diffusion_model
+    if type(network) not in FAMILIES:
+        raise ValueError(f"{type(network).__name__} is built on {family.NAME} but attends in 1 or more further places, "
+                         f"where TTT has no layers; use the plain text- or image-to-video model")
+    return FAMILIES[type(network)]
+
+
+def watch(model) -> None:
+    """Has `evaluate` stand around the network of this clone, once."""
+    model.remove_wrappers_with_key(extension.WrappersMP.DIFFUSION_MODEL, KEY)
+    model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, KEY, evaluate)
+
+
+def token_windows(windows: tuple[Range, ...], patch_frames: int) -> tuple[Range, ...]:
+    """Latent frames -> token frames: all that hold some of a segment's. Where one holds latent frames of two segments,
+    they share it, unless they would begin with the same one."""
+    found: list[Range] = []
+    for start, stop in windows:
+        earliest = found[-1][0] + 1 if found else 0
+        found.append((max(start // patch_frames, earliest), -(-stop // patch_frames)))
+    return tuple(found)
+
+
+def evaluate(executor, *args, **kwargs):
+    """DIFFUSION_MODEL: for one forward, the blocks' forwards are the family's."""
+    network = executor.class_obj
+    told = kwargs.pop(TIMELINE, None)
+    options = argument(type(network)._forward, args, kwargs, "transformer_options")
+    layers, units = options.get(KEY, {}), options.get(UNITS, {})
+    segments = _describe(FAMILIES[type(network)], network, told, args, kwargs)
+    with ExitStack() as meanwhile:
+        for number, block in enumerate(segments.blocks(network)):
+            if told is not None or number in layers:
+                forward = partial(segments.evaluate, block, block.forward, layers.get(number))
+                if options.get(RECOMPUTE) or segments.overwrites:
+                    forward = recomputed(forward, segments.overwrites)
+                if number in units:
+                    forward = _called(units[number], forward)
+                meanwhile.enter_context(replaced(block, forward))
+        for module, forward in segments.around():
+            meanwhile.enter_context(replaced(module, forward))
+        return executor(*args, **kwargs)
+
+
+def _called(unit: Unit, forward: Callable) -> Callable:
+    """`forward` of a block by a call of its unit, which hears of its tensors alone: what core writes into its options
+    must not go into a copy."""
+    def call(*args, **kwargs):
+        options = {OPTIONS: kwargs.pop(OPTIONS)} if OPTIONS in kwargs else {}
+
+        def evaluate(*args, **kwargs):
+            found = forward(*args, **kwargs, **options)
+            if not torch.is_grad_enabled():
+                return found
+            # A unit returns new tensors; CogVideoX's blocks return two parts of one.
+            return tree_map_only(torch.Tensor, lambda part: part.clone() if part._is_view() else part, found)
+
+        return unit(evaluate, *args, **kwargs)
+
+    return call
+
+
+def _describe(kind: type[Segments], network, told: Told | None, args: tuple, kwargs: dict) -> Segments:
+    patches = kind.family.patch_size(network)
+    frames, height, width = (-(-size // patch) for size, patch in zip(args[0].shape[2:], patches))
+    text = kind.joined_text(network, args, kwargs)
+    if told is None:
+        context = argument(type(network)._forward, args, kwargs, "context").shape[1]
+        return kind(network, Layout((text,), ((0, frames),), height, width), (context,), args, kwargs)
+    texts = told.texts
+    if len(texts) == 1 and kind.joint:
+        texts = (text,)  # with whatever the family adds to it
+    windows = token_windows(told.windows, patches[0])
+    layout = Layout(texts if kind.joint else (0,) * len(texts), windows, height, width)
+    return kind(network, layout, told.texts, args, kwargs)
+
+
+def kept_bytes(model, shape: tuple[int, ...], windows: tuple[Range, ...]) -> int:
+    """What a forward of one prompt keeps of the whole latent [B, C, F, H, W]: the hidden states, what attention put
+    out, and the slab that TTT reads (twelve tensors like it, in float32)."""
+    family, network = family_of(model), model.model.diffusion_model
+    patches = family.patch_size(network)
+    tokens = math.prod(-(-size // patch) for size, patch in zip(shape[3:], patches[1:]))
+    per_frame = shape[0] * tokens * family.width(network)
+    frames = -(-shape[2] // patches[0])
+    longest = max(stop - start for start, stop in token_windows(windows, patches[0]))
+    slab = longest if KEY in model.model_options["transformer_options"] else 0
+    return per_frame * (2 * frames * model.model.get_dtype_inference().itemsize + 12 * slab * 4)

@@ -1,0 +1,58 @@
+"""TTT in LTX-Video: where it stands in a block, and what a segment is. Layout in comfy/ldm/lightricks/model.py.
+
+As in Wan, self-attention sees video alone and text comes in by cross attention behind it. So
+- TTT reads the video's tokens, frames row by row, and no text; its text gates do nothing. It stands behind the
+  self-attention's output projection and before the block's gate, as in the paper.
+- A segment's self-attention sees its frames, at the seconds of a video that begins there. A frame that two segments
+  share is given the mean of both; behind TTT it hears the prompt, under that prompt's mask, of the first segment that
+  it belongs to.
+- Guide and keyframe tokens at the end of the sequence belong to no segment and are refused.
+- Timesteps per token (masks) go with their frames.
+"""
+
+import torch
+from comfy.ldm.lightricks.model import LTXVModel
+
+from ...engine.ttt.block import TTTBlock
+from ...engine.ttt.order import Range, own_frames
+from ..families import ltxv
+from .segments import Segments, mix, output_of, replaced, room_for_result
+
+
+class LTXVSegments(Segments):
+    family = ltxv
+    network_class = LTXVModel
+    overwrites = True
+    attention = ("attn1",)
+
+    @staticmethod
+    def blocks(network) -> list[torch.nn.Module]:
+        return list(network.transformer_blocks)
+
+    def evaluate(self, block, original, ttt: TTTBlock | None, x, context=None, attention_mask=None, timestep=None,
+                 pe=None, transformer_options={}, self_attention_mask=None, prompt_timestep=None):
+        """x [B, F * P, C], which core's block overwrites; context [B, texts, C]; attention_mask [B, 1, 1, texts] or
+        None; timestep [B, 1 or F * P, 6 C]; pe (matrices [1, F * P, H, D / 2, 2, 2], how they pair channels)."""
+        layout = self.layout
+        self.check_tokens(x.shape[1], layout.tokens)
+
+        def call(segment: int, frames: Range) -> torch.Tensor:
+            start, stop = layout.tokens_of(frames)
+            words = self.words_of(segment)
+            # Time begins anew in every segment.
+            return original(x[:, start:stop], context=context[:, words],
+                            attention_mask=attention_mask if attention_mask is None else attention_mask[..., words],
+                            timestep=self.of_frames(timestep, frames), pe=(pe[0][:, :stop - start], *pe[1:]),
+                            transformer_options=transformer_options, self_attention_mask=self_attention_mask,
+                            prompt_timestep=prompt_timestep)
+
+        def attend(segment: int) -> torch.Tensor:
+            return output_of(block.attn1, lambda: call(segment, layout.windows[segment]))
+
+        mixed = mix(attend, layout, x, ttt)
+        out = room_for_result(mixed)
+        for segment, frames in enumerate(own_frames(layout)):
+            tokens = slice(*layout.tokens_of(frames))
+            with replaced(block.attn1, lambda *args, **kwargs: mixed[:, tokens]):
+                out[:, tokens] = call(segment, frames)
+        return out

@@ -1,0 +1,60 @@
+"""Stories that the student tells as it is at a moment of its training: pictures to watch, not the final sampler.
+
+Fixed noise, so that two pages of one run differ by what was learned in between alone. Steps are Euler's for flow
+matching and DDIM's for CogVideoX (engine/sampling/denoising.py), with plain guidance. When pages are made is the trainer's
+matter.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ...engine.ttt.order import Range
+from .student import TTTStudent
+
+Conditioning = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class StorySampler:
+    """training/student.Sampler. vae: ComfyUI's. stories: of each its prompts' conditioning [n, ...], silent: of as many
+    empty prompts. latent_shape: [C, F, h, w]. windows: latent frames of each segment. steps: 1 or more; cfg: guidance,
+    1 for none. seed: of the noise."""
+
+    student: TTTStudent
+    vae: object
+    stories: Sequence[Conditioning]
+    silent: Conditioning
+    latent_shape: tuple[int, int, int, int]
+    windows: tuple[Range, ...]
+    steps: int = 20
+    cfg: float = 5.0
+    seed: int = 0
+
+    def __call__(self) -> list[torch.Tensor]:
+        """A video [pixel frames, H, W, 3] in 0..1 for each story."""
+        generator = torch.Generator().manual_seed(self.seed)
+        return [self._decode(self._latent(story, torch.randn(1, *self.latent_shape, generator=generator)))
+                for story in self.stories]
+
+    @torch.no_grad()
+    def _latent(self, story: Conditioning, noise: torch.Tensor) -> torch.Tensor:
+        objective, x = self.student.objective, noise.to(self.student.device)
+        levels = objective.descent(self.steps)
+        for level, to in zip(levels, levels[1:]):
+            said = self._predict(x, level, story)
+            if self.cfg != 1:
+                silent = self._predict(x, level, self.silent)
+                said = silent + self.cfg * (said - silent)
+            x = objective.step(x, said, level, to)
+        return x
+
+    def _predict(self, x: torch.Tensor, level: float, heard: Conditioning) -> torch.Tensor:
+        one_story = {name: value[None] for name, value in heard.items()}
+        return self.student.predict(x, torch.tensor([level]), one_story, self.windows)
+
+    def _decode(self, latent: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            pixels = self.vae.decode(self.student.patcher.model.process_latent_out(latent.cpu()))
+        return pixels.flatten(0, -4).clamp(0, 1).cpu().clone()

@@ -1,0 +1,155 @@
+"""One transformer block over a whole timeline: attention segment by segment, TTT over all of them, then the block's
+rest.
+
+Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3), for networks whose blocks
+this pack does not write anew. A block is evaluated twice for each segment, by the network's own code: once up to its
+attention's output, where the evaluation is cut short; and, when TTT has read the outputs of all segments, once more
+with that result in the attention's place. So LoRA, other nodes' patches and casts work inside as always, only one
+segment's temporaries exist at a time, and what is held of the whole video is the hidden states and one more tensor like
+them.
+
+`Segments` is what a family (hosts/ttt_<family>.py) says of its network; hosts/ttt/apply.py puts it to work.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+import comfy.model_management
+
+from ...engine.ttt.local_attention import evaluate_segments
+from ...engine.ttt.block import TTTBlock
+from ...engine.ttt.order import Layout, Range
+
+
+class Segments:
+    """One forward of one network. `layout` is what TTT reads. `texts` are the text tokens of each segment in the
+    network's context, whether or not they are joined to the video; `args`, `kwargs` are those of the network's
+    `_forward`. Families override the rest."""
+
+    family: Any  # module of hosts/
+    network_class: type
+    joint = False  # whether text tokens are among those that attention returns, and TTT reads
+    overwrites = False  # whether the network's blocks write into what gradients need
+    attention: tuple[str, ...]  # submodules of a block that are its self-attention, as far as it has them
+
+    def __init__(self, network, layout: Layout, texts: tuple[int, ...], args: tuple, kwargs: dict):
+        self.network, self.layout, self.texts, self.args, self.kwargs = network, layout, texts, args, kwargs
+
+    @staticmethod
+    def refuse(network, segments: int) -> None:
+        """Raises ValueError, before sampling, where this network cannot be evaluated in so many segments."""
+
+    @staticmethod
+    def joined_text(network, args: tuple, kwargs: dict) -> int:
+        """Text tokens that the blocks get for the network's context (joint families)."""
+        return 0
+
+    @staticmethod
+    def blocks(network) -> list[torch.nn.Module]:
+        """In the order of hosts/families/sites.Site.block."""
+        raise NotImplementedError
+
+    def evaluate(self, block: torch.nn.Module, original: Callable, ttt: TTTBlock | None, *args, **kwargs):
+        """What `original`, the block's forward, does with these arguments, for all segments."""
+        raise NotImplementedError
+
+    def around(self) -> list[tuple[torch.nn.Module, Callable]]:
+        """Other modules of the network and what their forward is meanwhile."""
+        return []
+
+    def words_of(self, segment: int, before: int = 0) -> slice:
+        """A segment's text among those of all, behind `before` other tokens."""
+        start = before + sum(self.texts[:segment])
+        return slice(start, start + self.texts[segment])
+
+    def check_tokens(self, found: int, wanted: int) -> None:
+        if found != wanted:
+            raise ValueError(f"the network's blocks read {found} tokens and the timeline has {wanted}; reference "
+                             f"pictures and guides cannot be given to one of several segments: remove the node that "
+                             f"adds them")
+
+    def of_frames(self, modulation: torch.Tensor, frames: Range) -> torch.Tensor:
+        """The part of [B, 1 or frames or tokens, ...] that belongs to these frames."""
+        count = modulation.shape[1]
+        if count == 1:
+            return modulation
+        per_frame = count // self.layout.frames
+        if per_frame * self.layout.frames != count:
+            raise ValueError(f"the network's timesteps are {count} and its video has {self.layout.frames} frames; use "
+                             f"masks of whole frames")
+        return modulation[:, frames[0] * per_frame:frames[1] * per_frame]
+
+
+def mix(attend: Callable[[int], torch.Tensor], layout: Layout, like: torch.Tensor,
+        ttt: TTTBlock | None) -> torch.Tensor:
+    """attend(segment): its attention's output [B, text + frames, C] -> what stands in its place for the whole video
+    [B, layout.tokens, C], a new tensor. `like` [B, any, C] lends dtype and device."""
+    attended = like.new_empty(like.shape[0], layout.tokens, like.shape[2])
+
+    def unless_interrupted(segment: int) -> torch.Tensor:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        return attend(segment)
+
+    evaluate_segments(unless_interrupted, layout, attended)
+    if ttt is None:
+        return attended
+    return ttt(attended, layout, slab_tokens(layout, ttt), in_place=not torch.is_grad_enabled())
+
+
+def slab_tokens(layout: Layout, ttt: TTTBlock) -> int:
+    """About one segment, in whole chunks: TTT then needs no more memory at a time than attention does."""
+    chunk = ttt.ttt.config.chunk
+    longest = max(words + (stop - start) * layout.frame_tokens
+                  for words, (start, stop) in zip(layout.text, layout.windows))
+    return -(-longest // chunk) * chunk
+
+
+def room_for_result(mixed: torch.Tensor) -> torch.Tensor:
+    """Where the block's result goes: into the place of what was mixed, unless gradients need that."""
+    return torch.empty_like(mixed) if torch.is_grad_enabled() else mixed
+
+
+class Reached(Exception):
+    """Cuts a block's evaluation short, with the attention's output."""
+
+    def __init__(self, output: torch.Tensor):
+        super().__init__("the evaluation of a block was cut short")
+        self.output = output
+
+
+def output_of(module: torch.nn.Module, evaluate: Callable[[], Any]) -> torch.Tensor:
+    """What `module` returns in the course of evaluate(), which goes no further."""
+    def reached(module, args, output):
+        raise Reached(output)
+
+    handle = module.register_forward_hook(reached)
+    try:
+        return until_reached(evaluate)
+    finally:
+        handle.remove()
+
+
+def until_reached(evaluate: Callable[[], Any]) -> torch.Tensor:
+    try:
+        evaluate()
+    except Reached as end:
+        return end.output
+    raise RuntimeError("0 of 1 attention outputs of a block came; another node replaces its attention: remove that "
+                       "node, or Longreel's TTT nodes")
+
+
+@contextmanager
+def replaced(module: torch.nn.Module, forward: Callable) -> Iterator[None]:
+    """Has `module` run `forward`, and afterwards what it ran before (its class's, or a patch's)."""
+    before = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before

@@ -1,0 +1,282 @@
+"""A MODEL with TTT layers as the trainer's student: it predicts a whole story, segment by segment, with gradients.
+
+Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, sections 2.3 and 3.1). What it computes
+is what Longreel TTT Sampler evaluates at one step (hosts/ttt/timeline.py, hosts/ttt/forward.py), by core's own network.
+ComfyUI runs nodes in inference mode, whose tensors have no gradients, so the student's network and layers are copies:
+the model that it was made from does not change. What is trained is kept in float32 and cast where it is used; all else
+stays as its file stores it.
+
+Several processes may divide the weights (training/shards.py), the frozen ones too: around the network and each of its
+blocks then stands a unit (engine/ttt/units.py), by whose calls it is known when they are needed. Core's modules stay as
+they are, and the units stand outside of what is patched and computed again.
+
+Which numbers are drawn, losses, steps and files are the trainer's (training/).
+"""
+
+import math
+from collections.abc import Collection, Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import comfy.conds
+import comfy.model_management
+import comfy.model_sampling
+import comfy.ops
+
+from ...engine.sampling.denoising import FlowMatching, VPrediction
+from ...engine.ttt.block import TTTBlock
+from ...engine.ttt.files import LoadedTTT, save_ttt, save_whole
+from ...engine.ttt.layer import TTTConfig
+from ...engine.ttt.order import Layout, Range
+from ...engine.ttt.units import Unit
+from .. import block_count, facts_of
+from ..attention import patching
+from ..training.encoder import MASK, POOLED, TEXT, TOKENS
+from .forward import KEY, RECOMPUTE, TIMELINE, UNITS, Told, segments_of, token_windows
+from ..training.gradients import training
+from ..training.weights_digest import digest
+
+TTT, OTHERS = "ttt", "others"  # groups of parameters, as in training/student.py
+LAYERS, PROJECTIONS, ALL = "ttt", "qkvo", "sft"  # what may be trained: the layers, attention too, everything
+PUBLISHED_START_GATE = 0.1
+TEXT_GATES = ("forward_text", "backward_text")
+
+
+class TTTStudent:
+    """training/student.Student, of a ModelPatcher that hosts/ttt/apply.apply gave TTT layers.
+
+    dtype: in which the network computes; bfloat16 or float32. start_gate: what gates that are shut (0, as in new
+    layers) open to, for a shut gate lets no gradient through to its layer; as published 0.1.
+
+    Raises ValueError for a model without layers, a loader that cannot load it again, nodes that work between segments,
+    and noise schedules that are neither flow matching nor CogVideoX's.
+    """
+
+    def __init__(self, model, dtype: torch.dtype = torch.bfloat16, start_gate: float = PUBLISHED_START_GATE):
+        layers = model.model_options["transformer_options"].get(KEY)
+        if not layers:
+            raise ValueError("this model carries 0 TTT layers and 1 is needed to train; wire it through Longreel Apply "
+                             "TTT")
+        features = patching.features_of(model.model_options)
+        if features:
+            raise ValueError(f"{features[0].name} works on 1 segment at a time and training shows all of a story at "
+                             f"once; wire the model from before that node")
+        if model.cached_patcher_init is None:
+            raise ValueError("the loader of this model has 0 ways to load it a second time, and training needs 1 copy "
+                             "of its own; use Load Diffusion Model")
+        self.facts, self.segments, self.device = facts_of(model), segments_of(model), model.load_device
+        with torch.inference_mode(False):
+            # Reading the file again keeps what another node's run has patched into the loaded weights out of it.
+            self.patcher = model.clone(disable_dynamic=True, force_deepcopy=True)
+            self.patcher.set_additional_models(KEY, [])
+            self.patcher.set_model_compute_dtype(dtype)
+            sampling = self.patcher.get_model_object("model_sampling")
+            self.objective = objective_of(sampling)
+            self.patcher.add_object_patch("model_sampling", RawSampling(sampling))
+            self.layers = {number: _trainable(layer, start_gate).to(self.device) for number, layer in layers.items()}
+            self.options = self.patcher.model_options["transformer_options"]
+            self.options[KEY] = self.layers
+            load_for_good(self.patcher)
+            self.patcher.pre_run()
+            self.network = self.patcher.model.diffusion_model.requires_grad_(False)
+        self.whole: Unit | None = None
+        self.identity = (f"{self.facts.family} {digest(self.network.state_dict())} {self.config} "
+                         f"{digest(self._layer_weights())}")
+
+    @property
+    def config(self) -> TTTConfig:
+        """Of all layers."""
+        return next(iter(self.layers.values())).ttt.config
+
+    def parameters_of(self, adapter: str) -> dict[str, dict[str, nn.Parameter]]:
+        """{TTT: ..., OTHERS: ...} by name. adapter: "ttt" for the layers alone, "qkvo" for the projections and norms of
+        their attention too, "sft" for the whole network. They require gradients and are float32 afterwards."""
+        if adapter not in (LAYERS, PROJECTIONS, ALL):
+            raise ValueError(f"unknown adapter {adapter!r}, none of 3; use {LAYERS!r}, {PROJECTIONS!r} or {ALL!r}")
+        others = {} if adapter == LAYERS else {
+            name: parameter for name, parameter in self.network.named_parameters()
+            if adapter == ALL or name in self._attention()}
+        for name, parameter in others.items():
+            if not parameter.is_floating_point():
+                raise ValueError(f"{name} is stored as {parameter.dtype} and is to be trained as torch.float32; load "
+                                 f"a file that is not quantised, or train the TTT layers alone")
+        own = self._ttt_parameters()
+        for part in (self.network, *self.layers.values()):
+            part.requires_grad_(False)
+        for parameter in own.values():
+            parameter.requires_grad_(True)
+        for parameter in others.values():
+            if parameter.dtype != torch.float32:
+                parameter.data = parameter.data.float()
+            parameter.requires_grad_(True)
+        return {TTT: own, OTHERS: others}
+
+    def _ttt_parameters(self) -> dict[str, nn.Parameter]:
+        """Where no text is joined to the video, its gates do nothing and are not trained."""
+        return {f"blocks.{number}.{name}": parameter for number, layer in self.layers.items()
+                for name, parameter in layer.named_parameters()
+                if self.segments.joint or name not in TEXT_GATES}
+
+    def _attention(self) -> set[str]:
+        """Names of the parameters of self-attention, in blocks that have TTT."""
+        blocks = self.segments.blocks(self.network)
+        wanted = {id(parameter) for number in self.layers for part in self.segments.attention
+                  if hasattr(blocks[number], part) for parameter in getattr(blocks[number], part).parameters()}
+        return {name for name, parameter in self.network.named_parameters() if id(parameter) in wanted}
+
+    def units(self) -> Unit:
+        """See training/student.Student. A block of core's and its TTT layer are one unit; what else the network holds
+        is the outermost."""
+        blocks = self.segments.blocks(self.network)
+        self.options[UNITS] = {number: Unit([block, self.layers[number]] if number in self.layers else [block])
+                               for number, block in enumerate(blocks)}
+        self.whole = Unit([self.network], self.options[UNITS].values())
+        return self.whole
+
+    def checkpoint(self, scan_chunks: int, blocks: bool) -> None:
+        """See training/student.Student. The blocks of LTXV and HunyuanVideo are always computed again: they write into
+        what gradients need."""
+        for layer in self.layers.values():
+            layer.ttt.checkpoint_every = scan_chunks
+        self.options[RECOMPUTE] = blocks
+
+    def layout(self, latent_shape: tuple[int, int, int, int], conditioning: Mapping[str, torch.Tensor],
+               windows: tuple[Range, ...]) -> Layout:
+        """How TTT reads a story whose latent is [C, F, H, W]. Raises ValueError as engine/ttt/order.Layout does."""
+        patches = self.segments.family.patch_size(self.network)
+        height, width = (-(-size // patch) for size, patch in zip(latent_shape[2:], patches[1:]))
+        texts = conditioning[TOKENS][0].tolist() if self.segments.joint else [0] * len(windows)
+        return Layout(tuple(texts), token_windows(windows, patches[0]), height, width)
+
+    def predict(self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Mapping[str, torch.Tensor],
+                windows: tuple[Range, ...]) -> torch.Tensor:
+        """noised [B, C, F, H, W], levels [B] of the objective, conditioning [B, n, ...] as hosts/training/encoder.py encodes
+        prompts, windows: latent frames of each segment -> float32 like noised, for the objective's target.
+
+        Raises ValueError where this network cannot be evaluated in so many segments, and core's exception when the
+        user interrupts.
+        """
+        self.segments.refuse(self.network, len(windows))
+        if torch.is_grad_enabled():
+            _make_room(self.device)
+        # The latent must require gradients for the first block's input to: what is computed again needs one that does.
+        noised = noised.detach().to(self.device).requires_grad_(torch.is_grad_enabled())
+        lengths = conditioning[TOKENS]
+        if self.whole is None and bool((lengths == lengths[:1]).all()):
+            return self._predict(noised, levels, conditioning, windows)
+        # Texts are joined to the video, or to each other, where one ends and the next begins: row by row. Processes
+        # that divide the weights do so always, for all must evaluate equally often.
+        evaluate = self._predict if self.whole is None else partial(self.whole, self._predict)
+        rows = [evaluate(noised[row:row + 1], levels[row:row + 1],
+                         {name: part[row:row + 1] for name, part in conditioning.items()}, windows)
+                for row in range(len(noised))]
+        return torch.cat(rows)
+
+    def _predict(self, noised, levels, conditioning, windows) -> torch.Tensor:
+        texts = tuple(conditioning[TOKENS][0].tolist())
+
+        def joined(name: str) -> torch.Tensor:
+            """[B, n, T, ...] -> [B, all texts, ...], without what the texts were filled up with."""
+            parts = [part[:, :count] for part, count in zip(conditioning[name].unbind(1), texts)]
+            return torch.cat(parts, dim=1).to(self.device)
+
+        heard = {"cross_attn": joined(TEXT)}
+        if MASK in conditioning:
+            heard[MASK] = joined(MASK)
+        if POOLED in conditioning:
+            heard[POOLED] = conditioning[POOLED].flatten(1).to(self.device)
+        levels = levels.to(self.device)
+        sigmas = self._sigmas(levels)
+        network = self.patcher.model
+        conds = network.extra_conds(noise=noised.detach(), device=self.device, **heard)
+        conds[TIMELINE] = comfy.conds.CONDConstant(Told(windows, texts))
+        given = {name: cond.process_cond(batch_size=len(noised), device=self.device, area=None).cond
+                 for name, cond in conds.items()}
+        options = {**self.options, "wrappers": self.patcher.wrappers, "cond_or_uncond": [0], "sigmas": sigmas}
+        with training():
+            # A copy, for it may be a part of what the network put out, and a unit returns new tensors.
+            return network.apply_model(noised, sigmas, transformer_options=options, **given).clone()
+
+    def _sigmas(self, levels: torch.Tensor) -> torch.Tensor:
+        """[B] levels of the objective -> [B] core's sigmas."""
+        if isinstance(self.objective, VPrediction):
+            return self.patcher.get_model_object("model_sampling").sigmas.to(levels.device)[levels.long()]
+        return levels
+
+    def save(self, path: Path, segment_latent_frames: int, title: str) -> None:
+        """See training/student.Student."""
+        save_ttt(path, self.loaded(segment_latent_frames, title))
+
+    def loaded(self, segment_latent_frames: int, title: str) -> LoadedTTT:
+        """The layers as they are now, copied."""
+        # Not by state_dict, at whose call FSDP divides again what is whole for the moment.
+        held = {number: {name: value.detach().cpu().clone() for name, value in layer.named_parameters()}
+                for number, layer in self.layers.items()}
+        return LoadedTTT(held, self.config, self.facts.family, segment_latent_frames, block_count(self.patcher), title)
+
+    def save_others(self, path: Path, names: Collection[str], title: str) -> None:
+        """See training/student.Student. Core's LoraLoaderModelOnly puts these weights in the place of the model's."""
+        own = dict(self.network.named_parameters())
+        save_whole(path, {f"diffusion_model.{name.removesuffix('.weight')}.set_weight":
+                          own[name].detach().cpu().contiguous() for name in sorted(names)}, {"title": title})
+
+    def _layer_weights(self) -> dict[str, torch.Tensor]:
+        return {f"{number}.{name}": value for number, layer in self.layers.items()
+                for name, value in layer.state_dict().items()}
+
+
+def _make_room(device: torch.device) -> None:
+    """Whatever else ComfyUI has loaded goes, such as what has encoded clips: gradients take what there is."""
+    if comfy.model_management.current_loaded_models:
+        with torch.inference_mode():  # in which those weights were loaded
+            comfy.model_management.free_memory(1e30, device)
+
+
+def load_for_good(patcher) -> None:
+    """Load all of a model, and let ComfyUI forget it: it would move the weights away, and LoRAs' share in them back
+    out, when a text encoder wants the memory."""
+    _make_room(patcher.load_device)
+    comfy.model_management.load_models_gpu([patcher], force_full_load=True)
+    loaded = comfy.model_management.current_loaded_models
+    loaded[:] = [entry for entry in loaded if entry.model is not patcher]
+
+
+class RawSampling(nn.Module):
+    """A model_sampling whose network says what it says, instead of the clean video."""
+
+    def __init__(self, sampling: nn.Module):
+        super().__init__()
+        self.sampling, self.sigmas = sampling, sampling.sigmas
+
+    def calculate_input(self, sigma: torch.Tensor, noised: torch.Tensor) -> torch.Tensor:
+        return self.sampling.calculate_input(sigma, noised)
+
+    def timestep(self, sigma: torch.Tensor) -> torch.Tensor:
+        return self.sampling.timestep(sigma)
+
+    def calculate_denoised(self, sigma: torch.Tensor, output: torch.Tensor, noised: torch.Tensor) -> torch.Tensor:
+        return output
+
+
+def objective_of(sampling) -> FlowMatching | VPrediction:
+    if isinstance(sampling, comfy.model_sampling.V_PREDICTION_DDPM):
+        return VPrediction((1 + sampling.sigmas.double() ** 2).rsqrt())
+    if isinstance(sampling, comfy.model_sampling.CONST):
+        # Flux's shift is an exponent (comfy.model_sampling.flux_time_shift); the curve is the same.
+        flux = isinstance(sampling, comfy.model_sampling.ModelSamplingFlux)
+        return FlowMatching(math.exp(sampling.shift) if flux else sampling.shift)
+    raise ValueError(f"this model's noise schedule is {type(sampling).__mro__[1].__name__}, and training knows 2 "
+                     f"kinds, flow matching and CogVideoX's; remove the node that replaces it")
+
+
+def _trainable(layer: TTTBlock, start_gate: float) -> TTTBlock:
+    """A copy in float32 whose modules cast as ComfyUI's do."""
+    block = TTTBlock(layer.ttt.config, comfy.ops.manual_cast, dtype=torch.float32)
+    block.load_state_dict({name: value.detach().float().clone() for name, value in layer.state_dict().items()})
+    with torch.no_grad():
+        for name, gate in block.named_parameters(recurse=False):
+            gate.masked_fill_(gate == 0, start_gate)
+    return block.requires_grad_(True)

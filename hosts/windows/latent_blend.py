@@ -1,0 +1,209 @@
+"""Joint sampling of a timeline on any family: a context handler that shows the network one segment at a time and
+blends what it predicts (engine/sampling/latent_blend.py).
+
+Core calls a handler once per model evaluation with the whole latent. Cond and uncond are blended with the same
+weights before guidance combines them; guidance is linear in both, so this is the blend of x0 after guidance.
+
+Core's IndexListContextHandler does the slicing of latents and of every conditioning that has a time axis. What is
+different here: the segments and their prompts come from a timeline, the weights from the chosen blend, shots may have
+their own noise and strength, and a handler that was there before goes on working inside each segment.
+"""
+
+import itertools
+
+import torch
+
+import comfy.context_windows as context_windows
+import comfy.patcher_extension as extension
+
+from ...engine.sampling.latent_blend import segment_weights
+from ...engine.plan.timeline import Segment, Timeline
+from ..prompts import conditioning
+from ..attention import patching
+from .progress import ProgressText
+
+KEY = "longreel_latent_blend"
+FRAME_AXIS = 2  # [B, C, F, H, W]
+
+
+class SegmentWindow(context_windows.IndexListContextWindow):
+    """The latent frames of one segment, with one more in front that is dropped again after the network.
+
+    A causal video VAE makes its first latent frame from a single picture, and the network has learned that; the frame
+    in front plays that part. It is the frame before the segment, or, right after a cut, the segment's own first one,
+    so that nothing crosses the cut."""
+
+    def __init__(self, number: int, segment: Segment, total_frames: int, take_start: int):
+        super().__init__(list(range(segment.start, segment.end)), dim=FRAME_AXIS, total_frames=total_frames)
+        self.number, self.segment = number, segment
+        self.frame_in_front = segment.start if segment.start == take_start else segment.start - 1
+
+    @property
+    def causal_anchor_index(self) -> int | None:
+        return self._anchor
+
+    @causal_anchor_index.setter
+    def causal_anchor_index(self, asked: int) -> None:
+        self._anchor = self.frame_in_front  # core always asks for the frame before, cut or not
+
+    _anchor: int | None = None
+
+    def get_tensor(self, full, device=None, dim=None, retain_index_list=[]):
+        if dim == 0:  # core asks for the timesteps of the batch; a segment is a stretch of frames, of every row
+            return full
+        return super().get_tensor(full, device, dim, retain_index_list)
+
+
+class TimelineHandler(context_windows.IndexListContextHandler):
+    """One per run: `evaluation` counts the calls of the network so far."""
+
+    def __init__(self, timeline: Timeline, blend: str, seed: int, lead_frame: bool, inside=None):
+        longest = max(segment.length for segment in timeline.segments)
+        super().__init__(context_schedule=context_windows.ContextSchedule(KEY, None),
+                         fuse_method=context_windows.ContextFuseMethod(KEY, None),
+                         context_length=longest + lead_frame, context_overlap=timeline.overlap_frames, dim=FRAME_AXIS,
+                         causal_window_fix=lead_frame)
+        self.timeline, self.blend, self.seed, self.lead_frame, self.inside = timeline, blend, seed, lead_frame, inside
+        self.strengths = [sum(timeline.shots[shot].shot.strength * share for shot, share in segment.mix)
+                          for segment in timeline.segments]
+        self.evaluation, self._seen = -1, None
+        self.progress = ProgressText()
+
+    def for_new_run(self) -> "TimelineHandler":
+        return TimelineHandler(self.timeline, self.blend, self.seed, self.lead_frame, self.inside)
+
+    def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
+        frames = self._build_window_state(x_in, conds, model).latents[0].shape[self.dim]
+        if frames != self.timeline.latent_frames:
+            raise ValueError(_wrong_length(frames, self.timeline))
+        return len(self.timeline.segments) > 1 or self.strengths != [1.0]
+
+    def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
+        self._count_evaluation(x_in, timestep)
+        segments = self.timeline.segments
+        self.weights = self._weights(segments)
+        return super().execute(calc_cond_batch, model, conds, x_in, timestep, model_options)
+
+    def _count_evaluation(self, x_in: torch.Tensor, timestep: torch.Tensor) -> None:
+        """Guiders that ask for cond and uncond one after the other show the same latent twice: one evaluation."""
+        seen = (timestep[0].item(), x_in.sum(dtype=torch.float64).item(), x_in.flatten()[0].item())
+        if seen != self._seen:
+            self.evaluation, self._seen = self.evaluation + 1, seen
+
+    def _weights(self, segments: tuple[Segment, ...]) -> list[torch.Tensor]:
+        """[length] per segment; the segments of each take are blended among themselves."""
+        weights = []
+        for take, group in itertools.groupby(segments, key=lambda s: s.take):
+            group = list(group)
+            weights += self.weights_of_take([s.start for s in group], [s.length for s in group], self.seed + take)
+        return weights
+
+    def weights_of_take(self, starts: list[int], lengths: list[int], seed: int) -> list[torch.Tensor]:
+        return segment_weights(self.blend, starts, lengths, seed, self.evaluation)
+
+    def progress_of(self, number: int, segment: Segment) -> str:
+        """What is said under the running node while the network sees this segment."""
+        return (f"shot {segment.main_shot + 1}/{len(self.timeline.shots)}, "
+                f"segment {number + 1}/{len(self.timeline.segments)}, evaluation {self.evaluation + 1}")
+
+    def window_start(self, number: int) -> int:
+        """The first latent frame that the network sees with this segment: the frame in front, if there is one, counts as
+        the one before the segment, and the video's first segment has none."""
+        start = self.timeline.segments[number].start
+        return start - 1 if self.lead_frame and start else start
+
+    def get_context_windows(self, model, x_in, model_options):
+        total = x_in.shape[self.dim]
+        return [SegmentWindow(number, s, total, self.timeline.take_start(s))
+                for number, s in enumerate(self.timeline.segments)]
+
+    def evaluate_context_windows(self, calc_cond_batch, model, x_in, conds, timestep, enumerated_context_windows,
+                                 model_options, window_state, total_windows=None, device=None, first_device=None):
+        for number, window in enumerated_context_windows:
+            self.progress.show(self.progress_of(number, window.segment))
+        results = []
+        for role in patching.roles_of(model_options, number):
+            model_options["transformer_options"][patching.SEEN] = (number, role)
+            results += super().evaluate_context_windows(self._inner(calc_cond_batch), model, x_in, conds, timestep,
+                                                        enumerated_context_windows, model_options, window_state,
+                                                        total_windows, device, first_device)
+        for result in results:
+            predictions = [out[0] for out in result.sub_conds_out]
+            conditioning.scale_guidance(conds, predictions, result.window.segment.mix, self.timeline)
+        return results
+
+    def _inner(self, calc_cond_batch):
+        """The network, or the context handler that was on the model before."""
+        if self.inside is None:
+            return calc_cond_batch
+
+        def evaluate(model, conds, x, timestep, model_options):
+            if self.inside.should_use_context(model, conds, x, timestep, model_options):
+                return self.inside.execute(calc_cond_batch, model, conds, x, timestep, model_options)
+            return calc_cond_batch(model, conds, x, timestep, model_options)
+
+        return evaluate
+
+    def get_resized_cond(self, cond_in, x_in, window, device=None):
+        if cond_in is None:
+            return None
+        return super().get_resized_cond(conditioning.entries_for(cond_in, window.segment.mix), x_in, window, device)
+
+    def combine_context_window_results(self, x_in, sub_conds_out, sub_conds, window, window_idx, total_windows, timestep,
+                                       conds_final, counts_final, biases_final):
+        weight = self.weights[window_idx].to(x_in)[None, None, :, None, None]  # [1, 1, F, 1, 1]
+        frames = slice(window.segment.start, window.segment.end)
+        for total, count, out in zip(conds_final, counts_final, sub_conds_out):
+            total[:, :, frames] += out * weight
+            count[:, :, frames] += weight
+
+
+def attach(model, timeline: Timeline, blend: str, seed: int = 0, lead_frame: bool = True):
+    """A clone of `model` (ModelPatcher) that samples `timeline` jointly."""
+    return attach_handler(model, TimelineHandler(timeline, blend, seed, lead_frame))
+
+
+def attach_handler(model, handler: TimelineHandler):
+    """A clone of `model` whose every run begins with a new `handler` like this one."""
+    previous = model.model_options.get("context_handler")
+    if isinstance(previous, TimelineHandler):
+        raise ValueError("this model already carries 1 Longreel Latent Blend and takes only 1; wire the model from "
+                         "before that node")
+    model = model.clone()
+    handler.inside = previous
+    model.model_options["context_handler"] = handler
+    context_windows.create_prepare_sampling_wrapper(model)  # memory is asked for one segment, not for the video
+    if patching.features_of(model.model_options):
+        patching.reserve_memory(model)
+    model.remove_wrappers_with_key(extension.WrappersMP.OUTER_SAMPLE, KEY)
+    model.add_wrapper_with_key(extension.WrappersMP.OUTER_SAMPLE, KEY, _start_run)
+    return model
+
+
+def _wrong_length(frames: int, timeline: Timeline) -> str:
+    return (f"the latent has {frames} frames and the timeline {timeline.latent_frames}; wire the latent output of the "
+            f"same Longreel Plan into the sampler")
+
+
+def _start_run(executor, noise, latent_image, *args, **kwargs):
+    """A fresh handler for each run, and each shot's own noise where it has a seed."""
+    guider = executor.class_obj
+    handler = guider.model_options["context_handler"].for_new_run()
+    guider.model_options["context_handler"] = handler
+    return executor(noise_of_shots(noise, handler.timeline), latent_image, *args, **kwargs)
+
+
+def noise_of_shots(noise: torch.Tensor, timeline: Timeline) -> torch.Tensor:
+    """The sampler's noise, except in shots that have a seed: theirs depends on that seed alone. Noise that is all zero
+    (a sampler that adds none) stays so."""
+    seeded = [planned for planned in timeline.shots if planned.shot.seed is not None]
+    if not seeded or not noise.any():
+        return noise
+    if noise.shape[FRAME_AXIS] < timeline.latent_frames:
+        raise ValueError(_wrong_length(noise.shape[FRAME_AXIS], timeline))
+    noise = noise.clone()
+    for planned in seeded:
+        generator = torch.Generator().manual_seed(planned.shot.seed % 2**63)
+        shape = (*noise.shape[:FRAME_AXIS], planned.latent_frames, *noise.shape[FRAME_AXIS + 1:])
+        noise[:, :, planned.start:planned.end] = torch.randn(shape, generator=generator).to(noise)
+    return noise

@@ -1,0 +1,149 @@
+"""engine/memory/files.py: what is saved comes back, and nothing else is read."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from longreel.engine.memory.apm import APM, APMConfig
+from longreel.engine.memory.cam import CAM, CAMConfig
+from longreel.engine.memory.files import APM_KIND, CAM_KIND, KEY, LoadedMemory, load_memory, save_memory
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+LAYERS = (1, 3)
+
+
+def make(kind: str = CAM_KIND, dtype: torch.dtype = torch.float32) -> LoadedMemory:
+    torch.manual_seed(0)
+    if kind == CAM_KIND:
+        config = CAMConfig(4, (8, 12), 64, 2)
+        module = CAM(config, LAYERS)
+    else:
+        config = APMConfig(4, 16, 7, 3, vector=6, inner=5)
+        module = APM(config, LAYERS)
+    weights = {name: value.to(dtype) for name, value in module.state_dict().items()}
+    return LoadedMemory(kind, config, weights, "Wan", 4, LAYERS, "first try")
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "memory.safetensors"
+    save_memory(path, make())
+    return path
+
+
+def change(path: Path, tensors: dict | None = None, **about) -> Path:
+    """The same file with other tensors (None: left out) or other metadata."""
+    with safe_open(path, "pt") as file:
+        said = json.loads(file.metadata()[KEY])
+    kept = {name: value for name, value in {**load_file(path), **(tensors or {})}.items() if value is not None}
+    said = {name: value for name, value in {**said, **about}.items() if value is not None}
+    save_file(kept, path, {KEY: json.dumps(said)})
+    return path
+
+
+@pytest.mark.parametrize("kind", [CAM_KIND, APM_KIND])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_what_is_saved_comes_back(tmp_path, kind, dtype):
+    memory = make(kind, dtype)
+    save_memory(tmp_path / "new" / "memory.safetensors", memory)
+    loaded = load_memory(tmp_path / "new" / "memory.safetensors", kind)
+    assert replace(loaded, weights={}) == replace(memory, weights={})
+    assert set(loaded.weights) == set(memory.weights)
+    assert all(torch.equal(weight, memory.weights[name]) and weight.dtype == dtype
+               for name, weight in loaded.weights.items())
+
+
+@pytest.mark.parametrize("kind", [CAM_KIND, APM_KIND])
+def test_a_built_module_holds_the_weights_themselves(kind):
+    memory = make(kind)
+    module = memory.build()
+    assert all(value.data_ptr() == memory.weights[name].data_ptr() for name, value in module.state_dict().items())
+    assert not any(value.requires_grad for value in module.parameters())
+
+
+def test_a_summary_says_what_it_is():
+    assert make().summary().splitlines() == ["first try", "CAM for Wan: 2 of 4 blocks, 64 channels",
+                                             "0.1 million numbers, 0.2 MiB"]
+
+
+def test_the_other_kind_is_refused(saved):
+    with pytest.raises(ValueError, match="memory.safetensors: holds CAM and APM is wanted"):
+        load_memory(saved, APM_KIND)
+
+
+def test_a_pickle_is_refused_by_name(tmp_path):
+    path = tmp_path / "memory.pt"
+    torch.save({}, path)
+    with pytest.raises(ValueError, match=r"memory.pt is a .pt, .* pickles can run programs"):
+        load_memory(path)
+
+
+def test_a_pickle_that_is_called_safetensors_is_refused(tmp_path):
+    path = tmp_path / "memory.safetensors"
+    torch.save({"weight": torch.zeros(64)}, path)
+    with pytest.raises(ValueError, match="memory.safetensors has|memory.safetensors: the file has"):
+        load_memory(path)
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    path = tmp_path / "lora.safetensors"
+    save_file({"lora_A": torch.zeros(2)}, path)
+    with pytest.raises(ValueError, match=f"lora.safetensors: 0 of 1 tensors .* without {KEY}"):
+        load_memory(path)
+
+
+def test_a_file_that_was_cut_short_is_refused(saved):
+    whole = saved.read_bytes()
+    for size in (4, 100, len(whole) - 1):
+        saved.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match="memory.safetensors"):
+            load_memory(saved)
+
+
+@pytest.mark.parametrize(("tensors", "message"), [
+    ({"injectors.3.proj_out.bias": None}, "1 of 34 weights are missing, first injectors.3.proj_out.bias"),
+    ({"injectors.2.proj_out.bias": torch.zeros(64)}, "1 of 35 weights are not this memory's, first injectors.2"),
+    ({"injectors.3.proj_out.bias": torch.zeros(63)}, r"injectors.3.proj_out.bias has shape \[63\] .* \[64\]"),
+    ({"injectors.3.proj_out.bias": torch.zeros(64, dtype=torch.int64)}, "stored as torch.int64"),
+])
+def test_weights_that_do_not_fit_are_named(saved, tensors, message):
+    with pytest.raises(ValueError, match=message):
+        load_memory(change(saved, tensors))
+
+
+@pytest.mark.parametrize(("about", "message"), [
+    ({"version": 2}, "version 2, and this Longreel reads 1"),
+    ({"kind": "ram"}, "kind 'ram' is none of 2, cam, apm"),
+    ({"family": None}, "family is None and should be of type str"),
+    ({"blocks": True}, "blocks is True and should be of type int"),
+    ({"blocks": 3}, r"works in the blocks \[1, 3\] of a network of 3; use some of 0 to 2"),
+    ({"layers": []}, r"works in the blocks \[\] of a network of 4"),
+    ({"layers": ["1", 3]}, "not a list of blocks"),
+    ({"layers": [1]}, "11 of 34 weights are not this memory's"),
+    ({"config": {"width": 64}}, r"config has the fields \['width'\]"),
+    ({"config": {"in_channels": 4, "channels": 8, "width": 64, "heads": 2}}, "channels is 8, not a list of whole"),
+    ({"config": {"in_channels": 0, "channels": [8, 12], "width": 64, "heads": 2}}, "in_channels is 0, not a whole"),
+    ({"config": {"in_channels": 4, "channels": [8, 12], "width": 48, "heads": 2}}, "48 channels do not divide"),
+    ({"config": {"in_channels": 4, "channels": [8, 12], "width": 32, "heads": 2}}, r"has shape \[.*64.*\]"),
+])
+def test_metadata_that_is_wrong_is_named(saved, about, message):
+    with pytest.raises(ValueError, match=message):
+        load_memory(change(saved, **about))
+
+
+def test_metadata_that_is_no_json_is_refused(saved):
+    save_file(load_file(saved), saved, {KEY: "{"})
+    with pytest.raises(ValueError, match="1 characters that are no JSON"):
+        load_memory(saved)
+
+
+def test_nothing_is_written_that_cannot_be_read(saved):
+    before = saved.read_bytes()
+    memory = make()
+    with pytest.raises(ValueError, match="34 of 34 weights are missing"):
+        save_memory(saved, replace(memory, weights={}))
+    assert saved.read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]

@@ -1,0 +1,127 @@
+"""engine/plan/spans.py: layers by name, and steps that mean the same stretch however many there are."""
+
+import math
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from longreel.engine.plan.spans import NoiseSpan, parse_layers
+
+relaxed = settings(max_examples=60, deadline=None)
+
+
+@pytest.mark.parametrize(("text", "blocks", "layers"), [
+    ("all", 4, {0, 1, 2, 3}),
+    ("25-29", 30, {25, 26, 27, 28, 29}),
+    ("0, 3, 5-7", 8, {0, 3, 5, 6, 7}),
+    (" 2 ", 3, {2}),
+    ("last 5", 30, {25, 26, 27, 28, 29}),
+    ("first 2", 30, {0, 1}),
+    ("last 1/6", 30, {25, 26, 27, 28, 29}),
+    ("last 1/6", 40, set(range(33, 40))),  # a share is rounded up
+    ("First 1/4", 3, {0}),
+    ("last 4/4", 3, {0, 1, 2}),
+])
+def test_layers_are_found_by_their_names(text, blocks, layers):
+    assert parse_layers(text, blocks) == layers
+
+
+@relaxed
+@given(st.integers(1, 64), st.data())
+def test_the_two_ends_of_a_network_meet(blocks, data):
+    count = data.draw(st.integers(1, blocks))
+    first, last = parse_layers(f"first {count}", blocks), parse_layers(f"last {count}", blocks)
+    assert first == set(range(count)) and last == {blocks - 1 - layer for layer in first}
+    assert parse_layers(f"0-{count - 1}", blocks) == first
+    assert parse_layers(f"last {count}/{blocks}", blocks) == last
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("25-30", r'layers "25-30": 25-30 is not in the network\'s 30 blocks; use 0 to 29'),
+    ("0, 30", r'layers "0, 30": 30 is not in the network\'s 30 blocks; use 0 to 29'),
+    ("7-5", r'layers "7-5": 7-5 runs backwards; use 5-7'),
+    ("last 31", 'layers "last 31" asks for 31 of 30 blocks; use 1 to 30'),
+    ("first 0", 'layers "first 0" asks for 0 of 30 blocks; use 1 to 30'),
+    ("last 7/6", 'layers "last 7/6" is not a share of 1; use a range'),
+    ("last 1/0", 'layers "last 1/0" is not a share of 1; use a range'),
+    ("", 'layers "" is not understood at ""; use a range'),
+    ("3, top", 'layers "3, top" is not understood at "top"; use a range'),
+    ("-1", 'layers "-1" is not understood at "-1"; use a range'),
+])
+def test_what_is_no_block_is_refused_by_name(text, message):
+    with pytest.raises(ValueError, match="^" + message):
+        parse_layers(text, 30)
+
+
+def flow(shift: float):
+    """Sigma by fraction of the schedule for flow models: 1 is pure noise."""
+    return lambda fraction: shift * (1 - fraction) / (1 + (shift - 1) * (1 - fraction))
+
+
+def ddpm(fraction: float) -> float:
+    """Sigma by fraction of the schedule for diffusion models, log-linear between training steps; endless at 0."""
+    if fraction <= 0:
+        return 999999999.9
+    if fraction >= 1:
+        return 0.0
+    table = ddpm_table()
+    place = (1 - fraction) * 999
+    low, part = int(place), place % 1
+    return math.exp((1 - part) * math.log(table[low]) + part * math.log(table[min(low + 1, 999)]))
+
+
+@cache
+def ddpm_table() -> list[float]:
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    signal = torch.cumprod(1 - betas, dim=0)
+    return ((1 - signal) / signal).sqrt().tolist()
+
+
+SCHEDULES = {"flow": flow(1.0), "Wan": flow(8.0), "HunyuanVideo": flow(7.0), "diffusion": ddpm}
+
+
+def sigma_of_step(name: str, step: int, steps: int) -> float:
+    """As samplers hand it over: rounded to float32, and finite."""
+    first = ddpm_table()[-1] if name == "diffusion" else 1.0
+    return float(torch.tensor(SCHEDULES[name](step / steps) if step else first, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@relaxed
+@given(st.integers(1, 100), st.data())
+def test_a_step_is_held_from_the_start_up_to_but_not_at_the_end(name, steps, data):
+    start, end = sorted(data.draw(st.lists(st.integers(0, steps), min_size=2, max_size=2, unique=True)))
+    span = NoiseSpan.of(start / steps, end / steps, SCHEDULES[name])
+    assert [s for s in range(steps) if span.holds(sigma_of_step(name, s, steps))] == list(range(start, end))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_span_is_the_same_stretch_at_8_and_at_50_steps(name):
+    span = NoiseSpan.of(0.25, 0.5, SCHEDULES[name])
+    for steps in (8, 12, 50):
+        held = [s / steps for s in range(steps) if span.holds(sigma_of_step(name, s, steps))]
+        assert held == [s / steps for s in range(steps) if 0.25 <= s / steps < 0.5] and held
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_whole_schedule_holds_every_step_and_halves_share_none(name):
+    whole, early, late = (NoiseSpan.of(*ends, SCHEDULES[name]) for ends in ((0, 1), (0, 0.5), (0.5, 1)))
+    for sigma in (sigma_of_step(name, s, 50) for s in range(50)):
+        assert whole.holds(sigma)
+        assert early.holds(sigma) != late.holds(sigma)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.5, 0.5), (0.6, 0.4), (-0.1, 0.5), (0.0, 1.5)])
+def test_a_span_without_steps_is_refused(start, end):
+    with pytest.raises(ValueError, match=f"^start {start:g} and end {end:g} hold no step; use 0 <= start < end <= 1$"):
+        NoiseSpan.of(start, end, flow(1.0))
+
+
+def test_the_steps_of_a_span_are_those_that_begin_in_it():
+    half = NoiseSpan.of(0.0, 0.5, lambda fraction: 1.0 - fraction)
+    assert half.steps([1.0, 0.75, 0.5, 0.25, 0.0]) == 2
+    assert half.steps([0.4, 0.2, 0.0]) == 0
+    assert NoiseSpan.of(0.0, 1.0, lambda fraction: 1.0 - fraction).steps([1.0, 0.5, 0.0]) == 2

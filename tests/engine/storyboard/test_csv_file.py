@@ -1,0 +1,124 @@
+"""engine/storyboard/csv_file.py: the table loses nothing, forgives what spreadsheets do, and names row and column."""
+
+import csv
+import io
+import re
+
+import pytest
+from hypothesis import given
+from longreel.engine.storyboard.board import Anchor, Shot, Storyboard
+from longreel.engine.storyboard.csv_file import COLUMNS, parse_csv, to_csv
+from longreel.engine.storyboard.rules import StoryboardError
+
+from ..storyboard_cases import relaxed, storyboards
+
+
+@relaxed
+@given(storyboards())
+def test_a_table_gives_back_the_storyboard(board: Storyboard) -> None:
+    assert parse_csv(to_csv(board)) == board
+
+
+def resaved(text: str, delimiter: str = ",") -> str:
+    """The table after a spreadsheet had it: numbers kept to 15 digits, TRUE in capitals, empty rows and columns added.
+
+    A model of Excel and LibreOffice opening and saving a CSV file, not the programs themselves.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=delimiter)
+    for row in csv.reader(io.StringIO(text, newline="")):
+        writer.writerow([_recalculated(cell, delimiter) for cell in row] + ["", ""])
+    writer.writerow([""] * (len(COLUMNS) + 2))
+    return "\ufeff" + out.getvalue()
+
+
+def _recalculated(cell: str, delimiter: str) -> str:
+    if cell.lower() in ("true", "false"):
+        return cell.upper()
+    if re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", cell, re.IGNORECASE | re.ASCII):
+        number = f"{float(cell):.15g}"
+        return number.replace(".", ",") if delimiter == ";" else number
+    if re.match(r"[=+\-@]", cell):
+        return "#NAME?"
+    if re.fullmatch(r"\s*\d{1,4}[-/.: ]\d{1,2}([-/.: ]\d{1,4})?\s*([ap]m?)?", cell, re.IGNORECASE):
+        return "45292"
+    if re.fullmatch(r"[a-z]{3,9}[ -]\d{1,4}", cell, re.IGNORECASE):
+        return "45292"
+    return cell
+
+
+@relaxed
+@given(storyboards())
+def test_a_table_survives_a_spreadsheet(board: Storyboard) -> None:
+    assert parse_csv(resaved(to_csv(board))) == board
+
+
+@relaxed
+@given(storyboards())
+def test_a_table_survives_a_spreadsheet_with_decimal_commas(board: Storyboard) -> None:
+    assert parse_csv(resaved(to_csv(board), delimiter=";")) == board
+
+
+def test_the_model_of_a_spreadsheet_does_harm_unguarded_cells() -> None:
+    harmed = resaved("prompt,seconds,negative,seed\r\n=a,1,3/4,18446744073709551615\r\nmay 5,2,TRUE,1\r\n")
+    assert "#NAME?" in harmed and "45292" in harmed and "1.84467440737096e+19" in harmed
+
+
+def test_a_table_reads_as_a_person_would_write_it() -> None:
+    board = parse_csv(
+        "Prompt,Seconds,Transition,Overlap_seconds,Focus,Anchors,Locked,board_fps\n"
+        "a keeper climbs,3,,,,,,24\n"
+        "the keeper lights the lamp,3.5,blend,1,keeper | lamp,ship.png @ 0.5 | a/b.png @ 2,TRUE,\n"
+    )
+    second = Shot(
+        "the keeper lights the lamp", 3.5, "blend", 1.0, ("keeper", "lamp"),
+        anchors=(Anchor(0.5, "ship.png"), Anchor(2.0, "a/b.png")), locked=True,
+    )
+    assert board == Storyboard((Shot("a keeper climbs", 3.0), second), fps=24.0)
+
+
+def test_board_fields_are_read_from_any_row() -> None:
+    board = parse_csv("prompt,seconds,board_title\na,1,\nb,1,Night\n")
+    assert board.title == "Night"
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("", "row 1 has no column prompt; name the columns there: prompt,seconds,transition"),
+        ("prompt,transition\na,cut\n", "column seconds is missing; add it to row 1"),
+        ("prompt,secs\na,1\n", 'column secs is not known; did you mean "seconds"?'),
+        ("prompt,seconds,prompt\na,1,b\n", "column prompt stands twice in row 1; keep one of them"),
+        ("prompt,seconds\na,1,7\n", "row 2: '7' stands in a column without a name; name it in row 1"),
+        ("prompt,seconds\na,1\n\n,\nb,long\n", "row 5: seconds is 'long', not a number; write digits such as 3 or 4.5"),
+        ('prompt,seconds\na,"1,5"\n', "row 2: seconds is '1,5', not a number; write digits such as 3 or 4.5"),
+        ("prompt,seconds\na,1\n\nb,-2\n", "row 4: shots[1].seconds is -2; write seconds above 0 and up to 3600"),
+        ("prompt,seconds\n,2\n", "row 2: shots[0].prompt is missing; add \"prompt\" to shots[0]"),
+        ("prompt,seconds,board_fps\na,1,0\n", "board_fps is 0; write frames per second above 0 and up to 240"),
+        ("prompt,seconds,longreel\na,1,2\n", 'longreel is 2; this pack reads version 1: write "longreel": 1'),
+        ("prompt,seconds,locked\na,1,maybe\n", "row 2: locked is 'maybe'; write true or false"),
+        (
+            "prompt,seconds,seed\na,1,1.8E+19\n",
+            "row 2: seed is '1.8E+19', rounded by a spreadsheet; write ' and then all digits",
+        ),
+        (
+            "prompt,seconds,board_title\na,1,x\nb,1,y\n",
+            "row 3: board_title is 'y', but a row above says 'x'; keep it in one row",
+        ),
+        (
+            "prompt,seconds,anchors\na,1,ship.png\n",
+            "row 2: anchors is 'ship.png'; write \"picture @ seconds\", such as \"ship.png @ 0.5\"",
+        ),
+        ("prompt,seconds,focus\na,1,[1\n", ("row 2: focus is not JSON: Expecting ',' delimiter (line 1, column 3); "
+         "correct the text there")),
+        ('prompt,seconds\n"a,1\n', "the table is not CSV at line 2: unexpected end of data; correct it there"),
+        ("prompt,seconds\n" + "a,1\n" * 10_000,
+         "shots has 10000 shots; the limit is 1000: split it into several tables"),
+        ("prompt,seconds\n" + "a" * 4_000_000,
+         "the table has 4000015 characters; at most 4000000 are read: split it into several"),
+    ],
+)
+def test_a_bad_table_is_one_line_with_place_and_remedy(table: str, message: str) -> None:
+    with pytest.raises(StoryboardError) as caught:
+        parse_csv(table)
+    assert str(caught.value) == message

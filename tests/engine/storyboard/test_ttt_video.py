@@ -1,0 +1,136 @@
+"""engine/storyboard/ttt_video.py: scene lists keep prompts, negatives and cuts; anything else is refused by name."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from longreel.engine.storyboard.board import Anchor, Shot, Storyboard
+from longreel.engine.storyboard.rules import StoryboardError
+from longreel.engine.storyboard.ttt_video import parse_ttt, to_ttt_json, to_ttt_jsonl
+
+from ..storyboard_cases import filled, relaxed, texts
+
+scene_shots = st.builds(
+    Shot,
+    prompt=filled,
+    seconds=st.just(3.0),
+    transition=st.sampled_from(["continue", "cut"]),
+    negative=st.one_of(st.none(), texts),
+)
+scene_boards = st.builds(
+    Storyboard,
+    shots=st.lists(scene_shots, min_size=1, max_size=5).map(tuple),
+    width=st.just(720),
+    height=st.just(480),
+)
+holdable = Storyboard((Shot("a", 3.0), Shot("b", 3.0, "cut")), width=720, height=480)
+
+
+@relaxed
+@given(st.lists(scene_boards, min_size=1, max_size=3))
+def test_what_the_format_holds_comes_back_equal(boards: list[Storyboard]) -> None:
+    assert parse_ttt(to_ttt_json(boards)) == tuple(boards)
+    assert parse_ttt(to_ttt_jsonl(boards)) == tuple(boards)
+
+
+@relaxed
+@given(scene_boards, texts, texts, st.integers(1, 4))
+def test_style_negative_and_long_shots_mean_the_same_after_the_trip(
+    board: Storyboard, style: str, negative: str, scenes: int
+) -> None:
+    first = replace(board.shots[0], seconds=3.0 * scenes)
+    board = replace(board, style=style, negative=negative, shots=(first, *board.shots[1:]))
+    (back,) = parse_ttt(to_ttt_json([board]))
+    every_three_seconds = [shot for shot in board.shots for _ in range(round(shot.seconds / 3))]
+    assert [back.prompt_of(shot) for shot in back.shots] == [board.prompt_of(shot) for shot in every_three_seconds]
+    assert [back.negative_of(shot) for shot in back.shots] == [board.negative_of(shot) for shot in every_three_seconds]
+    assert sum(shot.seconds for shot in back.shots) == sum(shot.seconds for shot in board.shots)
+    cuts = sum(shot.transition == "cut" for shot in board.shots)
+    assert sum(shot.transition == "cut" for shot in back.shots) == cuts
+
+
+def test_a_scene_list_as_ttt_video_writes_it_is_read() -> None:
+    text = '[[{"text": "a"}, {"text": "b", "requires_scene_transition": true, "neg_text": "c"}], [{"text": "d"}]]'
+    first, second = parse_ttt(text)
+    assert first.shots == (Shot("a", 3.0), Shot("b", 3.0, "cut", negative="c"))
+    assert second.shots == (Shot("d", 3.0),)
+    assert (first.fps, first.width, first.height) == (16.0, 720, 480)
+
+
+def test_a_single_line_of_jsonl_is_one_video() -> None:
+    assert len(parse_ttt('[{"text": "a"}, {"text": "b"}]\n')) == 1
+
+
+def test_indented_json_is_not_taken_for_jsonl() -> None:
+    assert parse_ttt("[\n[\n" + '{"text": "a"}\n' + "]\n]") == parse_ttt('[[{"text": "a"}]]')
+
+
+def test_export_writes_the_keys_of_ttt_video() -> None:
+    assert json.loads(to_ttt_json([holdable])) == [
+        [
+            {"text": "a", "requires_scene_transition": False, "neg_text": None},
+            {"text": "b", "requires_scene_transition": True, "neg_text": None},
+        ]
+    ]
+
+
+def with_second(**changes: object) -> Storyboard:
+    return replace(holdable, shots=(holdable.shots[0], replace(holdable.shots[1], **changes)))
+
+
+@pytest.mark.parametrize(
+    ("board", "problem"),
+    [
+        (replace(holdable, title="Night"), "title 'Night' (remove it)"),
+        (replace(holdable, fps=24.0), "fps 24 (use 16)"),
+        (replace(holdable, width=832), "size 832x480 (use width 720, height 480)"),
+        (replace(holdable, seed=7), "seed 7 (remove it)"),
+        (with_second(seconds=4.5), "shots[1].seconds 4.5 (use a multiple of 3)"),
+        (with_second(transition="blend"), 'shots[1].transition "blend" (use "continue" or "cut")'),
+        (with_second(strength=2.0), "shots[1].strength 2 (use 1)"),
+        (with_second(seed=3), "shots[1].seed (remove it)"),
+        (with_second(focus=("b",)), "shots[1].focus (remove it)"),
+        (with_second(anchors=(Anchor(0.0, "a.png"),)), "shots[1].anchors (remove it)"),
+        (with_second(locked=True), "shots[1].locked (remove it)"),
+        (with_second(seconds=3000.0), "1001 scenes (use at most 1000, 3000 seconds)"),
+        (replace(with_second(prompt="b" * 9999), style="cc"),
+         "shots[1].prompt with style of 10003 characters (use at most 10000)"),
+        (replace(holdable, title="N", seed=7), "title 'N' (remove it); seed 7 (remove it)"),
+    ],
+)
+def test_what_the_format_cannot_hold_is_refused_by_name(board: Storyboard, problem: str) -> None:
+    with pytest.raises(StoryboardError) as caught:
+        to_ttt_json([board])
+    assert str(caught.value) == f"ttt-video cannot hold {problem}"
+
+
+def test_many_problems_stay_one_short_line() -> None:
+    board = replace(holdable, shots=tuple(Shot("a", 1.0) for _ in range(100)))
+    with pytest.raises(StoryboardError, match=r"; and 94 more$"):
+        to_ttt_json([board])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", 'the scene list is an object of 0 keys; write [[{"text": "..."}]], a list of videos'),
+        ("[]", 'the scene list is a list of 0; write [[{"text": "..."}]], a list of videos'),
+        ("[[], []]", 'videos[0] is a list of 0, not a list of scenes; write [{"text": "..."}]'),
+        ('[[{"txt": "a"}]]', 'videos[0][0].txt is not a known key; did you mean "text"?'),
+        ('[[{"neg_text": "a"}]]', 'videos[0][0].text is missing; add "text" to videos[0][0]'),
+        ('[[{"text": ""}]]', "videos[0][0].text is empty; say what the shot shows"),
+        ('[[{"text": "a", "requires_scene_transition": 1}]]',
+         "videos[0][0].requires_scene_transition is 1; write true or false"),
+        ('[[{"text": "a"}, 3]]', 'videos[0][1] is 3, not a scene; write {"text": "..."}'),
+        ('[{"text": "a"}]\n[{"text": ]', ("line 2 of the scene list is not JSON: Expecting value (line 1, column 11); "
+         "correct the text there")),
+        (json.dumps([[{"text": "a"}] * 1001]), "videos[0] has 1001 scenes; the limit is 1000: split it into several"),
+        (json.dumps([[{"text": "a"}]] * 1001), "the scene list has 1001 videos; the limit is 1000: split the file"),
+    ],
+)
+def test_a_bad_scene_list_is_one_line_with_place_and_remedy(text: str, message: str) -> None:
+    with pytest.raises(StoryboardError) as caught:
+        parse_ttt(text)
+    assert str(caught.value) == message

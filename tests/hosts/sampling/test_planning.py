@@ -1,0 +1,55 @@
+"""hosts/sampling/planning.py: memory of one segment by ComfyUI's own estimate, and the empty latent."""
+
+import pytest
+
+import comfy.sample
+
+from longreel.engine.storyboard.board import Shot, Storyboard
+from longreel.engine.plan.timeline import plan_timeline
+from longreel.hosts import facts_of
+from longreel.hosts.sampling import planning
+
+
+def timeline_for(model, seconds=4.0, width=64, segment=5):
+    board = Storyboard((Shot("a", seconds),), width=width, height=64)
+    return plan_timeline(board, facts_of(model), segment_frames=segment, overlap_frames=2)
+
+
+def test_memory_of_a_segment_is_comfyuis_own_estimate(tiny, every_tiny):
+    model = tiny(every_tiny.name).model
+    timeline = timeline_for(model)
+    channels, side = every_tiny.latent_channels, 64 // every_tiny.spatial_stride
+    assert planning.segment_bytes(model, timeline, True) == int(model.model.memory_required([2, channels, 6, side, side]))
+    assert planning.segment_bytes(model, timeline, False) == int(model.model.memory_required([1, channels, 6, side, side]))
+
+
+def test_memory_of_a_segment_does_not_grow_with_the_video_but_with_the_segment_and_the_size(tiny):
+    model = tiny("wan21").model
+    short = planning.segment_bytes(model, timeline_for(model), True)
+    assert planning.segment_bytes(model, timeline_for(model, seconds=40.0), True) == short
+    assert planning.segment_bytes(model, timeline_for(model, segment=9), True) > short
+    assert planning.segment_bytes(model, timeline_for(model, width=128), True) > short
+
+
+def test_memory_of_the_latent_grows_with_the_video(tiny):
+    model = tiny("wan21").model
+    timeline = timeline_for(model)
+    assert planning.latent_bytes(timeline) == 16 * timeline.latent_frames * 8 * 8 * 4 * planning.WORKING_COPIES
+    assert planning.latent_bytes(timeline_for(model, seconds=40.0)) > 9 * planning.latent_bytes(timeline)
+
+
+def test_the_empty_latent_is_what_the_model_samples(tiny, every_tiny):
+    loaded = tiny(every_tiny.name)
+    timeline = timeline_for(loaded.model)
+    latent = planning.empty_latent(timeline)
+    samples = latent["samples"]
+    assert tuple(samples.shape) == every_tiny.latent_shape(timeline.latent_frames) and not samples.any()
+    fixed = comfy.sample.fix_empty_latent_channels(loaded.model, samples, latent["downscale_ratio_spacial"])
+    assert fixed.shape == samples.shape  # core has nothing to repair
+
+
+@pytest.mark.parametrize("name", ["wan21", "wan22_5b", "cogvideox10", "cogvideox15", "hunyuan_video", "ltxv"])
+def test_facts_are_those_of_the_models_latents(tiny, tiny_models, name):
+    facts, known = facts_of(tiny(name).model), tiny_models[name]
+    assert (facts.latent_channels, facts.spatial_stride, facts.temporal_stride) == (
+        known.latent_channels, known.spatial_stride, known.temporal_stride)

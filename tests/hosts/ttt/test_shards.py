@@ -1,0 +1,129 @@
+"""hosts/ttt/student.py with training/shards.py: two processes divide a real network, frozen weights too."""
+
+import os
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from longreel.engine.sampling.denoising import FlowMatching, loss_per_video
+from longreel.engine.ttt.files import load_ttt
+from longreel.hosts.ttt import apply as ttt
+from longreel.hosts.training.encoder import TTTEncoder
+from longreel.hosts.ttt.student import ALL, LAYERS, OTHERS, PROJECTIONS, TTT, TTTStudent
+from longreel.training.optimise import Optimiser
+from longreel.training.parallel import ALONE, World
+from longreel.training.shards import Shards, local_bytes, whole
+from tests.hosts.ttt_cases import layers
+from tests.tiny_models import make_tiny_models
+from tests.training.two_processes import run_together
+
+FAMILIES = ("wan21", "cogvideox10", "cogvideox15", "hunyuan_video", "ltxv")
+WINDOWS = ((0, 4), (2, 6))
+STORIES = (["a fox", "two words"], ["a", "one story whose texts are of other lengths"])
+RATES = {TTT: 1e-3, OTHERS: 1e-3}
+TOGETHER = """
+import sys
+from pathlib import Path
+
+from tests.comfy_inprocess import import_comfyui
+
+import_comfyui()
+
+import torch
+
+torch.set_num_threads(1)
+
+from longreel.training.parallel import world_of_torchrun
+from tests.hosts.test_ttt_shards import FAMILIES, train
+
+with world_of_torchrun() as world:
+    for name in FAMILIES:
+        train(name, Path(sys.argv[1]), world)
+"""
+
+
+def train(name: str, folder, world: World) -> None:
+    """Three stages of two steps with four videos, whose texts have two lengths: leaves what the optimiser knows at the
+    end of each, and the file of the layers."""
+    loaded = make_tiny_models()[name].load()
+    with torch.inference_mode():
+        student = TTTStudent(ttt.apply(loaded.model, layers(loaded.model, gate=0.5)), torch.float32)
+    shards = None
+    if world.size > 1:
+        everything = student.parameters_of(ALL)
+        weights = [*student.network.parameters(), *(one for layer in student.layers.values()
+                                                    for one in layer.parameters())]
+        before = local_bytes(weights)
+        shards = Shards(student.units(), everything[TTT] | everything[OTHERS], world)
+        weights = [*student.network.parameters(), *(one for layer in student.layers.values()
+                                                    for one in layer.parameters())]
+        print(f"{name} {local_bytes(weights)} of {before} bytes of weights", flush=True)
+        assert local_bytes(weights) < 0.6 * before
+    encoder = TTTEncoder(loaded.model, loaded.clip, loaded.vae, 40)
+    heard = [{key: torch.stack([text[key] for text in texts]) for key in texts[0]}
+             for texts in ([encoder.encode_text(prompt) for prompt in story] for story in STORIES)]
+    side, generator = 64 // student.facts.spatial_stride, torch.Generator().manual_seed(0)
+    clean, noise = (torch.randn((4, student.facts.latent_channels, 6, side, side), generator=generator)
+                    for _ in range(2))
+    flow = isinstance(student.objective, FlowMatching)
+    levels = torch.tensor([0.3, 0.5, 0.7, 0.9]) if flow else torch.tensor([300.0, 500.0, 700.0, 900.0])
+    places = list(world.share(4))
+    found, before = {}, None
+    for adapter, recompute in ((PROJECTIONS, True), (LAYERS, False), (ALL, True)):
+        student.checkpoint(2, recompute)
+        optimiser = Optimiser(student.parameters_of(adapter), clip_norm=1.0, ema=0.9)
+        if before is not None:
+            optimiser.carry_over(before)
+        for _ in range(2):
+            if shards:
+                shards.begin()
+            for chosen in (places[:2], places[2:]):  # a process of two has no second part
+                if chosen:
+                    conditioning = {key: torch.stack([heard[place % 2][key] for place in chosen]) for key in heard[0]}
+                    noised = student.objective.noise(clean[chosen], noise[chosen], levels[chosen])
+                    said = student.predict(noised, levels[chosen], conditioning, WINDOWS)
+                    losses = loss_per_video(said, student.objective.target(clean[chosen], noise[chosen],
+                                                                          levels[chosen]))
+                    (losses.sum() / len(places)).backward()
+                    optimiser.gather()
+            if shards:
+                for unused in shards.unused(optimiser.parameters):
+                    optimiser.masters[unused].grad = None
+            norm = optimiser.step(RATES)
+        before = optimiser.state()
+        found |= {f"{adapter}.norm": torch.tensor(norm)}
+        found |= {f"{adapter}.{key}": whole(value).clone() for key, value in before.items()}
+        if shards is None:
+            student.save(folder / f"{name}.ttt.safetensors", 4, "together")
+            continue
+        with shards.gathered():
+            if world.speaks:
+                student.save(folder / f"{name}.ttt.safetensors", 4, "together")
+    if world.speaks:
+        save_file(found, folder / f"{name}.safetensors")
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """The folder of what two processes trained."""
+    folder = tmp_path_factory.mktemp("together")
+    run_together(TOGETHER, folder)
+    return folder
+
+
+@pytest.mark.skipif(os.name == "nt", reason="torch for Windows has no Gloo store that torchrun could use")
+@pytest.mark.parametrize("name", FAMILIES)
+def test_two_processes_that_divide_a_network_train_what_one_does(together, tmp_path, name):
+    train(name, tmp_path, ALONE)
+    found, expected = (load_file(folder / f"{name}.safetensors") for folder in (together, tmp_path))
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        # AdamW makes a whole step of the smallest gradient: weights may differ by a tenth of one, moments by nothing.
+        atol = 1e-4 if key.split(".")[1] in ("weight", "average") else 1e-6
+        torch.testing.assert_close(found[key], value, rtol=1e-3, atol=atol, msg=lambda text, key=key: f"{key}: {text}")
+    one, other = (load_ttt(folder / f"{name}.ttt.safetensors") for folder in (together, tmp_path))
+    assert one.layers.keys() == other.layers.keys()
+    for number, layer in other.layers.items():
+        for key, value in layer.items():
+            torch.testing.assert_close(one.layers[number][key], value, rtol=1e-3, atol=1e-4)
