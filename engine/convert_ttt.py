@@ -1,0 +1,8 @@
+"""The old address of engine/ttt/convert.py: `python -m longreel.engine.convert_ttt` goes on answering."""
+
+import sys
+
+from .ttt.convert import main
+
+if __name__ == "__main__":
+    sys.exit(main())
