@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from ..engine.sampling.denoising import FlowMatching
 from ..engine.plan.facts import ModelFacts
+from ..engine.sampling.denoising import FlowMatching
 from . import dit_net, pair_world, text_encoder, train_dit, world
 
 FACTS = ModelFacts(family="Wan", latent_channels=16, temporal_stride=4, spatial_stride=8, size_multiple=16,

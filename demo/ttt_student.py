@@ -26,8 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..engine.sampling.denoising import FlowMatching
 from ..engine.plan.facts import ModelFacts
+from ..engine.sampling.denoising import FlowMatching
 from ..engine.settings import check_settings
 from ..engine.ttt.block import TTTBlock
 from ..engine.ttt.files import LoadedTTT, load_ttt, save_ttt

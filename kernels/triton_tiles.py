@@ -12,7 +12,6 @@ is built from exp wherever float32 accuracy is wanted.
 import triton
 import triton.language as tl
 
-
 # Learning rates are about 1e-5, and gradients times them would fall among float16's subnormal numbers. Lifted by a
 # power of two they keep all their bits; the updates are lowered again in float32. Adding the updates up inside the
 # product instead, where the dtype needs no lift, spills more registers, not fewer (offline for sm_89 and sm_90).

@@ -14,8 +14,9 @@ from ..engine.plan.anchor import (
     place_in_shot,
 )
 from ..engine.storyboard.media import resolve_anchors
-from ..hosts.anchor import frame as anchor, picture as anchor_picture
 from ..hosts import facts_of
+from ..hosts.anchor import frame as anchor
+from ..hosts.anchor import picture as anchor_picture
 from ..hosts.anchor.frame import Anchored
 from .choices import check_choice
 from .sockets import TimelineSocket

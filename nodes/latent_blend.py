@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..engine.sampling.latent_blend import BLENDS
 from ..engine.plan.timeline import with_segments
+from ..engine.sampling.latent_blend import BLENDS
 from ..hosts.windows import latent_blend
 from .ranges import check_ranges, check_segments
 from .sockets import TimelineSocket

@@ -3,9 +3,9 @@
 from comfy_api.latest import io
 
 from ..engine.plan.spans import parse_layers
-from ..hosts.memory import apm as trained_apm
 from ..hosts import block_count
 from ..hosts.attention import patching
+from ..hosts.memory import apm as trained_apm
 from ..hosts.memory.long_memory import BEFORE, TAKE, TRUE, VIDEO, LongMemory
 from .sockets import MemorySocket
 

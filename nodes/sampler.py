@@ -6,10 +6,11 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from ..engine.sampling.latent_blend import BLENDS
 from ..engine.runs.folder import open_run
 from ..engine.runs.name import check_run_name
-from ..hosts.sampling import rollout, joint as sampling
+from ..engine.sampling.latent_blend import BLENDS
+from ..hosts.sampling import joint as sampling
+from ..hosts.sampling import rollout
 from .choices import check_choice
 from .sockets import TimelineSocket
 

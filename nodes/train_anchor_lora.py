@@ -3,9 +3,10 @@
 import shutil
 from pathlib import Path
 
-import folder_paths
 import numpy as np
 import torch
+
+import folder_paths
 from comfy_api.latest import io
 
 from ..engine.lora.low_rank import MOST_RANK

@@ -4,15 +4,16 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import folder_paths
 import numpy as np
 import torch
+
+import folder_paths
 from comfy_api.latest import io, ui
 
 from ..engine.ttt.files import LoadedTTT, load_ttt, save_ttt
 from ..hosts import facts_of
-from ..hosts.training.progress import TrainingProgress
 from ..hosts.training.encoder import TTTEncoder
+from ..hosts.training.progress import TrainingProgress
 from ..hosts.ttt.samples import StorySampler
 from ..hosts.ttt.student import TTTStudent
 from ..training.collect import Spoken, collect

@@ -9,9 +9,9 @@ from ..engine.plan.spans import parse_layers
 from ..engine.ttt.files import LoadedTTT, load_ttt
 from ..engine.ttt.layer import LINEAR, MLP
 from ..hosts import block_count
-from ..hosts.ttt import apply as ttt
-from ..hosts.sampling import whole as ttt_sampling
 from ..hosts.demo_model import WEIGHTS
+from ..hosts.sampling import whole as ttt_sampling
+from ..hosts.ttt import apply as ttt
 from .sockets import TimelineSocket, TTTSocket
 
 FOLDER = "ttt"  # below ComfyUI's models

@@ -16,10 +16,10 @@ from pathlib import Path
 from random import Random
 
 import torch
-from longreel.engine.runs.chunk_file import NAME
-from longreel.engine.storyboard.board import Shot, Storyboard
 from safetensors.torch import load_file
 
+from longreel.engine.runs.chunk_file import NAME
+from longreel.engine.storyboard.board import Shot, Storyboard
 from tests.comfy_process import ComfyError, ComfyProcess
 from tests.nodes.graphs import EULER, Prompt, node
 

@@ -105,8 +105,9 @@ class Checkpoint(NamedTuple):
 
 
 def build_options() -> dict[str, Any]:
-    import comfy.ops
     import torch
+
+    import comfy.ops
 
     return {"device": "cpu", "dtype": torch.float32, "operations": comfy.ops.disable_weight_init}
 

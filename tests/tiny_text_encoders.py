@@ -7,9 +7,10 @@ import io
 from functools import cache
 from types import SimpleNamespace
 
-import comfy.sd
 import sentencepiece
 import torch
+
+import comfy.sd
 from comfy import sd1_clip
 from comfy.text_encoders import cogvideo, hunyuan_image, hunyuan_video, llama, lt, wan
 

@@ -19,9 +19,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from ..ttt.files import check_whole, save_whole
 from .apm import APM, APMConfig
 from .cam import CAM, CAMConfig
-from ..ttt.files import check_whole, save_whole
 
 KEY = "longreel_memory"
 VERSION = 1

@@ -13,8 +13,8 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from .facts import ModelFacts
 from ..storyboard.board import Shot, Storyboard
+from .facts import ModelFacts
 
 SHORTEST_DEFAULT = 5  # latent frames; models make little sense of shorter clips
 

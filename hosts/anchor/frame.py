@@ -19,13 +19,15 @@ import torch
 import comfy.patcher_extension as extension
 
 from ...engine.plan.anchor import CLEAN, Anchor, check_anchors
-from . import cogvideox as anchor_cogvideox, hunyuan_video as anchor_hunyuan_video, wan as anchor_wan
-from ..families import cogvideox, hunyuan_video, wan
 from .. import facts_of, family_of
-from .run import CleanFrames, at_work
-from ..windows.chunk_handler import ChunkHandler
+from ..families import cogvideox, hunyuan_video, wan
 from ..ttt.forward import KEY as TTT_LAYERS
 from ..ttt.timeline import WholeTimeline
+from ..windows.chunk_handler import ChunkHandler
+from . import cogvideox as anchor_cogvideox
+from . import hunyuan_video as anchor_hunyuan_video
+from . import wan as anchor_wan
+from .run import CleanFrames, at_work
 
 NAME = "Longreel Anchor Frame"
 KEY = "longreel_anchor"  # of the attachment that a MODEL carries, and of our wrappers

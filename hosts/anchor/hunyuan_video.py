@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from functools import partial
 
 import torch
+
 from comfy.ldm.flux.layers import timestep_embedding
 
 from ..families.hunyuan_video import patch_size

@@ -20,15 +20,16 @@ import comfy.utils
 from comfy.patcher_extension import WrappersMP
 
 from ...engine.sampling.denoising import VPrediction
-from . import hunyuan_video as anchor_hunyuan_video, wan as anchor_wan
 from .. import demo_model, facts_of, family_of
 from ..attention import patching
-from .frame import TIMES
 from ..training.encoder import MASK, POOLED, TEXT, TOKENS, TTTEncoder
 from ..training.gradients import recomputed, training
+from ..training.weights_digest import digest
 from ..ttt.segments import replaced
 from ..ttt.student import RawSampling, load_for_good, objective_of
-from ..training.weights_digest import digest
+from . import hunyuan_video as anchor_hunyuan_video
+from . import wan as anchor_wan
+from .frame import TIMES
 
 KEY = "longreel_anchor_training"
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}

@@ -6,6 +6,7 @@ and is refused; so are pictures among the tokens, over which times would be spre
 """
 
 import torch
+
 from comfy.ldm.wan.model import WanModel
 
 from ..families.sites import argument

@@ -5,8 +5,8 @@ Its network expects latents in alpha space; sample it with Longreel's Alpha-Spac
 
 import comfy.model_base
 
-from ...engine.plan.facts import ModelFacts
 from ...engine.attention.rotary import time_frequencies, turn_pairs
+from ...engine.plan.facts import ModelFacts
 from .sites import JOINT, Site, argument
 
 NAME = "CogVideoX"

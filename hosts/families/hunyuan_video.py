@@ -2,8 +2,8 @@
 
 import comfy.model_base
 
-from ...engine.plan.facts import ModelFacts
 from ...engine.attention.rotary import time_frequencies, turn_pairs
+from ...engine.plan.facts import ModelFacts
 from .sites import JOINT, Site, argument
 
 NAME = "HunyuanVideo"

@@ -4,8 +4,8 @@ import torch
 
 import comfy.model_base
 
-from ...engine.plan.facts import ModelFacts
 from ...engine.attention.rotary import turn_pairs
+from ...engine.plan.facts import ModelFacts
 from .sites import CROSS, SELF, Site, argument
 
 NAME = "LTXV"

@@ -22,14 +22,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+
 from comfy.ldm.cogvideo.model import CogVideoXTransformer3DModel
 from comfy.ldm.flux.layers import SingleStreamBlock
 from comfy.ldm.hunyuan_video.model import HunyuanVideo
 from comfy.ldm.lightricks.model import LTXVModel
 from comfy.ldm.wan.model import WanModel
 
-from . import cogvideox, hunyuan_video, ltxv, wan
 from .. import family_of
+from . import cogvideox, hunyuan_video, ltxv, wan
 from .sites import argument
 
 Change = Callable[[torch.Tensor], torch.Tensor]

@@ -10,8 +10,8 @@ import torch
 
 from ...engine.attention.focus_map import word_probability
 from ...engine.plan.timeline import Timeline
-from ..prompts import conditioning
 from ..families.sites import Call
+from ..prompts import conditioning
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import comfy.samplers
 
 from ...engine.attention.focus_map import FocusMap
 from ...engine.plan.timeline import Timeline
-from ..prompts import conditioning
-from ..windows import latent_blend
 from ..attention import patching
-from .focus import Mask, word_map, words_of_shots
 from ..attention.patching import Evaluation, Start
 from ..families.sites import SELF, Call
+from ..prompts import conditioning
+from ..windows import latent_blend
+from .focus import Mask, word_map, words_of_shots
 
 NAME = "Longreel Focus Preview"
 

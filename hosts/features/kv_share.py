@@ -19,13 +19,13 @@ from ...engine.attention.focus_map import FocusMap
 from ...engine.attention.kv_share import Focus, KeysValues
 from ...engine.plan.spans import NoiseSpan
 from ...engine.plan.timeline import Timeline
-from ..prompts import conditioning
-from ..windows import latent_blend
 from ..attention import patching
-from .focus import Mask, shows_positive, word_map, words_of_shots
 from ..attention.keys_values import Parts, by_entry, for_reader
 from ..attention.patching import Evaluation, Start
 from ..families.sites import CROSS, SELF, Call
+from ..prompts import conditioning
+from ..windows import latent_blend
+from .focus import Mask, shows_positive, word_map, words_of_shots
 
 NAME = "Longreel KV Share"
 FAST, PAPER = "fast", "paper"

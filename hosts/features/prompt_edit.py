@@ -26,14 +26,14 @@ import comfy.sampler_helpers
 from ...engine.attention import prompt_edit
 from ...engine.attention.kv_share import KeysValues
 from ...engine.plan.spans import NoiseSpan
-from ..prompts import conditioning
-from . import kv_share
-from ..windows import latent_blend
 from ..attention import patching
 from ..attention.keys_values import Parts, by_entry, for_reader
 from ..attention.patching import Evaluation, Start
-from ..windows.progress import ProgressText
 from ..families.sites import CROSS, SELF, Call
+from ..prompts import conditioning
+from ..windows import latent_blend
+from ..windows.progress import ProgressText
+from . import kv_share
 
 NAME = "Longreel Prompt Edit"
 KEY = "longreel_prompt_edit"

@@ -28,13 +28,13 @@ from ...engine.memory.apm import APMConfig
 from ...engine.memory.files import APM_KIND, LoadedMemory
 from ...engine.plan.timeline import Timeline
 from .. import block_count, family_of
-from ..families import cogvideox, hunyuan_video, ltxv, video_tokens, wan
-from ..prompts import conditioning
 from ..attention import patching
-from . import trained_memory
-from ..windows.chunk_handler import handler_of
 from ..attention.patching import EVALUATION, RUN, Start
+from ..families import cogvideox, hunyuan_video, ltxv, video_tokens, wan
 from ..families.sites import argument
+from ..prompts import conditioning
+from ..windows.chunk_handler import handler_of
+from . import trained_memory
 from .trained_memory import LOOKING, Carried, Remembering, carry, fingerprint, layers_asked, new_memory
 
 NAME = "Longreel Long Memory (trained)"

@@ -31,13 +31,13 @@ from ...engine.memory.cam import CHANNELS, HEAD_WIDTH, CAMConfig
 from ...engine.memory.files import CAM_KIND, LoadedMemory
 from .. import block_count, family_of
 from ..attention import patching
-from . import trained_memory
-from ..families import video_tokens
-from ..windows.chunk_handler import LOOK, handler_of
 from ..attention.patching import EVALUATION, RUN, Start
+from ..families import video_tokens
 from ..families.sites import argument
-from .trained_memory import LOOKING, Carried, Remembering, carry, fingerprint, layers_asked, new_memory
 from ..ttt.forward import KEY as TTT_KEY
+from ..windows.chunk_handler import LOOK, handler_of
+from . import trained_memory
+from .trained_memory import LOOKING, Carried, Remembering, carry, fingerprint, layers_asked, new_memory
 
 NAME = "Longreel Short Memory (trained)"
 KEY = "longreel_cam"  # in transformer_options: Carried

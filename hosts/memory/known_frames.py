@@ -11,9 +11,9 @@ import torch
 
 import comfy.patcher_extension as extension
 
+from ..attention.patching import EVALUATION, RUN, Evaluation, Start
 from ..families import wan
 from ..windows.chunk_handler import LOOK, ChunkHandler
-from ..attention.patching import EVALUATION, RUN, Evaluation, Start
 
 KEY = "longreel_clean_frames"
 

@@ -18,10 +18,10 @@ import torch
 from ...engine.attention import kv_share
 from ...engine.attention.kv_share import KeysValues
 from ...engine.plan.rollout_chunks import Mix
-from ..windows.chunk_handler import LOOK, ChunkHandler, Look
 from ..attention.keys_values import Parts, by_entry, for_reader
 from ..attention.patching import Evaluation, Start
 from ..families.sites import CROSS, Call
+from ..windows.chunk_handler import LOOK, ChunkHandler, Look
 
 PROMPTS = 2  # of classifier-free guidance
 

@@ -12,11 +12,11 @@ from typing import ClassVar
 import torch
 
 from ...engine.plan.rollout_chunks import Chunk
-from ...engine.sampling.channel_statistics import match_statistics
 from ...engine.plan.timeline import Timeline
+from ...engine.sampling.channel_statistics import match_statistics
+from ..attention.patching import Start
 from ..windows.chunk_handler import ChunkHandler, Remembered, handler_of
 from .kv_memory import PROMPTS, KVMemory, Memory, levels_of, require_rotary
-from ..attention.patching import Start
 
 NAME = "Longreel Long Memory"
 VIDEO, TAKE = "video", "take"  # whose beginning is the anchor

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ...engine.plan.timeline import Timeline
-from . import known_frames as clean_frames
 from ..attention import patching
+from ..attention.patching import Start
 from ..windows.chunk_handler import handler_of
+from . import known_frames as clean_frames
 from .known_frames import CleanFrames
 from .kv_memory import PROMPTS, KVMemory, Memory, levels_of, require_rotary
-from ..attention.patching import Start
 
 NAME = "Longreel Short Memory"
 CLEAN, AT_ZERO, NOISED = "clean", "clean at time 0", "noised"  # how known frames are shown

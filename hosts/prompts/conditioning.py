@@ -10,8 +10,8 @@ import torch
 import node_helpers
 
 from ...engine.attention.prompt_mix import mix_texts
-from ...engine.plan.timeline import Timeline
 from ...engine.attention.words import Word, find
+from ...engine.plan.timeline import Timeline
 from .words import words_of_tokens
 
 SHOT, ROLE, WORDS = "longreel_shot", "longreel_role", "longreel_words"

@@ -11,11 +11,12 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+from tqdm.auto import tqdm
+
 import comfy.model_management
 import comfy.model_sampling
 import comfy.samplers
-import torch
-from tqdm.auto import tqdm
 
 from ...engine.sampling import alpha_space
 

@@ -10,15 +10,15 @@ the noise is drawn once for the whole video. Upscaling is not known here: the la
 
 import torch
 
-from ...engine.sampling import refine as engine
 from ...engine.plan.facts import ModelFacts
-from ...engine.storyboard.board import Shot, Storyboard
 from ...engine.plan.timeline import PlannedShot, Segment, Timeline, with_segments
+from ...engine.sampling import refine as engine
+from ...engine.storyboard.board import Shot, Storyboard
 from .. import facts_of
-from ..windows import latent_blend
-from . import joint as sampling
 from ..prompts.conditioning import SHOT
+from ..windows import latent_blend
 from ..windows.refine_chunks import RefinedChunks
+from . import joint as sampling
 from .refine_steps import SteppedChunks, StepSampler
 
 X0, STEP = "x0", "step"

@@ -17,11 +17,11 @@ import comfy.k_diffusion.sampling
 import comfy.samplers
 from comfy.context_windows import IndexListContextWindow, WindowingState
 
-from ...engine.sampling import alpha_space
 from ...engine.plan.timeline import Segment
-from .alpha_space import AlphaSpaceSampler, MaskedPrediction, StepNoise, guidance_of_step, require_alpha_space
+from ...engine.sampling import alpha_space
 from ..windows.latent_blend import FRAME_AXIS
 from ..windows.refine_chunks import RefinedChunks
+from .alpha_space import AlphaSpaceSampler, MaskedPrediction, StepNoise, guidance_of_step, require_alpha_space
 
 QUIET = ("euler", "euler_cfg_pp", "heun", "dpm_2")  # core's solvers of one step; "ddim" is its name for euler, too
 NOISY = ("euler_ancestral", "euler_ancestral_cfg_pp", "dpm_2_ancestral", "dpmpp_2s_ancestral")

@@ -24,19 +24,19 @@ import comfy.samplers
 import comfy.utils
 import latent_preview
 
-from ...engine.runs.chunk_file import chunk_key
 from ...engine.plan.rollout_chunks import Chunk, plan_chunks
-from ...engine.runs.folder import RunFolder
 from ...engine.plan.timeline import Timeline
+from ...engine.runs.chunk_file import chunk_key
+from ...engine.runs.folder import RunFolder
 from ..anchor import frame as anchor
-from . import identity
-from ..features import kv_share, prompt_edit
-from ..windows import latent_blend
 from ..attention import patching
+from ..features import kv_share, prompt_edit
 from ..prompts.chunk_conditioning import for_chunk
-from ..windows.chunk_handler import ChunkHandler, Remembered
 from ..prompts.conditioning import ROLE, SHOT, WORDS
+from ..windows import latent_blend
+from ..windows.chunk_handler import ChunkHandler, Remembered
 from ..windows.progress import ProgressText
+from . import identity
 from .joint import check_mask
 
 FRAME_AXIS = 2  # [B, C, F, H, W]

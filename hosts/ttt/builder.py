@@ -17,16 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import folder_paths
 import nodes
-import torch
 
 from ...engine.settings import check_settings
 from ...engine.ttt.files import load_ttt
 from ...engine.ttt.layer import MLP
 from .. import block_count
-from . import apply as ttt
 from ..training.encoder import TTTEncoder
+from . import apply as ttt
 from .samples import StorySampler
 from .student import PUBLISHED_START_GATE, TTTStudent
 

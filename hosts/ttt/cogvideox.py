@@ -19,12 +19,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+
 from comfy.ldm.cogvideo.model import CogVideoXTransformer3DModel
 
 from ...engine.ttt.block import TTTBlock
 from ..families import cogvideox
-from .cogvideox_block import LAYER_NORM_EPS, evaluate_block, norms_of
 from ..families.sites import argument
+from .cogvideox_block import LAYER_NORM_EPS, evaluate_block, norms_of
 from .segments import Segments, slab_tokens
 
 

@@ -12,11 +12,12 @@ of 1e-6 (core 1e-5) and rows and columns that count 0, 1, 2 (core 1.0 multiplies
 from collections.abc import Callable
 
 import torch
+
 from comfy.ldm.cogvideo.model import CogVideoXBlock, CogVideoXTransformer3DModel, apply_rotary_emb
 from comfy.ldm.modules.attention import optimized_attention
 
-from ...engine.ttt.local_attention import evaluate_segments
 from ...engine.ttt.block import TTTBlock
+from ...engine.ttt.local_attention import evaluate_segments
 from ...engine.ttt.order import Layout, own_frames
 
 LAYER_NORM_EPS = 1e-6  # of the paper's network

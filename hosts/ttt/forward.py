@@ -21,10 +21,10 @@ from ...engine.ttt.order import Layout, Range
 from ...engine.ttt.units import Unit
 from .. import family_of
 from ..families.sites import argument
+from ..training.gradients import OPTIONS, recomputed
 from .cogvideox import CogVideoXSegments
 from .hunyuan_video import HunyuanVideoSegments
 from .ltxv import LTXVSegments
-from ..training.gradients import OPTIONS, recomputed
 from .segments import Segments, replaced
 from .wan import WanSegments
 

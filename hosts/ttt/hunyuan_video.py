@@ -17,6 +17,7 @@ Core's blocks compute queries, keys and values, and single blocks the MLP's firs
 from functools import cached_property
 
 import torch
+
 from comfy.ldm.flux.layers import DoubleStreamBlock
 from comfy.ldm.hunyuan_video.model import HunyuanVideo
 

@@ -11,6 +11,7 @@ As in Wan, self-attention sees video alone and text comes in by cross attention 
 """
 
 import torch
+
 from comfy.ldm.lightricks.model import LTXVModel
 
 from ...engine.ttt.block import TTTBlock

@@ -19,8 +19,8 @@ import torch
 
 import comfy.model_management
 
-from ...engine.ttt.local_attention import evaluate_segments
 from ...engine.ttt.block import TTTBlock
+from ...engine.ttt.local_attention import evaluate_segments
 from ...engine.ttt.order import Layout, Range
 
 

@@ -35,9 +35,9 @@ from ...engine.ttt.units import Unit
 from .. import block_count, facts_of
 from ..attention import patching
 from ..training.encoder import MASK, POOLED, TEXT, TOKENS
-from .forward import KEY, RECOMPUTE, TIMELINE, UNITS, Told, segments_of, token_windows
 from ..training.gradients import training
 from ..training.weights_digest import digest
+from .forward import KEY, RECOMPUTE, TIMELINE, UNITS, Told, segments_of, token_windows
 
 TTT, OTHERS = "ttt", "others"  # groups of parameters, as in training/student.py
 LAYERS, PROJECTIONS, ALL = "ttt", "qkvo", "sft"  # what may be trained: the layers, attention too, everything

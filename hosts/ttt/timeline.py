@@ -16,10 +16,10 @@ import comfy.conds
 import comfy.context_windows
 import comfy.patcher_extension as extension
 
-from ...engine.ttt.order import Layout, own_frames
 from ...engine.plan.timeline import Timeline
-from ..prompts import conditioning
+from ...engine.ttt.order import Layout, own_frames
 from ..attention import patching
+from ..prompts import conditioning
 from ..windows.latent_blend import noise_of_shots
 from ..windows.progress import ProgressText
 from .forward import TIMELINE, TRAINED_SEGMENT, Told, kept_bytes, segments_of, token_windows, watch

@@ -14,6 +14,7 @@ What is built on WanModel (VACE, Animate, S2V, ...) attends in further places, a
 """
 
 import torch
+
 from comfy.ldm.wan.model import WanModel
 
 from ...engine.ttt.block import TTTBlock

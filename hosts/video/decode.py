@@ -8,9 +8,10 @@ import logging
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
+
 from comfy import model_management
 from comfy.utils import ProgressBar
-from torch import Tensor
 
 from .decode_wan import core_chunk, is_wan_vae, pixel_frames, wan_frames
 

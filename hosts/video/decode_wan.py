@@ -8,11 +8,12 @@ It does not know where the frames go, nor any VAE but these two.
 import logging
 from collections.abc import Iterator
 
+import torch
+from torch import Tensor, nn
+
 import comfy.ldm.wan.vae as wan21
 import comfy.ldm.wan.vae2_2 as wan22
-import torch
 from comfy import model_management
-from torch import Tensor, nn
 
 PIXEL_FRAMES_PER_LATENT = 4
 logger = logging.getLogger(__name__)

@@ -17,12 +17,12 @@ import torch
 import comfy.context_windows as context_windows
 import comfy.model_sampling
 
-from ...engine.sampling import alpha_space
 from ...engine.plan.rollout_chunks import Chunk, Mix
 from ...engine.plan.timeline import Timeline
-from ..prompts import conditioning
-from ..attention import patching
+from ...engine.sampling import alpha_space
 from ..anchor.run import HOLD
+from ..attention import patching
+from ..prompts import conditioning
 
 LOOK = "look"  # the role of an evaluation that shows finished frames
 FRAME_AXIS = 2  # [B, C, F, H, W]

@@ -16,10 +16,10 @@ import torch
 import comfy.context_windows as context_windows
 import comfy.patcher_extension as extension
 
-from ...engine.sampling.latent_blend import segment_weights
 from ...engine.plan.timeline import Segment, Timeline
-from ..prompts import conditioning
+from ...engine.sampling.latent_blend import segment_weights
 from ..attention import patching
+from ..prompts import conditioning
 from .progress import ProgressText
 
 KEY = "longreel_latent_blend"

@@ -7,8 +7,8 @@ has, and which prompt, comes from a timeline (hosts/sampling/refine.py).
 
 import torch
 
-from ...engine.sampling.refine import chunk_weights
 from ...engine.plan.timeline import Segment, Timeline
+from ...engine.sampling.refine import chunk_weights
 from .latent_blend import TimelineHandler
 
 

@@ -23,8 +23,8 @@ nodes = start_comfyui()
 from comfy_extras.nodes_context_windows import WanContextWindowsManualNode  # noqa: E402
 
 from longreel.demo import detector, world  # noqa: E402
-from longreel.engine.sampling.latent_blend import BLENDS  # noqa: E402
 from longreel.engine.measure.metrics import seam_score, unexplained  # noqa: E402
+from longreel.engine.sampling.latent_blend import BLENDS  # noqa: E402
 from longreel.engine.storyboard.board import Shot, Storyboard  # noqa: E402
 from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402
 from longreel.nodes.encode import LongreelEncode  # noqa: E402

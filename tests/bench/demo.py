@@ -10,8 +10,7 @@ import random
 
 import torch
 
-from tests.bench_support import (
-    bar_chart, call, contact_sheet, measuring, parser, percent, start_comfyui, table)
+from tests.bench_support import bar_chart, call, contact_sheet, measuring, parser, percent, start_comfyui, table
 
 nodes = start_comfyui()
 

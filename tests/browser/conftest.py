@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from longreel import dev
-from tests.comfy_process import ComfyProcess
 from tests.browser.editor import LAUNCH_ARGUMENTS, Editor
+from tests.comfy_process import ComfyProcess
 
 
 @pytest.fixture(scope="package")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from longreel import dev
+from tests.browser.editor import Editor
 from tests.bundled_workflows import PATHS, load, name_of
 from tests.comfy_process import PACK_FOLDER_NAME, ComfyProcess
-from tests.browser.editor import Editor
 
 ARTIFACTS = dev.ROOT / "tests" / "artifacts" / "browser"
 SECONDS_TO_RUN = 900

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
+from tests.browser.editor import Editor
 from tests.comfy_process import ComfyProcess
 from tests.ui_to_api import WorkflowError, ui_to_api
-from tests.browser.editor import Editor
 
 PROMPT = {  # every kind of widget that needs care: seed with a control, upload button, dynamic combo, multi-line text
     "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "none.safetensors"}},

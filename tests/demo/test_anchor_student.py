@@ -4,10 +4,11 @@ import random
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from longreel.demo import anchor_student, encode_anchors, pair_world, vae_net, world
 from longreel.demo.anchor_student import EncodedClips, TwinStudent, build
 from longreel.demo.encode_clips import VAE_FILE, WEIGHTS
-from safetensors.torch import load_file
 
 LATER = 2
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from longreel.demo import pair_world, text_encoder, world
 
 FRAMES = 17

@@ -13,13 +13,13 @@ import_comfyui()
 import comfy.samplers  # noqa: E402
 
 from longreel.demo import dit_net, text_encoder, train_dit, world  # noqa: E402
-from longreel.engine.storyboard.board import Shot, Storyboard  # noqa: E402
 from longreel.engine.plan.timeline import plan_timeline  # noqa: E402
-from longreel.hosts.prompts import conditioning
+from longreel.engine.storyboard.board import Shot, Storyboard  # noqa: E402
 from longreel.hosts import demo_model, facts_of
-from longreel.hosts.features import kv_share
-from longreel.hosts.windows import latent_blend
 from longreel.hosts.attention import patching  # noqa: E402
+from longreel.hosts.features import kv_share
+from longreel.hosts.prompts import conditioning
+from longreel.hosts.windows import latent_blend
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import math
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+
 from longreel.engine.storyboard.board import MAX_SEED, MAX_SHOT_SECONDS, TRANSITIONS, Anchor, Shot, Storyboard
 
 # A busy machine draws slowly; that is no fault of the storyboard.

@@ -5,8 +5,8 @@ import math
 from hypothesis import strategies as st
 
 from longreel.engine.plan.facts import ModelFacts
-from longreel.engine.storyboard.board import TRANSITIONS, Shot, Storyboard
 from longreel.engine.plan.timeline import Timeline, plan_timeline
+from longreel.engine.storyboard.board import TRANSITIONS, Shot, Storyboard
 
 WAN = ModelFacts("Wan", 16, 4, 8, 16, 21, 16.0)
 LTXV = ModelFacts("LTXV", 128, 8, 32, 32, 13, 25.0)

@@ -2,6 +2,7 @@
 
 import torch
 from hypothesis import strategies as st
+
 from longreel.engine.ttt.block import TTTBlock
 from longreel.engine.ttt.layer import LINEAR, MLP, TTTConfig
 from longreel.engine.ttt.order import Layout, Run, even_layout

@@ -7,18 +7,18 @@ from the kernels, the engine and, where a whole network is asked, from the hosts
 from collections.abc import Callable
 
 import torch
-from longreel.engine.sampling import alpha_space, latent_blend
-from longreel.engine.memory import apm, cam
-from longreel.engine.attention import focus_map, kv_share, prompt_edit
-from longreel.engine.measure import metrics
-from longreel.engine.published import ditctrl_pairs as pair_blend
-from longreel.engine.attention import prompt_mix
-from longreel.engine.sampling import refine
-from longreel.engine.published import streamingt2v_ddim as refine_ddim
-from longreel.engine.plan import spans
-from longreel.engine.ttt import layer as ttt_layer, order as ttt_order, weights as ttt_weights
-from longreel.kernels import State, scan
 
+from longreel.engine.attention import focus_map, kv_share, prompt_edit, prompt_mix
+from longreel.engine.measure import metrics
+from longreel.engine.memory import apm, cam
+from longreel.engine.plan import spans
+from longreel.engine.published import ditctrl_pairs as pair_blend
+from longreel.engine.published import streamingt2v_ddim as refine_ddim
+from longreel.engine.sampling import alpha_space, latent_blend, refine
+from longreel.engine.ttt import layer as ttt_layer
+from longreel.engine.ttt import order as ttt_order
+from longreel.engine.ttt import weights as ttt_weights
+from longreel.kernels import State, scan
 from tests.golden import toy_networks
 
 Tensors = dict[str, torch.Tensor]

@@ -11,13 +11,13 @@ import itertools
 import math
 
 import torch
-from longreel.engine.sampling import alpha_space
-from longreel.engine.attention import kv_share
-from longreel.engine.plan.facts import ModelFacts
-from longreel.engine.storyboard.board import Shot, Storyboard
-from longreel.engine.plan.timeline import PlannedShot, Segment, Timeline
-from longreel.engine.attention.words import Word
 
+from longreel.engine.attention import kv_share
+from longreel.engine.attention.words import Word
+from longreel.engine.plan.facts import ModelFacts
+from longreel.engine.plan.timeline import PlannedShot, Segment, Timeline
+from longreel.engine.sampling import alpha_space
+from longreel.engine.storyboard.board import Shot, Storyboard
 from tests.comfy_inprocess import import_comfyui
 
 import_comfyui()
@@ -27,12 +27,13 @@ import comfy.model_patcher
 import comfy.model_sampling
 import comfy.samplers
 import comfy.supported_models
-from longreel.hosts.families import cogvideox
-from longreel.hosts.prompts import conditioning
-from longreel.hosts.windows import latent_blend
+
 from longreel.hosts.attention import patching
+from longreel.hosts.families import cogvideox
 from longreel.hosts.features.focus import Mask
 from longreel.hosts.features.kv_share import PAPER, KVShare
+from longreel.hosts.prompts import conditioning
+from longreel.hosts.windows import latent_blend
 
 Tensors = dict[str, torch.Tensor]
 

@@ -5,12 +5,12 @@ of its norms, and positions that count 0, 1, 2.
 """
 
 import torch
+
 from longreel.engine.attention.rotary import grid_angles
 from longreel.engine.ttt.block import TTTBlock
 from longreel.engine.ttt.order import Layout, even_layout
 from longreel.engine.ttt.published import block_weights, network_weights
 from longreel.engine.ttt.weights import check_weights, config_of, from_published
-
 from tests.comfy_inprocess import import_comfyui
 
 import_comfyui()
@@ -19,7 +19,9 @@ import comfy.ops
 from comfy.ldm.cogvideo.model import CogVideoXBlock, CogVideoXTransformer3DModel
 from comfy.patcher_extension import WrappersMP, add_wrapper
 from comfy.utils import set_attr
-from longreel.hosts.ttt import cogvideox_block as cogvideox_ttt, forward as ttt_forward
+
+from longreel.hosts.ttt import cogvideox_block as cogvideox_ttt
+from longreel.hosts.ttt import forward as ttt_forward
 from longreel.hosts.ttt.cogvideox import papers_numbers
 
 Tensors = dict[str, torch.Tensor]

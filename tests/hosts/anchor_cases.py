@@ -3,8 +3,8 @@
 import torch
 
 from longreel.engine.plan.anchor import CLEAN, INPAINT, place_anchor
-from longreel.hosts.anchor import frame as anchor
 from longreel.hosts import facts_of
+from longreel.hosts.anchor import frame as anchor
 from longreel.hosts.anchor.frame import Anchored
 
 MODES = (CLEAN, INPAINT)

@@ -9,9 +9,9 @@ import comfy.model_base
 import comfy.samplers
 
 from longreel.engine.memory.files import LoadedMemory
+from longreel.hosts.memory.trained_memory import training
 from longreel.hosts.sampling.alpha_space import AlphaSpaceSampler
 from longreel.hosts.sampling.rollout import sample_rollout
-from longreel.hosts.memory.trained_memory import training
 from tests.hosts.ttt_cases import denoise, encode, noise_for, plan
 
 FRAMES = 2  # latent frames that are remembered; even, because CogVideoX 1.5 reads two as one

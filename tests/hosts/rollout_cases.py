@@ -4,8 +4,8 @@ import torch
 
 import comfy.samplers
 
-from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.engine.plan.timeline import Timeline, plan_timeline
+from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts import facts_of
 from longreel.hosts.sampling import rollout
 from longreel.hosts.sampling.alpha_space import AlphaSpaceSampler

@@ -3,12 +3,12 @@
 import logging
 import shutil
 
-import folder_paths
-import nodes as core
 import pytest
 import torch
 
 import comfy.sd
+import folder_paths
+import nodes as core
 
 from longreel.demo import text_encoder, world
 from longreel.demo.detector import read_clip

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import nodes
+
 from tests.comfy_inprocess import find_comfyui
 from tests.tiny_models import LoadedTiny, TinyModel, make_tiny_models
 from tests.tiny_nodes.tiny_clip import FAMILIES, TEXT_DIM, make_tiny_clip

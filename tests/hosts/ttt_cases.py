@@ -6,8 +6,8 @@ import comfy.model_base
 import comfy.sample
 import comfy.samplers
 
-from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.engine.plan.timeline import Timeline, plan_timeline
+from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.engine.ttt.block import TTTBlock
 from longreel.engine.ttt.files import LoadedTTT
 from longreel.engine.ttt.layer import GATED_DELTA, MLP, OWN, SLIDING_WINDOW, TTTConfig

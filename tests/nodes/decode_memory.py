@@ -19,6 +19,7 @@ def main(vae_file: str, lengths: list[int]) -> None:
     import comfy.sd
     import comfy.utils
     import folder_paths
+
     from longreel.nodes.decode_to_video import LongreelDecodeToVideo
 
     torch.set_num_threads(1)

@@ -14,8 +14,8 @@ core = import_comfyui()
 import comfy.samplers
 import execution
 from comfy_api.latest import _io
-from longreel.nodes.alpha_space import LongreelAlphaSpaceSampler
 
+from longreel.nodes.alpha_space import LongreelAlphaSpaceSampler
 from tests import tiny_sampling
 from tests.tiny_models import make_tiny_models
 

@@ -8,8 +8,20 @@ from PIL import Image
 
 from longreel.engine.storyboard.board import Anchor, Shot, Storyboard
 from tests.comfy_process import ComfyError
-from tests.nodes.graphs import (ALPHA_SPACE, EULER, Prompt, blended, change, custom, latent, node, refusals, report,
-                                sampled, saved)
+from tests.nodes.graphs import (
+    ALPHA_SPACE,
+    EULER,
+    Prompt,
+    blended,
+    change,
+    custom,
+    latent,
+    node,
+    refusals,
+    report,
+    sampled,
+    saved,
+)
 from tests.tiny_models import MODELS
 
 SHOTS = (Shot("a red circle moves right", 2.0), Shot("a star", 2.0, "cut"))

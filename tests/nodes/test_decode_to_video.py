@@ -25,11 +25,11 @@ from comfy import model_management
 from comfy.cli_args import args
 from comfy_api.latest import InputImpl
 from comfy_extras.nodes_video import SaveVideo
-from longreel.engine.plan.facts import ModelFacts
-from longreel.engine.storyboard.board import Shot, Storyboard
-from longreel.engine.plan.timeline import plan_timeline
-from longreel.nodes.decode_to_video import LongreelDecodeToVideo
 
+from longreel.engine.plan.facts import ModelFacts
+from longreel.engine.plan.timeline import plan_timeline
+from longreel.engine.storyboard.board import Shot, Storyboard
+from longreel.nodes.decode_to_video import LongreelDecodeToVideo
 from tests.nodes.decode_memory import HEIGHT, WIDTH
 
 GRAPH = {"prompt": {"1": {"class_type": "LongreelDecodeToVideo"}}, "extra_pnginfo": {"workflow": {"nodes": [1, 2]}}}

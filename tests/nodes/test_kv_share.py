@@ -8,8 +8,19 @@ import torch
 
 from longreel.engine.storyboard.board import Shot, Storyboard
 from tests.comfy_process import ComfyError
-from tests.nodes.graphs import (ALPHA_SPACE, EULER, blended, change, custom, latent, masked, node, refusals, sampled,
-                                shared)
+from tests.nodes.graphs import (
+    ALPHA_SPACE,
+    EULER,
+    blended,
+    change,
+    custom,
+    latent,
+    masked,
+    node,
+    refusals,
+    sampled,
+    shared,
+)
 from tests.tiny_models import MODELS
 
 BOARD = Storyboard(

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from longreel.engine.memory.apm import APMConfig
 from longreel.engine.memory.cam import CAMConfig
 from longreel.engine.memory.files import APM_KIND, CAM_KIND, KINDS, LoadedMemory, save_memory
-
 from tests.comfy_process import ComfyError
 from tests.nodes.graphs import EULER, change, latent, node, refusals, sampled
 

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.engine.plan.timeline import plan_timeline
+from longreel.engine.storyboard.board import Shot, Storyboard
 from tests.comfy_process import ComfyError
 from tests.engine.timeline_cases import WAN
 from tests.nodes.graphs import BOARD, change, latent, node, planned, refusals, report, saved

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from longreel import dev
 from longreel.engine.runs.folder import open_run
 from longreel.engine.storyboard.board import Shot, Storyboard
-from safetensors.torch import load_file
-
 from tests.comfy_process import ComfyError, ComfyProcess
 from tests.killed_comfyui import (
     DECODING,

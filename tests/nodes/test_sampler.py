@@ -9,7 +9,7 @@ import torch
 
 from longreel.engine.sampling.latent_blend import BLENDS
 from tests.comfy_process import ComfyError
-from tests.nodes.graphs import (ALPHA_SPACE, BOARD, EULER, blended, change, custom, latent, node, refusals, sampled)
+from tests.nodes.graphs import ALPHA_SPACE, BOARD, EULER, blended, change, custom, latent, node, refusals, sampled
 
 PREVIEWS, TEXT = (1, 4), 3  # protocol.BinaryEventTypes
 

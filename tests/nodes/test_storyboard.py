@@ -14,15 +14,11 @@ core = import_comfyui()
 
 import execution
 import folder_paths
+
 from longreel.engine.storyboard.board import Anchor, Shot, Storyboard
 from longreel.engine.storyboard.files import FORMATS, read_storyboards, write_storyboard
 from longreel.engine.storyboard.rules import StoryboardError
-from longreel.nodes.storyboard import (
-    EXAMPLE,
-    LongreelLoadStoryboard,
-    LongreelSaveStoryboard,
-    LongreelStoryboard,
-)
+from longreel.nodes.storyboard import EXAMPLE, LongreelLoadStoryboard, LongreelSaveStoryboard, LongreelStoryboard
 
 NODES = (LongreelStoryboard, LongreelLoadStoryboard, LongreelSaveStoryboard)
 board = Storyboard((Shot("a", 3.0), Shot("b", 3.0, "cut")), width=720, height=480)

@@ -11,12 +11,13 @@ from tests.comfy_inprocess import import_comfyui
 
 core = import_comfyui()
 
+from safetensors.torch import load_file
+
 import folder_paths
 
 from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts.anchor.lora import attach, read_lora
 from longreel.nodes.train_anchor_lora import LongreelTrainAnchorLoRA
-from safetensors.torch import load_file
 
 SIDE, LATENT_FRAMES, FPS = 32, 3, 16
 FRAMES = 1 + 4 * (LATENT_FRAMES - 1)

@@ -6,16 +6,28 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.engine.ttt.block import TTTBlock
 from longreel.engine.ttt.files import LoadedTTT, save_ttt
 from longreel.engine.ttt.layer import LINEAR, MLP, OWN, TTTConfig
 from longreel.engine.ttt.weights import to_published
-from safetensors.torch import load_file, save_file
-
 from tests.comfy_process import ComfyError
-from tests.nodes.graphs import (ALPHA_SPACE, BOARD, EULER, change, latent, node, refusals, saved, shared, whole,
-                                with_layers, with_new_layers)
+from tests.nodes.graphs import (
+    ALPHA_SPACE,
+    BOARD,
+    EULER,
+    change,
+    latent,
+    node,
+    refusals,
+    saved,
+    shared,
+    whole,
+    with_layers,
+    with_new_layers,
+)
 from tests.tiny_models import MODELS
 
 NETWORKS = {  # family as files name it, channels, blocks

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import comfy.sd
 import torch
+
+import comfy.sd
 from comfy.sd1_clip import escape_important, token_weights, unescape_important
 
 TEXT_DIM = 32

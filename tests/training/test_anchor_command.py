@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
-from longreel.engine.storyboard.board import Shot, Storyboard
-from longreel.training.anchor_lora import main
 from safetensors.torch import load_file, save_file
 
+from longreel.engine.storyboard.board import Shot, Storyboard
+from longreel.training.anchor_lora import main
 from tests.comfy_inprocess import import_comfyui
 
 import_comfyui()

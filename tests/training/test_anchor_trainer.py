@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from longreel.demo import dit_net
-from longreel.engine.sampling.denoising import FlowMatching
 from longreel.engine.plan.facts import ModelFacts
+from longreel.engine.sampling.denoising import FlowMatching
 from longreel.training import draws
 from longreel.training.anchor_config import AnchorConfig, LoRASettings, config_of
 from longreel.training.anchor_trainer import LORA_FILE, AnchorTrainer
-from safetensors.torch import load_file
 
 FRAMES, SIDE = 3, 4
 

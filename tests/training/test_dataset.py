@@ -10,7 +10,15 @@ import torch
 from safetensors.torch import save_file
 
 from longreel.training.dataset import (
-    Geometry, check_unchanged, manifest, parts_of, read_dataset, read_latent, read_pixels, size_of)
+    Geometry,
+    check_unchanged,
+    manifest,
+    parts_of,
+    read_dataset,
+    read_latent,
+    read_pixels,
+    size_of,
+)
 from tests.training.tiny_student import FACTS, GEOMETRY, write_board, write_clip, write_dataset
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from longreel.training.report import EACH_STEP, HELD_OUT, HEIGHT, SMOOTHED, WIDTH, loss_curve, sample_page, smoothed
+from longreel.training.report import EACH_STEP, HEIGHT, HELD_OUT, SMOOTHED, WIDTH, loss_curve, sample_page, smoothed
 
 
 def colors(picture) -> set:

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from longreel.engine.sampling.denoising import FlowMatching
 from longreel.engine.plan.facts import ModelFacts
+from longreel.engine.sampling.denoising import FlowMatching
 from longreel.engine.ttt.block import TTTBlock
 from longreel.engine.ttt.files import LoadedTTT, save_ttt, save_whole
 from longreel.engine.ttt.layer import MLP, OWN, TTTConfig

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+
 from longreel.engine.lora.keys import convert, stated_alpha
 
 RANK = 2

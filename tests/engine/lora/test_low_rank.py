@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from longreel.engine.lora.low_rank import LowRank, attach, layers_of, parameters_of, weights_of
 from torch import nn
+
+from longreel.engine.lora.low_rank import LowRank, attach, layers_of, parameters_of, weights_of
 
 
 def network() -> nn.Module:

@@ -5,6 +5,7 @@ from pathlib import Path
 import av
 import pytest
 import torch
+
 from longreel.engine.measure.video_file import write_video
 
 

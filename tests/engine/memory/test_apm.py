@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from longreel.engine.memory.apm import APM, APMConfig, PictureTokens, TextMixer
 
 B, L, TOKENS, C = 2, 7, 4, 16

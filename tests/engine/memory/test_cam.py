@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from longreel.engine.memory.cam import CAM, CAMConfig, FrameEncoder, FrameInjector
 
 B, F, P, C, CONDITIONING = 2, 5, 6, 64, 3

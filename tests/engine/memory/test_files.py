@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
 from longreel.engine.memory.apm import APM, APMConfig
 from longreel.engine.memory.cam import CAM, CAMConfig
 from longreel.engine.memory.files import APM_KIND, CAM_KIND, KEY, LoadedMemory, load_memory, save_memory
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 LAYERS = (1, 3)
 

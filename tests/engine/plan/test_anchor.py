@@ -16,8 +16,8 @@ from longreel.engine.plan.anchor import (
     place_in_shot,
 )
 from longreel.engine.plan.facts import ModelFacts
-from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.engine.plan.timeline import plan_timeline
+from longreel.engine.storyboard.board import Shot, Storyboard
 
 WAN = ModelFacts("Wan", 16, 4, 8, 16, 21, 16.0)
 WAN_5B = replace(WAN, family="Wan 2.2 5B", knows_frame_times=True)

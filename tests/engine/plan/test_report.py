@@ -8,8 +8,8 @@ from hypothesis import given, settings
 
 from longreel.engine.plan.report import crowded_note, network_evaluations, plan_report, segments_of_shots
 from longreel.engine.plan.rollout_chunks import plan_chunks
-from longreel.engine.storyboard.board import Anchor, Shot, Storyboard
 from longreel.engine.plan.timeline import plan_timeline
+from longreel.engine.storyboard.board import Anchor, Shot, Storyboard
 from tests.engine.timeline_cases import WAN, plans, storyboard
 
 

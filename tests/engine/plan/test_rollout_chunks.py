@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from longreel.engine.plan.rollout_chunks import Chunk, plan_chunks
-from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.engine.plan.timeline import Timeline, plan_timeline
+from longreel.engine.storyboard.board import Shot, Storyboard
 from tests.engine.timeline_cases import WAN, plans, storyboard
 
 many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from longreel.engine.plan.timeline import SHORTEST_DEFAULT, plan_timeline, takes_of, with_segments
 from longreel.engine.sampling.latent_blend import BLENDS, ditctrl_layout, segment_weights
 from longreel.engine.storyboard.board import Shot, Storyboard
-from longreel.engine.plan.timeline import SHORTEST_DEFAULT, plan_timeline, takes_of, with_segments
 from tests.engine.timeline_cases import LTXV, WAN, families, plans, storyboard
 
 many = settings(max_examples=60, deadline=None)

@@ -4,9 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from longreel.engine.sampling import latent_blend
-from longreel.engine.published import ditctrl_pairs as pair_blend
+
 from longreel.engine.attention import prompt_mix
+from longreel.engine.published import ditctrl_pairs as pair_blend
+from longreel.engine.sampling import latent_blend
 
 
 @settings(max_examples=40, deadline=None)

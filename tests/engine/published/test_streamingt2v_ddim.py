@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from longreel.engine.published.streamingt2v_ddim import refine_ddim
 
 ALPHAS = [0.3, 0.6, 0.9, 0.99]

@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
 from longreel.engine.runs.chunk_file import (
     HEADER_BYTES,
     KEY,
@@ -18,7 +20,6 @@ from longreel.engine.runs.chunk_file import (
     write_chunk,
 )
 from longreel.engine.runs.content_hash import content_hash
-from safetensors.torch import load_file, save_file
 
 key = chunk_key(7, 2, 1, {"the prompt": "a keeper", "the seed": 7, "the schedule": torch.linspace(1, 0, 5)})
 tensors = {"samples": torch.randn(1, 4, 3, 2, 2, generator=torch.Generator().manual_seed(0)), "mask": torch.ones(1)}

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from longreel.engine.runs.content_hash import content_hash
 
 plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from longreel.engine.runs.chunk_file import HEADER_BYTES, NAME, chunk_key, read_chunk
 from longreel.engine.runs.content_hash import content_hash
 from longreel.engine.runs.folder import LOCK, PLAN, RECORD, STORYBOARD, RunFolder, open_run
 from longreel.engine.runs.lock import RunInUse
 from longreel.engine.runs.whole_file import WriteError
-
 from tests.engine.killed import holding, killed_at_byte, killed_at_call, largest_file, reachable_folder, read_only
 
 PIECES = 2  # chunks of each shot

@@ -4,8 +4,8 @@ import os
 import re
 
 import pytest
-from longreel.engine.runs.lock import RunInUse, RunLock
 
+from longreel.engine.runs.lock import RunInUse, RunLock
 from tests.engine.killed import holding, killed_at_call
 
 

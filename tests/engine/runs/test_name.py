@@ -5,6 +5,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from longreel.engine.runs.name import FORBIDDEN, check_run_name
 
 

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from longreel.engine.runs.chunk_file import NAME
 from longreel.engine.runs.record import RunRecord, match_shots, read_record
 

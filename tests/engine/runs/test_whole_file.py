@@ -3,8 +3,8 @@
 import os
 
 import pytest
-from longreel.engine.runs.whole_file import WriteError, free_bytes, remove_unfinished, write_whole
 
+from longreel.engine.runs.whole_file import WriteError, free_bytes, remove_unfinished, write_whole
 from tests.engine.killed import killed_at_byte, killed_at_call, largest_file, reachable_folder, read_only
 
 OLD, NEW = b"old" * 100, b"new" * 5000

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+
 from longreel.engine.storyboard.board import MAX_SEED, Anchor, Shot, Storyboard, parse_storyboard
 from longreel.engine.storyboard.rules import StoryboardError
 

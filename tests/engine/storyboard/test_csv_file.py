@@ -6,6 +6,7 @@ import re
 
 import pytest
 from hypothesis import given
+
 from longreel.engine.storyboard.board import Anchor, Shot, Storyboard
 from longreel.engine.storyboard.csv_file import COLUMNS, parse_csv, to_csv
 from longreel.engine.storyboard.rules import StoryboardError

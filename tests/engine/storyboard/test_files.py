@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.engine.storyboard.files import FORMATS, read_storyboards, write_storyboard
 from longreel.engine.storyboard.rules import StoryboardError

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from longreel.engine.storyboard.board import Anchor, Shot, Storyboard
 from longreel.engine.storyboard.media import resolve_anchors, resolve_media
 from longreel.engine.storyboard.rules import StoryboardError

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from longreel.engine.storyboard.board import Anchor, Shot, Storyboard
 from longreel.engine.storyboard.rules import StoryboardError
 from longreel.engine.storyboard.ttt_video import parse_ttt, to_ttt_json, to_ttt_jsonl

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
+
 from longreel.engine.ttt.block import TTTBlock
 from longreel.engine.ttt.files import LoadedTTT, load_ttt, save_ttt
 from longreel.engine.ttt.layer import AS_TRAINED, GATED_DELTA, LINEAR, MLP, OWN, SLIDING_WINDOW, TTTConfig
 from longreel.engine.ttt.order import Layout, even_layout
-
 from tests.engine.finite_differences import along_gradients
 from tests.engine.ttt_cases import CHUNK, HEADS, THREE_SEGMENTS, WIDTH, tokens_like
 

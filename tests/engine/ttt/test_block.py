@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+
 from longreel.engine.ttt.block import TTTBlock
 from longreel.engine.ttt.layer import MLP, TTTConfig
 from longreel.engine.ttt.order import even_layout
-
 from tests.engine.finite_differences import along_gradients
 from tests.engine.ttt_cases import CHUNK, KINDS, THREE_SEGMENTS, WIDTH, make_block, tokens_like
 from tests.live_bytes import LiveBytes

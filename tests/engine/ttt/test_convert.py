@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch.distributed.checkpoint.format_utils import torch_save_to_dcp
+
 from longreel.engine.ttt import convert as convert_ttt
 from longreel.engine.ttt.files import load_ttt
 from longreel.engine.ttt.layer import LINEAR, MLP
 from longreel.engine.ttt.published import OF_BLOCK, OF_NETWORK
 from longreel.engine.ttt.weights import to_published
-from safetensors.torch import load_file
-from torch.distributed.checkpoint.format_utils import torch_save_to_dcp
-
 from tests.engine.ttt_cases import KINDS, make_block
 
 LAYERS = 2

@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from longreel.engine.ttt.files import KEY, LoadedTTT, load_ttt, save_ttt
-from longreel.engine.ttt.layer import AS_TRAINED, LINEAR, MLP, OWN
-from longreel.engine.ttt.weights import to_published
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from longreel.engine.ttt.files import KEY, LoadedTTT, load_ttt, save_ttt
+from longreel.engine.ttt.layer import AS_TRAINED, LINEAR, MLP, OWN
+from longreel.engine.ttt.weights import to_published
 from tests.engine.ttt_cases import KINDS, make_block
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+
 from longreel.engine.ttt.layer import AS_TRAINED, LINEAR, MLP, OWN, TTTConfig, TTTLayer
 from longreel.engine.ttt.order import Layout, even_layout, pass_runs, scan_runs
-
 from tests.engine.ttt_cases import ALIGNED, CHUNK, KINDS, THREE_SEGMENTS, WIDTH, make_block, tokens, tokens_like
 from tests.live_bytes import LiveBytes
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
-from longreel.engine.ttt.local_attention import attend_locally, evaluate_segments, segment_of
-from longreel.engine.attention.rotary import grid_angles, turn_pairs
-from longreel.engine.ttt.order import Layout, even_layout
 
+from longreel.engine.attention.rotary import grid_angles, turn_pairs
+from longreel.engine.ttt.local_attention import attend_locally, evaluate_segments, segment_of
+from longreel.engine.ttt.order import Layout, even_layout
 from tests.engine.ttt_cases import layouts
 
 relaxed = settings(max_examples=40, deadline=None)

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from longreel.engine.ttt.order import (
     Layout,
     chunks_of_last_tokens,
@@ -12,7 +13,6 @@ from longreel.engine.ttt.order import (
     scan_runs,
     slabs,
 )
-
 from tests.engine.ttt_cases import THREE_SEGMENTS, layouts, tokens
 
 relaxed = settings(max_examples=60, deadline=None)

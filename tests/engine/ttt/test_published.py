@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+
 from longreel.engine.ttt.layer import MLP
 from longreel.engine.ttt.published import layer_count, network_weights, ttt_layers, without_prefix
 from longreel.engine.ttt.weights import to_published
-
 from tests.engine.ttt_cases import make_block
 
 

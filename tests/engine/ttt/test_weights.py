@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+
 from longreel.engine.ttt.layer import LINEAR, MLP, OWN
 from longreel.engine.ttt.weights import PUBLISHED, check_weights, config_of, from_published, to_published
-
 from tests.engine.ttt_cases import CHUNK, KINDS, make_block
 
 

@@ -8,12 +8,10 @@ import torch
 
 from comfy.patcher_extension import WrappersMP
 
-from longreel.hosts.anchor import (
-    frame as anchor,
-    cogvideox as anchor_cogvideox,
-    hunyuan_video as anchor_hunyuan_video,
-    wan as anchor_wan,
-)
+from longreel.hosts.anchor import cogvideox as anchor_cogvideox
+from longreel.hosts.anchor import frame as anchor
+from longreel.hosts.anchor import hunyuan_video as anchor_hunyuan_video
+from longreel.hosts.anchor import wan as anchor_wan
 from tests import tiny_sampling
 from tests.hosts.anchor_cases import empty, with_anchor
 from tests.hosts.memory_cases import shown

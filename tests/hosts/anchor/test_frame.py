@@ -13,23 +13,25 @@ from comfy_extras.nodes_void import VOID_DDIM
 from longreel.engine.plan.anchor import CLEAN, INPAINT, of_length, place_anchor
 from longreel.engine.plan.rollout_chunks import plan_chunks
 from longreel.engine.runs.folder import open_run
-from longreel.hosts.anchor import frame as anchor
 from longreel.hosts import facts_of
-from longreel.hosts.windows import latent_blend
+from longreel.hosts.anchor import frame as anchor
+from longreel.hosts.anchor.frame import Anchored
 from longreel.hosts.attention import patching
 from longreel.hosts.features import prompt_edit
-from longreel.hosts.sampling import refine, joint as sampling, whole as ttt_sampling
-from longreel.hosts.memory import short_memory
-from longreel.hosts.anchor.frame import Anchored
-from longreel.hosts.memory.long_memory import TRUE, VIDEO, LongMemory
 from longreel.hosts.features.prompt_edit import Layout, PromptEdit
+from longreel.hosts.memory import short_memory
+from longreel.hosts.memory.long_memory import TRUE, VIDEO, LongMemory
 from longreel.hosts.memory.short_memory import AT_ZERO, KnownFrames
+from longreel.hosts.sampling import joint as sampling
+from longreel.hosts.sampling import refine
+from longreel.hosts.sampling import whole as ttt_sampling
+from longreel.hosts.windows import latent_blend
 from tests import tiny_sampling
 from tests.hosts.anchor_cases import MODES, anchored, empty, picture, with_anchor
-from tests.hosts.rollout_cases import roll, rolled, sampler_for, sigmas_of, story
-from tests.hosts.windows.test_latent_blend import encode, timeline_for
-from tests.hosts.windows.test_latent_blend import empty as empty_of
 from tests.hosts.memory.test_short_memory import Shown
+from tests.hosts.rollout_cases import roll, rolled, sampler_for, sigmas_of, story
+from tests.hosts.windows.test_latent_blend import empty as empty_of
+from tests.hosts.windows.test_latent_blend import encode, timeline_for
 
 SHOWN_CLEAN = ("wan22_5b", "ltxv", "hunyuan_video")  # by core's own masks
 

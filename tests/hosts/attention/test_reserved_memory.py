@@ -9,8 +9,8 @@ import comfy.patcher_extension
 
 from longreel.engine.attention.kv_share import CHOSEN, PREVIOUS
 from longreel.hosts import block_count, family_of
-from longreel.hosts.windows import latent_blend
 from longreel.hosts.attention import patching
+from longreel.hosts.windows import latent_blend
 from tests import tiny_sampling
 from tests.hosts.attention_watcher import Watcher
 from tests.hosts.windows.test_latent_blend import empty, encode, timeline_for

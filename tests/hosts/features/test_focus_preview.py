@@ -7,15 +7,15 @@ import torch
 import comfy.samplers
 
 from longreel.demo.detector import read_clip
-from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.engine.plan.timeline import plan_timeline
+from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts import block_count, demo_model, facts_of
-from longreel.hosts.prompts import conditioning
 from longreel.hosts.attention import patching
-from longreel.hosts.sampling.alpha_space import AlphaSpaceSampler
+from longreel.hosts.families.sites import SELF
 from longreel.hosts.features.focus import Mask
 from longreel.hosts.features.focus_preview import focus_maps
-from longreel.hosts.families.sites import SELF
+from longreel.hosts.prompts import conditioning
+from longreel.hosts.sampling.alpha_space import AlphaSpaceSampler
 from tests import tiny_sampling
 from tests.hosts.attention_watcher import Watcher
 from tests.hosts.features.explicit_maps import explicit_map, normalised, text_weights

@@ -28,14 +28,14 @@ from longreel.engine.attention.kv_share import (
     TRUE,
     KeysValues,
 )
-from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.engine.plan.timeline import plan_timeline
-from longreel.hosts.prompts import conditioning
+from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts import facts_of
-from longreel.hosts.windows import latent_blend
 from longreel.hosts.attention import patching
-from longreel.hosts.features.kv_share import FAST, PAPER, READER, SOURCE, KVShare
 from longreel.hosts.families.sites import CROSS, SELF
+from longreel.hosts.features.kv_share import FAST, PAPER, READER, SOURCE, KVShare
+from longreel.hosts.prompts import conditioning
+from longreel.hosts.windows import latent_blend
 from tests import tiny_sampling
 from tests.hosts.attention_watcher import Watcher
 from tests.tiny_models import Checkpoint, draw_weights

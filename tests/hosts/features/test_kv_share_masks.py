@@ -10,15 +10,15 @@ from torch.utils._pytree import tree_leaves
 import comfy.model_management
 
 from longreel.engine.attention.kv_share import ALIGNED, PREVIOUS, REPLACE
-from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.engine.plan.timeline import plan_timeline
-from longreel.hosts.prompts import conditioning
+from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts import facts_of
-from longreel.hosts.windows import latent_blend
 from longreel.hosts.attention import patching
+from longreel.hosts.families.sites import CROSS, SELF
 from longreel.hosts.features.focus import Mask
 from longreel.hosts.features.kv_share import FAST, PAPER, READER, SOURCE, KVShare
-from longreel.hosts.families.sites import CROSS, SELF
+from longreel.hosts.prompts import conditioning
+from longreel.hosts.windows import latent_blend
 from tests import tiny_sampling
 from tests.hosts.attention_watcher import Watcher
 from tests.hosts.features.explicit_maps import explicit_map, normalised, text_weights

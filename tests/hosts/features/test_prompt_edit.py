@@ -10,17 +10,17 @@ import comfy.patcher_extension
 import comfy.samplers
 from comfy.patcher_extension import WrappersMP
 
-from longreel.engine.sampling.latent_blend import BLENDS
 from longreel.engine.attention.prompt_edit import AFTER_SOFTMAX, FORMS, LOGITS
-from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.engine.plan.timeline import plan_timeline
+from longreel.engine.sampling.latent_blend import BLENDS
+from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts import block_count, facts_of
-from longreel.hosts.prompts import conditioning
-from longreel.hosts.windows import latent_blend
 from longreel.hosts.attention import patching
 from longreel.hosts.features import prompt_edit
-from longreel.hosts.sampling.alpha_space import AlphaSpaceSampler
 from longreel.hosts.features.prompt_edit import Layout, PromptEdit, Reweight
+from longreel.hosts.prompts import conditioning
+from longreel.hosts.sampling.alpha_space import AlphaSpaceSampler
+from longreel.hosts.windows import latent_blend
 from tests import tiny_sampling
 
 PINK, BLUE = "a pink circle moves right", "a blue square moves slowly left"

@@ -8,13 +8,13 @@ import torch
 import comfy.samplers
 
 from longreel.engine.memory.files import APM_KIND, load_memory, save_memory
+from longreel.hosts.attention import patching
+from longreel.hosts.attention.patching import Start
+from longreel.hosts.families import video_tokens
 from longreel.hosts.memory import apm
 from longreel.hosts.prompts import conditioning
-from longreel.hosts.attention import patching
 from longreel.hosts.sampling import rollout
-from longreel.hosts.families import video_tokens
 from longreel.hosts.windows.chunk_handler import ChunkHandler, Remembered
-from longreel.hosts.attention.patching import Start
 from tests.hosts.memory_cases import TEXT_TOKENS, chunks_of, drawn, lower_a_loss, random_latents, remembers, shown
 from tests.hosts.ttt_cases import denoise, encode, noise_for, plan
 

@@ -6,11 +6,11 @@ import torch
 import comfy.model_management
 
 from longreel.engine.memory.files import CAM_KIND, load_memory, save_memory
-from longreel.hosts.memory import cam, short_memory
 from longreel.hosts.attention import patching
+from longreel.hosts.families import video_tokens
+from longreel.hosts.memory import cam, short_memory
 from longreel.hosts.sampling import rollout
 from longreel.hosts.ttt import apply as ttt
-from longreel.hosts.families import video_tokens
 from tests.hosts.attention_watcher import Watcher
 from tests.hosts.memory_cases import FRAMES, chunks_of, drawn, lower_a_loss, random_latents, remembers, shown
 from tests.hosts.ttt_cases import denoise, encode, noise_for, plan

@@ -9,10 +9,10 @@ import comfy.sampler_helpers
 import comfy.samplers
 import nodes
 
-from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.engine.plan.timeline import plan_timeline
-from longreel.hosts.prompts import conditioning
+from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts import facts_of
+from longreel.hosts.prompts import conditioning
 from longreel.hosts.prompts.conditioning import (
     NEGATIVE,
     POSITIVE,

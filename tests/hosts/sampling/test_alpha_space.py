@@ -3,18 +3,19 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import pytest
+import torch
+
 import comfy.context_windows
 import comfy.model_management
 import comfy.patcher_extension
 import comfy.samplers
-import pytest
-import torch
 from comfy_extras.nodes_custom_sampler import BasicGuider, DualCFGGuider, RandomNoise, SamplerCustomAdvanced
 from comfy_extras.nodes_differential_diffusion import DifferentialDiffusion
 from comfy_extras.nodes_void import VOID_DDIM
+
 from longreel.engine.sampling import alpha_space
 from longreel.hosts.sampling.alpha_space import GUIDANCE_MODES, AlphaSpaceSampler, StepNoise
-
 from tests import tiny_sampling
 
 FRAMES = 5

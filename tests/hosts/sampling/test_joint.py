@@ -5,12 +5,13 @@ import torch
 
 import comfy.samplers
 
-from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.engine.plan.timeline import plan_timeline
-from longreel.hosts.prompts import conditioning
+from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts import facts_of
+from longreel.hosts.prompts import conditioning
+from longreel.hosts.sampling import joint as sampling
+from longreel.hosts.sampling import planning
 from longreel.hosts.windows import latent_blend
-from longreel.hosts.sampling import planning, joint as sampling
 
 
 @pytest.fixture

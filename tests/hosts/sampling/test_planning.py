@@ -4,8 +4,8 @@ import pytest
 
 import comfy.sample
 
-from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.engine.plan.timeline import plan_timeline
+from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts import facts_of
 from longreel.hosts.sampling import planning
 

@@ -3,6 +3,9 @@
 import dataclasses
 from collections.abc import Iterator
 
+import pytest
+import torch
+
 import comfy.context_windows
 import comfy.k_diffusion.sampling
 import comfy.model_management
@@ -10,20 +13,19 @@ import comfy.patcher_extension
 import comfy.sample
 import comfy.samplers
 import node_helpers
-import pytest
-import torch
 from comfy_extras.nodes_custom_sampler import SamplerCustom
+
+from longreel.engine.plan.timeline import plan_timeline
 from longreel.engine.sampling.refine import CODE, PAPER
 from longreel.engine.storyboard.board import Shot, Storyboard
-from longreel.engine.plan.timeline import plan_timeline
-from longreel.hosts.prompts import conditioning
 from longreel.hosts import facts_of
-from longreel.hosts.windows import latent_blend
 from longreel.hosts.attention import patching
+from longreel.hosts.features.kv_share import PAPER as BOTH_WAYS
+from longreel.hosts.prompts import conditioning
 from longreel.hosts.sampling import refine
 from longreel.hosts.sampling.alpha_space import AlphaSpaceSampler
-from longreel.hosts.features.kv_share import PAPER as BOTH_WAYS
 from longreel.hosts.sampling.refine_steps import NOISY, QUIET, OncePerStep
+from longreel.hosts.windows import latent_blend
 from tests import tiny_sampling
 from tests.hosts.features.test_kv_share import PLAIN
 from tests.hosts.windows.test_latent_blend import Recorder, encode, timeline_for

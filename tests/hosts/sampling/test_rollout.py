@@ -12,11 +12,11 @@ from longreel.engine.attention.kv_share import PREVIOUS
 from longreel.engine.plan.rollout_chunks import plan_chunks
 from longreel.engine.runs.folder import open_run
 from longreel.engine.storyboard.board import Shot
-from longreel.hosts.features import kv_share
-from longreel.hosts.windows import latent_blend
 from longreel.hosts.attention import patching
-from longreel.hosts.sampling import rollout
+from longreel.hosts.features import kv_share
 from longreel.hosts.prompts.chunk_conditioning import for_chunk
+from longreel.hosts.sampling import rollout
+from longreel.hosts.windows import latent_blend
 from tests import tiny_sampling
 from tests.hosts.rollout_cases import roll, rolled, sigmas_of, story
 from tests.hosts.windows.test_latent_blend import Recorder, empty, encode

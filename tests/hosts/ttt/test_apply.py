@@ -9,9 +9,10 @@ import comfy.model_management
 from longreel.engine.ttt.layer import AS_TRAINED, LINEAR, MLP, TTTConfig
 from longreel.engine.ttt.order import Layout
 from longreel.hosts import family_of
-from longreel.hosts.windows import latent_blend
 from longreel.hosts.attention import patching
-from longreel.hosts.ttt import apply as ttt, forward as ttt_forward
+from longreel.hosts.ttt import apply as ttt
+from longreel.hosts.ttt import forward as ttt_forward
+from longreel.hosts.windows import latent_blend
 from tests.hosts.attention_watcher import Watcher
 from tests.hosts.ttt_cases import denoise, encode, layers, noise_for, plan
 

@@ -3,12 +3,13 @@ another is handed on for it."""
 
 import json
 
-import comfy.sd
-import comfy.utils
-import nodes
 import pytest
 import torch
 from PIL import Image
+
+import comfy.sd
+import comfy.utils
+import nodes
 
 from longreel.engine.ttt.files import load_ttt, save_ttt
 from longreel.hosts.ttt import builder as ttt_builder

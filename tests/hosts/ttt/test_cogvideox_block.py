@@ -10,12 +10,12 @@ import_comfyui()
 
 import comfy.ops
 from comfy.ldm.cogvideo.model import CogVideoXBlock, CogVideoXTransformer3DModel
+
 from longreel.engine.ttt.block import TTTBlock
 from longreel.engine.ttt.layer import MLP, TTTConfig
 from longreel.engine.ttt.order import even_layout
 from longreel.engine.ttt.published import OF_BLOCK, block_weights
 from longreel.hosts.ttt.cogvideox_block import LAYER_NORM_EPS, evaluate_block, norms_of
-
 from tests.engine.ttt_cases import make_block
 from tests.live_bytes import LiveBytes
 

@@ -8,8 +8,8 @@ from safetensors.torch import load_file, save_file
 
 from longreel.engine.sampling.denoising import FlowMatching, loss_per_video
 from longreel.engine.ttt.files import load_ttt
-from longreel.hosts.ttt import apply as ttt
 from longreel.hosts.training.encoder import TTTEncoder
+from longreel.hosts.ttt import apply as ttt
 from longreel.hosts.ttt.student import ALL, LAYERS, OTHERS, PROJECTIONS, TTT, TTTStudent
 from longreel.training.optimise import Optimiser
 from longreel.training.parallel import ALONE, World

@@ -15,8 +15,8 @@ from longreel.engine.ttt.layer import GATED_DELTA, LINEAR, MLP, SLIDING_WINDOW
 from longreel.engine.ttt.order import Layout
 from longreel.hosts import family_of
 from longreel.hosts.attention import patching
-from longreel.hosts.ttt import apply as ttt
 from longreel.hosts.training.encoder import TTTEncoder
+from longreel.hosts.ttt import apply as ttt
 from longreel.hosts.ttt.student import ALL, LAYERS, OTHERS, PROJECTIONS, TTT, TTTStudent
 from tests.hosts.attention_watcher import Watcher
 from tests.hosts.ttt_cases import denoise, encode, layers, noise_for, plan

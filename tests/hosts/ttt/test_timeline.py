@@ -15,10 +15,12 @@ from comfy.patcher_extension import WrappersMP
 from longreel.engine.ttt.block import TTTBlock
 from longreel.engine.ttt.order import Layout
 from longreel.hosts import block_count, family_of
-from longreel.hosts.windows import latent_blend
 from longreel.hosts.attention import patching
-from longreel.hosts.sampling import planning, whole as ttt_sampling
-from longreel.hosts.ttt import apply as ttt, forward as ttt_forward
+from longreel.hosts.sampling import planning
+from longreel.hosts.sampling import whole as ttt_sampling
+from longreel.hosts.ttt import apply as ttt
+from longreel.hosts.ttt import forward as ttt_forward
+from longreel.hosts.windows import latent_blend
 from tests import tiny_sampling
 from tests.hosts.attention_watcher import Watcher
 from tests.hosts.ttt_cases import denoise, encode, layers, noise_for, plan

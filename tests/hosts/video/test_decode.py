@@ -12,6 +12,7 @@ import comfy.ldm.wan.vae2_2 as wan22
 import comfy.nested_tensor
 import comfy.sd
 from comfy import model_management
+
 from longreel.hosts.video.decode import decode_frames, pixel_size
 
 LATENT_LENGTHS = (1, 2, 5, 6, 9)

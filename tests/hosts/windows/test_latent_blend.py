@@ -8,13 +8,13 @@ import comfy.model_management
 import comfy.samplers
 import comfy.utils
 
+from longreel.engine.plan.timeline import Timeline, plan_timeline
 from longreel.engine.sampling.latent_blend import BLENDS, segment_weights
 from longreel.engine.storyboard.board import Shot, Storyboard
-from longreel.engine.plan.timeline import Timeline, plan_timeline
-from longreel.hosts.prompts import conditioning
 from longreel.hosts import facts_of
-from longreel.hosts.windows import latent_blend
+from longreel.hosts.prompts import conditioning
 from longreel.hosts.sampling import joint as sampling
+from longreel.hosts.windows import latent_blend
 from tests import tiny_sampling
 
 SECONDS = {4: 1.0, 8: 2.0}  # per temporal stride: four latent frames at 16 fps
