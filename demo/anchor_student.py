@@ -17,8 +17,15 @@ from ..engine.plan.facts import ModelFacts
 from ..engine.sampling.denoising import FlowMatching
 from . import dit_net, pair_world, text_encoder, train_dit, world
 
-FACTS = ModelFacts(family="Wan", latent_channels=16, temporal_stride=4, spatial_stride=8, size_multiple=16,
-                   native_latent_frames=5, native_fps=float(world.FRAMES_PER_SECOND))
+FACTS = ModelFacts(
+    family="Wan",
+    latent_channels=16,
+    temporal_stride=4,
+    spatial_stride=8,
+    size_multiple=16,
+    native_latent_frames=5,
+    native_fps=float(world.FRAMES_PER_SECOND),
+)
 HELD_OUT = 64  # clips, the first of the file
 COMPLETE = 0.67  # share of the prompts that say everything
 LEFT_OUT = 0.3  # share of the attributes that the others leave out
@@ -36,8 +43,9 @@ class TwinStudent:
         self.objective = FlowMatching(train_dit.SHIFT)
         self.identity = "shapeworld_t2v"
 
-    def predict(self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Mapping[str, torch.Tensor],
-                held: torch.Tensor) -> torch.Tensor:
+    def predict(
+        self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Mapping[str, torch.Tensor], held: torch.Tensor
+    ) -> torch.Tensor:
         times = (levels * 1000)[:, None] * (1 - held)  # [B, F]
         return self.network(noised, times, conditioning["text"][:, 0])
 
@@ -61,10 +69,10 @@ class EncodedClips:
         self.identity = {"clips": len(scenes), "sum": round(float(self.latents.double().sum()), 2)}
 
     def latent(self, number: int) -> torch.Tensor:
-        return self.latents[number, :, :FACTS.native_latent_frames].float()
+        return self.latents[number, :, : FACTS.native_latent_frames].float()
 
     def conditioning(self, number: int, silent: bool) -> dict[str, torch.Tensor]:
-        return {"text": self.silence if silent else self.texts[number:number + 1]}
+        return {"text": self.silence if silent else self.texts[number : number + 1]}
 
     def still(self, number: int) -> tuple[int, torch.Tensor] | None:
         frame = self.picture_at[number]
@@ -75,8 +83,9 @@ def build(settings: Mapping[str, Any]) -> tuple[TwinStudent, EncodedClips]:
     """settings: `latents`, files separated by commas; `threads`, 1 if not said. Raises ValueError for others."""
     strangers = sorted(set(settings) - set(SETTINGS))
     if strangers or "latents" not in settings:
-        raise ValueError(f"model has {strangers or 'no latents'} and takes {len(SETTINGS)} keys; write "
-                         f"{' and '.join(SETTINGS)}")
+        raise ValueError(
+            f"model has {strangers or 'no latents'} and takes {len(SETTINGS)} keys; write {' and '.join(SETTINGS)}"
+        )
     torch.set_num_threads(settings.get("threads", 1))
     student = TwinStudent()
     torch._dynamo.config.recompile_limit = 64

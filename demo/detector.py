@@ -77,8 +77,21 @@ def read_clip(video: torch.Tensor) -> Reading:
     present = mask.sum((1, 2)) >= PIXELS_LEAST  # [F]
     if color is None or not present.any():
         nowhere = torch.full((frames, 2), math.nan)
-        return Reading(background, None, None, None, None, background_share, color_share, 0.0, 0.0, 0.0, math.inf,
-                       nowhere, torch.zeros(frames, dtype=torch.bool))
+        return Reading(
+            background,
+            None,
+            None,
+            None,
+            None,
+            background_share,
+            color_share,
+            0.0,
+            0.0,
+            0.0,
+            math.inf,
+            nowhere,
+            torch.zeros(frames, dtype=torch.bool),
+        )
     overlaps, places = _overlaps(mask)  # [F, K], [F, K, 2]
     means = overlaps[present].mean(0)
     by_shape = torch.stack([means[[k for k, t in enumerate(_TEMPLATES) if t[0] == s]].max() for s in world.SHAPES])
@@ -89,9 +102,20 @@ def read_clip(video: torch.Tensor) -> Reading:
     positions[~present] = math.nan
     motion, error = read_motion(positions)
     return Reading(
-        background, color, _TEMPLATES[best][0] if readable else None, _TEMPLATES[best][1] if readable else None, motion,
-        background_share, color_share, overlap * min(1.0, margin / 0.05), max(0.0, 1 - error / MOTION_PIXELS_MOST),
-        overlap, error, positions, present)
+        background,
+        color,
+        _TEMPLATES[best][0] if readable else None,
+        _TEMPLATES[best][1] if readable else None,
+        motion,
+        background_share,
+        color_share,
+        overlap * min(1.0, margin / 0.05),
+        max(0.0, 1 - error / MOTION_PIXELS_MOST),
+        overlap,
+        error,
+        positions,
+        present,
+    )
 
 
 def read_motion(positions: torch.Tensor) -> tuple[str | None, float]:
@@ -105,7 +129,7 @@ def read_motion(positions: torch.Tensor) -> tuple[str | None, float]:
         return None, math.inf
     best, best_error = None, math.inf
     for motion in world.MOTIONS:
-        for phase in ([p / 32 for p in range(32)] if motion == "bounces" else [0.0]):
+        for phase in [p / 32 for p in range(32)] if motion == "bounces" else [0.0]:
             away = (positions - world.track(motion, 0.0, 0.0, phase, len(positions)))[seen]
             error = float((away - away.mean(0)).square().sum(1).mean().sqrt())
             if error < best_error:

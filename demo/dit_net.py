@@ -33,8 +33,10 @@ def rotary_table(frames: int, rows: int, columns: int, head_width: int) -> tuple
     """Cosine and sine of the 3D rotary positions, [N, head_width / 2], axes split (time, row, column) as in Wan."""
     widths = [head_width - 4 * (head_width // 6), 2 * (head_width // 6), 2 * (head_width // 6)]
     grid = torch.meshgrid(torch.arange(frames), torch.arange(rows), torch.arange(columns), indexing="ij")
-    angles = [axis.reshape(-1, 1).double() / 10000 ** (torch.arange(0, w, 2, dtype=torch.float64) / w)
-              for axis, w in zip(grid, widths)]
+    angles = [
+        axis.reshape(-1, 1).double() / 10000 ** (torch.arange(0, w, 2, dtype=torch.float64) / w)
+        for axis, w in zip(grid, widths)
+    ]
     table = torch.cat(angles, 1)
     return table.cos().float(), table.sin().float()
 
@@ -161,13 +163,16 @@ class DiT(nn.Module):
             self.tables[frames, rows, columns] = tuple(t[None] for t in made)
         return self.tables[frames, rows, columns]
 
-    def forward(self, x: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor,
-                second_shots: bool = False) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor, second_shots: bool = False
+    ) -> torch.Tensor:
         B, C, T, H, W = x.shape
         rows, columns = H // PATCH, W // PATCH
         table = self.table(T, rows, columns)
         if second_shots:
-            table = tuple(t.unflatten(1, (2, -1))[0].repeat_interleave(B // 2, 0) for t in self.table(2 * T, rows, columns))
+            table = tuple(
+                t.unflatten(1, (2, -1))[0].repeat_interleave(B // 2, 0) for t in self.table(2 * T, rows, columns)
+            )
         patches = x.view(B, C, T, rows, PATCH, columns, PATCH).permute(0, 2, 3, 5, 1, 4, 6).reshape(B, -1, C * PATCH**2)
         h = F.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
         angles = timestep.float().view(B, -1, 1) * 10000 ** (-torch.arange(128) / 128.0)  # [B, F or 1, 128]

@@ -22,10 +22,46 @@ from . import train_vae, vae_net, world
 WEIGHTS = Path(__file__).parent / "weights"
 VAE_FILE = "shapeworld_vae.safetensors"
 # Wan 2.1's published latent statistics, as in comfy.latent_formats.Wan21
-WAN_MEAN = torch.tensor([-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
-                         0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921])
-WAN_STD = torch.tensor([2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
-                        3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160])
+WAN_MEAN = torch.tensor(
+    [
+        -0.7571,
+        -0.7089,
+        -0.9113,
+        0.1075,
+        -0.1745,
+        0.9653,
+        -0.1517,
+        1.5508,
+        0.4134,
+        -0.0715,
+        0.5517,
+        -0.3632,
+        -0.1922,
+        -0.9497,
+        0.2503,
+        -0.2921,
+    ]
+)
+WAN_STD = torch.tensor(
+    [
+        2.8184,
+        1.4541,
+        2.3275,
+        2.6558,
+        1.2196,
+        1.7708,
+        2.6052,
+        2.0743,
+        3.2687,
+        2.1526,
+        2.8652,
+        1.5579,
+        1.6382,
+        1.1253,
+        2.8251,
+        1.9160,
+    ]
+)
 
 
 def per_channel(values: torch.Tensor) -> torch.Tensor:
@@ -54,8 +90,10 @@ def finish(vae: vae_net.VAE) -> None:
     """Folds the statistics in and writes the VAE that ComfyUI loads."""
     rng = random.Random(42)  # the statistics do not depend on --seed
     sample = torch.stack([world.render(world.random_scene(rng), 17) for _ in range(96)]).transpose(1, 2) * 2 - 1
-    print("share of each channel's scale that carries content:",
-          [round(v, 2) for v in fold_statistics(vae, sample).tolist()])
+    print(
+        "share of each channel's scale that carries content:",
+        [round(v, 2) for v in fold_statistics(vae, sample).tolist()],
+    )
     print(f"held-out PSNR after folding {train_vae.psnr(vae, train_vae.held_out_clips(96)):.2f} dB")
     WEIGHTS.mkdir(exist_ok=True)
     save_file({k: v.half().contiguous() for k, v in vae.state_dict().items()}, WEIGHTS / VAE_FILE)
@@ -82,7 +120,9 @@ def main() -> None:
     rng = random.Random(opts.seed)
     started, latents, scenes, valid = time.time(), [], [], []
     while len(scenes) < opts.clips:
-        frames = [17 if rng.random() < 0.4 else world.CLIP_FRAMES for _ in range(16)]  # shorter clips start in more places
+        frames = [
+            17 if rng.random() < 0.4 else world.CLIP_FRAMES for _ in range(16)
+        ]  # shorter clips start in more places
         batch = [world.random_scene(rng, f) for f in frames]
         video = torch.stack([world.render(s, world.CLIP_FRAMES) for s in batch]).transpose(1, 2) * 2 - 1
         mean, _ = vae.moments(video.bfloat16().contiguous(memory_format=torch.channels_last_3d))

@@ -24,8 +24,10 @@ def halved(layers: LoadedTTT) -> LoadedTTT:
         for name, weight in block.items():
             if not bool(weight.isfinite().all()):
                 largest = float(layers.layers[number][name].abs().max())
-                raise ValueError(f"block {number}: {name} reaches {largest:g} and float16 ends at 65504; lower the "
-                                 f"learning rate of the run")
+                raise ValueError(
+                    f"block {number}: {name} reaches {largest:g} and float16 ends at 65504; lower the "
+                    f"learning rate of the run"
+                )
     return replace(layers, layers=held)
 
 

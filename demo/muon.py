@@ -32,8 +32,9 @@ class Muon:
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         for (rows, columns), ps in self.groups.items():
-            gradient = torch.stack([p.grad.reshape(rows, columns) if p.grad is not None
-                                    else torch.zeros(rows, columns) for p in ps])
+            gradient = torch.stack(
+                [p.grad.reshape(rows, columns) if p.grad is not None else torch.zeros(rows, columns) for p in ps]
+            )
             average = self.state[rows, columns].lerp_(gradient, 1 - self.momentum)
             update = orthogonalise(gradient.lerp(average, self.momentum))  # Nesterov
             scale = learning_rate * max(1.0, rows / columns) ** 0.5

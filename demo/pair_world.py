@@ -37,8 +37,9 @@ def random_pair(rng: random.Random, frames: int = world.CLIP_FRAMES, held_out: b
     kept_out = frozenset(world.held_out_combinations())
     while True:
         background = rng.choice(list(world.BACKGROUNDS))
-        left, right = ((rng.choice(world.SHAPES), rng.choice(list(world.COLORS)), background, rng.choice(MOTIONS))
-                       for _ in SIDES)
+        left, right = (
+            (rng.choice(world.SHAPES), rng.choice(list(world.COLORS)), background, rng.choice(MOTIONS)) for _ in SIDES
+        )
         if left[:2] != right[:2] and (left in kept_out or right in kept_out) == held_out:
             break
     scenes = []
@@ -50,8 +51,9 @@ def random_pair(rng: random.Random, frames: int = world.CLIP_FRAMES, held_out: b
 
 def render(pair: PairScene, frames: int = world.CLIP_FRAMES) -> torch.Tensor:
     """-> [F, 3, H, W] in 0..1."""
-    objects = [(s.shape, s.color, world.SIZES[s.size], world.track(s.motion, s.x, s.y, s.phase, frames))
-               for s in pair.both]
+    objects = [
+        (s.shape, s.color, world.SIZES[s.size], world.track(s.motion, s.x, s.y, s.phase, frames)) for s in pair.both
+    ]
     return world.paint(pair.left.background, objects)
 
 

@@ -52,8 +52,11 @@ class Story:
         first, look = 1, _look(self.scenes[0])
         if self.kind == RETURNS:
             first = next((i for i, scene in enumerate(self.scenes) if _look(scene) != look), len(self.scenes))
-        return tuple(i for i in range(first, len(self.scenes))
-                     if _look(self.scenes[i]) == look and self.unsaid not in self.said[i])
+        return tuple(
+            i
+            for i in range(first, len(self.scenes))
+            if _look(self.scenes[i]) == look and self.unsaid not in self.said[i]
+        )
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -62,8 +65,9 @@ class Story:
     def storyboard(self) -> Storyboard:
         """Shots of one second, one take."""
         shots = tuple(Shot(prompt, STEP_FRAMES / world.FRAMES_PER_SECOND) for prompt in self.prompts)
-        return Storyboard(shots=shots, width=world.SIZE_PIXELS, height=world.SIZE_PIXELS,
-                          fps=float(world.FRAMES_PER_SECOND))
+        return Storyboard(
+            shots=shots, width=world.SIZE_PIXELS, height=world.SIZE_PIXELS, fps=float(world.FRAMES_PER_SECOND)
+        )
 
     def render(self) -> torch.Tensor:
         """[16 n + 1, 3, H, W] in 0..1; the frame that two segments share is the earlier one's."""
@@ -83,8 +87,9 @@ def random_story(kind: str, segments: int, rng: random.Random) -> Story:
     scenes = _scenes(kind, segments, rng)
     unsaid = SHAPE if kind == SHAPE else COLOR
     later = tuple(name for name in EVERYTHING if name not in ("size", unsaid))
-    said = [EVERYTHING if number == 0 or _look(scene) != _look(scenes[0]) else later
-            for number, scene in enumerate(scenes)]
+    said = [
+        EVERYTHING if number == 0 or _look(scene) != _look(scenes[0]) else later for number, scene in enumerate(scenes)
+    ]
     return Story(kind, scenes, tuple(said))
 
 
@@ -102,8 +107,11 @@ def training_story(segments: int, rng: random.Random) -> Story:
         other = _look(story.scenes[number]) != _look(story.scenes[0])
         # Of an object that is seen for the first time, or comes back, the shape is what it is known by.
         kept = ("shape",) if kind == RETURNS or other else ()
-        return tuple(name for name in EVERYTHING if name in wanted
-                     and (name in kept or rng.random() >= LEFT_OUT_TOO.get(name, 0.0)))
+        return tuple(
+            name
+            for name in EVERYTHING
+            if name in wanted and (name in kept or rng.random() >= LEFT_OUT_TOO.get(name, 0.0))
+        )
 
     return replace(story, said=tuple(loosened(number, said) for number, said in enumerate(story.said)))
 
@@ -146,10 +154,14 @@ def _other(first: world.Scene, rng: random.Random) -> world.Scene:
 def _next(last: world.Scene, look: world.Scene, rng: random.Random) -> world.Scene | None:
     """`look` in another movement than `last`'s, from within a cell of where that ended; None where there is none."""
     x, y = world.track(last.motion, last.x, last.y, last.phase, SEGMENT_FRAMES)[-1].tolist()
-    open_to = [(motion, at) for motion in world.MOTIONS if motion != last.motion
-               for at in world.start_positions(motion, SEGMENT_FRAMES)
-               if max(abs(at[0] - x), abs(at[1] - y)) <= world.CELL
-               and (look.shape, look.color, look.background, motion) not in _HELD_OUT]
+    open_to = [
+        (motion, at)
+        for motion in world.MOTIONS
+        if motion != last.motion
+        for at in world.start_positions(motion, SEGMENT_FRAMES)
+        if max(abs(at[0] - x), abs(at[1] - y)) <= world.CELL
+        and (look.shape, look.color, look.background, motion) not in _HELD_OUT
+    ]
     if not open_to:
         return None
     near = [one for one in open_to if abs(one[1][0] - x) + abs(one[1][1] - y) <= 1] or open_to

@@ -15,19 +15,58 @@ from . import world
 
 PAD = "<pad>"
 VOCABULARY: tuple[str, ...] = (
-    PAD, "a", "an", "and", "on", "the", "in", "with", "background", "shape", "two",
-    "moves", "left", "right", "up", "down", "bounces", "stays", "still", "leaves", "returns", "enters",
-    *world.SIZES, *world.COLORS, *world.SHAPES, *world.BACKGROUNDS,
+    PAD,
+    "a",
+    "an",
+    "and",
+    "on",
+    "the",
+    "in",
+    "with",
+    "background",
+    "shape",
+    "two",
+    "moves",
+    "left",
+    "right",
+    "up",
+    "down",
+    "bounces",
+    "stays",
+    "still",
+    "leaves",
+    "returns",
+    "enters",
+    *world.SIZES,
+    *world.COLORS,
+    *world.SHAPES,
+    *world.BACKGROUNDS,
 )
 ROWS = 64  # embedding rows; the spare ones are for words that a later model may learn
 TOKENS = 20  # per prompt, padded: cross-attention always sees this many
 WIDTH = 64
 
 _SYNONYMS = {
-    "moving": "moves", "move": "moves", "bouncing": "bounces", "bounce": "bounces", "staying": "stays",
-    "stay": "stays", "leaving": "leaves", "returning": "returns", "entering": "enters", "grey": "gray",
-    "large": "big", "little": "small", "violet": "purple", "object": "shape", "leftwards": "left",
-    "rightwards": "right", "upwards": "up", "downwards": "down", "motionless": "still", "backdrop": "background",
+    "moving": "moves",
+    "move": "moves",
+    "bouncing": "bounces",
+    "bounce": "bounces",
+    "staying": "stays",
+    "stay": "stays",
+    "leaving": "leaves",
+    "returning": "returns",
+    "entering": "enters",
+    "grey": "gray",
+    "large": "big",
+    "little": "small",
+    "violet": "purple",
+    "object": "shape",
+    "leftwards": "left",
+    "rightwards": "right",
+    "upwards": "up",
+    "downwards": "down",
+    "motionless": "still",
+    "backdrop": "background",
 }
 _ROW_OF = {word: row for row, word in enumerate(VOCABULARY)}
 
@@ -55,7 +94,9 @@ def tokenize(text: str) -> Tokens:
             known.append(word)
         elif word:
             unknown.append(word)
-    return Tokens(tuple(_ROW_OF[w] for w in known[:TOKENS]), tuple(known[:TOKENS]), tuple(unknown), tuple(known[TOKENS:]))
+    return Tokens(
+        tuple(_ROW_OF[w] for w in known[:TOKENS]), tuple(known[:TOKENS]), tuple(unknown), tuple(known[TOKENS:])
+    )
 
 
 def nearest_known(word: str) -> str | None:

@@ -103,8 +103,10 @@ def bundled(name: str) -> dict[str, torch.Tensor]:
 def export(checkpoint: Path) -> None:
     saved = torch.load(checkpoint)["ema"]
     shape = {"transformer": {"num_heads": SHAPE["heads"], "text_dim": text_encoder.WIDTH}}
-    for part, name, metadata in (("dit.", "shapeworld_t2v", {"config": json.dumps(shape)}),
-                                 ("text.", "shapeworld_text", None)):
+    for part, name, metadata in (
+        ("dit.", "shapeworld_t2v", {"config": json.dumps(shape)}),
+        ("text.", "shapeworld_text", None),
+    ):
         state = {k.removeprefix(part): v.half().contiguous() for k, v in saved.items() if k.startswith(part)}
         save_file(state, WEIGHTS / f"{name}.safetensors", metadata=metadata)
 
@@ -141,8 +143,11 @@ def main() -> None:
         encoder.load_state_dict(bundled("shapeworld_text"))
         pairs = {t: Pairs(scenes, long_enough[t]) for t, _ in LENGTHS if t > 1}
     parameters = dict(both.named_parameters())
-    print(f"{sum(p.numel() for p in dit.parameters()) / 1e6:.2f} M + {sum(p.numel() for p in encoder.parameters()) / 1e6:.2f} M "
-          f"parameters, {len(scenes)} clips", flush=True)
+    print(
+        f"{sum(p.numel() for p in dit.parameters()) / 1e6:.2f} M + {sum(p.numel() for p in encoder.parameters()) / 1e6:.2f} M "
+        f"parameters, {len(scenes)} clips",
+        flush=True,
+    )
     matrices = [p for n, p in parameters.items() if n.startswith("dit.blocks.") and p.ndim == 2 and "norm" not in n]
     inner = set(map(id, matrices))
     others = [p for p in parameters.values() if id(p) not in inner]
@@ -172,7 +177,11 @@ def main() -> None:
     losses: list[float] = []
     while spent < opts.minutes * 60 and not interrupted:
         progress = spent / (opts.minutes * 60)
-        rate = opts.rate * min(1.0, (step + 1) / 100) * (1 if progress < opts.hold else max(0.02, (1 - progress) / (1 - opts.hold)))
+        rate = (
+            opts.rate
+            * min(1.0, (step + 1) / 100)
+            * (1 if progress < opts.hold else max(0.02, (1 - progress) / (1 - opts.hold)))
+        )
         frames = rng.choices([t for t, _ in LENGTHS], [w for _, w in LENGTHS])[0]
         batch = BATCH * (3 if frames == 1 else 1)
         in_pairs = opts.second_shots and frames > 1
@@ -202,17 +211,34 @@ def main() -> None:
             with torch.no_grad():
                 current = {n: p.detach().clone() for n, p in parameters.items()}
                 both.load_state_dict(ema, strict=False)
-                error = torch.cat([flow_loss(dit, encoder, *part) for part in
-                                   zip(*(t.split(32) for t in (test, test_noise, test_sigmas, test_ids)))])
+                error = torch.cat(
+                    [
+                        flow_loss(dit, encoder, *part)
+                        for part in zip(*(t.split(32) for t in (test, test_noise, test_sigmas, test_ids)))
+                    ]
+                )
                 both.load_state_dict(current, strict=False)
-            print(json.dumps(dict(seconds=round(spent), step=step, train=round(sum(losses) / max(1, len(losses)), 4),
-                                  validation=round(error.mean().item(), 4),
-                                  high_noise=round(error[test_sigmas > 0.8].mean().item(), 4),
-                                  rate=round(rate, 3))), flush=True)
+            print(
+                json.dumps(
+                    dict(
+                        seconds=round(spent),
+                        step=step,
+                        train=round(sum(losses) / max(1, len(losses)), 4),
+                        validation=round(error.mean().item(), 4),
+                        high_noise=round(error[test_sigmas > 0.8].mean().item(), 4),
+                        rate=round(rate, 3),
+                    )
+                ),
+                flush=True,
+            )
             losses, last, report = [], time.time(), time.time()
         if now - saved_at > 240 or spent >= opts.minutes * 60 or interrupted:
-            torch.save(dict(model=both.state_dict(), ema=ema, adam=adam.state_dict(), muon=muon.state, step=step,
-                            seconds=spent), checkpoint.with_suffix(".tmp"))
+            torch.save(
+                dict(
+                    model=both.state_dict(), ema=ema, adam=adam.state_dict(), muon=muon.state, step=step, seconds=spent
+                ),
+                checkpoint.with_suffix(".tmp"),
+            )
             checkpoint.with_suffix(".tmp").replace(checkpoint)
             last = saved_at = time.time()
 

@@ -40,8 +40,10 @@ def free_clip(rng: random.Random, frames: int) -> torch.Tensor:
 
 def clip_batch(rng: random.Random, frames: int, count: int) -> torch.Tensor:
     """[B, 3, F, H, W] in -1..1"""
-    clips = [free_clip(rng, frames) if rng.random() < 0.2 else world.render(world.random_scene(rng, max(frames, 17)), frames)
-             for _ in range(count)]
+    clips = [
+        free_clip(rng, frames) if rng.random() < 0.2 else world.render(world.random_scene(rng, max(frames, 17)), frames)
+        for _ in range(count)
+    ]
     return torch.stack(clips).transpose(1, 2) * 2 - 1
 
 
@@ -55,8 +57,13 @@ def psnr(vae: vae_net.VAE, video: torch.Tensor) -> float:
 
 def held_out_clips(count: int, frames: int = 17) -> torch.Tensor:
     rng = random.Random(999)
-    return torch.stack([world.render(world.random_scene(rng, 17, held_out=True), frames)
-                        for _ in range(count)]).transpose(1, 2) * 2 - 1
+    return (
+        torch.stack([world.render(world.random_scene(rng, 17, held_out=True), frames) for _ in range(count)]).transpose(
+            1, 2
+        )
+        * 2
+        - 1
+    )
 
 
 def phase_at(progress: float) -> tuple[int, int, float]:
@@ -76,8 +83,13 @@ def main() -> None:
     args.add_argument("--minutes", type=float, default=14)
     args.add_argument("--dim", type=int, default=8)
     args.add_argument("--seed", type=int, default=1)
-    args.add_argument("--finish-decoder", type=float, default=0, metavar="MINUTES",
-                      help="train the decoder alone on a finished checkpoint")
+    args.add_argument(
+        "--finish-decoder",
+        type=float,
+        default=0,
+        metavar="MINUTES",
+        help="train the decoder alone on a finished checkpoint",
+    )
     opts = args.parse_args()
     opts.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(opts.seed)
@@ -138,11 +150,14 @@ def main() -> None:
             quality = psnr(vae, test if frames > 1 else test[:, :, :1])
             log.append(dict(step=step, seconds=spent, frames=frames, loss=loss.item(), kl=kl.item(), psnr=quality))
             print(json.dumps({k: round(v, 4) for k, v in log[-1].items()}), flush=True)
-            torch.save(dict(vae=vae.state_dict(), adam=adam.state_dict(), muon=muon.state, step=step, seconds=spent),
-                       checkpoint)
+            torch.save(
+                dict(vae=vae.state_dict(), adam=adam.state_dict(), muon=muon.state, step=step, seconds=spent),
+                checkpoint,
+            )
             last = report = time.time()
-    print(f"held-out PSNR {psnr(vae, held_out_clips(96)):.2f} dB, "
-          f"single frames {psnr(vae, held_out_clips(96, 1)):.2f} dB")
+    print(
+        f"held-out PSNR {psnr(vae, held_out_clips(96)):.2f} dB, single frames {psnr(vae, held_out_clips(96, 1)):.2f} dB"
+    )
 
 
 if __name__ == "__main__":

@@ -36,8 +36,15 @@ from ..engine.ttt.order import Layout
 from . import dit_net, stories, text_encoder, train_dit, world
 from .encode_stories import bundled_vae, decode, encode
 
-FACTS = ModelFacts("Wan", latent_channels=16, temporal_stride=4, spatial_stride=8, size_multiple=16,
-                   native_latent_frames=21, native_fps=16.0)  # as hosts/families/wan.py says of the demo model
+FACTS = ModelFacts(
+    "Wan",
+    latent_channels=16,
+    temporal_stride=4,
+    spatial_stride=8,
+    size_multiple=16,
+    native_latent_frames=21,
+    native_fps=16.0,
+)  # as hosts/families/wan.py says of the demo model
 TTT, TEXT = "ttt", "text"  # as in training/student.py
 SHIFT = 8.0  # of the levels towards noise: Wan's own
 SHARED_FRAMES = 1
@@ -92,41 +99,69 @@ class DemoStudent:
         count = len(self.network.blocks)
         wrong = [number for number in settings.blocks if not 0 <= number < count]
         if wrong or not settings.blocks:
-            raise ValueError(f"model.blocks names {len(settings.blocks)} blocks, {wrong or 'none'} not among the "
-                             f"network's {count}; use some of 0 to {count - 1}")
-        config = TTTConfig(settings.kind, train_dit.SHAPE["width"], settings.heads, settings.chunk,
-                           settings.base_rate, rates=OWN)
+            raise ValueError(
+                f"model.blocks names {len(settings.blocks)} blocks, {wrong or 'none'} not among the "
+                f"network's {count}; use some of 0 to {count - 1}"
+            )
+        config = TTTConfig(
+            settings.kind, train_dit.SHAPE["width"], settings.heads, settings.chunk, settings.base_rate, rates=OWN
+        )
         self.layers = _loaded(settings, config) if settings.start else _new(settings, config)
         self.config = config
         self.compiled = torch.compile(_block, dynamic=False) if settings.compile else _block
-        weights = {**self.network.state_dict(), **{f"{number}.{name}": value for number, layer in self.layers.items()
-                                                   for name, value in layer.state_dict().items()}}
+        weights = {
+            **self.network.state_dict(),
+            **{
+                f"{number}.{name}": value
+                for number, layer in self.layers.items()
+                for name, value in layer.state_dict().items()
+            },
+        }
         self.identity = f"shape world {_digest(weights)}"
 
     def parameters_of(self, adapter: str) -> dict[str, dict[str, nn.Parameter]]:
         """See training/student.Student; "ttt" is all that there is to train."""
         if adapter != TTT:
-            raise ValueError(f"adapter {adapter!r} trains the network, and this student's is frozen, 1 adapter of 3 is "
-                             f'left; use "{TTT}"')
-        return {TTT: {f"blocks.{number}.{name}": parameter for number, layer in self.layers.items()
-                      for name, parameter in layer.named_parameters() if not name.endswith("_text")}}
+            raise ValueError(
+                f"adapter {adapter!r} trains the network, and this student's is frozen, 1 adapter of 3 is "
+                f'left; use "{TTT}"'
+            )
+        return {
+            TTT: {
+                f"blocks.{number}.{name}": parameter
+                for number, layer in self.layers.items()
+                for name, parameter in layer.named_parameters()
+                if not name.endswith("_text")
+            }
+        }
 
     def checkpoint(self, scan_chunks: int, blocks: bool) -> None:
         """See training/student.Student; a story of twenty segments is small, so blocks keep what they need."""
         if blocks:
-            raise ValueError("checkpoint_blocks is true, and this student's 6 blocks are never computed again; set it "
-                             "to false in every stage")
+            raise ValueError(
+                "checkpoint_blocks is true, and this student's 6 blocks are never computed again; set it "
+                "to false in every stage"
+            )
         for layer in self.layers.values():
             layer.ttt.checkpoint_every = scan_chunks
 
-    def layout(self, latent_shape: tuple[int, int, int, int], conditioning: Mapping[str, torch.Tensor],
-               windows: tuple[tuple[int, int], ...]) -> Layout:
+    def layout(
+        self,
+        latent_shape: tuple[int, int, int, int],
+        conditioning: Mapping[str, torch.Tensor],
+        windows: tuple[tuple[int, int], ...],
+    ) -> Layout:
         """See training/student.Student."""
         side = dit_net.PATCH
         return Layout((0,) * len(windows), windows, latent_shape[2] // side, latent_shape[3] // side)
 
-    def predict(self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Mapping[str, torch.Tensor],
-                windows: tuple[tuple[int, int], ...]) -> torch.Tensor:
+    def predict(
+        self,
+        noised: torch.Tensor,
+        levels: torch.Tensor,
+        conditioning: Mapping[str, torch.Tensor],
+        windows: tuple[tuple[int, int], ...],
+    ) -> torch.Tensor:
         """noised [B, 16, F, h, w], levels [B] sigmas, conditioning text [B, n, 20, 64] -> velocity like noised.
 
         Raises ValueError for segments of several lengths, or that do not share one frame.
@@ -150,10 +185,13 @@ class DemoStudent:
 
     def save(self, path: Path, segment_latent_frames: int, title: str) -> None:
         """See training/student.Student."""
-        held = {number: {name: value.detach().clone() for name, value in layer.state_dict().items()}
-                for number, layer in self.layers.items()}
-        save_ttt(path, LoadedTTT(held, self.config, FACTS.family, segment_latent_frames, len(self.network.blocks),
-                                 title))
+        held = {
+            number: {name: value.detach().clone() for name, value in layer.state_dict().items()}
+            for number, layer in self.layers.items()
+        }
+        save_ttt(
+            path, LoadedTTT(held, self.config, FACTS.family, segment_latent_frames, len(self.network.blocks), title)
+        )
 
 
 class DemoEncoder:
@@ -178,8 +216,13 @@ class DemoEncoder:
 
 
 @torch.no_grad()
-def sample(student: DemoStudent, text: torch.Tensor, empty: torch.Tensor, noise: torch.Tensor,
-           windows: tuple[tuple[int, int], ...]) -> torch.Tensor:
+def sample(
+    student: DemoStudent,
+    text: torch.Tensor,
+    empty: torch.Tensor,
+    noise: torch.Tensor,
+    windows: tuple[tuple[int, int], ...],
+) -> torch.Tensor:
     """Euler's method with guidance: text [B, n, 20, 64], empty [20, 64], noise [B, 16, F, h, w] -> latents."""
     u = torch.linspace(1, 0, SAMPLE_STEPS + 1)
     sigmas = SHIFT * u / (1 + (SHIFT - 1) * u)
@@ -207,8 +250,15 @@ def sample_page(student: DemoStudent, encoder: DemoEncoder, settings: Settings) 
     return shown
 
 
-def _block(block: dit_net.Block, layer: TTTBlock | None, x: torch.Tensor, time: torch.Tensor, heard: torch.Tensor,
-           table: tuple[torch.Tensor, torch.Tensor], layout: Layout) -> torch.Tensor:
+def _block(
+    block: dit_net.Block,
+    layer: TTTBlock | None,
+    x: torch.Tensor,
+    time: torch.Tensor,
+    heard: torch.Tensor,
+    table: tuple[torch.Tensor, torch.Tensor],
+    layout: Layout,
+) -> torch.Tensor:
     """dit_net.Block on all segments: x [B, L, C], time [B, 6, C], heard [B * n, 20, C], table of one segment."""
     m = (block.modulation + time).unsqueeze(2).unbind(1)  # six of [B, 1, C]
     y = F.layer_norm(x, (block.width,), eps=1e-6) * (1 + m[1]) + m[0]
@@ -257,9 +307,11 @@ def _check_even(windows: Sequence[tuple[int, int]]) -> None:
     for number, (start, stop) in enumerate(windows):
         wanted = number * (length - SHARED_FRAMES)
         if (start, stop) != (wanted, wanted + length):
-            raise ValueError(f"segment {number} sees latent frames {start} to {stop}, not {wanted} to "
-                             f"{wanted + length}; this student takes segments of one length that share "
-                             f"{SHARED_FRAMES} frame")
+            raise ValueError(
+                f"segment {number} sees latent frames {start} to {stop}, not {wanted} to "
+                f"{wanted + length}; this student takes segments of one length that share "
+                f"{SHARED_FRAMES} frame"
+            )
 
 
 class _Operations:
@@ -293,8 +345,10 @@ def _new(settings: Settings, config: TTTConfig) -> dict[int, TTTBlock]:
 def _loaded(settings: Settings, config: TTTConfig) -> dict[int, TTTBlock]:
     found = load_ttt(settings.start)
     if found.config != config or sorted(found.layers) != sorted(settings.blocks):
-        raise ValueError(f"{settings.start} holds {found.config} in blocks {sorted(found.layers)}, and the settings say "
-                         f"{config} in {sorted(settings.blocks)}; correct [model], or start new layers")
+        raise ValueError(
+            f"{settings.start} holds {found.config} in blocks {sorted(found.layers)}, and the settings say "
+            f"{config} in {sorted(settings.blocks)}; correct [model], or start new layers"
+        )
     layers = {number: TTTBlock(config, _Operations) for number in sorted(found.layers)}
     for number, layer in layers.items():
         layer.load_state_dict({name: value.float() for name, value in found.layers[number].items()})

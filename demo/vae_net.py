@@ -63,8 +63,14 @@ class ResidualBlock(nn.Module):
     def __init__(self, i: int, o: int):
         super().__init__()
         self.residual = nn.Sequential(
-            RMSNorm(i, False), nn.SiLU(), CausalConv3d(i, o, 3),
-            RMSNorm(o, False), nn.SiLU(), nn.Identity(), CausalConv3d(o, o, 3))
+            RMSNorm(i, False),
+            nn.SiLU(),
+            CausalConv3d(i, o, 3),
+            RMSNorm(o, False),
+            nn.SiLU(),
+            nn.Identity(),
+            CausalConv3d(o, o, 3),
+        )
         self.shortcut = CausalConv3d(i, o, 1) if i != o else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -23,8 +23,10 @@ def family_of(model):
     for family in FAMILIES:
         if family.facts(model.model) is not None:
             return family
-    raise ValueError(f"{type(model.model).__name__} is not a video model that Longreel supports; load one of "
-                     f"{', '.join(family.NAME for family in FAMILIES)}")
+    raise ValueError(
+        f"{type(model.model).__name__} is not a video model that Longreel supports; load one of "
+        f"{', '.join(family.NAME for family in FAMILIES)}"
+    )
 
 
 def block_count(model) -> int:

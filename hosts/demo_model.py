@@ -34,8 +34,10 @@ def load_demo_model(folder: Path = WEIGHTS) -> tuple[object, comfy.sd.CLIP, comf
     """
     for name in (MODEL_FILE, VAE_FILE, TEXT_FILE):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"the demo model's {name} is not in {folder}; it comes with the pack: reinstall "
-                                    f"Longreel, or train it with the scripts in {folder.parent}")
+            raise FileNotFoundError(
+                f"the demo model's {name} is not in {folder}; it comes with the pack: reinstall "
+                f"Longreel, or train it with the scripts in {folder.parent}"
+            )
     model = comfy.sd.load_diffusion_model(str(folder / MODEL_FILE))
     weights, metadata = comfy.utils.load_torch_file(str(folder / VAE_FILE), return_metadata=True)
     vae = comfy.sd.VAE(sd=weights, metadata=metadata)
@@ -51,8 +53,10 @@ def load_demo_clip(file: Path) -> comfy.sd.CLIP:
     clip = comfy.sd.CLIP(target, parameters=sum(w.numel() for w in weights.values()), disable_dynamic=True)
     missing, unexpected = clip.load_sd(weights)
     if missing or unexpected:
-        raise ValueError(f"{file} is not the demo model's text encoder: {len(missing)} weights missing "
-                         f"{missing[:3]}, {len(unexpected)} unknown {unexpected[:3]}; use the file of this version")
+        raise ValueError(
+            f"{file} is not the demo model's text encoder: {len(missing)} weights missing "
+            f"{missing[:3]}, {len(unexpected)} unknown {unexpected[:3]}; use the file of this version"
+        )
     return clip
 
 
@@ -72,10 +76,14 @@ class _Tokenizer:
             unknown += strangers
         if unknown:
             logging.warning("Longreel demo model: %s", "; ".join(_explain(word) for word in dict.fromkeys(unknown)))
-        late = [text_encoder.VOCABULARY[row] for row, _ in pairs[text_encoder.TOKENS:]]
+        late = [text_encoder.VOCABULARY[row] for row, _ in pairs[text_encoder.TOKENS :]]
         if late:
-            logging.warning("Longreel demo model: %d known words, it reads %d; left out: %s", len(pairs),
-                            text_encoder.TOKENS, " ".join(late))
+            logging.warning(
+                "Longreel demo model: %d known words, it reads %d; left out: %s",
+                len(pairs),
+                text_encoder.TOKENS,
+                " ".join(late),
+            )
         pairs = (pairs + [(0, 1.0)] * text_encoder.TOKENS)[: text_encoder.TOKENS]
         return {_KEY: [[(*pair, i) if return_word_ids else pair for i, pair in enumerate(pairs)]]}
 

@@ -38,8 +38,10 @@ def find_comfyui() -> Path:
     for folder in looked_at:
         if (folder / "comfy" / "sd.py").is_file():
             return folder
-    raise ImportError(f"0 of {len(looked_at)} folders hold a ComfyUI ({', '.join(map(str, looked_at))}); set "
-                      f"COMFYUI_PATH to the one with main.py")
+    raise ImportError(
+        f"0 of {len(looked_at)} folders hold a ComfyUI ({', '.join(map(str, looked_at))}); set "
+        f"COMFYUI_PATH to the one with main.py"
+    )
 
 
 def _places() -> Iterator[Path]:

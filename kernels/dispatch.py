@@ -88,8 +88,9 @@ def choose_backend(q: torch.Tensor, state: State, chunk: int, needs_grad: bool, 
     if obstacle is None:
         return "triton"
     if forced == "triton":
-        raise ValueError(f"the TTT backend triton was asked for, but {obstacle}; ask for the backend reference, or "
-                         f"none")
+        raise ValueError(
+            f"the TTT backend triton was asked for, but {obstacle}; ask for the backend reference, or none"
+        )
     if q.is_cuda and not needs_grad:
         _say_once(obstacle)
     return "reference"
@@ -122,8 +123,10 @@ def _triton_obstacle(q: torch.Tensor, state: State, chunk: int, needs_grad: bool
     if state.is_mlp and q.dtype == torch.float32 and (D, chunk) in TRITON_SHARED_BYTES:
         needed, there = TRITON_SHARED_BYTES[D, chunk], _shared_bytes(q.device)
         if there < needed:
-            return (f"its TTT-MLP kernel needs {needed} bytes of shared memory for float32 and this GPU has {there}; "
-                    f"bfloat16 and float16 need less")
+            return (
+                f"its TTT-MLP kernel needs {needed} bytes of shared memory for float32 and this GPU has {there}; "
+                f"bfloat16 and float16 need less"
+            )
     if os.name == "posix" and not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         return "Triton finds no C compiler, which it needs to launch a kernel (install gcc)"
     return None

@@ -15,9 +15,17 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 
-def scan(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, strength: torch.Tensor,
-         state: torch.Tensor, chunk: int, index: torch.Tensor | None = None,
-         checkpoint_every: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
+def scan(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    log_decay: torch.Tensor,
+    strength: torch.Tensor,
+    state: torch.Tensor,
+    chunk: int,
+    index: torch.Tensor | None = None,
+    checkpoint_every: int = 16,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """q, k, v [B, L, H, D]; log_decay [B, L, H], log a_t, at most 0; strength [B, L, H], b_t, 0..1 (up to 2 is stable);
     state S [B, H, D, D], float32 or float64, in which all is computed.
 
@@ -44,8 +52,15 @@ def scan(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log_decay: torch.Ten
     return out, state
 
 
-def _scan_group(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, strength: torch.Tensor,
-                state: torch.Tensor, chunk: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _scan_group(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    log_decay: torch.Tensor,
+    strength: torch.Tensor,
+    state: torch.Tensor,
+    chunk: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """q, k, v [B, L, H, D], log_decay, strength [B, L, H] in the order of the scan -> out [B, L, H, D], state."""
     tokens = q.shape[1]
 
@@ -60,8 +75,9 @@ def _scan_group(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log_decay: to
     between = (kept - kept.mT).masked_fill(later, -torch.inf).exp()  # [.., K, K], row i: what i sees of what j wrote
     # What each token writes: its value, less what stood under its key, which earlier tokens of the chunk changed too.
     overlap = b * (XK @ XK.mT) * between
-    written = torch.linalg.solve_triangular(overlap, b * torch.cat([XV, XK * kept.exp()], -1), upper=False,
-                                            unitriangular=True)
+    written = torch.linalg.solve_triangular(
+        overlap, b * torch.cat([XV, XK * kept.exp()], -1), upper=False, unitriangular=True
+    )
     values, replaced = written.chunk(2, -1)
     seen, start, end = (XQ @ XK.mT) * between, XQ * kept.exp(), kept[..., -1:, :]
     into = XK * (end - kept).exp()

@@ -30,9 +30,17 @@ class LongreelAnchorFrame(io.ComfyNode):
         side = {"default": 0, "min": 0, "max": 16384, "step": 8}
 
         def seconds():
-            return io.Float.Input("seconds", default=0.0, min=0.0, max=3600.0, step=0.05, tooltip=(
-                "When the video shows the picture, in seconds from its start; 0 is the first frame, the method's own "
-                "place."))
+            return io.Float.Input(
+                "seconds",
+                default=0.0,
+                min=0.0,
+                max=3600.0,
+                step=0.05,
+                tooltip=(
+                    "When the video shows the picture, in seconds from its start; 0 is the first frame, the method's own "
+                    "place."
+                ),
+            )
 
         def vae():
             return io.Vae.Input("vae", tooltip="The video model's own VAE.")
@@ -42,49 +50,110 @@ class LongreelAnchorFrame(io.ComfyNode):
             display_name="Longreel Anchor Frame",
             category="Longreel",
             description="The video obeys a picture at a second: its latent takes the place of a noisy frame and comes "
-                        "out as it went in (Anchored Video Generation). With a right first frame fewer steps are "
-                        "needed. Several of these nodes may follow each other; give both experts of Wan 2.2 14B the "
-                        "same.",
-            search_aliases=["first frame", "keyframe", "image to video", "fvg", "avg", "factorized video generation",
-                            "start image", "end frame"],
+            "out as it went in (Anchored Video Generation). With a right first frame fewer steps are "
+            "needed. Several of these nodes may follow each other; give both experts of Wan 2.2 14B the "
+            "same.",
+            search_aliases=[
+                "first frame",
+                "keyframe",
+                "image to video",
+                "fvg",
+                "avg",
+                "factorized video generation",
+                "start image",
+                "end frame",
+            ],
             inputs=[
                 io.Model.Input("model", tooltip="Any supported video model, with LoRAs and other patches as usual."),
-                io.DynamicCombo.Input("picture", tooltip=(
-                    "image: a picture. latent: an encoded picture, or a clip. storyboard: all pictures that the "
-                    "timeline's storyboard names in its shots' anchors."),
+                io.DynamicCombo.Input(
+                    "picture",
+                    tooltip=(
+                        "image: a picture. latent: an encoded picture, or a clip. storyboard: all pictures that the "
+                        "timeline's storyboard names in its shots' anchors."
+                    ),
                     options=[
-                        io.DynamicCombo.Option(IMAGE, [
-                            io.Image.Input("image", tooltip="One picture; it is cut and scaled to the video's size."),
-                            vae(), seconds(),
-                            io.Int.Input("width", **side, tooltip=(
-                                "Width of the video in pixels; 0 takes the timeline's, or without one the picture's.")),
-                            io.Int.Input("height", **side, tooltip=(
-                                "Height of the video in pixels; 0 takes the timeline's, or without one the "
-                                "picture's.")),
-                        ]),
-                        io.DynamicCombo.Option(LATENT, [
-                            io.Latent.Input("latent", tooltip=(
-                                "Of the video's width and height; as many latent frames as it has are held.")),
-                            seconds(),
-                        ]),
+                        io.DynamicCombo.Option(
+                            IMAGE,
+                            [
+                                io.Image.Input(
+                                    "image", tooltip="One picture; it is cut and scaled to the video's size."
+                                ),
+                                vae(),
+                                seconds(),
+                                io.Int.Input(
+                                    "width",
+                                    **side,
+                                    tooltip=(
+                                        "Width of the video in pixels; 0 takes the timeline's, or without one the picture's."
+                                    ),
+                                ),
+                                io.Int.Input(
+                                    "height",
+                                    **side,
+                                    tooltip=(
+                                        "Height of the video in pixels; 0 takes the timeline's, or without one the "
+                                        "picture's."
+                                    ),
+                                ),
+                            ],
+                        ),
+                        io.DynamicCombo.Option(
+                            LATENT,
+                            [
+                                io.Latent.Input(
+                                    "latent",
+                                    tooltip=(
+                                        "Of the video's width and height; as many latent frames as it has are held."
+                                    ),
+                                ),
+                                seconds(),
+                            ],
+                        ),
                         io.DynamicCombo.Option(STORYBOARD, [vae()]),
-                    ]),
-                io.Combo.Input("mode", options=list(MODES), default=AUTO, tooltip=(
-                    "clean: without noise and at time 0 in every step, as published; for models that know a time for "
-                    "each frame (Wan 2.2 5B, LTXV) and for weights trained for anchors. inpaint: a known frame, needs "
-                    "no training. auto: what suits the model; the report says which and why.")),
-                io.Float.Input("strength", default=1.0, min=0.0, max=1.0, step=0.05, tooltip=(
-                    "How firmly the frame is held, 0 to 1: 1 exactly as it is, 0 not at all.")),
-                TimelineSocket.Input("timeline", optional=True, tooltip=(
-                    "From Longreel Plan: gives size, length and frame rate, and the storyboard's anchors.")),
-                io.Float.Input("fps", default=0.0, min=0.0, max=240.0, step=0.5, optional=True, advanced=True, tooltip=(
-                    "Frames per second in which the seconds are counted; 0 takes the timeline's, or without one the "
-                    "model family's.")),
+                    ],
+                ),
+                io.Combo.Input(
+                    "mode",
+                    options=list(MODES),
+                    default=AUTO,
+                    tooltip=(
+                        "clean: without noise and at time 0 in every step, as published; for models that know a time for "
+                        "each frame (Wan 2.2 5B, LTXV) and for weights trained for anchors. inpaint: a known frame, needs "
+                        "no training. auto: what suits the model; the report says which and why."
+                    ),
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip=("How firmly the frame is held, 0 to 1: 1 exactly as it is, 0 not at all."),
+                ),
+                TimelineSocket.Input(
+                    "timeline",
+                    optional=True,
+                    tooltip=("From Longreel Plan: gives size, length and frame rate, and the storyboard's anchors."),
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=0.0,
+                    min=0.0,
+                    max=240.0,
+                    step=0.5,
+                    optional=True,
+                    advanced=True,
+                    tooltip=(
+                        "Frames per second in which the seconds are counted; 0 takes the timeline's, or without one the "
+                        "model family's."
+                    ),
+                ),
             ],
             outputs=[
                 io.Model.Output(),
-                io.String.Output(display_name="report", tooltip=(
-                    "For each anchor: second, pixel frame, latent frame, mode and why.")),
+                io.String.Output(
+                    display_name="report", tooltip=("For each anchor: second, pixel frame, latent frame, mode and why.")
+                ),
             ],
         )
 
@@ -93,8 +162,10 @@ class LongreelAnchorFrame(io.ComfyNode):
         chosen = check_choice("picture", picture, (IMAGE, LATENT, STORYBOARD))
         facts = facts_of(model)
         if timeline is not None and timeline.facts != facts:
-            raise ValueError(f"the timeline is planned for {timeline.facts.family} and the model is {facts.family}; "
-                             f"wire this model into Longreel Plan")
+            raise ValueError(
+                f"the timeline is planned for {timeline.facts.family} and the model is {facts.family}; "
+                f"wire this model into Longreel Plan"
+            )
         mode, reason = choose_mode(mode, facts, anchor.is_trained(model))
         if chosen["picture"] == STORYBOARD:
             anchored = _of_storyboard(chosen["vae"], timeline, facts, mode, strength)
@@ -123,15 +194,25 @@ def _of_latent(chosen: dict, place) -> Anchored:
 
 def _of_storyboard(vae, timeline, facts, mode: str, strength: float) -> list[Anchored]:
     if timeline is None:
-        raise ValueError("the anchors of a storyboard stand on a timeline, and 0 are wired; wire the timeline of "
-                         "Longreel Plan")
+        raise ValueError(
+            "the anchors of a storyboard stand on a timeline, and 0 are wired; wire the timeline of Longreel Plan"
+        )
     paths = resolve_anchors(timeline.storyboard, folder_paths.get_input_directory())
-    places = [(place_in_shot(timeline, shot, one.at, mode, strength), paths[one.image])
-              for shot in timeline.shots for one in shot.shot.anchors]
+    places = [
+        (place_in_shot(timeline, shot, one.at, mode, strength), paths[one.image])
+        for shot in timeline.shots
+        for one in shot.shot.anchors
+    ]
     if not places:
-        raise ValueError(f"the storyboard has 0 anchors in its {len(timeline.shots)} shots; write \"anchors\" in a "
-                         f"shot, or choose picture {IMAGE}")
+        raise ValueError(
+            f'the storyboard has 0 anchors in its {len(timeline.shots)} shots; write "anchors" in a '
+            f"shot, or choose picture {IMAGE}"
+        )
     check_anchors([place for place, _ in places], facts, timeline.latent_frames)
     width, height = timeline.width, timeline.height
-    return [Anchored(place, anchor_picture.encode_picture(vae, anchor_picture.load_picture(path), place, facts, width,
-                                                          height)) for place, path in places]
+    return [
+        Anchored(
+            place, anchor_picture.encode_picture(vae, anchor_picture.load_picture(path), place, facts, width, height)
+        )
+        for place, path in places
+    ]

@@ -20,27 +20,59 @@ class LongreelLoadAnchorLoRA(io.ComfyNode):
             display_name="Longreel Load Anchor LoRA",
             category="Longreel",
             description="Puts a LoRA onto a model whatever names its trainer gave the layers: diffusers, PEFT, bare, "
-                        "DiffSynth, ComfyUI's own. Refuses a file that fits the model not at all or in part. Made for "
-                        "anchor LoRAs; loads any LoRA of a supported video model.",
+            "DiffSynth, ComfyUI's own. Refuses a file that fits the model not at all or in part. Made for "
+            "anchor LoRAs; loads any LoRA of a supported video model.",
             search_aliases=["fvg", "avg", "factorized video", "lora loader", "diffusers lora", "peft lora"],
             inputs=[
-                io.Model.Input("model", tooltip=(
-                    "Any supported video model. Of Wan 2.2 14B each expert gets the LoRA that was trained for it.")),
-                io.Combo.Input("file", options=[BUNDLED, *folder_paths.get_filename_list(FOLDER)], tooltip=(
-                    "A .safetensors file of models/loras, or the LoRA of the demo model. A changed file is read again.")),
-                io.Float.Input("strength", default=1.0, min=-10.0, max=10.0, step=0.05, tooltip=(
-                    "How much of the LoRA counts: 1 as trained, 0 the model as it is.")),
-                io.Float.Input("alpha", default=0.0, min=0.0, max=4096.0, step=1.0, advanced=True, tooltip=(
-                    "The LoRA counts alpha / rank. 0: as the file says, or its rank where it says nothing; else this "
-                    "number, 0 to 4096, for a file whose trainer kept alpha to itself.")),
-                io.Boolean.Input("allow_partial", default=False, advanced=True, tooltip=(
-                    "Off: a file of which some tensors fit no layer is refused. On: those are left out and named in the "
-                    "report.")),
+                io.Model.Input(
+                    "model",
+                    tooltip=(
+                        "Any supported video model. Of Wan 2.2 14B each expert gets the LoRA that was trained for it."
+                    ),
+                ),
+                io.Combo.Input(
+                    "file",
+                    options=[BUNDLED, *folder_paths.get_filename_list(FOLDER)],
+                    tooltip=(
+                        "A .safetensors file of models/loras, or the LoRA of the demo model. A changed file is read again."
+                    ),
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip=("How much of the LoRA counts: 1 as trained, 0 the model as it is."),
+                ),
+                io.Float.Input(
+                    "alpha",
+                    default=0.0,
+                    min=0.0,
+                    max=4096.0,
+                    step=1.0,
+                    advanced=True,
+                    tooltip=(
+                        "The LoRA counts alpha / rank. 0: as the file says, or its rank where it says nothing; else this "
+                        "number, 0 to 4096, for a file whose trainer kept alpha to itself."
+                    ),
+                ),
+                io.Boolean.Input(
+                    "allow_partial",
+                    default=False,
+                    advanced=True,
+                    tooltip=(
+                        "Off: a file of which some tensors fit no layer is refused. On: those are left out and named in the "
+                        "report."
+                    ),
+                ),
             ],
             outputs=[
                 io.Model.Output(),
-                io.String.Output(display_name="report", tooltip=(
-                    "How many layers the LoRA has, how many names were changed, and where alpha comes from.")),
+                io.String.Output(
+                    display_name="report",
+                    tooltip=("How many layers the LoRA has, how many names were changed, and where alpha comes from."),
+                ),
             ],
         )
 
@@ -74,6 +106,8 @@ def _path(file: str) -> Path:
     path = folder_paths.get_full_path(FOLDER, file)
     if path is None:
         folders = folder_paths.get_folder_paths(FOLDER)
-        raise ValueError(f"file is {file!r}, and none of {len(folders)} folders has it, first {folders[0]}; put it "
-                         f"there, or choose another")
+        raise ValueError(
+            f"file is {file!r}, and none of {len(folders)} folders has it, first {folders[0]}; put it "
+            f"there, or choose another"
+        )
     return Path(path)

@@ -21,27 +21,56 @@ class LongreelDecodeToVideo(io.ComfyNode):
             display_name="Longreel Decode to Video",
             category="Longreel",
             description="Decodes a latent chunk by chunk straight into an .mp4 in the output folder. With Wan's VAEs "
-                        "memory stays the same however long the video is.",
+            "memory stays the same however long the video is.",
             search_aliases=["streaming decode", "chunked decode", "long video decode", "save video", "vae decode"],
             inputs=[
-                io.Vae.Input("vae", tooltip="The VAE of the model that sampled the latent. Wan 2.1 and 2.2 and image "
-                                            "VAEs stream; others go through core's tiled decode."),
+                io.Vae.Input(
+                    "vae",
+                    tooltip="The VAE of the model that sampled the latent. Wan 2.1 and 2.2 and image "
+                    "VAEs stream; others go through core's tiled decode.",
+                ),
                 io.Latent.Input("samples", tooltip="One video, any number of latent frames."),
-                io.Float.Input("fps", default=16.0, min=0.1, max=240.0, step=0.01,
-                               tooltip="Frames per second of the file, 0.1 to 240. Wan 2.1 is made for 16, Wan 2.2 5B "
-                                       "and LTXV for 24."),
-                io.String.Input("filename_prefix", default="longreel/video",
-                                tooltip="Name of the file, with subfolders, inside ComfyUI's output folder; a number "
-                                        "is added and nothing is overwritten. Knows %width%, %height%, %year%, "
-                                        "%month%, %day%."),
-                io.Int.Input("crf", default=19, min=SMALLEST_CRF, max=LARGEST_CRF,
-                             tooltip="Quality of the h264 encoder, 1 (best, largest file) to 51 (worst, smallest)."),
-                io.Int.Input("chunk_latent_frames", default=0, min=0, max=1024, optional=True, advanced=True,
-                             tooltip="Latent frames decoded at once, 1 to 1024; 0 takes what suits the VAE. Smaller "
-                                     "needs less memory. It is halved when memory runs out."),
-                TimelineSocket.Input("timeline", optional=True, tooltip=(
-                    "From Longreel Plan: the VAE starts afresh at every cut, so that nothing of the shot before shows "
-                    "behind it.")),
+                io.Float.Input(
+                    "fps",
+                    default=16.0,
+                    min=0.1,
+                    max=240.0,
+                    step=0.01,
+                    tooltip="Frames per second of the file, 0.1 to 240. Wan 2.1 is made for 16, Wan 2.2 5B "
+                    "and LTXV for 24.",
+                ),
+                io.String.Input(
+                    "filename_prefix",
+                    default="longreel/video",
+                    tooltip="Name of the file, with subfolders, inside ComfyUI's output folder; a number "
+                    "is added and nothing is overwritten. Knows %width%, %height%, %year%, "
+                    "%month%, %day%.",
+                ),
+                io.Int.Input(
+                    "crf",
+                    default=19,
+                    min=SMALLEST_CRF,
+                    max=LARGEST_CRF,
+                    tooltip="Quality of the h264 encoder, 1 (best, largest file) to 51 (worst, smallest).",
+                ),
+                io.Int.Input(
+                    "chunk_latent_frames",
+                    default=0,
+                    min=0,
+                    max=1024,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Latent frames decoded at once, 1 to 1024; 0 takes what suits the VAE. Smaller "
+                    "needs less memory. It is halved when memory runs out.",
+                ),
+                TimelineSocket.Input(
+                    "timeline",
+                    optional=True,
+                    tooltip=(
+                        "From Longreel Plan: the VAE starts afresh at every cut, so that nothing of the shot before shows "
+                        "behind it."
+                    ),
+                ),
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="The saved file.")],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -70,7 +99,8 @@ class LongreelDecodeToVideo(io.ComfyNode):
         width, height = pixel_size(vae, latent)
         refuse_odd_size(width, height)
         folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory(), width, height)
+            filename_prefix, folder_paths.get_output_directory(), width, height
+        )
         metadata = graph_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
         path = write_video(frames, Path(folder), stem, counter, fps, crf, metadata).path
         preview = ui.PreviewVideo([ui.SavedResult(path.name, subfolder, io.FolderType.output)])

@@ -13,8 +13,8 @@ class LongreelDemoModel(io.ComfyNode):
             display_name="Longreel Demo Model",
             category="Longreel",
             description="The embedded demo model: one coloured shape that moves on a plain background, 64 x 64 pixels, "
-                        "16 frames per second, in Wan 2.1's architecture. Runs on any CPU; made for trying the nodes and "
-                        "for measuring them, not for beauty.",
+            "16 frames per second, in Wan 2.1's architecture. Runs on any CPU; made for trying the nodes and "
+            "for measuring them, not for beauty.",
             search_aliases=["shape world", "tiny model", "example model", "test model"],
             inputs=[],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],

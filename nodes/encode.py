@@ -14,16 +14,13 @@ class LongreelEncode(io.ComfyNode):
             display_name="Longreel Encode",
             category="Longreel",
             description="Encodes every shot's prompt and negative prompt. Each entry carries its shot, so the "
-                        "conditioning may pass through core nodes before Longreel Latent Blend or Longreel Sampler uses it.",
+            "conditioning may pass through core nodes before Longreel Latent Blend or Longreel Sampler uses it.",
             search_aliases=["storyboard prompt", "multi prompt", "clip text encode timeline"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The model's text encoder."),
                 TimelineSocket.Input("timeline", tooltip="From Longreel Plan."),
             ],
-            outputs=[
-                io.Conditioning.Output(display_name="positive"),
-                io.Conditioning.Output(display_name="negative"),
-            ],
+            outputs=[io.Conditioning.Output(display_name="positive"), io.Conditioning.Output(display_name="negative")],
         )
 
     @classmethod

@@ -18,27 +18,58 @@ class LongreelFocusPreview(io.ComfyNode):
             display_name="Longreel Focus Preview",
             category="Longreel",
             description="Shows, frame by frame, where the model sees the chosen words of the prompts, so that words and "
-                        "threshold of Longreel KV Share can be picked by looking. Evaluates the network once per segment.",
+            "threshold of Longreel KV Share can be picked by looking. Evaluates the network once per segment.",
             search_aliases=["attention map", "mask preview", "focus words", "daam"],
             inputs=[
-                io.Model.Input("model", tooltip="The model that samples, without Longreel Latent Blend; this node brings its own."),
+                io.Model.Input(
+                    "model", tooltip="The model that samples, without Longreel Latent Blend; this node brings its own."
+                ),
                 TimelineSocket.Input("timeline", tooltip="From Longreel Plan."),
                 io.Conditioning.Input("positive", tooltip="From Longreel Encode."),
-                io.Latent.Input("latent", tooltip="A sampled latent of this timeline; the plan's empty one shows pure noise."),
+                io.Latent.Input(
+                    "latent", tooltip="A sampled latent of this timeline; the plan's empty one shows pure noise."
+                ),
                 io.Sampler.Input("sampler", tooltip="Any core sampler; Longreel Alpha-Space Sampler for CogVideoX."),
-                io.String.Input("words", default="", tooltip=(
-                    "Words of the prompts that name the subject, with commas between; a shot's own focus words in the "
-                    "storyboard go before them.")),
-                io.Float.Input("threshold", default=0.3, min=0.0, max=1.0, step=0.01, tooltip=(
-                    "From which attention on, between the frame's least (0) and most (1), a place belongs to the subject.")),
-                io.Float.Input("percent", default=0.3, min=0.0, max=0.99, step=0.01, tooltip=(
-                    "Part of the schedule, 0 to 0.99, whose noise the latent is given: 0 is pure noise.")),
-                io.String.Input("layers", default="all", tooltip=(
-                    'Blocks that are averaged, from 0: "all", "0-24", "last 1/6". Longreel KV Share averages the blocks up '
-                    'to the one that shares.')),
+                io.String.Input(
+                    "words",
+                    default="",
+                    tooltip=(
+                        "Words of the prompts that name the subject, with commas between; a shot's own focus words in the "
+                        "storyboard go before them."
+                    ),
+                ),
+                io.Float.Input(
+                    "threshold",
+                    default=0.3,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip=(
+                        "From which attention on, between the frame's least (0) and most (1), a place belongs to the subject."
+                    ),
+                ),
+                io.Float.Input(
+                    "percent",
+                    default=0.3,
+                    min=0.0,
+                    max=0.99,
+                    step=0.01,
+                    tooltip=("Part of the schedule, 0 to 0.99, whose noise the latent is given: 0 is pure noise."),
+                ),
+                io.String.Input(
+                    "layers",
+                    default="all",
+                    tooltip=(
+                        'Blocks that are averaged, from 0: "all", "0-24", "last 1/6". Longreel KV Share averages the blocks up '
+                        "to the one that shares."
+                    ),
+                ),
                 io.Int.Input("seed", default=0, min=0, max=2**64 - 1, tooltip="Of the noise; 0 to 2^64-1."),
-                io.Image.Input("images", optional=True, tooltip=(
-                    "The decoded video: the pictures then show its frames, dimmed where the words are not.")),
+                io.Image.Input(
+                    "images",
+                    optional=True,
+                    tooltip=("The decoded video: the pictures then show its frames, dimmed where the words are not."),
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="pictures", tooltip="One per latent frame, with the mask's outline."),
@@ -48,8 +79,17 @@ class LongreelFocusPreview(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, timeline, positive, latent, sampler, words, threshold, percent, layers, seed, images=None):
-        maps = focus_maps(model, timeline, positive, latent, sampler, Mask(parse_words(words), threshold),
-                          parse_layers(layers, block_count(model)), percent, seed)[0]
+        maps = focus_maps(
+            model,
+            timeline,
+            positive,
+            latent,
+            sampler,
+            Mask(parse_words(words), threshold),
+            parse_layers(layers, block_count(model)),
+            percent,
+            seed,
+        )[0]
         frames = None if images is None else frames_of_latent(images, timeline)
         pictures = focus_pictures(maps, threshold, timeline.width, timeline.height, frames)
         return io.NodeOutput(pictures, (maps >= threshold).float())

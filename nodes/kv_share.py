@@ -18,71 +18,190 @@ class LongreelKVShare(io.ComfyNode):
             display_name="Longreel KV Share",
             category="Longreel",
             description="In some steps and layers the segments of later shots read the keys and values of an earlier "
-                        "one, so that its subject appears again, without training (DiTCtrl). Works between the segments "
-                        "of Longreel Latent Blend or Longreel Sampler.",
-            search_aliases=["ditctrl", "consistent character", "kv sharing", "shared attention", "masactrl", "identity"],
+            "one, so that its subject appears again, without training (DiTCtrl). Works between the segments "
+            "of Longreel Latent Blend or Longreel Sampler.",
+            search_aliases=[
+                "ditctrl",
+                "consistent character",
+                "kv sharing",
+                "shared attention",
+                "masactrl",
+                "identity",
+            ],
             inputs=[
                 io.Model.Input("model", tooltip="Any supported video model, with LoRAs and other patches as usual."),
-                io.Combo.Input("mode", options=[FAST, PAPER], default=FAST, tooltip=(
-                    "fast: every segment is evaluated once per step. paper: a segment that is read from and reads itself "
-                    "is evaluated twice and both predictions are blended, as DiTCtrl's code does.")),
-                io.DynamicCombo.Input("source", tooltip=(
-                    "Whose keys and values are read. previous: those of the segment before. first: of shot 1. chosen: of "
-                    "one shot. Shots before the source are made by themselves."),
+                io.Combo.Input(
+                    "mode",
+                    options=[FAST, PAPER],
+                    default=FAST,
+                    tooltip=(
+                        "fast: every segment is evaluated once per step. paper: a segment that is read from and reads itself "
+                        "is evaluated twice and both predictions are blended, as DiTCtrl's code does."
+                    ),
+                ),
+                io.DynamicCombo.Input(
+                    "source",
+                    tooltip=(
+                        "Whose keys and values are read. previous: those of the segment before. first: of shot 1. chosen: of "
+                        "one shot. Shots before the source are made by themselves."
+                    ),
                     options=[
                         io.DynamicCombo.Option(PREVIOUS, []),
                         io.DynamicCombo.Option(FIRST, []),
-                        io.DynamicCombo.Option(CHOSEN, [io.Int.Input("source_shot", default=1, min=1, max=10_000, tooltip=(
-                            "The shot, counted from 1, that the later ones read from."))]),
-                    ]),
-                io.String.Input("shots", default="", tooltip=(
-                    'Which shots read, counted from 1, like "2, 4-6"; empty: all after the source.')),
-                io.Boolean.Input("across_cuts", default=True, tooltip=(
-                    "Also read across the storyboard's cuts; off: within a take alone.")),
-                io.Combo.Input("join", options=[REPLACE, EXTEND], default=REPLACE, tooltip=(
-                    "replace: the source's video instead of the segment's own (DiTCtrl). extend: beside its own, which "
-                    "leaves the segment more freedom to move, and costs attention time.")),
-                io.Combo.Input("placement", options=[ALIGNED, BEFORE, TRUE], default=ALIGNED, tooltip=(
-                    "Where in time the source stands for the reader. aligned: frame on frame (DiTCtrl). before: as if "
-                    "it ended just before the segment. true: where it really is.")),
-                io.Float.Input("strength", default=1.0, min=0.0, max=1.0, step=0.05, tooltip=(
-                    "1: attention with the source. 0: without it, as if this node were not there. Between: mixed, which "
-                    "costs both.")),
-                io.Boolean.Input("share_text", default=True, tooltip=(
-                    "Also read the source's prompt in these layers (DiTCtrl); off keeps the segment's own prompt, which "
-                    "it then follows more closely.")),
-                io.String.Input("layers", default="last 1/6", tooltip=(
-                    'Blocks of the network, from 0: "last 1/6" (DiTCtrl\'s last five of 30), "25-29", "0, 3, 5", "all".')),
-                io.Float.Input("start_percent", default=0.04, min=0.0, max=1.0, step=0.01, tooltip=(
-                    "Part of the schedule at which sharing begins, 0 to 1; DiTCtrl's step 2 of 50 is 0.04.")),
-                io.Float.Input("end_percent", default=0.5, min=0.0, max=1.0, step=0.01, tooltip=(
-                    "Part of the schedule at which sharing ends, 0 to 1; DiTCtrl's step 25 of 50 is 0.5.")),
-                io.DynamicCombo.Input("mask", tooltip=(
-                    "words: the subject reads the source's subject and the background its background; both are found by "
-                    "where the words are attended to. off: everything reads everything."),
+                        io.DynamicCombo.Option(
+                            CHOSEN,
+                            [
+                                io.Int.Input(
+                                    "source_shot",
+                                    default=1,
+                                    min=1,
+                                    max=10_000,
+                                    tooltip=("The shot, counted from 1, that the later ones read from."),
+                                )
+                            ],
+                        ),
+                    ],
+                ),
+                io.String.Input(
+                    "shots",
+                    default="",
+                    tooltip=('Which shots read, counted from 1, like "2, 4-6"; empty: all after the source.'),
+                ),
+                io.Boolean.Input(
+                    "across_cuts",
+                    default=True,
+                    tooltip=("Also read across the storyboard's cuts; off: within a take alone."),
+                ),
+                io.Combo.Input(
+                    "join",
+                    options=[REPLACE, EXTEND],
+                    default=REPLACE,
+                    tooltip=(
+                        "replace: the source's video instead of the segment's own (DiTCtrl). extend: beside its own, which "
+                        "leaves the segment more freedom to move, and costs attention time."
+                    ),
+                ),
+                io.Combo.Input(
+                    "placement",
+                    options=[ALIGNED, BEFORE, TRUE],
+                    default=ALIGNED,
+                    tooltip=(
+                        "Where in time the source stands for the reader. aligned: frame on frame (DiTCtrl). before: as if "
+                        "it ended just before the segment. true: where it really is."
+                    ),
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip=(
+                        "1: attention with the source. 0: without it, as if this node were not there. Between: mixed, which "
+                        "costs both."
+                    ),
+                ),
+                io.Boolean.Input(
+                    "share_text",
+                    default=True,
+                    tooltip=(
+                        "Also read the source's prompt in these layers (DiTCtrl); off keeps the segment's own prompt, which "
+                        "it then follows more closely."
+                    ),
+                ),
+                io.String.Input(
+                    "layers",
+                    default="last 1/6",
+                    tooltip=(
+                        'Blocks of the network, from 0: "last 1/6" (DiTCtrl\'s last five of 30), "25-29", "0, 3, 5", "all".'
+                    ),
+                ),
+                io.Float.Input(
+                    "start_percent",
+                    default=0.04,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip=("Part of the schedule at which sharing begins, 0 to 1; DiTCtrl's step 2 of 50 is 0.04."),
+                ),
+                io.Float.Input(
+                    "end_percent",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip=("Part of the schedule at which sharing ends, 0 to 1; DiTCtrl's step 25 of 50 is 0.5."),
+                ),
+                io.DynamicCombo.Input(
+                    "mask",
+                    tooltip=(
+                        "words: the subject reads the source's subject and the background its background; both are found by "
+                        "where the words are attended to. off: everything reads everything."
+                    ),
                     options=[
                         io.DynamicCombo.Option("off", []),
-                        io.DynamicCombo.Option("words", [
-                            io.String.Input("words", default="", tooltip=(
-                                "Words of the prompts that name the subject, with commas between; a shot's own focus words "
-                                "in the storyboard go before them.")),
-                            io.Float.Input("threshold", default=0.3, min=0.0, max=1.0, step=0.01, tooltip=(
-                                "From which attention on, between the frame's least (0) and most (1), a place belongs to "
-                                "the subject; Longreel Focus Preview shows it.")),
-                        ]),
-                    ]),
+                        io.DynamicCombo.Option(
+                            "words",
+                            [
+                                io.String.Input(
+                                    "words",
+                                    default="",
+                                    tooltip=(
+                                        "Words of the prompts that name the subject, with commas between; a shot's own focus words "
+                                        "in the storyboard go before them."
+                                    ),
+                                ),
+                                io.Float.Input(
+                                    "threshold",
+                                    default=0.3,
+                                    min=0.0,
+                                    max=1.0,
+                                    step=0.01,
+                                    tooltip=(
+                                        "From which attention on, between the frame's least (0) and most (1), a place belongs to "
+                                        "the subject; Longreel Focus Preview shows it."
+                                    ),
+                                ),
+                            ],
+                        ),
+                    ],
+                ),
             ],
             outputs=[io.Model.Output()],
         )
 
     @classmethod
-    def execute(cls, model, mode, source, shots, across_cuts, join, placement, strength, share_text, layers, start_percent,
-                end_percent, mask):
+    def execute(
+        cls,
+        model,
+        mode,
+        source,
+        shots,
+        across_cuts,
+        join,
+        placement,
+        strength,
+        share_text,
+        layers,
+        start_percent,
+        end_percent,
+        mask,
+    ):
         source = check_choice("source", source, (PREVIOUS, FIRST, CHOSEN))
         mask = check_choice("mask", mask, ("off", "words"))
         feature = KVShare(
-            mode=mode, source=source["source"], source_shot=source.get("source_shot", 1), shots=parse_shots(shots),
-            across_cuts=across_cuts, join=join, placement=placement, strength=strength, share_text=share_text,
-            layers=parse_layers(layers, block_count(model)), start_percent=start_percent, end_percent=end_percent,
-            mask=Mask(parse_words(mask["words"]), mask["threshold"]) if mask["mask"] == "words" else None)
+            mode=mode,
+            source=source["source"],
+            source_shot=source.get("source_shot", 1),
+            shots=parse_shots(shots),
+            across_cuts=across_cuts,
+            join=join,
+            placement=placement,
+            strength=strength,
+            share_text=share_text,
+            layers=parse_layers(layers, block_count(model)),
+            start_percent=start_percent,
+            end_percent=end_percent,
+            mask=Mask(parse_words(mask["words"]), mask["threshold"]) if mask["mask"] == "words" else None,
+        )
         return io.NodeOutput(patching.attach(model, feature))

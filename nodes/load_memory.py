@@ -23,16 +23,23 @@ class LongreelLoadMemory(io.ComfyNode):
             display_name="Longreel Load Memory",
             category="Longreel",
             description="A trained memory for rollouts from a file in ComfyUI's models/longreel_memory folder: CAM "
-                        "(short-term) or APM (long-term) of StreamingT2V, for this pack's model families.",
+            "(short-term) or APM (long-term) of StreamingT2V, for this pack's model families.",
             search_aliases=["streamingt2v", "cam", "apm", "conditional attention", "appearance preservation"],
             inputs=[
-                io.Combo.Input("file", options=folder_paths.get_filename_list(FOLDER), tooltip=(
-                    "A .safetensors file of models/longreel_memory that Longreel saved. A changed file is read again.")),
+                io.Combo.Input(
+                    "file",
+                    options=folder_paths.get_filename_list(FOLDER),
+                    tooltip=(
+                        "A .safetensors file of models/longreel_memory that Longreel saved. A changed file is read again."
+                    ),
+                )
             ],
             outputs=[
                 MemorySocket.Output(display_name="memory"),
-                io.String.Output(display_name="summary",
-                                 tooltip="Which model the memory belongs to, which of the two it is, and how large."),
+                io.String.Output(
+                    display_name="summary",
+                    tooltip="Which model the memory belongs to, which of the two it is, and how large.",
+                ),
             ],
         )
 
@@ -64,6 +71,8 @@ def _path(file: str) -> Path:
     path = folder_paths.get_full_path(FOLDER, file)
     if path is None:
         folders = folder_paths.get_folder_paths(FOLDER)
-        raise ValueError(f"file is {file!r}, and none of {len(folders)} folders has it, first {folders[0]}; put it "
-                         f"there, or choose another")
+        raise ValueError(
+            f"file is {file!r}, and none of {len(folders)} folders has it, first {folders[0]}; put it "
+            f"there, or choose another"
+        )
     return Path(path)

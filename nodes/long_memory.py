@@ -18,32 +18,90 @@ class LongreelLongMemory(io.ComfyNode):
             display_name="Longreel Long Memory",
             category="Longreel",
             description="Each chunk of a rollout reads the first frame of the video, or of its take, in self-attention, and "
-                        "its colours are held to those of the first chunk; neither needs training. A trained APM may be "
-                        "wired in beside. Works with Longreel Sampler in mode rollout.",
-            search_aliases=["streamingt2v", "long-term memory", "anchor frame", "attention sink", "adain", "color drift"],
+            "its colours are held to those of the first chunk; neither needs training. A trained APM may be "
+            "wired in beside. Works with Longreel Sampler in mode rollout.",
+            search_aliases=[
+                "streamingt2v",
+                "long-term memory",
+                "anchor frame",
+                "attention sink",
+                "adain",
+                "color drift",
+            ],
             inputs=[
                 io.Model.Input("model", tooltip="Any supported video model, with LoRAs and other patches as usual."),
-                io.Combo.Input("anchor", options=[VIDEO, TAKE], default=VIDEO, tooltip=(
-                    "What is remembered. video: the first latent frame of all, across cuts too. take: the first after each "
-                    "cut, so that every scene has an anchor of its own.")),
-                io.Int.Input("frames", default=2, min=1, max=1024, tooltip=(
-                    "How many latent frames from there on are remembered, 1 or more, at most those of the first chunk. More "
-                    "hold on more firmly, and cost more.")),
-                io.Combo.Input("placement", options=[BEFORE, TRUE], default=BEFORE, tooltip=(
-                    "Where in time the anchor stands for the chunk. before: just in front of it. true: as far back as it "
-                    "is.")),
-                io.Float.Input("strength", default=1.0, min=0.0, max=1.0, step=0.05, tooltip=(
-                    "How much an anchor's key counts beside the chunk's own, 0 to 1; 0 leaves the anchor out.")),
-                io.String.Input("layers", default="all", tooltip=(
-                    'Blocks of the network that read the anchor, from 0: "all", "last 1/2", "0, 3-5".')),
-                io.Float.Input("statistics", default=0.5, min=0.0, max=1.0, step=0.05, tooltip=(
-                    "How far each finished chunk's latent mean and contrast are pulled to those of the anchor's chunk, per "
-                    "channel, against colour drift: 0 not at all, 1 all the way.")),
-                MemorySocket.Input("apm", optional=True, tooltip=(
-                    "A trained APM of StreamingT2V from Longreel Load Memory: the anchor's first frame is also mixed into "
-                    "the text.")),
-                io.Float.Input("apm_strength", default=1.0, min=0.0, max=1.0, step=0.05, optional=True, advanced=True,
-                               tooltip="How much of what the APM says is let through, 0 to 1: 1 as trained, 0 nothing."),
+                io.Combo.Input(
+                    "anchor",
+                    options=[VIDEO, TAKE],
+                    default=VIDEO,
+                    tooltip=(
+                        "What is remembered. video: the first latent frame of all, across cuts too. take: the first after each "
+                        "cut, so that every scene has an anchor of its own."
+                    ),
+                ),
+                io.Int.Input(
+                    "frames",
+                    default=2,
+                    min=1,
+                    max=1024,
+                    tooltip=(
+                        "How many latent frames from there on are remembered, 1 or more, at most those of the first chunk. More "
+                        "hold on more firmly, and cost more."
+                    ),
+                ),
+                io.Combo.Input(
+                    "placement",
+                    options=[BEFORE, TRUE],
+                    default=BEFORE,
+                    tooltip=(
+                        "Where in time the anchor stands for the chunk. before: just in front of it. true: as far back as it "
+                        "is."
+                    ),
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip=(
+                        "How much an anchor's key counts beside the chunk's own, 0 to 1; 0 leaves the anchor out."
+                    ),
+                ),
+                io.String.Input(
+                    "layers",
+                    default="all",
+                    tooltip=('Blocks of the network that read the anchor, from 0: "all", "last 1/2", "0, 3-5".'),
+                ),
+                io.Float.Input(
+                    "statistics",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip=(
+                        "How far each finished chunk's latent mean and contrast are pulled to those of the anchor's chunk, per "
+                        "channel, against colour drift: 0 not at all, 1 all the way."
+                    ),
+                ),
+                MemorySocket.Input(
+                    "apm",
+                    optional=True,
+                    tooltip=(
+                        "A trained APM of StreamingT2V from Longreel Load Memory: the anchor's first frame is also mixed into "
+                        "the text."
+                    ),
+                ),
+                io.Float.Input(
+                    "apm_strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    advanced=True,
+                    tooltip="How much of what the APM says is let through, 0 to 1: 1 as trained, 0 nothing.",
+                ),
             ],
             outputs=[io.Model.Output()],
         )

@@ -18,26 +18,63 @@ class LongreelPlan(io.ComfyNode):
             display_name="Longreel Plan",
             category="Longreel",
             description="Turns a storyboard into frames and segments for a model, shows the table and the cost before "
-                        "anything is sampled, and makes the empty latent.",
+            "anything is sampled, and makes the empty latent.",
             search_aliases=["timeline", "storyboard", "empty latent video", "dry run", "long video"],
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip="The video model that will sample: Wan 2.1/2.2, CogVideoX, HunyuanVideo or LTXV."),
+                io.Model.Input(
+                    "model", tooltip="The video model that will sample: Wan 2.1/2.2, CogVideoX, HunyuanVideo or LTXV."
+                ),
                 StoryboardSocket.Input("storyboard", tooltip="From Longreel Storyboard or Longreel Load Storyboard."),
-                io.Int.Input("width", default=0, min=0, max=16384, step=16, tooltip="Pixels; 0 takes the storyboard's width."),
-                io.Int.Input("height", default=0, min=0, max=16384, step=16, tooltip="Pixels; 0 takes the storyboard's height."),
-                io.Int.Input("segment_frames", default=0, min=0, max=4097, tooltip=(
-                    "Pixel frames that the model sees at once, 4n+1 (LTXV 8n+1); 0 takes the clip length that the "
-                    "model family was trained on, e.g. 81 for Wan, or the shortest shot that shares a take with others.")),
-                io.Int.Input("overlap_frames", default=-1, min=-1, max=4096, tooltip=(
-                    "Pixel frames that neighbouring segments share, rounded to latent frames; -1 takes just under half a "
-                    "segment. A shot's own overlap_seconds wins at its transition.")),
-                io.Int.Input("transition_prompts", default=1, min=0, max=16, tooltip=(
-                    "Segments with an in-between prompt at each 'blend' transition, 0 to 16. More is smoother and slower.")),
-                io.Int.Input("steps", default=20, min=1, max=10000, advanced=True,
-                             tooltip="Sampling steps, for the cost estimate in the report only."),
-                io.Boolean.Input("guidance", default=True, advanced=True, tooltip=(
-                    "Whether sampling uses cfg above 1, for the cost estimate in the report only.")),
+                io.Int.Input(
+                    "width", default=0, min=0, max=16384, step=16, tooltip="Pixels; 0 takes the storyboard's width."
+                ),
+                io.Int.Input(
+                    "height", default=0, min=0, max=16384, step=16, tooltip="Pixels; 0 takes the storyboard's height."
+                ),
+                io.Int.Input(
+                    "segment_frames",
+                    default=0,
+                    min=0,
+                    max=4097,
+                    tooltip=(
+                        "Pixel frames that the model sees at once, 4n+1 (LTXV 8n+1); 0 takes the clip length that the "
+                        "model family was trained on, e.g. 81 for Wan, or the shortest shot that shares a take with others."
+                    ),
+                ),
+                io.Int.Input(
+                    "overlap_frames",
+                    default=-1,
+                    min=-1,
+                    max=4096,
+                    tooltip=(
+                        "Pixel frames that neighbouring segments share, rounded to latent frames; -1 takes just under half a "
+                        "segment. A shot's own overlap_seconds wins at its transition."
+                    ),
+                ),
+                io.Int.Input(
+                    "transition_prompts",
+                    default=1,
+                    min=0,
+                    max=16,
+                    tooltip=(
+                        "Segments with an in-between prompt at each 'blend' transition, 0 to 16. More is smoother and slower."
+                    ),
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=20,
+                    min=1,
+                    max=10000,
+                    advanced=True,
+                    tooltip="Sampling steps, for the cost estimate in the report only.",
+                ),
+                io.Boolean.Input(
+                    "guidance",
+                    default=True,
+                    advanced=True,
+                    tooltip=("Whether sampling uses cfg above 1, for the cost estimate in the report only."),
+                ),
             ],
             outputs=[
                 TimelineSocket.Output(display_name="timeline"),
@@ -49,11 +86,20 @@ class LongreelPlan(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, width: int | None = None, height: int | None = None, segment_frames: int | None = None,
-                        overlap_frames: int | None = None) -> bool | str:
+    def validate_inputs(
+        cls,
+        width: int | None = None,
+        height: int | None = None,
+        segment_frames: int | None = None,
+        overlap_frames: int | None = None,
+    ) -> bool | str:
         try:
-            check_ranges(width=(width, 0, 16384), height=(height, 0, 16384), segment_frames=(segment_frames, 0, 4097),
-                         overlap_frames=(overlap_frames, -1, 4096))
+            check_ranges(
+                width=(width, 0, 16384),
+                height=(height, 0, 16384),
+                segment_frames=(segment_frames, 0, 4097),
+                overlap_frames=(overlap_frames, -1, 4096),
+            )
             ANY_FAMILY.check_size(width or 16, height or 16)
             check_segments("frames", segment_frames, overlap_frames, shortest=5)
             ANY_FAMILY.latent_frames(segment_frames or 1)
@@ -62,13 +108,31 @@ class LongreelPlan(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, model, storyboard, width, height, segment_frames, overlap_frames, transition_prompts, steps, guidance):
+    def execute(
+        cls, model, storyboard, width, height, segment_frames, overlap_frames, transition_prompts, steps, guidance
+    ):
         facts = facts_of(model)
         timeline = plan_timeline(
-            storyboard, facts, width=width or None, height=height or None, transition_prompts=transition_prompts,
+            storyboard,
+            facts,
+            width=width or None,
+            height=height or None,
+            transition_prompts=transition_prompts,
             segment_frames=facts.latent_frames(segment_frames) if segment_frames else None,
-            overlap_frames=round(overlap_frames / facts.temporal_stride) if overlap_frames >= 0 else None)
-        report = plan_report(timeline, steps, guidance, planning.segment_bytes(model, timeline, guidance),
-                             planning.latent_bytes(timeline))
-        return io.NodeOutput(timeline, planning.empty_latent(timeline), report, float(timeline.fps), storyboard.seed or 0,
-                             ui=ui.PreviewText(report))
+            overlap_frames=round(overlap_frames / facts.temporal_stride) if overlap_frames >= 0 else None,
+        )
+        report = plan_report(
+            timeline,
+            steps,
+            guidance,
+            planning.segment_bytes(model, timeline, guidance),
+            planning.latent_bytes(timeline),
+        )
+        return io.NodeOutput(
+            timeline,
+            planning.empty_latent(timeline),
+            report,
+            float(timeline.fps),
+            storyboard.seed or 0,
+            ui=ui.PreviewText(report),
+        )

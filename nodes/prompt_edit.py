@@ -20,41 +20,83 @@ class LongreelPromptEdit(io.ComfyNode):
             display_name="Longreel Prompt Edit",
             category="Longreel",
             description="Edits a video by its prompt: makes words count more or less, or keeps the layout of an "
-                        "original video under another prompt, from the same noise (DiTCtrl). The edited prompt is the "
-                        "positive one of the sampler.",
+            "original video under another prompt, from the same noise (DiTCtrl). The edited prompt is the "
+            "positive one of the sampler.",
             search_aliases=["prompt-to-prompt", "ditctrl edit", "attention reweighting", "word swap", "video editing"],
             inputs=[
                 io.Model.Input("model", tooltip="Any supported video model, with LoRAs and other patches as usual."),
-                io.DynamicCombo.Input("edit", tooltip=(
-                    "reweight: the named words of the prompt count more or less. swap: the video of the original "
-                    "prompt lends its layout to the sampler's positive prompt."),
+                io.DynamicCombo.Input(
+                    "edit",
+                    tooltip=(
+                        "reweight: the named words of the prompt count more or less. swap: the video of the original "
+                        "prompt lends its layout to the sampler's positive prompt."
+                    ),
                     options=[
-                        io.DynamicCombo.Option(REWEIGHT, [
-                            io.String.Input("words", default="", tooltip=(
-                                "Words or phrases of the positive prompt, with commas between; needs Longreel "
-                                "Encode.")),
-                            io.Float.Input("weight", default=2.0, min=-10.0, max=10.0, step=0.05, tooltip=(
-                                "How much the words count, -10 to 10: 0 removes them, 1 changes nothing, 2 doubles "
-                                "them, below 0 turns them around.")),
-                            io.Combo.Input("form", options=list(FORMS), default=AFTER_SOFTMAX, tooltip=(
-                                "after softmax: the words' attention is multiplied (DiTCtrl). logits: the logarithm "
-                                "of the weight is added before the softmax, so that the other words share what these "
-                                "lose; weight 0 or more.")),
-                            _layers("all", "DiTCtrl's choice here"),
-                            *_percents(0.0, 1.0, "the words count by their weight"),
-                            io.Float.Input("layout_percent", default=0.04, min=0.0, max=1.0, step=0.01, tooltip=(
-                                "Part of the schedule, from its beginning, in which the layout of the original is "
-                                "copied, 0 to 1; DiTCtrl's first 2 of 50 steps are 0.04. 0 copies nothing and costs "
-                                "nothing.")),
-                        ]),
-                        io.DynamicCombo.Option(SWAP, [
-                            _layers("last 1/6", "DiTCtrl's last five of 30"),
-                            *_percents(0.04, 0.5, "the layout is copied"),
-                        ]),
-                    ]),
-                io.Conditioning.Input("original", optional=True, tooltip=(
-                    "The original's positive prompt, from a Longreel Encode of its own. Needed to swap; reweighting "
-                    "copies the layout of the positive prompt itself where nothing is wired.")),
+                        io.DynamicCombo.Option(
+                            REWEIGHT,
+                            [
+                                io.String.Input(
+                                    "words",
+                                    default="",
+                                    tooltip=(
+                                        "Words or phrases of the positive prompt, with commas between; needs Longreel "
+                                        "Encode."
+                                    ),
+                                ),
+                                io.Float.Input(
+                                    "weight",
+                                    default=2.0,
+                                    min=-10.0,
+                                    max=10.0,
+                                    step=0.05,
+                                    tooltip=(
+                                        "How much the words count, -10 to 10: 0 removes them, 1 changes nothing, 2 doubles "
+                                        "them, below 0 turns them around."
+                                    ),
+                                ),
+                                io.Combo.Input(
+                                    "form",
+                                    options=list(FORMS),
+                                    default=AFTER_SOFTMAX,
+                                    tooltip=(
+                                        "after softmax: the words' attention is multiplied (DiTCtrl). logits: the logarithm "
+                                        "of the weight is added before the softmax, so that the other words share what these "
+                                        "lose; weight 0 or more."
+                                    ),
+                                ),
+                                _layers("all", "DiTCtrl's choice here"),
+                                *_percents(0.0, 1.0, "the words count by their weight"),
+                                io.Float.Input(
+                                    "layout_percent",
+                                    default=0.04,
+                                    min=0.0,
+                                    max=1.0,
+                                    step=0.01,
+                                    tooltip=(
+                                        "Part of the schedule, from its beginning, in which the layout of the original is "
+                                        "copied, 0 to 1; DiTCtrl's first 2 of 50 steps are 0.04. 0 copies nothing and costs "
+                                        "nothing."
+                                    ),
+                                ),
+                            ],
+                        ),
+                        io.DynamicCombo.Option(
+                            SWAP,
+                            [
+                                _layers("last 1/6", "DiTCtrl's last five of 30"),
+                                *_percents(0.04, 0.5, "the layout is copied"),
+                            ],
+                        ),
+                    ],
+                ),
+                io.Conditioning.Input(
+                    "original",
+                    optional=True,
+                    tooltip=(
+                        "The original's positive prompt, from a Longreel Encode of its own. Needed to swap; reweighting "
+                        "copies the layout of the positive prompt itself where nothing is wired."
+                    ),
+                ),
             ],
             outputs=[io.Model.Output()],
         )
@@ -66,26 +108,49 @@ class LongreelPromptEdit(io.ComfyNode):
         start, end = edit["start_percent"], edit["end_percent"]
         if edit["edit"] == SWAP:
             if original is None:
-                raise ValueError("a swap copies the layout of 1 original, and 0 are wired; wire the positive output of "
-                                 "a Longreel Encode of the original prompt into original")
+                raise ValueError(
+                    "a swap copies the layout of 1 original, and 0 are wired; wire the positive output of "
+                    "a Longreel Encode of the original prompt into original"
+                )
             return io.NodeOutput(prompt_edit.attach(model, PromptEdit(layers, layout=Layout(original, start, end))))
         copied = edit["layout_percent"]
         if original is not None and not copied:
-            raise ValueError("1 original is wired, and with layout_percent 0 none of it is copied; raise "
-                             "layout_percent, or take the wire off")
+            raise ValueError(
+                "1 original is wired, and with layout_percent 0 none of it is copied; raise "
+                "layout_percent, or take the wire off"
+            )
         reweight = Reweight(parse_words(edit["words"]), edit["weight"], edit["form"], start, end)
         layout = Layout(original, 0.0, copied) if copied else None
         return io.NodeOutput(prompt_edit.attach(model, PromptEdit(layers, reweight, layout)))
 
 
 def _layers(default: str, whose: str) -> io.String.Input:
-    return io.String.Input("layers", default=default, tooltip=(
-        f'Blocks of the network, from 0, in which the edit happens: "{default}" ({whose}), "25-29", "0, 3, 5", '
-        f'"first 2".'))
+    return io.String.Input(
+        "layers",
+        default=default,
+        tooltip=(
+            f'Blocks of the network, from 0, in which the edit happens: "{default}" ({whose}), "25-29", "0, 3, 5", '
+            f'"first 2".'
+        ),
+    )
 
 
 def _percents(start: float, end: float, what: str) -> tuple[io.Float.Input, io.Float.Input]:
-    return (io.Float.Input("start_percent", default=start, min=0.0, max=1.0, step=0.01, tooltip=(
-                f"Part of the schedule from which on {what}, 0 to 1; {start:g} is DiTCtrl's.")),
-            io.Float.Input("end_percent", default=end, min=0.0, max=1.0, step=0.01, tooltip=(
-                f"Part of the schedule up to which {what}, 0 to 1; {end:g} is DiTCtrl's.")))
+    return (
+        io.Float.Input(
+            "start_percent",
+            default=start,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip=(f"Part of the schedule from which on {what}, 0 to 1; {start:g} is DiTCtrl's."),
+        ),
+        io.Float.Input(
+            "end_percent",
+            default=end,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip=(f"Part of the schedule up to which {what}, 0 to 1; {end:g} is DiTCtrl's."),
+        ),
+    )

@@ -26,65 +26,149 @@ class LongreelSampler(io.ComfyNode):
             display_name="Longreel Sampler",
             category="Longreel",
             description="Samples a storyboard: all segments together, step by step, blended where they overlap; or in "
-                        "rollout, chunk after chunk without end, kept on disk as it goes.",
-            search_aliases=["storyboard sampler", "long video sampler", "multi shot", "endless video", "streamingt2v",
-                            "resume"],
+            "rollout, chunk after chunk without end, kept on disk as it goes.",
+            search_aliases=[
+                "storyboard sampler",
+                "long video sampler",
+                "multi shot",
+                "endless video",
+                "streamingt2v",
+                "resume",
+            ],
             inputs=[
-                io.Model.Input("model", tooltip="A supported video model without Longreel Latent Blend; this node brings its own."),
+                io.Model.Input(
+                    "model", tooltip="A supported video model without Longreel Latent Blend; this node brings its own."
+                ),
                 TimelineSocket.Input("timeline", tooltip="From Longreel Plan."),
                 io.Conditioning.Input("positive", tooltip="From Longreel Encode."),
-                io.Conditioning.Input("negative", tooltip="From Longreel Encode; shapes the result when cfg is above 1."),
+                io.Conditioning.Input(
+                    "negative", tooltip="From Longreel Encode; shapes the result when cfg is above 1."
+                ),
                 io.Latent.Input("latent", tooltip="From Longreel Plan, or a latent of the same size to start from."),
                 io.Sampler.Input("sampler", tooltip="Any core sampler; Longreel Alpha-Space Sampler for CogVideoX."),
                 io.Sigmas.Input("sigmas", tooltip="From Basic Scheduler or any other."),
-                io.Int.Input("seed", default=0, min=0, max=2**64 - 1, control_after_generate=True, tooltip=(
-                    "Noise of the shots that have no seed of their own, and the cuts of the randomized blend. In rollout "
-                    "each chunk adds its number to it.")),
-                io.Float.Input("cfg", default=5.0, min=0.0, max=100.0, step=0.1,
-                               tooltip="Guidance scale; 1 leaves the negative prompts out and halves the time."),
-                io.Combo.Input("blend", options=list(BLENDS), default="triangle", tooltip=(
-                    "How overlapping segments meet: triangle (DiTCtrl), randomized (StreamingT2V), linear, or cut. In mode "
-                    "joint alone; chunks of a rollout do not overlap.")),
-                io.Boolean.Input("add_noise", default=True, optional=True, advanced=True, tooltip=(
-                    "Off when the latent comes noisy from an earlier sampler: the low-noise expert of Wan 2.2 14B.")),
-                io.DynamicCombo.Input("mode", optional=True, tooltip=(
-                    "joint: all segments together. rollout: each chunk is finished, and the next one continues from its last "
-                    "frames (StreamingT2V), so that length costs no memory and finished chunks can be kept."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**64 - 1,
+                    control_after_generate=True,
+                    tooltip=(
+                        "Noise of the shots that have no seed of their own, and the cuts of the randomized blend. In rollout "
+                        "each chunk adds its number to it."
+                    ),
+                ),
+                io.Float.Input(
+                    "cfg",
+                    default=5.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="Guidance scale; 1 leaves the negative prompts out and halves the time.",
+                ),
+                io.Combo.Input(
+                    "blend",
+                    options=list(BLENDS),
+                    default="triangle",
+                    tooltip=(
+                        "How overlapping segments meet: triangle (DiTCtrl), randomized (StreamingT2V), linear, or cut. In mode "
+                        "joint alone; chunks of a rollout do not overlap."
+                    ),
+                ),
+                io.Boolean.Input(
+                    "add_noise",
+                    default=True,
+                    optional=True,
+                    advanced=True,
+                    tooltip=(
+                        "Off when the latent comes noisy from an earlier sampler: the low-noise expert of Wan 2.2 14B."
+                    ),
+                ),
+                io.DynamicCombo.Input(
+                    "mode",
+                    optional=True,
+                    tooltip=(
+                        "joint: all segments together. rollout: each chunk is finished, and the next one continues from its last "
+                        "frames (StreamingT2V), so that length costs no memory and finished chunks can be kept."
+                    ),
                     options=[
                         io.DynamicCombo.Option(JOINT, []),
-                        io.DynamicCombo.Option(ROLLOUT, [
-                            io.String.Input("run_name", default="", tooltip=(
-                                "Folder in output/longreel where each chunk is saved once it is finished; the same name goes "
-                                "on from there, and makes again only what changed. Empty: nothing is saved.")),
-                            io.Boolean.Input("remove_old", default=False, advanced=True, tooltip=(
-                                "Removes the run's chunk files that are not part of the video any more, once it is "
-                                "complete.")),
-                            io.Model.Input("low_noise_model", optional=True, tooltip=(
-                                "The second expert of Wan 2.2 14B; it samples the noise levels below low_noise_from of every "
-                                "chunk.")),
-                            io.Float.Input("low_noise_from", default=rollout.WAN_22_EXPERTS_MEET, min=0.0, max=1.0,
-                                           step=0.005, advanced=True, tooltip=(
-                                "Noise level at which low_noise_model takes over, 0 to 1; Wan 2.2 T2V's is 0.875, I2V's "
-                                "0.9.")),
-                        ]),
-                    ]),
+                        io.DynamicCombo.Option(
+                            ROLLOUT,
+                            [
+                                io.String.Input(
+                                    "run_name",
+                                    default="",
+                                    tooltip=(
+                                        "Folder in output/longreel where each chunk is saved once it is finished; the same name goes "
+                                        "on from there, and makes again only what changed. Empty: nothing is saved."
+                                    ),
+                                ),
+                                io.Boolean.Input(
+                                    "remove_old",
+                                    default=False,
+                                    advanced=True,
+                                    tooltip=(
+                                        "Removes the run's chunk files that are not part of the video any more, once it is "
+                                        "complete."
+                                    ),
+                                ),
+                                io.Model.Input(
+                                    "low_noise_model",
+                                    optional=True,
+                                    tooltip=(
+                                        "The second expert of Wan 2.2 14B; it samples the noise levels below low_noise_from of every "
+                                        "chunk."
+                                    ),
+                                ),
+                                io.Float.Input(
+                                    "low_noise_from",
+                                    default=rollout.WAN_22_EXPERTS_MEET,
+                                    min=0.0,
+                                    max=1.0,
+                                    step=0.005,
+                                    advanced=True,
+                                    tooltip=(
+                                        "Noise level at which low_noise_model takes over, 0 to 1; Wan 2.2 T2V's is 0.875, I2V's "
+                                        "0.9."
+                                    ),
+                                ),
+                            ],
+                        ),
+                    ],
+                ),
             ],
             outputs=[io.Latent.Output(), io.String.Output(display_name="report")],
         )
 
     @classmethod
-    def execute(cls, model, timeline, positive, negative, latent, sampler, sigmas, seed, cfg, blend,
-                add_noise=True, mode=None):
+    def execute(
+        cls, model, timeline, positive, negative, latent, sampler, sigmas, seed, cfg, blend, add_noise=True, mode=None
+    ):
         chosen = check_choice("mode", mode or {"mode": JOINT}, (JOINT, ROLLOUT))
         if chosen["mode"] == JOINT:
-            latent = sampling.sample_timeline(model, timeline, positive, negative, latent, sampler, sigmas, cfg, seed, blend,
-                                              add_noise)
+            latent = sampling.sample_timeline(
+                model, timeline, positive, negative, latent, sampler, sigmas, cfg, seed, blend, add_noise
+            )
             return io.NodeOutput(latent, f"{len(timeline.segments)} segments sampled together")
         folder = Path(folder_paths.get_output_directory()) / RUNS
         name = chosen["run_name"]
         with open_run(folder / check_run_name(name)) if name else nullcontext() as run:
-            latent, report = rollout.sample_rollout(model, timeline, positive, negative, latent, sampler, sigmas, cfg, seed,
-                                                    add_noise, chosen.get("low_noise_model"), chosen["low_noise_from"], run)
+            latent, report = rollout.sample_rollout(
+                model,
+                timeline,
+                positive,
+                negative,
+                latent,
+                sampler,
+                sigmas,
+                cfg,
+                seed,
+                add_noise,
+                chosen.get("low_noise_model"),
+                chosen["low_noise_from"],
+                run,
+            )
             if run is not None:
                 run.finish(chosen["remove_old"])
         return io.NodeOutput(latent, report)

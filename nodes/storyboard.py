@@ -39,9 +39,15 @@ class LongreelStoryboard(io.ComfyNode):
             description="A storyboard as text: shots with prompts, seconds and transitions.",
             search_aliases=["shots", "scenes", "prompts", "timeline", "long video", "multi prompt"],
             inputs=[
-                io.String.Input("text", multiline=True, default=EXAMPLE, tooltip=(
-                    "The storyboard as JSON, version 1: 1 to 1000 shots, seconds above 0 and up to 3600 each. "
-                    "Checked before anything is loaded.")),
+                io.String.Input(
+                    "text",
+                    multiline=True,
+                    default=EXAMPLE,
+                    tooltip=(
+                        "The storyboard as JSON, version 1: 1 to 1000 shots, seconds above 0 and up to 3600 each. "
+                        "Checked before anything is loaded."
+                    ),
+                )
             ],
             outputs=[
                 StoryboardSocket.Output(display_name="storyboard"),
@@ -73,11 +79,21 @@ class LongreelLoadStoryboard(io.ComfyNode):
             description="A storyboard from a file in ComfyUI's input folder: JSON, CSV, or a ttt-video scene list.",
             search_aliases=["import storyboard", "csv", "spreadsheet", "ttt-video", "shots", "scenes"],
             inputs=[
-                io.Combo.Input("file", options=_input_files(), tooltip=(
-                    "A .json, .csv or .jsonl file of the input folder; the content tells a storyboard from a scene "
-                    "list. An edited file is read again.")),
-                io.Int.Input("video", default=0, min=0, max=999, tooltip=(
-                    "Which video of a ttt-video scene list, counted from 0; other files hold video 0 alone.")),
+                io.Combo.Input(
+                    "file",
+                    options=_input_files(),
+                    tooltip=(
+                        "A .json, .csv or .jsonl file of the input folder; the content tells a storyboard from a scene "
+                        "list. An edited file is read again."
+                    ),
+                ),
+                io.Int.Input(
+                    "video",
+                    default=0,
+                    min=0,
+                    max=999,
+                    tooltip=("Which video of a ttt-video scene list, counted from 0; other files hold video 0 alone."),
+                ),
             ],
             outputs=[
                 StoryboardSocket.Output(display_name="storyboard"),
@@ -116,12 +132,23 @@ class LongreelSaveStoryboard(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 StoryboardSocket.Input("storyboard", tooltip="From Longreel Storyboard or Longreel Load Storyboard."),
-                io.String.Input("filename_prefix", default="longreel/storyboard", tooltip=(
-                    "Folder and name below the output folder; a number of five digits and the extension are added. "
-                    "%year%, %month%, %day%, %hour%, %minute%, %second% are filled in.")),
-                io.Combo.Input("format", options=list(FORMATS), default="json", tooltip=(
-                    "json holds everything; csv is a table for spreadsheets and holds everything; ttt-video holds "
-                    "prompts, negatives and cuts of 3n seconds and refuses a storyboard with more.")),
+                io.String.Input(
+                    "filename_prefix",
+                    default="longreel/storyboard",
+                    tooltip=(
+                        "Folder and name below the output folder; a number of five digits and the extension are added. "
+                        "%year%, %month%, %day%, %hour%, %minute%, %second% are filled in."
+                    ),
+                ),
+                io.Combo.Input(
+                    "format",
+                    options=list(FORMATS),
+                    default="json",
+                    tooltip=(
+                        "json holds everything; csv is a table for spreadsheets and holds everything; ttt-video holds "
+                        "prompts, negatives and cuts of 3n seconds and refuses a storyboard with more."
+                    ),
+                ),
             ],
             outputs=[
                 StoryboardSocket.Output(display_name="storyboard"),

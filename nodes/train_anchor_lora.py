@@ -30,56 +30,164 @@ class LongreelTrainAnchorLoRA(io.ComfyNode):
             display_name="Longreel Train Anchor LoRA",
             category="Longreel/training",
             description="Trains a LoRA that makes a model obey an anchor frame: in every clip one latent frame is shown clean "
-                        "at time 0, the others as noise (Anchored Video Generation). For Wan 2.1, Wan 2.2 14B (each expert "
-                        "by itself), CogVideoX and HunyuanVideo. Cancel keeps what was learned: queue again to go on.",
+            "at time 0, the others as noise (Anchored Video Generation). For Wan 2.1, Wan 2.2 14B (each expert "
+            "by itself), CogVideoX and HunyuanVideo. Cancel keeps what was learned: queue again to go on.",
             search_aliases=["fvg", "avg", "factorized video", "fine-tune", "lora training"],
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip="From Load Diffusion Model. It is not changed, and LoRAs on it are not seen."),
+                io.Model.Input(
+                    "model", tooltip="From Load Diffusion Model. It is not changed, and LoRAs on it are not seen."
+                ),
                 io.Clip.Input("clip", tooltip="The model's text encoder."),
                 io.Vae.Input("vae", tooltip="The model's VAE."),
-                io.Combo.Input("folder", options=folder_paths.get_input_subfolders(), tooltip=(
-                    "A folder below ComfyUI's input: name.mp4 (or a folder of pictures, or a latent) beside name.json, a "
-                    "storyboard with the clip's prompt.")),
-                io.String.Input("run", default="first", tooltip=(
-                    "Name of the run's folder below output/longreel/anchor_lora. A run that is there goes on where it "
-                    "stands.")),
+                io.Combo.Input(
+                    "folder",
+                    options=folder_paths.get_input_subfolders(),
+                    tooltip=(
+                        "A folder below ComfyUI's input: name.mp4 (or a folder of pictures, or a latent) beside name.json, a "
+                        "storyboard with the clip's prompt."
+                    ),
+                ),
+                io.String.Input(
+                    "run",
+                    default="first",
+                    tooltip=(
+                        "Name of the run's folder below output/longreel/anchor_lora. A run that is there goes on where it "
+                        "stands."
+                    ),
+                ),
                 io.Int.Input("width", default=832, min=16, max=16384, step=16, tooltip="Of every clip, in pixels."),
                 io.Int.Input("height", default=480, min=16, max=16384, step=16, tooltip="Of every clip, in pixels."),
-                io.Int.Input("latent_frames", default=21, min=2, max=1000, tooltip=(
-                    "Of every clip; 21 are 81 pixel frames of Wan. One of them becomes the anchor.")),
-                io.Int.Input("rank", default=MOST_RANK, min=1, max=MOST_RANK, tooltip="Of the LoRA, 1 to 256; 256 in the paper."),
-                io.String.Input("targets", default="blocks.*", tooltip=(
-                    'Which linear layers get the LoRA: names separated by commas, * for any text, like '
-                    '"blocks.*.self_attn.*, *ffn*".')),
-                io.Int.Input("steps", default=6000, min=1, max=10_000_000, tooltip="Steps of the optimiser; 6000 in the paper."),
+                io.Int.Input(
+                    "latent_frames",
+                    default=21,
+                    min=2,
+                    max=1000,
+                    tooltip=("Of every clip; 21 are 81 pixel frames of Wan. One of them becomes the anchor."),
+                ),
+                io.Int.Input(
+                    "rank", default=MOST_RANK, min=1, max=MOST_RANK, tooltip="Of the LoRA, 1 to 256; 256 in the paper."
+                ),
+                io.String.Input(
+                    "targets",
+                    default="blocks.*",
+                    tooltip=(
+                        "Which linear layers get the LoRA: names separated by commas, * for any text, like "
+                        '"blocks.*.self_attn.*, *ffn*".'
+                    ),
+                ),
+                io.Int.Input(
+                    "steps", default=6000, min=1, max=10_000_000, tooltip="Steps of the optimiser; 6000 in the paper."
+                ),
                 io.Int.Input("batch", default=8, min=1, max=4096, tooltip="Clips for each step."),
-                io.Float.Input("rate", default=1e-4, min=0.0, max=1.0, step=1e-6, round=False,
-                               tooltip="Highest learning rate; it falls to a tenth as a cosine."),
-                io.Float.Input("noise_from", default=0.0, min=0.0, max=1.0, step=0.005, tooltip=(
-                    "Lowest noise that is trained, 0 (clean) to 1; 0.875 for Wan 2.2's high-noise expert.")),
-                io.Float.Input("noise_to", default=1.0, min=0.0, max=1.0, step=0.005, tooltip=(
-                    "Highest noise that is trained, 0 to 1; 0.875 for Wan 2.2's low-noise expert.")),
-                io.Int.Input("seed", default=0, min=0, max=2**64 - 1, tooltip=(
-                    "Of the order of the clips, the anchors, the noise and its levels; 0 to 2^64-1.")),
-                io.Float.Input("first_share", default=0.5, min=0.0, max=1.0, step=0.05, optional=True, advanced=True, tooltip=(
-                    "Share of the clips whose anchor is their first frame; that of the others is drawn from all frames.")),
-                io.Int.Input("held_out", default=0, min=0, max=100_000, optional=True, advanced=True, tooltip=(
-                    "Clips, the last by name, that are not trained on but measured: the red line of the curve.")),
-                io.Float.Input("alpha", default=0.0, min=0.0, max=4096.0, step=1.0, optional=True, advanced=True, tooltip=(
-                    "The LoRA counts alpha / rank; 0: alpha is the rank.")),
-                io.Float.Input("text_dropout", default=0.1, min=0.0, max=1.0, step=0.01, optional=True, advanced=True,
-                               tooltip="Share of the clips that are shown without prompt."),
-                io.Float.Input("ema", default=0.99, min=0.0, max=0.99999, step=0.00001, optional=True, advanced=True,
-                               tooltip="Share of the averaged weights that a step keeps; the average is saved. 0: the last "
-                                       "step's weights."),
-                io.Int.Input("micro_batch", default=1, min=1, max=4096, optional=True, advanced=True, tooltip=(
-                    "Clips that the network is shown at once. More is faster and takes more memory.")),
-                io.Combo.Input("compute", options=list(DTYPES), default="bfloat16", optional=True, advanced=True, tooltip=(
-                    "In which the network computes; the LoRA is kept in float32.")),
+                io.Float.Input(
+                    "rate",
+                    default=1e-4,
+                    min=0.0,
+                    max=1.0,
+                    step=1e-6,
+                    round=False,
+                    tooltip="Highest learning rate; it falls to a tenth as a cosine.",
+                ),
+                io.Float.Input(
+                    "noise_from",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.005,
+                    tooltip=("Lowest noise that is trained, 0 (clean) to 1; 0.875 for Wan 2.2's high-noise expert."),
+                ),
+                io.Float.Input(
+                    "noise_to",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.005,
+                    tooltip=("Highest noise that is trained, 0 to 1; 0.875 for Wan 2.2's low-noise expert."),
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**64 - 1,
+                    tooltip=("Of the order of the clips, the anchors, the noise and its levels; 0 to 2^64-1."),
+                ),
+                io.Float.Input(
+                    "first_share",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    advanced=True,
+                    tooltip=(
+                        "Share of the clips whose anchor is their first frame; that of the others is drawn from all frames."
+                    ),
+                ),
+                io.Int.Input(
+                    "held_out",
+                    default=0,
+                    min=0,
+                    max=100_000,
+                    optional=True,
+                    advanced=True,
+                    tooltip=(
+                        "Clips, the last by name, that are not trained on but measured: the red line of the curve."
+                    ),
+                ),
+                io.Float.Input(
+                    "alpha",
+                    default=0.0,
+                    min=0.0,
+                    max=4096.0,
+                    step=1.0,
+                    optional=True,
+                    advanced=True,
+                    tooltip=("The LoRA counts alpha / rank; 0: alpha is the rank."),
+                ),
+                io.Float.Input(
+                    "text_dropout",
+                    default=0.1,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Share of the clips that are shown without prompt.",
+                ),
+                io.Float.Input(
+                    "ema",
+                    default=0.99,
+                    min=0.0,
+                    max=0.99999,
+                    step=0.00001,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Share of the averaged weights that a step keeps; the average is saved. 0: the last "
+                    "step's weights.",
+                ),
+                io.Int.Input(
+                    "micro_batch",
+                    default=1,
+                    min=1,
+                    max=4096,
+                    optional=True,
+                    advanced=True,
+                    tooltip=("Clips that the network is shown at once. More is faster and takes more memory."),
+                ),
+                io.Combo.Input(
+                    "compute",
+                    options=list(DTYPES),
+                    default="bfloat16",
+                    optional=True,
+                    advanced=True,
+                    tooltip=("In which the network computes; the LoRA is kept in float32."),
+                ),
             ],
             outputs=[
-                io.String.Output(display_name="file", tooltip="The finished LoRA in models/loras, for Longreel Load Anchor LoRA."),
+                io.String.Output(
+                    display_name="file", tooltip="The finished LoRA in models/loras, for Longreel Load Anchor LoRA."
+                ),
                 io.Image.Output(display_name="loss curve"),
                 io.String.Output(display_name="report"),
             ],
@@ -94,17 +202,56 @@ class LongreelTrainAnchorLoRA(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, model, clip, vae, folder, run, width, height, latent_frames, rank, targets, steps, batch, rate, noise_from,
-                noise_to, seed, first_share=0.5, held_out=0, alpha=0.0, text_dropout=0.1, ema=0.99, micro_batch=1,
-                compute="bfloat16") -> io.NodeOutput:
+    def execute(
+        cls,
+        model,
+        clip,
+        vae,
+        folder,
+        run,
+        width,
+        height,
+        latent_frames,
+        rank,
+        targets,
+        steps,
+        batch,
+        rate,
+        noise_from,
+        noise_to,
+        seed,
+        first_share=0.5,
+        held_out=0,
+        alpha=0.0,
+        text_dropout=0.1,
+        ema=0.99,
+        micro_batch=1,
+        compute="bfloat16",
+    ) -> io.NodeOutput:
         output = Path(folder_paths.get_output_directory())
         data = Data(str(input_folder(folder)), width, height, latent_frames, held_out, str(output / CACHE))
-        settings = LoRASettings(rank, alpha, targets, steps, min(100, steps // 10), rate, rate / 10, batch, micro_batch,
-                                first_share, text_dropout=text_dropout, noise_from=noise_from, noise_to=noise_to, ema=ema)
+        settings = LoRASettings(
+            rank,
+            alpha,
+            targets,
+            steps,
+            min(100, steps // 10),
+            rate,
+            rate / 10,
+            batch,
+            micro_batch,
+            first_share,
+            text_dropout=text_dropout,
+            noise_from=noise_from,
+            noise_to=noise_to,
+            ema=ema,
+        )
         student = AnchorStudent(model, DTYPES[compute])
         clips = FolderClips(data, TTTEncoder(model, clip, vae), student.facts)
         clips.prepare(lambda done, count: StepBar.check())
-        trainer = AnchorTrainer(student, clips, AnchorConfig(output / RUNS / check_run_name(run), settings, data, run, seed))
+        trainer = AnchorTrainer(
+            student, clips, AnchorConfig(output / RUNS / check_run_name(run), settings, data, run, seed)
+        )
         bar = StepBar(steps)
         made = trainer.train(lambda done, row: bar.at(done))
         file = free_file(Path(folder_paths.get_folder_paths("loras")[0]), run)
@@ -115,9 +262,13 @@ class LongreelTrainAnchorLoRA(io.ComfyNode):
 
 def _report(trainer: AnchorTrainer, file: Path) -> str:
     rows, held_out = trainer.rows, trainer.held_out
-    lines = [f"{len(trainer.adapters)} layers, {trainer.parameters / 1e6:.2f} M numbers, {len(trainer.clips.trained)} clips",
-             f"{len(rows)} steps, loss of the first {rows[0].loss:.4f}, of the last {rows[-1].loss:.4f}"]
+    lines = [
+        f"{len(trainer.adapters)} layers, {trainer.parameters / 1e6:.2f} M numbers, {len(trainer.clips.trained)} clips",
+        f"{len(rows)} steps, loss of the first {rows[0].loss:.4f}, of the last {rows[-1].loss:.4f}",
+    ]
     if held_out:
-        lines.append(f"held-out clips: {held_out[0][1]:.4f} after {held_out[0][0]} steps, {held_out[-1][1]:.4f} after "
-                     f"{held_out[-1][0]}")
+        lines.append(
+            f"held-out clips: {held_out[0][1]:.4f} after {held_out[0][0]} steps, {held_out[-1][1]:.4f} after "
+            f"{held_out[-1][0]}"
+        )
     return "\n".join([*lines, f"LoRA: {file}"])

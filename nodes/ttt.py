@@ -34,17 +34,31 @@ class LongreelLoadTTT(io.ComfyNode):
             description="Trained TTT layers from a file in ComfyUI's models/ttt folder, or those of the demo model.",
             search_aliases=["test-time training", "ttt-video", "one-minute video", "memory layers"],
             inputs=[
-                io.Combo.Input("file", options=folder_paths.get_filename_list(FOLDER), tooltip=(
-                    "A .safetensors file of models/ttt: saved by Longreel, or ttt-video's weights under its own names. "
-                    "A changed file is read again. Those named shapeworld come with the pack, for its demo model.")),
-                io.Int.Input("chunk", default=0, min=0, max=4096, advanced=True, tooltip=(
-                    "Tokens that the layers learn from at once, 1 to 4096, for a file that does not say; 0: as the "
-                    "file says, or as published (64, linear layers 16).")),
+                io.Combo.Input(
+                    "file",
+                    options=folder_paths.get_filename_list(FOLDER),
+                    tooltip=(
+                        "A .safetensors file of models/ttt: saved by Longreel, or ttt-video's weights under its own names. "
+                        "A changed file is read again. Those named shapeworld come with the pack, for its demo model."
+                    ),
+                ),
+                io.Int.Input(
+                    "chunk",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    advanced=True,
+                    tooltip=(
+                        "Tokens that the layers learn from at once, 1 to 4096, for a file that does not say; 0: as the "
+                        "file says, or as published (64, linear layers 16)."
+                    ),
+                ),
             ],
             outputs=[
                 TTTSocket.Output(display_name="ttt"),
-                io.String.Output(display_name="summary",
-                                 tooltip="Which model the layers belong to, and how large they are."),
+                io.String.Output(
+                    display_name="summary", tooltip="Which model the layers belong to, and how large they are."
+                ),
             ],
         )
 
@@ -79,27 +93,55 @@ class LongreelApplyTTT(io.ComfyNode):
             display_name="Longreel Apply TTT",
             category="Longreel",
             description="Puts TTT layers into a model's blocks: small networks that learn the video while it is made, "
-                        "so that its end remembers its beginning (One-Minute Video Generation with Test-Time "
-                        "Training). Sample with Longreel TTT Sampler.",
+            "so that its end remembers its beginning (One-Minute Video Generation with Test-Time "
+            "Training). Sample with Longreel TTT Sampler.",
             search_aliases=["test-time training", "ttt-video", "one-minute video", "memory layers"],
             inputs=[
                 io.Model.Input("model", tooltip="Any supported video model, with LoRAs and other patches as usual."),
-                io.DynamicCombo.Input("weights", tooltip=(
-                    "trained: layers that were trained for this model. new: untrained ones, which change nothing; for "
-                    "training, and for trying out what a length costs."),
+                io.DynamicCombo.Input(
+                    "weights",
+                    tooltip=(
+                        "trained: layers that were trained for this model. new: untrained ones, which change nothing; for "
+                        "training, and for trying out what a length costs."
+                    ),
                     options=[
-                        io.DynamicCombo.Option(TRAINED, [
-                            TTTSocket.Input("ttt", tooltip="From Longreel Load TTT."),
-                            io.Float.Input("strength", default=1.0, min=0.0, max=1.0, step=0.05, tooltip=(
-                                "How much of what the layers say is let through: 1 as trained, 0 nothing.")),
-                        ]),
-                        io.DynamicCombo.Option(NEW, [
-                            io.Combo.Input("kind", options=[MLP, LINEAR], default=MLP, tooltip=(
-                                "mlp: the paper's choice, remembers more. linear: smaller and faster.")),
-                        ]),
-                    ]),
-                io.String.Input("layers", default="all", advanced=True, tooltip=(
-                    'Blocks of the network that get their layers, from 0: "all", "last 1/2", "25-29", "0, 3, 5".')),
+                        io.DynamicCombo.Option(
+                            TRAINED,
+                            [
+                                TTTSocket.Input("ttt", tooltip="From Longreel Load TTT."),
+                                io.Float.Input(
+                                    "strength",
+                                    default=1.0,
+                                    min=0.0,
+                                    max=1.0,
+                                    step=0.05,
+                                    tooltip=(
+                                        "How much of what the layers say is let through: 1 as trained, 0 nothing."
+                                    ),
+                                ),
+                            ],
+                        ),
+                        io.DynamicCombo.Option(
+                            NEW,
+                            [
+                                io.Combo.Input(
+                                    "kind",
+                                    options=[MLP, LINEAR],
+                                    default=MLP,
+                                    tooltip=("mlp: the paper's choice, remembers more. linear: smaller and faster."),
+                                )
+                            ],
+                        ),
+                    ],
+                ),
+                io.String.Input(
+                    "layers",
+                    default="all",
+                    advanced=True,
+                    tooltip=(
+                        'Blocks of the network that get their layers, from 0: "all", "last 1/2", "25-29", "0, 3, 5".'
+                    ),
+                ),
             ],
             outputs=[io.Model.Output()],
         )
@@ -120,33 +162,56 @@ class LongreelTTTSampler(io.ComfyNode):
             display_name="Longreel TTT Sampler",
             category="Longreel",
             description="Samples a whole storyboard at once, as the TTT paper does: every segment follows its own "
-                        "prompt and looks at itself, and the TTT layers join all of them.",
+            "prompt and looks at itself, and the TTT layers join all of them.",
             search_aliases=["test-time training", "ttt-video", "one-minute video", "long video sampler", "storyboard"],
             inputs=[
-                io.Model.Input("model", tooltip=(
-                    "From Longreel Apply TTT. Without it the segments know nothing of each other.")),
-                TimelineSocket.Input("timeline", tooltip=(
-                    "From Longreel Plan; the paper's segments overlap by one latent frame.")),
+                io.Model.Input(
+                    "model", tooltip=("From Longreel Apply TTT. Without it the segments know nothing of each other.")
+                ),
+                TimelineSocket.Input(
+                    "timeline", tooltip=("From Longreel Plan; the paper's segments overlap by one latent frame.")
+                ),
                 io.Conditioning.Input("positive", tooltip="From Longreel Encode."),
-                io.Conditioning.Input("negative",
-                                      tooltip="From Longreel Encode; shapes the result when cfg is above 1."),
+                io.Conditioning.Input(
+                    "negative", tooltip="From Longreel Encode; shapes the result when cfg is above 1."
+                ),
                 io.Latent.Input("latent", tooltip="From Longreel Plan, or a latent of the same size to start from."),
                 io.Sampler.Input("sampler", tooltip="Any core sampler; Longreel Alpha-Space Sampler for CogVideoX."),
                 io.Sigmas.Input("sigmas", tooltip="From Basic Scheduler or any other."),
-                io.Int.Input("seed", default=0, min=0, max=2**64 - 1, control_after_generate=True, tooltip=(
-                    "Noise of the shots that have no seed of their own; 0 to 2^64-1.")),
-                io.Float.Input("cfg", default=5.0, min=0.0, max=100.0, step=0.1,
-                               tooltip="Guidance scale; 1 leaves the negative prompts out and halves the time."),
-                io.Boolean.Input("add_noise", default=True, optional=True, advanced=True, tooltip=(
-                    "Off when the latent comes noisy from an earlier sampler: the low-noise expert of Wan 2.2 14B.")),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**64 - 1,
+                    control_after_generate=True,
+                    tooltip=("Noise of the shots that have no seed of their own; 0 to 2^64-1."),
+                ),
+                io.Float.Input(
+                    "cfg",
+                    default=5.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="Guidance scale; 1 leaves the negative prompts out and halves the time.",
+                ),
+                io.Boolean.Input(
+                    "add_noise",
+                    default=True,
+                    optional=True,
+                    advanced=True,
+                    tooltip=(
+                        "Off when the latent comes noisy from an earlier sampler: the low-noise expert of Wan 2.2 14B."
+                    ),
+                ),
             ],
             outputs=[io.Latent.Output()],
         )
 
     @classmethod
     def execute(cls, model, timeline, positive, negative, latent, sampler, sigmas, seed, cfg, add_noise=True):
-        return io.NodeOutput(ttt_sampling.sample_ttt(model, timeline, positive, negative, latent, sampler, sigmas, cfg,
-                                                     seed, add_noise))
+        return io.NodeOutput(
+            ttt_sampling.sample_ttt(model, timeline, positive, negative, latent, sampler, sigmas, cfg, seed, add_noise)
+        )
 
 
 def _path(file: str) -> Path:
@@ -154,8 +219,10 @@ def _path(file: str) -> Path:
     path = folder_paths.get_full_path(FOLDER, file)
     if path is None:
         folders = folder_paths.get_folder_paths(FOLDER)
-        raise ValueError(f"file is {file!r}, and none of {len(folders)} folders has it, first {folders[0]}; put it "
-                         f"there, or choose another")
+        raise ValueError(
+            f"file is {file!r}, and none of {len(folders)} folders has it, first {folders[0]}; put it "
+            f"there, or choose another"
+        )
     return Path(path)
 
 

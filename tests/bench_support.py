@@ -49,7 +49,9 @@ def parser(description: str, seeds: int) -> argparse.ArgumentParser:
     """--seeds (how many random cases), --offset (which), --json FILE, --images FOLDER, --threads."""
     p = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--seeds", type=_positive, default=seeds, metavar="N", help="how many random cases")
-    p.add_argument("--offset", type=int, default=0, metavar="K", help="number of the first case: other cases, other luck")
+    p.add_argument(
+        "--offset", type=int, default=0, metavar="K", help="number of the first case: other cases, other luck"
+    )
     p.add_argument("--json", type=Path, metavar="FILE", help="write the figures with seeds, versions, device, duration")
     p.add_argument("--images", type=Path, metavar="FOLDER", help="write contact sheets and charts as PNG there")
     p.add_argument("--threads", type=_positive, default=torch.get_num_threads(), metavar="T", help="CPU threads")
@@ -75,8 +77,13 @@ def measuring(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     seconds = time.time() - _STARTED
     print(f"\n{device_name()}, torch {torch.__version__}, {seconds:.0f} s")
     if arguments.json:
-        report = {"arguments": vars(arguments), "versions": versions(), "device": device_name(),
-                  "seconds": round(seconds, 1), "figures": figures}
+        report = {
+            "arguments": vars(arguments),
+            "versions": versions(),
+            "device": device_name(),
+            "seconds": round(seconds, 1),
+            "figures": figures,
+        }
         arguments.json.write_text(json.dumps(report, indent=2, default=str) + "\n", encoding="utf-8")
         print(f"figures: {arguments.json}")
 
@@ -111,22 +118,26 @@ def interval(right: int, of: int) -> tuple[float, float]:
 
 
 def percent(right: int, of: int) -> str:
-    """"93.5 % (89.2 .. 96.2)"."""
+    """ "93.5 % (89.2 .. 96.2)"."""
     low, high = interval(right, of)
     return f"{100 * right / of:.1f} % ({100 * low:.1f} .. {100 * high:.1f})"
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A text table: first column left, the others right; numbers with four figures."""
-    cells = [[str(h) for h in headers]] + [[f"{c:.4g}" if isinstance(c, float) else str(c) for c in row] for row in rows]
+    cells = [[str(h) for h in headers]] + [
+        [f"{c:.4g}" if isinstance(c, float) else str(c) for c in row] for row in rows
+    ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
-    lines = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths)))
-             for row in cells]
+    lines = [
+        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) for row in cells
+    ]
     return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
 
 
-def contact_sheet(videos: Sequence[torch.Tensor], captions: Sequence[str], path: Path, every: int = 2,
-                  scale: int = 1) -> None:
+def contact_sheet(
+    videos: Sequence[torch.Tensor], captions: Sequence[str], path: Path, every: int = 2, scale: int = 1
+) -> None:
     """One row per video [F, H, W, 3] (0..1): every `every`-th frame, the caption above it."""
     strips = [torch.cat(list(v[::every].float().cpu().clamp(0, 1)), 1) for v in videos]  # [H, n * W, 3]
     band = 14
@@ -142,8 +153,13 @@ def contact_sheet(videos: Sequence[torch.Tensor], captions: Sequence[str], path:
     print(f"sheet: {path}")
 
 
-def bar_chart(values: dict[str, float], path: Path, title: str, mark: float | None = None,
-              text: Callable[[float], str] = "{:.3g}".format) -> None:
+def bar_chart(
+    values: dict[str, float],
+    path: Path,
+    title: str,
+    mark: float | None = None,
+    text: Callable[[float], str] = "{:.3g}".format,
+) -> None:
     """Horizontal bars from 0; `mark` draws a line across all of them."""
     line, left, wide = 24, 190, 420
     top = max([*values.values(), mark or 0.0, 1e-9])
@@ -162,8 +178,14 @@ def bar_chart(values: dict[str, float], path: Path, title: str, mark: float | No
     print(f"chart: {path}")
 
 
-def line_chart(series: dict[str, Sequence[float]], path: Path, title: str, top: float | None = None,
-               mark: float | None = None, first: int = 1) -> None:
+def line_chart(
+    series: dict[str, Sequence[float]],
+    path: Path,
+    title: str,
+    top: float | None = None,
+    mark: float | None = None,
+    first: int = 1,
+) -> None:
     """One line per series over `first`, first + 1, ..., from 0 to `top` (None: the highest value); `mark` draws a
     level, in grey."""
     colors = [(214, 69, 65), (70, 110, 170), (44, 140, 80), (230, 150, 30), (120, 60, 160), (30, 30, 30)]

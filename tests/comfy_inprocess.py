@@ -3,6 +3,7 @@
 The tests of `hosts` call ComfyUI's own loaders and samplers directly instead of over HTTP; this file makes
 `import nodes`, `import folder_paths` and `import comfy...` mean ComfyUI's modules. It knows nothing of the pack.
 """
+
 import importlib
 import sys
 from pathlib import Path

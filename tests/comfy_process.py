@@ -61,8 +61,20 @@ def link_folder(link: Path, target: Path) -> None:
 def server_arguments(port: int, base: Path) -> list[str]:
     """What every ComfyUI of ours is started with. No GPU, then the CPU; its attention is torch's in both cases."""
     device = [] if dev.has_nvidia_gpu() else ["--cpu"]
-    return ["--listen", "127.0.0.1", "--port", str(port), "--base-directory", str(base), "--disable-auto-launch",
-            "--disable-api-nodes", "--use-pytorch-cross-attention", "--preview-method", "latent2rgb", *device]
+    return [
+        "--listen",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--base-directory",
+        str(base),
+        "--disable-auto-launch",
+        "--disable-api-nodes",
+        "--use-pytorch-cross-attention",
+        "--preview-method",
+        "latent2rgb",
+        *device,
+    ]
 
 
 def lay_out(base: Path, packs: Mapping[str, Path]) -> None:
@@ -88,9 +100,16 @@ class ComfyProcess:
         seconds_to_start: how long to wait until it answers.
     """
 
-    def __init__(self, comfyui: Path | None = None, folder_name: str = PACK_FOLDER_NAME, packs: Mapping[str, Path] = {},
-                 model_folders: Mapping[str, Path] = {}, arguments: tuple[str, ...] = (), base: Path | None = None,
-                 seconds_to_start: float = 300.0):
+    def __init__(
+        self,
+        comfyui: Path | None = None,
+        folder_name: str = PACK_FOLDER_NAME,
+        packs: Mapping[str, Path] = {},
+        model_folders: Mapping[str, Path] = {},
+        arguments: tuple[str, ...] = (),
+        base: Path | None = None,
+        seconds_to_start: float = 300.0,
+    ):
         self.comfyui = comfyui or dev.comfyui_path()
         self.packs = {folder_name: dev.ROOT, **packs}
         self.model_folders = dict(model_folders)
@@ -105,15 +124,27 @@ class ComfyProcess:
         self.log_path = self.base / "comfyui.log"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "main.py", *server_arguments(self.port, self.base),
-                   "--database-url", "sqlite:///:memory:", *self.arguments]
+        command = [
+            sys.executable,
+            "main.py",
+            *server_arguments(self.port, self.base),
+            "--database-url",
+            "sqlite:///:memory:",
+            *self.arguments,
+        ]
         if self.model_folders:
             paths = self.base / "extra_model_paths.yaml"  # JSON is YAML
             paths.write_text(json.dumps({"tests": {kind: str(path) for kind, path in self.model_folders.items()}}))
             command += ["--extra-model-paths-config", str(paths)]
         self.log_file = self.log_path.open("w", encoding="utf-8")
-        self.process = subprocess.Popen(command, cwd=self.comfyui, stdin=subprocess.DEVNULL, stdout=self.log_file,
-                                        stderr=subprocess.STDOUT, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        self.process = subprocess.Popen(
+            command,
+            cwd=self.comfyui,
+            stdin=subprocess.DEVNULL,
+            stdout=self.log_file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
         try:
             self.wait_until_ready()
         except BaseException:
@@ -148,8 +179,9 @@ class ComfyProcess:
                 time.sleep(0.1)
             else:
                 return
-        raise ComfyError(f"ComfyUI did not answer within {self.seconds_to_start:.0f} s. "
-                         f"Its log ends with:\n{self.log_tail()}")
+        raise ComfyError(
+            f"ComfyUI did not answer within {self.seconds_to_start:.0f} s. Its log ends with:\n{self.log_tail()}"
+        )
 
     def check_alive(self) -> None:
         if self.process is None or self.process.poll() is not None:
@@ -178,10 +210,18 @@ class ComfyProcess:
 
     def files(self, outputs: dict) -> list[Path]:
         """The saved files that a run's outputs speak of."""
-        entries = [entry for node in outputs.values() for values in node.values() if isinstance(values, list)
-                   for entry in values if isinstance(entry, dict) and "filename" in entry]
-        return [self.base / entry.get("type", "output") / entry.get("subfolder", "") / entry["filename"]
-                for entry in entries]
+        entries = [
+            entry
+            for node in outputs.values()
+            for values in node.values()
+            if isinstance(values, list)
+            for entry in values
+            if isinstance(entry, dict) and "filename" in entry
+        ]
+        return [
+            self.base / entry.get("type", "output") / entry.get("subfolder", "") / entry["filename"]
+            for entry in entries
+        ]
 
     def get(self, path: str, timeout: float = 60.0) -> Any:
         """The JSON, or else the bytes, that a route answers."""
@@ -190,8 +230,12 @@ class ComfyProcess:
             return json.loads(body) if "json" in answer.headers.get("Content-Type", "") else body
 
     def post(self, path: str, value: Any, timeout: float = 60.0) -> Any:
-        request = urllib.request.Request(self.url + path, data=json.dumps(value).encode(),
-                                         headers={"Content-Type": "application/json"}, method="POST")
+        request = urllib.request.Request(
+            self.url + path,
+            data=json.dumps(value).encode(),
+            headers={"Content-Type": "application/json"},
+            method="POST",
+        )
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             body = answer.read()
             return json.loads(body) if body and "json" in answer.headers.get("Content-Type", "") else body
@@ -254,8 +298,10 @@ class ComfyProcess:
     async def _run(self, prompt: dict, timeout: float, listen: Listener | None) -> dict:
         client = str(uuid.uuid4())
         socket_options = {"max_msg_size": 0, "heartbeat": None}
-        async with aiohttp.ClientSession() as session, \
-                session.ws_connect(f"{self.url}/ws?clientId={client}", **socket_options) as messages:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"{self.url}/ws?clientId={client}", **socket_options) as messages,
+        ):
             async with session.post(f"{self.url}/prompt", json={"prompt": prompt, "client_id": client}) as answer:
                 body = await answer.json()
                 if answer.status != 200:
@@ -265,8 +311,9 @@ class ComfyProcess:
                 await asyncio.wait_for(self._follow(messages, prompt_id, listen), timeout)
             except asyncio.TimeoutError as error:
                 self.interrupt(prompt_id)
-                raise ComfyError(f"the prompt did not end within {timeout:.0f} s. "
-                                 f"ComfyUI's log ends with:\n{self.log_tail()}") from error
+                raise ComfyError(
+                    f"the prompt did not end within {timeout:.0f} s. ComfyUI's log ends with:\n{self.log_tail()}"
+                ) from error
             for _ in range(100):  # the history is written just after the last message
                 async with session.get(f"{self.url}/history/{prompt_id}") as answer:
                     history = (await answer.json()).get(prompt_id)
@@ -297,8 +344,10 @@ class ComfyProcess:
             if data.get("prompt_id") != prompt_id:
                 continue
             if kind == "execution_error":
-                raise ComfyError(f"{data['node_type']} (node {data['node_id']}): {data['exception_message'].strip()}\n"
-                                 + "".join(data.get("traceback", [])))
+                raise ComfyError(
+                    f"{data['node_type']} (node {data['node_id']}): {data['exception_message'].strip()}\n"
+                    + "".join(data.get("traceback", []))
+                )
             if kind == "execution_interrupted":
                 raise ComfyError(f"interrupted in {data['node_type']} (node {data['node_id']})")
             if kind == "execution_success":
@@ -310,12 +359,14 @@ def refusal(body: dict) -> str:
     error = body.get("error", {})
     lines = [f"{error.get('message', 'refused')}. {error.get('details', '')}".strip()]
     for node_id, node in (body.get("node_errors") or {}).items():
-        lines += [f"{node['class_type']} (node {node_id}): {entry['message']}: {entry['details']}"
-                  for entry in node["errors"]]
+        lines += [
+            f"{node['class_type']} (node {node_id}): {entry['message']}: {entry['details']}" for entry in node["errors"]
+        ]
     return "\n".join(lines)
 
 
 # --- for dev.py ------------------------------------------------------------------------------------------------------
+
 
 class ProgressBar:
     """One line that says which node is running and how far it is; plain lines where there is no terminal."""

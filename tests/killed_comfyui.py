@@ -24,10 +24,17 @@ from tests.comfy_process import ComfyError, ComfyProcess
 from tests.nodes.graphs import EULER, Prompt, node
 
 RUN, VIDEOS, CHUNKS = "killed", "killed-video", 10
-BOARD = Storyboard((Shot("a big red circle moves right on a teal background", 2.3),
-                    Shot("a big red circle moves up on a teal background", 2.25, "blend"),
-                    Shot("a small yellow star bounces on a black background", 2.2, "cut")),
-                   fps=16.0, width=64, height=64, seed=7)
+BOARD = Storyboard(
+    (
+        Shot("a big red circle moves right on a teal background", 2.3),
+        Shot("a big red circle moves up on a teal background", 2.25, "blend"),
+        Shot("a small yellow star bounces on a black background", 2.2, "cut"),
+    ),
+    fps=16.0,
+    width=64,
+    height=64,
+    seed=7,
+)
 SAMPLING, SAVING, DECODING = "sampling", "saving", "decoding"
 POLL_SECONDS = 0.0002  # a chunk is a few milliseconds on its way to the disk
 
@@ -38,20 +45,51 @@ def prompt(steps: int = 4) -> Prompt:
     return {
         demo: node("LongreelDemoModel"),
         "board": node("LongreelStoryboard", text=BOARD.to_json()),
-        "plan": node("LongreelPlan", model=[demo, 0], storyboard=["board", 0], width=0, height=0, segment_frames=17,
-                     overlap_frames=8, transition_prompts=1, steps=steps, guidance=True),
+        "plan": node(
+            "LongreelPlan",
+            model=[demo, 0],
+            storyboard=["board", 0],
+            width=0,
+            height=0,
+            segment_frames=17,
+            overlap_frames=8,
+            transition_prompts=1,
+            steps=steps,
+            guidance=True,
+        ),
         "encode": node("LongreelEncode", clip=[demo, 1], timeline=["plan", 0]),
         "sampler": EULER,
         "sigmas": node("BasicScheduler", model=[demo, 0], scheduler="simple", steps=steps, denoise=1.0),
-        "sample": node("LongreelSampler", **{
-            "model": [demo, 0], "timeline": ["plan", 0], "positive": ["encode", 0], "negative": ["encode", 1],
-            "latent": ["plan", 1], "sampler": ["sampler", 0], "sigmas": ["sigmas", 0], "seed": 4, "cfg": 4.0,
-            "blend": "cut", "mode": "rollout", "mode.run_name": RUN, "mode.remove_old": False,
-            "mode.low_noise_from": 0.875}),
+        "sample": node(
+            "LongreelSampler",
+            **{
+                "model": [demo, 0],
+                "timeline": ["plan", 0],
+                "positive": ["encode", 0],
+                "negative": ["encode", 1],
+                "latent": ["plan", 1],
+                "sampler": ["sampler", 0],
+                "sigmas": ["sigmas", 0],
+                "seed": 4,
+                "cfg": 4.0,
+                "blend": "cut",
+                "mode": "rollout",
+                "mode.run_name": RUN,
+                "mode.remove_old": False,
+                "mode.low_noise_from": 0.875,
+            },
+        ),
         "say": node("PreviewAny", source=["sample", 1]),
         "save": node("SaveLatent", samples=["sample", 0], filename_prefix="killed"),
-        "decode": node("LongreelDecodeToVideo", vae=[demo, 2], samples=["sample", 0], fps=["plan", 3],
-                       filename_prefix=VIDEOS, crf=19, timeline=["plan", 0]),
+        "decode": node(
+            "LongreelDecodeToVideo",
+            vae=[demo, 2],
+            samples=["sample", 0],
+            fps=["plan", 3],
+            filename_prefix=VIDEOS,
+            crf=19,
+            timeline=["plan", 0],
+        ),
     }
 
 
@@ -70,9 +108,12 @@ class Disk:
         in_run = sorted(os.listdir(run)) if run.exists() else []
         stats = {name: (run / name).stat() for name in in_run if NAME.fullmatch(name)}
         files = sorted(os.listdir(comfy.output_path))
-        return cls({name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()},
-                   [name for name in in_run if name.endswith(".part")],
-                   [name for name in files if name.endswith(".mp4")], [name for name in files if name.endswith(".part")])
+        return cls(
+            {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()},
+            [name for name in in_run if name.endswith(".part")],
+            [name for name in files if name.endswith(".mp4")],
+            [name for name in files if name.endswith(".part")],
+        )
 
     @property
     def phase(self) -> str:
@@ -143,8 +184,12 @@ def finish(comfy: ComfyProcess, what: Prompt) -> tuple[Outcome, Clock]:
     outputs = comfy.run(what, 600, clock.listen)
     clock.at["end"] = time.monotonic() - clock.started
     files = {file.suffix: file for file in comfy.files(outputs)}
-    return Outcome(load_file(files[".latent"])["latent_tensor"], files[".mp4"].read_bytes(),
-                   outputs["say"]["text"][0].splitlines(), Disk.of(comfy)), clock
+    return Outcome(
+        load_file(files[".latent"])["latent_tensor"],
+        files[".mp4"].read_bytes(),
+        outputs["say"]["text"][0].splitlines(),
+        Disk.of(comfy),
+    ), clock
 
 
 def kill_while_it_runs(comfy: ComfyProcess, what: Prompt, wait: Callable[[ComfyProcess, Clock], None]) -> Disk:
@@ -186,6 +231,7 @@ def at_aim(aim: str, pace: Pace, rng: Random) -> Callable[[ComfyProcess, Clock],
 
 def after_chunks(count: int, seconds: float = 0.0) -> Callable[[ComfyProcess, Clock], None]:
     """A `wait` that ends so many seconds after so many chunks are finished."""
+
     def wait(comfy: ComfyProcess, clock: Clock) -> None:
         wait_until(clock, lambda: "sample" in clock.at and finished(comfy) >= count)
         time.sleep(seconds)
@@ -214,8 +260,11 @@ def listed(folder: Path) -> list[str]:
 
 def faults(wreck: Disk, resumed: Outcome, whole: Outcome) -> list[str]:
     """Everything in which a resumed run is not what was asked for; nothing where all is well."""
-    found = [f"{name} was lost or written again" for name, stat in wreck.chunks.items()
-             if resumed.disk.chunks.get(name) != stat]
+    found = [
+        f"{name} was lost or written again"
+        for name, stat in wreck.chunks.items()
+        if resumed.disk.chunks.get(name) != stat
+    ]
     found += [f"{name} is left over" for name in resumed.disk.half_chunks]
     states = [match[1] for line in resumed.report if (match := re.match(r"chunk \d+ \(shot \d+\): (.*)", line))]
     expected = ["reused"] * len(wreck.chunks) + ["made: new"] * (CHUNKS - len(wreck.chunks))

@@ -32,8 +32,12 @@ async def load() -> dict:
     seconds = time.process_time() - start
     own_name = pack.replace(".", "_x_")  # what ComfyUI calls the pack's module
     new = {name.split(".")[0] for name in set(sys.modules) - modules if not name.startswith(own_name)}
-    return {"loaded": loaded, "seconds": seconds, "nodes": sorted(set(nodes.NODE_CLASS_MAPPINGS) - ids),
-            "modules": sorted(new)}
+    return {
+        "loaded": loaded,
+        "seconds": seconds,
+        "nodes": sorted(set(nodes.NODE_CLASS_MAPPINGS) - ids),
+        "modules": sorted(new),
+    }
 
 
 print(json.dumps(asyncio.run(load())))

@@ -47,12 +47,18 @@ def thumbnail(frames: list[np.ndarray]) -> Image.Image:
 def main() -> None:
     with ComfyProcess() as comfy:
         for path in PATHS:
-            file, = [f for f in comfy.files(comfy.run(load(path), 600)) if f.suffix == ".mp4"]
+            (file,) = [f for f in comfy.files(comfy.run(load(path), 600)) if f.suffix == ".mp4"]
             frames, rate = frames_of(file)
             thumbnail(frames).save(path.with_suffix(".jpg"), quality=88)
             clip = [enlarged(frame, CLIP_WIDTH) for frame in frames]
-            clip[0].save(DOCS / f"{path.stem}.webp", save_all=True, append_images=clip[1:], duration=round(1000 / rate),
-                         loop=0, quality=70)
+            clip[0].save(
+                DOCS / f"{path.stem}.webp",
+                save_all=True,
+                append_images=clip[1:],
+                duration=round(1000 / rate),
+                loop=0,
+                quality=70,
+            )
             print(f"{path.stem}: {len(frames)} frames -> {path.with_suffix('.jpg')}, {DOCS / (path.stem + '.webp')}")
 
 

@@ -15,8 +15,10 @@ from tests.comfy_process import ComfyError, ComfyProcess
 VIDEO = {
     "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 32, "batch_size": 9, "color": 255}},
     "2": {"class_type": "CreateVideo", "inputs": {"images": ["1", 0], "fps": 8.0}},
-    "3": {"class_type": "SaveVideo",
-          "inputs": {"video": ["2", 0], "filename_prefix": "harness/blue", "format": "mp4", "codec": "h264"}},
+    "3": {
+        "class_type": "SaveVideo",
+        "inputs": {"video": ["2", 0], "filename_prefix": "harness/blue", "format": "mp4", "codec": "h264"},
+    },
 }
 
 
@@ -45,17 +47,21 @@ def test_a_right_prompt_has_no_validation_errors(comfy: ComfyProcess):
 
 
 def test_a_failing_node_gives_its_message_and_traceback(comfy: ComfyProcess):
-    prompt = {"1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0}},
-              "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "../../outside"}}}
+    prompt = {
+        "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "../../outside"}},
+    }
     with pytest.raises(ComfyError, match=r"SaveImage \(node 2\)(.|\n)*Traceback|SaveImage \(node 2\)(.|\n)*File"):
         comfy.run(prompt)
 
 
 def test_an_interrupt_ends_a_running_prompt(comfy: ComfyProcess):
     images = {"width": 1024, "height": 1024, "batch_size": 200, "color": 7}
-    prompt = {"1": {"class_type": "EmptyImage", "inputs": images},
-              "2": {"class_type": "ImageBlur", "inputs": {"image": ["1", 0], "blur_radius": 31, "sigma": 10.0}},
-              "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}}}
+    prompt = {
+        "1": {"class_type": "EmptyImage", "inputs": images},
+        "2": {"class_type": "ImageBlur", "inputs": {"image": ["1", 0], "blur_radius": 31, "sigma": 10.0}},
+        "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
+    }
 
     def stop_when_it_blurs(kind: str, data: object) -> None:
         if kind == "executing" and data.get("node") == "1":

@@ -17,8 +17,13 @@ from longreel import dev
 def call(*words: str, **environment: str) -> subprocess.CompletedProcess:
     import os
 
-    return subprocess.run([sys.executable, str(dev.ROOT / "dev.py"), *words], capture_output=True, text=True,
-                          env={**os.environ, **environment}, timeout=120)
+    return subprocess.run(
+        [sys.executable, str(dev.ROOT / "dev.py"), *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=120,
+    )
 
 
 def archive(path: Path, *names: str) -> str:
@@ -78,10 +83,19 @@ def test_a_failed_step_shows_its_output_and_a_remedy():
     assert "no rocket" in str(failure.value) and "Look up." in str(failure.value)
 
 
-@pytest.mark.parametrize(("line", "expected"), [
-    ("torch", True), ("torchvision>=0.2", True), ("torchaudio # sound", True), ("torch ; python_version > '3'", True),
-    ("torchsde", False), ("kornia>=0.7.1", False), ("# torch", False), ("", False),
-])
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("torch", True),
+        ("torchvision>=0.2", True),
+        ("torchaudio # sound", True),
+        ("torch ; python_version > '3'", True),
+        ("torchsde", False),
+        ("kornia>=0.7.1", False),
+        ("# torch", False),
+        ("", False),
+    ],
+)
 def test_only_torch_itself_is_left_out_of_the_requirements(line: str, expected: bool):
     assert dev.is_torch_package(line) == expected
 

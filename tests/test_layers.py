@@ -17,8 +17,22 @@ ARROWS = {  # package: the packages of the pack that it may import
     "hosts": {"engine", "demo"},
     "nodes": {"engine", "hosts", "training", "demo"},
 }
-OF_COMFYUI = {"comfy", "comfy_api", "comfy_api_nodes", "comfy_config", "comfy_execution", "comfy_extras", "app",
-              "execution", "folder_paths", "latent_preview", "node_helpers", "nodes", "server", "utils"}
+OF_COMFYUI = {
+    "comfy",
+    "comfy_api",
+    "comfy_api_nodes",
+    "comfy_config",
+    "comfy_execution",
+    "comfy_extras",
+    "app",
+    "execution",
+    "folder_paths",
+    "latent_preview",
+    "node_helpers",
+    "nodes",
+    "server",
+    "utils",
+}
 MAY_IMPORT_COMFYUI = {"hosts": OF_COMFYUI, "nodes": {"comfy_api", "folder_paths"}}
 FILES = [path for package in ARROWS for path in sorted((ROOT / package).rglob("*.py"))]
 
@@ -57,27 +71,48 @@ def test_imports_follow_the_arrows(path: Path):
 
 def test_the_table_names_every_package():
     no_package = {"tests", "web", "workflows", "build"}
-    folders = {path.name for path in ROOT.iterdir()
-               if path.is_dir() and path.name[0].isalpha() and not path.name.endswith(".egg-info")}
+    folders = {
+        path.name
+        for path in ROOT.iterdir()
+        if path.is_dir() and path.name[0].isalpha() and not path.name.endswith(".egg-info")
+    }
     with_code = {name for name in folders if any((ROOT / name).rglob("*.py"))}
     assert with_code - no_package <= set(ARROWS)
 
 
-@pytest.mark.parametrize(("package", "line"), [
-    ("engine", "import comfy.samplers"), ("engine", "from ..hosts import wan"), ("engine", "from .. import nodes"),
-    ("engine", "import nodes"), ("kernels", "from ..engine import timeline"), ("nodes", "import comfy.utils"),
-    ("nodes", "from ..kernels import ttt"), ("nodes", "from longreel.engine import timeline"),
-    ("training", "from ..hosts import wan"), ("demo", "from ..hosts import wan"),
-    ("hosts", "import engine"), ("hosts", "from ..nodes import plan"),
-])
+@pytest.mark.parametrize(
+    ("package", "line"),
+    [
+        ("engine", "import comfy.samplers"),
+        ("engine", "from ..hosts import wan"),
+        ("engine", "from .. import nodes"),
+        ("engine", "import nodes"),
+        ("kernels", "from ..engine import timeline"),
+        ("nodes", "import comfy.utils"),
+        ("nodes", "from ..kernels import ttt"),
+        ("nodes", "from longreel.engine import timeline"),
+        ("training", "from ..hosts import wan"),
+        ("demo", "from ..hosts import wan"),
+        ("hosts", "import engine"),
+        ("hosts", "from ..nodes import plan"),
+    ],
+)
 def test_a_wrong_import_is_found(package: str, line: str):
     assert wrong_imports(line, (package,))
 
 
-@pytest.mark.parametrize(("package", "line"), [
-    ("nodes", "from ..engine.timeline import plan_timeline"), ("nodes", "from comfy_api.latest import io"),
-    ("hosts", "import nodes"), ("hosts", "import comfy.samplers"), ("hosts", "from ..demo import text_encoder"),
-    ("engine", "from . import timeline"), ("training", "from ..kernels import ttt"), ("engine", "import torch"),
-])
+@pytest.mark.parametrize(
+    ("package", "line"),
+    [
+        ("nodes", "from ..engine.timeline import plan_timeline"),
+        ("nodes", "from comfy_api.latest import io"),
+        ("hosts", "import nodes"),
+        ("hosts", "import comfy.samplers"),
+        ("hosts", "from ..demo import text_encoder"),
+        ("engine", "from . import timeline"),
+        ("training", "from ..kernels import ttt"),
+        ("engine", "import torch"),
+    ],
+)
 def test_a_right_import_passes(package: str, line: str):
     assert wrong_imports(line, (package,)) == []

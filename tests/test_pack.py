@@ -84,9 +84,13 @@ def test_every_node_is_in_the_menu_with_a_name_and_a_description(comfy: ComfyPro
 
 
 def test_every_input_has_a_tooltip(comfy: ComfyProcess):
-    bare = [f"{name}.{key}" for name, definition in pack_nodes(comfy).items()
-            for group in ("required", "optional") for key, specification in definition["input"].get(group, {}).items()
-            if len(specification) < 2 or not specification[1].get("tooltip")]
+    bare = [
+        f"{name}.{key}"
+        for name, definition in pack_nodes(comfy).items()
+        for group in ("required", "optional")
+        for key, specification in definition["input"].get(group, {}).items()
+        if len(specification) < 2 or not specification[1].get("tooltip")
+    ]
     assert not bare
 
 
@@ -94,8 +98,9 @@ def test_every_node_has_a_help_page_that_names_its_inputs(comfy: ComfyProcess):
     for name, definition in pack_nodes(comfy).items():
         with urllib.request.urlopen(f"{comfy.url}/extensions/{PACK_FOLDER_NAME}/docs/{name}.md") as answer:
             page = answer.read().decode()
-        unnamed = [key for group in ("required", "optional") for key in definition["input"].get(group, {})
-                   if key not in page]
+        unnamed = [
+            key for group in ("required", "optional") for key in definition["input"].get(group, {}) if key not in page
+        ]
         assert not unnamed, f"web/docs/{name}.md does not name {unnamed}"
 
 
@@ -110,8 +115,18 @@ def test_there_is_one_folder_of_templates():
 
 def test_registry_rules_hold():
     """The rules that `comfy node validate` runs: no exec, no eval, no two statements on a line."""
-    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "S102,S307,E702",
-               "--extend-exclude", ".comfyui", str(dev.ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--isolated",
+        "--select",
+        "S102,S307,E702",
+        "--extend-exclude",
+        ".comfyui",
+        str(dev.ROOT),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -8,6 +8,7 @@ what these models show is that shapes, hooks and samplers fit together, never qu
 
     python -m tests.tiny_models FOLDER     (from the pack's root) writes the files and prints where they are
 """
+
 import hashlib
 import json
 import os
@@ -116,8 +117,17 @@ def wan(channels: int, seed: int) -> Checkpoint:
     from comfy.ldm.wan.model import WanModel
 
     heads, text_dim = 4, 32
-    module = WanModel(model_type="t2v", in_dim=channels, out_dim=channels, dim=64, ffn_dim=128, num_heads=heads,
-                      num_layers=4, text_dim=text_dim, **build_options())
+    module = WanModel(
+        model_type="t2v",
+        in_dim=channels,
+        out_dim=channels,
+        dim=64,
+        ffn_dim=128,
+        num_heads=heads,
+        num_layers=4,
+        text_dim=text_dim,
+        **build_options(),
+    )
     return Checkpoint(module, seed, {"transformer": {"num_heads": heads, "text_dim": text_dim}})
 
 
@@ -126,9 +136,17 @@ def cogvideox(version: str, seed: int) -> Checkpoint:
 
     # The linear patch over two latent frames is what tells 1.5 from 1.0.
     sizes = {"1.0": {}, "1.5": {"patch_size_t": 2, "sample_height": 96, "sample_width": 170, "sample_frames": 81}}
-    module = CogVideoXTransformer3DModel(num_attention_heads=1, attention_head_dim=64, num_layers=3, time_embed_dim=64,
-                                         text_embed_dim=32, in_channels=16, use_rotary_positional_embeddings=True,
-                                         **sizes[version], **build_options())
+    module = CogVideoXTransformer3DModel(
+        num_attention_heads=1,
+        attention_head_dim=64,
+        num_layers=3,
+        time_embed_dim=64,
+        text_embed_dim=32,
+        in_channels=16,
+        use_rotary_positional_embeddings=True,
+        **sizes[version],
+        **build_options(),
+    )
     return Checkpoint(module, seed, absent=("pos_embedding",))
 
 
@@ -136,26 +154,60 @@ def hunyuan_video(seed: int) -> Checkpoint:
     from comfy.ldm.hunyuan_video.model import HunyuanVideo
 
     # A head is 128 wide (axes 16 + 56 + 56) whatever the model, so one head is the smallest there is.
-    module = HunyuanVideo(in_channels=16, out_channels=16, vec_in_dim=768, context_in_dim=32, hidden_size=128,
-                          mlp_ratio=4.0, num_heads=1, depth=2, depth_single_blocks=2, axes_dim=[16, 56, 56], theta=256,
-                          patch_size=[1, 2, 2], qkv_bias=True, guidance_embed=True, byt5=False, meanflow=False,
-                          use_cond_type_embedding=False, vision_in_dim=None, meanflow_sum=False, **build_options())
+    module = HunyuanVideo(
+        in_channels=16,
+        out_channels=16,
+        vec_in_dim=768,
+        context_in_dim=32,
+        hidden_size=128,
+        mlp_ratio=4.0,
+        num_heads=1,
+        depth=2,
+        depth_single_blocks=2,
+        axes_dim=[16, 56, 56],
+        theta=256,
+        patch_size=[1, 2, 2],
+        qkv_bias=True,
+        guidance_embed=True,
+        byt5=False,
+        meanflow=False,
+        use_cond_type_embedding=False,
+        vision_in_dim=None,
+        meanflow_sum=False,
+        **build_options(),
+    )
     return Checkpoint(module, seed)
 
 
 def ltxv(seed: int) -> Checkpoint:
     from comfy.ldm.lightricks.model import LTXVModel
 
-    sizes = {"num_attention_heads": 2, "attention_head_dim": 32, "cross_attention_dim": 64, "caption_channels": 32,
-             "causal_temporal_positioning": True}
-    return Checkpoint(LTXVModel(in_channels=128, num_layers=3, **sizes, **build_options()), seed, {"transformer": sizes})
+    sizes = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 32,
+        "cross_attention_dim": 64,
+        "caption_channels": 32,
+        "causal_temporal_positioning": True,
+    }
+    return Checkpoint(
+        LTXVModel(in_channels=128, num_layers=3, **sizes, **build_options()), seed, {"transformer": sizes}
+    )
 
 
 def wan_vae(seed: int) -> Checkpoint:
     from comfy.ldm.wan.vae import WanVAE
 
-    return Checkpoint(WanVAE(dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[],
-                             temperal_downsample=[False, True, True]), seed)
+    return Checkpoint(
+        WanVAE(
+            dim=8,
+            z_dim=16,
+            dim_mult=[1, 2, 4, 4],
+            num_res_blocks=2,
+            attn_scales=[],
+            temperal_downsample=[False, True, True],
+        ),
+        seed,
+    )
 
 
 def ltxv_vae(seed: int) -> Checkpoint:
@@ -163,10 +215,22 @@ def ltxv_vae(seed: int) -> Checkpoint:
 
     # Patches of 4 pixels and three halvings of space and time: 32 pixels and 8 frames per latent cell.
     blocks = [["res_x", 1], ["compress_all", 1]] * 3 + [["res_x", 1]]
-    config = {"_class_name": "CausalVideoAutoencoder", "dims": 3, "in_channels": 3, "out_channels": 3,
-              "latent_channels": 128, "encoder_base_channels": 8, "decoder_base_channels": 8, "patch_size": 4,
-              "norm_layer": "pixel_norm", "latent_log_var": "uniform", "causal_decoder": False,
-              "timestep_conditioning": False, "encoder_blocks": blocks, "decoder_blocks": blocks}
+    config = {
+        "_class_name": "CausalVideoAutoencoder",
+        "dims": 3,
+        "in_channels": 3,
+        "out_channels": 3,
+        "latent_channels": 128,
+        "encoder_base_channels": 8,
+        "decoder_base_channels": 8,
+        "patch_size": 4,
+        "norm_layer": "pixel_norm",
+        "latent_log_var": "uniform",
+        "causal_decoder": False,
+        "timestep_conditioning": False,
+        "encoder_blocks": blocks,
+        "decoder_blocks": blocks,
+    }
     return Checkpoint(VideoVAE(version=0, config=config), seed, {"vae": config})
 
 
@@ -264,8 +328,17 @@ def make_tiny_models(folder: Path = DEFAULT_FOLDER) -> dict[str, TinyModel]:
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return {
-        name: TinyModel(name, entry.family, f"tiny_{name}.safetensors", f"{entry.vae}.safetensors",
-                        entry.latent_channels, entry.spatial_stride, entry.temporal_stride, entry.text_dim, ready)
+        name: TinyModel(
+            name,
+            entry.family,
+            f"tiny_{name}.safetensors",
+            f"{entry.vae}.safetensors",
+            entry.latent_channels,
+            entry.spatial_stride,
+            entry.temporal_stride,
+            entry.text_dim,
+            ready,
+        )
         for name, entry in MODELS.items()
     }
 

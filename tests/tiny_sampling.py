@@ -2,6 +2,7 @@
 
 Works on any MODEL, CLIP and VAE, patched or not; made for the tiny models. It knows nothing about the pack.
 """
+
 from typing import Any
 
 import torch
@@ -17,15 +18,28 @@ def encode(clip: Any, text: str) -> Conditioning:
         return import_comfyui().CLIPTextEncode().encode(clip, text)[0]
 
 
-def sample(model: Any, positive: Conditioning, negative: Conditioning, latent: torch.Tensor | dict[str, Any], *,
-           seed: int = 0, steps: int = 2, cfg: float = 3.0, sampler: str = "euler", scheduler: str = "simple",
-           denoise: float = 1.0) -> torch.Tensor:
+def sample(
+    model: Any,
+    positive: Conditioning,
+    negative: Conditioning,
+    latent: torch.Tensor | dict[str, Any],
+    *,
+    seed: int = 0,
+    steps: int = 2,
+    cfg: float = 3.0,
+    sampler: str = "euler",
+    scheduler: str = "simple",
+    denoise: float = 1.0,
+) -> torch.Tensor:
     """Core's KSampler. `latent` is [1, C, F, H, W] or a LATENT with "samples"; the result has its shape."""
     if isinstance(latent, torch.Tensor):
         latent = {"samples": latent}
     with torch.inference_mode():
-        result = import_comfyui().KSampler().sample(
-            model, seed, steps, cfg, sampler, scheduler, positive, negative, latent, denoise)
+        result = (
+            import_comfyui()
+            .KSampler()
+            .sample(model, seed, steps, cfg, sampler, scheduler, positive, negative, latent, denoise)
+        )
     return result[0]["samples"]
 
 

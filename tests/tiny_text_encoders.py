@@ -3,6 +3,7 @@ with core and random weights a few numbers wide: everything between a prompt and
 
 UMT5's vocabulary comes with its weights; here a SentencePiece model is trained on a page of text instead.
 """
+
 import io
 from functools import cache
 from types import SimpleNamespace
@@ -15,11 +16,21 @@ from comfy import sd1_clip
 from comfy.text_encoders import cogvideo, hunyuan_image, hunyuan_video, llama, lt, wan
 
 _T5 = {"d_model": 8, "d_ff": 8, "d_kv": 4, "num_heads": 2, "num_layers": 1}
-_LLAMA = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 4, "num_attention_heads": 1,
-          "num_key_value_heads": 1}
+_LLAMA = {
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+}
 _CLIP = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-SIZES = {"t5xxl_model_config": _T5, "umt5xxl_model_config": {**_T5, "vocab_size": 512}, "llama_model_config": _LLAMA,
-         "qwen25_7b_model_config": _LLAMA, "clip_l_model_config": _CLIP}
+SIZES = {
+    "t5xxl_model_config": _T5,
+    "umt5xxl_model_config": {**_T5, "vocab_size": 512},
+    "llama_model_config": _LLAMA,
+    "qwen25_7b_model_config": _LLAMA,
+    "clip_l_model_config": _CLIP,
+}
 ENCODERS = {
     "cogvideox": (cogvideo.cogvideo_te, cogvideo.CogVideoXTokenizer),
     "ltxv": (lt.ltxv_te, lt.LTXVT5Tokenizer),
@@ -33,12 +44,26 @@ ENCODERS = {
 @cache
 def spiece_model() -> torch.Tensor:
     """[bytes] of a SentencePiece model with UMT5's special tokens and byte pieces, as a checkpoint carries it."""
-    page = ["A red fox runs past the old ship", "The fox's tail is red", "A naïve painter drinks coffee in a café",
-            "Two ships sail by, well-known, on 3.5 waves", "It jumps, it walks, it sleeps in the snow"] * 8
+    page = [
+        "A red fox runs past the old ship",
+        "The fox's tail is red",
+        "A naïve painter drinks coffee in a café",
+        "Two ships sail by, well-known, on 3.5 waves",
+        "It jumps, it walks, it sleeps in the snow",
+    ] * 8
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(page), model_writer=model, vocab_size=300, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
-        byte_fallback=True, hard_vocab_limit=False, minloglevel=2)
+        sentence_iterator=iter(page),
+        model_writer=model,
+        vocab_size=300,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
     return torch.frombuffer(bytearray(model.getvalue()), dtype=torch.uint8)
 
 
@@ -49,8 +74,12 @@ def tiny_text_encoder(family: str) -> comfy.sd.CLIP:
     eyes = llama.qwen_vl.Qwen2VLVisionTransformer
     llama.qwen_vl.Qwen2VLVisionTransformer = lambda **sizes: torch.nn.Identity()  # 2 GB that see no picture here
     try:
-        clip = comfy.sd.CLIP(SimpleNamespace(params={}, clip=encoder(), tokenizer=tokenizer), parameters=1,
-                             tokenizer_data={"spiece_model": spiece_model()}, model_options=dict(SIZES))
+        clip = comfy.sd.CLIP(
+            SimpleNamespace(params={}, clip=encoder(), tokenizer=tokenizer),
+            parameters=1,
+            tokenizer_data={"spiece_model": spiece_model()},
+            model_options=dict(SIZES),
+        )
     finally:
         llama.qwen_vl.Qwen2VLVisionTransformer = eyes
     generator = torch.Generator().manual_seed(0)

@@ -97,8 +97,9 @@ class Converter:
         """The values of the node's widgets by name. The editor stores them as a bare list in widget order."""
         stored = node.get("widgets_values")
         if isinstance(stored, dict):
-            names = {name for name, specification in inputs_of(self.definitions[node["type"]])
-                     if is_widget(specification)}
+            names = {
+                name for name, specification in inputs_of(self.definitions[node["type"]]) if is_widget(specification)
+            }
             return {name: value for name, value in stored.items() if name.split(".")[0] in names}
         left = list(stored or [])
         values = dict(self.take(node, self.definitions[node["type"]], "", left))
@@ -108,8 +109,10 @@ class Converter:
         """Take one value off `left` per widget of a definition; a dynamic combo's key brings further widgets."""
         for name, specification in inputs_of(definition):
             if specification[0] == AUTOGROW and self.grows_widgets(specification):
-                raise WorkflowError(f"node {node['id']} ({node['type']}): input {name} grows widgets, "
-                                    "which this converter does not know")
+                raise WorkflowError(
+                    f"node {node['id']} ({node['type']}): input {name} grows widgets, "
+                    "which this converter does not know"
+                )
             if not is_widget(specification):
                 continue
             if not left:
@@ -122,7 +125,8 @@ class Converter:
                     if option["key"] == value:
                         yield from self.take(node, option["inputs"], f"{prefix}{name}.", left)
             draws = options.get("control_after_generate") or (
-                specification[0] == "INT" and name in ("seed", "noise_seed"))
+                specification[0] == "INT" and name in ("seed", "noise_seed")
+            )
             if draws and left and left[0] in AFTER_GENERATE:
                 left.pop(0)
             uploads = any(key.endswith("_upload") and options[key] for key in options)

@@ -82,11 +82,14 @@ class LoRASettings:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"lora.{name} is {getattr(self, name):g}, not 0 to 1")
         if not 0 <= self.warmup_steps <= self.steps:
-            raise ValueError(f"lora.warmup_steps is {self.warmup_steps} and there are {self.steps} steps; use 0 to "
-                             f"{self.steps}")
+            raise ValueError(
+                f"lora.warmup_steps is {self.warmup_steps} and there are {self.steps} steps; use 0 to {self.steps}"
+            )
         if not 0 <= self.noise_from < self.noise_to <= 1:
-            raise ValueError(f"lora.noise_from {self.noise_from:g} to noise_to {self.noise_to:g} is no part of 0 to 1; use 0 "
-                             f"to 1 for all noise levels")
+            raise ValueError(
+                f"lora.noise_from {self.noise_from:g} to noise_to {self.noise_to:g} is no part of 0 to 1; use 0 "
+                f"to 1 for all noise levels"
+            )
         for name in ("alpha", "rate", "end_rate"):
             if getattr(self, name) < 0:
                 raise ValueError(f"lora.{name} is {getattr(self, name):g}; use 0 or more")
@@ -122,7 +125,7 @@ def config_of(table: Mapping[str, Any], beside: Path) -> AnchorConfig:
     """A parsed file; relative folders are relative to `beside`."""
     check_keys(table, ("title", "folder", "seed", "model", "data", "lora"), "")
     if "folder" not in table:
-        raise ValueError("folder is missing, the 1 key that every run needs; write folder = \"runs/first\"")
+        raise ValueError('folder is missing, the 1 key that every run needs; write folder = "runs/first"')
     data = None
     if "data" in table:
         given = dict(table_of(table["data"], "data"))
@@ -132,7 +135,12 @@ def config_of(table: Mapping[str, Any], beside: Path) -> AnchorConfig:
         data = fill(Data, given, "data")
     model = dict(table_of(table.get("model", {}), "model"))
     builder = value_of(model.pop("builder", BUILDER), str, "model.builder")
-    return AnchorConfig(beside / value_of(table["folder"], str, "folder"),
-                        fill(LoRASettings, table.get("lora", {}), "lora"), data,
-                        value_of(table.get("title", ""), str, "title"), value_of(table.get("seed", 0), int, "seed"), builder,
-                        model)
+    return AnchorConfig(
+        beside / value_of(table["folder"], str, "folder"),
+        fill(LoRASettings, table.get("lora", {}), "lora"),
+        data,
+        value_of(table.get("title", ""), str, "title"),
+        value_of(table.get("seed", 0), int, "seed"),
+        builder,
+        model,
+    )

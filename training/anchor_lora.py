@@ -22,9 +22,12 @@ from .report import Row
 
 def main(arguments: list[str] | None = None) -> int:
     """-> the command's exit status: 0 done, 1 bad input or a full disk, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m longreel.training.anchor_lora", description=__doc__,
-                                     epilog=anchor_config.__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m longreel.training.anchor_lora",
+        description=__doc__,
+        epilog=anchor_config.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("config", type=Path, help="a .toml file, or .json with the same keys")
     options = parser.parse_args(arguments)
     return exit_status(lambda: run(anchor_config.read_config(options.config)))
@@ -44,16 +47,22 @@ def run(config: AnchorConfig) -> None:
             clips.prepare(lambda done, count: end_if(bool(asked)))
         trainer = AnchorTrainer(student, clips, config)
         already, began, said = len(trainer.rows), time.monotonic(), NowAndThen()
-        print(f"{len(trainer.adapters)} layers, {trainer.parameters / 1e6:.2f} M numbers, {len(clips.trained)} clips"
-              + (f"; goes on after {already} steps" if already else ""), flush=True)
+        print(
+            f"{len(trainer.adapters)} layers, {trainer.parameters / 1e6:.2f} M numbers, {len(clips.trained)} clips"
+            + (f"; goes on after {already} steps" if already else ""),
+            flush=True,
+        )
 
         def tell(done: int, row: Row) -> None:
             end_if(bool(asked))
             if said.due() or done == config.lora.steps:
                 left = (config.lora.steps - done) * (time.monotonic() - began) / (done - already)
                 held_out = f", held-out clips {trainer.held_out[-1][1]:.4f}" if trainer.held_out else ""
-                print(f"step {done} of {config.lora.steps}: loss {row.loss:.4f}{held_out}, gradients {row.norm:.3g}, "
-                      f"{left:,.0f} s left", flush=True)
+                print(
+                    f"step {done} of {config.lora.steps}: loss {row.loss:.4f}{held_out}, gradients {row.norm:.3g}, "
+                    f"{left:,.0f} s left",
+                    flush=True,
+                )
 
         print(f"finished: {trainer.train(tell)}", flush=True)
 

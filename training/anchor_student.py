@@ -30,8 +30,9 @@ class AnchorStudent(Protocol):
     top_level: float
     identity: str
 
-    def predict(self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Conditioning,
-                held: torch.Tensor) -> torch.Tensor:
+    def predict(
+        self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Conditioning, held: torch.Tensor
+    ) -> torch.Tensor:
         """noised [B, C, F, H, W] with the anchors clean in it, levels [B], conditioning [B, 1, ...] of one prompt each,
         held [B, F]: 1 where a frame is an anchor, whose time is 0 -> what the objective's target is compared with."""
 
@@ -72,11 +73,13 @@ class FolderClips:
         geometry = Geometry(facts, data.width, data.height, data.segment_latent_frames)
         clips = read_dataset(Path(data.folder), geometry)
         if data.held_out >= len(clips):
-            raise ValueError(f"data.held_out is {data.held_out} and the data set has {len(clips)} clips; leave 1 at "
-                             f"least to train on")
+            raise ValueError(
+                f"data.held_out is {data.held_out} and the data set has {len(clips)} clips; leave 1 at "
+                f"least to train on"
+            )
         self.identity = manifest(clips)
-        shown = parts_of(clips[:len(clips) - data.held_out], 1)
-        measured = parts_of(clips[len(clips) - data.held_out:], 1)
+        shown = parts_of(clips[: len(clips) - data.held_out], 1)
+        measured = parts_of(clips[len(clips) - data.held_out :], 1)
         self.parts = (*shown, *measured)
         self.trained, self.held_out = list(range(len(shown))), list(range(len(shown), len(self.parts)))
         self.cache = Cache(Path(data.cache or Path(data.folder) / "cache"), encoder, geometry)

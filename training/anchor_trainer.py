@@ -52,13 +52,24 @@ class AnchorTrainer:
             raise ValueError("there are 0 clips to train on and 1 is needed; put clips into the data folder")
         layers = layers_of(student.network, self.lora.patterns)
         self.adapters = attach(layers, self.lora.rank, self.lora.alpha or self.lora.rank, config.seed)
-        self.optimiser = Optimiser({GROUP: parameters_of(self.adapters)}, self.lora.weight_decay,
-                                   clip_norm=self.lora.clip_norm, ema=self.lora.ema)
+        self.optimiser = Optimiser(
+            {GROUP: parameters_of(self.adapters)},
+            self.lora.weight_decay,
+            clip_norm=self.lora.clip_norm,
+            ema=self.lora.ema,
+        )
         self.rows: list[Row] = []
         self.held_out: list[tuple[int, float]] = []
-        self.settled = json.loads(json.dumps({
-            "seed": config.seed, "student": student.identity, "clips": clips.identity,
-            **{name: value for name, value in asdict(self.lora).items() if name not in MAY_CHANGE}}))
+        self.settled = json.loads(
+            json.dumps(
+                {
+                    "seed": config.seed,
+                    "student": student.identity,
+                    "clips": clips.identity,
+                    **{name: value for name, value in asdict(self.lora).items() if name not in MAY_CHANGE},
+                }
+            )
+        )
         found = checkpoint.load_last(self.folder / CHECKPOINTS)
         if found is not None:
             self._go_on(found)
@@ -111,9 +122,12 @@ class AnchorTrainer:
         with torch.enable_grad():
             for first in range(0, lora.batch, lora.micro_batch):
                 places = range(first, min(first + lora.micro_batch, lora.batch))
-                found = self._losses([self.clips.trained[chosen[place]] for place in places],
-                                     [silent[place] for place in places], levels[places.start:places.stop],
-                                     [(STAGE, step, place) for place in places])
+                found = self._losses(
+                    [self.clips.trained[chosen[place]] for place in places],
+                    [silent[place] for place in places],
+                    levels[places.start : places.stop],
+                    [(STAGE, step, place) for place in places],
+                )
                 (found.sum() / lora.batch).backward()
                 self.optimiser.gather()
                 summed += float(found.detach().sum())
@@ -121,13 +135,15 @@ class AnchorTrainer:
         norm = self.optimiser.step({GROUP: rate})
         return Row(summed / lora.batch, norm, rate, float(sum(silent)))
 
-    def _losses(self, numbers: Sequence[int], silent: Sequence[bool], levels: torch.Tensor,
-                where: Sequence[tuple]) -> torch.Tensor:
+    def _losses(
+        self, numbers: Sequence[int], silent: Sequence[bool], levels: torch.Tensor, where: Sequence[tuple]
+    ) -> torch.Tensor:
         """[B]: of the clips, each with the anchor and the noise that its place `where` in the run draws."""
         device, objective = self.student.device, self.student.objective
         clean = torch.stack([self.clips.latent(number) for number in numbers])  # [B, C, F, h, w]
-        noise = torch.stack([draws.noise(self.config.seed, *place, tuple(one.shape))
-                             for place, one in zip(where, clean)])
+        noise = torch.stack(
+            [draws.noise(self.config.seed, *place, tuple(one.shape)) for place, one in zip(where, clean)]
+        )
         anchors, held = clean.clone(), torch.zeros(len(numbers), clean.shape[2])
         for row, (number, place) in enumerate(zip(numbers, where)):
             frames, still = self._anchor(number, clean.shape[2], draws.generator(self.config.seed, *place, "anchor"))
@@ -162,8 +178,10 @@ class AnchorTrainer:
         drawn = self.student.objective.draw_levels(generator, LEVELS_DRAWN * count)
         inside = drawn[(drawn >= lora.noise_from * top) & (drawn <= lora.noise_to * top)]
         if len(inside) < count:
-            raise ValueError(f"{len(inside)} of {len(drawn)} noise levels are between noise_from {lora.noise_from:g} and "
-                             f"noise_to {lora.noise_to:g}, and a step needs {count}; widen the range")
+            raise ValueError(
+                f"{len(inside)} of {len(drawn)} noise levels are between noise_from {lora.noise_from:g} and "
+                f"noise_to {lora.noise_to:g}, and a step needs {count}; widen the range"
+            )
         return inside[:count]
 
     def _validate(self, done: int) -> None:
@@ -174,14 +192,24 @@ class AnchorTrainer:
             found = []
             for place, number in enumerate(self.clips.held_out):
                 levels = self._draw_levels(draws.generator(self.config.seed, "held out", place), HELD_OUT_DRAWS)
-                found.append(self._losses([number] * HELD_OUT_DRAWS, [False] * HELD_OUT_DRAWS, levels,
-                                          [("held out", place, draw) for draw in range(HELD_OUT_DRAWS)]))
+                found.append(
+                    self._losses(
+                        [number] * HELD_OUT_DRAWS,
+                        [False] * HELD_OUT_DRAWS,
+                        levels,
+                        [("held out", place, draw) for draw in range(HELD_OUT_DRAWS)],
+                    )
+                )
         self.held_out.append((done, float(torch.cat(found).mean())))
 
     def _save(self) -> None:
         rows = torch.tensor([list(row) for row in self.rows], dtype=torch.float64).view(-1, len(Row._fields))
-        checkpoint.save(self.folder / CHECKPOINTS, len(self.rows), {**self.optimiser.state(), "rows": rows},
-                        {"settled": self.settled, "held_out": self.held_out})
+        checkpoint.save(
+            self.folder / CHECKPOINTS,
+            len(self.rows),
+            {**self.optimiser.state(), "rows": rows},
+            {"settled": self.settled, "held_out": self.held_out},
+        )
         self.curve().save(self.folder / CURVE_FILE)
         with self.optimiser.averaged():
             halves = {name: value.half() if value.ndim else value for name, value in weights_of(self.adapters).items()}
@@ -192,9 +220,11 @@ class AnchorTrainer:
         before = found.about["settled"]
         for name in sorted(set(before) | set(self.settled)):
             if before.get(name) != self.settled.get(name):
-                raise ValueError(f"{self.folder} holds a run of {len(found.tensors['rows'])} steps with {name} "
-                                 f"{_short(before.get(name))}, and now it is {_short(self.settled.get(name))}; change it "
-                                 f"back, or start a new run folder")
+                raise ValueError(
+                    f"{self.folder} holds a run of {len(found.tensors['rows'])} steps with {name} "
+                    f"{_short(before.get(name))}, and now it is {_short(self.settled.get(name))}; change it "
+                    f"back, or start a new run folder"
+                )
         self.rows = [Row(*row) for row in found.tensors["rows"].tolist()]
         self.held_out = [(step, loss) for step, loss in found.about["held_out"]]
         self.optimiser.load(found.tensors)

@@ -58,8 +58,10 @@ class Cache:
         for prompt, found in read.items():
             shapes, empty = ({name: list(value.shape) for name, value in given.items()} for given in (found, read[""]))
             if shapes != empty:
-                raise ValueError(f"the text encoder made {shapes} of the prompt {prompt!r} and {empty} of the empty "
-                                 f"one; shorten the prompt, so that both are padded to one length")
+                raise ValueError(
+                    f"the text encoder made {shapes} of the prompt {prompt!r} and {empty} of the empty "
+                    f"one; shorten the prompt, so that both are padded to one length"
+                )
         return {name: torch.stack([read[prompt][name] for prompt in prompts]) for name in read[""]}
 
     def _make_latent(self, part: Part) -> bool:
@@ -68,13 +70,20 @@ class Cache:
         latent = self.encoder.encode_video(read_pixels(part, self.geometry))
         wanted = self.geometry.latent_shape(part.segments)
         if tuple(latent.shape) != wanted:
-            raise ValueError(f"the video encoder made a latent {list(latent.shape)} of {part.clip.path.name} and the "
-                             f"data set's are {list(wanted)}; use the VAE of this model's family")
+            raise ValueError(
+                f"the video encoder made a latent {list(latent.shape)} of {part.clip.path.name} and the "
+                f"data set's are {list(wanted)}; use the VAE of this model's family"
+            )
         if not bool(latent.isfinite().all()):
-            raise ValueError(f"the video encoder made {int((~latent.isfinite()).sum())} of {latent.numel()} numbers of "
-                             f"{part.clip.path.name} that are none; encode in float32 (--fp32-vae)")
-        save_whole(self._latent_path(part), {LATENT_NAME: latent.detach().cpu().contiguous()},
-                   {"clip": part.clip.name, "first": str(part.first), "segments": str(part.segments)})
+            raise ValueError(
+                f"the video encoder made {int((~latent.isfinite()).sum())} of {latent.numel()} numbers of "
+                f"{part.clip.path.name} that are none; encode in float32 (--fp32-vae)"
+            )
+        save_whole(
+            self._latent_path(part),
+            {LATENT_NAME: latent.detach().cpu().contiguous()},
+            {"clip": part.clip.name, "first": str(part.first), "segments": str(part.segments)},
+        )
         return True
 
     def _make_text(self, prompt: str) -> bool:
@@ -82,16 +91,30 @@ class Cache:
             return False
         found = self.encoder.encode_text(prompt)
         if TEXT not in found:
-            raise ValueError(f"the text encoder made {len(found)} tensors of a prompt and none is named {TEXT}; name "
-                             f"the tokens' [T, D] so")
-        save_whole(self._text_path(prompt), {name: value.detach().cpu().contiguous() for name, value in found.items()},
-                   {"prompt": prompt})
+            raise ValueError(
+                f"the text encoder made {len(found)} tensors of a prompt and none is named {TEXT}; name "
+                f"the tokens' [T, D] so"
+            )
+        save_whole(
+            self._text_path(prompt),
+            {name: value.detach().cpu().contiguous() for name, value in found.items()},
+            {"prompt": prompt},
+        )
         return True
 
     def _latent_path(self, part: Part) -> Path:
         geometry = self.geometry
-        return self._path("latents", [self.encoder.video_identity, part.clip.digest, geometry.width, geometry.height,
-                                      part.first * geometry.step_pixel_frames, geometry.pixel_frames(part.segments)])
+        return self._path(
+            "latents",
+            [
+                self.encoder.video_identity,
+                part.clip.digest,
+                geometry.width,
+                geometry.height,
+                part.first * geometry.step_pixel_frames,
+                geometry.pixel_frames(part.segments),
+            ],
+        )
 
     def _text_path(self, prompt: str) -> Path:
         return self._path("texts", [self.encoder.text_identity, prompt])
@@ -107,5 +130,7 @@ def _read(path: Path, what: str) -> dict[str, torch.Tensor]:
     except FileNotFoundError as error:
         raise ValueError(f"0 of 1 cache files of {what} are there ({path}); prepare the cache again") from error
     except SafetensorError as error:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes that are no whole cache file of {what} ({error}); "
-                         f"delete it, and it is made again") from error
+        raise ValueError(
+            f"{path} has {path.stat().st_size} bytes that are no whole cache file of {what} ({error}); "
+            f"delete it, and it is made again"
+        ) from error

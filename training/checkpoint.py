@@ -46,8 +46,11 @@ def save(folder: Path, number: int, tensors: Mapping[str, torch.Tensor], about: 
     handle, unfinished = tempfile.mkstemp(dir=folder, prefix=UNFINISHED)
     os.close(handle)
     try:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, unfinished,
-                  {KEY: json.dumps({"version": VERSION, **about})})
+        save_file(
+            {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
+            unfinished,
+            {KEY: json.dumps({"version": VERSION, **about})},
+        )
         with open(unfinished, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
@@ -55,8 +58,10 @@ def save(folder: Path, number: int, tensors: Mapping[str, torch.Tensor], about: 
         needed, free = bytes_of(tensors), shutil.disk_usage(folder).free
         kept = [old.name for old in sorted(folder.glob(f"*{SUFFIX}"))]
         last = f"the last good one, {kept[-1]}, is still there" if kept else "there is none before it"
-        raise OSError(f"a checkpoint of {needed:,} bytes could not be written to {folder}, which has {free:,} free "
-                      f"({error}); {last}: make room and start again with the same command") from error
+        raise OSError(
+            f"a checkpoint of {needed:,} bytes could not be written to {folder}, which has {free:,} free "
+            f"({error}); {last}: make room and start again with the same command"
+        ) from error
     finally:
         Path(unfinished).unlink(missing_ok=True)
     for old in folder.glob(f"*{SUFFIX}"):
@@ -70,8 +75,10 @@ def check_room(folder: Path, needed: int) -> None:
     existing = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
-        raise ValueError(f"{folder} has {free:,} bytes free and the run's checkpoints take {needed:,}; make room, or "
-                         f"choose a folder on another disk")
+        raise ValueError(
+            f"{folder} has {free:,} bytes free and the run's checkpoints take {needed:,}; make room, or "
+            f"choose a folder on another disk"
+        )
 
 
 def load_last(folder: Path) -> Checkpoint | None:
@@ -89,11 +96,15 @@ def load_last(folder: Path) -> Checkpoint | None:
             names = file.keys()
             tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes that are no whole checkpoint ({error}); delete it to "
-                         f"go on from one of the {len(paths) - 1} others, or to start anew") from error
+        raise ValueError(
+            f"{path} has {path.stat().st_size} bytes that are no whole checkpoint ({error}); delete it to "
+            f"go on from one of the {len(paths) - 1} others, or to start anew"
+        ) from error
     if about.get("version") != VERSION:
-        raise ValueError(f"{path} is a checkpoint of version {about.get('version')}, and this Longreel reads "
-                         f"{VERSION}; finish the run with the pack that began it, or start a new run folder")
+        raise ValueError(
+            f"{path} is a checkpoint of version {about.get('version')}, and this Longreel reads "
+            f"{VERSION}; finish the run with the pack that began it, or start a new run folder"
+        )
     return Checkpoint(path, about, tensors)
 
 

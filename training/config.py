@@ -89,10 +89,13 @@ class Config:
 
     def __post_init__(self) -> None:
         training = self.training
-        for name, value, least in (("data.held_out", self.data.held_out, 0), ("seed", self.seed, 0),
-                                   ("training.micro_batch", training.micro_batch, 1),
-                                   ("training.checkpoint_every", training.checkpoint_every, 1),
-                                   ("training.validate_every", training.validate_every, 1)):
+        for name, value, least in (
+            ("data.held_out", self.data.held_out, 0),
+            ("seed", self.seed, 0),
+            ("training.micro_batch", training.micro_batch, 1),
+            ("training.checkpoint_every", training.checkpoint_every, 1),
+            ("training.validate_every", training.validate_every, 1),
+        ):
             if value < least:
                 raise ValueError(f"{name} is {value}; use {least} or more")
         if not 0 <= training.text_dropout <= 1:
@@ -107,10 +110,20 @@ class Config:
 
     def settled(self) -> dict[str, Any]:
         """What a resumed run must share with the one that began, as JSON holds it; stages are compared apart."""
-        return json.loads(json.dumps({"seed": self.seed, "training": {
-            name: value for name, value in asdict(self.training).items()
-            if name not in ("checkpoint_every", "validate_every", "micro_batch")},
-            "segment_latent_frames": self.data.segment_latent_frames, "held_out": self.data.held_out}))
+        return json.loads(
+            json.dumps(
+                {
+                    "seed": self.seed,
+                    "training": {
+                        name: value
+                        for name, value in asdict(self.training).items()
+                        if name not in ("checkpoint_every", "validate_every", "micro_batch")
+                    },
+                    "segment_latent_frames": self.data.segment_latent_frames,
+                    "held_out": self.data.held_out,
+                }
+            )
+        )
 
 
 def read_config(path: Path) -> Config:
@@ -128,18 +141,29 @@ def config_of(table: Mapping[str, Any], beside: Path) -> Config:
     check_keys(table, known, "")
     for name in ("folder", "data"):
         if name not in table:
-            raise ValueError(f"{name} is missing, 1 of the 2 keys that every run needs; write folder = \"runs/first\" "
-                             f"and a table [data]")
+            raise ValueError(
+                f'{name} is missing, 1 of the 2 keys that every run needs; write folder = "runs/first" '
+                f"and a table [data]"
+            )
     if ("recipe" in table) == ("stage" in table):
-        raise ValueError(f"{2 * ('stage' in table)} of the 2 keys recipe and stage are there; write a table [recipe], "
-                         f"or stages as [[stage]]")
+        raise ValueError(
+            f"{2 * ('stage' in table)} of the 2 keys recipe and stage are there; write a table [recipe], "
+            f"or stages as [[stage]]"
+        )
     data = fill(Data, table["data"], "data")
     data = replace(data, folder=str(beside / data.folder), cache=str(beside / data.cache) if data.cache else "")
     model = dict(table_of(table.get("model", {}), "model"))
     builder = value_of(model.pop("builder", BUILDER), str, "model.builder")
-    return Config(beside / value_of(table["folder"], str, "folder"), data, _stages(table),
-                  fill(Training, table.get("training", {}), "training"), value_of(table.get("title", ""), str, "title"),
-                  value_of(table.get("seed", 0), int, "seed"), builder, model)
+    return Config(
+        beside / value_of(table["folder"], str, "folder"),
+        data,
+        _stages(table),
+        fill(Training, table.get("training", {}), "training"),
+        value_of(table.get("title", ""), str, "title"),
+        value_of(table.get("seed", 0), int, "seed"),
+        builder,
+        model,
+    )
 
 
 def _stages(table: Mapping[str, Any]) -> tuple[Stage, ...]:
@@ -147,8 +171,9 @@ def _stages(table: Mapping[str, Any]) -> tuple[Stage, ...]:
         stages = table["stage"] if isinstance(table["stage"], list) else [table["stage"]]
         return tuple(fill(Stage, stage, f"stage[{number}]") for number, stage in enumerate(stages))
     recipe = dict(table_of(table["recipe"], "recipe"))
-    changes = {one.name: kind for one, kind in kinds_of(Stage) if one.name not in ("name", "segments", "steps",
-                                                                                 "warmup_steps")}
+    changes = {
+        one.name: kind for one, kind in kinds_of(Stage) if one.name not in ("name", "segments", "steps", "warmup_steps")
+    }
     own = {"kind": str, "steps_share": float, "last": str}
     check_keys(recipe, (*own, *changes), "recipe")
     given = {name: value_of(value, (own | changes)[name], f"recipe.{name}") for name, value in recipe.items()}

@@ -50,9 +50,11 @@ class Geometry:
     def __post_init__(self) -> None:
         self.facts.check_size(self.width, self.height)
         if self.segment_latent_frames <= SHARED_FRAMES:
-            raise ValueError(f"a segment of {self.segment_latent_frames} latent frames shares {SHARED_FRAMES} with the "
-                             f"next; use {SHARED_FRAMES + 1} or more, {self.facts.native_latent_frames} as the family "
-                             f"was trained")
+            raise ValueError(
+                f"a segment of {self.segment_latent_frames} latent frames shares {SHARED_FRAMES} with the "
+                f"next; use {SHARED_FRAMES + 1} or more, {self.facts.native_latent_frames} as the family "
+                f"was trained"
+            )
 
     @property
     def step_latent_frames(self) -> int:
@@ -76,8 +78,10 @@ class Geometry:
 
     def windows(self, segments: int) -> tuple[Range, ...]:
         """The latent frames of each segment."""
-        return tuple((self.step_latent_frames * number, self.step_latent_frames * number + self.segment_latent_frames)
-                     for number in range(segments))
+        return tuple(
+            (self.step_latent_frames * number, self.step_latent_frames * number + self.segment_latent_frames)
+            for number in range(segments)
+        )
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class Part:
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        return self.clip.prompts[self.first:self.first + self.segments]
+        return self.clip.prompts[self.first : self.first + self.segments]
 
 
 def read_dataset(folder: Path, geometry: Geometry) -> tuple[Clip, ...]:
@@ -139,15 +143,21 @@ def find_clips(folder: Path) -> dict[str, tuple[Path, Path]]:
         raise ValueError(f"{folder} holds 0 clips and 0 storyboards; put name.mp4 and name.json into it")
     unsaid, unseen = sorted(set(clips) - set(boards)), sorted(set(boards) - set(clips))
     if unsaid:
-        raise ValueError(f"{len(unsaid)} of {len(clips)} clips have no prompts, first {clips[unsaid[0]][0].name}; "
-                         f"write {unsaid[0]}.json beside it, a storyboard with a prompt for each segment")
+        raise ValueError(
+            f"{len(unsaid)} of {len(clips)} clips have no prompts, first {clips[unsaid[0]][0].name}; "
+            f"write {unsaid[0]}.json beside it, a storyboard with a prompt for each segment"
+        )
     if unseen:
-        raise ValueError(f"{len(unseen)} of {len(boards)} storyboards have no clip, first {boards[unseen[0]].name}; "
-                         f"put {unseen[0]}.mp4 beside it, or take it out")
+        raise ValueError(
+            f"{len(unseen)} of {len(boards)} storyboards have no clip, first {boards[unseen[0]].name}; "
+            f"put {unseen[0]}.mp4 beside it, or take it out"
+        )
     for name, paths in clips.items():
         if len(paths) > 1:
-            raise ValueError(f"{name} has {len(paths)} clips, {' and '.join(path.name for path in paths)}, and 1 "
-                             f"storyboard; keep one of them")
+            raise ValueError(
+                f"{name} has {len(paths)} clips, {' and '.join(path.name for path in paths)}, and 1 "
+                f"storyboard; keep one of them"
+            )
     return {name: (clips[name][0], boards[name]) for name in sorted(clips)}
 
 
@@ -169,8 +179,10 @@ def parts_of(clips: Iterable[Clip], segments: int) -> tuple[Part, ...]:
     parts = []
     for clip in clips:
         if clip.segments < segments:
-            raise ValueError(f"{clip.path.name} has {clip.segments} segments and the stage trains on {segments}; take "
-                             f"the clip out, or end the recipe at a stage of {clip.segments}")
+            raise ValueError(
+                f"{clip.path.name} has {clip.segments} segments and the stage trains on {segments}; take "
+                f"the clip out, or end the recipe at a stage of {clip.segments}"
+            )
         starts = range(0, clip.segments - segments + 1, segments)
         parts += [Part(clip, first, segments) for first in (starts[:1] if clip.is_latent else starts)]
     return tuple(parts)
@@ -188,13 +200,19 @@ def read_pixels(part: Part, geometry: Geometry) -> torch.Tensor:
 def read_latent(part: Part, geometry: Geometry) -> torch.Tensor:
     """The latent frames of a part [C, F, h, w] of a clip that is a latent, float32."""
     with safe_open(part.clip.path, "pt") as file:
-        return file.get_slice(LATENT_NAME)[:, :geometry.latent_frames(part.segments)].float()
+        return file.get_slice(LATENT_NAME)[:, : geometry.latent_frames(part.segments)].float()
 
 
 def manifest(clips: Iterable[Clip]) -> dict[str, dict]:
     """What a data set is, as JSON can hold it: of each clip its bytes, their digest, and that of its prompts."""
-    return {clip.name: {"bytes": clip.bytes, "digest": clip.digest,
-                        "prompts": hashlib.sha256(json.dumps(clip.prompts).encode()).hexdigest()} for clip in clips}
+    return {
+        clip.name: {
+            "bytes": clip.bytes,
+            "digest": clip.digest,
+            "prompts": hashlib.sha256(json.dumps(clip.prompts).encode()).hexdigest(),
+        }
+        for clip in clips
+    }
 
 
 def check_unchanged(before: Mapping[str, dict], clips: Iterable[Clip]) -> None:
@@ -207,20 +225,28 @@ def check_unchanged(before: Mapping[str, dict], clips: Iterable[Clip]) -> None:
     said = []
     if changed:
         old, fresh = before[changed[0]], now[changed[0]]
-        how = (f"{old['bytes']:,} bytes then, {fresh['bytes']:,} now" if old["bytes"] != fresh["bytes"] else
-               "other bytes of the same number" if old["digest"] != fresh["digest"] else "other prompts")
+        how = (
+            f"{old['bytes']:,} bytes then, {fresh['bytes']:,} now"
+            if old["bytes"] != fresh["bytes"]
+            else "other bytes of the same number"
+            if old["digest"] != fresh["digest"]
+            else "other prompts"
+        )
         said.append(f"{len(changed)} of {len(before)} clips have changed, first {changed[0]} ({how})")
     said += [f"{len(gone)} of {len(before)} clips are gone, first {gone[0]}"] if gone else []
     said += [f"{len(new)} clips are new beside {len(before)}, first {new[0]}"] if new else []
-    raise ValueError(f"the data set is not the one that this run began with: {'; '.join(said)}; bring it back to go "
-                     f"on, or start a new run folder")
+    raise ValueError(
+        f"the data set is not the one that this run began with: {'; '.join(said)}; bring it back to go "
+        f"on, or start a new run folder"
+    )
 
 
 def _read_clip(name: str, path: Path, board: Path, geometry: Geometry) -> Clip:
     storyboards = read_storyboards(board)
     if len(storyboards) != 1:
-        raise ValueError(f"{board.name} holds {len(storyboards)} videos and stands beside 1 clip; write one file for "
-                         f"each clip")
+        raise ValueError(
+            f"{board.name} holds {len(storyboards)} videos and stands beside 1 clip; write one file for each clip"
+        )
     prompts = _prompts(storyboards[0], board.name, geometry)
     clip = Clip(name, path, *_digest(path), prompts)
     if clip.is_latent:
@@ -228,11 +254,15 @@ def _read_clip(name: str, path: Path, board: Path, geometry: Geometry) -> Clip:
     else:
         fps, frames, width, height = _picture_facts(path) if path.is_dir() else _video_facts(path)
         if (width, height) != (geometry.width, geometry.height):
-            raise ValueError(f"{path.name} has {width}x{height} pixels and the data set {geometry.width}x"
-                             f"{geometry.height}; resize the clip, or take it out")
+            raise ValueError(
+                f"{path.name} has {width}x{height} pixels and the data set {geometry.width}x"
+                f"{geometry.height}; resize the clip, or take it out"
+            )
         if fps is not None and abs(fps - storyboards[0].fps) > FPS_TOLERANCE:
-            raise ValueError(f"{path.name} runs at {fps:g} frames per second and {board.name} says "
-                             f"{storyboards[0].fps:g}; convert the clip, or correct fps")
+            raise ValueError(
+                f"{path.name} runs at {fps:g} frames per second and {board.name} says "
+                f"{storyboards[0].fps:g}; convert the clip, or correct fps"
+            )
         _check_length(path.name, frames, geometry.pixel_frames, len(prompts), "pixel frames")
     return clip
 
@@ -249,29 +279,37 @@ def _segments_of(shot: Shot, index: int, fps: float, file: str, geometry: Geomet
     frames, step = shot.seconds * fps, geometry.step_pixel_frames
     count = round(frames / step)
     if count < 1 or abs(frames - count * step) > 0.5:
-        raise ValueError(f"{file}: shots[{index}].seconds {shot.seconds:g} is {frames:g} frames and a segment has "
-                         f"{step}; use {max(1, count) * step / fps:g} seconds, or another segment_latent_frames")
+        raise ValueError(
+            f"{file}: shots[{index}].seconds {shot.seconds:g} is {frames:g} frames and a segment has "
+            f"{step}; use {max(1, count) * step / fps:g} seconds, or another segment_latent_frames"
+        )
     return count
 
 
 def _check_length(file: str, frames: int, frames_of, segments: int, what: str) -> None:
     """A clip holds all segments that have prompts, and no whole segment more."""
     if frames < frames_of(segments):
-        raise ValueError(f"{file} has {frames} {what} and its {segments} prompts need {frames_of(segments)}; give a "
-                         f"longer clip, or take prompts out of its storyboard")
+        raise ValueError(
+            f"{file} has {frames} {what} and its {segments} prompts need {frames_of(segments)}; give a "
+            f"longer clip, or take prompts out of its storyboard"
+        )
     if frames >= frames_of(segments + 1):
         whole = segments
         while frames >= frames_of(whole + 1):
             whole += 1
-        raise ValueError(f"{file} has {whole} segments ({frames} {what}) and its storyboard {segments} prompts; write "
-                         f"a prompt for each segment, or cut the clip")
+        raise ValueError(
+            f"{file} has {whole} segments ({frames} {what}) and its storyboard {segments} prompts; write "
+            f"a prompt for each segment, or cut the clip"
+        )
 
 
 def _check_latent(path: Path, segments: int, geometry: Geometry) -> None:
     shape, wanted = _latent_shape(path), geometry.latent_shape(segments)
     if (shape[0], *shape[2:]) != (wanted[0], *wanted[2:]):
-        raise ValueError(f"{path.name} has a latent {list(shape)} and the data set [{wanted[0]}, frames, {wanted[2]}, "
-                         f"{wanted[3]}]; encode it again at {geometry.width}x{geometry.height}, or take it out")
+        raise ValueError(
+            f"{path.name} has a latent {list(shape)} and the data set [{wanted[0]}, frames, {wanted[2]}, "
+            f"{wanted[3]}]; encode it again at {geometry.width}x{geometry.height}, or take it out"
+        )
     _check_length(path.name, shape[1], geometry.latent_frames, segments, "latent frames")
 
 
@@ -280,15 +318,19 @@ def _latent_shape(path: Path) -> tuple[int, int, int, int]:
         with safe_open(path, "pt") as file:
             names = list(file.keys())
             if LATENT_NAME not in names:
-                raise ValueError(f"{path.name} holds {len(names)} tensors and none is named {LATENT_NAME}; "
-                                 f"save the latent [C, F, h, w] under this name")
+                raise ValueError(
+                    f"{path.name} holds {len(names)} tensors and none is named {LATENT_NAME}; "
+                    f"save the latent [C, F, h, w] under this name"
+                )
             shape = tuple(file.get_slice(LATENT_NAME).get_shape())
     except SafetensorError as error:
-        raise ValueError(f"{path.name} has {path.stat().st_size} bytes that are no whole safetensors file ({error}); "
-                         f"save it again") from error
+        raise ValueError(
+            f"{path.name} has {path.stat().st_size} bytes that are no whole safetensors file ({error}); save it again"
+        ) from error
     if len(shape) != 4:
-        raise ValueError(f"{path.name} has a latent of {len(shape)} axes, {list(shape)}, and 4 are needed; save it as "
-                         f"[C, F, h, w]")
+        raise ValueError(
+            f"{path.name} has a latent of {len(shape)} axes, {list(shape)}, and 4 are needed; save it as [C, F, h, w]"
+        )
     return shape
 
 
@@ -314,8 +356,10 @@ def _picture_facts(folder: Path) -> tuple[None, int, int, int]:
         with Image.open(path) as picture:
             first = first or picture.size
             if picture.size != first:
-                raise ValueError(f"{folder.name}/{path.name} has {picture.size[0]}x{picture.size[1]} pixels and the "
-                                 f"first picture {first[0]}x{first[1]}; resize it")
+                raise ValueError(
+                    f"{folder.name}/{path.name} has {picture.size[0]}x{picture.size[1]} pixels and the "
+                    f"first picture {first[0]}x{first[1]}; resize it"
+                )
     return None, len(pictures), *first
 
 
@@ -329,8 +373,9 @@ def _video_facts(path: Path) -> tuple[float, int, int, int]:
             count = stream.frames or sum(1 for _ in container.decode(stream))
             return float(stream.average_rate), count, stream.width, stream.height
     except av.FFmpegError as error:
-        raise ValueError(f"{path.name} has {path.stat().st_size} bytes that are no video ({error}); convert it, or "
-                         f"take it out") from error
+        raise ValueError(
+            f"{path.name} has {path.stat().st_size} bytes that are no video ({error}); convert it, or take it out"
+        ) from error
 
 
 def _video_frames(path: Path, wanted: range) -> list[np.ndarray]:
@@ -343,11 +388,13 @@ def _video_frames(path: Path, wanted: range) -> list[np.ndarray]:
             if number in wanted:
                 frames.append(frame.to_ndarray(format="rgb24"))
     if len(frames) != len(wanted):
-        raise ValueError(f"{path.name} gave {len(frames)} of the {len(wanted)} frames {wanted.start} to "
-                         f"{wanted.stop - 1}; the file was cut short: convert it again")
+        raise ValueError(
+            f"{path.name} gave {len(frames)} of the {len(wanted)} frames {wanted.start} to "
+            f"{wanted.stop - 1}; the file was cut short: convert it again"
+        )
     return frames
 
 
 def _picture_frames(folder: Path, wanted: range) -> list[np.ndarray]:
-    pictures = _pictures(folder)[wanted.start:wanted.stop]
+    pictures = _pictures(folder)[wanted.start : wanted.stop]
     return [np.array(Image.open(path).convert("RGB")) for path in pictures]

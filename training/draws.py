@@ -22,8 +22,9 @@ def order(seed: int, stage: str, step: int, batch: int, count: int) -> list[int]
     again."""
     places = range(step * batch, (step + 1) * batch)
     rounds = {place // count for place in places}
-    shuffled = {number: torch.randperm(count, generator=generator(seed, stage, "order", number)).tolist()
-                for number in rounds}
+    shuffled = {
+        number: torch.randperm(count, generator=generator(seed, stage, "order", number)).tolist() for number in rounds
+    }
     return [shuffled[place // count][place % count] for place in places]
 
 

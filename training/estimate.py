@@ -52,8 +52,9 @@ class Network:
         return (segments * (SEGMENT_LATENT_FRAMES - 1) + 1) * self.frame_tokens + segments * self.text_tokens
 
     def layer(self, kind: str) -> TTTConfig:
-        return TTTConfig(kind, self.width, self.width // HEAD_WIDTH, PUBLISHED_CHUNK[kind], PUBLISHED_BASE_RATE[kind],
-                         rates=OWN)
+        return TTTConfig(
+            kind, self.width, self.width // HEAD_WIDTH, PUBLISHED_CHUNK[kind], PUBLISHED_BASE_RATE[kind], rates=OWN
+        )
 
     def trained(self, kind: str, adapter: str) -> tuple[int, int]:
         """Numbers in (TTT layers with gates, attention's projections and norms) that an adapter trains."""
@@ -127,17 +128,26 @@ def seconds_of_video(network: Network, kind: str, adapter: str, segments: int, c
     cross_products = 0 if network.text_tokens else 2 * 2 * C**2 * tokens  # of its keys and values there are few
     ttt_products = 2 * attention_products  # both directions
     products = network.blocks * (
-        attention_products * THERE_AND_BACK[adapter == QKVO] + ttt_products * THERE_AND_BACK[True]
-        + (mlp_products + cross_products) * THERE_AND_BACK[False])
+        attention_products * THERE_AND_BACK[adapter == QKVO]
+        + ttt_products * THERE_AND_BACK[True]
+        + (mlp_products + cross_products) * THERE_AND_BACK[False]
+    )
     seen = SEGMENT_LATENT_FRAMES * network.frame_tokens + network.text_tokens
     attention = network.blocks * segments * 4 * seen**2 * C * ATTENTION_THERE_AND_BACK
     chunks = -(-tokens // PUBLISHED_CHUNK[kind])
-    return {"products": products / card.product_rate, "attention": attention / card.attention_rate,
-            "scan": network.blocks * chunks * LAUNCHES[kind] * LAUNCH_SECONDS}
+    return {
+        "products": products / card.product_rate,
+        "attention": attention / card.attention_rate,
+        "scan": network.blocks * chunks * LAUNCHES[kind] * LAUNCH_SECONDS,
+    }
 
 
-def fitting(network: Network, kind: str, adapter: str, stages: Iterable[Stage], card: Card,
-            processes: int = 1) -> list[Stage]:
+def fitting(
+    network: Network, kind: str, adapter: str, stages: Iterable[Stage], card: Card, processes: int = 1
+) -> list[Stage]:
     """The stages whose videos fit a card, one at a time, where each process has one."""
-    return [stage for stage in stages
-            if cost(network, kind, adapter, stage.segments, processes).bytes <= USABLE * card.gib * GIB]
+    return [
+        stage
+        for stage in stages
+        if cost(network, kind, adapter, stage.segments, processes).bytes <= USABLE * card.gib * GIB
+    ]

@@ -35,8 +35,14 @@ class Optimiser:
     Raises ValueError for a name that two groups hold, no parameters, and numbers out of range.
     """
 
-    def __init__(self, groups: Mapping[str, Mapping[str, nn.Parameter]], weight_decay: float = 1e-4,
-                 betas: tuple[float, float] = (0.9, 0.95), clip_norm: float = 0.1, ema: float = 0.999):
+    def __init__(
+        self,
+        groups: Mapping[str, Mapping[str, nn.Parameter]],
+        weight_decay: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.95),
+        clip_norm: float = 0.1,
+        ema: float = 0.999,
+    ):
         if not 0 <= ema < 1:
             raise ValueError(f"ema is {ema:g}, not 0 to below 1; use 0.999, or 0 for no average")
         if not clip_norm > 0:
@@ -77,11 +83,16 @@ class Optimiser:
         gradients = [master.grad for master in self.masters.values() if master.grad is not None]
         norm = float(whole(torch.stack([gradient.norm() for gradient in gradients]).norm())) if gradients else 0.0
         if not math.isfinite(norm):
-            bad = [name for name, master in self.masters.items()
-                   if master.grad is not None and not bool(whole(master.grad).isfinite().all())]
+            bad = [
+                name
+                for name, master in self.masters.items()
+                if master.grad is not None and not bool(whole(master.grad).isfinite().all())
+            ]
             self.clear()
-            raise ValueError(f"the gradients of {len(bad)} of {len(self.masters)} parameters are no numbers, first "
-                             f"{(bad or list(self.masters))[0]}; lower the learning rate, or train in float32")
+            raise ValueError(
+                f"the gradients of {len(bad)} of {len(self.masters)} parameters are no numbers, first "
+                f"{(bad or list(self.masters))[0]}; lower the learning rate, or train in float32"
+            )
         if norm > self.clip_norm:
             for gradient in gradients:
                 gradient.mul_(self.clip_norm / norm)
@@ -131,16 +142,21 @@ class Optimiser:
         for name, master in self.masters.items():
             moments = self.adam.state.get(master, {})
             if moments:
-                found |= {f"first.{name}": moments["exp_avg"], f"second.{name}": moments["exp_avg_sq"],
-                          f"steps.{name}": moments["step"]}
+                found |= {
+                    f"first.{name}": moments["exp_avg"],
+                    f"second.{name}": moments["exp_avg_sq"],
+                    f"steps.{name}": moments["step"],
+                }
         return found | {"updates": torch.tensor(self.updates)}
 
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
         """What `state` returned. Raises ValueError where it is of other parameters."""
         missing = sorted(name for name in self.masters if f"weight.{name}" not in state)
         if missing:
-            raise ValueError(f"{len(missing)} of {len(self.masters)} parameters are not in the checkpoint, first "
-                             f"{missing[0]}; start a new run folder")
+            raise ValueError(
+                f"{len(missing)} of {len(self.masters)} parameters are not in the checkpoint, first "
+                f"{missing[0]}; start a new run folder"
+            )
         self.carry_over(state)
         for name, master in self.masters.items():
             if f"first.{name}" in state:
@@ -161,8 +177,10 @@ class Optimiser:
             if kept is None:
                 continue
             if kept.shape != master.shape:
-                raise ValueError(f"{name} has shape {list(master.shape)} and {list(kept.shape)} in the checkpoint; "
-                                 f"start a new run folder")
+                raise ValueError(
+                    f"{name} has shape {list(master.shape)} and {list(kept.shape)} in the checkpoint; "
+                    f"start a new run folder"
+                )
             copy_into(master, kept)
             if self.average:
                 copy_into(self.average[name], state[f"average.{name}"])

@@ -38,8 +38,10 @@ class World:
     def share(self, batch: int) -> range:
         """The places of a batch that are this process's. Raises ValueError where shares would differ."""
         if batch % self.size:
-            raise ValueError(f"a batch of {batch} videos cannot be shared evenly by {self.size} processes; use a "
-                             f"multiple of {self.size}")
+            raise ValueError(
+                f"a batch of {batch} videos cannot be shared evenly by {self.size} processes; use a "
+                f"multiple of {self.size}"
+            )
         own = batch // self.size
         return range(self.rank * own, (self.rank + 1) * own)
 
@@ -62,8 +64,10 @@ class World:
         texts: list[str] = [""] * self.size
         dist.all_gather_object(texts, text)
         if len(set(texts)) > 1:
-            raise ValueError(f"{self.size} processes have {len(set(texts))} different {what}; start all of them with "
-                             f"the same files and seed")
+            raise ValueError(
+                f"{self.size} processes have {len(set(texts))} different {what}; start all of them with "
+                f"the same files and seed"
+            )
 
     def wait(self) -> None:
         """Until all processes are here."""

@@ -75,23 +75,47 @@ class Plan:
         """A table for people."""
         if not self.stages:
             return f"all {self.done:,} steps are made"
-        head = ("stage", "segments", "latent frames", "tokens", "videos", "batch", "steps left", "trained",
-                "peak memory", "time per step", "all steps")
+        head = (
+            "stage",
+            "segments",
+            "latent frames",
+            "tokens",
+            "videos",
+            "batch",
+            "steps left",
+            "trained",
+            "peak memory",
+            "time per step",
+            "all steps",
+        )
         rows = [head]
         for number, planned in enumerate(self.stages):
             stage, about = planned.stage, "" if number == 0 else "~"
-            rows.append((stage.name, str(stage.segments), str(planned.latent_frames), f"{planned.tokens:,}",
-                         str(planned.videos), str(stage.batch), f"{planned.steps:,}",
-                         f"{planned.parameters / 1e6:,.2f} M", f"{about}{_bytes(self.bytes_of_step(number))}",
-                         f"{about}{_time(self.seconds_of_step(number))}",
-                         f"{about}{_time(planned.steps * self.seconds_of_step(number))}"))
+            rows.append(
+                (
+                    stage.name,
+                    str(stage.segments),
+                    str(planned.latent_frames),
+                    f"{planned.tokens:,}",
+                    str(planned.videos),
+                    str(stage.batch),
+                    f"{planned.steps:,}",
+                    f"{planned.parameters / 1e6:,.2f} M",
+                    f"{about}{_bytes(self.bytes_of_step(number))}",
+                    f"{about}{_time(self.seconds_of_step(number))}",
+                    f"{about}{_time(planned.steps * self.seconds_of_step(number))}",
+                )
+            )
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
-        lines.append(f"measured on one step of stage {self.stages[0].stage.name} on {self.device}, micro-batch "
-                     f"{self.micro_batch}, processes {self.processes}; ~ is estimated from it")
+        lines.append(
+            f"measured on one step of stage {self.stages[0].stage.name} on {self.device}, micro-batch "
+            f"{self.micro_batch}, processes {self.processes}; ~ is estimated from it"
+        )
         parts = f"; each of {self.processes} processes keeps its part" if self.processes > 1 else ""
-        lines.append(f"weights, averages and moments: {_bytes(self.state_bytes)}, as much for each checkpoint on disk"
-                     f"{parts}")
+        lines.append(
+            f"weights, averages and moments: {_bytes(self.state_bytes)}, as much for each checkpoint on disk{parts}"
+        )
         if self.done:
             lines.append(f"goes on after {self.done:,} steps")
         return "\n".join(lines)

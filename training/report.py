@@ -28,8 +28,9 @@ class Row(NamedTuple):
     dropped: float
 
 
-def loss_curve(losses: Sequence[float], held_out: Sequence[tuple[int, float]] = (),
-               borders: Sequence[tuple[int, str]] = ()) -> Image.Image:
+def loss_curve(
+    losses: Sequence[float], held_out: Sequence[tuple[int, float]] = (), borders: Sequence[tuple[int, str]] = ()
+) -> Image.Image:
     """losses: of each step. held_out: (steps made, loss of the held-out clips). borders: (first step, name) of each
     stage. The loss axis is logarithmic where all values are above 0."""
     picture = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
@@ -60,15 +61,21 @@ def loss_curve(losses: Sequence[float], held_out: Sequence[tuple[int, float]] = 
         x = place(step, values[0])[0]
         draw.line([(x, TOP), (x, HEIGHT - BOTTOM)], BORDER)
         draw.text((x + 4, TOP + 2), name, INK)
-    for points, colour, thick in ((list(enumerate(losses)), EACH_STEP, 1),
-                                  (list(enumerate(smoothed(losses))), SMOOTHED, 2), (list(held_out), HELD_OUT, 2)):
+    for points, colour, thick in (
+        (list(enumerate(losses)), EACH_STEP, 1),
+        (list(enumerate(smoothed(losses))), SMOOTHED, 2),
+        (list(held_out), HELD_OUT, 2),
+    ):
         drawn = [place(step, loss) for step, loss in points if math.isfinite(loss)]
         if len(drawn) > 1:
             draw.line(drawn, colour, thick)
         for x, y in drawn if len(drawn) == 1 or colour == HELD_OUT else ():
             draw.ellipse([x - 3, y - 3, x + 3, y + 3], colour)
-    for x, text, colour in ((LEFT, "loss of each step", EACH_STEP), (LEFT + 150, "smoothed", SMOOTHED),
-                            (LEFT + 250, "held-out clips", HELD_OUT)):
+    for x, text, colour in (
+        (LEFT, "loss of each step", EACH_STEP),
+        (LEFT + 150, "smoothed", SMOOTHED),
+        (LEFT + 250, "held-out clips", HELD_OUT),
+    ):
         draw.rectangle([x, 12, x + 10, 22], colour)
         draw.text((x + 16, 10), text, INK)
     draw.text((WIDTH - 90, HEIGHT - 18), "steps", INK)

@@ -17,13 +17,17 @@ def rates_at(stage: Stage, step: int) -> dict[str, float]:
     Raises ValueError for a step that the stage does not have.
     """
     if not 0 <= step < stage.steps:
-        raise ValueError(f"step {step} is asked for and stage {stage.name} has {stage.steps}, counted from 0; use 0 to "
-                         f"{stage.steps - 1}")
+        raise ValueError(
+            f"step {step} is asked for and stage {stage.name} has {stage.steps}, counted from 0; use 0 to "
+            f"{stage.steps - 1}"
+        )
     if step < stage.warmup_steps:
         share = (step + 1) / stage.warmup_steps
         return {TTT: stage.ttt_rate * share, OTHERS: stage.others_rate * share}
     after = stage.steps - stage.warmup_steps
     passed = (step + 1 - stage.warmup_steps) / after  # (0, 1]
     fallen = (1 - math.cos(math.pi * passed)) / 2
-    return {TTT: stage.ttt_rate + (stage.ttt_end_rate - stage.ttt_rate) * fallen,
-            OTHERS: stage.others_rate + (stage.others_end_rate - stage.others_rate) * passed}
+    return {
+        TTT: stage.ttt_rate + (stage.ttt_end_rate - stage.ttt_rate) * fallen,
+        OTHERS: stage.others_rate + (stage.others_end_rate - stage.others_rate) * passed,
+    }

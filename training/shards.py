@@ -37,12 +37,16 @@ class Shards:
         try:  # which is not in every torch that trains in one process
             from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
         except ImportError as error:
-            raise ValueError(f"torch {torch.__version__} has no fully_shard, with which {world.size} processes divide "
-                             f"a model; update torch, or train with 1 process") from error
+            raise ValueError(
+                f"torch {torch.__version__} has no fully_shard, with which {world.size} processes divide "
+                f"a model; update torch, or train with 1 process"
+            ) from error
         for name, parameter in trained.items():
             if not _can_be_cut(parameter):
-                raise ValueError(f"{name} has shape {list(parameter.shape)} and dtype {parameter.dtype}, which "
-                                 f"{world.size} processes cannot divide; train another adapter, or with 1 process")
+                raise ValueError(
+                    f"{name} has shape {list(parameter.shape)} and dtype {parameter.dtype}, which "
+                    f"{world.size} processes cannot divide; train another adapter, or with 1 process"
+                )
         self.world, self.units = world, (*outermost.inner, outermost)
         mesh = dist.init_device_mesh(world.device.type, (world.size,))
         self._used: set[int] = set()
@@ -50,11 +54,20 @@ class Shards:
         for unit in self.units:
             elsewhere |= {parameter for parameter in unit.parameters() if not _can_be_cut(parameter)}
             # Resharded after the forward even where it is the outermost: what is not gathered anew would be stale.
-            fully_shard(unit, mesh=mesh, reshard_after_forward=True, ignored_params=elsewhere,
-                        mp_policy=MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False),
-                        shard_placement_fn=self._placement)
-            places = [(module, name) for module in unit.modules() for name, parameter in
-                      module.named_parameters(recurse=False) if parameter not in elsewhere]
+            fully_shard(
+                unit,
+                mesh=mesh,
+                reshard_after_forward=True,
+                ignored_params=elsewhere,
+                mp_policy=MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False),
+                shard_placement_fn=self._placement,
+            )
+            places = [
+                (module, name)
+                for module in unit.modules()
+                for name, parameter in module.named_parameters(recurse=False)
+                if parameter not in elsewhere
+            ]
             unit.register_forward_pre_hook(self._noting(places), with_kwargs=True)  # within FSDP's own
             elsewhere |= set(unit.parameters())
 
@@ -65,8 +78,9 @@ class Shards:
     def unused(self, parameters: Mapping[str, nn.Parameter]) -> set[str]:
         """Names of those that no process has used since `begin`, the same in all. Where some process has used one, the
         others count as 0."""
-        flags = torch.tensor([float(id(parameter) in self._used) for parameter in parameters.values()],
-                             device=self.world.device)
+        flags = torch.tensor(
+            [float(id(parameter) in self._used) for parameter in parameters.values()], device=self.world.device
+        )
         dist.all_reduce(flags)
         return {name for name, count in zip(parameters, flags.tolist()) if not count}
 
@@ -84,6 +98,7 @@ class Shards:
     def _placement(self, parameter: nn.Parameter):
         """Along the first dimension that all processes have equal shares of, if there is one."""
         from torch.distributed.tensor import Shard
+
         even = [place for place, size in enumerate(parameter.shape) if size % self.world.size == 0]
         return Shard(even[0] if even else 0)
 
@@ -106,8 +121,9 @@ class Shards:
             if not torch.is_grad_enabled():
                 return None
             leaves, spec = tree_flatten((args, kwargs))
-            wanted = [place for place, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor) and
-                      leaf.requires_grad]
+            wanted = [
+                place for place, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor) and leaf.requires_grad
+            ]
             for place, tensor in zip(wanted, _Afterwards.apply(note, *(leaves[place] for place in wanted))):
                 leaves[place] = tensor
             return tree_unflatten(leaves, spec)
@@ -140,6 +156,7 @@ def copy_into(target: torch.Tensor, value: torch.Tensor) -> None:
     """Where `target` is divided, a whole `value`, the same in every process, is cut like it."""
     if _is_cut(target) and not _is_cut(value):
         from torch.distributed.tensor import distribute_tensor
+
         value = distribute_tensor(value.to(target.device), target.device_mesh, target.placements, src_data_rank=None)
     target.copy_(value)
 
@@ -154,5 +171,9 @@ def _is_cut(value: torch.Tensor) -> bool:
 
 
 def _can_be_cut(parameter: nn.Parameter) -> bool:
-    return _is_cut(parameter) or (type(parameter.data) is torch.Tensor and parameter.dtype in CUT
-                                  and parameter.dim() > 0 and parameter.is_contiguous())
+    return _is_cut(parameter) or (
+        type(parameter.data) is torch.Tensor
+        and parameter.dtype in CUT
+        and parameter.dim() > 0
+        and parameter.is_contiguous()
+    )

@@ -49,35 +49,44 @@ class Stage:
             if getattr(self, field) < 1:
                 raise ValueError(f"stage {self.name}: {field} is {getattr(self, field)}; use 1 or more")
         if not 0 <= self.warmup_steps <= self.steps:
-            raise ValueError(f"stage {self.name}: warmup_steps is {self.warmup_steps} and the stage has {self.steps} "
-                             f"steps; use 0 to {self.steps}")
+            raise ValueError(
+                f"stage {self.name}: warmup_steps is {self.warmup_steps} and the stage has {self.steps} "
+                f"steps; use 0 to {self.steps}"
+            )
         for field in ("ttt_rate", "ttt_end_rate", "others_rate", "others_end_rate"):
             if not 0 <= getattr(self, field) < math.inf:
-                raise ValueError(f"stage {self.name}: {field} is {getattr(self, field):g}; use 0 or more, 1e-5 as "
-                                 f"published")
+                raise ValueError(
+                    f"stage {self.name}: {field} is {getattr(self, field):g}; use 0 or more, 1e-5 as published"
+                )
         if self.adapter not in ADAPTERS:
-            raise ValueError(f"stage {self.name}: adapter {self.adapter!r} is none of {len(ADAPTERS)}; use "
-                             f"{', '.join(ADAPTERS)}")
+            raise ValueError(
+                f"stage {self.name}: adapter {self.adapter!r} is none of {len(ADAPTERS)}; use {', '.join(ADAPTERS)}"
+            )
         if self.scan_chunks < 0:
             raise ValueError(f"stage {self.name}: scan_chunks is {self.scan_chunks}; use 16, or 0 to keep all states")
 
 
 PAPER = {
-    MLP: (Stage("3s", 1, 5000, 100, ttt_rate=1e-4, adapter=ALL),
-          Stage("9s", 3, 5000, 100),
-          Stage("18s", 6, 1000, 50),
-          Stage("30s", 10, 1000, 50),
-          Stage("63s", 21, 250, 25)),
-    LINEAR: (Stage("3s", 1, 5000, 100, ttt_rate=1e-4, scan_chunks=4),
-             Stage("9s", 3, 5000, 100),
-             Stage("18s", 6, 1000, 50),
-             Stage("30s", 10, 500, 50),
-             Stage("63s", 21, 250, 25)),
+    MLP: (
+        Stage("3s", 1, 5000, 100, ttt_rate=1e-4, adapter=ALL),
+        Stage("9s", 3, 5000, 100),
+        Stage("18s", 6, 1000, 50),
+        Stage("30s", 10, 1000, 50),
+        Stage("63s", 21, 250, 25),
+    ),
+    LINEAR: (
+        Stage("3s", 1, 5000, 100, ttt_rate=1e-4, scan_chunks=4),
+        Stage("9s", 3, 5000, 100),
+        Stage("18s", 6, 1000, 50),
+        Stage("30s", 10, 500, 50),
+        Stage("63s", 21, 250, 25),
+    ),
 }
 
 
-def scaled(stages: tuple[Stage, ...], steps_share: float = 1.0, last: str | None = None,
-           **changes) -> tuple[Stage, ...]:
+def scaled(
+    stages: tuple[Stage, ...], steps_share: float = 1.0, last: str | None = None, **changes
+) -> tuple[Stage, ...]:
     """Smaller stages for a smaller model: steps and warm-up times `steps_share` (at least one step), up to the stage
     named `last`, and in every stage the fields of `changes`.
 
@@ -88,7 +97,15 @@ def scaled(stages: tuple[Stage, ...], steps_share: float = 1.0, last: str | None
     names = [stage.name for stage in stages]
     if last is not None and last not in names:
         raise ValueError(f"last stage {last!r} is none of the {len(names)}; use {', '.join(names)}")
-    wanted = stages if last is None else stages[:names.index(last) + 1]
-    return tuple(replace(stage, **{"steps": max(1, round(stage.steps * steps_share)),
-                                   "warmup_steps": round(stage.warmup_steps * steps_share), **changes})
-                 for stage in wanted)
+    wanted = stages if last is None else stages[: names.index(last) + 1]
+    return tuple(
+        replace(
+            stage,
+            **{
+                "steps": max(1, round(stage.steps * steps_share)),
+                "warmup_steps": round(stage.warmup_steps * steps_share),
+                **changes,
+            },
+        )
+        for stage in wanted
+    )

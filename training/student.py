@@ -48,13 +48,15 @@ class Student(Protocol):
         """{TTT: {name: parameter}, OTHERS: {name: parameter}} that an adapter of training/stages.py trains, under names
         that stay the same from run to run. They require gradients afterwards, and no other parameter does."""
 
-    def predict(self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Conditioning,
-                windows: tuple[Range, ...]) -> torch.Tensor:
+    def predict(
+        self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Conditioning, windows: tuple[Range, ...]
+    ) -> torch.Tensor:
         """noised [B, C, F, H, W], levels [B], conditioning of the batch, windows: latent frames of each segment ->
         what the objective's target is compared with, like noised."""
 
-    def layout(self, latent_shape: tuple[int, int, int, int], conditioning: Conditioning,
-               windows: tuple[Range, ...]) -> Layout:
+    def layout(
+        self, latent_shape: tuple[int, int, int, int], conditioning: Conditioning, windows: tuple[Range, ...]
+    ) -> Layout:
         """How TTT reads latents [C, F, H, W] of this shape, for the plan's tokens; conditioning as in predict."""
 
     def checkpoint(self, scan_chunks: int, blocks: bool) -> None:

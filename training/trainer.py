@@ -74,8 +74,9 @@ class Trainer:
     """
 
     @OUTSIDE_INFERENCE
-    def __init__(self, student: Student, encoder: Encoder, config: Config, world: World = ALONE,
-                 sample: Sampler | None = None):
+    def __init__(
+        self, student: Student, encoder: Encoder, config: Config, world: World = ALONE, sample: Sampler | None = None
+    ):
         self.student, self.config, self.world, self.sample = student, config, world, sample
         self.folder = Path(config.folder)
         data = config.data
@@ -83,10 +84,12 @@ class Trainer:
         self.cache = Cache(config.cache_folder, encoder, self.geometry)
         clips = read_dataset(Path(data.folder), self.geometry)
         if data.held_out >= len(clips):
-            raise ValueError(f"data.held_out is {data.held_out} and the data set has {len(clips)} clips; leave 1 at "
-                             f"least to train on")
+            raise ValueError(
+                f"data.held_out is {data.held_out} and the data set has {len(clips)} clips; leave 1 at "
+                f"least to train on"
+            )
         self.manifest = manifest(clips)
-        shown, held_out = clips[:len(clips) - data.held_out], clips[len(clips) - data.held_out:]
+        shown, held_out = clips[: len(clips) - data.held_out], clips[len(clips) - data.held_out :]
         self.parts = [parts_of(shown, stage.segments) for stage in config.stages]
         self.held_out = [parts_of(held_out, stage.segments) for stage in config.stages]
         for stage in config.stages:
@@ -105,7 +108,7 @@ class Trainer:
         """Encode what the cache does not have yet -> files made by this process. See Cache.prepare."""
         wanted = [part for parts in (*self.parts, *self.held_out) for part in parts]
         with torch.no_grad():
-            made = self.cache.prepare(wanted[self.world.rank::self.world.size], tell)
+            made = self.cache.prepare(wanted[self.world.rank :: self.world.size], tell)
         self.world.wait()
         return made
 
@@ -117,24 +120,40 @@ class Trainer:
             stage = self.config.stages[number]
             trained = self._parameters(stage)
             conditioning = self.cache.conditioning(self.parts[number][0].prompts)
-            layout = self.student.layout(self.geometry.latent_shape(stage.segments),
-                                         {name: value[None] for name, value in conditioning.items()},
-                                         self.geometry.windows(stage.segments))
+            layout = self.student.layout(
+                self.geometry.latent_shape(stage.segments),
+                {name: value[None] for name, value in conditioning.items()},
+                self.geometry.windows(stage.segments),
+            )
             left = stage.steps - (position.step if number == position.stage else 0)
-            stages.append(PlannedStage(stage, left, len(self.parts[number]),
-                                       self.geometry.latent_frames(stage.segments), layout.tokens,
-                                       sum(value.numel() for group in trained.values() for value in group.values())))
+            stages.append(
+                PlannedStage(
+                    stage,
+                    left,
+                    len(self.parts[number]),
+                    self.geometry.latent_frames(stage.segments),
+                    layout.tokens,
+                    sum(value.numel() for group in trained.values() for value in group.values()),
+                )
+            )
         if stages:
             measured = self._measure(stages[0].stage)
         state = checkpoint.bytes_of(self._tensors())
         checkpoint.check_room(self.folder, CHECKPOINTS_AT_ONCE * state)
-        return Plan(tuple(stages), measured, self.config.training.micro_batch, self.world.size, state,
-                    str(self.student.device), len(position.rows))
+        return Plan(
+            tuple(stages),
+            measured,
+            self.config.training.micro_batch,
+            self.world.size,
+            state,
+            str(self.student.device),
+            len(position.rows),
+        )
 
     def _measure(self, stage: Stage) -> Measured:
         self._parameters(stage)
         self.student.checkpoint(stage.scan_chunks, stage.checkpoint_blocks)
-        places = list(self.world.share(stage.batch)[:self.config.training.micro_batch])
+        places = list(self.world.share(stage.batch)[: self.config.training.micro_batch])
 
         def there_and_back() -> None:
             self._losses(stage, 0, places).mean().backward()
@@ -211,7 +230,7 @@ class Trainer:
         size, summed = self.config.training.micro_batch, 0.0
         with torch.enable_grad():
             for first in range(0, len(places), size):
-                found = self._losses(stage, step, places[first:first + size])
+                found = self._losses(stage, step, places[first : first + size])
                 (found.sum() / len(places)).backward()
                 self.optimiser.gather()
                 summed += float(found.detach().sum())
@@ -224,22 +243,28 @@ class Trainer:
         parts = [self.parts[number][order[place]] for place in places]
         silent = [self._drops_text(stage, step, place) for place in places]
         levels = self.student.objective.draw_levels(draws.generator(seed, stage.name, "levels", step), stage.batch)
-        noise = [draws.noise(seed, stage.name, step, place, self.geometry.latent_shape(stage.segments))
-                 for place in places]
+        noise = [
+            draws.noise(seed, stage.name, step, place, self.geometry.latent_shape(stage.segments)) for place in places
+        ]
         return self._compare(parts, silent, levels[places], torch.stack(noise))
 
-    def _compare(self, parts: Sequence[Part], silent: Sequence[bool], levels: torch.Tensor,
-                 noise: torch.Tensor) -> torch.Tensor:
+    def _compare(
+        self, parts: Sequence[Part], silent: Sequence[bool], levels: torch.Tensor, noise: torch.Tensor
+    ) -> torch.Tensor:
         """Loss of each of the parts [B] at levels [B] with noise [B, C, F, h, w]; silent: shown without prompts."""
         device, objective = self.student.device, self.student.objective
         clean = torch.stack([self.cache.latent(part) for part in parts]).to(device)  # [B, C, F, h, w]
-        stories = [self.cache.conditioning(("",) * part.segments if quiet else part.prompts)
-                   for part, quiet in zip(parts, silent)]
-        conditioning: Conditioning = {name: torch.stack([story[name] for story in stories]).to(device)
-                                      for name in stories[0]}
+        stories = [
+            self.cache.conditioning(("",) * part.segments if quiet else part.prompts)
+            for part, quiet in zip(parts, silent)
+        ]
+        conditioning: Conditioning = {
+            name: torch.stack([story[name] for story in stories]).to(device) for name in stories[0]
+        }
         levels, noise = levels.to(device), noise.to(device)
-        prediction = self.student.predict(objective.noise(clean, noise, levels), levels, conditioning,
-                                          self.geometry.windows(parts[0].segments))
+        prediction = self.student.predict(
+            objective.noise(clean, noise, levels), levels, conditioning, self.geometry.windows(parts[0].segments)
+        )
         return loss_per_video(prediction, objective.target(clean, noise, levels))
 
     def _drops_text(self, stage: Stage, step: int, place: int) -> bool:
@@ -257,8 +282,9 @@ class Trainer:
                 shown = min(place, len(parts) - 1)
                 levels = self.student.objective.draw_levels(draws.generator(seed, "held out", shown), HELD_OUT_DRAWS)
                 for draw, level in enumerate(levels.split(1)):
-                    noise = draws.noise(seed, "held out", draw, shown,
-                                        self.geometry.latent_shape(parts[shown].segments))
+                    noise = draws.noise(
+                        seed, "held out", draw, shown, self.geometry.latent_shape(parts[shown].segments)
+                    )
                     loss = self._compare([parts[shown]], [False], level, noise[None])
                     if place == shown:
                         found.append(loss)
@@ -281,14 +307,19 @@ class Trainer:
 
     def _divide(self) -> Shards:
         """What any stage trains has then the dtype that it is trained in, as a process's part of a unit must have."""
-        trained = {name: parameter for stage in self.config.stages for group in self._parameters(stage).values()
-                   for name, parameter in group.items()}
+        trained = {
+            name: parameter
+            for stage in self.config.stages
+            for group in self._parameters(stage).values()
+            for name, parameter in group.items()
+        }
         return Shards(self.student.units(), trained, self.world)
 
     def _new_optimiser(self, stage: Stage) -> Optimiser:
         training = self.config.training
-        return Optimiser(self._parameters(stage), training.weight_decay, training.betas, training.clip_norm,
-                         training.ema)
+        return Optimiser(
+            self._parameters(stage), training.weight_decay, training.betas, training.clip_norm, training.ema
+        )
 
     def _begin(self, found: checkpoint.Checkpoint | None) -> None:
         """At the first step, or where a checkpoint stands."""
@@ -297,11 +328,14 @@ class Trainer:
             self.optimiser = self._new_optimiser(stages[0])
             return
         about, tensors = found.about, found.tensors
-        self.position = Position(about["stage"], about["step"], [Row(*row) for row in tensors["rows"].tolist()],
-                                 [(step, loss) for step, loss in about["held_out"]],
-                                 {name.removeprefix("left."): value for name, value in tensors.items()
-                                  if name.startswith("left.")})
-        for stage in stages[:self.position.stage]:
+        self.position = Position(
+            about["stage"],
+            about["step"],
+            [Row(*row) for row in tensors["rows"].tolist()],
+            [(step, loss) for step, loss in about["held_out"]],
+            {name.removeprefix("left."): value for name, value in tensors.items() if name.startswith("left.")},
+        )
+        for stage in stages[: self.position.stage]:
             for group in self._parameters(stage).values():
                 for name, parameter in group.items():
                     copy_into(parameter, tensors[f"left.{name}" if f"left.{name}" in tensors else f"weight.{name}"])
@@ -325,14 +359,18 @@ class Trainer:
         self.optimiser = self._new_optimiser(self.config.stages[self.position.stage])
         self.optimiser.carry_over(known)
         weights = {name.removeprefix("weight."): value for name, value in known.items() if name.startswith("weight.")}
-        self.position.left_behind = {name: value.detach().clone() for name, value in weights.items()
-                                     if name not in self.optimiser.masters}
+        self.position.left_behind = {
+            name: value.detach().clone() for name, value in weights.items() if name not in self.optimiser.masters
+        }
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         position = self.position
         rows = torch.tensor([list(row) for row in position.rows], dtype=torch.float64).view(-1, len(Row._fields))
-        return (self.optimiser.state() | {"rows": rows}
-                | {f"left.{name}": value for name, value in position.left_behind.items()})
+        return (
+            self.optimiser.state()
+            | {"rows": rows}
+            | {f"left.{name}": value for name, value in position.left_behind.items()}
+        )
 
     def _save(self) -> None:
         """A checkpoint, the loss curve and the layers: put together by all processes, written by one."""
@@ -343,9 +381,15 @@ class Trainer:
                 tensors[name] = value.cpu()
         if speaks:
             position = self.position
-            about = {"stage": position.stage, "step": position.step, "held_out": position.held_out,
-                     "stages": [asdict(stage) for stage in self.config.stages], "settled": self.config.settled(),
-                     "dataset": self.manifest, "student": self.student.identity}
+            about = {
+                "stage": position.stage,
+                "step": position.step,
+                "held_out": position.held_out,
+                "stages": [asdict(stage) for stage in self.config.stages],
+                "settled": self.config.settled(),
+                "dataset": self.manifest,
+                "student": self.student.identity,
+            }
             checkpoint.save(self.folder / CHECKPOINTS, len(position.rows), tensors, about)
             self.curve().save(self.folder / CURVE_FILE)
         with self.optimiser.averaged(), self.shards.gathered() if self.shards else nullcontext():
@@ -364,17 +408,24 @@ class Trainer:
         """Raise ValueError where this is not the run that a checkpoint was made in."""
         about = found.about
         if about["student"] != self.student.identity:
-            raise ValueError(f"{self.folder} holds a run of another model, {len(found.tensors['rows'])} steps long: "
-                             f"{about['student']} then, {self.student.identity} now; start a new run folder")
+            raise ValueError(
+                f"{self.folder} holds a run of another model, {len(found.tensors['rows'])} steps long: "
+                f"{about['student']} then, {self.student.identity} now; start a new run folder"
+            )
         before, now = about["settled"], self.config.settled()
         for name in sorted(set(before) | set(now)):
             if before.get(name) != now.get(name):
-                raise ValueError(f"{self.folder} holds a run with {name} {before.get(name)}, and now it is "
-                                 f"{now.get(name)}; change it back, or start a new run folder")
-        begun = [Stage(**stage) for stage in about["stages"]][:about["stage"] + 1]
+                raise ValueError(
+                    f"{self.folder} holds a run with {name} {before.get(name)}, and now it is "
+                    f"{now.get(name)}; change it back, or start a new run folder"
+                )
+        begun = [Stage(**stage) for stage in about["stages"]][: about["stage"] + 1]
         for number, stage in enumerate(begun):
             ours = self.config.stages[number] if number < len(self.config.stages) else None
             if ours is None or replace(ours, scan_chunks=0, checkpoint_blocks=True) != replace(
-                    stage, scan_chunks=0, checkpoint_blocks=True):
-                raise ValueError(f"{self.folder} holds a run whose stage {number + 1} of {len(begun)} begun is "
-                                 f"{stage}, and now it is {ours}; change it back, or start a new run folder")
+                stage, scan_chunks=0, checkpoint_blocks=True
+            ):
+                raise ValueError(
+                    f"{self.folder} holds a run whose stage {number + 1} of {len(begun)} begun is "
+                    f"{stage}, and now it is {ours}; change it back, or start a new run folder"
+                )

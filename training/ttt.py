@@ -24,9 +24,12 @@ from .trainer import Progress, Trainer
 
 def main(arguments: list[str] | None = None) -> int:
     """-> the command's exit status: 0 done, 1 bad input or a full disk, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m longreel.training.ttt", description=__doc__,
-                                     epilog=configuration.__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m longreel.training.ttt",
+        description=__doc__,
+        epilog=configuration.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("config", type=Path, help="a .toml file, or .json with the same keys")
     parser.add_argument("--plan", action="store_true", help="show what the run will cost, and stop")
     options = parser.parse_args(arguments)
@@ -48,6 +51,7 @@ def _run(config: Config, world: World, plan_only: bool) -> None:
     trainer = Trainer(student, encoder, config, world, sample)
     said = NowAndThen()
     with interrupts() as asked:
+
         def tell_encoding(done: int, count: int) -> None:
             end_if(bool(asked))
             if said.due():
@@ -63,8 +67,11 @@ def _run(config: Config, world: World, plan_only: bool) -> None:
             end_if(world.agree(bool(asked)))  # all after the same step
             if said.due() or progress.done in (already + 1, progress.all):
                 left = (progress.all - progress.done) * (time.monotonic() - began) / (progress.done - already)
-                _say(world, f"stage {progress.stage.name}, step {progress.done} of {progress.all}: loss "
-                            f"{progress.row.loss:.4f}, gradients {progress.row.norm:.3g}, {left:,.0f} s left")
+                _say(
+                    world,
+                    f"stage {progress.stage.name}, step {progress.done} of {progress.all}: loss "
+                    f"{progress.row.loss:.4f}, gradients {progress.row.norm:.3g}, {left:,.0f} s left",
+                )
 
         _say(world, f"finished: {trainer.train(tell)}")
 

@@ -12,8 +12,9 @@ import torch
 from .kv_share import Attend
 
 
-def word_probability(attend: Attend, q: torch.Tensor, k: torch.Tensor, mask: torch.Tensor | None,
-                     weight: torch.Tensor) -> torch.Tensor:
+def word_probability(
+    attend: Attend, q: torch.Tensor, k: torch.Tensor, mask: torch.Tensor | None, weight: torch.Tensor
+) -> torch.Tensor:
     """q [B, H, Sq, D], k [B, H, Sk, D], weight [B, Sk] or [Sk]: 1 at the words' keys, 0 elsewhere, or shares of them
     -> [B, Sq], the weighted sum of the probabilities, mean over heads."""
     v = torch.zeros_like(k)

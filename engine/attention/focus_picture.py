@@ -17,8 +17,10 @@ DIM = 0.35  # what is left of a frame's brightness where the map is 0
 def frames_of_latent(images: torch.Tensor, timeline: Timeline) -> torch.Tensor:
     """[pixel frames, H, W, 3] -> [latent frames, H, W, 3]: the pixel frame at which each latent frame begins."""
     if len(images) != timeline.pixel_frames:
-        raise ValueError(f"images has {len(images)} frames and the timeline {timeline.pixel_frames}; wire the decoded "
-                         f"video of the same plan")
+        raise ValueError(
+            f"images has {len(images)} frames and the timeline {timeline.pixel_frames}; wire the decoded "
+            f"video of the same plan"
+        )
     return images[[timeline.facts.first_pixel_frame(frame) for frame in range(timeline.latent_frames)], ..., :3]
 
 
@@ -30,8 +32,9 @@ def heat(values: torch.Tensor) -> torch.Tensor:
     return torch.lerp(colours[low.long()], colours[low.long() + 1], share)
 
 
-def focus_pictures(maps: torch.Tensor, threshold: float, width: int, height: int,
-                   frames: torch.Tensor | None = None) -> torch.Tensor:
+def focus_pictures(
+    maps: torch.Tensor, threshold: float, width: int, height: int, frames: torch.Tensor | None = None
+) -> torch.Tensor:
     """maps [F, h, w] in 0..1, frames [F, height', width', 3] in 0..1 or None -> [F, height, width, 3].
 
     With frames: the frame, dimmed where the map is low, and the outline of what reaches the threshold. Without: the map

@@ -45,8 +45,9 @@ class Focus:
     target: torch.Tensor
 
 
-def plan_sources(timeline: Timeline, source: str, chosen_shot: int = 1, shots: Sequence[int] = (),
-                 across_cuts: bool = True) -> list[int | None]:
+def plan_sources(
+    timeline: Timeline, source: str, chosen_shot: int = 1, shots: Sequence[int] = (), across_cuts: bool = True
+) -> list[int | None]:
     """For each segment the number of the segment whose keys and values it reads, or None.
 
     source: PREVIOUS, the segment before; FIRST, the first segment of shot 1; CHOSEN, that of `chosen_shot` (from 1).
@@ -63,9 +64,12 @@ def plan_sources(timeline: Timeline, source: str, chosen_shot: int = 1, shots: S
     first = {PREVIOUS: None, FIRST: 1, CHOSEN: chosen_shot}[source]
     for shot in shots:
         if first is not None and shot <= first and (shot < first or source == CHOSEN):
-            raise ValueError(f"shot {shot} would read from shot {first}, which does not come before it; use shots "
-                             f"{first + 1} to {count}, or an earlier source shot" if first < count else
-                             f"shot {shot} would read from shot {first}, the last one; use an earlier source shot")
+            raise ValueError(
+                f"shot {shot} would read from shot {first}, which does not come before it; use shots "
+                f"{first + 1} to {count}, or an earlier source shot"
+                if first < count
+                else f"shot {shot} would read from shot {first}, the last one; use an earlier source shot"
+            )
     segments = timeline.segments
     sources: list[int | None] = []
     for number, segment in enumerate(segments):
@@ -75,9 +79,11 @@ def plan_sources(timeline: Timeline, source: str, chosen_shot: int = 1, shots: S
         reads = reads and (across_cuts or segments[at].take == segment.take)
         sources.append(at if reads else None)
     if not any(at is not None for at in sources):
-        raise ValueError(f"none of the {len(segments)} segments has a source to read from ({count} shots, source "
-                         f"{source}{f' {chosen_shot}' if source == CHOSEN else ''}); use more shots, shorter segments, an "
-                         f"earlier source shot, or allow sharing across cuts")
+        raise ValueError(
+            f"none of the {len(segments)} segments has a source to read from ({count} shots, source "
+            f"{source}{f' {chosen_shot}' if source == CHOSEN else ''}); use more shots, shorter segments, an "
+            f"earlier source shot, or allow sharing across cuts"
+        )
     return sources
 
 
@@ -94,8 +100,16 @@ def _first_segment_of(timeline: Timeline, shot: int) -> int:
     return next(number for number, segment in enumerate(timeline.segments) if segment.mix == ((shot - 1, 1.0),))
 
 
-def attend_shared(attend: Attend, q: torch.Tensor, own: KeysValues, source: KeysValues, join: str = REPLACE,
-                  strength: float = 1.0, share_text: bool = True, focus: Focus | None = None) -> torch.Tensor:
+def attend_shared(
+    attend: Attend,
+    q: torch.Tensor,
+    own: KeysValues,
+    source: KeysValues,
+    join: str = REPLACE,
+    strength: float = 1.0,
+    share_text: bool = True,
+    focus: Focus | None = None,
+) -> torch.Tensor:
     """q [B, H, S, D] -> [B, H, S, D]: attention that reads the source's keys and values.
 
     join: REPLACE, instead of its own; EXTEND, beside its own. share_text: the source's text is read too; without it a
@@ -138,15 +152,18 @@ def _together(parts: Sequence[KeysValues]) -> KeysValues:
     return KeysValues(torch.cat([p.k for p in parts], dim=2), torch.cat([p.v for p in parts], dim=2), mask)
 
 
-def _attend_in_focus(attend: Attend, q: torch.Tensor, q_text: int, always: KeysValues, chosen: KeysValues,
-                     focus: Focus) -> torch.Tensor:
+def _attend_in_focus(
+    attend: Attend, q: torch.Tensor, q_text: int, always: KeysValues, chosen: KeysValues, focus: Focus
+) -> torch.Tensor:
     """DiTCtrl, section 3.3. There both sides are evaluated for all queries, under masks, and picked from afterwards; here
     each query is evaluated once, on the keys that it may see, so nothing is computed twice and no mask is needed. Text
     queries see everything. Where nothing is left to see, a query sees all of the source."""
     videos, tokens = focus.target.shape
     if q_text + tokens != q.shape[2]:
-        raise ValueError(f"{q.shape[2] - q_text} video tokens, but the picture has {tokens}: reference pictures in the "
-                         f"sequence have no place in a focus mask; use mask off, or a model without them")
+        raise ValueError(
+            f"{q.shape[2] - q_text} video tokens, but the picture has {tokens}: reference pictures in the "
+            f"sequence have no place in a focus mask; use mask off, or a model without them"
+        )
     out = torch.empty_like(q)
     for n in range(videos):
         rows = slice(n, None, videos)

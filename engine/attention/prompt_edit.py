@@ -21,8 +21,10 @@ FORMS = (AFTER_SOFTMAX, LOGITS)
 def check_weight(weight: float, form: str) -> None:
     """Raises ValueError for a negative weight in the logits, where it has no logarithm."""
     if form == LOGITS and weight < 0:
-        raise ValueError(f'weight {weight:g} has no logarithm, and form "{LOGITS}" adds one; use 0 or more, or form '
-                         f'"{AFTER_SOFTMAX}"')
+        raise ValueError(
+            f'weight {weight:g} has no logarithm, and form "{LOGITS}" adds one; use 0 or more, or form '
+            f'"{AFTER_SOFTMAX}"'
+        )
 
 
 def word_factors(shares: torch.Tensor, weight: float) -> torch.Tensor:
@@ -31,8 +33,14 @@ def word_factors(shares: torch.Tensor, weight: float) -> torch.Tensor:
     return 1 + shares * (weight - 1)
 
 
-def reweight(attend: Attend, q: torch.Tensor, read: KeysValues, keys: torch.Tensor, queries: torch.Tensor,
-             form: str = AFTER_SOFTMAX) -> torch.Tensor:
+def reweight(
+    attend: Attend,
+    q: torch.Tensor,
+    read: KeysValues,
+    keys: torch.Tensor,
+    queries: torch.Tensor,
+    form: str = AFTER_SOFTMAX,
+) -> torch.Tensor:
     """q [B, H, S, D] -> [B, H, S, D]: attention on `read` in which words count by their factors.
 
     keys [B, text keys]: with what the video reads each text token; all of `read` is text where it has no text part of
@@ -42,7 +50,7 @@ def reweight(attend: Attend, q: torch.Tensor, read: KeysValues, keys: torch.Tens
     apply = {AFTER_SOFTMAX: _after_softmax, LOGITS: _in_logits}[form]
     text = queries.shape[1]
     of_video = torch.ones(q.shape[0], read.k.shape[2])
-    of_video[:, :keys.shape[1]] = keys
+    of_video[:, : keys.shape[1]] = keys
     words = (queries != 1).any(dim=0)
     out = torch.empty_like(q)
     out[:, :, text:] = apply(attend, q[:, :, text:], read.k, read.v, _mask_of(read.mask, slice(text, None)), of_video)
@@ -51,7 +59,7 @@ def reweight(attend: Attend, q: torch.Tensor, read: KeysValues, keys: torch.Tens
         out[:, :, others] = attend(q[:, :, others], read.k, read.v, _mask_of(read.mask, others))
     for token in words.nonzero()[:, 0].tolist():
         of_word = torch.ones_like(of_video)
-        of_word[:, read.text:] = queries[:, token, None]
+        of_word[:, read.text :] = queries[:, token, None]
         here = slice(token, token + 1)
         out[:, :, here] = apply(attend, q[:, :, here], read.k, read.v, _mask_of(read.mask, here), of_word)
     return out
@@ -62,13 +70,15 @@ def _mask_of(mask: torch.Tensor | None, queries: slice | torch.Tensor) -> torch.
     return mask if mask is None or mask.shape[-2] == 1 else mask[..., queries, :]
 
 
-def _after_softmax(attend: Attend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None,
-                   factor: torch.Tensor) -> torch.Tensor:
+def _after_softmax(
+    attend: Attend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, factor: torch.Tensor
+) -> torch.Tensor:
     """factor [B, Sk], the same for all of these queries."""
     return attend(q, k, v * factor[:, None, :, None].to(v), mask)
 
 
-def _in_logits(attend: Attend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None,
-               factor: torch.Tensor) -> torch.Tensor:
+def _in_logits(
+    attend: Attend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, factor: torch.Tensor
+) -> torch.Tensor:
     bias = factor.clamp(min=torch.finfo(torch.float32).tiny).log()[:, None, None].to(q)  # [B, 1, 1, Sk]
     return attend(q, k, v, bias if mask is None else mask + bias)

@@ -3,6 +3,7 @@
 Source: DiTCtrl (arXiv 2412.18597), whose transition segments move linearly from one prompt to the next. The mix is made
 on the text encoder's output, before the network's own projection. Which segment gets which mix is latent_blend's matter.
 """
+
 from typing import Sequence
 
 import torch

@@ -21,10 +21,15 @@ def grid_angles(positions: torch.Tensor, height: int, width: int, channels: int,
     eighths with the column. Position 0 turns nothing.
     """
     if channels % 16:
-        raise ValueError(f"{channels} channels do not divide into a quarter and two three eighths of whole pairs; use "
-                         f"a multiple of 16")
-    axes = [(positions // (height * width), channels // 4), (positions // width % height, channels * 3 // 8),
-            (positions % width, channels * 3 // 8)]
+        raise ValueError(
+            f"{channels} channels do not divide into a quarter and two three eighths of whole pairs; use "
+            f"a multiple of 16"
+        )
+    axes = [
+        (positions // (height * width), channels // 4),
+        (positions // width % height, channels * 3 // 8),
+        (positions % width, channels * 3 // 8),
+    ]
     frequencies = [time_frequencies(share, theta).float().to(positions.device) for _, share in axes]
     return torch.cat([place[:, None] * turns for (place, _), turns in zip(axes, frequencies)], dim=1)
 

@@ -45,8 +45,10 @@ def words_of_pieces(pieces: Sequence[str | None], text: str | None = None) -> tu
     for places, positions in _aligned(written, _folded(spelled)):
         for place in places:
             tokens[place].update(positions)
-    words = (Word(match[0], tuple(sorted(set().union(*tokens[match.start():match.end()]))))
-             for match in _WORD.finditer(text))
+    words = (
+        Word(match[0], tuple(sorted(set().union(*tokens[match.start() : match.end()]))))
+        for match in _WORD.finditer(text)
+    )
     return tuple(word for word in words if word.tokens)
 
 
@@ -60,13 +62,20 @@ def find(words: Sequence[Word], wanted: str) -> tuple[int, ...]:
     if not sought:
         raise ValueError(f'"{wanted}" holds 0 words and 1 is needed; {_choice(words)}')
     spoken = [word.text.casefold() for word in words]
-    phrases = [spoken[at:at + len(sought)] for at in range(len(spoken) - len(sought) + 1)]
-    positions = {token for at, phrase in enumerate(phrases) if phrase == sought
-                 for word in words[at:at + len(sought)] for token in word.tokens}
+    phrases = [spoken[at : at + len(sought)] for at in range(len(spoken) - len(sought) + 1)]
+    positions = {
+        token
+        for at, phrase in enumerate(phrases)
+        if phrase == sought
+        for word in words[at : at + len(sought)]
+        for token in word.tokens
+    }
     if not positions:
         near = get_close_matches(" ".join(sought), [" ".join(phrase) for phrase in phrases] + spoken, n=1)
-        raise ValueError(f'"{wanted}" is 0 times among the {len(words)} words of the prompt; {_choice(words)}'
-                         + (f' (nearest: "{near[0]}")' if near else ""))
+        raise ValueError(
+            f'"{wanted}" is 0 times among the {len(words)} words of the prompt; {_choice(words)}'
+            + (f' (nearest: "{near[0]}")' if near else "")
+        )
     return tuple(sorted(positions))
 
 
@@ -143,12 +152,17 @@ def _letters(spelled: Iterable[bytes | None]) -> list[tuple[str, list[int]]]:
 
 def _folded(letters: Iterable[tuple[str, list[int]]]) -> list[tuple[str, list[int]]]:
     """Case and width folded, blanks left out: the form in which prompt and pieces are compared."""
-    return [(folded, owners) for char, owners in letters
-            for folded in unicodedata.normalize("NFKC", char).casefold() if not folded.isspace()]
+    return [
+        (folded, owners)
+        for char, owners in letters
+        for folded in unicodedata.normalize("NFKC", char).casefold()
+        if not folded.isspace()
+    ]
 
 
-def _aligned(written: list[tuple[str, list[int]]],
-             spelled: list[tuple[str, list[int]]]) -> Iterator[tuple[list[int], list[int]]]:
+def _aligned(
+    written: list[tuple[str, list[int]]], spelled: list[tuple[str, list[int]]]
+) -> Iterator[tuple[list[int], list[int]]]:
     """-> pairs of (places in the prompt, token positions). Letters that the tokenizer replaced belong to whatever it
     put in their place."""
     a, b = "".join(char for char, _ in written), "".join(char for char, _ in spelled)

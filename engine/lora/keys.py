@@ -24,13 +24,27 @@ import torch
 OWN_PREFIX = "diffusion_model."  # under which ComfyUI's loader knows every layer
 DIFFUSERS_METADATA = "lora_adapter_metadata"
 PEFT_CONFIG = "adapter_config.json"
-PREFIXES = ("model.diffusion_model.", OWN_PREFIX, "base_model.model.", "pipe.dit.", "pipe.dit2.", "transformer_2.",
-            "transformer.", "dit.", "module.", "model.", "unet.")
+PREFIXES = (
+    "model.diffusion_model.",
+    OWN_PREFIX,
+    "base_model.model.",
+    "pipe.dit.",
+    "pipe.dit2.",
+    "transformer_2.",
+    "transformer.",
+    "dit.",
+    "module.",
+    "model.",
+    "unet.",
+)
 UNDERSCORED = ("lora_unet__", "lora_unet_", "lora_transformer_", "lycoris_")
 
 # What trainers call the two halves of a LoRA. A PEFT file may say the adapter's name in the middle.
 _PARTS = (
-    (re.compile(r"\.(?:lora_A|lora_down|lora\.down|lora_linear_layer\.down)(?:\.[^.]+)?\.weight$"), ".lora_down.weight"),
+    (
+        re.compile(r"\.(?:lora_A|lora_down|lora\.down|lora_linear_layer\.down)(?:\.[^.]+)?\.weight$"),
+        ".lora_down.weight",
+    ),
     (re.compile(r"\.(?:lora_B|lora_up|lora\.up|lora_linear_layer\.up)(?:\.[^.]+)?\.weight$"), ".lora_up.weight"),
     (re.compile(r"\.(?:lora_A|lora_down)$"), ".lora_down.weight"),
     (re.compile(r"\.(?:lora_B|lora_up)$"), ".lora_up.weight"),
@@ -67,11 +81,22 @@ _COGVIDEOX = (  # diffusers' CogVideoXTransformer3DModel -> ComfyUI's names
 DIFFUSERS_NAMES = {"Wan": _WAN, "CogVideoX": _COGVIDEOX}  # by the first word of a family's name
 # The same for the layers of blocks, backwards.
 _BACKWARDS = {
-    _WAN: ((r"\.(self|cross)_attn\.([qkv])$", r".\1_attn.to_\2"), (r"_attn\.o$", "_attn.to_out.0"),
-           (r"_attn\.([kv])_img$", r"_attn.add_\1_proj"), (r"\.self_attn\.", ".attn1."),
-           (r"\.cross_attn\.", ".attn2."), (r"\.ffn\.0$", ".ffn.net.0.proj"), (r"\.ffn\.2$", ".ffn.net.2")),
-    _COGVIDEOX: ((r"^blocks\.", "transformer_blocks."), (r"\.([qkv])$", r".attn1.to_\1"),
-                 (r"\.attn_out$", ".attn1.to_out.0"), (r"\.ff_proj$", ".ff.net.0.proj"), (r"\.ff_out$", ".ff.net.2")),
+    _WAN: (
+        (r"\.(self|cross)_attn\.([qkv])$", r".\1_attn.to_\2"),
+        (r"_attn\.o$", "_attn.to_out.0"),
+        (r"_attn\.([kv])_img$", r"_attn.add_\1_proj"),
+        (r"\.self_attn\.", ".attn1."),
+        (r"\.cross_attn\.", ".attn2."),
+        (r"\.ffn\.0$", ".ffn.net.0.proj"),
+        (r"\.ffn\.2$", ".ffn.net.2"),
+    ),
+    _COGVIDEOX: (
+        (r"^blocks\.", "transformer_blocks."),
+        (r"\.([qkv])$", r".attn1.to_\1"),
+        (r"\.attn_out$", ".attn1.to_out.0"),
+        (r"\.ff_proj$", ".ff.net.0.proj"),
+        (r"\.ff_out$", ".ff.net.2"),
+    ),
 }
 EXAMPLES = 3
 
@@ -92,8 +117,14 @@ class ConvertedLoRA:
         return said + (f"; {len(self.left_out)} tensors left out, first {self.left_out[0]}" if self.left_out else "")
 
 
-def convert(weights: Mapping[str, torch.Tensor], family: str, layers: Mapping[str, torch.Size],
-            known: Collection[str] = (), alpha: float | None = None, allow_partial: bool = False) -> ConvertedLoRA:
+def convert(
+    weights: Mapping[str, torch.Tensor],
+    family: str,
+    layers: Mapping[str, torch.Size],
+    known: Collection[str] = (),
+    alpha: float | None = None,
+    allow_partial: bool = False,
+) -> ConvertedLoRA:
     """weights: of the file. family: of engine/plan/facts. layers: {name: shape of the weight [out, in, ...]} of the network.
     known: names of layers, prefix included, that ComfyUI reads as they are. alpha: that counts where the file has no
     alpha tensors; None: alpha = rank. allow_partial: leave out what fits no layer, instead of refusing.
@@ -120,8 +151,10 @@ def convert(weights: Mapping[str, torch.Tensor], family: str, layers: Mapping[st
             new = OWN_PREFIX + own + part
             _check_shape(key, value, part, own, layers[own])
         if new in found:
-            raise ValueError(f"{key} and {origin[new]} are 2 tensors for 1 place, {new}; split the file, or load the "
-                             f"adapter that is wanted alone")
+            raise ValueError(
+                f"{key} and {origin[new]} are 2 tensors for 1 place, {new}; split the file, or load the "
+                f"adapter that is wanted alone"
+            )
         found[new], origin[new] = value, key
         fitting.setdefault(own, []).append(part)
         renamed += new != key
@@ -144,14 +177,20 @@ def stated_alpha(metadata: Mapping[str, str] | None, beside: Path | None) -> flo
     try:
         config = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{where} has {len(text)} characters that are no JSON ({error}); correct it, or give alpha "
-                         f"yourself") from error
+        raise ValueError(
+            f"{where} has {len(text)} characters that are no JSON ({error}); correct it, or give alpha yourself"
+        ) from error
     # diffusers writes "transformer.lora_alpha": what is told of the network, not of a text encoder.
-    told = {key.removeprefix("transformer."): value for key, value in config.items()
-            if "." not in key or key.startswith("transformer.")}
+    told = {
+        key.removeprefix("transformer."): value
+        for key, value in config.items()
+        if "." not in key or key.startswith("transformer.")
+    }
     if told.get("alpha_pattern"):
-        raise ValueError(f"{where} has {len(told['alpha_pattern'])} alphas for layers of their own, and 1 for all layers "
-                         f"is read; write alpha tensors into the file")
+        raise ValueError(
+            f"{where} has {len(told['alpha_pattern'])} alphas for layers of their own, and 1 for all layers "
+            f"is read; write alpha tensors into the file"
+        )
     value = told.get("lora_alpha")
     return None if value is None else float(value)
 
@@ -161,9 +200,9 @@ def _split(key: str) -> tuple[str, str | None]:
     for pattern, ending in _PARTS:
         match = pattern.search(key)
         if match:
-            return key[:match.start()], ending
+            return key[: match.start()], ending
     match = _AS_THEY_ARE.search(key)
-    return (key[:match.start()], match.group()) if match else (key, None)
+    return (key[: match.start()], match.group()) if match else (key, None)
 
 
 def _layer(name: str, family: str, layers: Mapping[str, torch.Size], underscored: Mapping[str, str]) -> str | None:
@@ -213,23 +252,31 @@ def _check_shape(key: str, value: torch.Tensor, part: str, layer: str, shape: to
     """A half of a LoRA has the layer's channels on its outer side."""
     inputs = shape[1:].numel() if part == ".lora_down.weight" else None
     outputs = shape[0] if part == ".lora_up.weight" else None
-    for side, wanted, given in (("inputs", inputs, value[0].numel() if value.ndim > 1 else 0),
-                                ("outputs", outputs, value.shape[0] if value.ndim > 1 else 0)):
+    for side, wanted, given in (
+        ("inputs", inputs, value[0].numel() if value.ndim > 1 else 0),
+        ("outputs", outputs, value.shape[0] if value.ndim > 1 else 0),
+    ):
         if wanted is not None and given != wanted:
-            raise ValueError(f"{key} has {given} {side} and the model's {layer} has {wanted}; load the LoRA of a model of "
-                             f"this size")
+            raise ValueError(
+                f"{key} has {given} {side} and the model's {layer} has {wanted}; load the LoRA of a model of this size"
+            )
 
 
-def _check_fit(weights: Mapping, left_out: list[str], fitting: Mapping, layers: Mapping, family: str,
-               allow_partial: bool) -> None:
+def _check_fit(
+    weights: Mapping, left_out: list[str], fitting: Mapping, layers: Mapping, family: str, allow_partial: bool
+) -> None:
     if not fitting:
-        raise ValueError(f"0 of {len(weights)} tensors fit one of the {len(layers)} layers of this {family} model; the "
-                         f"file has {', '.join(list(weights)[:EXAMPLES]) or 'none'}, and the model layers like "
-                         f"{', '.join(list(layers)[:EXAMPLES])}: load a LoRA of this model")
+        raise ValueError(
+            f"0 of {len(weights)} tensors fit one of the {len(layers)} layers of this {family} model; the "
+            f"file has {', '.join(list(weights)[:EXAMPLES]) or 'none'}, and the model layers like "
+            f"{', '.join(list(layers)[:EXAMPLES])}: load a LoRA of this model"
+        )
     if left_out and not allow_partial:
-        raise ValueError(f"{len(weights) - len(left_out)} of {len(weights)} tensors fit this {family} model and "
-                         f"{len(left_out)} do not: {', '.join(left_out[:EXAMPLES])}; load a LoRA of this model, or turn "
-                         f"allow_partial on to leave them out")
+        raise ValueError(
+            f"{len(weights) - len(left_out)} of {len(weights)} tensors fit this {family} model and "
+            f"{len(left_out)} do not: {', '.join(left_out[:EXAMPLES])}; load a LoRA of this model, or turn "
+            f"allow_partial on to leave them out"
+        )
 
 
 def _check_halves(fitting: Mapping[str, list[str]]) -> None:
@@ -237,19 +284,26 @@ def _check_halves(fitting: Mapping[str, list[str]]) -> None:
     for (one, _), (other, missing) in (halves, halves[::-1]):
         alone = [layer for layer, parts in fitting.items() if one in parts and other not in parts]
         if alone:
-            raise ValueError(f"{len(alone)} of {len(fitting)} layers lack {missing}, first {alone[0]}; the file is not "
-                             f"whole: copy it again")
+            raise ValueError(
+                f"{len(alone)} of {len(fitting)} layers lack {missing}, first {alone[0]}; the file is not "
+                f"whole: copy it again"
+            )
 
 
 def _with_alpha(found: dict[str, torch.Tensor], alpha: float | None) -> tuple[dict[str, torch.Tensor], str]:
     """alpha is written beside every LoRA that has none."""
-    downs = {key.removesuffix(".lora_down.weight"): value for key, value in found.items()
-             if key.endswith(".lora_down.weight")}
+    downs = {
+        key.removesuffix(".lora_down.weight"): value
+        for key, value in found.items()
+        if key.endswith(".lora_down.weight")
+    }
     told = [layer for layer in downs if f"{layer}.alpha" in found]
     if told:
         return found, f"alpha of the file in {len(told)} layers"
     if alpha is None:
         return found, "no alpha in the file, so it counts as its rank"
     ranks = sorted({value.shape[0] for value in downs.values()})
-    return (found | {f"{layer}.alpha": torch.tensor(float(alpha)) for layer in downs},
-            f"alpha {alpha:g} for rank {' and '.join(map(str, ranks))}")
+    return (
+        found | {f"{layer}.alpha": torch.tensor(float(alpha)) for layer in downs},
+        f"alpha {alpha:g} for rank {' and '.join(map(str, ranks))}",
+    )

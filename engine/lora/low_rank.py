@@ -45,18 +45,23 @@ def layers_of(network: nn.Module, targets: Iterable[str]) -> dict[str, nn.Module
     targets: as in file names, "*" for any text: "blocks.*.self_attn.*", "*ffn*".
     Raises ValueError, naming the pattern and some of the names there are, for one that fits none.
     """
-    linear = {name: module for name, module in network.named_modules()
-              if isinstance(module, nn.Linear) or _is_linear_of_core(module)}
+    linear = {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear) or _is_linear_of_core(module)
+    }
     found: set[str] = set()
     for pattern in targets:
         fitting = set(fnmatch.filter(linear, pattern))
         if not fitting:
             some = ", ".join(list(linear)[:: max(1, len(linear) // 4)][:4])
-            raise ValueError(f"targets: {pattern!r} fits 0 of the {len(linear)} linear layers of this network; they have "
-                             f"names like {some}")
+            raise ValueError(
+                f"targets: {pattern!r} fits 0 of the {len(linear)} linear layers of this network; they have "
+                f"names like {some}"
+            )
         found |= fitting
     if not found:
-        raise ValueError(f"targets names 0 patterns for {len(linear)} linear layers; use \"blocks.*\" for all blocks")
+        raise ValueError(f'targets names 0 patterns for {len(linear)} linear layers; use "blocks.*" for all blocks')
     return {name: module for name, module in linear.items() if name in found}
 
 
@@ -73,7 +78,7 @@ def attach(layers: Mapping[str, nn.Module], rank: int, alpha: float, seed: int =
 
 
 def parameters_of(adapters: Mapping[str, LowRank]) -> dict[str, nn.Parameter]:
-    """"<layer>.down" and "<layer>.up" of every adapter."""
+    """ "<layer>.down" and "<layer>.up" of every adapter."""
     return {f"{name}.{part}": getattr(adapter, part) for name, adapter in adapters.items() for part in ("down", "up")}
 
 

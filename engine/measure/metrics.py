@@ -53,14 +53,18 @@ def cscv(features: torch.Tensor) -> float:
         ValueError: fewer than 2 frames, or neighbours are on average not alike at all, so nothing can vary around that.
     """
     if features.ndim != 2 or len(features) < 2:
-        raise ValueError(f"CSCV compares neighbours among features [frames, dim], got {list(features.shape)}; it needs "
-                         f"at least 2 frames")
+        raise ValueError(
+            f"CSCV compares neighbours among features [frames, dim], got {list(features.shape)}; it needs "
+            f"at least 2 frames"
+        )
     unit = features / features.norm(dim=1, keepdim=True)
     likeness = (unit[:-1] * unit[1:]).sum(1)  # [frames - 1], -1..1
     mean = float(likeness.mean())
     if mean <= 0:
-        raise ValueError(f"neighbouring frames have a mean likeness of {mean:.3f}, and CSCV is defined above 0; use "
-                         f"features of an image encoder, one row per frame")
+        raise ValueError(
+            f"neighbouring frames have a mean likeness of {mean:.3f}, and CSCV is defined above 0; use "
+            f"features of an image encoder, one row per frame"
+        )
     return 1 / (1 + CSCV_WEIGHT * float(likeness.std(correction=0)) / mean)
 
 
@@ -94,7 +98,8 @@ def seam(video: torch.Tensor, boundary: int, spread_frames: int = 0, around_fram
     if min(before, after, around_frames) < FAR + 1:
         raise ValueError(
             f"the joint at frame {boundary} leaves {before} frames before and {after} after, compared with "
-            f"{around_frames}; each must be at least {FAR + 1}: use longer shots or a smaller spread_frames")
+            f"{around_frames}; each must be at least {FAR + 1}: use longer shots or a smaller spread_frames"
+        )
     start = max(0, first - around_frames + 1)
     clip = _reduced(video[start : last + around_frames], SHORT_SIDE)
     first, last = first - start, last - start

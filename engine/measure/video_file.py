@@ -4,6 +4,7 @@ The file grows under a temporary name in its own folder and gets its real name w
 number if another run took that meanwhile. Nothing is overwritten. Colours are 8 bit, yuv420p, as core's Save Video
 writes them, for every player. It knows no sound and nothing of where the frames come from.
 """
+
 import logging
 import os
 import uuid
@@ -38,12 +39,20 @@ class WrittenVideo:
 def refuse_odd_size(width: int, height: int) -> None:
     """Raise ValueError when h264 cannot hold the size: its colours are stored for 2x2 pixels."""
     if width % 2 or height % 2:
-        raise ValueError(f"{width}x{height} pixels: an h264 video has even sizes; "
-                         f"use {width + width % 2}x{height + height % 2}")
+        raise ValueError(
+            f"{width}x{height} pixels: an h264 video has even sizes; use {width + width % 2}x{height + height % 2}"
+        )
 
 
-def write_video(frames: Iterable[Tensor], folder: Path, stem: str, counter: int, fps: float, crf: int,
-                metadata: dict[str, str] | None = None) -> WrittenVideo:
+def write_video(
+    frames: Iterable[Tensor],
+    folder: Path,
+    stem: str,
+    counter: int,
+    fps: float,
+    crf: int,
+    metadata: dict[str, str] | None = None,
+) -> WrittenVideo:
     """Encode `frames` to `folder/<stem>_<counter>_.mp4`, or the next free counter, and say where it is.
 
     Args:
@@ -68,8 +77,9 @@ def write_video(frames: Iterable[Tensor], folder: Path, stem: str, counter: int,
     return WrittenVideo(path, count, width, height)
 
 
-def _encode(frames: Iterable[Tensor], part: Path, rate: Fraction, crf: int,
-            metadata: dict[str, str]) -> tuple[int, int, int]:
+def _encode(
+    frames: Iterable[Tensor], part: Path, rate: Fraction, crf: int, metadata: dict[str, str]
+) -> tuple[int, int, int]:
     """Write all frames to `part`; returns their number, width and height."""
     pictures = _pictures(frames)
     first = next(pictures, None)
@@ -84,14 +94,19 @@ def _encode(frames: Iterable[Tensor], part: Path, rate: Fraction, crf: int,
         stream = container.add_stream("h264", rate=rate)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         # Only where there is AVX-512: x264 takes our word for it, and no processor has that without AVX2.
-        stream.options = {"crf": str(crf), **(SAME_BYTES if torch.backends.cpu.get_cpu_capability() == "AVX512" else {})}
+        stream.options = {
+            "crf": str(crf),
+            **(SAME_BYTES if torch.backends.cpu.get_cpu_capability() == "AVX512" else {}),
+        }
         stream.codec_context.thread_count = ENCODER_THREADS
         count = 0
         picture = first
         while picture is not None:
             if tuple(picture.shape[:2]) != (height, width):
-                raise ValueError(f"frame {count} has {picture.shape[1]}x{picture.shape[0]} pixels, "
-                                 f"the first has {width}x{height}; one video has one size")
+                raise ValueError(
+                    f"frame {count} has {picture.shape[1]}x{picture.shape[0]} pixels, "
+                    f"the first has {width}x{height}; one video has one size"
+                )
             frame = av.VideoFrame.from_ndarray(picture.numpy(), format="rgb24").reformat(format="yuv420p")
             frame.pts, frame.time_base = count, 1 / rate
             container.mux(stream.encode(frame))
@@ -107,8 +122,11 @@ def _pictures(frames: Iterable[Tensor]) -> Iterator[Tensor]:
     warned = False
     for chunk in frames:
         if not warned and bool(torch.isnan(chunk).any()):
-            logger.warning("Frames from number %d on hold values that are no numbers (NaN), which become black; the "
-                           "VAE overflowed, start ComfyUI with --fp32-vae.", count)
+            logger.warning(
+                "Frames from number %d on hold values that are no numbers (NaN), which become black; the "
+                "VAE overflowed, start ComfyUI with --fp32-vae.",
+                count,
+            )
             warned = True
         count += chunk.shape[0]
         levels = torch.nan_to_num(chunk * 255.0, nan=0.0).round().clamp(0, 255)

@@ -48,13 +48,22 @@ class APMConfig:
 class PictureTokens(nn.Module):
     """`operations` has the layers (torch.nn, or ComfyUI's that cast and offload)."""
 
-    def __init__(self, vector: int, inner: int, tokens: int, width: int, operations=nn,
-                 device: torch.device | None = None, dtype: torch.dtype | None = None):
+    def __init__(
+        self,
+        vector: int,
+        inner: int,
+        tokens: int,
+        width: int,
+        operations=nn,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         made = {"device": device, "dtype": dtype}
         self.width = width
-        self.context_embedding = nn.Sequential(operations.Linear(vector, inner, **made), nn.SiLU(),
-                                               operations.Linear(inner, tokens * width, **made))
+        self.context_embedding = nn.Sequential(
+            operations.Linear(vector, inner, **made), nn.SiLU(), operations.Linear(inner, tokens * width, **made)
+        )
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """vectors [B, anchors, vector] -> [B, tokens, width]."""
@@ -64,8 +73,15 @@ class PictureTokens(nn.Module):
 class TextMixer(nn.Module):
     """See above."""
 
-    def __init__(self, text_tokens: int, picture_tokens: int, width: int, operations=nn,
-                 device: torch.device | None = None, dtype: torch.dtype | None = None):
+    def __init__(
+        self,
+        text_tokens: int,
+        picture_tokens: int,
+        width: int,
+        operations=nn,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         made = {"device": device, "dtype": dtype}
         self.text_tokens = text_tokens
@@ -78,8 +94,10 @@ class TextMixer(nn.Module):
         text. Raises ValueError for a text that is too long."""
         tokens = text.shape[1]
         if tokens > self.text_tokens:
-            raise ValueError(f"this text has {tokens} tokens and APM was made for {self.text_tokens}; use shorter "
-                             f"prompts, or an APM that was made for longer ones")
+            raise ValueError(
+                f"this text has {tokens} tokens and APM was made for {self.text_tokens}; use shorter "
+                f"prompts, or an APM that was made for longer ones"
+            )
         filled = nn.functional.pad(text, (0, 0, 0, self.text_tokens - tokens))
         return self.conv_ln(self.conv(torch.cat([filled, picture], dim=1)))[:, :tokens]
 
@@ -92,8 +110,14 @@ class TextMixer(nn.Module):
 class AnchorEncoder(nn.Module):
     """A latent frame as one vector: two convolutions that halve it, then the mean over its places."""
 
-    def __init__(self, in_channels: int, vector: int, operations=nn, device: torch.device | None = None,
-                 dtype: torch.dtype | None = None):
+    def __init__(
+        self,
+        in_channels: int,
+        vector: int,
+        operations=nn,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         made = {"device": device, "dtype": dtype}
         self.conv_in = operations.Conv2d(in_channels, ENCODER_CHANNELS, 3, padding=1, stride=2, **made)
@@ -109,15 +133,27 @@ class AnchorEncoder(nn.Module):
 class APM(nn.Module):
     """`encoder`, `tokens`, and `mixers` under the numbers of the blocks whose text they mix into."""
 
-    def __init__(self, config: APMConfig, layers: Iterable[int], operations=nn, device: torch.device | None = None,
-                 dtype: torch.dtype | None = None):
+    def __init__(
+        self,
+        config: APMConfig,
+        layers: Iterable[int],
+        operations=nn,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         made = {"device": device, "dtype": dtype}
         self.config = config
         self.encoder = AnchorEncoder(config.in_channels, config.vector, operations, **made)
-        self.tokens = PictureTokens(config.vector, config.inner, config.picture_tokens, config.width, operations, **made)
-        self.mixers = nn.ModuleDict({str(number): TextMixer(config.text_tokens, config.picture_tokens, config.width,
-                                                            operations, **made) for number in layers})
+        self.tokens = PictureTokens(
+            config.vector, config.inner, config.picture_tokens, config.width, operations, **made
+        )
+        self.mixers = nn.ModuleDict(
+            {
+                str(number): TextMixer(config.text_tokens, config.picture_tokens, config.width, operations, **made)
+                for number in layers
+            }
+        )
 
     @property
     def layers(self) -> tuple[int, ...]:

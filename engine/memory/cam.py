@@ -45,15 +45,25 @@ class CAMConfig:
 
     def __post_init__(self):
         if self.width % NORM_GROUPS or self.width % self.heads:
-            raise ValueError(f"{self.width} channels do not divide by the {NORM_GROUPS} groups of CAM's norm and by its "
-                             f"{self.heads} heads; use a multiple of both")
+            raise ValueError(
+                f"{self.width} channels do not divide by the {NORM_GROUPS} groups of CAM's norm and by its "
+                f"{self.heads} heads; use a multiple of both"
+            )
 
 
 class FrameEncoder(nn.Module):
     """`operations` has the layers (torch.nn, or ComfyUI's that cast and offload)."""
 
-    def __init__(self, in_channels: int, channels: tuple[int, ...], width: int, normalised: bool, operations=nn,
-                 device: torch.device | None = None, dtype: torch.dtype | None = None):
+    def __init__(
+        self,
+        in_channels: int,
+        channels: tuple[int, ...],
+        width: int,
+        normalised: bool,
+        operations=nn,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         made = {"device": device, "dtype": dtype}
         self.conv_in = operations.Conv2d(in_channels, channels[0], 3, padding=1, **made)
@@ -85,8 +95,14 @@ class FrameEncoder(nn.Module):
 class FrameAttention(nn.Module):
     """Queries [N, F, C] attend to features [N, Fc, C]."""
 
-    def __init__(self, width: int, heads: int, operations=nn, device: torch.device | None = None,
-                 dtype: torch.dtype | None = None):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        operations=nn,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         made = {"device": device, "dtype": dtype}
         self.heads = heads
@@ -94,8 +110,10 @@ class FrameAttention(nn.Module):
         self.to_out = nn.ModuleList([operations.Linear(width, width, **made)])
 
     def forward(self, queries: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [N, h, F or Fc, d]
-                   for part in (self.to_q(queries), self.to_k(features), self.to_v(features)))
+        q, k, v = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [N, h, F or Fc, d]
+            for part in (self.to_q(queries), self.to_k(features), self.to_v(features))
+        )
         out = nn.functional.scaled_dot_product_attention(q, k, v)
         return self.to_out[0](out.transpose(1, 2).flatten(2))
 
@@ -103,8 +121,14 @@ class FrameAttention(nn.Module):
 class FrameInjector(nn.Module):
     """See above. Frames come as tokens, P places each."""
 
-    def __init__(self, width: int, heads: int, operations=nn, device: torch.device | None = None,
-                 dtype: torch.dtype | None = None):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        operations=nn,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         made = {"device": device, "dtype": dtype}
         self.norm = operations.GroupNorm(NORM_GROUPS, width, eps=NORM_EPS, **made)
@@ -121,8 +145,10 @@ class FrameInjector(nn.Module):
         """frames [B, F, P, C], features [B, Fc, P, C] of the same places -> like frames. strength scales what is added:
         0 nothing, 1 as trained."""
         if features.shape[2] != frames.shape[2]:
-            raise ValueError(f"the conditioning frames have {features.shape[2]} places and the video's {frames.shape[2]}; "
-                             f"use frames of the same size")
+            raise ValueError(
+                f"the conditioning frames have {features.shape[2]} places and the video's {frames.shape[2]}; "
+                f"use frames of the same size"
+            )
         count, places = frames.shape[1:3]
         norm = self.norm(frames.flatten(1, 2).transpose(1, 2))  # [B, C, F * P]
         queries = norm.transpose(1, 2).unflatten(1, (count, places)).transpose(1, 2).flatten(0, 1)  # [B * P, F, C]
@@ -133,14 +159,21 @@ class FrameInjector(nn.Module):
 class CAM(nn.Module):
     """`encoder`, and `injectors` under the numbers of the blocks that they stand behind."""
 
-    def __init__(self, config: CAMConfig, layers: Iterable[int], operations=nn, device: torch.device | None = None,
-                 dtype: torch.dtype | None = None):
+    def __init__(
+        self,
+        config: CAMConfig,
+        layers: Iterable[int],
+        operations=nn,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         made = {"device": device, "dtype": dtype}
         self.config = config
         self.encoder = FrameEncoder(config.in_channels, config.channels, config.width, True, operations, **made)
-        self.injectors = nn.ModuleDict({str(number): FrameInjector(config.width, config.heads, operations, **made)
-                                        for number in layers})
+        self.injectors = nn.ModuleDict(
+            {str(number): FrameInjector(config.width, config.heads, operations, **made) for number in layers}
+        )
 
     @property
     def layers(self) -> tuple[int, ...]:

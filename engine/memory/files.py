@@ -55,8 +55,10 @@ class LoadedMemory:
         numbers = sum(weight.numel() for weight in self.weights.values())
         size = sum(weight.nbytes for weight in self.weights.values())
         lines = [self.title] if self.title else []
-        lines.append(f"{self.kind.upper()} for {self.family}: {len(self.layers)} of {self.blocks} blocks, "
-                     f"{self.config.width} channels")
+        lines.append(
+            f"{self.kind.upper()} for {self.family}: {len(self.layers)} of {self.blocks} blocks, "
+            f"{self.config.width} channels"
+        )
         lines.append(f"{numbers / 1e6:,.1f} million numbers, {size / 2**20:,.1f} MiB")
         return "\n".join(lines)
 
@@ -67,8 +69,15 @@ def save_memory(path: Path | str, memory: LoadedMemory) -> None:
     Raises ValueError where the weights are not what `memory` says, so that no file is written that cannot be read.
     """
     check_memory(memory)
-    about = {"version": VERSION, "kind": memory.kind, "family": memory.family, "blocks": memory.blocks,
-             "layers": list(memory.layers), "config": dataclasses.asdict(memory.config), "title": memory.title}
+    about = {
+        "version": VERSION,
+        "kind": memory.kind,
+        "family": memory.family,
+        "blocks": memory.blocks,
+        "layers": list(memory.layers),
+        "config": dataclasses.asdict(memory.config),
+        "title": memory.title,
+    }
     tensors = {name: weight.detach().contiguous() for name, weight in memory.weights.items()}
     save_whole(path, tensors, {KEY: json.dumps(about)})
 
@@ -81,27 +90,42 @@ def load_memory(path: Path | str, kind: str | None = None) -> LoadedMemory:
     """
     path = Path(path)
     if path.suffix.lower() != ".safetensors":
-        raise ValueError(f"{path.name} is a {path.suffix or 'file without a suffix'}, and trained memories are read from "
-                         f".safetensors alone, because pickles can run programs; {REMEDY} as safetensors")
+        raise ValueError(
+            f"{path.name} is a {path.suffix or 'file without a suffix'}, and trained memories are read from "
+            f".safetensors alone, because pickles can run programs; {REMEDY} as safetensors"
+        )
     try:
         check_whole(path)
         with safe_open(path, "pt") as file:
             metadata, names = file.metadata() or {}, list(file.keys())
             if KEY not in metadata:
-                raise ValueError(f"0 of {len(names)} tensors are known to be a trained memory's, without {KEY} in the "
-                                 f"metadata; choose a file that Longreel saved (LoRAs go into a LoRA loader)")
+                raise ValueError(
+                    f"0 of {len(names)} tensors are known to be a trained memory's, without {KEY} in the "
+                    f"metadata; choose a file that Longreel saved (LoRAs go into a LoRA loader)"
+                )
             about = _read_about(metadata[KEY])
             if kind not in (None, about["kind"]):
-                raise ValueError(f"holds {about['kind'].upper()} and {kind.upper()} is wanted; choose another file: CAM "
-                                 f"is the short-term memory, APM the long-term one")
+                raise ValueError(
+                    f"holds {about['kind'].upper()} and {kind.upper()} is wanted; choose another file: CAM "
+                    f"is the short-term memory, APM the long-term one"
+                )
             weights = {name: file.get_tensor(name) for name in names}
-        memory = LoadedMemory(about["kind"], _read_config(about), weights, about["family"], about["blocks"],
-                              tuple(about["layers"]), about["title"])
+        memory = LoadedMemory(
+            about["kind"],
+            _read_config(about),
+            weights,
+            about["family"],
+            about["blocks"],
+            tuple(about["layers"]),
+            about["title"],
+        )
         check_memory(memory)
         return memory
     except SafetensorError as error:
-        raise ValueError(f"{path.name} has {path.stat().st_size} bytes that are no whole safetensors file ({error}); "
-                         f"copy or save it again") from error
+        raise ValueError(
+            f"{path.name} has {path.stat().st_size} bytes that are no whole safetensors file ({error}); "
+            f"copy or save it again"
+        ) from error
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
 
@@ -109,8 +133,10 @@ def load_memory(path: Path | str, kind: str | None = None) -> LoadedMemory:
 def check_memory(memory: LoadedMemory) -> None:
     """Raise ValueError unless the layers are blocks of the network and the weights what kind and config say."""
     if not memory.layers or not all(0 <= number < memory.blocks for number in memory.layers):
-        raise ValueError(f"works in the blocks {list(memory.layers)} of a network of {memory.blocks}; use some of 0 to "
-                         f"{memory.blocks - 1}, one at least")
+        raise ValueError(
+            f"works in the blocks {list(memory.layers)} of a network of {memory.blocks}; use some of 0 to "
+            f"{memory.blocks - 1}, one at least"
+        )
     module = KINDS[memory.kind][0](memory.config, memory.layers, device=torch.device("meta"))
     _check_weights(module.state_dict(), memory.weights)
 
@@ -118,18 +144,24 @@ def check_memory(memory: LoadedMemory) -> None:
 def _check_weights(wanted: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
     missing, unknown = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
     if missing:
-        raise ValueError(f"{len(missing)} of {len(wanted)} weights are missing, first {missing[0]}; the file is not "
-                         f"whole: {REMEDY}")
+        raise ValueError(
+            f"{len(missing)} of {len(wanted)} weights are missing, first {missing[0]}; the file is not whole: {REMEDY}"
+        )
     if unknown:
-        raise ValueError(f"{len(unknown)} of {len(weights)} weights are not this memory's, first {unknown[0]}; the file "
-                         f"holds something else: choose another")
+        raise ValueError(
+            f"{len(unknown)} of {len(weights)} weights are not this memory's, first {unknown[0]}; the file "
+            f"holds something else: choose another"
+        )
     for name, value in wanted.items():
         if weights[name].shape != value.shape:
-            raise ValueError(f"{name} has shape {list(weights[name].shape)} and the file says {list(value.shape)}; the "
-                             f"file is damaged: {REMEDY}")
+            raise ValueError(
+                f"{name} has shape {list(weights[name].shape)} and the file says {list(value.shape)}; the "
+                f"file is damaged: {REMEDY}"
+            )
         if not weights[name].is_floating_point():
-            raise ValueError(f"{name} is stored as {weights[name].dtype}, and weights are floating point numbers; "
-                             f"{REMEDY}")
+            raise ValueError(
+                f"{name} is stored as {weights[name].dtype}, and weights are floating point numbers; {REMEDY}"
+            )
 
 
 def _read_about(text: str) -> dict:
@@ -140,15 +172,18 @@ def _read_about(text: str) -> dict:
         raise ValueError(f"metadata {KEY} is {len(text)} characters that are no JSON ({error}); {REMEDY}") from error
     version = about.get("version") if isinstance(about, dict) else None
     if version != VERSION:
-        raise ValueError(f"metadata {KEY} is of version {version!r}, and this Longreel reads {VERSION}; update the "
-                         f"pack, or {REMEDY}")
+        raise ValueError(
+            f"metadata {KEY} is of version {version!r}, and this Longreel reads {VERSION}; update the pack, or {REMEDY}"
+        )
     for name, kind in FIELDS.items():
         value = about.get(name)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"metadata {KEY}: {name} is {value!r} and should be of type {kind.__name__}; {REMEDY}")
     if about["kind"] not in KINDS:
-        raise ValueError(f"metadata {KEY}: kind {about['kind']!r} is none of {len(KINDS)}, {', '.join(KINDS)}; update "
-                         f"the pack, or {REMEDY}")
+        raise ValueError(
+            f"metadata {KEY}: kind {about['kind']!r} is none of {len(KINDS)}, {', '.join(KINDS)}; update "
+            f"the pack, or {REMEDY}"
+        )
     if not all(type(number) is int for number in about["layers"]):
         raise ValueError(f"metadata {KEY}: layers is {about['layers']!r}, not a list of blocks; {REMEDY}")
     return about
@@ -158,8 +193,9 @@ def _read_config(about: Mapping) -> CAMConfig | APMConfig:
     given, kind = about["config"], KINDS[about["kind"]][1]
     names = [field.name for field in dataclasses.fields(kind)]
     if sorted(given) != sorted(names):
-        raise ValueError(f"metadata {KEY}: config has the fields {sorted(given)} and should have {sorted(names)}; "
-                         f"{REMEDY}")
+        raise ValueError(
+            f"metadata {KEY}: config has the fields {sorted(given)} and should have {sorted(names)}; {REMEDY}"
+        )
     for name, value in given.items():
         many = name == "channels"
         numbers = [value] if not many else value if isinstance(value, list) else []

@@ -35,15 +35,18 @@ class Anchor:
         return self.frame + self.frames
 
 
-def place_anchor(seconds: float, fps: float, facts: ModelFacts, mode: str, strength: float,
-                 latent_frames: int | None = None) -> Anchor:
+def place_anchor(
+    seconds: float, fps: float, facts: ModelFacts, mode: str, strength: float, latent_frames: int | None = None
+) -> Anchor:
     """An anchor at `seconds` from the start of a video of `latent_frames` (None: not known yet).
 
     Raises ValueError for a time that the video does not have, and for a strength outside 0..1.
     """
     if seconds < 0 or fps <= 0:
-        raise ValueError(f"an anchor at {seconds:g} s of {fps:g} frames per second is nowhere; use 0 s or more and "
-                         f"more than 0 frames per second")
+        raise ValueError(
+            f"an anchor at {seconds:g} s of {fps:g} frames per second is nowhere; use 0 s or more and "
+            f"more than 0 frames per second"
+        )
     return _placed(seconds, round(seconds * fps), facts, mode, strength, latent_frames)
 
 
@@ -54,8 +57,9 @@ def place_in_shot(timeline: Timeline, shot: PlannedShot, at: float, mode: str, s
     return _placed(frame / timeline.fps, frame, timeline.facts, mode, strength, timeline.latent_frames)
 
 
-def _placed(seconds: float, pixel_frame: int, facts: ModelFacts, mode: str, strength: float,
-            latent_frames: int | None) -> Anchor:
+def _placed(
+    seconds: float, pixel_frame: int, facts: ModelFacts, mode: str, strength: float, latent_frames: int | None
+) -> Anchor:
     if not 0 <= strength <= 1:
         raise ValueError(f"an anchor's strength {strength:g} is outside 0 to 1; use 1 to keep it as it is")
     frame = facts.latent_frame_of(pixel_frame)
@@ -68,8 +72,10 @@ def _placed(seconds: float, pixel_frame: int, facts: ModelFacts, mode: str, stre
 def of_length(anchor: Anchor, latent_frames: int) -> Anchor:
     """The anchor with a clip of so many latent frames in the place of one picture."""
     if latent_frames % anchor.frames:
-        raise ValueError(f"the anchor's latent has {latent_frames} frames, and the network's tokens have "
-                         f"{anchor.frames} each; use {latent_frames + 1} latent frames, or mode inpaint")
+        raise ValueError(
+            f"the anchor's latent has {latent_frames} frames, and the network's tokens have "
+            f"{anchor.frames} each; use {latent_frames + 1} latent frames, or mode inpaint"
+        )
     return replace(anchor, frames=latent_frames)
 
 
@@ -81,13 +87,14 @@ def choose_mode(asked: str, facts: ModelFacts, trained: bool) -> tuple[str, str]
         same = f", which is the same as clean in {facts.family}: its masks show frames clean, at time 0"
         return INPAINT, "as asked for" + same * facts.knows_frame_times
     if asked != AUTO:
-        raise ValueError(f"\"{asked}\" is not one of the {len(MODES)} modes of an anchor; use {', '.join(MODES)}")
+        raise ValueError(f'"{asked}" is not one of the {len(MODES)} modes of an anchor; use {", ".join(MODES)}')
     if facts.knows_frame_times:
         return CLEAN, f"{facts.family} was trained with a time for every frame"
     if trained:
         return CLEAN, "an anchor LoRA is on the model"
-    return INPAINT, (f"plain {facts.family} has not learned a clean frame among noisy ones; clean is for weights "
-                     f"trained for anchors")
+    return INPAINT, (
+        f"plain {facts.family} has not learned a clean frame among noisy ones; clean is for weights trained for anchors"
+    )
 
 
 def check_anchors(anchors: Sequence[Anchor], facts: ModelFacts, latent_frames: int | None = None) -> None:
@@ -100,16 +107,17 @@ def check_anchors(anchors: Sequence[Anchor], facts: ModelFacts, latent_frames: i
         for frame in range(anchor.frame, anchor.end):
             if frame in holders:
                 other = holders[frame]
-                raise ValueError(f"the anchors at {other.seconds:g} s and {anchor.seconds:g} s (pixel frames "
-                                 f"{other.pixel_frame} and {anchor.pixel_frame}) stand on 1 latent frame, number "
-                                 f"{frame}, which holds {facts.temporal_stride * (frame > 0) or 1} pixel frames; move "
-                                 "one of the 2")
+                raise ValueError(
+                    f"the anchors at {other.seconds:g} s and {anchor.seconds:g} s (pixel frames "
+                    f"{other.pixel_frame} and {anchor.pixel_frame}) stand on 1 latent frame, number "
+                    f"{frame}, which holds {facts.temporal_stride * (frame > 0) or 1} pixel frames; move "
+                    "one of the 2"
+                )
             holders[frame] = anchor
 
 
 def _beyond(found: str, frames: int, kind: str = "pixel") -> str:
-    return (f"{found}, beyond a video of {frames} {kind} frames; use up to {kind} frame {frames - 1}, or a longer "
-            "video")
+    return f"{found}, beyond a video of {frames} {kind} frames; use up to {kind} frame {frames - 1}, or a longer video"
 
 
 def describe(anchor: Anchor, facts: ModelFacts, reason: str) -> str:
@@ -117,8 +125,10 @@ def describe(anchor: Anchor, facts: ModelFacts, reason: str) -> str:
     first, stop = facts.first_pixel_frame(anchor.frame), facts.first_pixel_frame(anchor.end)
     shown = f"pixel frame {first}" if stop == first + 1 else f"pixel frames {first}-{stop - 1}"
     frames = f"latent frame {anchor.frame}" if anchor.frames == 1 else f"latent frames {anchor.frame}-{anchor.end - 1}"
-    line = (f"anchor at {anchor.seconds:.3f} s = pixel frame {anchor.pixel_frame} = {frames} ({shown}); mode "
-            f"{anchor.mode}: {reason}; strength {anchor.strength:g}")
+    line = (
+        f"anchor at {anchor.seconds:.3f} s = pixel frame {anchor.pixel_frame} = {frames} ({shown}); mode "
+        f"{anchor.mode}: {reason}; strength {anchor.strength:g}"
+    )
     if anchor.frame and anchor.strength:
         line += "; experimental: the method's own place is the first frame"
     return line + "; not held at all" * (anchor.strength == 0)

@@ -32,8 +32,10 @@ class ModelFacts:
         count, rest = divmod(pixel_frames - 1, self.temporal_stride)
         if pixel_frames < 1 or rest:
             below = self.pixel_frames(max(1, count + 1))
-            raise ValueError(f"{pixel_frames} pixel frames is not {self.temporal_stride}n+1 for {self.family}; "
-                             f"use {below} or {below + self.temporal_stride}")
+            raise ValueError(
+                f"{pixel_frames} pixel frames is not {self.temporal_stride}n+1 for {self.family}; "
+                f"use {below} or {below + self.temporal_stride}"
+            )
         return count + 1
 
     def nearest_latent_frames(self, pixel_frames: float) -> int:
@@ -53,5 +55,7 @@ class ModelFacts:
         for name, value in (("width", width), ("height", height)):
             if value < self.size_multiple or value % self.size_multiple:
                 below = max(1, value // self.size_multiple) * self.size_multiple
-                raise ValueError(f"{name} {value} is not a multiple of {self.size_multiple} for {self.family}; "
-                                 f"use {below} or {below + self.size_multiple}")
+                raise ValueError(
+                    f"{name} {value} is not a multiple of {self.size_multiple} for {self.family}; "
+                    f"use {below} or {below + self.size_multiple}"
+                )

@@ -42,8 +42,10 @@ def plan_report(timeline: Timeline, steps: int, guidance: bool, segment_bytes: i
 
 def _in_rollout(timeline: Timeline, steps: int, guidance: bool) -> str:
     chunks, prompts = len(plan_chunks(timeline, timeline.overlap_frames)), 2 if guidance else 1
-    return (f"in rollout: {chunks} chunks, each continuing from the {timeline.overlap_frames} latent frames before; "
-            f"{chunks * steps * prompts} network evaluations")
+    return (
+        f"in rollout: {chunks} chunks, each continuing from the {timeline.overlap_frames} latent frames before; "
+        f"{chunks * steps * prompts} network evaluations"
+    )
 
 
 def locked_note(timeline: Timeline) -> list[str]:
@@ -51,18 +53,26 @@ def locked_note(timeline: Timeline) -> list[str]:
     locked = [str(planned.index + 1) for planned in timeline.shots if planned.shot.locked]
     if not locked:
         return []
-    return [f"note: shots {', '.join(locked[:10])}{', ...' * (len(locked) > 10)} are locked: a rollout with a run name keeps "
-            f"what it made of them; joint sampling makes them anew"]
+    return [
+        f"note: shots {', '.join(locked[:10])}{', ...' * (len(locked) > 10)} are locked: a rollout with a run name keeps "
+        f"what it made of them; joint sampling makes them anew"
+    ]
 
 
 def anchor_note(timeline: Timeline) -> list[str]:
     """Where the storyboard's anchors stand, one line each, and which node holds them; nothing without any."""
-    found = [(f"shots[{planned.index}].anchors[{place}]", anchor, place_in_shot(timeline, planned, anchor.at, AUTO, 1.0))
-             for planned in timeline.shots for place, anchor in enumerate(planned.shot.anchors)]
+    found = [
+        (f"shots[{planned.index}].anchors[{place}]", anchor, place_in_shot(timeline, planned, anchor.at, AUTO, 1.0))
+        for planned in timeline.shots
+        for place, anchor in enumerate(planned.shot.anchors)
+    ]
     if not found:
         return []
-    lines = [f"  {field} {anchor.image}: {anchor.at:g} s of the shot = {place.seconds:.3f} s = pixel frame {place.pixel_frame} "
-             f"= latent frame {place.frame}" for field, anchor, place in found[:10]]
+    lines = [
+        f"  {field} {anchor.image}: {anchor.at:g} s of the shot = {place.seconds:.3f} s = pixel frame {place.pixel_frame} "
+        f"= latent frame {place.frame}"
+        for field, anchor, place in found[:10]
+    ]
     more = [f"  and {len(found) - 10} more"] if len(found) > 10 else []
     return ["anchors, which Longreel Anchor Frame holds (picture storyboard):", *lines, *more]
 
@@ -79,9 +89,11 @@ def crowded_note(timeline: Timeline) -> list[str]:
         return []
     names = ", ".join(str(planned.index + 1) for planned in crowded[:10]) + ", ..." * (len(crowded) > 10)
     shortest = max(2, min(planned.latent_frames for planned in crowded))
-    return [f"note: shots {names} are shorter than what a segment of {timeline.segment_frames} latent frames spans, so their "
-            f"prompts mix or one is skipped; use segment_frames {timeline.facts.pixel_frames(shortest)}, longer shots, or "
-            f"cuts between them"]
+    return [
+        f"note: shots {names} are shorter than what a segment of {timeline.segment_frames} latent frames spans, so their "
+        f"prompts mix or one is skipped; use segment_frames {timeline.facts.pixel_frames(shortest)}, longer shots, or "
+        f"cuts between them"
+    ]
 
 
 def segments_of_shots(timeline: Timeline) -> list[list[int]]:
@@ -99,9 +111,16 @@ def _row(timeline: Timeline, planned: PlannedShot, own: list[int]) -> tuple[str,
     if planned.overlap and meets == "blend":
         meets += f" ({planned.overlap} latent frames)"
     prompt = planned.shot.prompt if len(planned.shot.prompt) <= 60 else planned.shot.prompt[:57] + "..."
-    return (str(planned.index + 1), f"{planned.shot.seconds:.3f}", f"{(last - first) / timeline.fps:.3f}",
-            f"{first}-{last - 1} ({last - first})", f"{planned.start}-{planned.end - 1} ({planned.latent_frames})", meets,
-            f"{own[0]}-{own[-1]}" if len(own) > 1 else str(own[0]), prompt)
+    return (
+        str(planned.index + 1),
+        f"{planned.shot.seconds:.3f}",
+        f"{(last - first) / timeline.fps:.3f}",
+        f"{first}-{last - 1} ({last - first})",
+        f"{planned.start}-{planned.end - 1} ({planned.latent_frames})",
+        meets,
+        f"{own[0]}-{own[-1]}" if len(own) > 1 else str(own[0]),
+        prompt,
+    )
 
 
 def _megabytes(count: int) -> str:

@@ -60,8 +60,10 @@ def plan_chunks(timeline: Timeline, known_frames: int) -> tuple[Chunk, ...]:
     """
     length = timeline.segment_frames
     if not 0 <= known_frames < length:
-        raise ValueError(f"{known_frames} known frames leave nothing new in chunks of {length} latent frames; use 0 to "
-                         f"{length - 1}, or longer segments in Longreel Plan")
+        raise ValueError(
+            f"{known_frames} known frames leave nothing new in chunks of {length} latent frames; use 0 to "
+            f"{length - 1}, or longer segments in Longreel Plan"
+        )
     chunks: list[Chunk] = []
     pieces = [0] * len(timeline.shots)
     for number, take in enumerate(takes_of(timeline.shots)):
@@ -102,5 +104,7 @@ def _shared(shot: PlannedShot, later: PlannedShot, transition_prompts: int) -> t
     if later.shot.transition != "blend" or not transition_prompts:
         return 0, 0
     # An odd frame is the earlier shot's, as in engine/plan/timeline.py.
-    return (min(-(-later.overlap // 2), (shot.latent_frames - 1) // 2),
-            min(later.overlap // 2, (later.latent_frames - 1) // 2))
+    return (
+        min(-(-later.overlap // 2), (shot.latent_frames - 1) // 2),
+        min(later.overlap // 2, (later.latent_frames - 1) // 2),
+    )

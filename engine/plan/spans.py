@@ -34,7 +34,9 @@ def parse_layers(text: str, blocks: int) -> frozenset[int]:
         if high < low:
             raise ValueError(f'layers "{text}": {part.strip()} runs backwards; use {high}-{low}')
         if high >= blocks:
-            raise ValueError(f'layers "{text}": {part.strip()} is not in the network\'s {blocks} blocks; use 0 to {blocks - 1}')
+            raise ValueError(
+                f'layers "{text}": {part.strip()} is not in the network\'s {blocks} blocks; use 0 to {blocks - 1}'
+            )
         found.update(range(low, high + 1))
     return frozenset(found)
 
@@ -64,17 +66,19 @@ class NoiseSpan:
 
 
 def parse_shots(text: str) -> tuple[int, ...]:
-    """"2, 4-6" -> (2, 4, 5, 6), counted from 1; empty for all."""
+    """ "2, 4-6" -> (2, 4, 5, 6), counted from 1; empty for all."""
     shots: list[int] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         match = re.fullmatch(r"(\d+)\s*(?:-\s*(\d+))?", part)
         low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not 1 <= low <= high:
-            raise ValueError(f'shots "{text}" is not understood at "{part}"; use numbers from 1 like "2, 4-6", or nothing')
+            raise ValueError(
+                f'shots "{text}" is not understood at "{part}"; use numbers from 1 like "2, 4-6", or nothing'
+            )
         shots += range(low, high + 1)
     return tuple(dict.fromkeys(shots))
 
 
 def parse_words(text: str) -> tuple[str, ...]:
-    """"cat, red hat" -> ("cat", "red hat"): words and phrases, commas between."""
+    """ "cat, red hat" -> ("cat", "red hat"): words and phrases, commas between."""
     return tuple(part for part in (" ".join(part.split()) for part in text.split(",")) if part)

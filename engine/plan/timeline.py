@@ -97,9 +97,17 @@ class Timeline:
         return self.facts.first_pixel_frame(shot.start), self.facts.first_pixel_frame(shot.end)
 
 
-def plan_timeline(storyboard: Storyboard, facts: ModelFacts, *, fps: float | None = None, width: int | None = None,
-                  height: int | None = None, segment_frames: int | None = None, overlap_frames: int | None = None,
-                  transition_prompts: int = 1) -> Timeline:
+def plan_timeline(
+    storyboard: Storyboard,
+    facts: ModelFacts,
+    *,
+    fps: float | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    segment_frames: int | None = None,
+    overlap_frames: int | None = None,
+    transition_prompts: int = 1,
+) -> Timeline:
     """Everything that is not given comes from the storyboard or the family: a segment is the family's native clip, or
     as short as the shortest shot that shares its take with others, so that each of them has segments of its own; the
     overlap is just under half of it (DiTCtrl's 6 of 13).
@@ -115,9 +123,11 @@ def plan_timeline(storyboard: Storyboard, facts: ModelFacts, *, fps: float | Non
         raise ValueError(f"a segment of {length} latent frames cannot overlap its neighbour; use 2 or more")
     overlap = max(1, length * 6 // 13) if overlap_frames is None else overlap_frames
     if not 0 <= overlap < length:
-        raise ValueError(f"an overlap of {overlap} latent frames does not fit into segments of {length}; "
-                         f"use 0 to {length - 1} (up to {(length - 1) * facts.temporal_stride} pixel frames), "
-                         f"or longer segments")
+        raise ValueError(
+            f"an overlap of {overlap} latent frames does not fit into segments of {length}; "
+            f"use 0 to {length - 1} (up to {(length - 1) * facts.temporal_stride} pixel frames), "
+            f"or longer segments"
+        )
     if not 0 <= transition_prompts <= 16:
         raise ValueError(f"{transition_prompts} transition prompts; use 0 to 16")
     shots = _place_shots(storyboard, facts, fps, length, overlap)
@@ -127,8 +137,12 @@ def plan_timeline(storyboard: Storyboard, facts: ModelFacts, *, fps: float | Non
     return Timeline(storyboard, facts, fps, width, height, length, overlap, transition_prompts, shots, tuple(segments))
 
 
-def with_segments(timeline: Timeline, segment_frames: int | None = None, overlap_frames: int | None = None,
-                  transition_prompts: int | None = None) -> Timeline:
+def with_segments(
+    timeline: Timeline,
+    segment_frames: int | None = None,
+    overlap_frames: int | None = None,
+    transition_prompts: int | None = None,
+) -> Timeline:
     """The same shots covered by other segments; None keeps what the timeline has."""
     if (segment_frames, overlap_frames, transition_prompts) == (None, None, None):
         return timeline
@@ -136,9 +150,16 @@ def with_segments(timeline: Timeline, segment_frames: int | None = None, overlap
     if overlap_frames is None and segment_frames is None:
         overlap_frames = timeline.overlap_frames
     count = timeline.transition_prompts if transition_prompts is None else transition_prompts
-    return plan_timeline(timeline.storyboard, timeline.facts, fps=timeline.fps, width=timeline.width,
-                         height=timeline.height, segment_frames=length, overlap_frames=overlap_frames,
-                         transition_prompts=count)
+    return plan_timeline(
+        timeline.storyboard,
+        timeline.facts,
+        fps=timeline.fps,
+        width=timeline.width,
+        height=timeline.height,
+        segment_frames=length,
+        overlap_frames=overlap_frames,
+        transition_prompts=count,
+    )
 
 
 def _default_segment(storyboard: Storyboard, facts: ModelFacts, fps: float) -> int:
@@ -156,8 +177,9 @@ def _default_segment(storyboard: Storyboard, facts: ModelFacts, fps: float) -> i
     return max(shortest, min(SHORTEST_DEFAULT, native))
 
 
-def _place_shots(storyboard: Storyboard, facts: ModelFacts, fps: float, length: int,
-                 overlap: int) -> tuple[PlannedShot, ...]:
+def _place_shots(
+    storyboard: Storyboard, facts: ModelFacts, fps: float, length: int, overlap: int
+) -> tuple[PlannedShot, ...]:
     planned: list[PlannedShot] = []
     seconds, start = 0.0, 0
     for index, shot in enumerate(storyboard.shots):
@@ -165,17 +187,21 @@ def _place_shots(storyboard: Storyboard, facts: ModelFacts, fps: float, length: 
         end = facts.nearest_latent_frames(seconds * fps)
         if end <= start:
             shortest = math.ceil(1000 * facts.temporal_stride / fps) / 1000
-            raise ValueError(f"shots[{index}].seconds {shot.seconds:g} is {shot.seconds * fps:.1f} pixel frames at "
-                             f"{fps:g} fps, less than one latent frame ({facts.temporal_stride}) of {facts.family}; "
-                             f"use {shortest:g} s or more")
+            raise ValueError(
+                f"shots[{index}].seconds {shot.seconds:g} is {shot.seconds * fps:.1f} pixel frames at "
+                f"{fps:g} fps, less than one latent frame ({facts.temporal_stride}) of {facts.family}; "
+                f"use {shortest:g} s or more"
+            )
         shared = overlap
         if shot.overlap_seconds is not None and index:
             shared = round(shot.overlap_seconds * fps / facts.temporal_stride)
             if shared >= length:
                 longest = math.floor(1000 * (length - 1) * facts.temporal_stride / fps) / 1000
-                raise ValueError(f"shots[{index}].overlap_seconds {shot.overlap_seconds:g} is {shared} latent frames, "
-                                 f"but a segment has {length}; use {longest:g} s or less, "
-                                 f"or longer segments")
+                raise ValueError(
+                    f"shots[{index}].overlap_seconds {shot.overlap_seconds:g} is {shared} latent frames, "
+                    f"but a segment has {length}; use {longest:g} s or less, "
+                    f"or longer segments"
+                )
         first_of_take = index == 0 or shot.transition == "cut"
         planned.append(PlannedShot(index, shot, start, end, 0 if first_of_take else shared))
         start = end
@@ -192,8 +218,9 @@ def takes_of(shots: tuple[PlannedShot, ...]) -> list[list[PlannedShot]]:
     return takes
 
 
-def _cover_take(take: list[PlannedShot], number: int, length: int, overlap: int,
-                transition_prompts: int) -> list[Segment]:
+def _cover_take(
+    take: list[PlannedShot], number: int, length: int, overlap: int, transition_prompts: int
+) -> list[Segment]:
     """Segments of one take, by rising start. A take shorter than a segment is one segment per shot, all of its
     length."""
     begin, end = take[0].start, take[-1].end

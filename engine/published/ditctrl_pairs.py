@@ -4,6 +4,7 @@ Source: DiTCtrl (arXiv 2412.18597) and its public multi-prompt sampler. Pair k h
 target; an inner segment is therefore predicted twice, once in each role, and both predictions count alike. What the
 pair shares inside the network (K/V, masks) is not known here.
 """
+
 import itertools
 from collections.abc import Callable, Sequence
 

@@ -82,10 +82,18 @@ def chunk_key(number: int, shot: int, piece: int, dependencies: Mapping[str, obj
 def write_chunk(folder: Path, key: ChunkKey, tensors: Mapping[str, torch.Tensor]) -> SavedChunk:
     """Write the file, whole or not at all. Raises WriteError (disk full, read-only) with bytes needed and free."""
     # Copies: what the caller does to its tensors afterwards must not reach a chunk that is finished.
-    plain = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-             for name, tensor in tensors.items()}
-    about = {"version": VERSION, "number": key.number, "shot": key.shot, "piece": key.piece, "hash": key.hash,
-             "checksum": content_hash(plain), "dependencies": dict(key.dependencies)}
+    plain = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
+    about = {
+        "version": VERSION,
+        "number": key.number,
+        "shot": key.shot,
+        "piece": key.piece,
+        "hash": key.hash,
+        "checksum": content_hash(plain),
+        "dependencies": dict(key.dependencies),
+    }
     path = folder / key.file_name
     write_whole(path, save(plain, {KEY: json.dumps(about)}))
     return SavedChunk(key, plain, path)
@@ -96,22 +104,27 @@ def read_chunk(path: Path) -> SavedChunk:
     data = path.read_bytes()  # not mapped: what was checked is what is used, also if the file changes afterwards
     try:
         tensors = load(data)
-        header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         about = json.loads(header["__metadata__"][KEY])
         key = ChunkKey(about["number"], about["shot"], about["piece"], about["dependencies"])
         version, said_hash, checksum = about["version"], about["hash"], about["checksum"]
         own_name, stored_hash = key.file_name, key.hash
     except SafetensorError as error:
-        raise DamagedChunk(f"{path.name} has {len(data):,} bytes that are no whole safetensors file ({error})") from error
+        raise DamagedChunk(
+            f"{path.name} has {len(data):,} bytes that are no whole safetensors file ({error})"
+        ) from error
     except (KeyError, TypeError, ValueError) as error:
-        raise DamagedChunk(f"{path.name} has {len(data):,} bytes without Longreel's description of a chunk "
-                           f"({type(error).__name__}: {error})") from error
+        raise DamagedChunk(
+            f"{path.name} has {len(data):,} bytes without Longreel's description of a chunk "
+            f"({type(error).__name__}: {error})"
+        ) from error
     if version != VERSION:
         raise DamagedChunk(f"{path.name} is of version {version!r}, and this Longreel reads {VERSION}")
     if said_hash != stored_hash or path.name != own_name:
         raise DamagedChunk(f"{path.name} describes {own_name}: it was renamed or its description changed")
     found = content_hash(tensors)
     if checksum != found:
-        raise DamagedChunk(f"{path.name} was written with checksum {str(checksum)[:12]} and has {found[:12]}: its numbers "
-                           f"were changed")
+        raise DamagedChunk(
+            f"{path.name} was written with checksum {str(checksum)[:12]} and has {found[:12]}: its numbers were changed"
+        )
     return SavedChunk(key, tensors, path)

@@ -49,21 +49,28 @@ def _digest(value: object, place: str) -> bytes:
     if kind in (set, frozenset):
         return _hashed(b"set", *sorted(_digest(item, f"{place}{{{item!r}}}") for item in value))
     if kind is dict:
-        entries = [_digest(key, f"{place}, key {key!r}") + _digest(item, f"{place}[{key!r}]")
-                   for key, item in value.items()]
+        entries = [
+            _digest(key, f"{place}, key {key!r}") + _digest(item, f"{place}[{key!r}]") for key, item in value.items()
+        ]
         return _hashed(b"dict", *sorted(entries))
     if dataclasses.is_dataclass(kind):
-        entries = [_hashed(field.name.encode()) + _digest(getattr(value, field.name), f"{place}.{field.name}")
-                   for field in dataclasses.fields(value)]
+        entries = [
+            _hashed(field.name.encode()) + _digest(getattr(value, field.name), f"{place}.{field.name}")
+            for field in dataclasses.fields(value)
+        ]
         return _hashed(b"dataclass", kind.__qualname__.encode(), *sorted(entries))
-    raise TypeError(f"{place} is of type {kind.__module__}.{kind.__qualname__}, which has no content hash; give its plain "
-                    f"values or tensors")
+    raise TypeError(
+        f"{place} is of type {kind.__module__}.{kind.__qualname__}, which has no content hash; give its plain "
+        f"values or tensors"
+    )
 
 
 def _tensor_digest(tensor: torch.Tensor, place: str) -> bytes:
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type == "meta":
-        raise TypeError(f"{place} is a tensor of layout {tensor.layout}, dtype {tensor.dtype}, on {tensor.device}, which "
-                        f"has no content hash; give a dense tensor with numbers")
+        raise TypeError(
+            f"{place} is a tensor of layout {tensor.layout}, dtype {tensor.dtype}, on {tensor.device}, which "
+            f"has no content hash; give a dense tensor with numbers"
+        )
     plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
     content = plain.view(torch.uint8).numpy() if plain.numel() else b""
     shape = struct.pack(f"<{tensor.ndim}q", *tensor.shape)

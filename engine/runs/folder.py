@@ -58,9 +58,11 @@ def open_run(path: Path | str) -> Iterator["RunFolder"]:
         path.mkdir(parents=True, exist_ok=True)
         lock = RunLock(path / LOCK)
     except OSError as error:
-        raise WriteError(f"the run folder {path} cannot be opened for writing ({error.strerror}: "
-                         f"{error.filename or path}), with {free_bytes(path):,} bytes free there; make it writable, or use "
-                         f"another output folder") from error
+        raise WriteError(
+            f"the run folder {path} cannot be opened for writing ({error.strerror}: "
+            f"{error.filename or path}), with {free_bytes(path):,} bytes free there; make it writable, or use "
+            f"another output folder"
+        ) from error
     try:
         yield RunFolder(path)
     finally:
@@ -87,11 +89,14 @@ class RunFolder:
         """Raise WriteError unless `chunks` more chunks of `tensor_bytes` each have room."""
         needed, free = chunks * (tensor_bytes + HEADER_BYTES), free_bytes(self.path)
         if needed > free:
-            raise WriteError(f"{chunks} chunks need {needed:,} bytes, and {free:,} are free in {self.path}; free space, "
-                             f"use another output folder, or plan fewer chunks")
+            raise WriteError(
+                f"{chunks} chunks need {needed:,} bytes, and {free:,} are free in {self.path}; free space, "
+                f"use another output folder, or plan fewer chunks"
+            )
 
-    def find(self, key: ChunkKey, locked: bool = False,
-             shapes: Mapping[str, Sequence[int]] | None = None) -> SavedChunk | None:
+    def find(
+        self, key: ChunkKey, locked: bool = False, shapes: Mapping[str, Sequence[int]] | None = None
+    ) -> SavedChunk | None:
         """The finished chunk, or None if it must be made; why is kept for the report.
 
         locked: keep the last file of this shot and piece, whatever it depends on. shapes: of the tensors that are
@@ -133,11 +138,14 @@ class RunFolder:
         any more, which are removed if asked for. Raises ValueError while a chunk is not made."""
         missing = [number for number, outcome in self.outcomes.items() if outcome.state in ONCE_MADE]
         if missing:
-            raise ValueError(f"{len(missing)} of {len(self.outcomes)} chunks are not made, first {min(missing)}; make them "
-                             f"before the run is finished")
+            raise ValueError(
+                f"{len(missing)} of {len(self.outcomes)} chunks are not made, first {min(missing)}; make them "
+                f"before the run is finished"
+            )
         places = {(outcome.key.shot, outcome.key.piece) for outcome in self.outcomes.values()}
-        self._keep_record(replace(self._record, files={place: name for place, name in self._record.files.items()
-                                                       if place in places}))
+        self._keep_record(
+            replace(self._record, files={place: name for place, name in self._record.files.items() if place in places})
+        )
         old = self.old_files()
         if remove_old:
             for name in old:
@@ -202,8 +210,11 @@ def _read(path: Path, damages: list[str]) -> SavedChunk | None:
 
 def _changes(stored: Mapping[str, str], wanted: Mapping[str, str]) -> str:
     """ "the prompt changed, the seed is new" """
-    names = [f"{name} changed" if name in stored else f"{name} is new"
-             for name, value in wanted.items() if stored.get(name) != value]
+    names = [
+        f"{name} changed" if name in stored else f"{name} is new"
+        for name, value in wanted.items()
+        if stored.get(name) != value
+    ]
     names += [f"{name} is gone" for name in stored if name not in wanted]
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
@@ -212,5 +223,7 @@ def _check_shapes(found: SavedChunk, shapes: Mapping[str, Sequence[int]]) -> Non
     for name, wanted in shapes.items():
         stored = list(found.tensors[name].shape) if name in found.tensors else "nothing"
         if stored != list(wanted):
-            raise ValueError(f"shot {found.key.shot + 1} is locked, and {found.path.name} holds {name} of {stored} where "
-                             f"the plan needs {list(wanted)}; unlock the shot, or plan it with its size and seconds again")
+            raise ValueError(
+                f"shot {found.key.shot + 1} is locked, and {found.path.name} holds {name} of {stored} where "
+                f"the plan needs {list(wanted)}; unlock the shot, or plan it with its size and seconds again"
+            )

@@ -39,8 +39,10 @@ class RunLock:
             owner = _owner(self._handle)
             os.close(self._handle)
             if error.errno in HELD_BY_ANOTHER:
-                raise RunInUse(f"the run {path.parent.name!r} is held by {owner}, and this is process {os.getpid()}; wait "
-                               f"until it ends, or use another run name") from error
+                raise RunInUse(
+                    f"the run {path.parent.name!r} is held by {owner}, and this is process {os.getpid()}; wait "
+                    f"until it ends, or use another run name"
+                ) from error
             raise
 
     def release(self) -> None:

@@ -4,8 +4,15 @@ The rules are Windows' (docs: "Naming Files, Paths, and Namespaces"), which are 
 runs there are is not known here.
 """
 
-RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$",
-            *(f"{port}{digit}" for port in ("COM", "LPT") for digit in "123456789¹²³")}
+RESERVED = {
+    "CON",
+    "PRN",
+    "AUX",
+    "NUL",
+    "CONIN$",
+    "CONOUT$",
+    *(f"{port}{digit}" for port in ("COM", "LPT") for digit in "123456789¹²³"),
+}
 FORBIDDEN = '<>:"/\\|?*'
 MAX_CHARACTERS = 100
 REMEDY = "use letters, digits, spaces, - and _"
@@ -19,8 +26,10 @@ def check_run_name(name: str) -> str:
         raise ValueError(f"the run name has {len(name)} characters, and at most {MAX_CHARACTERS} are taken; shorten it")
     for place, character in enumerate(name, 1):
         if character in FORBIDDEN or not character.isprintable():
-            raise ValueError(f"the run name {name!r} has {character!r} at character {place} of {len(name)}, which no "
-                             f"folder name may have; {REMEDY}")
+            raise ValueError(
+                f"the run name {name!r} has {character!r} at character {place} of {len(name)}, which no "
+                f"folder name may have; {REMEDY}"
+            )
     for character, end in ((name[0], "begins"), (name[-1], "ends")):
         if character in ". ":
             raise ValueError(f"the run name {name!r} {end} with {character!r}, which not every system keeps; {REMEDY}")

@@ -28,13 +28,15 @@ class RunRecord:
     def for_shots(self, prompts: Sequence[str]) -> "RunRecord":
         """The same files under the numbers that their shots have in `prompts`; files of shots that are gone drop out."""
         moved = match_shots(self.shots, prompts)
-        return RunRecord(tuple(prompts), {(moved[shot], piece): name for (shot, piece), name in self.files.items()
-                                          if shot in moved})
+        return RunRecord(
+            tuple(prompts), {(moved[shot], piece): name for (shot, piece), name in self.files.items() if shot in moved}
+        )
 
     def to_json(self) -> str:
         chunks = [{"shot": shot, "piece": piece, "file": name} for (shot, piece), name in sorted(self.files.items())]
-        return json.dumps({"longreel_run": VERSION, "shots": list(self.shots), "chunks": chunks},
-                          ensure_ascii=False, indent=1)
+        return json.dumps(
+            {"longreel_run": VERSION, "shots": list(self.shots), "chunks": chunks}, ensure_ascii=False, indent=1
+        )
 
 
 def read_record(text: str) -> RunRecord:

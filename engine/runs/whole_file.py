@@ -36,9 +36,11 @@ def write_whole(path: Path, data: bytes) -> None:
         # Its bytes may be what a full disk lacks; where even this fails, the next opening of the folder removes it.
         with contextlib.suppress(OSError):
             unfinished.unlink()
-        raise WriteError(f"{path.name} needs {len(data):,} bytes, and writing stopped ({error.strerror}) with "
-                         f"{free_bytes(path.parent):,} bytes free in {path.parent}; free space there or make the folder "
-                         f"writable, then queue again: what was finished is kept") from error
+        raise WriteError(
+            f"{path.name} needs {len(data):,} bytes, and writing stopped ({error.strerror}) with "
+            f"{free_bytes(path.parent):,} bytes free in {path.parent}; free space there or make the folder "
+            f"writable, then queue again: what was finished is kept"
+        ) from error
 
 
 def remove_unfinished(folder: Path) -> list[str]:
@@ -47,7 +49,7 @@ def remove_unfinished(folder: Path) -> list[str]:
     left_over = sorted(folder.glob(UNFINISHED.format("*")))
     for path in left_over:
         path.unlink()
-    return [path.name[len(prefix):-len(suffix)] for path in left_over]
+    return [path.name[len(prefix) : -len(suffix)] for path in left_over]
 
 
 def free_bytes(folder: Path) -> int:

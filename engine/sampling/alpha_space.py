@@ -10,6 +10,7 @@ them; the zero-terminal-SNR rescaling is arXiv 2305.08891. Golden tensors of bot
 Nothing here knows how a prediction is made (guidance, windows, masks): `sample` asks `denoise` for it. Tensors may have
 any layout, since every operation is elementwise; scalars stay Python floats, so no device decides their rounding.
 """
+
 import itertools
 import math
 from collections.abc import Callable, Sequence

@@ -76,8 +76,9 @@ class VPrediction:
     def __post_init__(self) -> None:
         ends = float(self.alphas[0]), float(self.alphas[-1])
         if not (1 >= ends[0] > ends[1] >= 0 and bool((self.alphas.diff() <= 0).all())):
-            raise ValueError(f"alphas run from {ends[0]:g} to {ends[1]:g}; they must descend within 1 to 0, from video "
-                             f"to noise")
+            raise ValueError(
+                f"alphas run from {ends[0]:g} to {ends[1]:g}; they must descend within 1 to 0, from video to noise"
+            )
 
     def draw_levels(self, generator: torch.Generator, batch: int) -> torch.Tensor:
         """[batch] float32 whole timesteps, spread evenly over the table (stratified), in random order."""

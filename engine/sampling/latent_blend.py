@@ -62,7 +62,9 @@ def draw_cuts(overlaps: list[int], seed: int, evaluation: int) -> list[int]:
     return [int(torch.randint(0, overlap + 1, (1,), generator=generator)) for overlap in overlaps]
 
 
-def segment_weights(blend: str, starts: list[int], lengths: list[int], seed: int = 0, evaluation: int = 0) -> list[torch.Tensor]:
+def segment_weights(
+    blend: str, starts: list[int], lengths: list[int], seed: int = 0, evaluation: int = 0
+) -> list[torch.Tensor]:
     """Weight of every frame of every segment, before division by the sum per frame -> one [length] per segment.
 
     `starts` rise; `seed` and `evaluation` (which call of the network this is) matter for `randomized` alone.
@@ -79,8 +81,9 @@ def segment_weights(blend: str, starts: list[int], lengths: list[int], seed: int
     raise ValueError(f"unknown blend {blend!r}; use one of {', '.join(BLENDS)}")
 
 
-def blend_predictions(predictions: list[torch.Tensor], starts: list[int], weights: list[torch.Tensor],
-                      total_frames: int, dim: int = 0) -> torch.Tensor:
+def blend_predictions(
+    predictions: list[torch.Tensor], starts: list[int], weights: list[torch.Tensor], total_frames: int, dim: int = 0
+) -> torch.Tensor:
     """Weighted mean per frame of overlapping predictions; `dim` is the frame axis -> `total_frames` frames.
 
     Every frame must be covered by a positive weight.
@@ -94,11 +97,12 @@ def blend_predictions(predictions: list[torch.Tensor], starts: list[int], weight
         weight = weight.to(prediction)
         column[dim] = len(weight)
         numerator.narrow(dim, start, len(weight)).add_(prediction * weight.view(column))
-        denominator[start:start + len(weight)] += weight
+        denominator[start : start + len(weight)] += weight
     if not (denominator > 0).all():
         missing = int((denominator <= 0).nonzero()[0])
-        raise ValueError(f"no segment covers latent frame {missing} of {total_frames}; "
-                         f"lengthen the segments or the overlap")
+        raise ValueError(
+            f"no segment covers latent frame {missing} of {total_frames}; lengthen the segments or the overlap"
+        )
     column[dim] = total_frames
     return numerator / denominator.view(column)
 
@@ -121,8 +125,9 @@ class DitctrlLayout:
     total_frames: int
 
 
-def ditctrl_layout(prompts: int, length: int, overlap: int, transition_prompts: int,
-                   repeat_middle: int = 0) -> DitctrlLayout:
+def ditctrl_layout(
+    prompts: int, length: int, overlap: int, transition_prompts: int, repeat_middle: int = 0
+) -> DitctrlLayout:
     """DiTCtrl's own layout: each prompt one segment of `length`, between neighbours `transition_prompts` segments
     whose prompt moves linearly from one to the next, all `length - overlap` frames apart."""
     mixes: list[tuple[tuple[int, float], ...]] = []

@@ -14,6 +14,7 @@ the last chunk back instead, and `chunk_weights` and `last_part` serve any solve
 Kept as published although it is a slip: the start is scaled by sigma_0 instead of sqrt(1 + sigma_0^2), which shrinks it
 to 0.972 of what the network expects (`published_start`). Not known here: how a network is called, where cuts come from.
 """
+
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -138,7 +139,7 @@ def last_part(sigmas: torch.Tensor, strength: float) -> torch.Tensor:
     steps = len(sigmas) - 1
     if strength == 0 or steps < 1:
         return sigmas[:0]
-    return sigmas[steps - max(1, round(strength * steps)):]
+    return sigmas[steps - max(1, round(strength * steps)) :]
 
 
 def rescaled_guidance(

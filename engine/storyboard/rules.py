@@ -123,7 +123,7 @@ class Media:
 
 
 def _path_fault(path: str) -> str:
-    inside = "write a path below ComfyUI's input folder, such as \"shots/ship.png\""
+    inside = 'write a path below ComfyUI\'s input folder, such as "shots/ship.png"'
     if not path:
         return f"which is empty; {inside}"
     if "\\" in path:

@@ -140,8 +140,11 @@ def _shot_problems(storyboard: Storyboard, shot: Shot) -> list[str]:
         found.append('transition "blend" (use "continue" or "cut")')
     if shot.strength != Shot.strength:
         found.append(f"strength {show(shot.strength)} (use {show(Shot.strength)})")
-    found += [f"{name} (remove it)" for name in ("focus", "seed", "anchors", "locked")
-              if getattr(shot, name) != getattr(Shot, name)]
+    found += [
+        f"{name} (remove it)"
+        for name in ("focus", "seed", "anchors", "locked")
+        if getattr(shot, name) != getattr(Shot, name)
+    ]
     longest = SHOT_RULES["prompt"].longest
     if len(storyboard.prompt_of(shot)) > longest:
         found.append(f"prompt with style of {len(storyboard.prompt_of(shot))} characters (use at most {longest})")

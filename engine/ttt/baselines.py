@@ -32,8 +32,9 @@ class GatedDeltaLayer(nn.Module):
     tokens, less than a segment of a real model.
     """
 
-    def __init__(self, config: TTTConfig, operations=nn, device: torch.device | None = None,
-                 dtype: torch.dtype | None = None):
+    def __init__(
+        self, config: TTTConfig, operations=nn, device: torch.device | None = None, dtype: torch.dtype | None = None
+    ):
         super().__init__()
         self.config = config
         self.checkpoint_every = 16  # as in TTTLayer
@@ -53,8 +54,14 @@ class GatedDeltaLayer(nn.Module):
             self.decay.bias.copy_(step + torch.log(-torch.expm1(-step)))  # softplus of this is `step`
             self.decay.weight.mul_(0.1)  # so that the bias says it
 
-    def read(self, x: torch.Tensor, layout: Layout, backwards: bool = False, slab_tokens: int | None = None,
-             backend: str | None = None) -> Iterator[tuple[Slab, torch.Tensor]]:
+    def read(
+        self,
+        x: torch.Tensor,
+        layout: Layout,
+        backwards: bool = False,
+        slab_tokens: int | None = None,
+        backend: str | None = None,
+    ) -> Iterator[tuple[Slab, torch.Tensor]]:
         """As TTTLayer.read; of backends there is the reference alone.
 
         Raises ValueError as it does, and where another backend is asked for.
@@ -62,26 +69,39 @@ class GatedDeltaLayer(nn.Module):
         check_tokens(x, layout, self.config)
         _check_backend(self.config, backend)
         if slab_tokens is not None and (slab_tokens < 1 or slab_tokens % self.config.chunk):
-            raise ValueError(f"a slab of {slab_tokens} tokens cuts a chunk of {self.config.chunk}; use a multiple of "
-                             f"it")
+            raise ValueError(
+                f"a slab of {slab_tokens} tokens cuts a chunk of {self.config.chunk}; use a multiple of it"
+            )
         H, D = self.config.heads, self.config.head_width
         state = x.new_zeros(x.shape[0], H, D, D, dtype=torch.float32)
         for slab in slabs(layout, backwards, slab_tokens):
             y, state = self._read_slab(take(x, slab), slab, layout, state)
             yield slab, y
 
-    def _read_slab(self, x: torch.Tensor, slab: Slab, layout: Layout,
-                   state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _read_slab(
+        self, x: torch.Tensor, slab: Slab, layout: Layout, state: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """x [B, S, C] in the order of the slab's ranges, state [B, H, D, D] -> output like x, state."""
         config = self.config
         places, entries = places_of(slab, x.device)
         angles = angles_of(places, entries, layout, config.head_width)
-        q, k, v, g = (project(x).unflatten(-1, (config.heads, config.head_width))
-                      for project in (self.wq, self.wk, self.wv, self.wg))
+        q, k, v, g = (
+            project(x).unflatten(-1, (config.heads, config.head_width))
+            for project in (self.wq, self.wk, self.wv, self.wg)
+        )
         log_decay = -F.softplus(self.decay(x).float())  # [B, S, H]
         strength = config.base_rate * self.strength(x).float().sigmoid()
-        out, state = scan(unit_and_turned(q, angles), unit_and_turned(k, angles), v, log_decay, strength, state,
-                          config.chunk, places, self.checkpoint_every)
+        out, state = scan(
+            unit_and_turned(q, angles),
+            unit_and_turned(k, angles),
+            v,
+            log_decay,
+            strength,
+            state,
+            config.chunk,
+            places,
+            self.checkpoint_every,
+        )
         size = (out.float().square().mean(-1, keepdim=True) + config.norm_eps).rsqrt()  # [B, S, H, 1]
         out = (out.float() * size * self.head_norm_weight.to(x.device).float()).to(x.dtype) * F.silu(g)
         return self.wo(self.post_norm(out.flatten(2))), state
@@ -95,8 +115,9 @@ class SlidingWindowLayer(nn.Module):
     its segment's neighbour one segment further.
     """
 
-    def __init__(self, config: TTTConfig, operations=nn, device: torch.device | None = None,
-                 dtype: torch.dtype | None = None):
+    def __init__(
+        self, config: TTTConfig, operations=nn, device: torch.device | None = None, dtype: torch.dtype | None = None
+    ):
         super().__init__()
         self.config = config
         self.checkpoint_every = 16  # 0 keeps each segment's attention for the gradients, else it is computed again
@@ -111,8 +132,14 @@ class SlidingWindowLayer(nn.Module):
         """Start values for training; the rest is that of `operations`."""
         nn.init.constant_(self.logit_scale, math.sqrt(self.config.head_width))
 
-    def read(self, x: torch.Tensor, layout: Layout, backwards: bool = False, slab_tokens: int | None = None,
-             backend: str | None = None) -> Iterator[tuple[Slab, torch.Tensor]]:
+    def read(
+        self,
+        x: torch.Tensor,
+        layout: Layout,
+        backwards: bool = False,
+        slab_tokens: int | None = None,
+        backend: str | None = None,
+    ) -> Iterator[tuple[Slab, torch.Tensor]]:
         """As TTTLayer.read, but a slab is a segment, whatever slab_tokens is: that is what it is asked for. Of backends
         there is the reference alone. Besides a segment, the keys and values of the one before are held.
 
@@ -136,8 +163,9 @@ class SlidingWindowLayer(nn.Module):
         """x [B, S, C] in the order of the slab's ranges -> q, scaled, and k and v [B, S, H, D]."""
         config = self.config
         angles = angles_of(*places_of(slab, x.device), layout, config.head_width)
-        q, k, v = (project(x).unflatten(-1, (config.heads, config.head_width))
-                   for project in (self.wq, self.wk, self.wv))
+        q, k, v = (
+            project(x).unflatten(-1, (config.heads, config.head_width)) for project in (self.wq, self.wk, self.wv)
+        )
         scale = self.logit_scale.to(x)[:, None]  # [H, 1]
         return unit_and_turned(q, angles) * scale, unit_and_turned(k, angles), v
 
@@ -150,5 +178,6 @@ def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 
 def _check_backend(config: TTTConfig, backend: str | None) -> None:
     if backend not in (None, "reference"):
-        raise ValueError(f"the TTT backend {backend} was asked for, and {config.kind} has 1, the reference; ask for "
-                         f"that, or none")
+        raise ValueError(
+            f"the TTT backend {backend} was asked for, and {config.kind} has 1, the reference; ask for that, or none"
+        )

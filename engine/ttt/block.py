@@ -23,8 +23,9 @@ LAYERS = {LINEAR: TTTLayer, MLP: TTTLayer, GATED_DELTA: GatedDeltaLayer, SLIDING
 class TTTBlock(nn.Module):
     """`ttt` the layer, four gates [C] before their tanh. `operations`: see TTTLayer."""
 
-    def __init__(self, config: TTTConfig, operations=nn, device: torch.device | None = None,
-                 dtype: torch.dtype | None = None):
+    def __init__(
+        self, config: TTTConfig, operations=nn, device: torch.device | None = None, dtype: torch.dtype | None = None
+    ):
         super().__init__()
         self.ttt = LAYERS[config.kind](config, operations, device, dtype)
 
@@ -33,8 +34,14 @@ class TTTBlock(nn.Module):
 
         self.forward_text, self.forward_video, self.backward_text, self.backward_video = (gate() for _ in range(4))
 
-    def forward(self, x: torch.Tensor, layout: Layout, slab_tokens: int | None = None, in_place: bool = False,
-                backend: str | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        x: torch.Tensor,
+        layout: Layout,
+        slab_tokens: int | None = None,
+        in_place: bool = False,
+        backend: str | None = None,
+    ) -> torch.Tensor:
         """x [B, L, C], all texts before all frames -> [B, L, C].
 
         slab_tokens, backend: see TTTLayer.read. in_place: x is overwritten by the result, and beyond one slab nothing
@@ -51,8 +58,15 @@ class TTTBlock(nn.Module):
         self._add(y, z, layout, True, slab_tokens, backend)
         return z
 
-    def _add(self, x: torch.Tensor, out: torch.Tensor, layout: Layout, backwards: bool, slab_tokens: int | None,
-             backend: str | None) -> None:
+    def _add(
+        self,
+        x: torch.Tensor,
+        out: torch.Tensor,
+        layout: Layout,
+        backwards: bool,
+        slab_tokens: int | None,
+        backend: str | None,
+    ) -> None:
         """out = x + gate * (one reading of x), slab by slab; `out` may be x."""
         gates = (self.backward_text, self.backward_video) if backwards else (self.forward_text, self.forward_video)
         text_gate, video_gate = (gate.to(x.device).float().tanh().to(x.dtype) for gate in gates)  # [C], -1 .. 1
@@ -63,6 +77,6 @@ class TTTBlock(nn.Module):
                 text, video = (start, min(stop, border)), (max(start, border), stop)
                 for (first, last), gate in ((text, text_gate), (video, video_gate)):
                     if first < last:
-                        part = y[:, before:before + last - first]
+                        part = y[:, before : before + last - first]
                         out[:, first:last] = torch.addcmul(x[:, first:last], gate, part)
                         before += last - first

@@ -28,8 +28,15 @@ from .weights import config_of
 METADATA = ".metadata"
 DESCRIPTIONS = {  # the classes of a checkpoint's description, which only hold what they are given
     "torch.distributed.checkpoint.metadata": {
-        "BytesStorageMetadata", "ChunkStorageMetadata", "Metadata", "MetadataIndex", "StorageMeta", "TensorProperties",
-        "TensorStorageMetadata", "_MEM_FORMAT_ENCODING"},
+        "BytesStorageMetadata",
+        "ChunkStorageMetadata",
+        "Metadata",
+        "MetadataIndex",
+        "StorageMeta",
+        "TensorProperties",
+        "TensorStorageMetadata",
+        "_MEM_FORMAT_ENCODING",
+    },
     "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
     "torch.serialization": {"_get_layout"},
     "torch": {"Size"},
@@ -48,8 +55,10 @@ class _DescriptionUnpickler(pickle.Unpickler):
             return getattr(torch, name)
         if name in DESCRIPTIONS.get(module, ()):
             return super().find_class(module, name)
-        raise ValueError(f"{METADATA} asks for {module}.{name}, and a checkpoint's description needs none of it; do "
-                         f"not use this file")
+        raise ValueError(
+            f"{METADATA} asks for {module}.{name}, and a checkpoint's description needs none of it; do "
+            f"not use this file"
+        )
 
 
 def _path_text(*parts: str) -> str:
@@ -71,8 +80,10 @@ def _description(folder: Path) -> Metadata:
     try:
         return _Reader(folder).read_metadata()
     except (pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f"{file} has {file.stat().st_size} bytes that are no description of a checkpoint ({error}); "
-                         f"copy the folder again") from error
+        raise ValueError(
+            f"{file} has {file.stat().st_size} bytes that are no description of a checkpoint ({error}); "
+            f"copy the folder again"
+        ) from error
 
 
 def read_folder(folder: Path, wanted: Callable[[str], bool]) -> dict[str, torch.Tensor]:
@@ -81,11 +92,16 @@ def read_folder(folder: Path, wanted: Callable[[str], bool]) -> dict[str, torch.
     Raises ValueError, naming the folder, for what is no checkpoint folder.
     """
     description = _description(folder)
-    tensors = {name: torch.empty(entry.size, dtype=entry.properties.dtype)
-               for name, entry in description.state_dict_metadata.items()
-               if isinstance(entry, TensorStorageMetadata) and wanted(name)}
-    missing = {place.relative_path for index, place in description.storage_data.items()
-               if index.fqn in tensors and not (folder / place.relative_path).is_file()}
+    tensors = {
+        name: torch.empty(entry.size, dtype=entry.properties.dtype)
+        for name, entry in description.state_dict_metadata.items()
+        if isinstance(entry, TensorStorageMetadata) and wanted(name)
+    }
+    missing = {
+        place.relative_path
+        for index, place in description.storage_data.items()
+        if index.fqn in tensors and not (folder / place.relative_path).is_file()
+    }
     if missing:
         raise ValueError(f"{len(missing)} files of {folder} are missing, first {min(missing)}; copy the folder again")
     with warnings.catch_warnings():
@@ -103,8 +119,13 @@ def convert(folder: Path, out: Path, chunk: int | None = None, base_rate: float 
     layers = ttt_video.ttt_layers(read_folder(folder, lambda name: bool(ttt_video.ttt_layers({name: None}))))
     if not layers:
         raise ValueError(f"0 tensors of {folder} are TTT's; give a checkpoint of ttt-video's network with TTT layers")
-    ttt = LoadedTTT(layers, config_of(layers[min(layers)], chunk, base_rate), ttt_video.FAMILY,
-                    ttt_video.SEGMENT_LATENT_FRAMES, _layers_in(folder))
+    ttt = LoadedTTT(
+        layers,
+        config_of(layers[min(layers)], chunk, base_rate),
+        ttt_video.FAMILY,
+        ttt_video.SEGMENT_LATENT_FRAMES,
+        _layers_in(folder),
+    )
     save_ttt(out, ttt)
     return ttt
 
@@ -132,15 +153,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="convert_ttt", description="TTT layers out of ttt-video's checkpoint folder.")
     parser.add_argument("folder", type=Path, help="holds .metadata and *.distcp")
     parser.add_argument("out", type=Path, help="the .safetensors for ComfyUI's models/ttt")
-    parser.add_argument("--transformer", type=Path, metavar="OUT2", help="also write the transformer, for "
-                        "models/diffusion_models")
+    parser.add_argument(
+        "--transformer", type=Path, metavar="OUT2", help="also write the transformer, for models/diffusion_models"
+    )
     parser.add_argument("--chunk", type=int, help="mini_batch_size of the training, if it was not the published one")
     parser.add_argument("--base-rate", type=float, help="ttt_base_lr of the training, if it was not the published one")
     given = parser.parse_args(arguments)
     for path in filter(None, (given.out, given.transformer)):
         if path.suffix.lower() != ".safetensors" or path.exists():
-            parser.error(f"{path} {'is there already' if path.exists() else 'is no .safetensors'}; give a new name "
-                         f"that ends in .safetensors")
+            parser.error(
+                f"{path} {'is there already' if path.exists() else 'is no .safetensors'}; give a new name "
+                f"that ends in .safetensors"
+            )
     try:
         print(f"{given.out}\n{convert(given.folder, given.out, given.chunk, given.base_rate).summary()}")
         if given.transformer:

@@ -32,13 +32,29 @@ from .weights import check_weights, config_of
 
 KEY = "longreel_ttt"
 VERSION = 1
-FIELDS = {"family": str, "kind": str, "width": int, "heads": int, "blocks": int, "layers": list, "chunk": int,
-          "base_rate": float, "norm_eps": float, "rates": str, "segment_latent_frames": int, "title": str}
+FIELDS = {
+    "family": str,
+    "kind": str,
+    "width": int,
+    "heads": int,
+    "blocks": int,
+    "layers": list,
+    "chunk": int,
+    "base_rate": float,
+    "norm_eps": float,
+    "rates": str,
+    "segment_latent_frames": int,
+    "title": str,
+}
 IN_BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 NAMES = {LINEAR: "TTT-linear", MLP: "TTT-mlp", GATED_DELTA: "gated delta rule", SLIDING_WINDOW: "sliding window"}
-READS = {LINEAR: "learns from {} tokens at once", MLP: "learns from {} tokens at once",
-         GATED_DELTA: "learns token by token", SLIDING_WINDOW: "attends to neighbouring segments"}
+READS = {
+    LINEAR: "learns from {} tokens at once",
+    MLP: "learns from {} tokens at once",
+    GATED_DELTA: "learns token by token",
+    SLIDING_WINDOW: "attends to neighbouring segments",
+}
 MISSING_REMEDY = "save or convert it again"
 
 
@@ -60,11 +76,13 @@ class LoadedTTT:
         numbers = sum(weight.numel() for block in self.layers.values() for weight in block.values())
         size = sum(weight.nbytes for block in self.layers.values() for weight in block.values())
         lines = [self.title] if self.title else []
-        lines += [f"{NAMES[config.kind]} for {self.family}: {len(self.layers)} of {self.blocks} blocks, "
-                  f"{config.heads} heads of {config.head_width} channels",
-                  f"{READS[config.kind].format(config.chunk)}; trained on segments of {self.segment_latent_frames} "
-                  f"latent frames",
-                  f"{numbers / 1e6:,.1f} million numbers, {size / 2**20:,.1f} MiB"]
+        lines += [
+            f"{NAMES[config.kind]} for {self.family}: {len(self.layers)} of {self.blocks} blocks, "
+            f"{config.heads} heads of {config.head_width} channels",
+            f"{READS[config.kind].format(config.chunk)}; trained on segments of {self.segment_latent_frames} "
+            f"latent frames",
+            f"{numbers / 1e6:,.1f} million numbers, {size / 2**20:,.1f} MiB",
+        ]
         return "\n".join(lines)
 
 
@@ -74,12 +92,26 @@ def save_ttt(path: Path | str, ttt: LoadedTTT) -> None:
     Raises ValueError where the weights are not what `ttt` says, so that no file is written that cannot be read.
     """
     check_layers(ttt)
-    about = {"version": VERSION, "family": ttt.family, "kind": ttt.config.kind, "width": ttt.config.width,
-             "heads": ttt.config.heads, "blocks": ttt.blocks, "layers": sorted(ttt.layers), "chunk": ttt.config.chunk,
-             "base_rate": ttt.config.base_rate, "norm_eps": ttt.config.norm_eps, "rates": ttt.config.rates,
-             "segment_latent_frames": ttt.segment_latent_frames, "title": ttt.title}
-    tensors = {f"blocks.{number}.{name}": weight.detach().contiguous()
-               for number, block in ttt.layers.items() for name, weight in block.items()}
+    about = {
+        "version": VERSION,
+        "family": ttt.family,
+        "kind": ttt.config.kind,
+        "width": ttt.config.width,
+        "heads": ttt.config.heads,
+        "blocks": ttt.blocks,
+        "layers": sorted(ttt.layers),
+        "chunk": ttt.config.chunk,
+        "base_rate": ttt.config.base_rate,
+        "norm_eps": ttt.config.norm_eps,
+        "rates": ttt.config.rates,
+        "segment_latent_frames": ttt.segment_latent_frames,
+        "title": ttt.title,
+    }
+    tensors = {
+        f"blocks.{number}.{name}": weight.detach().contiguous()
+        for number, block in ttt.layers.items()
+        for name, weight in block.items()
+    }
     save_whole(path, tensors, {KEY: json.dumps(about)})
 
 
@@ -107,9 +139,11 @@ def load_ttt(path: Path | str, chunk: int | None = None, shapes_only: bool = Fal
     """
     path = Path(path)
     if path.suffix.lower() != ".safetensors":
-        raise ValueError(f"{path.name} is a {path.suffix or 'file without a suffix'}, and TTT layers are read from "
-                         f".safetensors alone, because pickles can run programs; convert ttt-video's checkpoint folder "
-                         f"with `python -m longreel.engine.ttt.convert`")
+        raise ValueError(
+            f"{path.name} is a {path.suffix or 'file without a suffix'}, and TTT layers are read from "
+            f".safetensors alone, because pickles can run programs; convert ttt-video's checkpoint folder "
+            f"with `python -m longreel.engine.ttt.convert`"
+        )
     try:
         check_whole(path)
         with safe_open(path, "pt") as file:
@@ -120,8 +154,10 @@ def load_ttt(path: Path | str, chunk: int | None = None, shapes_only: bool = Fal
             check_layers(ttt)
             return ttt if shapes_only else _described({name: file.get_tensor(name) for name in names}, about, chunk)
     except SafetensorError as error:
-        raise ValueError(f"{path.name} has {path.stat().st_size} bytes that are no whole safetensors file ({error}); "
-                         f"copy or convert it again") from error
+        raise ValueError(
+            f"{path.name} has {path.stat().st_size} bytes that are no whole safetensors file ({error}); "
+            f"copy or convert it again"
+        ) from error
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
 
@@ -130,8 +166,10 @@ def check_layers(ttt: LoadedTTT) -> None:
     """Raise ValueError unless every block's weights are what the config says."""
     wanted = TTTBlock(ttt.config, device=torch.device("meta"))
     if not ttt.layers or not all(0 <= number < ttt.blocks for number in ttt.layers):
-        raise ValueError(f"TTT layers for the blocks {_listed(ttt.layers)} of a network of {ttt.blocks}; use blocks 0 "
-                         f"to {ttt.blocks - 1}, one at least")
+        raise ValueError(
+            f"TTT layers for the blocks {_listed(ttt.layers)} of a network of {ttt.blocks}; use blocks 0 "
+            f"to {ttt.blocks - 1}, one at least"
+        )
     for number, weights in ttt.layers.items():
         try:
             check_weights(wanted, weights)
@@ -156,8 +194,10 @@ def check_whole(path: Path) -> None:
         else:
             needed = 8 + header
     if size < needed and header < 2**32:
-        raise ValueError(f"the file has {size} bytes and its header speaks of {needed}: it was cut short, or is no "
-                         f"safetensors file; copy or convert it again")
+        raise ValueError(
+            f"the file has {size} bytes and its header speaks of {needed}: it was cut short, or is no "
+            f"safetensors file; copy or convert it again"
+        )
 
 
 def _names_of_layers(names: Iterable[str], published: bool) -> list[str]:
@@ -165,8 +205,10 @@ def _names_of_layers(names: Iterable[str], published: bool) -> list[str]:
     found = [name for name in names if (ttt_video.ttt_layers({name: None}) if published else IN_BLOCK.fullmatch(name))]
     if not found:
         said = "no" if published else "a"
-        raise ValueError(f"0 of {len(names)} tensors are TTT's, with {said} {KEY} in the metadata; choose a file that "
-                         f"Longreel saved or converted, or ttt-video's weights (LoRAs go into a LoRA loader)")
+        raise ValueError(
+            f"0 of {len(names)} tensors are TTT's, with {said} {KEY} in the metadata; choose a file that "
+            f"Longreel saved or converted, or ttt-video's weights (LoRAs go into a LoRA loader)"
+        )
     return found
 
 
@@ -174,8 +216,10 @@ def _shape_of(entry, name: str) -> torch.Tensor:
     """A tensor of this shape without numbers."""
     dtype = entry.get_dtype()
     if dtype not in DTYPES:
-        raise ValueError(f"{name} is stored as {dtype}, and TTT layers are read from {', '.join(DTYPES)}; "
-                         f"{MISSING_REMEDY} as one of them")
+        raise ValueError(
+            f"{name} is stored as {dtype}, and TTT layers are read from {', '.join(DTYPES)}; "
+            f"{MISSING_REMEDY} as one of them"
+        )
     return torch.empty(entry.get_shape(), dtype=DTYPES[dtype], device="meta")
 
 
@@ -187,27 +231,46 @@ def _described(tensors: Mapping[str, torch.Tensor], about: Mapping | None, chunk
     blocks = max(layers) + 1
     if len(layers) != blocks:
         missing = next(number for number in range(blocks) if number not in layers)
-        raise ValueError(f"{len(layers)} of {blocks} blocks have TTT layers, and block {missing} has none; the file is "
-                         f"not whole: {MISSING_REMEDY}")
+        raise ValueError(
+            f"{len(layers)} of {blocks} blocks have TTT layers, and block {missing} has none; the file is "
+            f"not whole: {MISSING_REMEDY}"
+        )
     config = config_of(layers[0], chunk)
     return LoadedTTT(layers, config, ttt_video.FAMILY, ttt_video.SEGMENT_LATENT_FRAMES, blocks)
 
 
 def _of_the_pack(tensors: Mapping[str, torch.Tensor], about: Mapping, chunk: int | None) -> LoadedTTT:
     if chunk not in (None, about["chunk"]):
-        raise ValueError(f"trained with {about['chunk']} tokens at once, and chunk is {chunk}, which would compute "
-                         f"something else; use 0, the file's own")
+        raise ValueError(
+            f"trained with {about['chunk']} tokens at once, and chunk is {chunk}, which would compute "
+            f"something else; use 0, the file's own"
+        )
     layers: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in tensors.items():
         number, own = IN_BLOCK.fullmatch(name).groups()
         layers.setdefault(int(number), {})[own] = value
     if set(layers) != set(about["layers"]):
-        raise ValueError(f"holds the blocks {_listed(layers)} and should hold {_listed(about['layers'])}; the file is "
-                         f"not whole: {MISSING_REMEDY}")
-    config = TTTConfig(about["kind"], about["width"], about["heads"], about["chunk"], about["base_rate"],
-                       about["norm_eps"], about["rates"])
-    return LoadedTTT(dict(sorted(layers.items())), config, about["family"], about["segment_latent_frames"],
-                     about["blocks"], about["title"])
+        raise ValueError(
+            f"holds the blocks {_listed(layers)} and should hold {_listed(about['layers'])}; the file is "
+            f"not whole: {MISSING_REMEDY}"
+        )
+    config = TTTConfig(
+        about["kind"],
+        about["width"],
+        about["heads"],
+        about["chunk"],
+        about["base_rate"],
+        about["norm_eps"],
+        about["rates"],
+    )
+    return LoadedTTT(
+        dict(sorted(layers.items())),
+        config,
+        about["family"],
+        about["segment_latent_frames"],
+        about["blocks"],
+        about["title"],
+    )
 
 
 def _read_about(text: str) -> dict:
@@ -215,12 +278,15 @@ def _read_about(text: str) -> dict:
     try:
         about = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"metadata {KEY} is {len(text)} characters that are no JSON ({error}); {MISSING_REMEDY}"
-                         ) from error
+        raise ValueError(
+            f"metadata {KEY} is {len(text)} characters that are no JSON ({error}); {MISSING_REMEDY}"
+        ) from error
     version = about.get("version") if isinstance(about, dict) else None
     if version != VERSION:
-        raise ValueError(f"metadata {KEY} is of version {version!r}, and this Longreel reads {VERSION}; update the "
-                         f"pack, or {MISSING_REMEDY}")
+        raise ValueError(
+            f"metadata {KEY} is of version {version!r}, and this Longreel reads {VERSION}; update the "
+            f"pack, or {MISSING_REMEDY}"
+        )
     for name, kind in FIELDS.items():
         value = about.get(name)
         fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)

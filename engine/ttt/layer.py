@@ -65,14 +65,18 @@ class TTTConfig:
         if self.kind not in (LINEAR, MLP) and self.rates != OWN:
             raise ValueError(f"{self.kind} has 1 way to read its learning rates, not {self.rates!r}; use {OWN!r}")
         if self.kind == SLIDING_WINDOW and (self.chunk, self.base_rate) != (1, 1):
-            raise ValueError(f"{SLIDING_WINDOW} has chunk {self.chunk} and base_rate {self.base_rate:g} and learns "
-                             f"nothing while it reads; use 1 and 1")
+            raise ValueError(
+                f"{SLIDING_WINDOW} has chunk {self.chunk} and base_rate {self.base_rate:g} and learns "
+                f"nothing while it reads; use 1 and 1"
+            )
         for name, value in (("heads", self.heads), ("chunk", self.chunk)):
             if value < 1:
                 raise ValueError(f"a TTT layer with {name} {value} reads nothing; use 1 or more")
         if self.width % self.heads or self.head_width % 16:
-            raise ValueError(f"{self.width} channels in {self.heads} heads are {self.width / self.heads:g} each; a "
-                             f"head's width must be a multiple of 16")
+            raise ValueError(
+                f"{self.width} channels in {self.heads} heads are {self.width / self.heads:g} each; a "
+                f"head's width must be a multiple of 16"
+            )
 
     @property
     def head_width(self) -> int:
@@ -88,8 +92,9 @@ class TTTLayer(nn.Module):
     """Parameters carry the names of the public code. `operations`: where Linear and LayerNorm come from (ComfyUI's cast
     and offload their weights)."""
 
-    def __init__(self, config: TTTConfig, operations=nn, device: torch.device | None = None,
-                 dtype: torch.dtype | None = None):
+    def __init__(
+        self, config: TTTConfig, operations=nn, device: torch.device | None = None, dtype: torch.dtype | None = None
+    ):
         super().__init__()
         self.config = config
         self.checkpoint_every = 16  # chunks between two states that are kept for the gradients; see kernels.scan
@@ -116,8 +121,14 @@ class TTTLayer(nn.Module):
             else:
                 nn.init.constant_(value, 1.0 if name == "ttt_norm_weight" else 0.0)
 
-    def forward(self, x: torch.Tensor, layout: Layout, backwards: bool = False, slab_tokens: int | None = None,
-                backend: str | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        x: torch.Tensor,
+        layout: Layout,
+        backwards: bool = False,
+        slab_tokens: int | None = None,
+        backend: str | None = None,
+    ) -> torch.Tensor:
         """x [B, L, C], all texts before all frames -> [B, L, C]. See `read`, which needs less memory."""
         out = torch.empty_like(x)
         for slab, y in self.read(x, layout, backwards, slab_tokens, backend):
@@ -125,8 +136,14 @@ class TTTLayer(nn.Module):
                 out[:, start:stop] = part
         return out
 
-    def read(self, x: torch.Tensor, layout: Layout, backwards: bool = False, slab_tokens: int | None = None,
-             backend: str | None = None) -> Iterator[tuple[Slab, torch.Tensor]]:
+    def read(
+        self,
+        x: torch.Tensor,
+        layout: Layout,
+        backwards: bool = False,
+        slab_tokens: int | None = None,
+        backend: str | None = None,
+    ) -> Iterator[tuple[Slab, torch.Tensor]]:
         """Read x [B, L, C] once, slab by slab -> (slab, its output [B, S, C] in the order of its ranges).
 
         A slab's tokens may be overwritten as soon as it is out. slab_tokens: a multiple of the chunk, or None to read
@@ -142,12 +159,13 @@ class TTTLayer(nn.Module):
         trained = self._rates_as_trained(x, layout, backwards) if config.rates == AS_TRAINED else None
         state = self.start_state(x.shape[0], x.device)
         for slab in slabs(layout, backwards, slab_tokens):
-            rates = None if trained is None else trained[:, slab.first:slab.first + len(slab)]
+            rates = None if trained is None else trained[:, slab.first : slab.first + len(slab)]
             y, state = self._read_slab(take(x, slab), slab, layout, rates, state, backend)
             yield slab, y
 
-    def _read_slab(self, x: torch.Tensor, slab: Slab, layout: Layout, rates: torch.Tensor | None, state: State,
-                   backend: str | None) -> tuple[torch.Tensor, State]:
+    def _read_slab(
+        self, x: torch.Tensor, slab: Slab, layout: Layout, rates: torch.Tensor | None, state: State, backend: str | None
+    ) -> tuple[torch.Tensor, State]:
         """x [B, S, C] in the order of the slab's ranges; rates [B, S, H] in the order of the scan, or None for the
         tokens' own -> output like x, state."""
         config = self.config
@@ -155,8 +173,19 @@ class TTTLayer(nn.Module):
         rates = self.learning_rates(x) if rates is None else torch.zeros_like(rates).index_copy(1, places, rates)
         q, k, v = self._project(x, angles_of(places, entries, layout, config.head_width))
         norm = self.ttt_norm_weight.to(x.device), self.ttt_norm_bias.to(x.device)
-        out, state = scan(q, k, v, rates / config.chunk, *norm, state, config.chunk, places, config.norm_eps, backend,
-                          self.checkpoint_every)
+        out, state = scan(
+            q,
+            k,
+            v,
+            rates / config.chunk,
+            *norm,
+            state,
+            config.chunk,
+            places,
+            config.norm_eps,
+            backend,
+            self.checkpoint_every,
+        )
         del q, k, v
         return self.wo(self.post_norm(out.flatten(2))), state
 
@@ -175,14 +204,14 @@ class TTTLayer(nn.Module):
         """[B, L, H] in the order of the scan, as the public training code hands them to its kernels; see
         ttt_order.chunks_of_last_tokens."""
         chunk, rates = self.config.chunk, self.learning_rates(x)
-        parts = [rates[:, run.start:run.stop] for run in pass_runs(layout, backwards)]
+        parts = [rates[:, run.start : run.stop] for run in pass_runs(layout, backwards)]
         if backwards:
             parts[-1] = parts[-1].flip(1)
         # A last, short chunk of the input has too few rates for a full one of the scan: its last rate goes on.
         parts.append(parts[-1][:, -1:].expand(-1, -layout.tokens % chunk, -1))
         chunks = torch.cat(parts, dim=1).unflatten(1, (-1, chunk))  # [B, chunks, K, H]
         sources = torch.tensor(chunks_of_last_tokens(layout, backwards, chunk), device=x.device)
-        return chunks[:, sources].flatten(1, 2)[:, :layout.tokens]
+        return chunks[:, sources].flatten(1, 2)[:, : layout.tokens]
 
     def _project(self, x: torch.Tensor, angles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """x [B, S, C], angles [S, D / 2] -> q, k and v' = target + k, each [B, S, H, D] in x's dtype."""
@@ -199,8 +228,10 @@ class TTTLayer(nn.Module):
 def check_tokens(x: torch.Tensor, layout: Layout, config: TTTConfig) -> None:
     """Raises ValueError where x [B, L, C] does not have the layout's tokens and the layer's channels."""
     if x.shape[1:] != (layout.tokens, config.width):
-        raise ValueError(f"x has {x.shape[1]} tokens of {x.shape[2]} channels, but the layout {layout.tokens} and the "
-                         f"layer {config.width}; plan the layout for this video, or load the layer of this model")
+        raise ValueError(
+            f"x has {x.shape[1]} tokens of {x.shape[2]} channels, but the layout {layout.tokens} and the "
+            f"layer {config.width}; plan the layout for this video, or load the layer of this model"
+        )
 
 
 def unit_and_turned(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:

@@ -17,8 +17,9 @@ Turn = Callable[[torch.Tensor, int], torch.Tensor]
 """(rotated video queries or keys [B, H, S, D], latent frames) -> the same, standing so many frames later."""
 
 
-def evaluate_segments(evaluate: Callable[[int], torch.Tensor], layout: Layout, out: torch.Tensor,
-                      dim: int = 1) -> torch.Tensor:
+def evaluate_segments(
+    evaluate: Callable[[int], torch.Tensor], layout: Layout, out: torch.Tensor, dim: int = 1
+) -> torch.Tensor:
     """Fill `out`, whose axis `dim` holds the layout's joined tokens, segment by segment, and return it.
 
     evaluate(segment) is that segment's text and then its frames, along `dim`, as `segment_of` cuts them out; one
@@ -44,13 +45,15 @@ def segment_of(x: torch.Tensor, layout: Layout, segment: int, dim: int = 1) -> t
     return _part(x, layout.text_of(segment), dim), _part(x, layout.tokens_of(layout.windows[segment]), dim)
 
 
-def attend_locally(attend: Attend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout,
-                   turn: Turn | None = None) -> torch.Tensor:
+def attend_locally(
+    attend: Attend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, turn: Turn | None = None
+) -> torch.Tensor:
     """q, k, v [B, H, L, D] of all texts and then all frames -> [B, H, L, D]: attention within each segment.
 
     turn: moves keys and queries that were rotated by their place in the whole video to their place in the segment; None
     where positions are not rotary. Between video tokens alone that changes nothing, but text has no position in time.
     """
+
     def evaluate(segment: int) -> torch.Tensor:
         start = layout.windows[segment][0]
 

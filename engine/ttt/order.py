@@ -31,14 +31,18 @@ class Layout:
 
     def __post_init__(self) -> None:
         if len(self.text) != len(self.windows) or not self.windows:
-            raise ValueError(f"{len(self.text)} texts for {len(self.windows)} segments; give each segment one (of 0 "
-                             f"tokens where text is not joined)")
+            raise ValueError(
+                f"{len(self.text)} texts for {len(self.windows)} segments; give each segment one (of 0 "
+                f"tokens where text is not joined)"
+            )
         before = (0, 0)
         for number, (start, stop) in enumerate(self.windows):
             ordered = start == 0 if not number else before[0] < start <= before[1] < stop
             if not ordered or start >= stop:
-                raise ValueError(f"segment {number} sees frames {start} to {stop}, the one before {before[0]} to "
-                                 f"{before[1]}; segments must start at frame 0 and move on without a gap")
+                raise ValueError(
+                    f"segment {number} sees frames {start} to {stop}, the one before {before[0]} to "
+                    f"{before[1]}; segments must start at frame 0 and move on without a gap"
+                )
             before = (start, stop)
 
     @property

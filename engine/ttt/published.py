@@ -68,7 +68,7 @@ def ttt_layers(weights: Mapping[str, torch.Tensor]) -> dict[int, dict[str, torch
 def without_prefix(name: str) -> str:
     """A checkpoint's name as the network itself has it: published weights stand below `dit.`, those of a training run
     below `model.dit.`."""
-    return name[PREFIX.match(name).end():]
+    return name[PREFIX.match(name).end() :]
 
 
 def layer_count(names: Iterable[str]) -> int:
@@ -77,5 +77,9 @@ def layer_count(names: Iterable[str]) -> int:
 
 
 def _renamed(weights: Mapping[str, torch.Tensor], starts: Mapping[str, str]) -> dict[str, torch.Tensor]:
-    return {own + name.removeprefix(start): value for name, value in weights.items()
-            for start, own in starts.items() if name.startswith(start)}
+    return {
+        own + name.removeprefix(start): value
+        for name, value in weights.items()
+        for start, own in starts.items()
+        if name.startswith(start)
+    }

@@ -24,18 +24,31 @@ PUBLISHED_BASE_RATE = {LINEAR: 1.0, MLP: 0.1}
 
 def from_published(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """A block's TTT weights under the pack's names; weights that are not TTT's are left out."""
-    return {own + name.removeprefix(start): value for name, value in weights.items()
-            for start, own in PUBLISHED.items() if name.startswith(start)}
+    return {
+        own + name.removeprefix(start): value
+        for name, value in weights.items()
+        for start, own in PUBLISHED.items()
+        if name.startswith(start)
+    }
 
 
 def to_published(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The other way: a TTTBlock's state dict under the names of the public code."""
-    return {start + name.removeprefix(own): value for name, value in weights.items()
-            for start, own in PUBLISHED.items() if name.startswith(own)}
+    return {
+        start + name.removeprefix(own): value
+        for name, value in weights.items()
+        for start, own in PUBLISHED.items()
+        if name.startswith(own)
+    }
 
 
-def config_of(weights: Mapping[str, torch.Tensor], chunk: int | None = None, base_rate: float | None = None,
-              norm_eps: float = 1e-6, rates: str = AS_TRAINED) -> TTTConfig:
+def config_of(
+    weights: Mapping[str, torch.Tensor],
+    chunk: int | None = None,
+    base_rate: float | None = None,
+    norm_eps: float = 1e-6,
+    rates: str = AS_TRAINED,
+) -> TTTConfig:
     """What a block's weights (the pack's names) are, from their shapes. Shapes do not tell chunk and base_rate: where a
     file does not either (None), they are the published ones of its kind.
 
@@ -44,15 +57,24 @@ def config_of(weights: Mapping[str, torch.Tensor], chunk: int | None = None, bas
     kind = MLP if "ttt.W2" in weights else LINEAR
     for name in ("ttt.W1", "ttt.wq.weight"):
         if name not in weights:
-            raise ValueError(f"none of the {len(weights)} weights is {name}; this is no TTT block of Longreel or "
-                             f"ttt-video")
+            raise ValueError(
+                f"none of the {len(weights)} weights is {name}; this is no TTT block of Longreel or ttt-video"
+            )
     W1, wq = weights["ttt.W1"], weights["ttt.wq.weight"]
     if W1.dim() != 3 or wq.dim() != 2 or W1.shape[0] * W1.shape[1] != wq.shape[1]:
-        raise ValueError(f"ttt.W1 has shape {list(W1.shape)} and ttt.wq.weight {list(wq.shape)}; heads times head "
-                         f"width of W1 must be the width of wq. The file is damaged, or of another kind of layer")
-    return TTTConfig(kind, width=wq.shape[1], heads=W1.shape[0], chunk=chunk or PUBLISHED_CHUNK[kind],
-                     base_rate=PUBLISHED_BASE_RATE[kind] if base_rate is None else base_rate, norm_eps=norm_eps,
-                     rates=rates)
+        raise ValueError(
+            f"ttt.W1 has shape {list(W1.shape)} and ttt.wq.weight {list(wq.shape)}; heads times head "
+            f"width of W1 must be the width of wq. The file is damaged, or of another kind of layer"
+        )
+    return TTTConfig(
+        kind,
+        width=wq.shape[1],
+        heads=W1.shape[0],
+        chunk=chunk or PUBLISHED_CHUNK[kind],
+        base_rate=PUBLISHED_BASE_RATE[kind] if base_rate is None else base_rate,
+        norm_eps=norm_eps,
+        rates=rates,
+    )
 
 
 def check_weights(block: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
@@ -61,12 +83,18 @@ def check_weights(block: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -
     wanted = block.state_dict()
     missing, unknown = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
     if missing:
-        raise ValueError(f"{len(missing)} of {len(wanted)} TTT weights are missing, first {missing[0]}; the file is "
-                         f"not whole: convert or save it again")
+        raise ValueError(
+            f"{len(missing)} of {len(wanted)} TTT weights are missing, first {missing[0]}; the file is "
+            f"not whole: convert or save it again"
+        )
     if unknown:
-        raise ValueError(f"{len(unknown)} of {len(weights)} weights are not this TTT block's, first {unknown[0]}; the "
-                         f"file holds another kind of layer")
+        raise ValueError(
+            f"{len(unknown)} of {len(weights)} weights are not this TTT block's, first {unknown[0]}; the "
+            f"file holds another kind of layer"
+        )
     for name, value in wanted.items():
         if weights[name].shape != value.shape:
-            raise ValueError(f"{name} has shape {list(weights[name].shape)}, the block {list(value.shape)}; the file "
-                             f"belongs to another model")
+            raise ValueError(
+                f"{name} has shape {list(weights[name].shape)}, the block {list(value.shape)}; the file "
+                f"belongs to another model"
+            )

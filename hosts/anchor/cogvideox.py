@@ -20,8 +20,9 @@ def refuse(network: torch.nn.Module) -> None:
     """Every CogVideoX can."""
 
 
-def evaluate(executor, hold: torch.Tensor, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor, ofs=None, *args,
-             **kwargs) -> torch.Tensor:
+def evaluate(
+    executor, hold: torch.Tensor, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor, ofs=None, *args, **kwargs
+) -> torch.Tensor:
     """hold [B, F]; x [B, C, F, H, W]; t [B]; ofs [B] of an image-to-video 1.5, or None."""
     network = executor.class_obj
     rows = _of_tokens(hold, patch_size(network)[0])  # [B, token frames]

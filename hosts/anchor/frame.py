@@ -88,11 +88,14 @@ def is_trained(model) -> bool:
 def check_experts(high, low) -> None:
     """Raises ValueError unless two MODELs that sample one video carry the same anchors: one without draws over them."""
     one, other = (anchors_of(model) for model in (high, low))
-    same = len(one) == len(other) and all(a.anchor == b.anchor and torch.equal(a.latent, b.latent)
-                                          for a, b in zip(one, other))
+    same = len(one) == len(other) and all(
+        a.anchor == b.anchor and torch.equal(a.latent, b.latent) for a, b in zip(one, other)
+    )
     if not same:
-        raise ValueError(f"the first expert carries {len(one)} anchors and the second {len(other)}, or others, and an "
-                         f"anchor is lost where 1 of the 2 does not hold it; wire both through {NAME}, inputs alike")
+        raise ValueError(
+            f"the first expert carries {len(one)} anchors and the second {len(other)}, or others, and an "
+            f"anchor is lost where 1 of the 2 does not hold it; wire both through {NAME}, inputs alike"
+        )
 
 
 def check_video(model, shape: Sequence[int]) -> None:
@@ -103,12 +106,16 @@ def check_video(model, shape: Sequence[int]) -> None:
         if tuple(latent.shape[3:]) != tuple(shape[3:]):
             width, height = (size * facts.spatial_stride for size in (latent.shape[4], latent.shape[3]))
             wanted = (size * facts.spatial_stride for size in (shape[4], shape[3]))
-            raise ValueError(f"the anchor at {anchor.seconds:g} s is {width} x {height} pixels and the video "
-                             f"{' x '.join(str(size) for size in wanted)}; wire the timeline into {NAME}, or give it "
-                             f"this width and height")
+            raise ValueError(
+                f"the anchor at {anchor.seconds:g} s is {width} x {height} pixels and the video "
+                f"{' x '.join(str(size) for size in wanted)}; wire the timeline into {NAME}, or give it "
+                f"this width and height"
+            )
         if latent.shape[0] not in (1, shape[0]):
-            raise ValueError(f"the anchor at {anchor.seconds:g} s has {latent.shape[0]} pictures and the batch "
-                             f"{shape[0]} videos; use 1 picture, or one for each")
+            raise ValueError(
+                f"the anchor at {anchor.seconds:g} s has {latent.shape[0]} pictures and the batch "
+                f"{shape[0]} videos; use 1 picture, or one for each"
+            )
 
 
 def in_window(model, start: int, known: int, frames: int) -> list[Held]:
@@ -125,8 +132,9 @@ def in_window(model, start: int, known: int, frames: int) -> list[Held]:
     return found
 
 
-def write(held: Sequence[Held], latent: torch.Tensor, mask: torch.Tensor | None, model
-          ) -> tuple[torch.Tensor, torch.Tensor | None]:
+def write(
+    held: Sequence[Held], latent: torch.Tensor, mask: torch.Tensor | None, model
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """(latent, mask) of a sampler, [B, C, F, H, W], with the anchors; an empty latent becomes the network's zero."""
     new = [one for one in held if one.latent is not None]
     if not new:
@@ -156,12 +164,16 @@ def paste(held: Sequence[Held], video: torch.Tensor, start: int = 0) -> torch.Te
 def _check_latent(one: Anchored, facts) -> None:
     latent, anchor = one.latent, one.anchor
     if latent.ndim != 5 or latent.shape[1] != facts.latent_channels:
-        raise ValueError(f"the anchor at {anchor.seconds:g} s is a latent of {latent.ndim} axes and {latent.shape[1]} "
-                         f"channels, and {facts.family} takes 5 and {facts.latent_channels}; encode it with this "
-                         f"model's own VAE")
+        raise ValueError(
+            f"the anchor at {anchor.seconds:g} s is a latent of {latent.ndim} axes and {latent.shape[1]} "
+            f"channels, and {facts.family} takes 5 and {facts.latent_channels}; encode it with this "
+            f"model's own VAE"
+        )
     if latent.shape[FRAME_AXIS] != anchor.frames:
-        raise ValueError(f"the anchor at {anchor.seconds:g} s has {latent.shape[FRAME_AXIS]} latent frames and its "
-                         f"place {anchor.frames}; use a latent of {anchor.frames}")
+        raise ValueError(
+            f"the anchor at {anchor.seconds:g} s has {latent.shape[FRAME_AXIS]} latent frames and its "
+            f"place {anchor.frames}; use a latent of {anchor.frames}"
+        )
 
 
 def _is_ours(one: Anchored, facts) -> bool:
@@ -182,8 +194,10 @@ def _sample(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, *
         return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
     if not noise.any() and any(one.strength < 1 for one in held):
         weakest = min(one.strength for one in held)
-        raise ValueError(f"an anchor of strength {weakest:g} is held against the sampler's own noise, and this sampler "
-                         f"adds 0 of it; use strength 1 where one sampler goes on from another")
+        raise ValueError(
+            f"an anchor of strength {weakest:g} is held against the sampler's own noise, and this sampler "
+            f"adds 0 of it; use strength 1 where one sampler goes on from another"
+        )
     hold, clean = {one.frame: _strength(one, denoise_mask) for one in held if one.ours}, None
     latent_image, denoise_mask = write(held, latent_image, denoise_mask, patcher)
     if denoise_mask is not None:
@@ -209,5 +223,7 @@ def _strength(one: Held, mask: torch.Tensor | None) -> float:
 def _refuse_segments(family, model_options: dict, handler) -> None:
     in_segments = isinstance(handler, WholeTimeline) or TTT_LAYERS in model_options.get("transformer_options", {})
     if in_segments and not TIMES[family].IN_SEGMENTS:
-        raise ValueError(f"TTT evaluates {family.NAME}'s blocks segment by segment with 1 time for all frames, and a "
-                         f"clean anchor needs 2; use mode inpaint in {NAME}")
+        raise ValueError(
+            f"TTT evaluates {family.NAME}'s blocks segment by segment with 1 time for all frames, and a "
+            f"clean anchor needs 2; use mode inpaint in {NAME}"
+        )

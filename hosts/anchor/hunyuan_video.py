@@ -26,8 +26,10 @@ Stretch = tuple[int, int | None, int]  # tokens [start, stop) and their row of t
 def refuse(network: torch.nn.Module) -> None:
     """Raises ValueError for a network whose time is more than the step's."""
     if network.time_r_in is not None:
-        raise ValueError("this HunyuanVideo is told 2 times, a step's begin and end (mean flow), and a clean frame has "
-                         "1; use mode inpaint")
+        raise ValueError(
+            "this HunyuanVideo is told 2 times, a step's begin and end (mean flow), and a clean frame has "
+            "1; use mode inpaint"
+        )
 
 
 def evaluate(executor, hold: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs) -> torch.Tensor:
@@ -35,8 +37,10 @@ def evaluate(executor, hold: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *ar
     network = executor.class_obj
     given = [name for name in AMONG_TOKENS if argument(type(network)._forward, (x, t, *args), kwargs, name) is not None]
     if given:
-        raise ValueError(f"the conditioning has a {given[0]}, a second way to know a frame beside the anchor's 1; "
-                         f"remove the node that adds it, or use mode inpaint")
+        raise ValueError(
+            f"the conditioning has a {given[0]}, a second way to know a frame beside the anchor's 1; "
+            f"remove the node that adds it, or use mode inpaint"
+        )
     levels = sorted(set(hold[0].tolist()) - {0.0})
     frame_tokens = math.prod(-(-size // patch) for size, patch in zip(x.shape[3:], patch_size(network)[1:]))
     stretches = _stretches([levels.index(level) + 1 if level else 0 for level in hold[0].tolist()], frame_tokens)

@@ -34,38 +34,45 @@ def read_lora(path: Path) -> LoRAFile:
     """Raises ValueError, naming the file, for one that is no safetensors file or damaged."""
     path = Path(path)
     if path.suffix.lower() != SUFFIX:
-        raise ValueError(f"{path.name} is a {path.suffix or 'file without ending'}, and LoRAs are read from {SUFFIX} alone, "
-                         f"which cannot run code; convert it")
+        raise ValueError(
+            f"{path.name} is a {path.suffix or 'file without ending'}, and LoRAs are read from {SUFFIX} alone, "
+            f"which cannot run code; convert it"
+        )
     try:
         with safe_open(path, "pt") as file:
             names = file.keys()
             weights = {name: file.get_tensor(name) for name in names}
             alpha = stated_alpha(file.metadata(), path.parent)
     except SafetensorError as error:
-        raise ValueError(f"{path.name} has {path.stat().st_size} bytes that are no whole safetensors file ({error}); copy "
-                         f"it again") from error
+        raise ValueError(
+            f"{path.name} has {path.stat().st_size} bytes that are no whole safetensors file ({error}); copy it again"
+        ) from error
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
     return LoRAFile(path.name, weights, alpha)
 
 
-def attach(model, lora: LoRAFile, strength: float = 1.0, alpha: float | None = None,
-           allow_partial: bool = False) -> tuple[object, ConvertedLoRA]:
+def attach(
+    model, lora: LoRAFile, strength: float = 1.0, alpha: float | None = None, allow_partial: bool = False
+) -> tuple[object, ConvertedLoRA]:
     """A clone of the ModelPatcher with the LoRA's patches -> (clone, what was converted).
 
     strength: 1 as trained, 0 for the model as it is. alpha: instead of what the file says; None: as the file says.
     Raises ValueError, naming the file, where it does not fit this model, see engine/lora/keys.convert.
     """
     known = comfy.lora.model_lora_keys_unet(model.model, {})
-    layers = {name.removeprefix(OWN_PREFIX).removesuffix(_WEIGHT): value.shape
-              for name, value in model.model.state_dict().items()
-              if name.startswith(OWN_PREFIX) and name.endswith(_WEIGHT)}
+    layers = {
+        name.removeprefix(OWN_PREFIX).removesuffix(_WEIGHT): value.shape
+        for name, value in model.model.state_dict().items()
+        if name.startswith(OWN_PREFIX) and name.endswith(_WEIGHT)
+    }
     weights = lora.weights
     if alpha is not None:
         weights = {name: value for name, value in weights.items() if not name.endswith(".alpha")}
     try:
-        converted = convert(weights, facts_of(model).family, layers, known, lora.alpha if alpha is None else alpha,
-                            allow_partial)
+        converted = convert(
+            weights, facts_of(model).family, layers, known, lora.alpha if alpha is None else alpha, allow_partial
+        )
     except ValueError as error:
         raise ValueError(f"{lora.name}: {error}") from error
     patches = comfy.lora.load_lora(converted.weights, known, log_missing=False)
@@ -75,6 +82,8 @@ def attach(model, lora: LoRAFile, strength: float = 1.0, alpha: float | None = N
     patched.set_attachments(TRAINED, True)  # mode auto of an anchor asks for it
     taken = patched.add_patches(patches, strength)
     if len(taken) < len(converted.layers):
-        raise ValueError(f"{lora.name}: ComfyUI took {len(taken)} of {len(converted.layers)} layers; this kind of LoRA is "
-                         f"not one that it knows: convert it to lora_down and lora_up")
+        raise ValueError(
+            f"{lora.name}: ComfyUI took {len(taken)} of {len(converted.layers)} layers; this kind of LoRA is "
+            f"not one that it knows: convert it to lora_down and lora_up"
+        )
     return patched, converted

@@ -25,8 +25,9 @@ def load_picture(path: Path) -> torch.Tensor:
     return _one(nodes.LoadImage().load_image(str(path))[0], path.name)
 
 
-def encode_picture(vae, image: torch.Tensor, anchor: Anchor, facts: ModelFacts, width: int, height: int
-                   ) -> torch.Tensor:
+def encode_picture(
+    vae, image: torch.Tensor, anchor: Anchor, facts: ModelFacts, width: int, height: int
+) -> torch.Tensor:
     """image [1, H, W, C] in 0..1 -> [1, C, anchor.frames, height / stride, width / stride], as a LATENT holds it.
 
     The picture is cut and scaled to width x height pixels as core's image-to-video nodes do; alpha is left out. Both
@@ -38,18 +39,27 @@ def encode_picture(vae, image: torch.Tensor, anchor: Anchor, facts: ModelFacts, 
     before = int(anchor.frame > 0)  # a latent frame of the still clip that the anchor's continue
     clip = pixels.expand(facts.pixel_frames(anchor.frames + before), -1, -1, -1)
     samples = vae.encode(clip)
-    wanted = (1, facts.latent_channels, anchor.frames + before, height // facts.spatial_stride,
-              width // facts.spatial_stride)
+    wanted = (
+        1,
+        facts.latent_channels,
+        anchor.frames + before,
+        height // facts.spatial_stride,
+        width // facts.spatial_stride,
+    )
     if tuple(samples.shape) != wanted:
-        raise ValueError(f"this VAE made a latent of {list(samples.shape)} and {facts.family} takes {list(wanted)}; "
-                         f"wire the model's own VAE")
+        raise ValueError(
+            f"this VAE made a latent of {list(samples.shape)} and {facts.family} takes {list(wanted)}; "
+            f"wire the model's own VAE"
+        )
     return samples[:, :, before:]
 
 
 def _one(image: torch.Tensor, name: str) -> torch.Tensor:
     if image.shape[0] != 1:
-        raise ValueError(f"{name} holds {image.shape[0]} pictures and an anchor shows 1; pick one with Image From "
-                         f"Batch, or wire a clip as a latent")
+        raise ValueError(
+            f"{name} holds {image.shape[0]} pictures and an anchor shows 1; pick one with Image From "
+            f"Batch, or wire a clip as a latent"
+        )
     return image
 
 
@@ -60,6 +70,12 @@ def _fitted(image: torch.Tensor, width: int, height: int) -> torch.Tensor:
     image = image[..., :3]
     if (image.shape[2], image.shape[1]) == (width, height):
         return image
-    logging.info("%s: the picture of %d x %d pixels is cut and scaled to %d x %d", NAME, image.shape[2], image.shape[1],
-                 width, height)
+    logging.info(
+        "%s: the picture of %d x %d pixels is cut and scaled to %d x %d",
+        NAME,
+        image.shape[2],
+        image.shape[1],
+        width,
+        height,
+    )
     return comfy.utils.common_upscale(image.movedim(-1, 1), width, height, "bilinear", "center").movedim(1, -1)

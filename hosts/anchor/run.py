@@ -38,9 +38,11 @@ class CleanFrames:
     def predict(self, executor, x, *args, **kwargs):
         """PREDICT_NOISE: x [B, C, F, H, W] of the whole latent, before windows."""
         if x.shape[FRAME_AXIS] != self.all_frames.shape[FRAME_AXIS]:
-            raise ValueError(f"a clean anchor stands in a latent of {self.all_frames.shape[FRAME_AXIS]} frames, and "
-                             f"this sampler shows {x.shape[FRAME_AXIS]} at a time; use mode inpaint, or in Longreel "
-                             "Refine blend x0")
+            raise ValueError(
+                f"a clean anchor stands in a latent of {self.all_frames.shape[FRAME_AXIS]} frames, and "
+                f"this sampler shows {x.shape[FRAME_AXIS]} at a time; use mode inpaint, or in Longreel "
+                "Refine blend x0"
+            )
         return self._held(executor(self._held(x), *args, **kwargs))
 
     def _held(self, x: torch.Tensor) -> torch.Tensor:
@@ -62,6 +64,7 @@ class CleanFrames:
 @contextmanager
 def at_work(guider, clean: CleanFrames | None, noised: Sequence[int]) -> Iterator[None]:
     """Puts the run around the sampler of a guider, innermost. `noised` are the frames that core's mask holds."""
+
     def begin(executor, wrap, sigmas, extra_args, callback, noise, latent_image, *args, **kwargs):
         """SAMPLER_SAMPLE: noise and latent as the sampler has them, on its device."""
         if clean is not None:
@@ -78,8 +81,10 @@ def at_work(guider, clean: CleanFrames | None, noised: Sequence[int]) -> Iterato
     if clean is not None:
         wrappers |= {WrappersMP.PREDICT_NOISE: clean.predict, WrappersMP.DIFFUSION_MODEL: clean.show}
         told = comfy.conds.CONDRegular(clean.all_frames)
-        guider.conds = {name: [{**entry, "model_conds": {**entry["model_conds"], HOLD: told}} for entry in entries]
-                        for name, entries in before.items()}
+        guider.conds = {
+            name: [{**entry, "model_conds": {**entry["model_conds"], HOLD: told}} for entry in entries]
+            for name, entries in before.items()
+        }
     known = guider.model_options["transformer_options"].setdefault("wrappers", {})
     for kind, wrapper in wrappers.items():
         known.setdefault(kind, {})[KEY] = [wrapper]

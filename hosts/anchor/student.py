@@ -33,7 +33,14 @@ from .frame import TIMES
 
 KEY = "longreel_anchor_training"
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-SETTINGS = {"demo": bool, "diffusion_model": str, "vae": str, "text_encoder": str, "text_encoder_type": str, "dtype": str}
+SETTINGS = {
+    "demo": bool,
+    "diffusion_model": str,
+    "vae": str,
+    "text_encoder": str,
+    "text_encoder_type": str,
+    "dtype": str,
+}
 
 
 class AnchorStudent:
@@ -46,15 +53,21 @@ class AnchorStudent:
     def __init__(self, model, dtype: torch.dtype = torch.bfloat16):
         self.facts, self.device = facts_of(model), model.load_device
         if self.facts.knows_frame_times:
-            raise ValueError(f"{self.facts.family} was trained with a time for every frame and needs 0 anchor LoRAs; use "
-                             f"Longreel Anchor Frame as it is")
+            raise ValueError(
+                f"{self.facts.family} was trained with a time for every frame and needs 0 anchor LoRAs; use "
+                f"Longreel Anchor Frame as it is"
+            )
         features = patching.features_of(model.model_options)
         if features:
-            raise ValueError(f"{features[0].name} is 1 feature too many on a model that is to be trained; wire the model "
-                             f"from before that node")
+            raise ValueError(
+                f"{features[0].name} is 1 feature too many on a model that is to be trained; wire the model "
+                f"from before that node"
+            )
         if model.cached_patcher_init is None:
-            raise ValueError("the loader of this model has 0 ways to load it a second time, and training needs 1 copy of "
-                             "its own; use Load Diffusion Model")
+            raise ValueError(
+                "the loader of this model has 0 ways to load it a second time, and training needs 1 copy of "
+                "its own; use Load Diffusion Model"
+            )
         self.recipe = TIMES[family_of(model)]
         with torch.inference_mode(False):
             self.patcher = model.clone(disable_dynamic=True, force_deepcopy=True)
@@ -74,8 +87,9 @@ class AnchorStudent:
         self.top_level = float(len(self.objective.alphas)) if v_prediction else 1.0
         self.identity = f"{self.facts.family} {digest(self.network.state_dict())}"
 
-    def predict(self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Mapping[str, torch.Tensor],
-                held: torch.Tensor) -> torch.Tensor:
+    def predict(
+        self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Mapping[str, torch.Tensor], held: torch.Tensor
+    ) -> torch.Tensor:
         """noised [B, C, F, H, W] with clean anchors, levels [B] of the objective, conditioning [B, 1, ...] as
         hosts/training/encoder.py encodes prompts, held [B, F] 0 or 1 -> float32 like noised, for the objective's target."""
         lengths = conditioning[TOKENS][:, 0]
@@ -85,8 +99,14 @@ class AnchorStudent:
         if alike:
             return self._predict(noised, levels, conditioning, held)
         rows = [slice(row, row + 1) for row in range(len(noised))]
-        return torch.cat([self._predict(noised[row], levels[row], {name: part[row] for name, part in conditioning.items()},
-                                        held[row]) for row in rows])
+        return torch.cat(
+            [
+                self._predict(
+                    noised[row], levels[row], {name: part[row] for name, part in conditioning.items()}, held[row]
+                )
+                for row in rows
+            ]
+        )
 
     def _predict(self, noised, levels, conditioning, held) -> torch.Tensor:
         tokens = int(conditioning[TOKENS][0, 0])
@@ -100,10 +120,16 @@ class AnchorStudent:
         sigmas = self._sigmas(levels.to(self.device))
         model = self.patcher.model
         conds = model.extra_conds(noise=noised.detach(), device=self.device, **told)
-        given = {name: cond.process_cond(batch_size=len(noised), device=self.device, area=None).cond
-                 for name, cond in conds.items()}
-        options = {**self.patcher.model_options["transformer_options"], "wrappers": self.patcher.wrappers,
-                   "cond_or_uncond": [0], "sigmas": sigmas}
+        given = {
+            name: cond.process_cond(batch_size=len(noised), device=self.device, area=None).cond
+            for name, cond in conds.items()
+        }
+        options = {
+            **self.patcher.model_options["transformer_options"],
+            "wrappers": self.patcher.wrappers,
+            "cond_or_uncond": [0],
+            "sigmas": sigmas,
+        }
         self.held = held.to(self.device)
         try:
             with training(), ExitStack() as meanwhile:
@@ -164,12 +190,16 @@ def build(settings: Mapping[str, Any]) -> tuple[AnchorStudent, TTTEncoder]:
         wanted = ("diffusion_model", "vae", "text_encoder", "text_encoder_type")
         missing = [name for name in wanted if name not in settings]
         if missing:
-            raise ValueError(f"{len(missing)} of the {len(wanted)} files of a model are missing in [model], first "
-                             f"{missing[0]}; name them, or write demo = true")
+            raise ValueError(
+                f"{len(missing)} of the {len(wanted)} files of a model are missing in [model], first "
+                f"{missing[0]}; name them, or write demo = true"
+            )
         kind = getattr(comfy.sd.CLIPType, settings["text_encoder_type"].upper(), None)
         if kind is None:
-            raise ValueError(f"model.text_encoder_type {settings['text_encoder_type']!r} is none of "
-                             f"{len(comfy.sd.CLIPType)} that ComfyUI knows; use wan, cogvideox or hunyuan_video")
+            raise ValueError(
+                f"model.text_encoder_type {settings['text_encoder_type']!r} is none of "
+                f"{len(comfy.sd.CLIPType)} that ComfyUI knows; use wan, cogvideox or hunyuan_video"
+            )
         model = comfy.sd.load_diffusion_model(settings["diffusion_model"])
         clip = comfy.sd.load_clip(settings["text_encoder"].split(","), clip_type=kind)
         weights, metadata = comfy.utils.load_torch_file(settings["vae"], return_metadata=True)

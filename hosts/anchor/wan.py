@@ -18,8 +18,10 @@ AMONG_TOKENS = ("time_dim_concat", "reference_latent", "context_latents")
 def refuse(network: torch.nn.Module) -> None:
     """Raises ValueError for a network that takes 1 time for all frames."""
     if type(network) is not WanModel:
-        raise ValueError(f"{type(network).__name__} takes 1 time for all frames, and a clean anchor needs 2; use mode "
-                         f"inpaint, or the plain text- or image-to-video model")
+        raise ValueError(
+            f"{type(network).__name__} takes 1 time for all frames, and a clean anchor needs 2; use mode "
+            f"inpaint, or the plain text- or image-to-video model"
+        )
 
 
 def evaluate(executor, hold: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs) -> torch.Tensor:
@@ -27,8 +29,10 @@ def evaluate(executor, hold: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *ar
     network = executor.class_obj
     given = [name for name in AMONG_TOKENS if _given(network, name, (x, t, *args), kwargs)]
     if given:
-        raise ValueError(f"the conditioning has {given[0]}, tokens beside the video's {x.shape[2]} latent frames, "
-                         f"which have no time of their own; remove the node that adds it, or use mode inpaint")
+        raise ValueError(
+            f"the conditioning has {given[0]}, tokens beside the video's {x.shape[2]} latent frames, "
+            f"which have no time of their own; remove the node that adds it, or use mode inpaint"
+        )
     times = t if t.ndim > 1 else t[:, None].expand(-1, x.shape[2])
     return executor(x, times * (1.0 - hold), *args, **kwargs)
 

@@ -28,9 +28,11 @@ def for_reader(parts: Parts, call: Call) -> KeysValues:
     missing = [entry for entry in wanted if entry not in parts]
     if missing:
         prompt, entry = missing[0]
-        raise ValueError(f"conditioning entry {entry + 1} of prompt {prompt + 1} is to read another's keys and values, "
-                         f"and {sum(of == prompt for of, _ in parts)} entries of that prompt were evaluated; give both "
-                         f"equally many entries, active at the same steps")
+        raise ValueError(
+            f"conditioning entry {entry + 1} of prompt {prompt + 1} is to read another's keys and values, "
+            f"and {sum(of == prompt for of, _ in parts)} entries of that prompt were evaluated; give both "
+            f"equally many entries, active at the same steps"
+        )
     chosen = [parts[entry] for entry in wanted]
     if len(chosen) == 1:
         return chosen[0]

@@ -163,8 +163,9 @@ def _run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
     patcher, options = guider.model_patcher, guider.model_options["transformer_options"]
     start = Start(patcher.model, family_of(patcher), guider.model_options.get("context_handler"), guider.conds, sigmas)
     features = options[FEATURES]
-    options[RUN] = Running(start.family, tuple(feature.name for feature in features),
-                           tuple(feature.start(start) for feature in features))
+    options[RUN] = Running(
+        start.family, tuple(feature.name for feature in features), tuple(feature.start(start) for feature in features)
+    )
     try:
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     finally:
@@ -182,15 +183,20 @@ def _announce(executor, model, conds, x, timestep, model_options):
     told = {**model_options, "transformer_options": {**options, EVALUATION: evaluation}}
     out = executor(model, conds, x, timestep, told)
     if not evaluation.forwards and (wanted := _wanted(running, model.diffusion_model, evaluation)):
-        raise RuntimeError(f"0 of {len(wanted)} attention modules that {_names(running)} works in were evaluated at "
-                           f"sigma {evaluation.sigma:.4g}: another node answered in the network's place; remove nodes "
-                           f"that skip evaluations, such as EasyCache")
+        raise RuntimeError(
+            f"0 of {len(wanted)} attention modules that {_names(running)} works in were evaluated at "
+            f"sigma {evaluation.sigma:.4g}: another node answered in the network's place; remove nodes "
+            f"that skip evaluations, such as EasyCache"
+        )
     return out
 
 
 def _wanted(running: Running, network, evaluation: Evaluation) -> list[Site]:
-    return [site for site in running.family.sites(network)
-            if any(run.wants(site.kind, site.block, evaluation) for run in running.runs)]
+    return [
+        site
+        for site in running.family.sites(network)
+        if any(run.wants(site.kind, site.block, evaluation) for run in running.runs)
+    ]
 
 
 def _names(running: Running) -> str:
@@ -202,9 +208,11 @@ def _watch(executor, *args, **kwargs):
     network = executor.class_obj
     place = _place_of_options(args, kwargs)
     if place is None:
-        raise RuntimeError(f"none of the network's {len(args) + len(kwargs)} arguments is Longreel's evaluation, 1 "
-                           f"should be; a node calls the network apart from ComfyUI's sampler: remove it, or "
-                           f"Longreel's nodes")
+        raise RuntimeError(
+            f"none of the network's {len(args) + len(kwargs)} arguments is Longreel's evaluation, 1 "
+            f"should be; a node calls the network apart from ComfyUI's sampler: remove it, or "
+            f"Longreel's nodes"
+        )
     options = _get(args, kwargs, place)
     running, evaluation = options[RUN], options[EVALUATION]
     wanted = _wanted(running, network, evaluation)
@@ -222,9 +230,11 @@ def _watch(executor, *args, **kwargs):
     missed = [site for site in wanted if (site.kind, site.block) not in tap.handed_on]
     if missed:
         first = missed[0]
-        raise RuntimeError(f"{len(missed)} of {len(wanted)} attention calls that {_names(running)} works on never came "
-                           f"(the first: {first.kind} attention of block {first.block}): another node replaces or "
-                           f"skips these blocks; remove that node, or choose other layers")
+        raise RuntimeError(
+            f"{len(missed)} of {len(wanted)} attention calls that {_names(running)} works on never came "
+            f"(the first: {first.kind} attention of block {first.block}): another node replaces or "
+            f"skips these blocks; remove that node, or choose other layers"
+        )
     return out
 
 
@@ -236,8 +246,14 @@ def _describe(family, network, args: tuple, kwargs: dict) -> Forward:
 
 def _place_of_options(args: tuple, kwargs: dict) -> int | str | None:
     """Families take transformer_options at different places; it alone carries the evaluation."""
-    return next((place for place, value in [*enumerate(args), *kwargs.items()]
-                 if isinstance(value, dict) and EVALUATION in value), None)
+    return next(
+        (
+            place
+            for place, value in [*enumerate(args), *kwargs.items()]
+            if isinstance(value, dict) and EVALUATION in value
+        ),
+        None,
+    )
 
 
 def _get(args: tuple, kwargs: dict, place: int | str) -> dict:
@@ -246,12 +262,13 @@ def _get(args: tuple, kwargs: dict, place: int | str) -> dict:
 
 def _set(args: tuple, kwargs: dict, place: int | str, options: dict) -> tuple[tuple, dict]:
     if isinstance(place, int):
-        return (*args[:place], options, *args[place + 1:]), kwargs
+        return (*args[:place], options, *args[place + 1 :]), kwargs
     return args, {**kwargs, place: options}
 
 
 def _mark(site: Site):
     """A module that is entered without our options stays unmarked, and is missed afterwards."""
+
     def hook(module, args, kwargs):
         place = _place_of_options(args, kwargs)
         if place is None:
@@ -301,8 +318,19 @@ class _Tap:
         layered = plain
         rows = tuple(options["cond_or_uncond"])
         entries = tuple(_entry(self.evaluation.conds[prompt], uuid) for prompt, uuid in zip(rows, options["uuids"]))
-        call = Call(visit.site.kind, visit.site.block, visit.text, rows, entries, split(q), split(k), split(v),
-                    four_axes, self.forward, self.evaluation)
+        call = Call(
+            visit.site.kind,
+            visit.site.block,
+            visit.text,
+            rows,
+            entries,
+            split(q),
+            split(k),
+            split(v),
+            four_axes,
+            self.forward,
+            self.evaluation,
+        )
         for run in self.runs:
             if run.wants(call.kind, call.block, self.evaluation):
                 layered = _layer(run, call, layered)
@@ -312,9 +340,11 @@ class _Tap:
 def _entry(conds: list[dict], uuid) -> int:
     known = [cond["uuid"] for cond in conds]
     if uuid not in known:
-        raise RuntimeError(f"the network is shown a prompt that is none of the {len(known)} that Longreel was told of, "
-                           f"1 should be; another node changes the conditioning during sampling: remove it, or "
-                           f"Longreel's nodes")
+        raise RuntimeError(
+            f"the network is shown a prompt that is none of the {len(known)} that Longreel was told of, "
+            f"1 should be; another node changes the conditioning during sampling: remove it, or "
+            f"Longreel's nodes"
+        )
     return known.index(uuid)
 
 

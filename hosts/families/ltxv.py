@@ -13,11 +13,21 @@ NAME = "LTXV"
 
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
     if isinstance(model, comfy.model_base.LTXAV):
-        raise ValueError("LTXAV makes audio and video in one packed latent; Longreel samples video-only LTXV checkpoints")
+        raise ValueError(
+            "LTXAV makes audio and video in one packed latent; Longreel samples video-only LTXV checkpoints"
+        )
     if not isinstance(model, comfy.model_base.LTXV):
         return None
-    return ModelFacts(family="LTXV", latent_channels=128, temporal_stride=8, spatial_stride=32, size_multiple=32,
-                      native_latent_frames=13, native_fps=25.0, knows_frame_times=True)
+    return ModelFacts(
+        family="LTXV",
+        latent_channels=128,
+        temporal_stride=8,
+        spatial_stride=32,
+        size_multiple=32,
+        native_latent_frames=13,
+        native_fps=25.0,
+        knows_frame_times=True,
+    )
 
 
 def sites(network) -> list[Site]:
@@ -56,8 +66,9 @@ def _angles_per_second(network) -> torch.Tensor:
     """[H, 1, D / 2] radians. Frequencies run over all heads together, (t, x, y) for each, behind the padding that makes
     their number even; x and y do not turn."""
     pairs = network.inner_dim // 2
-    frequencies = network.freq_grid_generator(network.positional_embedding_theta, 3, network.inner_dim,
-                                              torch.device("cpu")).double()
+    frequencies = network.freq_grid_generator(
+        network.positional_embedding_theta, 3, network.inner_dim, torch.device("cpu")
+    ).double()
     of_axes = torch.zeros(len(frequencies), 3, dtype=torch.float64)
     of_axes[:, 0] = 2 * frequencies / network.positional_embedding_max_pos[0]  # positions are stretched to -1 .. 1
     angles = torch.nn.functional.pad(of_axes.flatten(), (pairs - of_axes.numel(), 0))

@@ -53,7 +53,7 @@ class TextPlace:
         if self.name in kwargs:
             return args, {**kwargs, self.name: changed}
         place = list(inspect.signature(method).parameters).index(self.name) - 1  # behind self
-        return (*args[:place], changed, *args[place + 1:]), kwargs
+        return (*args[:place], changed, *args[place + 1 :]), kwargs
 
 
 @dataclass(frozen=True)
@@ -90,15 +90,30 @@ def _words_in_front(block, args: tuple, kwargs: dict) -> int:
 
 
 NETWORKS = {
-    WanModel: VideoTokens(wan, lambda network: [*network.blocks], lambda network: network.patch_embedding,
-                          lambda block: TextPlace(block.cross_attn, "context", _words_of_wan(block.cross_attn))),
-    CogVideoXTransformer3DModel: VideoTokens(cogvideox, lambda network: [*network.blocks],
-                                             lambda network: network.patch_embed,
-                                             lambda block: TextPlace(block, "encoder_hidden_states")),
-    HunyuanVideo: VideoTokens(hunyuan_video, lambda network: [*network.double_blocks, *network.single_blocks],
-                              lambda network: network.img_in, _text_of_hunyuan),
-    LTXVModel: VideoTokens(ltxv, lambda network: [*network.transformer_blocks], lambda network: network.patchify_proj,
-                           lambda block: TextPlace(block.attn2, "context")),
+    WanModel: VideoTokens(
+        wan,
+        lambda network: [*network.blocks],
+        lambda network: network.patch_embedding,
+        lambda block: TextPlace(block.cross_attn, "context", _words_of_wan(block.cross_attn)),
+    ),
+    CogVideoXTransformer3DModel: VideoTokens(
+        cogvideox,
+        lambda network: [*network.blocks],
+        lambda network: network.patch_embed,
+        lambda block: TextPlace(block, "encoder_hidden_states"),
+    ),
+    HunyuanVideo: VideoTokens(
+        hunyuan_video,
+        lambda network: [*network.double_blocks, *network.single_blocks],
+        lambda network: network.img_in,
+        _text_of_hunyuan,
+    ),
+    LTXVModel: VideoTokens(
+        ltxv,
+        lambda network: [*network.transformer_blocks],
+        lambda network: network.patchify_proj,
+        lambda block: TextPlace(block.attn2, "context"),
+    ),
 }
 
 
@@ -106,8 +121,10 @@ def tokens_of(model) -> VideoTokens:
     """Of a ModelPatcher's network. Raises ValueError, naming the network, where it is unknown."""
     family, network = family_of(model), model.model.diffusion_model
     if type(network) not in NETWORKS:
-        raise ValueError(f"{type(network).__name__} is built on {family.NAME} but attends in 1 or more further places, "
-                         f"which trained memories do not reach; use the plain text- or image-to-video model")
+        raise ValueError(
+            f"{type(network).__name__} is built on {family.NAME} but attends in 1 or more further places, "
+            f"which trained memories do not reach; use the plain text- or image-to-video model"
+        )
     return NETWORKS[type(network)]
 
 
@@ -133,7 +150,9 @@ def add_at_entrance(output: torch.Tensor, added: torch.Tensor, grid: tuple[int, 
 def frames_of(video: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
     """[B, N, C] -> [B, F, P, C]. Raises ValueError where there are tokens of no frame."""
     if video.shape[1] != math.prod(grid):
-        raise ValueError(f"the network's blocks read {video.shape[1]} video tokens and the window has {math.prod(grid)}; "
-                         f"reference pictures and guides belong to no frame that a memory knows: remove the node that "
-                         f"adds them")
+        raise ValueError(
+            f"the network's blocks read {video.shape[1]} video tokens and the window has {math.prod(grid)}; "
+            f"reference pictures and guides belong to no frame that a memory knows: remove the node that "
+            f"adds them"
+        )
     return video.unflatten(1, (grid[0], -1))

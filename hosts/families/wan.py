@@ -13,14 +13,22 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
     if not isinstance(model, comfy.model_base.WAN21):
         return None
     if isinstance(model, comfy.model_base.WAN21_CausalAR):
-        raise ValueError("WAN21_CausalAR generates frame block by frame block and passes every attention hook by; "
-                         "Longreel needs an ordinary Wan 2.1 or 2.2 checkpoint")
+        raise ValueError(
+            "WAN21_CausalAR generates frame block by frame block and passes every attention hook by; "
+            "Longreel needs an ordinary Wan 2.1 or 2.2 checkpoint"
+        )
     latent = model.latent_format
     small = latent.latent_channels == 48  # Wan 2.2 5B has its own, stronger compressing VAE
-    return ModelFacts(family="Wan 2.2 5B" if small else "Wan", latent_channels=latent.latent_channels, temporal_stride=4,
-                      spatial_stride=latent.spacial_downscale_ratio, size_multiple=2 * latent.spacial_downscale_ratio,
-                      native_latent_frames=31 if small else 21, native_fps=24.0 if small else 16.0,
-                      knows_frame_times=isinstance(model, comfy.model_base.WAN22))
+    return ModelFacts(
+        family="Wan 2.2 5B" if small else "Wan",
+        latent_channels=latent.latent_channels,
+        temporal_stride=4,
+        spatial_stride=latent.spacial_downscale_ratio,
+        size_multiple=2 * latent.spacial_downscale_ratio,
+        native_latent_frames=31 if small else 21,
+        native_fps=24.0 if small else 16.0,
+        knows_frame_times=isinstance(model, comfy.model_base.WAN22),
+    )
 
 
 def sites(network) -> list[Site]:
@@ -28,8 +36,10 @@ def sites(network) -> list[Site]:
     tokens first, with keys of their own, whether or not there is a picture."""
     found = []
     for number, block in enumerate(network.blocks):
-        found += [Site(block.self_attn, SELF, number),
-                  Site(block.cross_attn, CROSS, number, calls_before=int(hasattr(block.cross_attn, "k_img")))]
+        found += [
+            Site(block.self_attn, SELF, number),
+            Site(block.cross_attn, CROSS, number, calls_before=int(hasattr(block.cross_attn, "k_img"))),
+        ]
     return found
 
 

@@ -71,7 +71,7 @@ class Look:
         segment = timeline.segments[call.evaluation.segment or 0]
         lead = int(self.lead_frame and segment.start > 0)
         seen = self.map.normalised(forward.grid[0]).unflatten(2, forward.grid[1:])  # [N, token frames, h, w]
-        seen = seen.repeat_interleave(forward.patch_frames, dim=1)[:, lead:lead + segment.length].cpu()
+        seen = seen.repeat_interleave(forward.patch_frames, dim=1)[:, lead : lead + segment.length].cpu()
         before, after = segment.start, timeline.latent_frames - segment.end
         pad = (0, 0, 0, 0, before, after)
         self.total = self.total + torch.nn.functional.pad(seen, pad)
@@ -79,8 +79,17 @@ class Look:
         self.settings.seen = self.total / self.count.clamp(min=1)
 
 
-def focus_maps(model, timeline: Timeline, positive: list, latent: dict, sampler, mask: Mask, layers: frozenset[int],
-               percent: float, seed: int) -> torch.Tensor:
+def focus_maps(
+    model,
+    timeline: Timeline,
+    positive: list,
+    latent: dict,
+    sampler,
+    mask: Mask,
+    layers: frozenset[int],
+    percent: float,
+    seed: int,
+) -> torch.Tensor:
     """[N, latent frames, rows, columns] in 0..1. `percent` of the schedule says how much noise the latent gets, 0 all of
     it; `sampler` is one that the model's family can be sampled with, and makes one step."""
     looking = LookForWords(timeline, mask, layers)
@@ -91,6 +100,12 @@ def focus_maps(model, timeline: Timeline, positive: list, latent: dict, sampler,
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, positive)
     guider.set_cfg(1.0)  # the positive prompt alone
-    guider.sample(comfy.sample.prepare_noise(start, seed), start, sampler, torch.tensor([min(sigma, highest), 0.0]), seed=seed,
-                  disable_pbar=True)
+    guider.sample(
+        comfy.sample.prepare_noise(start, seed),
+        start,
+        sampler,
+        torch.tensor([min(sigma, highest), 0.0]),
+        seed=seed,
+        disable_pbar=True,
+    )
     return looking.seen

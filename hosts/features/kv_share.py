@@ -57,8 +57,10 @@ class KVShare:
     def start(self, start: Start) -> "Sharing":
         timeline = timeline_of(start, NAME)
         if self.placement != kv_share.ALIGNED and start.family.time_turn(start.model.diffusion_model, (), {}) is None:
-            raise ValueError(f"placement {self.placement} moves keys in time, and 0 of this network's positions are "
-                             f"rotary, so none can be moved; use placement {kv_share.ALIGNED}")
+            raise ValueError(
+                f"placement {self.placement} moves keys in time, and 0 of this network's positions are "
+                f"rotary, so none can be moved; use placement {kv_share.ALIGNED}"
+            )
         span = NoiseSpan.of(self.start_percent, self.end_percent, start.model.model_sampling.percent_to_sigma)
         if self.strength:
             patching.say_steps(NAME, "shares", span, start)
@@ -76,11 +78,15 @@ class KVShare:
 def timeline_of(start: Start, name: str) -> Timeline:
     """The timeline that the sampler works on. Raises ValueError where there is none, or windows inside its segments."""
     if not isinstance(start.handler, latent_blend.TimelineHandler):
-        raise ValueError(f"{name} works between the segments of a timeline, and this sampler has 0; wire Longreel Latent "
-                         f"Blend behind it, or use Longreel Sampler")
+        raise ValueError(
+            f"{name} works between the segments of a timeline, and this sampler has 0; wire Longreel Latent "
+            f"Blend behind it, or use Longreel Sampler"
+        )
     if start.handler.inside is not None:
-        raise ValueError(f"{name} needs a segment to be seen at once, and this model carries 2 context handlers; remove "
-                         f"the context windows node")
+        raise ValueError(
+            f"{name} needs a segment to be seen at once, and this model carries 2 context handlers; remove "
+            f"the context windows node"
+        )
     return start.handler.timeline
 
 
@@ -97,8 +103,9 @@ class Sharing:
     """One run of a sampler. What is kept of a segment lives until its last reader has come by, that of the last source
     until the next step. `windows` are the first latent frames that the network sees of each segment."""
 
-    def __init__(self, settings: KVShare, timeline: Timeline, windows: list[int], sources: list[int | None],
-                 span: NoiseSpan):
+    def __init__(
+        self, settings: KVShare, timeline: Timeline, windows: list[int], sources: list[int | None], span: NoiseSpan
+    ):
         self.settings, self.windows, self.sources, self.span = settings, windows, sources, span
         self.last_reader = {source: reader for reader, source in enumerate(sources) if source is not None}
         self.kept: dict[int, dict[tuple[int, str], Kept]] = {}
@@ -115,8 +122,9 @@ class Sharing:
 
     def begin(self, evaluation: Evaluation) -> None:
         segment = evaluation.segment
-        self.kept = {number: sites for number, sites in self.kept.items()
-                     if number < segment <= self.last_reader[number]}  # the rest is read, or of the step before
+        self.kept = {
+            number: sites for number, sites in self.kept.items() if number < segment <= self.last_reader[number]
+        }  # the rest is read, or of the step before
         if self._keeps(evaluation):
             self.kept[segment] = {}
         self.map = FocusMap()
@@ -145,8 +153,10 @@ class Sharing:
         if not self._shares(call.kind, call.block):
             return go_on(call.q, call.k, call.v, call.mask)
         if call.kind == SELF and call.mask is not None:
-            raise ValueError(f"{NAME} cannot share keys that a mask weighs differently for {call.mask.shape[2]} of "
-                             f"{call.q.shape[2]} queries; give every guide picture strength 1 and no mask of its own")
+            raise ValueError(
+                f"{NAME} cannot share keys that a mask weighs differently for {call.mask.shape[2]} of "
+                f"{call.q.shape[2]} queries; give every guide picture strength 1 and no mask of its own"
+            )
         here = self._foreground(evaluation, call)
         if self._keeps(evaluation):
             kept = self.kept[evaluation.segment].setdefault((call.block, call.kind), Kept({}, call.forward.grid[0]))
@@ -159,17 +169,29 @@ class Sharing:
         known = call.kind != CROSS and here is not None and kept.foreground is not None
         focus = Focus(kept.foreground, here) if known else None
         settings = self.settings
-        return kv_share.attend_shared(go_on, call.q, KeysValues(call.k, call.v, call.mask, call.text), source,
-                                      settings.join, settings.strength, settings.share_text, focus)
+        return kv_share.attend_shared(
+            go_on,
+            call.q,
+            KeysValues(call.k, call.v, call.mask, call.text),
+            source,
+            settings.join,
+            settings.strength,
+            settings.share_text,
+            focus,
+        )
 
     def _placed(self, source: KeysValues, kept: Kept, call: Call) -> KeysValues:
         """The source's keys where they belong in time."""
         if call.kind == CROSS or self.settings.placement == kv_share.ALIGNED:
             return source
         here, patch = call.evaluation.segment, call.forward.patch_frames
-        apart = kv_share.frames_apart(self.settings.placement, self.windows[self.sources[here]], kept.frames * patch,
-                                      self.windows[here]) / patch
-        text, video = source.k[:, :, :source.text], source.k[:, :, source.text:]
+        apart = (
+            kv_share.frames_apart(
+                self.settings.placement, self.windows[self.sources[here]], kept.frames * patch, self.windows[here]
+            )
+            / patch
+        )
+        text, video = source.k[:, :, : source.text], source.k[:, :, source.text :]
         return KeysValues(torch.cat([text, call.forward.turn(video, apart)], dim=2), source.v, source.mask, source.text)
 
     def _foreground(self, evaluation: Evaluation, call: Call) -> torch.Tensor | None:

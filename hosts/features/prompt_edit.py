@@ -94,8 +94,10 @@ class PromptEdit:
             raise ValueError("0 words to reweight, and 1 is needed; name words of the prompt, with commas between")
         strangers = sum(conditioning.WORDS not in entry for entry in entries)
         if strangers or not entries:
-            raise ValueError(f"{strangers} of {len(entries)} positive conditioning entries do not come from Longreel "
-                             f"Encode, and their words are not known; wire its output")
+            raise ValueError(
+                f"{strangers} of {len(entries)} positive conditioning entries do not come from Longreel "
+                f"Encode, and their words are not known; wire its output"
+            )
         spoken = [one for entry in entries for one in entry[conditioning.WORDS]]
         for word in words:
             if not any(_places(one, [word]) for one in spoken):
@@ -109,8 +111,10 @@ def attach(model, edit: PromptEdit):
     if edit.reweight:
         prompt_edit.check_weight(edit.reweight.weight, edit.reweight.form)
     model = patching.attach(model, edit)
-    for kind, wrapper in ((extension.WrappersMP.OUTER_SAMPLE, _sample_both),
-                          (extension.WrappersMP.CALC_COND_BATCH, _evaluate_both)):
+    for kind, wrapper in (
+        (extension.WrappersMP.OUTER_SAMPLE, _sample_both),
+        (extension.WrappersMP.CALC_COND_BATCH, _evaluate_both),
+    ):
         # Outside all other wrappers, so that each of them sees two whole samplings.
         model.wrappers[kind] = {KEY: [wrapper], **model.wrappers[kind]}
     return model
@@ -162,13 +166,25 @@ class Notes:
         """Raises RuntimeError where the two samplings went different ways."""
         if not self.shown or self.shown[0].sigma != sigma or self.shown[0].x.shape != x.shape:
             there = f"{self.shown[0].sigma:.4g}" if self.shown else "none"
-            raise RuntimeError(f"the edited video is at noise level {sigma:.4g} and its original at {there}: the "
-                               f"sampler chooses its steps by what it sees; use one with fixed steps, such as euler")
+            raise RuntimeError(
+                f"the edited video is at noise level {sigma:.4g} and its original at {there}: the "
+                f"sampler chooses its steps by what it sees; use one with fixed steps, such as euler"
+            )
         return self.shown.popleft()
 
 
-def _sample_both(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, disable_pbar=False,
-                 *args, **kwargs):
+def _sample_both(
+    executor,
+    noise,
+    latent_image,
+    sampler,
+    sigmas,
+    denoise_mask=None,
+    callback=None,
+    disable_pbar=False,
+    *args,
+    **kwargs,
+):
     """OUTER_SAMPLE: the original, as far as it is needed, and then the edited video. Only that one is reported."""
     guider = executor.class_obj
     options = guider.model_options["transformer_options"]
@@ -202,16 +218,20 @@ def _sample_both(executor, noise, latent_image, sampler, sigmas, denoise_mask=No
 
 def _conds_of_original(edited: dict[str, list[dict]], layout: Layout) -> dict[str, list[dict]]:
     if POSITIVE not in edited:
-        raise ValueError(f"{NAME} puts the original in the place of the positive prompt, and this guider has 0 of that "
-                         f"name, only {', '.join(edited)}; use CFGGuider or KSampler")
+        raise ValueError(
+            f"{NAME} puts the original in the place of the positive prompt, and this guider has 0 of that "
+            f"name, only {', '.join(edited)}; use CFGGuider or KSampler"
+        )
     if layout.original is None:
         return edited
     original = comfy.sampler_helpers.convert_cond(layout.original)
     for key in MADE_BY_OTHERS:
         number = sum(key in entry for entry in original)
         if number:
-            raise ValueError(f"{number} of {len(original)} entries of the original conditioning carry a {key}, and 0 "
-                             f"may; wire it straight from Longreel Encode")
+            raise ValueError(
+                f"{number} of {len(original)} entries of the original conditioning carry a {key}, and 0 "
+                f"may; wire it straight from Longreel Encode"
+            )
     return {**edited, POSITIVE: original}
 
 

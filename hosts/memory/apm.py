@@ -76,8 +76,14 @@ class Anchored(Remembering):
     """The anchor's frames."""
 
 
-def attach(model, memory: LoadedMemory | None, anchor: str = OF_VIDEO, strength: float = 1.0,
-           layers: frozenset[int] | None = None, text_tokens: int | None = None):
+def attach(
+    model,
+    memory: LoadedMemory | None,
+    anchor: str = OF_VIDEO,
+    strength: float = 1.0,
+    layers: frozenset[int] | None = None,
+    text_tokens: int | None = None,
+):
     """A clone of `model` (ModelPatcher) that remembers in a rollout. anchor: OF_VIDEO or OF_TAKE, whose first latent
     frame it keeps to. The rest, and errors: see `with_apm`."""
     if anchor not in (OF_VIDEO, OF_TAKE):
@@ -87,8 +93,13 @@ def attach(model, memory: LoadedMemory | None, anchor: str = OF_VIDEO, strength:
     return patching.attach(model, APMFeature(anchor, memory.layers, strength, fingerprint(memory)))
 
 
-def with_apm(model, memory: LoadedMemory | None, strength: float = 1.0, layers: frozenset[int] | None = None,
-             text_tokens: int | None = None):
+def with_apm(
+    model,
+    memory: LoadedMemory | None,
+    strength: float = 1.0,
+    layers: frozenset[int] | None = None,
+    text_tokens: int | None = None,
+):
     """A clone of `model` (ModelPatcher) that carries APM, for a trainer: `remembering` says what it is to remember.
 
     memory None: a new, neutral one for training; it changes nothing. layers: the blocks of a new one, counted from 0;
@@ -102,8 +113,10 @@ def with_apm(model, memory: LoadedMemory | None, strength: float = 1.0, layers: 
         wanted = frozenset(range(block_count(model))) if layers is None else layers_asked(model, layers)
         memory = new_memory(model, APM_KIND, _new_config(model, text_tokens), wanted)
     elif layers is not None or text_tokens is not None:
-        raise ValueError(f"this APM was trained for {len(memory.layers)} blocks and {memory.config.text_tokens} tokens "
-                         f"of text; leave both to it")
+        raise ValueError(
+            f"this APM was trained for {len(memory.layers)} blocks and {memory.config.text_tokens} tokens "
+            f"of text; leave both to it"
+        )
     return carry(model, KEY, APM_KIND, memory, strength, _evaluate)
 
 
@@ -127,7 +140,9 @@ def _new_config(model, text_tokens: int | None) -> APMConfig:
     family = family_of(model)
     tokens = TEXT_TOKENS[family] if text_tokens is None else text_tokens
     if tokens < 1:
-        raise ValueError(f"{tokens} tokens of text are below 1; use {TEXT_TOKENS[family]}, {family.NAME}'s usual length")
+        raise ValueError(
+            f"{tokens} tokens of text are below 1; use {TEXT_TOKENS[family]}, {family.NAME}'s usual length"
+        )
     return APMConfig(model.model.latent_format.latent_channels, family.width(model.model.diffusion_model), tokens)
 
 

@@ -62,8 +62,10 @@ class CAMFeature:
         handler = handler_of(start, NAME)
         chunk, remembered = handler.chunk, handler.remembered
         if remembered.finished.shape[2] and not chunk.known:
-            raise ValueError(f"{NAME} remembers the known frames that a chunk begins with, and chunk {chunk.number + 1} "
-                             f"has 0; use an overlap of 1 latent frame or more in Longreel Plan")
+            raise ValueError(
+                f"{NAME} remembers the known frames that a chunk begins with, and chunk {chunk.number + 1} "
+                f"has 0; use an overlap of 1 latent frame or more in Longreel Plan"
+            )
         before = remembered.before(chunk.new_start, chunk.known)
         return FramesBefore(start.model.process_latent_in(before) if before.shape[2] else None)
 
@@ -96,8 +98,10 @@ def with_cam(model, memory: LoadedMemory | None, strength: float = 1.0, layers: 
         wanted = frozenset(range(count // 2, count)) if layers is None else layers_asked(model, layers)
         memory = new_memory(model, CAM_KIND, _new_config(model), wanted)
     elif layers is not None:
-        raise ValueError(f"{len(layers)} blocks are asked for and this CAM was trained for {len(memory.layers)} of its "
-                         f"own; leave the choice to it")
+        raise ValueError(
+            f"{len(layers)} blocks are asked for and this CAM was trained for {len(memory.layers)} of its "
+            f"own; leave the choice to it"
+        )
     return carry(model, KEY, CAM_KIND, memory, strength, _evaluate)
 
 
@@ -122,7 +126,7 @@ def _new_config(model) -> CAMConfig:
     patch, width = family.patch_size(network), family.width(network)
     heads = width // HEAD_WIDTH if width % HEAD_WIDTH == 0 else 1
     halvings = patch[1].bit_length() - 1
-    channels = CHANNELS[-1 - halvings:]
+    channels = CHANNELS[-1 - halvings :]
     return CAMConfig(model.model.latent_format.latent_channels * patch[0], channels, width, heads)
 
 
@@ -134,8 +138,9 @@ def _evaluate(executor, *args, **kwargs):
     if frames is None or not carried.strength:
         return executor(*args, **kwargs)
     if TTT_KEY in options:
-        raise ValueError(f"{NAME} and TTT layers are 2 memories that each evaluate the blocks in their own way; "
-                         f"use one of the 2")
+        raise ValueError(
+            f"{NAME} and TTT layers are 2 memories that each evaluate the blocks in their own way; use one of the 2"
+        )
     x = args[0]
     if frames.shape[2] > x.shape[2]:
         raise ValueError(f"{frames.shape[2]} conditioning frames are more than the window's {x.shape[2]}; use fewer")
@@ -218,12 +223,13 @@ def _of_first_frames(timestep: torch.Tensor, grid: Grid, first: Grid) -> torch.T
     """Timesteps [B], or the part of [B, frames or tokens, ...] that belongs to the first frames."""
     if timestep.ndim == 1 or timestep.shape[1] == 1:
         return timestep
-    return timestep[:, :timestep.shape[1] // grid[0] * first[0]]
+    return timestep[:, : timestep.shape[1] // grid[0] * first[0]]
 
 
 @contextmanager
 def _behind_blocks(network, carried: Carried, change: Callable[[int, torch.Tensor], torch.Tensor]) -> Iterator[None]:
     """Meanwhile change(block's number, video tokens [B, N, C]) stands behind each of the memory's blocks."""
+
     def hook(number: int, block, args, kwargs, output):
         return video_tokens.change_video(block, args, kwargs, output, partial(change, number))
 
@@ -238,5 +244,7 @@ def _behind_blocks(network, carried: Carried, change: Callable[[int, torch.Tenso
 def _check_reached(carried: Carried, reached: set[int]) -> None:
     missed = sorted(set(carried.memory.layers) - reached)
     if missed:
-        raise RuntimeError(f"{len(missed)} of {len(carried.memory.layers)} blocks that {NAME} works in were not evaluated "
-                           f"(the first: block {missed[0]}): another node replaces or skips them; remove that node")
+        raise RuntimeError(
+            f"{len(missed)} of {len(carried.memory.layers)} blocks that {NAME} works in were not evaluated "
+            f"(the first: block {missed[0]}): another node replaces or skips them; remove that node"
+        )

@@ -25,7 +25,7 @@ class CleanFrames:
         known = handler.chunk.known
         finished = handler.remembered.finished
         self.holds, self.at_zero = torch.tensor(holds), at_zero
-        self.clean = start.model.process_latent_in(finished[:, :, finished.shape[2] - known:]) if known else None
+        self.clean = start.model.process_latent_in(finished[:, :, finished.shape[2] - known :]) if known else None
 
     def roles(self, segment: int) -> tuple[str, ...]:
         return ()
@@ -62,11 +62,15 @@ def attach(model):
 def check(start: Start, name: str, at_zero: bool) -> None:
     """Raises ValueError for a network that takes one time for all frames, or where others cut the chunk into windows."""
     if at_zero and start.family is not wan:
-        raise ValueError(f"{name} is to show known frames at time 0, and {start.family.NAME} takes its own times, 1 for all "
-                         f"frames or those of the mask; choose clean")
+        raise ValueError(
+            f"{name} is to show known frames at time 0, and {start.family.NAME} takes its own times, 1 for all "
+            f"frames or those of the mask; choose clean"
+        )
     if start.handler.inside is not None:
-        raise ValueError(f"{name} needs a chunk to be seen at once, and this model carries 2 context handlers; remove the "
-                         f"context windows node, or choose noised")
+        raise ValueError(
+            f"{name} needs a chunk to be seen at once, and this model carries 2 context handlers; remove the "
+            f"context windows node, or choose noised"
+        )
 
 
 def _show(executor, x, t, *args, **kwargs):

@@ -42,8 +42,14 @@ class KVMemory:
     the handler, what the keys and values there are of) lets later chunks read them without a look; None: this chunk alone.
     """
 
-    def __init__(self, handler: ChunkHandler, memory: Memory | None, layers: frozenset[int], levels: Sequence[float],
-                 lasting: tuple[Hashable, Hashable] | None = None):
+    def __init__(
+        self,
+        handler: ChunkHandler,
+        memory: Memory | None,
+        layers: frozenset[int],
+        levels: Sequence[float],
+        lasting: tuple[Hashable, Hashable] | None = None,
+    ):
         self.handler, self.layers = handler, layers
         active = memory is not None and memory.latents.shape[2] > 0 and any(memory.weights)
         self.memory = memory if active else None
@@ -94,12 +100,12 @@ class KVMemory:
     def _placed(self, part: KeysValues, call: Call) -> KeysValues:
         """The video's keys alone, where they belong in time, with their weights as logarithms on the logits."""
         forward = call.forward
-        k = forward.turn(part.k[:, :, part.text:], self.memory.place / forward.patch_frames)
-        mask = None if part.mask is None else part.mask[..., part.text:]
+        k = forward.turn(part.k[:, :, part.text :], self.memory.place / forward.patch_frames)
+        mask = None if part.mask is None else part.mask[..., part.text :]
         if any(weight != 1 for weight in self.memory.weights):
-            bias = log_weights(self.memory.weights[::forward.patch_frames], math.prod(forward.grid[1:])).to(k)
+            bias = log_weights(self.memory.weights[:: forward.patch_frames], math.prod(forward.grid[1:])).to(k)
             mask = (bias if mask is None else mask + bias).expand(k.shape[0], -1, -1, -1)  # for_reader joins rows
-        return KeysValues(k, part.v[:, :, part.text:], mask)
+        return KeysValues(k, part.v[:, :, part.text :], mask)
 
 
 def log_weights(weights: Sequence[float], tokens_of_frame: int) -> torch.Tensor:
@@ -111,8 +117,10 @@ def log_weights(weights: Sequence[float], tokens_of_frame: int) -> torch.Tensor:
 def require_rotary(start: Start, name: str) -> None:
     """Raises ValueError for a network whose keys cannot be moved in time."""
     if start.family.time_turn(start.model.diffusion_model, (), {}) is None:
-        raise ValueError(f"{name} moves remembered keys in time, and 0 of this network's positions are rotary, so none can "
-                         f"be moved; use known frames alone")
+        raise ValueError(
+            f"{name} moves remembered keys in time, and 0 of this network's positions are rotary, so none can "
+            f"be moved; use known frames alone"
+        )
 
 
 def levels_of(start: Start, looks: int) -> tuple[float, ...]:

@@ -59,12 +59,17 @@ class LongMemory:
         memory, levels = self._memory(handler), levels_of(start, self.looks)
         return KVMemory(handler, memory, self.layers, levels, self._lasting(start, handler, memory, levels))
 
-    def _lasting(self, start: Start, handler: ChunkHandler, memory: Memory | None,
-                 levels: tuple[float, ...]) -> tuple | None:
+    def _lasting(
+        self, start: Start, handler: ChunkHandler, memory: Memory | None, levels: tuple[float, ...]
+    ) -> tuple | None:
         """What tells one look at the anchor from another, or None where every chunk has to look for itself: where the
         anchor stands elsewhere in time, or pictures of the chunk's own are beside the latent."""
-        pictures = any(isinstance(value, torch.Tensor) and value.ndim == 5 for entries in start.conds.values()
-                       for entry in entries for value in entry.values())
+        pictures = any(
+            isinstance(value, torch.Tensor) and value.ndim == 5
+            for entries in start.conds.values()
+            for entry in entries
+            for value in entry.values()
+        )
         if memory is None or self.placement == TRUE or pictures:
             return None
         what = self._first(handler.remembered).number, memory.latents.shape[2], levels
@@ -76,7 +81,7 @@ class LongMemory:
         made_by = self._first(handler.remembered)
         if latents is None or made_by.start >= start:
             return None
-        shown = latents[:, :, :min(self.frames, start - made_by.start)]
+        shown = latents[:, :, : min(self.frames, start - made_by.start)]
         frames = shown.shape[2]
         place = -frames if self.placement == BEFORE else made_by.start - start
         return Memory(shown, (self.strength,) * frames, place, made_by.mix)

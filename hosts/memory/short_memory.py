@@ -86,8 +86,10 @@ class KeysAndValues:
         chunk, remembered = handler.chunk, handler.remembered
         latents = remembered.before(chunk.start, self.frames)
         frames = latents.shape[2]
-        weights = tuple(weight_of(self.strength, self.decay, chunk.number - remembered.maker_of(frame).number)
-                        for frame in range(chunk.start - frames, chunk.start))
+        weights = tuple(
+            weight_of(self.strength, self.decay, chunk.number - remembered.maker_of(frame).number)
+            for frame in range(chunk.start - frames, chunk.start)
+        )
         memory = Memory(latents, weights, -frames, remembered.maker_of(chunk.start - 1).mix) if frames else None
         return KVMemory(handler, memory, self.layers, levels_of(start, self.looks))
 

@@ -59,7 +59,9 @@ def new_memory(model, kind: str, config, layers: frozenset[int]) -> LoadedMemory
         torch.manual_seed(0)
         module = KINDS[kind][0](config, sorted(layers))
         module.start()
-    weights = {name: value.detach() for name, value in module.to(model.model.get_dtype_inference()).state_dict().items()}
+    weights = {
+        name: value.detach() for name, value in module.to(model.model.get_dtype_inference()).state_dict().items()
+    }
     return LoadedMemory(kind, config, weights, facts_of(model).family, block_count(model), tuple(sorted(layers)))
 
 
@@ -70,18 +72,25 @@ def carry(model, key: str, kind: str, memory: LoadedMemory, strength: float, eva
     range.
     """
     if memory.kind != kind:
-        raise ValueError(f"this memory is 1 {memory.kind.upper()} and 1 {kind.upper()} is wanted; CAM is for Longreel Short "
-                         f"Memory, APM for Longreel Long Memory")
+        raise ValueError(
+            f"this memory is 1 {memory.kind.upper()} and 1 {kind.upper()} is wanted; CAM is for Longreel Short "
+            f"Memory, APM for Longreel Long Memory"
+        )
     if key in model.model_options["transformer_options"]:
-        raise ValueError(f"this model carries 1 trained {memory.kind.upper()} already and takes only 1; wire the model "
-                         f"from before that node")
+        raise ValueError(
+            f"this model carries 1 trained {memory.kind.upper()} already and takes only 1; wire the model "
+            f"from before that node"
+        )
     if not 0 <= strength <= 1:
-        raise ValueError(f"a strength of {strength:g} is not 0 to 1; use 0 for no memory, 1 for memory as it was trained")
+        raise ValueError(
+            f"a strength of {strength:g} is not 0 to 1; use 0 for no memory, 1 for memory as it was trained"
+        )
     _check(model, memory)
     module = memory.build(comfy.ops.manual_cast)
     model = model.clone()
-    model.set_additional_models(key, [comfy.model_patcher.ModelPatcher(module, model.load_device,
-                                                                       model.offload_device)])
+    model.set_additional_models(
+        key, [comfy.model_patcher.ModelPatcher(module, model.load_device, model.offload_device)]
+    )
     options = model.model_options["transformer_options"] = dict(model.model_options["transformer_options"])
     options[key] = Carried(memory, module, strength)
     model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, key, evaluate)
@@ -91,13 +100,17 @@ def carry(model, key: str, kind: str, memory: LoadedMemory, strength: float, eva
 def _check(model, memory: LoadedMemory) -> None:
     family, width = facts_of(model).family, family_of(model).width(model.model.diffusion_model)
     if memory.family != family:
-        raise ValueError(f"this {memory.kind.upper()} was trained for {memory.family} and this model is {family}; load "
-                         f"the file of this model")
+        raise ValueError(
+            f"this {memory.kind.upper()} was trained for {memory.family} and this model is {family}; load "
+            f"the file of this model"
+        )
     count = block_count(model)
     for what, theirs, ours in (("channels", memory.config.width, width), ("blocks", memory.blocks, count)):
         if theirs != ours:
-            raise ValueError(f"this {memory.kind.upper()} was trained for {theirs} {what} and this model has {ours}; load "
-                             f"the file of this model")
+            raise ValueError(
+                f"this {memory.kind.upper()} was trained for {theirs} {what} and this model has {ours}; load "
+                f"the file of this model"
+            )
 
 
 def layers_asked(model, layers: frozenset[int]) -> frozenset[int]:
@@ -105,8 +118,10 @@ def layers_asked(model, layers: frozenset[int]) -> frozenset[int]:
     count = block_count(model)
     strangers = [number for number in sorted(layers) if not 0 <= number < count]
     if strangers or not layers:
-        raise ValueError(f"{f'block {strangers[0]} is' if layers else '0 blocks are'} asked for and this model has "
-                         f"{count}, counted from 0; use some of 0 to {count - 1}")
+        raise ValueError(
+            f"{f'block {strangers[0]} is' if layers else '0 blocks are'} asked for and this model has "
+            f"{count}, counted from 0; use some of 0 to {count - 1}"
+        )
     return layers
 
 
@@ -145,8 +160,13 @@ def parameters(model, key: str) -> dict[str, torch.nn.Parameter]:
 
 def _made_in_inference(module: torch.nn.Module) -> list[tuple[dict, str, torch.Tensor]]:
     """(dict that holds it, name, tensor) of each parameter and buffer that was made in inference mode."""
-    return [(held, name, tensor) for part in module.modules() for held in (part._parameters, part._buffers)
-            for name, tensor in held.items() if tensor is not None and tensor.is_inference()]
+    return [
+        (held, name, tensor)
+        for part in module.modules()
+        for held in (part._parameters, part._buffers)
+        for name, tensor in held.items()
+        if tensor is not None and tensor.is_inference()
+    ]
 
 
 def _normal(tensor: torch.Tensor) -> torch.Tensor:

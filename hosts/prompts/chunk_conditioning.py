@@ -9,8 +9,16 @@ from ...engine.plan.rollout_chunks import Chunk
 from ...engine.plan.timeline import Timeline
 from .conditioning import SHOT
 
-UNCUT = ("control", "gligen", "keyframe_idxs", "guide_attention_entries", "audio_embed", "face_video_pixels",
-         "camera_conditions", "reference_motion")
+UNCUT = (
+    "control",
+    "gligen",
+    "keyframe_idxs",
+    "guide_attention_entries",
+    "audio_embed",
+    "face_video_pixels",
+    "camera_conditions",
+    "reference_motion",
+)
 MASK = "mask"  # core's areas: [B, H, W] where it holds at all times, [F, H, W] or [B, F, H, W] where it moves
 
 
@@ -23,8 +31,10 @@ def for_chunk(entries: list, chunk: Chunk, timeline: Timeline, shots: Iterable[i
     heard = [entry for entry in entries if entry[1].get(SHOT) is None or entry[1][SHOT] in shots]
     if chunk.frames == timeline.latent_frames:
         return heard
-    return [[text, {key: _cut(key, value, chunk, timeline) for key, value in options.items()}, *rest]
-            for text, options, *rest in heard]
+    return [
+        [text, {key: _cut(key, value, chunk, timeline) for key, value in options.items()}, *rest]
+        for text, options, *rest in heard
+    ]
 
 
 def _cut(key: str, value, chunk: Chunk, timeline: Timeline):
@@ -40,8 +50,10 @@ def _cut(key: str, value, chunk: Chunk, timeline: Timeline):
     if isinstance(value, (list, tuple)) and value and all(isinstance(part, torch.Tensor) for part in value):
         return [_cut(key, part, chunk, timeline) for part in value]
     if key in UNCUT and value is not None or key == "area" and _has_time(value):
-        raise ValueError(f"the conditioning has a {key} for {frames} latent frames, and rollout makes {chunk.frames} at a "
-                         f"time and cannot cut it; remove the node that adds it, or use mode joint")
+        raise ValueError(
+            f"the conditioning has a {key} for {frames} latent frames, and rollout makes {chunk.frames} at a "
+            f"time and cannot cut it; remove the node that adds it, or use mode joint"
+        )
     return value
 
 

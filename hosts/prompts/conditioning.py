@@ -48,7 +48,8 @@ def encode_timeline(clip, timeline: Timeline) -> tuple[list, list]:
             encoded[text] = clip.encode_from_tokens_scheduled(tokens), _spoken(clip, text, tokens)
         conditioning, spoken = encoded[text]
         return node_helpers.conditioning_set_values(
-            conditioning, {SHOT: shot, ROLE: role, WORDS: (spoken._replace(shot=shot),)})
+            conditioning, {SHOT: shot, ROLE: role, WORDS: (spoken._replace(shot=shot),)}
+        )
 
     positive, negative = [], []
     for planned in timeline.shots:
@@ -77,12 +78,16 @@ def entries_for(conds: list[dict], mix: tuple[tuple[int, float], ...]) -> list[d
     if len(missing) == len(parts) and common:
         return common
     if missing:
-        raise ValueError(f"no prompt for shot {missing[0] + 1} in a conditioning of {len(conds)} entries; wire the "
-                         f"output of Longreel Encode made from the same timeline")
+        raise ValueError(
+            f"no prompt for shot {missing[0] + 1} in a conditioning of {len(conds)} entries; wire the "
+            f"output of Longreel Encode made from the same timeline"
+        )
     counts = {len(entries) for entries, _ in parts}
     if len(counts) > 1:
-        raise ValueError(f"neighbouring shots have {sorted(counts)} conditioning entries and cannot be mixed; give each "
-                         f"shot equally many, or use 0 transition prompts")
+        raise ValueError(
+            f"neighbouring shots have {sorted(counts)} conditioning entries and cannot be mixed; give each "
+            f"shot equally many, or use 0 transition prompts"
+        )
     mixed = [_mix_entry([(entries[i], share) for entries, share in parts]) for i in range(counts.pop())]
     return common + mixed
 
@@ -100,8 +105,9 @@ def _mix_entry(parts: list[tuple[dict, float]]) -> dict:
     return {**first, "model_conds": model_conds, **({WORDS: spoken} if spoken else {})}
 
 
-def scale_guidance(conds: list[list[dict] | None], outs: list[torch.Tensor], mix: tuple[tuple[int, float], ...],
-                   timeline: Timeline) -> None:
+def scale_guidance(
+    conds: list[list[dict] | None], outs: list[torch.Tensor], mix: tuple[tuple[int, float], ...], timeline: Timeline
+) -> None:
     """A shot's strength multiplies its guidance, in place: positive <- negative + strength (positive - negative). `outs`
     are the predictions for `conds`. Raises ValueError where one of the two prompts is not evaluated."""
     strength = sum(timeline.shots[shot].shot.strength * share for shot, share in mix)
@@ -110,9 +116,11 @@ def scale_guidance(conds: list[list[dict] | None], outs: list[torch.Tensor], mix
     roles = [role_of(cond) for cond in conds]
     if POSITIVE not in roles or NEGATIVE not in roles:
         planned = next(p for p in (timeline.shots[shot] for shot, _ in mix) if p.shot.strength != 1)
-        raise ValueError(f"shots[{planned.index}].strength {planned.shot.strength:g} scales the guidance against the "
-                         f"negative prompt, but the sampler evaluates {len([r for r in roles if r])} of the 2 prompts "
-                         f"of Longreel Encode; use cfg above 1 with both wired, or strength 1")
+        raise ValueError(
+            f"shots[{planned.index}].strength {planned.shot.strength:g} scales the guidance against the "
+            f"negative prompt, but the sampler evaluates {len([r for r in roles if r])} of the 2 prompts "
+            f"of Longreel Encode; use cfg above 1 with both wired, or strength 1"
+        )
     negative = outs[roles.index(NEGATIVE)]
     for out, role in zip(outs, roles):
         if role == POSITIVE:
@@ -132,16 +140,22 @@ def check_words(conds: dict[str, list[dict]], words_of_shots: Sequence[Sequence[
     positive = next((entries for entries in conds.values() if role_of(entries) == POSITIVE), [])
     strangers = sum(WORDS not in entry for entry in positive)
     if strangers or not positive:
-        raise ValueError(f"{strangers or 'all'} of {len(positive) or 'the'} positive conditioning entries do not come "
-                         f"from Longreel Encode, and their words are not known; wire its output, or look for 0 words")
+        raise ValueError(
+            f"{strangers or 'all'} of {len(positive) or 'the'} positive conditioning entries do not come "
+            f"from Longreel Encode, and their words are not known; wire its output, or look for 0 words"
+        )
     for shot, wanted in enumerate(words_of_shots):
         prompts = {entry[WORDS] for entry in positive if entry[SHOT] == shot}
         if len(prompts) != 1:
-            raise ValueError(f"shot {shot + 1} has {len(prompts)} positive prompts, and words are looked for in 1; wire "
-                             f"one Longreel Encode made from the same timeline")
+            raise ValueError(
+                f"shot {shot + 1} has {len(prompts)} positive prompts, and words are looked for in 1; wire "
+                f"one Longreel Encode made from the same timeline"
+            )
         if not wanted:
-            raise ValueError(f"shot {shot + 1} has 0 words to look for and needs 1; name words of its prompt in the "
-                             f"node, or as its focus in the storyboard")
+            raise ValueError(
+                f"shot {shot + 1} has 0 words to look for and needs 1; name words of its prompt in the "
+                f"node, or as its focus in the storyboard"
+            )
         try:
             for spoken in prompts.pop():
                 spoken.positions(wanted)

@@ -41,8 +41,9 @@ def words_of_tokens(clip, text: str, tokens: dict[str, list[list[tuple]]]) -> tu
     # A textual inversion stands there as a vector.
     ids = [pair[0] if isinstance(pair[0], numbers.Integral) else None for section in tokens[name] for pair in section]
     begin = _words_begin(encoder, ids)
-    return words_of_pieces([vocabulary.get(token) for token in ids[begin:_words_end(encoder, ids, begin)]],
-                           _without_weights(text))
+    return words_of_pieces(
+        [vocabulary.get(token) for token in ids[begin : _words_end(encoder, ids, begin)]], _without_weights(text)
+    )
 
 
 def _text_part(tokenizer, encoder) -> tuple[str, dict[int, str]]:
@@ -50,26 +51,32 @@ def _text_part(tokenizer, encoder) -> tuple[str, dict[int, str]]:
     if isinstance(encoder, HunyuanVideoClipModel):  # its CLIP-L makes the pooled output alone
         return "llama", tokenizer.llama.inv_vocab
     plain = isinstance(encoder, SD1ClipModel) and (
-        type(encoder).encode_token_weights is SD1ClipModel.encode_token_weights)
+        type(encoder).encode_token_weights is SD1ClipModel.encode_token_weights
+    )
     if plain or isinstance(encoder, HunyuanImageTEModel):
         return tokenizer.clip_name, getattr(tokenizer, tokenizer.clip).inv_vocab
-    raise ValueError(f"0 words can be found in the tokens of text encoder {type(encoder).__name__}, and 1 is "
-                     f"asked for; use the encoder of Wan, CogVideoX, HunyuanVideo or LTXV (T5), or ask for no words")
+    raise ValueError(
+        f"0 words can be found in the tokens of text encoder {type(encoder).__name__}, and 1 is "
+        f"asked for; use the encoder of Wan, CogVideoX, HunyuanVideo or LTXV (T5), or ask for no words"
+    )
 
 
 def _words_begin(encoder, ids: Sequence[int | None]) -> int:
     """How many tokens at the start HunyuanVideo's encoders cut off, by the rules of their encode_token_weights."""
     if isinstance(encoder, HunyuanVideoClipModel):
-        user = [at for at in range(len(ids) - 2) if ids[at] == _LLAMA_HEADER
-                and ids[at + 1] == _LLAMA_USER and ids[at + 2] == _LLAMA_HEADER_END]
+        user = [
+            at
+            for at in range(len(ids) - 2)
+            if ids[at] == _LLAMA_HEADER and ids[at + 1] == _LLAMA_USER and ids[at + 2] == _LLAMA_HEADER_END
+        ]
         end = user[-1] + 2 if user else 0
-        return end + 2 if ids[end + 1:end + 2] == [_LLAMA_GAP] and len(ids) > end + 2 else end
+        return end + 2 if ids[end + 1 : end + 2] == [_LLAMA_GAP] and len(ids) > end + 2 else end
     if isinstance(encoder, HunyuanImageTEModel):
         turns = [at for at, token in enumerate(ids) if token == _QWEN_TURN]
         if not turns:
             return 0
         end = turns[:2][-1]
-        return end + 3 if ids[end + 1:end + 3] == [_QWEN_USER, _QWEN_LINE_END] and len(ids) > end + 3 else end
+        return end + 3 if ids[end + 1 : end + 3] == [_QWEN_USER, _QWEN_LINE_END] and len(ids) > end + 3 else end
     return 0
 
 

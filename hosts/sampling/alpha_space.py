@@ -7,6 +7,7 @@ keeps x on the model's own scale and honours all of them. The maths is engine/sa
 Whatever a guider does inside one call (guidance, context windows, patches) works unchanged, because the sampler only
 ever asks it for the clean video of the whole latent at one sigma. Noise levels arrive and leave as core's sigmas.
 """
+
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -153,11 +154,15 @@ def require_one_cfg(guider, mode: str) -> None:
     remedy = "use CFGGuider or set dynamic_guidance to off"
     kind = type(guider)
     if kind.predict_noise is not comfy.samplers.CFGGuider.predict_noise:
-        raise ValueError(f"dynamic guidance '{mode}' moves the one cfg of a CFGGuider, but {kind.__name__} guides in a "
-                         f"way of its own; {remedy}")
+        raise ValueError(
+            f"dynamic guidance '{mode}' moves the one cfg of a CFGGuider, but {kind.__name__} guides in a "
+            f"way of its own; {remedy}"
+        )
     if not {"positive", "negative"} <= set(guider.conds):
-        raise ValueError(f"dynamic guidance '{mode}' needs 2 conditionings, positive and negative, but {kind.__name__} "
-                         f"has {len(guider.conds)}; {remedy}")
+        raise ValueError(
+            f"dynamic guidance '{mode}' needs 2 conditionings, positive and negative, but {kind.__name__} "
+            f"has {len(guider.conds)}; {remedy}"
+        )
 
 
 @contextmanager

@@ -25,9 +25,15 @@ def of_model(model) -> dict:
         kept = model.backup.get(name)  # the original, where a patch is worked into the weight at the moment
         weights[name] = plain(weight if kept is None else kept.weight)
     options = {key: value for key, value in model.model_options.items() if key != "context_handler"}
-    return {"class": type(model.model).__name__, "weights": weights, "patches": plain(model.patches),
-            "objects": plain(model.object_patches), "sampling": plain(model.get_model_object("model_sampling")),
-            "options": plain(options), "handler": plain(model.model_options.get("context_handler"))}
+    return {
+        "class": type(model.model).__name__,
+        "weights": weights,
+        "patches": plain(model.patches),
+        "objects": plain(model.object_patches),
+        "sampling": plain(model.get_model_object("model_sampling")),
+        "options": plain(options),
+        "handler": plain(model.model_options.get("context_handler")),
+    }
 
 
 def plain(value: object) -> object:
@@ -51,8 +57,11 @@ def _plain(value: object, above: tuple[int, ...]) -> object:
         items = [_plain(item, above) for item in value]
         return sorted(items, key=str) if isinstance(value, (set, frozenset)) else items
     if isinstance(value, torch.nn.Module):
-        return [type(value).__name__, {name: _sampled(weight) for name, weight in value.state_dict().items()},
-                {name: item for name, item in vars(value).items() if type(item) in PLAIN}]
+        return [
+            type(value).__name__,
+            {name: _sampled(weight) for name, weight in value.state_dict().items()},
+            {name: item for name, item in vars(value).items() if type(item) in PLAIN},
+        ]
     if isinstance(value, types.MethodType):
         return [value.__qualname__, _plain(value.__self__, above)]
     if isinstance(value, types.FunctionType):

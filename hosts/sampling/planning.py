@@ -14,8 +14,13 @@ def segment_bytes(model, timeline: Timeline, guidance: bool) -> int:
     """ComfyUI's own estimate for one evaluation of the longest segment, with both prompts in one batch."""
     facts = timeline.facts
     frames = max(segment.length for segment in timeline.segments) + 1  # and the frame in front
-    shape = [2 if guidance else 1, facts.latent_channels, frames,
-             timeline.height // facts.spatial_stride, timeline.width // facts.spatial_stride]
+    shape = [
+        2 if guidance else 1,
+        facts.latent_channels,
+        frames,
+        timeline.height // facts.spatial_stride,
+        timeline.width // facts.spatial_stride,
+    ]
     return int(model.model.memory_required(shape))
 
 
@@ -25,11 +30,20 @@ def latent_bytes(timeline: Timeline) -> int:
 
 def empty_shape(timeline: Timeline) -> torch.Size:
     facts = timeline.facts
-    return torch.Size((1, facts.latent_channels, timeline.latent_frames,
-                       timeline.height // facts.spatial_stride, timeline.width // facts.spatial_stride))
+    return torch.Size(
+        (
+            1,
+            facts.latent_channels,
+            timeline.latent_frames,
+            timeline.height // facts.spatial_stride,
+            timeline.width // facts.spatial_stride,
+        )
+    )
 
 
 def empty_latent(timeline: Timeline) -> dict:
     """LATENT of the whole timeline, all zero [1, C, F, H, W]."""
-    return {"samples": torch.zeros(empty_shape(timeline), device=comfy.model_management.intermediate_device()),
-            "downscale_ratio_spacial": timeline.facts.spatial_stride}
+    return {
+        "samples": torch.zeros(empty_shape(timeline), device=comfy.model_management.intermediate_device()),
+        "downscale_ratio_spacial": timeline.facts.spatial_stride,
+    }

@@ -25,9 +25,23 @@ X0, STEP = "x0", "step"
 BLENDS = (X0, STEP)
 
 
-def refine(model, latent: dict, positive: list, negative: list, sampler, sigmas: torch.Tensor, strength: float,
-           seed: int, cfg: float, chunk: int | None = None, overlap: int | None = None, blend: str = X0,
-           cut_range: str = engine.PAPER, lead_frame: bool = True, timeline: Timeline | None = None) -> dict:
+def refine(
+    model,
+    latent: dict,
+    positive: list,
+    negative: list,
+    sampler,
+    sigmas: torch.Tensor,
+    strength: float,
+    seed: int,
+    cfg: float,
+    chunk: int | None = None,
+    overlap: int | None = None,
+    blend: str = X0,
+    cut_range: str = engine.PAPER,
+    lead_frame: bool = True,
+    timeline: Timeline | None = None,
+) -> dict:
     """-> LATENT of the same size. A noise_mask in `latent` is honoured: 0 keeps.
 
     strength: 0..1, the part of the schedule that is run, counted from its end; 0 gives `latent` back, 1 runs `sigmas`
@@ -51,12 +65,18 @@ def refine(model, latent: dict, positive: list, negative: list, sampler, sigmas:
     count = len(chunks.segments)
     stops = [(f"chunk {number}/{count}", (s.start + s.end) // 2) for number, s in enumerate(chunks.segments, start=1)]
     callback = sampling.walking_callback(model, stops, len(sigmas) - 1)
-    return sampling.sample_attached(model, chunks, positive, negative, latent, sampler, sigmas, cfg, seed, True,
-                                    callback)
+    return sampling.sample_attached(
+        model, chunks, positive, negative, latent, sampler, sigmas, cfg, seed, True, callback
+    )
 
 
-def chunks_of(facts: ModelFacts, frames: int, chunk: int | None = None, overlap: int | None = None,
-              timeline: Timeline | None = None) -> Timeline:
+def chunks_of(
+    facts: ModelFacts,
+    frames: int,
+    chunk: int | None = None,
+    overlap: int | None = None,
+    timeline: Timeline | None = None,
+) -> Timeline:
     """A timeline whose segments are the chunks of a video of so many latent frames: one take, or the shots of
     `timeline`."""
     if chunk is None:
@@ -67,27 +87,47 @@ def chunks_of(facts: ModelFacts, frames: int, chunk: int | None = None, overlap:
     starts = engine.cover(frames, chunk, overlap)
     length = min(chunk, frames)
     whole = Shot("the whole video", 1.0)  # what it shows is the conditioning's matter, how long it is the frames'
-    return Timeline(Storyboard((whole,)), facts, facts.native_fps, 0, 0, length, overlap, 0,
-                    (PlannedShot(0, whole, 0, frames, 0),), tuple(Segment(s, length, ((0, 1.0),), 0) for s in starts))
+    return Timeline(
+        Storyboard((whole,)),
+        facts,
+        facts.native_fps,
+        0,
+        0,
+        length,
+        overlap,
+        0,
+        (PlannedShot(0, whole, 0, frames, 0),),
+        tuple(Segment(s, length, ((0, 1.0),), 0) for s in starts),
+    )
 
 
 def _check(facts: ModelFacts, samples: torch.Tensor, positive: list, negative: list, timeline: Timeline | None) -> None:
     if samples.is_nested or samples.ndim != 5:
         found = "nested parts" if samples.is_nested else f"{samples.ndim} axes"
-        raise ValueError(f"the latent has {found} and a video has 5 axes (batch, channels, frames, rows, columns); "
-                         f"wire a video latent without audio")
+        raise ValueError(
+            f"the latent has {found} and a video has 5 axes (batch, channels, frames, rows, columns); "
+            f"wire a video latent without audio"
+        )
     if samples.shape[1] != facts.latent_channels:
-        raise ValueError(f"the latent has {samples.shape[1]} channels and {facts.family} takes "
-                         f"{facts.latent_channels}; encode the video with this model's own VAE")
+        raise ValueError(
+            f"the latent has {samples.shape[1]} channels and {facts.family} takes "
+            f"{facts.latent_channels}; encode the video with this model's own VAE"
+        )
     if timeline is not None and samples.shape[2] != timeline.latent_frames:
-        raise ValueError(f"the latent has {samples.shape[2]} frames and the timeline {timeline.latent_frames}; wire "
-                         f"the timeline that the video was made with, planned for this model")
+        raise ValueError(
+            f"the latent has {samples.shape[2]} frames and the timeline {timeline.latent_frames}; wire "
+            f"the timeline that the video was made with, planned for this model"
+        )
     entries = [values for _, values in (*positive, *negative)]
     shots = {values[SHOT] for values in entries if SHOT in values}
     if timeline is None and len(shots) > 1:
-        raise ValueError(f"the conditioning has prompts of {len(shots)} shots, and 0 timelines say where they are; "
-                         f"wire the timeline of the same Longreel Plan")
+        raise ValueError(
+            f"the conditioning has prompts of {len(shots)} shots, and 0 timelines say where they are; "
+            f"wire the timeline of the same Longreel Plan"
+        )
     guides = sum("keyframe_idxs" in values for values in entries)
     if guides:
-        raise ValueError(f"{guides} of {len(entries)} conditioning entries carry LTXV guide frames, and 0 may; remove "
-                         f"them with LTXV Crop Guides")
+        raise ValueError(
+            f"{guides} of {len(entries)} conditioning entries carry LTXV guide frames, and 0 may; remove "
+            f"them with LTXV Crop Guides"
+        )

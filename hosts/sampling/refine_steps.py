@@ -81,8 +81,16 @@ class SteppedChunks(RefinedChunks):
         self._model = model
         self.set_step(timestep, model_options)
         state = ChunkState([self.video], [None], [None], [None], None, self.dim, chunk=x_in)
-        results = self.evaluate_context_windows(calc_cond_batch, model, self.video, conds, timestep,
-                                                [(self.window.number, self.window)], model_options, state)
+        results = self.evaluate_context_windows(
+            calc_cond_batch,
+            model,
+            self.video,
+            conds,
+            timestep,
+            [(self.window.number, self.window)],
+            model_options,
+            state,
+        )
         seen_as = zip(*([out[0] for out in result.sub_conds_out] for result in results))
         return [torch.stack(outs).mean(0) if len(outs) > 1 else outs[0] for outs in seen_as]
 
@@ -96,9 +104,17 @@ class StepSampler(comfy.samplers.Sampler):
     def __init__(self, sampler: comfy.samplers.Sampler):
         self.sampler, self.solver = sampler, solver_of(sampler)
 
-    def sample(self, model_wrap, sigmas: torch.Tensor, extra_args: dict, callback, noise: torch.Tensor,
-               latent_image: torch.Tensor, denoise_mask: torch.Tensor | None = None,
-               disable_pbar: bool = False) -> torch.Tensor:
+    def sample(
+        self,
+        model_wrap,
+        sigmas: torch.Tensor,
+        extra_args: dict,
+        callback,
+        noise: torch.Tensor,
+        latent_image: torch.Tensor,
+        denoise_mask: torch.Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> torch.Tensor:
         """Called by a guider. noise, latent_image: [B, C, F, H, W]; sigmas: [N + 1], descending."""
         handler: SteppedChunks = extra_args["model_options"]["context_handler"]
         solver = self.solver(self.sampler, model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask)
@@ -133,8 +149,9 @@ class OncePerStep:
 class CoreSolver:
     """One of core's samplers. `x` is the noised video on its scale."""
 
-    def __init__(self, sampler: comfy.samplers.KSAMPLER, model_wrap, sigmas, extra_args, noise, latent_image,
-                 denoise_mask):
+    def __init__(
+        self, sampler: comfy.samplers.KSAMPLER, model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask
+    ):
         self.sampler, self.model_wrap, self.sigmas, self.extra_args = sampler, model_wrap, sigmas, extra_args
         self.noise, self.latent_image, self.denoise_mask = noise, latent_image, denoise_mask
         seed = extra_args["seed"]
@@ -156,8 +173,15 @@ class CoreSolver:
         if name_of(self.sampler) in NOISY:
             options["noise_sampler"] = lambda sigma, sigma_next: self.fresh(step)[:, :, frames]
         reported = {}
-        x = self.sampler.sampler_function(model, x, self.sigmas[step:step + 2], callback=reported.update, disable=True,
-                                          extra_args={**self.extra_args, "denoise_mask": mask}, **options)
+        x = self.sampler.sampler_function(
+            model,
+            x,
+            self.sigmas[step : step + 2],
+            callback=reported.update,
+            disable=True,
+            extra_args={**self.extra_args, "denoise_mask": mask},
+            **options,
+        )
         return x, reported["denoised"]
 
     def finish(self, x: torch.Tensor) -> torch.Tensor:
@@ -178,13 +202,26 @@ class AlphaSpaceSolver:
     def move(self, x: torch.Tensor, frames: list[int], step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """x: those frames of the video, at the level of `step` -> at the next one, and clean as predicted."""
         mask = None if self.denoise_mask is None else self.denoise_mask[:, :, frames]
-        predict = MaskedPrediction(self.model_wrap, self.sigmas, self.extra_args, self.noise[:, :, frames],
-                                   self.latent_image[:, :, frames], mask)
+        predict = MaskedPrediction(
+            self.model_wrap,
+            self.sigmas,
+            self.extra_args,
+            self.noise[:, :, frames],
+            self.latent_image[:, :, frames],
+            mask,
+        )
         sigma, reported = self.sigmas[step], []
         with guidance_of_step(self.model_wrap, self.sampler.guidance, sigma, step, len(self.sigmas) - 1):
-            x = alpha_space.sample(x, self.alphas[step:step + 2], [sigma], predict,
-                                   lambda _: self.fresh(step)[:, :, frames], self.sampler.solver, self.sampler.eta,
-                                   lambda _, video, before: reported.append(video))
+            x = alpha_space.sample(
+                x,
+                self.alphas[step : step + 2],
+                [sigma],
+                predict,
+                lambda _: self.fresh(step)[:, :, frames],
+                self.sampler.solver,
+                self.sampler.eta,
+                lambda _, video, before: reported.append(video),
+            )
         return x, reported[0]
 
     def finish(self, x: torch.Tensor) -> torch.Tensor:
@@ -210,6 +247,8 @@ def solver_of(sampler) -> type[CoreSolver] | type[AlphaSpaceSolver]:
     if ours and not sampler.extra_options.get("s_churn"):
         return CoreSolver
     churn = f" with s_churn {sampler.extra_options['s_churn']:g}" if ours else ""
-    raise ValueError(f"blend step moves every chunk by 1 step of its own, and {name}{churn} is not known to begin each "
-                     f"step anew from 1 noise for all chunks; use {', '.join(QUIET + NOISY)}, ddim, the ddim of "
-                     f"Longreel Alpha Space Sampler, or blend x0")
+    raise ValueError(
+        f"blend step moves every chunk by 1 step of its own, and {name}{churn} is not known to begin each "
+        f"step anew from 1 noise for all chunks; use {', '.join(QUIET + NOISY)}, ddim, the ddim of "
+        f"Longreel Alpha Space Sampler, or blend x0"
+    )

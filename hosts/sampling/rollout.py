@@ -91,7 +91,7 @@ class Experts:
         if self.low is None:
             return [(self.high, sigmas)]
         first_low = int((sigmas[:-1] >= self.meet).sum())
-        parts = [(self.high, sigmas[:first_low + 1]), (self.low, sigmas[first_low:])]
+        parts = [(self.high, sigmas[: first_low + 1]), (self.low, sigmas[first_low:])]
         return [(model, part) for model, part in parts if len(part) > 1]
 
 
@@ -127,9 +127,21 @@ class Task:
         return (self.seed + chunk.number if own is None else own + chunk.piece) % 2**64
 
 
-def sample_rollout(model, timeline: Timeline, positive: list, negative: list, latent: dict, sampler, sigmas: torch.Tensor,
-                   cfg: float, seed: int, add_noise: bool = True, low_noise_model=None,
-                   low_noise_from: float = WAN_22_EXPERTS_MEET, run: RunFolder | None = None) -> tuple[dict, str]:
+def sample_rollout(
+    model,
+    timeline: Timeline,
+    positive: list,
+    negative: list,
+    latent: dict,
+    sampler,
+    sigmas: torch.Tensor,
+    cfg: float,
+    seed: int,
+    add_noise: bool = True,
+    low_noise_model=None,
+    low_noise_from: float = WAN_22_EXPERTS_MEET,
+    run: RunFolder | None = None,
+) -> tuple[dict, str]:
     """-> (LATENT of the whole timeline, what was made and what was used again).
 
     latent: as long as the timeline, empty or to work on; its noise_mask is honoured. Without add_noise the new frames'
@@ -142,16 +154,31 @@ def sample_rollout(model, timeline: Timeline, positive: list, negative: list, la
     features = patching.features_of(model.model_options)
     start = comfy.sample.fix_empty_latent_channels(model, latent["samples"], latent.get("downscale_ratio_spacial"))
     if start.shape[FRAME_AXIS] != timeline.latent_frames:
-        raise ValueError(f"the latent has {start.shape[FRAME_AXIS]} frames and the timeline {timeline.latent_frames}; wire "
-                         f"the latent output of the same Longreel Plan into the sampler")
+        raise ValueError(
+            f"the latent has {start.shape[FRAME_AXIS]} frames and the timeline {timeline.latent_frames}; wire "
+            f"the latent output of the same Longreel Plan into the sampler"
+        )
     hands_over = next((feature for feature in features if isinstance(feature, HandsOver)), None)
     known = timeline.overlap_frames if hands_over is None else hands_over.known_frames(timeline)
     mask = latent.get("noise_mask")
     check_mask(mask, start.shape[FRAME_AXIS])
     anchor.check_video(model, start.shape)
-    task = Task(timeline, plan_chunks(timeline, known), positive, negative, start,
-                None if mask is None else comfy.utils.reshape_mask(mask, start.shape), latent.get("batch_index"), sampler,
-                sigmas, cfg, seed, add_noise, experts, features)
+    task = Task(
+        timeline,
+        plan_chunks(timeline, known),
+        positive,
+        negative,
+        start,
+        None if mask is None else comfy.utils.reshape_mask(mask, start.shape),
+        latent.get("batch_index"),
+        sampler,
+        sigmas,
+        cfg,
+        seed,
+        add_noise,
+        experts,
+        features,
+    )
     _check(task)
     if run is not None:
         _begin(task, run)
@@ -165,24 +192,32 @@ def _prepared(model):
     if model is None:
         return None
     if isinstance(model.model_options.get("context_handler"), latent_blend.TimelineHandler):
-        raise ValueError("this model carries 1 Longreel Latent Blend, which samples all segments together, and rollout "
-                         "takes 0; wire the model from before that node, or use mode joint")
+        raise ValueError(
+            "this model carries 1 Longreel Latent Blend, which samples all segments together, and rollout "
+            "takes 0; wire the model from before that node, or use mode joint"
+        )
     for feature in patching.features_of(model.model_options):
         if feature.name in NOT_IN_ROLLOUT:
-            raise ValueError(f"{feature.name} cannot work in rollout, where 1 chunk is sampled at a time: "
-                             f"{NOT_IN_ROLLOUT[feature.name]}")
+            raise ValueError(
+                f"{feature.name} cannot work in rollout, where 1 chunk is sampled at a time: "
+                f"{NOT_IN_ROLLOUT[feature.name]}"
+            )
     return model.clone()
 
 
 def _check(task: Task) -> None:
     end = float(task.sigmas[-1]) if len(task.sigmas) else 0.0
     if end and len(task.chunks) > 1:
-        raise ValueError(f"the sigmas end at {end:.4g}, and chunks that continue from each other must end at 0; wire all "
-                         f"sigmas, and the second expert of Wan 2.2 14B to low_noise_model")
+        raise ValueError(
+            f"the sigmas end at {end:.4g}, and chunks that continue from each other must end at 0; wire all "
+            f"sigmas, and the second expert of Wan 2.2 14B to low_noise_model"
+        )
     low = task.experts.low
     if low is not None and not isinstance(low.get_model_object("model_sampling"), comfy.model_sampling.CONST):
-        raise ValueError(f"{type(low.model).__name__} is no flow model, and 2 experts share a schedule only there (Wan 2.2 "
-                         f"14B); wire 1 model")
+        raise ValueError(
+            f"{type(low.model).__name__} is no flow model, and 2 experts share a schedule only there (Wan 2.2 "
+            f"14B); wire 1 model"
+        )
     if low is not None:
         anchor.check_experts(task.experts.high, low)
     for chunk in task.chunks:
@@ -207,7 +242,7 @@ def _finish_all(task: Task, run: RunFolder | None) -> tuple[torch.Tensor, str]:
     progress = _Progress(task)
     for chunk in task.chunks:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        new = finished[:, :, chunk.new_start:chunk.end]
+        new = finished[:, :, chunk.new_start : chunk.end]
         if run is None:
             new.copy_(_make(task, chunk, finished, progress))
             continue
@@ -241,8 +276,10 @@ def _dependencies(task: Task, chunk: Chunk, hashes: dict[int, str], common: dict
     own = frozenset(shot for shot, _ in chunk.mix)
 
     def said(entries: list, of: frozenset[int]) -> list:
-        return [[text, identity.plain({key: value for key, value in options.items() if key not in PLACES})]
-                for text, options in for_chunk(entries, chunk, task.timeline, of)]
+        return [
+            [text, identity.plain({key: value for key, value in options.items() if key not in PLACES})]
+            for text, options in for_chunk(entries, chunk, task.timeline, of)
+        ]
 
     shots = [task.timeline.shots[shot].shot for shot, _ in chunk.mix]
     return {
@@ -254,7 +291,9 @@ def _dependencies(task: Task, chunk: Chunk, hashes: dict[int, str], common: dict
         "the latent": [task.start[:, :, window], None if task.mask is None else task.mask[:, :, window]],
         "the anchors": identity.plain(_anchors(task, chunk)),
         **common,
-        "the remembered prompts": [said(entries, _shots_heard(task, chunk) - own) for entries in (task.positive, task.negative)],
+        "the remembered prompts": [
+            said(entries, _shots_heard(task, chunk) - own) for entries in (task.positive, task.negative)
+        ],
         "the chunk before": [hashes[number] for number in _read_chunks(task, chunk)],
     }
 
@@ -288,7 +327,7 @@ def _make(task: Task, chunk: Chunk, finished: torch.Tensor, progress: "_Progress
         out = _sample(task, chunk, model, sigmas, noise, latent, mask, remembered, progress)
     if out is None:  # no sigmas: core gives the latent back
         out = latent
-    new = out[:, :, chunk.known:].to(finished)
+    new = out[:, :, chunk.known :].to(finished)
     for feature in task.features:
         if isinstance(feature, Finishes):
             new = feature.finish(new, remembered)
@@ -303,9 +342,14 @@ def _remembered(task: Task, chunk: Chunk, finished: torch.Tensor) -> Remembered:
     take_start = task.timeline.take_starts[chunk.take]
 
     firsts = [first if first.number < chunk.number else None for first in (_first_of(task, chunk.take), task.chunks[0])]
-    anchors = [None if first is None else finished[:, :, first.new_start:first.end] for first in firsts]
-    return Remembered(finished[:, :, take_start:chunk.new_start], task.makers[take_start:chunk.new_start], take_start,
-                      *anchors, *firsts)
+    anchors = [None if first is None else finished[:, :, first.new_start : first.end] for first in firsts]
+    return Remembered(
+        finished[:, :, take_start : chunk.new_start],
+        task.makers[take_start : chunk.new_start],
+        take_start,
+        *anchors,
+        *firsts,
+    )
 
 
 def _first_of(task: Task, take: int) -> Chunk:
@@ -318,7 +362,7 @@ def _inputs(task: Task, chunk: Chunk, finished: torch.Tensor) -> tuple[torch.Ten
     latent = task.start[:, :, window].clone()
     noise = comfy.sample.prepare_noise(latent, task.seed_of(chunk), task.batch_index)
     if not task.add_noise:
-        noise[:, :, chunk.known:] = 0
+        noise[:, :, chunk.known :] = 0
     anchors = _anchors(task, chunk)
     if task.mask is None and not chunk.known:
         return noise, *anchor.write(anchors, latent, None, task.experts.high)
@@ -338,8 +382,9 @@ def _hold(task: Task, chunk: Chunk, frame: int) -> float:
     return hands_over.hold(chunk.number - task.makers[frame].number)
 
 
-def _noise_within(out: torch.Tensor, latent: torch.Tensor, noise: torch.Tensor, mask: torch.Tensor | None, sigma: float,
-                  model) -> torch.Tensor:
+def _noise_within(
+    out: torch.Tensor, latent: torch.Tensor, noise: torch.Tensor, mask: torch.Tensor | None, sigma: float, model
+) -> torch.Tensor:
     """The noise with which `latent` is what the first expert left at `sigma`, so that the second goes on from there while
     the mask still finds the clean latent beside it."""
     inner = model.model
@@ -349,17 +394,36 @@ def _noise_within(out: torch.Tensor, latent: torch.Tensor, noise: torch.Tensor, 
     return within if mask is None else torch.where(mask > 0, within, noise)
 
 
-def _sample(task: Task, chunk: Chunk, model, sigmas: torch.Tensor, noise: torch.Tensor, latent: torch.Tensor,
-            mask: torch.Tensor | None, remembered: Remembered, progress: "_Progress") -> torch.Tensor:
+def _sample(
+    task: Task,
+    chunk: Chunk,
+    model,
+    sigmas: torch.Tensor,
+    noise: torch.Tensor,
+    latent: torch.Tensor,
+    mask: torch.Tensor | None,
+    remembered: Remembered,
+    progress: "_Progress",
+) -> torch.Tensor:
     inside = model.model_options.get("context_handler")
     model.model_options["context_handler"] = ChunkHandler(task.timeline, chunk, remembered, inside, task.shelf)
     try:
         guider = comfy.samplers.CFGGuider(model)
         shots = _shots_heard(task, chunk)
-        guider.set_conds(*(for_chunk(entries, chunk, task.timeline, shots) for entries in (task.positive, task.negative)))
+        guider.set_conds(
+            *(for_chunk(entries, chunk, task.timeline, shots) for entries in (task.positive, task.negative))
+        )
         guider.set_cfg(task.cfg)
-        return guider.sample(noise, latent, task.sampler, sigmas, denoise_mask=mask, callback=progress.callback(chunk),
-                             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=task.seed_of(chunk))
+        return guider.sample(
+            noise,
+            latent,
+            task.sampler,
+            sigmas,
+            denoise_mask=mask,
+            callback=progress.callback(chunk),
+            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+            seed=task.seed_of(chunk),
+        )
     finally:
         if inside is None:
             del model.model_options["context_handler"]
@@ -383,7 +447,7 @@ class _Progress:
         def callback(step: int, x0: torch.Tensor, x: torch.Tensor, total_steps: int) -> None:
             at = of_chunk + step
             self.text.show(f"{self._where(chunk)}, step {at + 1}/{self.steps}")
-            self.core(before + at, x0[:, :, middle:middle + 1], x, self.steps * len(self.task.chunks))
+            self.core(before + at, x0[:, :, middle : middle + 1], x, self.steps * len(self.task.chunks))
             self.done = at + 1
 
         return callback
@@ -396,5 +460,6 @@ class _Progress:
         self.text.show(f"{self._where(chunk)}, found on disk")
 
     def _where(self, chunk: Chunk) -> str:
-        return (f"shot {chunk.shot + 1}/{len(self.task.timeline.shots)}, chunk {chunk.number + 1}/"
-                f"{len(self.task.chunks)}")
+        return (
+            f"shot {chunk.shot + 1}/{len(self.task.timeline.shots)}, chunk {chunk.number + 1}/{len(self.task.chunks)}"
+        )

@@ -11,8 +11,18 @@ from ..ttt import timeline as ttt_timeline
 from .joint import sample_attached
 
 
-def sample_ttt(model, timeline: Timeline, positive: list, negative: list, latent: dict, sampler, sigmas: torch.Tensor,
-               cfg: float, seed: int, add_noise: bool = True) -> dict:
+def sample_ttt(
+    model,
+    timeline: Timeline,
+    positive: list,
+    negative: list,
+    latent: dict,
+    sampler,
+    sigmas: torch.Tensor,
+    cfg: float,
+    seed: int,
+    add_noise: bool = True,
+) -> dict:
     """-> LATENT. `seed` draws the noise of shots without a seed of their own; a noise_mask in `latent` is honoured.
     Without `add_noise` the latent is taken as noisy already. Raises ValueError as hosts/ttt/timeline.attach does."""
     model = ttt_timeline.attach(model, timeline)

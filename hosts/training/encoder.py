@@ -34,7 +34,7 @@ class TTTEncoder:
         return latent[0].float().cpu().clone()
 
     def encode_text(self, prompt: str) -> Mapping[str, torch.Tensor]:
-        """"text" [T, D], "text_tokens" [] int64, how many of them the prompt has, and where the encoder gives them
+        """ "text" [T, D], "text_tokens" [] int64, how many of them the prompt has, and where the encoder gives them
         "attention_mask" [T] and "pooled_output" [P].
 
         Raises ValueError for a prompt that is longer than all are filled up to.
@@ -42,8 +42,10 @@ class TTTEncoder:
         encoded = self._encode(prompt)
         tokens = encoded[TEXT].shape[0]
         if tokens > self.text_tokens:
-            raise ValueError(f"the prompt {prompt!r} has {tokens} tokens and prompts are filled up to "
-                             f"{self.text_tokens}; shorten it, or set text_tokens to {tokens}")
+            raise ValueError(
+                f"the prompt {prompt!r} has {tokens} tokens and prompts are filled up to "
+                f"{self.text_tokens}; shorten it, or set text_tokens to {tokens}"
+            )
         for name in (TEXT, MASK):
             if name in encoded:
                 part = encoded[name]
@@ -55,8 +57,11 @@ class TTTEncoder:
             text, more = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(prompt))[0]
         found = {TEXT: text, **{name: more.get(name) for name in (MASK, POOLED)}}
         # Masks stay whole numbers: networks read floating point ones as something to add to attention's logits.
-        return {name: (part[0] if name == MASK else part[0].float()).cpu().clone()
-                for name, part in found.items() if part is not None}
+        return {
+            name: (part[0] if name == MASK else part[0].float()).cpu().clone()
+            for name, part in found.items()
+            if part is not None
+        }
 
 
 def _of(module: torch.nn.Module, patcher) -> str:

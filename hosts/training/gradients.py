@@ -28,6 +28,7 @@ def recomputed(evaluate: Callable, overwrites: bool) -> Callable:
 
     One tensor among the arguments must require gradients, or the result requires none.
     """
+
     def forward(*args, **kwargs):
         if not torch.is_grad_enabled():
             return evaluate(*args, **kwargs)
@@ -71,8 +72,10 @@ class _Recomputed(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients: torch.Tensor):
-        leaves = [tensor.detach().requires_grad_(needed)
-                  for tensor, needed in zip(ctx.saved_tensors, ctx.needs_input_grad[2:])]
+        leaves = [
+            tensor.detach().requires_grad_(needed)
+            for tensor, needed in zip(ctx.saved_tensors, ctx.needs_input_grad[2:])
+        ]
         with torch.enable_grad(), allow_mutation_on_saved_tensors() if ctx.overwrites else nullcontext():
             # Copies, for a leaf may not be written into.
             found = ctx.call([leaf.clone() for leaf in leaves] if ctx.overwrites else leaves)

@@ -29,9 +29,16 @@ NEW_CHUNK = PUBLISHED_CHUNK | {GATED_DELTA: 64, SLIDING_WINDOW: 1}
 NEW_BASE_RATE = PUBLISHED_BASE_RATE | {GATED_DELTA: 1.0, SLIDING_WINDOW: 1.0}
 
 
-def apply(model, loaded: LoadedTTT | None, strength: float = 1.0, kind: str = MLP,
-          blocks: frozenset[int] | None = None, heads: int | None = None, chunk: int | None = None,
-          base_rate: float | None = None):
+def apply(
+    model,
+    loaded: LoadedTTT | None,
+    strength: float = 1.0,
+    kind: str = MLP,
+    blocks: frozenset[int] | None = None,
+    heads: int | None = None,
+    chunk: int | None = None,
+    base_rate: float | None = None,
+):
     """A clone of `model` (ModelPatcher) with TTT layers.
 
     loaded None: new, neutral layers for training; they change nothing. kind, heads, chunk, base_rate: of new layers, as
@@ -42,16 +49,19 @@ def apply(model, loaded: LoadedTTT | None, strength: float = 1.0, kind: str = ML
     Raises ValueError for a model that has layers already, a file of another family or size, and numbers out of range.
     """
     if KEY in model.model_options["transformer_options"]:
-        raise ValueError("this model carries TTT layers already and takes only 1 set; wire the model from before that "
-                         "node")
+        raise ValueError(
+            "this model carries TTT layers already and takes only 1 set; wire the model from before that node"
+        )
     if not 0 <= strength <= 1:
         raise ValueError(f"a strength of {strength:g} is not 0 to 1; use 0 for no TTT, 1 for TTT as it was trained")
     segments_of(model)
     count = block_count(model)
     wanted = frozenset(range(count)) if blocks is None else blocks
     if wanted and (min(wanted) < 0 or max(wanted) >= count):
-        raise ValueError(f"block {min(wanted) if min(wanted) < 0 else max(wanted)} is asked for and this model has "
-                         f"{count}, counted from 0; use 0 to {count - 1}")
+        raise ValueError(
+            f"block {min(wanted) if min(wanted) < 0 else max(wanted)} is asked for and this model has "
+            f"{count}, counted from 0; use 0 to {count - 1}"
+        )
     if loaded is None:
         config, dtype = _new_config(model, kind, heads, chunk, base_rate), model.model.get_dtype_inference()
         layers = {number: _new_block(config, number, dtype) for number in sorted(wanted)}
@@ -59,9 +69,11 @@ def apply(model, loaded: LoadedTTT | None, strength: float = 1.0, kind: str = ML
         _check_file(model, loaded, count)
         layers = {number: _loaded_block(loaded, number, strength) for number in sorted(wanted & set(loaded.layers))}
         if not layers:
-            raise ValueError(f"0 of the {len(wanted)} blocks asked for are among the {len(loaded.layers)} that these "
-                             f"TTT layers were trained for, first {min(loaded.layers)}; ask for all, or for some "
-                             f"of those")
+            raise ValueError(
+                f"0 of the {len(wanted)} blocks asked for are among the {len(loaded.layers)} that these "
+                f"TTT layers were trained for, first {min(loaded.layers)}; ask for all, or for some "
+                f"of those"
+            )
     model = model.clone()
     holder = torch.nn.ModuleDict({str(number): layer for number, layer in layers.items()})
     patcher = comfy.model_patcher.ModelPatcher(holder, model.load_device, model.offload_device)
@@ -71,8 +83,11 @@ def apply(model, loaded: LoadedTTT | None, strength: float = 1.0, kind: str = ML
     if loaded is not None:
         options[TRAINED_SEGMENT] = loaded.segment_latent_frames
     watch(model)
-    if loaded is not None and loaded.config.rates == AS_TRAINED and isinstance(
-            model.model.diffusion_model, CogVideoXSegments.network_class):
+    if (
+        loaded is not None
+        and loaded.config.rates == AS_TRAINED
+        and isinstance(model.model.diffusion_model, CogVideoXSegments.network_class)
+    ):
         for path, value in papers_numbers(model.model.diffusion_model):
             model.add_object_patch(f"diffusion_model.{path}", value)
     return model
@@ -81,23 +96,33 @@ def apply(model, loaded: LoadedTTT | None, strength: float = 1.0, kind: str = ML
 def _check_file(model, loaded: LoadedTTT, count: int) -> None:
     family, width = facts_of(model).family, family_of(model).width(model.model.diffusion_model)
     if loaded.family != family:
-        raise ValueError(f"these TTT layers were trained for {loaded.family} and this model is {family}; load the "
-                         f"file of this model")
+        raise ValueError(
+            f"these TTT layers were trained for {loaded.family} and this model is {family}; load the file of this model"
+        )
     for what, theirs, ours in (("channels", loaded.config.width, width), ("blocks", loaded.blocks, count)):
         if theirs != ours:
-            raise ValueError(f"these TTT layers were trained for {theirs} {what} and this model has {ours}; load the "
-                             f"file of this model")
+            raise ValueError(
+                f"these TTT layers were trained for {theirs} {what} and this model has {ours}; load the "
+                f"file of this model"
+            )
 
 
 def _new_config(model, kind: str, heads: int | None, chunk: int | None, base_rate: float | None) -> TTTConfig:
     if kind not in NEW_CHUNK:
-        raise ValueError(f"unknown kind of TTT layer {kind!r}, it is none of {len(NEW_CHUNK)}; use "
-                         f"{' or '.join(PUBLISHED_CHUNK)}")
+        raise ValueError(
+            f"unknown kind of TTT layer {kind!r}, it is none of {len(NEW_CHUNK)}; use {' or '.join(PUBLISHED_CHUNK)}"
+        )
     width = family_of(model).width(model.model.diffusion_model)
     if heads is None:
         heads = width // NEW_HEAD_WIDTH if width % NEW_HEAD_WIDTH == 0 else 1
-    return TTTConfig(kind, width, heads, NEW_CHUNK[kind] if chunk is None else chunk,
-                     NEW_BASE_RATE[kind] if base_rate is None else base_rate, rates=OWN)
+    return TTTConfig(
+        kind,
+        width,
+        heads,
+        NEW_CHUNK[kind] if chunk is None else chunk,
+        NEW_BASE_RATE[kind] if base_rate is None else base_rate,
+        rates=OWN,
+    )
 
 
 def _new_block(config: TTTConfig, number: int, dtype: torch.dtype) -> TTTBlock:

@@ -79,8 +79,15 @@ def build(settings: Mapping[str, Any]) -> tuple[TTTStudent, TTTEncoder, StorySam
     vae = nodes.VAELoader().load_vae(chosen.vae)[0]
     loaded = load_ttt(_layers_path(chosen.layers)) if chosen.layers else None
     blocks = frozenset(chosen.blocks) if chosen.blocks else frozenset(range(block_count(model)))
-    model = ttt.apply(model, loaded, kind=chosen.kind, blocks=blocks, heads=chosen.heads or None,
-                      chunk=chosen.chunk or None, base_rate=chosen.base_rate or None)
+    model = ttt.apply(
+        model,
+        loaded,
+        kind=chosen.kind,
+        blocks=blocks,
+        heads=chosen.heads or None,
+        chunk=chosen.chunk or None,
+        base_rate=chosen.base_rate or None,
+    )
     encoder = TTTEncoder(model, clip, vae, chosen.text_tokens or None)
     student = TTTStudent(model, DTYPES[chosen.dtype], chosen.start_gate)
     return student, encoder, _sampler(chosen, student, encoder) if chosen.sample else None
@@ -90,36 +97,56 @@ def _sampler(chosen: Settings, student: TTTStudent, encoder: TTTEncoder) -> Stor
     facts, count, length = student.facts, len(chosen.sample), chosen.sample_segment_latent_frames
     facts.check_size(chosen.sample_width, chosen.sample_height)
     if length < 2 or chosen.sample_steps < 1:
-        raise ValueError(f"model.sample_segment_latent_frames is {length} and model.sample_steps "
-                         f"{chosen.sample_steps}; use 2 and 1, or more")
+        raise ValueError(
+            f"model.sample_segment_latent_frames is {length} and model.sample_steps "
+            f"{chosen.sample_steps}; use 2 and 1, or more"
+        )
     step = length - 1  # neighbours share a frame
     windows = tuple((step * number, step * number + length) for number in range(count))
-    shape = (facts.latent_channels, count * step + 1, chosen.sample_height // facts.spatial_stride,
-             chosen.sample_width // facts.spatial_stride)
+    shape = (
+        facts.latent_channels,
+        count * step + 1,
+        chosen.sample_height // facts.spatial_stride,
+        chosen.sample_width // facts.spatial_stride,
+    )
 
     def heard(prompts: list[str]) -> dict[str, torch.Tensor]:
         texts = [encoder.encode_text(prompt) for prompt in prompts]
         return {name: torch.stack([text[name] for text in texts]) for name in texts[0]}
 
-    return StorySampler(student, encoder.vae, [heard(chosen.sample)], heard([""] * count), shape, windows,
-                        chosen.sample_steps, chosen.sample_cfg)
+    return StorySampler(
+        student,
+        encoder.vae,
+        [heard(chosen.sample)],
+        heard([""] * count),
+        shape,
+        windows,
+        chosen.sample_steps,
+        chosen.sample_cfg,
+    )
 
 
 def _settings(given: Mapping[str, Any]) -> Settings:
     check_settings(Settings, given, "model")
     missing = [name for name in ("unet", "clip", "clip_type", "vae") if not given.get(name)]
     if missing:
-        raise ValueError(f"{len(missing)} of 4 names are missing in [model], first {missing[0]}; name the file as the "
-                         f"loader in the graph does")
+        raise ValueError(
+            f"{len(missing)} of 4 names are missing in [model], first {missing[0]}; name the file as the "
+            f"loader in the graph does"
+        )
     chosen = Settings(**given)
     if len(chosen.clip) > 2:
-        raise ValueError(f"model.clip names {len(chosen.clip)} files and ComfyUI's loaders take 1 or 2; name the "
-                         f"text encoders of this family")
+        raise ValueError(
+            f"model.clip names {len(chosen.clip)} files and ComfyUI's loaders take 1 or 2; name the "
+            f"text encoders of this family"
+        )
     if chosen.dtype not in DTYPES:
         raise ValueError(f"model.dtype {chosen.dtype!r} is none of {len(DTYPES)}; use {' or '.join(DTYPES)}")
     if chosen.layers and (chosen.heads or chosen.chunk or chosen.base_rate):
-        raise ValueError(f"model.layers names 1 file, which says itself how its layers are built, and heads, chunk, "
-                         f"base_rate are {chosen.heads}, {chosen.chunk}, {chosen.base_rate:g}; leave them out")
+        raise ValueError(
+            f"model.layers names 1 file, which says itself how its layers are built, and heads, chunk, "
+            f"base_rate are {chosen.heads}, {chosen.chunk}, {chosen.base_rate:g}; leave them out"
+        )
     return chosen
 
 
@@ -128,5 +155,7 @@ def _layers_path(name: str) -> Path:
     for path in (Path(folder_paths.models_dir) / LAYERS_FOLDER / name, Path(name)):
         if path.is_file():
             return path
-    raise FileNotFoundError(f"0 files {name} in {Path(folder_paths.models_dir) / LAYERS_FOLDER}, and none of this "
-                            f"path; name a file that Longreel Save TTT or the training command wrote")
+    raise FileNotFoundError(
+        f"0 files {name} in {Path(folder_paths.models_dir) / LAYERS_FOLDER}, and none of this "
+        f"path; name a file that Longreel Save TTT or the training command wrote"
+    )

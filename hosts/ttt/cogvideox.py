@@ -38,8 +38,10 @@ class CogVideoXSegments(Segments):
     @staticmethod
     def refuse(network, segments: int) -> None:
         if segments > 1 and not network.use_rotary_positional_embeddings:
-            raise ValueError(f"CogVideoX-2B has no rotary positions, and time cannot begin anew in each of {segments} "
-                             f"segments; use a CogVideoX 5B, or 1 segment")
+            raise ValueError(
+                f"CogVideoX-2B has no rotary positions, and time cannot begin anew in each of {segments} "
+                f"segments; use a CogVideoX 5B, or 1 segment"
+            )
 
     @staticmethod
     def joined_text(network, args: tuple, kwargs: dict) -> int:
@@ -51,8 +53,10 @@ class CogVideoXSegments(Segments):
 
     def evaluate(self, block, original, ttt: TTTBlock | None, *args, **kwargs):
         if getattr(original, "__func__", None) is not type(block).forward:
-            raise ValueError("another node has patched 1 or more of CogVideoX's blocks, whose order of steps TTT "
-                             "changes; remove that node, or Longreel's TTT nodes")
+            raise ValueError(
+                "another node has patched 1 or more of CogVideoX's blocks, whose order of steps TTT "
+                "changes; remove that node, or Longreel's TTT nodes"
+            )
         slab = None if ttt is None else slab_tokens(self.layout, ttt)
         return evaluate_block(block, ttt or _as_it_is, self.layout, *args, **kwargs, slab_tokens=slab)
 

@@ -30,18 +30,34 @@ def norms_of(network: CogVideoXTransformer3DModel) -> list[torch.nn.LayerNorm]:
     return in_blocks + [network.norm_final, network.norm_out.norm]
 
 
-def evaluate_block(block: CogVideoXBlock, ttt: TTTBlock, layout: Layout, hidden_states: torch.Tensor,
-                   encoder_hidden_states: torch.Tensor, temb: torch.Tensor, image_rotary_emb: Rotary | None = None,
-                   transformer_options: dict | None = None, slab_tokens: int | None = None
-                   ) -> tuple[torch.Tensor, torch.Tensor]:
+def evaluate_block(
+    block: CogVideoXBlock,
+    ttt: TTTBlock,
+    layout: Layout,
+    hidden_states: torch.Tensor,
+    encoder_hidden_states: torch.Tensor,
+    temb: torch.Tensor,
+    image_rotary_emb: Rotary | None = None,
+    transformer_options: dict | None = None,
+    slab_tokens: int | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """What CogVideoXBlock.forward does, for the video [B, F * P, C] and the texts of all segments [B, n * T, C].
 
     slab_tokens: see TTTLayer.read.
     """
     video, text = hidden_states, encoder_hidden_states
     _, _, gate, text_gate = block.norm1(video[:, :0], text[:, :0], temb)
-    mixed = mix_tokens(block, ttt, layout, video, text, image_rotary_emb, transformer_options, slab_tokens,
-                       lambda video, text: block.norm1(video, text, temb)[:2])
+    mixed = mix_tokens(
+        block,
+        ttt,
+        layout,
+        video,
+        text,
+        image_rotary_emb,
+        transformer_options,
+        slab_tokens,
+        lambda video, text: block.norm1(video, text, temb)[:2],
+    )
     # The hidden states are the caller's; the result takes the place of what was mixed in.
     out = torch.empty_like(mixed) if torch.is_grad_enabled() else mixed
     border = layout.text_tokens
@@ -54,18 +70,27 @@ def evaluate_block(block: CogVideoXBlock, ttt: TTTBlock, layout: Layout, hidden_
     return out[:, border:], out[:, :border]
 
 
-def mix_tokens(block: CogVideoXBlock, ttt: TTTBlock, layout: Layout, video: torch.Tensor, text: torch.Tensor,
-               image_rotary_emb: Rotary | None, transformer_options: dict | None, slab_tokens: int | None,
-               prepare: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+def mix_tokens(
+    block: CogVideoXBlock,
+    ttt: TTTBlock,
+    layout: Layout,
+    video: torch.Tensor,
+    text: torch.Tensor,
+    image_rotary_emb: Rotary | None,
+    transformer_options: dict | None,
+    slab_tokens: int | None,
+    prepare: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+) -> torch.Tensor:
     """What the gate gets: attention within segments, then TTT -> [B, n * T + F * P, C], all texts first.
 
     prepare(video, text) brings a segment's hidden states to what attention takes.
     """
+
     def attend(segment: int) -> torch.Tensor:
         start, stop = (frame * layout.frame_tokens for frame in layout.windows[segment])
         part_video, part_text = prepare(video[:, start:stop], text[:, slice(*layout.text_of(segment))])
         # Time begins anew in every segment.
-        rotary = image_rotary_emb and tuple(table[:stop - start] for table in image_rotary_emb)
+        rotary = image_rotary_emb and tuple(table[: stop - start] for table in image_rotary_emb)
         return _attention(block, part_video, part_text, rotary, transformer_options or {})
 
     attended = video.new_empty(video.shape[0], layout.tokens, video.shape[2])
@@ -73,8 +98,9 @@ def mix_tokens(block: CogVideoXBlock, ttt: TTTBlock, layout: Layout, video: torc
     return ttt(attended, layout, slab_tokens, in_place=not torch.is_grad_enabled())
 
 
-def _attention(block: CogVideoXBlock, video: torch.Tensor, text: torch.Tensor, rotary: Rotary | None,
-               transformer_options: dict) -> torch.Tensor:
+def _attention(
+    block: CogVideoXBlock, video: torch.Tensor, text: torch.Tensor, rotary: Rotary | None, transformer_options: dict
+) -> torch.Tensor:
     """One segment -> [B, T + S, C] after the output projection."""
     x = torch.cat([text, video], dim=1)
     heads = (block.num_heads, block.head_dim)
@@ -88,8 +114,9 @@ def _attention(block: CogVideoXBlock, video: torch.Tensor, text: torch.Tensor, r
     return block.attn_out(out)
 
 
-def _mlp(block: CogVideoXBlock, video: torch.Tensor, text: torch.Tensor, temb: torch.Tensor
-         ) -> tuple[torch.Tensor, torch.Tensor]:
+def _mlp(
+    block: CogVideoXBlock, video: torch.Tensor, text: torch.Tensor, temb: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(text, video) after the block's second half."""
     norm_video, norm_text, gate, text_gate = block.norm2(video, text, temb)
     x = torch.cat([norm_text, norm_video], dim=1)

@@ -33,8 +33,10 @@ TRAINED_SEGMENT = "longreel_ttt_trained_segment"  # in transformer_options: late
 RECOMPUTE = "longreel_ttt_recompute"  # in transformer_options: whether blocks are computed again for the gradients
 UNITS = "longreel_ttt_units"  # in transformer_options: {block: Unit}, where processes divide the weights
 TIMELINE = "longreel_ttt_timeline"  # in model_conds: what `Told` says
-FAMILIES = {segments.network_class: segments
-            for segments in (WanSegments, CogVideoXSegments, HunyuanVideoSegments, LTXVSegments)}
+FAMILIES = {
+    segments.network_class: segments
+    for segments in (WanSegments, CogVideoXSegments, HunyuanVideoSegments, LTXVSegments)
+}
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,10 @@ def segments_of(model) -> type[Segments]:
     """How this model's network is evaluated in segments. Raises ValueError, naming the network, where it is unknown."""
     family, network = family_of(model), model.model.diffusion_model
     if type(network) not in FAMILIES:
-        raise ValueError(f"{type(network).__name__} is built on {family.NAME} but attends in 1 or more further places, "
-                         f"where TTT has no layers; use the plain text- or image-to-video model")
+        raise ValueError(
+            f"{type(network).__name__} is built on {family.NAME} but attends in 1 or more further places, "
+            f"where TTT has no layers; use the plain text- or image-to-video model"
+        )
     return FAMILIES[type(network)]
 
 
@@ -95,6 +99,7 @@ def evaluate(executor, *args, **kwargs):
 def _called(unit: Unit, forward: Callable) -> Callable:
     """`forward` of a block by a call of its unit, which hears of its tensors alone: what core writes into its options
     must not go into a copy."""
+
     def call(*args, **kwargs):
         options = {OPTIONS: kwargs.pop(OPTIONS)} if OPTIONS in kwargs else {}
 

@@ -43,19 +43,23 @@ class HunyuanVideoSegments(Segments):
         super().__init__(network, layout, texts, args, kwargs)
         given = [what for name, what in OF_NO_SEGMENT.items() if self._given(name) is not None]
         if given and layout.segments > 1:
-            raise ValueError(f"{given[0]} in the conditioning cannot be given to 1 of {layout.segments} segments; use "
-                             f"1 segment, or remove the node that adds it")
+            raise ValueError(
+                f"{given[0]} in the conditioning cannot be given to 1 of {layout.segments} segments; use "
+                f"1 segment, or remove the node that adds it"
+            )
         if self._given("ref_latent") is not None:
-            raise ValueError("a reference latent in the conditioning belongs to 0 segments; remove the node that adds "
-                             "it")
+            raise ValueError(
+                "a reference latent in the conditioning belongs to 0 segments; remove the node that adds it"
+            )
 
     def _given(self, name: str):
         return argument(type(self.network)._forward, self.args, self.kwargs, name)
 
     @staticmethod
     def joined_text(network, args: tuple, kwargs: dict) -> int:
-        context, picture, quoted = (argument(type(network)._forward, args, kwargs, name)
-                                    for name in ("context", "clip_fea", "txt_byt5"))
+        context, picture, quoted = (
+            argument(type(network)._forward, args, kwargs, name) for name in ("context", "clip_fea", "txt_byt5")
+        )
         tokens = context.shape[1] + (0 if picture is None else picture.shape[1])
         return tokens + (quoted.shape[1] if quoted is not None and network.byt5_in is not None else 0)
 
@@ -74,8 +78,18 @@ class HunyuanVideoSegments(Segments):
     def _refine(self, original):
         def refine(x, timesteps, mask, transformer_options={}):
             texts = [self.words_of(segment) for segment in range(self.layout.segments)]
-            return torch.cat([original(x[:, words], timesteps, mask if mask is None else mask[:, words],
-                                       transformer_options=transformer_options) for words in texts], dim=1)
+            return torch.cat(
+                [
+                    original(
+                        x[:, words],
+                        timesteps,
+                        mask if mask is None else mask[:, words],
+                        transformer_options=transformer_options,
+                    )
+                    for words in texts
+                ],
+                dim=1,
+            )
 
         return refine
 
@@ -84,7 +98,7 @@ class HunyuanVideoSegments(Segments):
             border, parts = self.layout.text_tokens, []
             for segment, frames in enumerate(own_frames(self.layout)):
                 start, stop = self.layout.tokens_of(frames)
-                seen = x[:, start - border:stop - border]
+                seen = x[:, start - border : stop - border]
                 parts.append(original(seen, self._modulation(vec, segment), modulation_dims))
             return torch.cat(parts, dim=1)
 
@@ -109,8 +123,19 @@ class HunyuanVideoSegments(Segments):
         evaluate = self._double if isinstance(block, DoubleStreamBlock) else self._single
         return evaluate(original, ttt, *args, **kwargs)
 
-    def _double(self, original, ttt, img, txt, vec, pe, attn_mask=None, modulation_dims_img=None,
-                modulation_dims_txt=None, transformer_options={}):
+    def _double(
+        self,
+        original,
+        ttt,
+        img,
+        txt,
+        vec,
+        pe,
+        attn_mask=None,
+        modulation_dims_img=None,
+        modulation_dims_txt=None,
+        transformer_options={},
+    ):
         """img [B, F * P, C], txt [B, texts, C], which core's block overwrites; vec [B, C]; pe [B, 1, all, D / 2, 2, 2];
         attn_mask [1, 1, all] or None."""
         layout, border = self.layout, self.layout.text_tokens
@@ -118,11 +143,16 @@ class HunyuanVideoSegments(Segments):
 
         def call(segment: int, frames: Range, options: dict) -> tuple[torch.Tensor, torch.Tensor]:
             start, stop = layout.tokens_of(frames)
-            return original(img=img[:, start - border:stop - border], txt=txt[:, slice(*layout.text_of(segment))],
-                            vec=self._modulation(vec, segment), pe=self._positions(pe, segment, stop - start),
-                            attn_mask=self._mask(attn_mask, segment, stop - start),
-                            modulation_dims_img=modulation_dims_img, modulation_dims_txt=modulation_dims_txt,
-                            transformer_options=options)
+            return original(
+                img=img[:, start - border : stop - border],
+                txt=txt[:, slice(*layout.text_of(segment))],
+                vec=self._modulation(vec, segment),
+                pe=self._positions(pe, segment, stop - start),
+                attn_mask=self._mask(attn_mask, segment, stop - start),
+                modulation_dims_img=modulation_dims_img,
+                modulation_dims_txt=modulation_dims_txt,
+                transformer_options=options,
+            )
 
         def attend(segment: int) -> torch.Tensor:
             return until_reached(lambda: call(segment, layout.windows[segment], _cut_short(transformer_options)))
@@ -145,9 +175,14 @@ class HunyuanVideoSegments(Segments):
             count = tokens.stop - tokens.start
             joined = torch.cat([x[:, words], x[:, tokens]], dim=1)
             options = {**options, "img_slice": [words.stop - words.start, joined.shape[1]]}
-            return original(joined, vec=self._modulation(vec, segment), pe=self._positions(pe, segment, count),
-                            attn_mask=self._mask(attn_mask, segment, count), modulation_dims=modulation_dims,
-                            transformer_options=options)
+            return original(
+                joined,
+                vec=self._modulation(vec, segment),
+                pe=self._positions(pe, segment, count),
+                attn_mask=self._mask(attn_mask, segment, count),
+                modulation_dims=modulation_dims,
+                transformer_options=options,
+            )
 
         def attend(segment: int) -> torch.Tensor:
             return until_reached(lambda: call(segment, layout.windows[segment], _cut_short(transformer_options)))
@@ -164,18 +199,19 @@ class HunyuanVideoSegments(Segments):
     def _positions(self, pe: torch.Tensor, segment: int, count: int) -> torch.Tensor:
         """Text has none; time begins anew in every segment."""
         border = self.layout.text_tokens
-        return torch.cat([pe[:, :, slice(*self.layout.text_of(segment))], pe[:, :, border:border + count]], dim=2)
+        return torch.cat([pe[:, :, slice(*self.layout.text_of(segment))], pe[:, :, border : border + count]], dim=2)
 
     def _mask(self, mask: torch.Tensor | None, segment: int, count: int) -> torch.Tensor | None:
         """Of the text alone; the video's part is 0 everywhere."""
         if mask is None:
             return None
         border = self.layout.text_tokens
-        return torch.cat([mask[..., slice(*self.layout.text_of(segment))], mask[..., border:border + count]], dim=-1)
+        return torch.cat([mask[..., slice(*self.layout.text_of(segment))], mask[..., border : border + count]], dim=-1)
 
 
 def _cut_short(options: dict) -> dict:
     """Other nodes' patches of attention have their turn, then the output is taken."""
+
     def reached(attention, extra_options):
         raise Reached(attention)
 

@@ -30,8 +30,20 @@ class LTXVSegments(Segments):
     def blocks(network) -> list[torch.nn.Module]:
         return list(network.transformer_blocks)
 
-    def evaluate(self, block, original, ttt: TTTBlock | None, x, context=None, attention_mask=None, timestep=None,
-                 pe=None, transformer_options={}, self_attention_mask=None, prompt_timestep=None):
+    def evaluate(
+        self,
+        block,
+        original,
+        ttt: TTTBlock | None,
+        x,
+        context=None,
+        attention_mask=None,
+        timestep=None,
+        pe=None,
+        transformer_options={},
+        self_attention_mask=None,
+        prompt_timestep=None,
+    ):
         """x [B, F * P, C], which core's block overwrites; context [B, texts, C]; attention_mask [B, 1, 1, texts] or
         None; timestep [B, 1 or F * P, 6 C]; pe (matrices [1, F * P, H, D / 2, 2, 2], how they pair channels)."""
         layout = self.layout
@@ -41,11 +53,16 @@ class LTXVSegments(Segments):
             start, stop = layout.tokens_of(frames)
             words = self.words_of(segment)
             # Time begins anew in every segment.
-            return original(x[:, start:stop], context=context[:, words],
-                            attention_mask=attention_mask if attention_mask is None else attention_mask[..., words],
-                            timestep=self.of_frames(timestep, frames), pe=(pe[0][:, :stop - start], *pe[1:]),
-                            transformer_options=transformer_options, self_attention_mask=self_attention_mask,
-                            prompt_timestep=prompt_timestep)
+            return original(
+                x[:, start:stop],
+                context=context[:, words],
+                attention_mask=attention_mask if attention_mask is None else attention_mask[..., words],
+                timestep=self.of_frames(timestep, frames),
+                pe=(pe[0][:, : stop - start], *pe[1:]),
+                transformer_options=transformer_options,
+                self_attention_mask=self_attention_mask,
+                prompt_timestep=prompt_timestep,
+            )
 
         def attend(segment: int) -> torch.Tensor:
             return output_of(block.attn1, lambda: call(segment, layout.windows[segment]))

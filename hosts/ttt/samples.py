@@ -35,8 +35,10 @@ class StorySampler:
     def __call__(self) -> list[torch.Tensor]:
         """A video [pixel frames, H, W, 3] in 0..1 for each story."""
         generator = torch.Generator().manual_seed(self.seed)
-        return [self._decode(self._latent(story, torch.randn(1, *self.latent_shape, generator=generator)))
-                for story in self.stories]
+        return [
+            self._decode(self._latent(story, torch.randn(1, *self.latent_shape, generator=generator)))
+            for story in self.stories
+        ]
 
     @torch.no_grad()
     def _latent(self, story: Conditioning, noise: torch.Tensor) -> torch.Tensor:

@@ -67,9 +67,11 @@ class Segments:
 
     def check_tokens(self, found: int, wanted: int) -> None:
         if found != wanted:
-            raise ValueError(f"the network's blocks read {found} tokens and the timeline has {wanted}; reference "
-                             f"pictures and guides cannot be given to one of several segments: remove the node that "
-                             f"adds them")
+            raise ValueError(
+                f"the network's blocks read {found} tokens and the timeline has {wanted}; reference "
+                f"pictures and guides cannot be given to one of several segments: remove the node that "
+                f"adds them"
+            )
 
     def of_frames(self, modulation: torch.Tensor, frames: Range) -> torch.Tensor:
         """The part of [B, 1 or frames or tokens, ...] that belongs to these frames."""
@@ -78,13 +80,16 @@ class Segments:
             return modulation
         per_frame = count // self.layout.frames
         if per_frame * self.layout.frames != count:
-            raise ValueError(f"the network's timesteps are {count} and its video has {self.layout.frames} frames; use "
-                             f"masks of whole frames")
-        return modulation[:, frames[0] * per_frame:frames[1] * per_frame]
+            raise ValueError(
+                f"the network's timesteps are {count} and its video has {self.layout.frames} frames; use "
+                f"masks of whole frames"
+            )
+        return modulation[:, frames[0] * per_frame : frames[1] * per_frame]
 
 
-def mix(attend: Callable[[int], torch.Tensor], layout: Layout, like: torch.Tensor,
-        ttt: TTTBlock | None) -> torch.Tensor:
+def mix(
+    attend: Callable[[int], torch.Tensor], layout: Layout, like: torch.Tensor, ttt: TTTBlock | None
+) -> torch.Tensor:
     """attend(segment): its attention's output [B, text + frames, C] -> what stands in its place for the whole video
     [B, layout.tokens, C], a new tensor. `like` [B, any, C] lends dtype and device."""
     attended = like.new_empty(like.shape[0], layout.tokens, like.shape[2])
@@ -102,8 +107,9 @@ def mix(attend: Callable[[int], torch.Tensor], layout: Layout, like: torch.Tenso
 def slab_tokens(layout: Layout, ttt: TTTBlock) -> int:
     """About one segment, in whole chunks: TTT then needs no more memory at a time than attention does."""
     chunk = ttt.ttt.config.chunk
-    longest = max(words + (stop - start) * layout.frame_tokens
-                  for words, (start, stop) in zip(layout.text, layout.windows))
+    longest = max(
+        words + (stop - start) * layout.frame_tokens for words, (start, stop) in zip(layout.text, layout.windows)
+    )
     return -(-longest // chunk) * chunk
 
 
@@ -122,6 +128,7 @@ class Reached(Exception):
 
 def output_of(module: torch.nn.Module, evaluate: Callable[[], Any]) -> torch.Tensor:
     """What `module` returns in the course of evaluate(), which goes no further."""
+
     def reached(module, args, output):
         raise Reached(output)
 
@@ -137,8 +144,10 @@ def until_reached(evaluate: Callable[[], Any]) -> torch.Tensor:
         evaluate()
     except Reached as end:
         return end.output
-    raise RuntimeError("0 of 1 attention outputs of a block came; another node replaces its attention: remove that "
-                       "node, or Longreel's TTT nodes")
+    raise RuntimeError(
+        "0 of 1 attention outputs of a block came; another node replaces its attention: remove that "
+        "node, or Longreel's TTT nodes"
+    )
 
 
 @contextmanager

@@ -58,15 +58,20 @@ class TTTStudent:
     def __init__(self, model, dtype: torch.dtype = torch.bfloat16, start_gate: float = PUBLISHED_START_GATE):
         layers = model.model_options["transformer_options"].get(KEY)
         if not layers:
-            raise ValueError("this model carries 0 TTT layers and 1 is needed to train; wire it through Longreel Apply "
-                             "TTT")
+            raise ValueError(
+                "this model carries 0 TTT layers and 1 is needed to train; wire it through Longreel Apply TTT"
+            )
         features = patching.features_of(model.model_options)
         if features:
-            raise ValueError(f"{features[0].name} works on 1 segment at a time and training shows all of a story at "
-                             f"once; wire the model from before that node")
+            raise ValueError(
+                f"{features[0].name} works on 1 segment at a time and training shows all of a story at "
+                f"once; wire the model from before that node"
+            )
         if model.cached_patcher_init is None:
-            raise ValueError("the loader of this model has 0 ways to load it a second time, and training needs 1 copy "
-                             "of its own; use Load Diffusion Model")
+            raise ValueError(
+                "the loader of this model has 0 ways to load it a second time, and training needs 1 copy "
+                "of its own; use Load Diffusion Model"
+            )
         self.facts, self.segments, self.device = facts_of(model), segments_of(model), model.load_device
         with torch.inference_mode(False):
             # Reading the file again keeps what another node's run has patched into the loaded weights out of it.
@@ -83,8 +88,9 @@ class TTTStudent:
             self.patcher.pre_run()
             self.network = self.patcher.model.diffusion_model.requires_grad_(False)
         self.whole: Unit | None = None
-        self.identity = (f"{self.facts.family} {digest(self.network.state_dict())} {self.config} "
-                         f"{digest(self._layer_weights())}")
+        self.identity = (
+            f"{self.facts.family} {digest(self.network.state_dict())} {self.config} {digest(self._layer_weights())}"
+        )
 
     @property
     def config(self) -> TTTConfig:
@@ -96,13 +102,21 @@ class TTTStudent:
         their attention too, "sft" for the whole network. They require gradients and are float32 afterwards."""
         if adapter not in (LAYERS, PROJECTIONS, ALL):
             raise ValueError(f"unknown adapter {adapter!r}, none of 3; use {LAYERS!r}, {PROJECTIONS!r} or {ALL!r}")
-        others = {} if adapter == LAYERS else {
-            name: parameter for name, parameter in self.network.named_parameters()
-            if adapter == ALL or name in self._attention()}
+        others = (
+            {}
+            if adapter == LAYERS
+            else {
+                name: parameter
+                for name, parameter in self.network.named_parameters()
+                if adapter == ALL or name in self._attention()
+            }
+        )
         for name, parameter in others.items():
             if not parameter.is_floating_point():
-                raise ValueError(f"{name} is stored as {parameter.dtype} and is to be trained as torch.float32; load "
-                                 f"a file that is not quantised, or train the TTT layers alone")
+                raise ValueError(
+                    f"{name} is stored as {parameter.dtype} and is to be trained as torch.float32; load "
+                    f"a file that is not quantised, or train the TTT layers alone"
+                )
         own = self._ttt_parameters()
         for part in (self.network, *self.layers.values()):
             part.requires_grad_(False)
@@ -116,23 +130,33 @@ class TTTStudent:
 
     def _ttt_parameters(self) -> dict[str, nn.Parameter]:
         """Where no text is joined to the video, its gates do nothing and are not trained."""
-        return {f"blocks.{number}.{name}": parameter for number, layer in self.layers.items()
-                for name, parameter in layer.named_parameters()
-                if self.segments.joint or name not in TEXT_GATES}
+        return {
+            f"blocks.{number}.{name}": parameter
+            for number, layer in self.layers.items()
+            for name, parameter in layer.named_parameters()
+            if self.segments.joint or name not in TEXT_GATES
+        }
 
     def _attention(self) -> set[str]:
         """Names of the parameters of self-attention, in blocks that have TTT."""
         blocks = self.segments.blocks(self.network)
-        wanted = {id(parameter) for number in self.layers for part in self.segments.attention
-                  if hasattr(blocks[number], part) for parameter in getattr(blocks[number], part).parameters()}
+        wanted = {
+            id(parameter)
+            for number in self.layers
+            for part in self.segments.attention
+            if hasattr(blocks[number], part)
+            for parameter in getattr(blocks[number], part).parameters()
+        }
         return {name for name, parameter in self.network.named_parameters() if id(parameter) in wanted}
 
     def units(self) -> Unit:
         """See training/student.Student. A block of core's and its TTT layer are one unit; what else the network holds
         is the outermost."""
         blocks = self.segments.blocks(self.network)
-        self.options[UNITS] = {number: Unit([block, self.layers[number]] if number in self.layers else [block])
-                               for number, block in enumerate(blocks)}
+        self.options[UNITS] = {
+            number: Unit([block, self.layers[number]] if number in self.layers else [block])
+            for number, block in enumerate(blocks)
+        }
         self.whole = Unit([self.network], self.options[UNITS].values())
         return self.whole
 
@@ -143,16 +167,25 @@ class TTTStudent:
             layer.ttt.checkpoint_every = scan_chunks
         self.options[RECOMPUTE] = blocks
 
-    def layout(self, latent_shape: tuple[int, int, int, int], conditioning: Mapping[str, torch.Tensor],
-               windows: tuple[Range, ...]) -> Layout:
+    def layout(
+        self,
+        latent_shape: tuple[int, int, int, int],
+        conditioning: Mapping[str, torch.Tensor],
+        windows: tuple[Range, ...],
+    ) -> Layout:
         """How TTT reads a story whose latent is [C, F, H, W]. Raises ValueError as engine/ttt/order.Layout does."""
         patches = self.segments.family.patch_size(self.network)
         height, width = (-(-size // patch) for size, patch in zip(latent_shape[2:], patches[1:]))
         texts = conditioning[TOKENS][0].tolist() if self.segments.joint else [0] * len(windows)
         return Layout(tuple(texts), token_windows(windows, patches[0]), height, width)
 
-    def predict(self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Mapping[str, torch.Tensor],
-                windows: tuple[Range, ...]) -> torch.Tensor:
+    def predict(
+        self,
+        noised: torch.Tensor,
+        levels: torch.Tensor,
+        conditioning: Mapping[str, torch.Tensor],
+        windows: tuple[Range, ...],
+    ) -> torch.Tensor:
         """noised [B, C, F, H, W], levels [B] of the objective, conditioning [B, n, ...] as hosts/training/encoder.py encodes
         prompts, windows: latent frames of each segment -> float32 like noised, for the objective's target.
 
@@ -170,9 +203,15 @@ class TTTStudent:
         # Texts are joined to the video, or to each other, where one ends and the next begins: row by row. Processes
         # that divide the weights do so always, for all must evaluate equally often.
         evaluate = self._predict if self.whole is None else partial(self.whole, self._predict)
-        rows = [evaluate(noised[row:row + 1], levels[row:row + 1],
-                         {name: part[row:row + 1] for name, part in conditioning.items()}, windows)
-                for row in range(len(noised))]
+        rows = [
+            evaluate(
+                noised[row : row + 1],
+                levels[row : row + 1],
+                {name: part[row : row + 1] for name, part in conditioning.items()},
+                windows,
+            )
+            for row in range(len(noised))
+        ]
         return torch.cat(rows)
 
     def _predict(self, noised, levels, conditioning, windows) -> torch.Tensor:
@@ -193,8 +232,10 @@ class TTTStudent:
         network = self.patcher.model
         conds = network.extra_conds(noise=noised.detach(), device=self.device, **heard)
         conds[TIMELINE] = comfy.conds.CONDConstant(Told(windows, texts))
-        given = {name: cond.process_cond(batch_size=len(noised), device=self.device, area=None).cond
-                 for name, cond in conds.items()}
+        given = {
+            name: cond.process_cond(batch_size=len(noised), device=self.device, area=None).cond
+            for name, cond in conds.items()
+        }
         options = {**self.options, "wrappers": self.patcher.wrappers, "cond_or_uncond": [0], "sigmas": sigmas}
         with training():
             # A copy, for it may be a part of what the network put out, and a unit returns new tensors.
@@ -213,19 +254,30 @@ class TTTStudent:
     def loaded(self, segment_latent_frames: int, title: str) -> LoadedTTT:
         """The layers as they are now, copied."""
         # Not by state_dict, at whose call FSDP divides again what is whole for the moment.
-        held = {number: {name: value.detach().cpu().clone() for name, value in layer.named_parameters()}
-                for number, layer in self.layers.items()}
+        held = {
+            number: {name: value.detach().cpu().clone() for name, value in layer.named_parameters()}
+            for number, layer in self.layers.items()
+        }
         return LoadedTTT(held, self.config, self.facts.family, segment_latent_frames, block_count(self.patcher), title)
 
     def save_others(self, path: Path, names: Collection[str], title: str) -> None:
         """See training/student.Student. Core's LoraLoaderModelOnly puts these weights in the place of the model's."""
         own = dict(self.network.named_parameters())
-        save_whole(path, {f"diffusion_model.{name.removesuffix('.weight')}.set_weight":
-                          own[name].detach().cpu().contiguous() for name in sorted(names)}, {"title": title})
+        save_whole(
+            path,
+            {
+                f"diffusion_model.{name.removesuffix('.weight')}.set_weight": own[name].detach().cpu().contiguous()
+                for name in sorted(names)
+            },
+            {"title": title},
+        )
 
     def _layer_weights(self) -> dict[str, torch.Tensor]:
-        return {f"{number}.{name}": value for number, layer in self.layers.items()
-                for name, value in layer.state_dict().items()}
+        return {
+            f"{number}.{name}": value
+            for number, layer in self.layers.items()
+            for name, value in layer.state_dict().items()
+        }
 
 
 def _make_room(device: torch.device) -> None:
@@ -268,8 +320,10 @@ def objective_of(sampling) -> FlowMatching | VPrediction:
         # Flux's shift is an exponent (comfy.model_sampling.flux_time_shift); the curve is the same.
         flux = isinstance(sampling, comfy.model_sampling.ModelSamplingFlux)
         return FlowMatching(math.exp(sampling.shift) if flux else sampling.shift)
-    raise ValueError(f"this model's noise schedule is {type(sampling).__mro__[1].__name__}, and training knows 2 "
-                     f"kinds, flow matching and CogVideoX's; remove the node that replaces it")
+    raise ValueError(
+        f"this model's noise schedule is {type(sampling).__mro__[1].__name__}, and training knows 2 "
+        f"kinds, flow matching and CogVideoX's; remove the node that replaces it"
+    )
 
 
 def _trainable(layer: TTTBlock, start_gate: float) -> TTTBlock:

@@ -28,8 +28,18 @@ KEY = "longreel_ttt_timeline"
 FRAME_AXIS = 2  # [B, C, F, H, W]
 TEXT, MASK, POOLED = "c_crossattn", "attention_mask", "y"  # of model_conds
 JOINED_ALONG = {TEXT: 1, MASK: -1, POOLED: 1}  # axis of [1, T, C], [1, T], [1, C]
-ACTS_WHERE = ("area", "mask", "mask_strength", "strength", "timestep_start", "timestep_end", "control", "gligen",
-              "hooks", "default")  # what core does with an entry besides showing it
+ACTS_WHERE = (
+    "area",
+    "mask",
+    "mask_strength",
+    "strength",
+    "timestep_start",
+    "timestep_end",
+    "control",
+    "gligen",
+    "hooks",
+    "default",
+)  # what core does with an entry besides showing it
 
 
 class WholeTimeline(comfy.context_windows.ContextHandlerABC):
@@ -52,8 +62,10 @@ class WholeTimeline(comfy.context_windows.ContextHandlerABC):
     def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
         frames = x_in.shape[FRAME_AXIS]
         if frames != self.timeline.latent_frames:
-            raise ValueError(f"the latent has {frames} frames and the timeline {self.timeline.latent_frames}; wire the "
-                             f"latent output of the same Longreel Plan into the sampler")
+            raise ValueError(
+                f"the latent has {frames} frames and the timeline {self.timeline.latent_frames}; wire the "
+                f"latent output of the same Longreel Plan into the sampler"
+            )
         return True
 
     def get_resized_cond(self, cond_in, x_in, window, device=None):
@@ -73,9 +85,11 @@ class WholeTimeline(comfy.context_windows.ContextHandlerABC):
         for number, segment in enumerate(self.timeline.segments):
             of_segment = conditioning.entries_for(entries, segment.mix)
             if len(of_segment) != 1:
-                raise ValueError(f"segment {number + 1} would hear {len(of_segment)} conditioning entries and TTT "
-                                 f"reads 1 text for each; combine no conditionings, and wire Longreel Encode's "
-                                 f"output as it is")
+                raise ValueError(
+                    f"segment {number + 1} would hear {len(of_segment)} conditioning entries and TTT "
+                    f"reads 1 text for each; combine no conditionings, and wire Longreel Encode's "
+                    f"output as it is"
+                )
             heard += of_segment
         first = heard[0]
         if prompt not in self.compared:
@@ -83,8 +97,7 @@ class WholeTimeline(comfy.context_windows.ContextHandlerABC):
                 _compare(first, entry, number)
             self.compared.add(prompt)
         model_conds = dict(first["model_conds"])
-        given = {key: [entry["model_conds"][key].cond for entry in heard] for key in JOINED_ALONG
-                 if key in model_conds}
+        given = {key: [entry["model_conds"][key].cond for entry in heard] for key in JOINED_ALONG if key in model_conds}
         texts = tuple(text.shape[1] for text in given[TEXT])
         for key, parts in given.items():
             # Regular also where the family repeats a text to another's length: every token counts here.
@@ -96,14 +109,17 @@ class WholeTimeline(comfy.context_windows.ContextHandlerABC):
         """A shot's strength multiplies its guidance: positive <- negative + strength (positive - negative)."""
         if (self.strengths == 1).all():
             return
-        positive, negative = (conditioning.number_of(conds, role) for role in (conditioning.POSITIVE,
-                                                                               conditioning.NEGATIVE))
+        positive, negative = (
+            conditioning.number_of(conds, role) for role in (conditioning.POSITIVE, conditioning.NEGATIVE)
+        )
         if positive is None or negative is None:
             planned = next(shot for shot in self.timeline.shots if shot.shot.strength != 1)
             evaluated = sum(number is not None for number in (positive, negative))
-            raise ValueError(f"shots[{planned.index}].strength {planned.shot.strength:g} scales the guidance against "
-                             f"the negative prompt, but the sampler evaluates {evaluated} of the 2 prompts of Longreel "
-                             f"Encode; use cfg above 1 with both wired, or strength 1")
+            raise ValueError(
+                f"shots[{planned.index}].strength {planned.shot.strength:g} scales the guidance against "
+                f"the negative prompt, but the sampler evaluates {evaluated} of the 2 prompts of Longreel "
+                f"Encode; use cfg above 1 with both wired, or strength 1"
+            )
         strengths = self.strengths.to(out[positive])[:, None, None]  # [F, 1, 1]
         changed = self.strengths.to(out[positive].device) != 1
         scaled = out[negative] + strengths * (out[positive] - out[negative])
@@ -114,12 +130,17 @@ def _compare(first: dict, other: dict, number: int) -> None:
     """Raises ValueError where an entry differs from the first segment's in more than its text."""
     ours, theirs = first["model_conds"], other["model_conds"]
     different = sorted(set(ours) ^ set(theirs))
-    different += [key for key in ours if key in theirs and key not in JOINED_ALONG
-                  and not comfy.conds.is_equal(ours[key].cond, theirs[key].cond)]
+    different += [
+        key
+        for key in ours
+        if key in theirs and key not in JOINED_ALONG and not comfy.conds.is_equal(ours[key].cond, theirs[key].cond)
+    ]
     different += [key for key in ACTS_WHERE if not _same(first.get(key), other.get(key))]
     if different:
-        raise ValueError(f"the conditioning of segment {number + 1} differs from that of segment 1 in {different[0]}, "
-                         f"and TTT shows all segments in 1 evaluation; give every shot the same, or leave it out")
+        raise ValueError(
+            f"the conditioning of segment {number + 1} differs from that of segment 1 in {different[0]}, "
+            f"and TTT shows all segments in 1 evaluation; give every shot the same, or leave it out"
+        )
 
 
 def _same(ours, theirs) -> bool:
@@ -140,13 +161,17 @@ def attach(model, timeline: Timeline):
     Layout((0,) * len(windows), windows, 1, 1)  # raises where segments do not follow each other
     previous = model.model_options.get("context_handler")
     if previous is not None:
-        raise ValueError(f"this model carries 1 node that shows it a latent in parts ({type(previous).__name__}), and "
-                         f"TTT shows it all of a timeline; wire the model from before that node")
+        raise ValueError(
+            f"this model carries 1 node that shows it a latent in parts ({type(previous).__name__}), and "
+            f"TTT shows it all of a timeline; wire the model from before that node"
+        )
     model = model.clone()
     model.model_options["context_handler"] = handler
     watch(model)
-    for kind, wrapper in ((extension.WrappersMP.OUTER_SAMPLE, _start_run),
-                          (extension.WrappersMP.PREPARE_SAMPLING, _reserve)):
+    for kind, wrapper in (
+        (extension.WrappersMP.OUTER_SAMPLE, _start_run),
+        (extension.WrappersMP.PREPARE_SAMPLING, _reserve),
+    ):
         model.add_wrapper_with_key(kind, KEY, wrapper)
     return model
 
@@ -156,14 +181,20 @@ def _start_run(executor, noise, latent_image, *args, **kwargs):
     options = executor.class_obj.model_options
     others = patching.features_of(options)
     if others:
-        raise ValueError(f"{others[0].name} works on 1 segment at a time and TTT shows all of a timeline at once; "
-                         f"remove that node, or sample with Longreel Latent Blend instead")
+        raise ValueError(
+            f"{others[0].name} works on 1 segment at a time and TTT shows all of a timeline at once; "
+            f"remove that node, or sample with Longreel Latent Blend instead"
+        )
     handler = options["context_handler"] = options["context_handler"].for_new_run()
     trained = options["transformer_options"].get(TRAINED_SEGMENT)
     longest = max(stop - start for start, stop in handler.windows)
     if trained not in (None, longest):
-        logging.warning("Longreel: these TTT layers were trained on segments of %d latent frames, and the timeline's "
-                        "longest has %d", trained, longest)
+        logging.warning(
+            "Longreel: these TTT layers were trained on segments of %d latent frames, and the timeline's "
+            "longest has %d",
+            trained,
+            longest,
+        )
     return executor(noise_of_shots(noise, handler.timeline), latent_image, *args, **kwargs)
 
 

@@ -32,8 +32,9 @@ class WanSegments(Segments):
     def blocks(network) -> list[torch.nn.Module]:
         return list(network.blocks)
 
-    def evaluate(self, block, original, ttt: TTTBlock | None, x, e, freqs, context, context_img_len=257,
-                 transformer_options={}):
+    def evaluate(
+        self, block, original, ttt: TTTBlock | None, x, e, freqs, context, context_img_len=257, transformer_options={}
+    ):
         """x [B, F * P, C], e [B, 1 or F, 6, C], freqs [1, F * P, 1, D / 2, 2, 2], context [B, pictures + texts, C]."""
         layout = self.layout
         self.check_tokens(x.shape[1], layout.tokens)
@@ -46,8 +47,14 @@ class WanSegments(Segments):
                 heard = torch.cat([context[:, :pictures], heard], dim=1)
             options = {**transformer_options, "grid_sizes": (frames[1] - frames[0], layout.height, layout.width)}
             # Time begins anew in every segment.
-            return original(x[:, start:stop], e=self.of_frames(e, frames), freqs=freqs[:, :stop - start], context=heard,
-                            context_img_len=context_img_len, transformer_options=options)
+            return original(
+                x[:, start:stop],
+                e=self.of_frames(e, frames),
+                freqs=freqs[:, : stop - start],
+                context=heard,
+                context_img_len=context_img_len,
+                transformer_options=options,
+            )
 
         def attend(segment: int) -> torch.Tensor:
             return output_of(block.self_attn, lambda: call(segment, layout.windows[segment]))

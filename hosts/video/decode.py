@@ -4,6 +4,7 @@ Wan's VAEs stream (decode_wan.py). Image VAEs see every latent frame alone, so t
 VAE goes through core's tiled decode, which joins the whole video in memory before the first frame comes out; the log
 says so. It does not know what is done with the frames.
 """
+
 import logging
 from collections.abc import Iterator
 
@@ -47,8 +48,11 @@ def decode_frames(vae, samples: Tensor, chunk_latent_frames: int = 0) -> Iterato
     elif vae.latent_dim == 2:
         frames = _image_by_image(vae, samples, chunk_latent_frames or IMAGES_PER_CHUNK)
     else:
-        logger.warning("Longreel does not know how to stream the VAE %s: core's tiled decode takes over, and the "
-                       "memory it needs grows with the length of the video.", _class_name(vae))
+        logger.warning(
+            "Longreel does not know how to stream the VAE %s: core's tiled decode takes over, and the "
+            "memory it needs grows with the length of the video.",
+            _class_name(vae),
+        )
         frames = _tiled(vae, samples, chunk_latent_frames)
     return _only_colour(vae, frames)
 
@@ -64,8 +68,10 @@ def decode_takes(vae, samples: Tensor, takes: list[int], chunk_latent_frames: in
     if vae.latent_dim == 2:  # every latent frame is a picture of its own
         return decode_frames(vae, samples, chunk_latent_frames)
     if sum(takes) != samples.shape[2]:
-        raise ValueError(f"the timeline has {sum(takes)} latent frames and samples {samples.shape[2]}; "
-                         "wire the timeline that the latent was sampled with")
+        raise ValueError(
+            f"the timeline has {sum(takes)} latent frames and samples {samples.shape[2]}; "
+            "wire the timeline that the latent was sampled with"
+        )
     decoded = []
     for number, take in enumerate(samples.split(takes, dim=2)):
         led = torch.cat([take[:, :, :1], take], 2) if number else take
@@ -86,22 +92,29 @@ def _refuse_what_is_no_video(vae, samples: Tensor, chunk_latent_frames: int) -> 
     vae.throw_exception_if_invalid()
     name = _class_name(vae)
     if samples.is_nested:
-        raise ValueError(f"samples holds {len(samples.unbind())} latents in one (video and sound), {name} decodes 1; "
-                         "take the video out first, for LTX with core's LTXVSeparateAVLatent")
+        raise ValueError(
+            f"samples holds {len(samples.unbind())} latents in one (video and sound), {name} decodes 1; "
+            "take the video out first, for LTX with core's LTXVSeparateAVLatent"
+        )
     if vae.latent_dim == 1 or vae.extra_1d_channel is not None or vae.output_channels == 2:
         raise ValueError(f"the VAE {name} does not decode to pictures; load the video model's own VAE")
     dimensions = (4, 5) if vae.latent_dim == 2 else (5,)
     if samples.ndim not in dimensions:
-        raise ValueError(f"samples has {samples.ndim} dimensions and {name} decodes videos of 5, "
-                         "[1, channels, frames, height, width]; use the empty latent node of the video model")
+        raise ValueError(
+            f"samples has {samples.ndim} dimensions and {name} decodes videos of 5, "
+            "[1, channels, frames, height, width]; use the empty latent node of the video model"
+        )
     if samples.numel() == 0:
         raise ValueError(f"samples is empty, {list(samples.shape)}; a video has at least 1 latent frame")
     if samples.ndim == 5 and samples.shape[0] != 1:
-        raise ValueError(f"samples holds {samples.shape[0]} videos and 1 fits into one file; "
-                         "pick one with core's LatentFromBatch")
+        raise ValueError(
+            f"samples holds {samples.shape[0]} videos and 1 fits into one file; pick one with core's LatentFromBatch"
+        )
     if is_wan_vae(vae) and samples.shape[1] != vae.latent_channels:
-        raise ValueError(f"samples has {samples.shape[1]} channels and {name} decodes {vae.latent_channels}; "
-                         "load the VAE that belongs to the model that sampled it")
+        raise ValueError(
+            f"samples has {samples.shape[1]} channels and {name} decodes {vae.latent_channels}; "
+            "load the VAE that belongs to the model that sampled it"
+        )
     if chunk_latent_frames < 0:
         raise ValueError(f"chunk_latent_frames is {chunk_latent_frames}; use 0 (automatic) or 1 and more")
 
@@ -120,9 +133,12 @@ def _wan_or_tiled(vae, samples: Tensor, chunk_latent_frames: int) -> Iterator[Te
         progress.update_absolute(done)
         yield pixels
     if done < total:
-        logger.warning("Out of memory decoding 1 latent frame of %dx%d pixels: core's tiled decode takes over from "
-                       "pixel frame %d, and the memory it needs grows with the length of the video.",
-                       *pixel_size(vae, samples), done)
+        logger.warning(
+            "Out of memory decoding 1 latent frame of %dx%d pixels: core's tiled decode takes over from "
+            "pixel frame %d, and the memory it needs grows with the length of the video.",
+            *pixel_size(vae, samples),
+            done,
+        )
         yield from _tiled(vae, samples, 0, skip=done)
 
 
@@ -148,8 +164,14 @@ def _tiled(vae, samples: Tensor, chunk_latent_frames: int, skip: int = 0) -> Ite
     overlap = max(1, min(frames // 2, TILE_OVERLAP_PIXEL_FRAMES // temporal_stride))
     # As ComfyUI runs every node: some VAEs make inference tensors, which core then changes in place.
     with torch.inference_mode():
-        pixels = vae.decode_tiled(samples, tile_x=TILE_PIXELS // stride, tile_y=TILE_PIXELS // stride,
-                                  overlap=TILE_OVERLAP_PIXELS // stride, tile_t=frames, overlap_t=overlap)
+        pixels = vae.decode_tiled(
+            samples,
+            tile_x=TILE_PIXELS // stride,
+            tile_y=TILE_PIXELS // stride,
+            overlap=TILE_OVERLAP_PIXELS // stride,
+            tile_t=frames,
+            overlap_t=overlap,
+        )
     pixels = pixels.reshape(-1, *pixels.shape[-3:])  # [f, H, W, c]
     yield from pixels[skip:].split(TILE_PIXEL_FRAMES)
 
@@ -159,8 +181,10 @@ def _only_colour(vae, frames: Iterator[Tensor]) -> Iterator[Tensor]:
     warned = False
     for pixels in frames:
         if pixels.shape[-1] not in (3, 4):
-            raise ValueError(f"the VAE {_class_name(vae)} puts out {pixels.shape[-1]} channels and a video has 3; "
-                             "decode with the node that this VAE was made for")
+            raise ValueError(
+                f"the VAE {_class_name(vae)} puts out {pixels.shape[-1]} channels and a video has 3; "
+                "decode with the node that this VAE was made for"
+            )
         if pixels.shape[-1] == 4 and not warned:
             logger.warning("The VAE puts out transparency, which an h264 video does not hold; it is left out.")
             warned = True

@@ -5,6 +5,7 @@ every temporal convolution keeps its last two inputs in a cache. Core's `decode`
 cache and then joins all pixel frames in memory; this file walks the same way and hands each chunk out at once.
 It does not know where the frames go, nor any VAE but these two.
 """
+
 import logging
 from collections.abc import Iterator
 
@@ -69,8 +70,9 @@ def wan_frames(vae, latent: Tensor, chunk_latent_frames: int) -> Iterator[Tensor
         if chunk_latent_frames == 1:
             return yielded
         smaller = chunk_latent_frames // 2
-        logger.warning("Out of memory decoding %d latent frames at a time; going on with %d.",
-                       chunk_latent_frames, smaller)
+        logger.warning(
+            "Out of memory decoding %d latent frames at a time; going on with %d.", chunk_latent_frames, smaller
+        )
         chunk_latent_frames = smaller
 
 
@@ -87,8 +89,11 @@ def _one_walk(vae, latent: Tensor, chunk_latent_frames: int) -> Iterator[Tensor]
         stop = 1 if start == 0 else min(start + chunk_latent_frames, total)
         with torch.no_grad(), model_management.cuda_device_context(vae.device):
             # Asked anew for every chunk, because whoever takes the frames may have loaded something else meanwhile.
-            model_management.load_models_gpu([vae.patcher], memory_required=_memory_bytes(vae, latent, stop - start),
-                                             force_full_load=vae.disable_offload)
+            model_management.load_models_gpu(
+                [vae.patcher],
+                memory_required=_memory_bytes(vae, latent, stop - start),
+                force_full_load=vae.disable_offload,
+            )
             chunk = latent[:, :, start:stop].to(device=vae.device, dtype=vae.vae_dtype)  # [1, C, f, H, W]
             pixels = _decode_chunk(network, chunk, cache, first=start == 0)  # [1, c, f', H', W']
             pixels = pixels.to(device=vae.output_device, dtype=vae.vae_output_dtype(), copy=True)
@@ -116,7 +121,7 @@ def _decode_chunk(network: nn.Module, chunk: Tensor, cache: list, first: bool) -
         return wan22.unpatchify(x, patch_size=2)
     before = []
     if x.shape[2] == 1 and not first:
-        before = cache[:_slots_at_latent_rate(network.decoder)]
+        before = cache[: _slots_at_latent_rate(network.decoder)]
     parts = network.decoder(x, feat_cache=cache, feat_idx=[0])
     for slot, past in enumerate(before):
         # From one new frame core remembers one, and two are needed: put the one before it back in front.

@@ -2,6 +2,7 @@
 
 Same keys and form as core's Save Video (comfy_extras/nodes_video.py).
 """
+
 import json
 from typing import Any
 

@@ -49,7 +49,7 @@ class Remembered:
     def before(self, frame: int, most: int) -> torch.Tensor:
         """Up to `most` finished frames that end where the latent frame `frame` begins."""
         end = frame - self.take_start
-        return self.finished[:, :, max(0, end - most):end]
+        return self.finished[:, :, max(0, end - most) : end]
 
     def maker_of(self, frame: int) -> Chunk:
         """The chunk that made this finished latent frame of the take."""
@@ -80,7 +80,9 @@ class ChunkHandler(context_windows.ContextHandlerABC):
     `shelf` is handed from chunk to chunk: what looks at frames that stay the same have left behind. Who finds nothing there
     looks again, with the same result."""
 
-    def __init__(self, timeline: Timeline, chunk: Chunk, remembered: Remembered, inside=None, shelf: dict | None = None):
+    def __init__(
+        self, timeline: Timeline, chunk: Chunk, remembered: Remembered, inside=None, shelf: dict | None = None
+    ):
         self.timeline, self.chunk, self.remembered, self.inside = timeline, chunk, remembered, inside
         self.shelf = {} if shelf is None else shelf
         self.look: Look | None = None
@@ -112,8 +114,9 @@ class ChunkHandler(context_windows.ContextHandlerABC):
         conds = [cond if cond is None else [_of_length(entry, x) for entry in cond] for cond in heard]
         self.look = look
         try:
-            calc_cond_batch(model, conds, x, x.new_full([x.shape[0]], look.sigma),
-                            _seen_as(model_options, self.chunk.number, LOOK))
+            calc_cond_batch(
+                model, conds, x, x.new_full([x.shape[0]], look.sigma), _seen_as(model_options, self.chunk.number, LOOK)
+            )
         finally:
             self.look = None
 
@@ -121,8 +124,10 @@ class ChunkHandler(context_windows.ContextHandlerABC):
 def handler_of(start: patching.Start, name: str) -> ChunkHandler:
     """What a feature of node `name` finds where it starts. Raises ValueError where the sampler has no chunks."""
     if not isinstance(start.handler, ChunkHandler):
-        raise ValueError(f"{name} remembers finished chunks, and this sampler makes 0 of them; use Longreel Sampler with "
-                         f"mode rollout")
+        raise ValueError(
+            f"{name} remembers finished chunks, and this sampler makes 0 of them; use Longreel Sampler with "
+            f"mode rollout"
+        )
     return start.handler
 
 

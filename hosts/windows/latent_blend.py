@@ -59,13 +59,19 @@ class TimelineHandler(context_windows.IndexListContextHandler):
 
     def __init__(self, timeline: Timeline, blend: str, seed: int, lead_frame: bool, inside=None):
         longest = max(segment.length for segment in timeline.segments)
-        super().__init__(context_schedule=context_windows.ContextSchedule(KEY, None),
-                         fuse_method=context_windows.ContextFuseMethod(KEY, None),
-                         context_length=longest + lead_frame, context_overlap=timeline.overlap_frames, dim=FRAME_AXIS,
-                         causal_window_fix=lead_frame)
+        super().__init__(
+            context_schedule=context_windows.ContextSchedule(KEY, None),
+            fuse_method=context_windows.ContextFuseMethod(KEY, None),
+            context_length=longest + lead_frame,
+            context_overlap=timeline.overlap_frames,
+            dim=FRAME_AXIS,
+            causal_window_fix=lead_frame,
+        )
         self.timeline, self.blend, self.seed, self.lead_frame, self.inside = timeline, blend, seed, lead_frame, inside
-        self.strengths = [sum(timeline.shots[shot].shot.strength * share for shot, share in segment.mix)
-                          for segment in timeline.segments]
+        self.strengths = [
+            sum(timeline.shots[shot].shot.strength * share for shot, share in segment.mix)
+            for segment in timeline.segments
+        ]
         self.evaluation, self._seen = -1, None
         self.progress = ProgressText()
 
@@ -103,8 +109,10 @@ class TimelineHandler(context_windows.IndexListContextHandler):
 
     def progress_of(self, number: int, segment: Segment) -> str:
         """What is said under the running node while the network sees this segment."""
-        return (f"shot {segment.main_shot + 1}/{len(self.timeline.shots)}, "
-                f"segment {number + 1}/{len(self.timeline.segments)}, evaluation {self.evaluation + 1}")
+        return (
+            f"shot {segment.main_shot + 1}/{len(self.timeline.shots)}, "
+            f"segment {number + 1}/{len(self.timeline.segments)}, evaluation {self.evaluation + 1}"
+        )
 
     def window_start(self, number: int) -> int:
         """The first latent frame that the network sees with this segment: the frame in front, if there is one, counts as
@@ -114,19 +122,43 @@ class TimelineHandler(context_windows.IndexListContextHandler):
 
     def get_context_windows(self, model, x_in, model_options):
         total = x_in.shape[self.dim]
-        return [SegmentWindow(number, s, total, self.timeline.take_start(s))
-                for number, s in enumerate(self.timeline.segments)]
+        return [
+            SegmentWindow(number, s, total, self.timeline.take_start(s))
+            for number, s in enumerate(self.timeline.segments)
+        ]
 
-    def evaluate_context_windows(self, calc_cond_batch, model, x_in, conds, timestep, enumerated_context_windows,
-                                 model_options, window_state, total_windows=None, device=None, first_device=None):
+    def evaluate_context_windows(
+        self,
+        calc_cond_batch,
+        model,
+        x_in,
+        conds,
+        timestep,
+        enumerated_context_windows,
+        model_options,
+        window_state,
+        total_windows=None,
+        device=None,
+        first_device=None,
+    ):
         for number, window in enumerated_context_windows:
             self.progress.show(self.progress_of(number, window.segment))
         results = []
         for role in patching.roles_of(model_options, number):
             model_options["transformer_options"][patching.SEEN] = (number, role)
-            results += super().evaluate_context_windows(self._inner(calc_cond_batch), model, x_in, conds, timestep,
-                                                        enumerated_context_windows, model_options, window_state,
-                                                        total_windows, device, first_device)
+            results += super().evaluate_context_windows(
+                self._inner(calc_cond_batch),
+                model,
+                x_in,
+                conds,
+                timestep,
+                enumerated_context_windows,
+                model_options,
+                window_state,
+                total_windows,
+                device,
+                first_device,
+            )
         for result in results:
             predictions = [out[0] for out in result.sub_conds_out]
             conditioning.scale_guidance(conds, predictions, result.window.segment.mix, self.timeline)
@@ -149,8 +181,19 @@ class TimelineHandler(context_windows.IndexListContextHandler):
             return None
         return super().get_resized_cond(conditioning.entries_for(cond_in, window.segment.mix), x_in, window, device)
 
-    def combine_context_window_results(self, x_in, sub_conds_out, sub_conds, window, window_idx, total_windows, timestep,
-                                       conds_final, counts_final, biases_final):
+    def combine_context_window_results(
+        self,
+        x_in,
+        sub_conds_out,
+        sub_conds,
+        window,
+        window_idx,
+        total_windows,
+        timestep,
+        conds_final,
+        counts_final,
+        biases_final,
+    ):
         weight = self.weights[window_idx].to(x_in)[None, None, :, None, None]  # [1, 1, F, 1, 1]
         frames = slice(window.segment.start, window.segment.end)
         for total, count, out in zip(conds_final, counts_final, sub_conds_out):
@@ -167,8 +210,9 @@ def attach_handler(model, handler: TimelineHandler):
     """A clone of `model` whose every run begins with a new `handler` like this one."""
     previous = model.model_options.get("context_handler")
     if isinstance(previous, TimelineHandler):
-        raise ValueError("this model already carries 1 Longreel Latent Blend and takes only 1; wire the model from "
-                         "before that node")
+        raise ValueError(
+            "this model already carries 1 Longreel Latent Blend and takes only 1; wire the model from before that node"
+        )
     model = model.clone()
     handler.inside = previous
     model.model_options["context_handler"] = handler
@@ -181,8 +225,10 @@ def attach_handler(model, handler: TimelineHandler):
 
 
 def _wrong_length(frames: int, timeline: Timeline) -> str:
-    return (f"the latent has {frames} frames and the timeline {timeline.latent_frames}; wire the latent output of the "
-            f"same Longreel Plan into the sampler")
+    return (
+        f"the latent has {frames} frames and the timeline {timeline.latent_frames}; wire the latent output of the "
+        f"same Longreel Plan into the sampler"
+    )
 
 
 def _start_run(executor, noise, latent_image, *args, **kwargs):
@@ -204,6 +250,6 @@ def noise_of_shots(noise: torch.Tensor, timeline: Timeline) -> torch.Tensor:
     noise = noise.clone()
     for planned in seeded:
         generator = torch.Generator().manual_seed(planned.shot.seed % 2**63)
-        shape = (*noise.shape[:FRAME_AXIS], planned.latent_frames, *noise.shape[FRAME_AXIS + 1:])
-        noise[:, :, planned.start:planned.end] = torch.randn(shape, generator=generator).to(noise)
+        shape = (*noise.shape[:FRAME_AXIS], planned.latent_frames, *noise.shape[FRAME_AXIS + 1 :])
+        noise[:, :, planned.start : planned.end] = torch.randn(shape, generator=generator).to(noise)
     return noise

@@ -56,6 +56,7 @@ def on_gpu(case: dict) -> dict:
 
 def made_on_gpu(mlp: bool, B: int, L: int, chunk: int) -> dict:
     """As scan_case, in bfloat16, with rates as published; made there, since a minute of video is gigabytes."""
+
     def normal(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         return torch.randn(*shape, device="cuda", dtype=dtype)
 
@@ -146,8 +147,13 @@ def scans(rounds: int) -> dict[str, dict]:
                 "us per chunk": 1e3 * ms / (L / chunk),
                 "MB beside out": extra / 1e6,
             }
-    print("\n" + table(["scan", "ms", "TFLOP/s", "GB/s", "us per chunk", "MB beside out"],
-                       [[name, *f.values()] for name, f in found.items()]))
+    print(
+        "\n"
+        + table(
+            ["scan", "ms", "TFLOP/s", "GB/s", "us per chunk", "MB beside out"],
+            [[name, *f.values()] for name, f in found.items()],
+        )
+    )
     return found
 
 
@@ -214,7 +220,8 @@ def neighbours(rounds: int) -> dict[str, float]:
         q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
         decay, beta = F.logsigmoid(torch.randn(q.shape[:3], **half)), torch.rand(q.shape[:3], **half)
         found["gated delta rule (fla)"] = milliseconds(
-            lambda: chunk_gated_delta_rule(q, k, v, decay, beta, output_final_state=True), rounds)
+            lambda: chunk_gated_delta_rule(q, k, v, decay, beta, output_final_state=True), rounds
+        )
     else:
         print("\nfla is not installed here (pip install fla-core), so its gated delta rule is not beside the scans")
     print("\n" + table(["neighbours, 63 s", "ms"], list(found.items())))
@@ -254,6 +261,7 @@ def blocks(rounds: int) -> dict[str, float]:
     for kind, chunk, rate in ((MLP, 64, 0.1), (LINEAR, 16, 1.0)):
         ttt = TTTBlock(TTTConfig(kind, WIDTH, HEADS, chunk, rate), **half)
         for name, slab in (("one piece", None), ("slabs of 32768", 32_768)):
+
             def both(y, ttt=ttt, slab=slab):
                 return ttt(y, layout, slab_tokens=slab, in_place=True)
 
@@ -265,12 +273,21 @@ def blocks(rounds: int) -> dict[str, float]:
 
 def run(rounds: int) -> dict[str, dict]:
     """Everything, in the order of the table; the figures by section."""
-    figures = {"errors": check(), "ceilings": ceilings(rounds), "scans": scans(rounds), "settings": settings(rounds),
-               "without kernels": without_kernels(rounds), "neighbours": neighbours(rounds), "blocks": blocks(rounds)}
+    figures = {
+        "errors": check(),
+        "ceilings": ceilings(rounds),
+        "scans": scans(rounds),
+        "settings": settings(rounds),
+        "without kernels": without_kernels(rounds),
+        "neighbours": neighbours(rounds),
+        "blocks": blocks(rounds),
+    }
     mlp = figures["scans"]["TTT-MLP, chunk 64, 63 s, batch 1"]["ms"]
     over = figures["without kernels"]["~ TTT-MLP, reference, compiled"] / mlp
     block = figures["blocks"][f"block with TTT {MLP}, one piece"] / figures["blocks"]["block, local attention"]
-    print(f"\nTTT-MLP, 63 s: {mlp:.1f} ms (asked on an H200: at most {ASKED_MLP_MS:.0f}); the compiled reference takes "
-          f"{over:.1f} times as long (at least {ASKED_OVER_COMPILED:.0f}); a block takes {block:.2f} times one with "
-          f"local attention alone (at most {ASKED_BLOCK})")
+    print(
+        f"\nTTT-MLP, 63 s: {mlp:.1f} ms (asked on an H200: at most {ASKED_MLP_MS:.0f}); the compiled reference takes "
+        f"{over:.1f} times as long (at least {ASKED_OVER_COMPILED:.0f}); a block takes {block:.2f} times one with "
+        f"local attention alone (at most {ASKED_BLOCK})"
+    )
     return figures

@@ -39,9 +39,19 @@ CFG, SHIFT = 4.0, 8.0
 TABLES = FIRST, OWN, LATER = "first", "own", "later"
 JUDGED = ("background", "objects", "colours", "places", "motion", "all")
 PLAIN, LORA_ALONE, INPAINTED, CLEAN_PLAIN, CLEAN_LORA = (
-    "plain", "LoRA without anchor", "inpaint", "clean without LoRA", "clean with LoRA")
-WAYS = {PLAIN: (False, None), LORA_ALONE: (True, None), INPAINTED: (False, INPAINT), CLEAN_PLAIN: (False, CLEAN),
-        CLEAN_LORA: (True, CLEAN)}
+    "plain",
+    "LoRA without anchor",
+    "inpaint",
+    "clean without LoRA",
+    "clean with LoRA",
+)
+WAYS = {
+    PLAIN: (False, None),
+    LORA_ALONE: (True, None),
+    INPAINTED: (False, INPAINT),
+    CLEAN_PLAIN: (False, CLEAN),
+    CLEAN_LORA: (True, CLEAN),
+}
 
 
 @dataclass(frozen=True)
@@ -52,8 +62,10 @@ class Case:
 
 def cases(count: int, offset: int) -> list[Case]:
     """Case i is the same whatever `count` is."""
-    return [Case(pair_world.random_pair(random.Random(7_000_003 + offset + i), FRAMES, held_out=True), 40_000 + offset + i)
-            for i in range(count)]
+    return [
+        Case(pair_world.random_pair(random.Random(7_000_003 + offset + i), FRAMES, held_out=True), 40_000 + offset + i)
+        for i in range(count)
+    ]
 
 
 class Bench:
@@ -61,9 +73,10 @@ class Bench:
 
     def __init__(self):
         model, self.clip, self.vae = call(LongreelDemoModel)
-        self.plain, = call(ModelSamplingSD3, model=model, shift=SHIFT)
-        self.adapted, _ = call(LongreelLoadAnchorLoRA, model=self.plain, file=BUNDLED, strength=1.0, alpha=0.0,
-                               allow_partial=False)
+        (self.plain,) = call(ModelSamplingSD3, model=model, shift=SHIFT)
+        self.adapted, _ = call(
+            LongreelLoadAnchorLoRA, model=self.plain, file=BUNDLED, strength=1.0, alpha=0.0, allow_partial=False
+        )
         self.facts = facts_of(self.plain)
 
     def encode(self, prompts: Sequence[str]) -> list:
@@ -76,8 +89,16 @@ class Bench:
         anchor = place_anchor(seconds, world.FRAMES_PER_SECOND, self.facts, CLEAN, 1.0)
         return torch.cat([encode_picture(self.vae, image[None], anchor, self.facts, SIZE, SIZE) for image in images])
 
-    def sample(self, way: str, prompts: Sequence[str], seeds: Sequence[int], steps: int, pictures: torch.Tensor | None,
-               seconds: float = 0.0, latent_frames: int = LATENT_FRAMES) -> torch.Tensor:
+    def sample(
+        self,
+        way: str,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        steps: int,
+        pictures: torch.Tensor | None,
+        seconds: float = 0.0,
+        latent_frames: int = LATENT_FRAMES,
+    ) -> torch.Tensor:
         """-> frames [B, F, 64, 64, 3], 0..1. Every case has noise of its own seed."""
         with_lora, mode = WAYS[way]
         model = self.adapted if with_lora else self.plain
@@ -85,19 +106,22 @@ class Bench:
             picture = {"picture": "latent", "latent": {"samples": pictures}, "seconds": seconds}
             model, _ = call(LongreelAnchorFrame, model=model, picture=picture, mode=mode, strength=1.0)
         shape = (len(prompts), LATENT_CHANNELS, latent_frames, SIZE // 8, SIZE // 8)
-        noise = torch.cat([torch.randn((1, *shape[1:]), generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+        noise = torch.cat(
+            [torch.randn((1, *shape[1:]), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        )
         guider = comfy.samplers.CFGGuider(model)
         guider.set_conds(self.encode(prompts), self.encode([""] * len(prompts)))
         guider.set_cfg(CFG)
         sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps)
-        latent = guider.sample(noise, torch.zeros(shape), comfy.samplers.sampler_object("euler"), sigmas, seed=seeds[0],
-                               disable_pbar=True)
-        frames, = call(nodes.VAEDecode, vae=self.vae, samples={"samples": latent})
+        latent = guider.sample(
+            noise, torch.zeros(shape), comfy.samplers.sampler_object("euler"), sigmas, seed=seeds[0], disable_pbar=True
+        )
+        (frames,) = call(nodes.VAEDecode, vae=self.vae, samples={"samples": latent})
         return frames.reshape(len(prompts), -1, SIZE, SIZE, 3).float().clamp(0, 1)
 
 
 def in_batches(all_cases: Sequence[Case], run: Callable[[Sequence[Case]], torch.Tensor]) -> list[torch.Tensor]:
-    return [clip for first in range(0, len(all_cases), BATCH) for clip in run(all_cases[first:first + BATCH])]
+    return [clip for first in range(0, len(all_cases), BATCH) for clip in run(all_cases[first : first + BATCH])]
 
 
 def judged(all_cases: Sequence[Case], clips: Sequence[torch.Tensor]) -> dict[str, int]:
@@ -134,9 +158,17 @@ def main() -> None:
         pictures = {case.seed: bench.pictures([painted(case)], 0.0) for case in chosen}
 
         def run(way: str, steps: int, latents: dict[int, torch.Tensor], seconds: float = 0.0) -> list[torch.Tensor]:
-            return in_batches(chosen, lambda some: bench.sample(
-                way, [prompts[case.seed] for case in some], [case.seed for case in some], steps,
-                torch.cat([latents[case.seed] for case in some]), seconds))
+            return in_batches(
+                chosen,
+                lambda some: bench.sample(
+                    way,
+                    [prompts[case.seed] for case in some],
+                    [case.seed for case in some],
+                    steps,
+                    torch.cat([latents[case.seed] for case in some]),
+                    seconds,
+                ),
+            )
 
         if FIRST in options.tables:
             figures[FIRST] = first_frames(bench, chosen, options, run, pictures)
@@ -162,32 +194,60 @@ def first_frames(bench: Bench, chosen: Sequence[Case], options, run, pictures: d
             if WAYS[way][1] is not None and steps == full:
                 kept[way] = [psnr(clip[0], painted(case)) for clip, case in zip(clips, chosen)]
             if options.images and steps == full:
-                contact_sheet(clips[:12], [pair_world.prompt(case.pair) for case in chosen[:12]],
-                              options.images / f"anchor_{way.replace(' ', '_')}.png")
+                contact_sheet(
+                    clips[:12],
+                    [pair_world.prompt(case.pair) for case in chosen[:12]],
+                    options.images / f"anchor_{way.replace(' ', '_')}.png",
+                )
     print(table([f"{count} prompts with two objects, right, 95 % interval", *JUDGED], rows))
     mean = sum(own) / count
-    print(f"\nthe anchor's frame against the user's picture: VAE's own round trip {mean:.2f} dB; "
-          + "; ".join(f"{way} {sum(values) / count:.2f} dB" for way, values in kept.items()))
+    print(
+        f"\nthe anchor's frame against the user's picture: VAE's own round trip {mean:.2f} dB; "
+        + "; ".join(f"{way} {sum(values) / count:.2f} dB" for way, values in kept.items())
+    )
     if options.images:
         steps = sorted(options.steps)
-        line_chart({way: [by_steps[n]["places"] / count for n in steps] for way, by_steps in found.items()},
-                   options.images / "anchor_steps.png", f"right places at {', '.join(map(str, steps))} steps", top=1.0)
-    return {"right": found, "of": count, "round_trip_psnr": mean,
-            "anchor_psnr": {way: sum(values) / count for way, values in kept.items()}}
+        line_chart(
+            {way: [by_steps[n]["places"] / count for n in steps] for way, by_steps in found.items()},
+            options.images / "anchor_steps.png",
+            f"right places at {', '.join(map(str, steps))} steps",
+            top=1.0,
+        )
+    return {
+        "right": found,
+        "of": count,
+        "round_trip_psnr": mean,
+        "anchor_psnr": {way: sum(values) / count for way, values in kept.items()},
+    }
 
 
 def own_pictures(bench: Bench, chosen: Sequence[Case], steps: int, run) -> dict:
     """The factorized pipeline with the demo model as its own painter: one frame of the prompt without its movements."""
     naming = ("color", "shape", "background")
-    painted_by_model = in_batches(chosen, lambda some: bench.sample(
-        PLAIN, [pair_world.prompt(case.pair, naming) for case in some], [case.seed for case in some], steps, None,
-        latent_frames=1))
+    painted_by_model = in_batches(
+        chosen,
+        lambda some: bench.sample(
+            PLAIN,
+            [pair_world.prompt(case.pair, naming) for case in some],
+            [case.seed for case in some],
+            steps,
+            None,
+            latent_frames=1,
+        ),
+    )
     still = judged(chosen, painted_by_model)
     latents = {case.seed: bench.pictures([picture[0]], 0.0) for case, picture in zip(chosen, painted_by_model)}
     video = judged(chosen, run(CLEAN_LORA, steps, latents))
-    print("\n" + table(["the demo model's own single frame as the picture", *JUDGED], [
-        [*row("the single frame", still, len(chosen))[:-2], "-", percent(still["all"], len(chosen))],
-        row(f"{CLEAN_LORA}, {steps} steps", video, len(chosen))]))
+    print(
+        "\n"
+        + table(
+            ["the demo model's own single frame as the picture", *JUDGED],
+            [
+                [*row("the single frame", still, len(chosen))[:-2], "-", percent(still["all"], len(chosen))],
+                row(f"{CLEAN_LORA}, {steps} steps", video, len(chosen)),
+            ],
+        )
+    )
     return {"single_frame": still, "video": video, "of": len(chosen)}
 
 

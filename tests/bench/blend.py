@@ -44,32 +44,74 @@ class Bench:
         self.model, self.clip, self.vae = call(LongreelDemoModel)
 
     def plan(self, board: Storyboard, prompts: int = 1):
-        return call(LongreelPlan, model=self.model, storyboard=board, width=0, height=0, segment_frames=SEGMENT_FRAMES,
-                    overlap_frames=OVERLAP_FRAMES, transition_prompts=prompts, steps=STEPS, guidance=True)[:2]
+        return call(
+            LongreelPlan,
+            model=self.model,
+            storyboard=board,
+            width=0,
+            height=0,
+            segment_frames=SEGMENT_FRAMES,
+            overlap_frames=OVERLAP_FRAMES,
+            transition_prompts=prompts,
+            steps=STEPS,
+            guidance=True,
+        )[:2]
 
     def blended(self, timeline, blend: str, seed: int):
-        return call(LongreelLatentBlend, model=self.model, timeline=timeline, blend=blend, blend_seed=seed,
-                    segment_latent_frames=0, overlap_latent_frames=-1, transition_prompts=-1, lead_frame=True)[0]
+        return call(
+            LongreelLatentBlend,
+            model=self.model,
+            timeline=timeline,
+            blend=blend,
+            blend_seed=seed,
+            segment_latent_frames=0,
+            overlap_latent_frames=-1,
+            transition_prompts=-1,
+            lead_frame=True,
+        )[0]
 
     def windowed(self, split: bool):
-        return call(WanContextWindowsManualNode, model=self.model, context_length=SEGMENT_FRAMES,
-                    context_overlap=OVERLAP_FRAMES, context_schedule="standard_static", context_stride=1,
-                    closed_loop=False, fuse_method="pyramid", freenoise=True, retain_first_frame=False,
-                    split_conds_to_windows=split)[0]
+        return call(
+            WanContextWindowsManualNode,
+            model=self.model,
+            context_length=SEGMENT_FRAMES,
+            context_overlap=OVERLAP_FRAMES,
+            context_schedule="standard_static",
+            context_stride=1,
+            closed_loop=False,
+            fuse_method="pyramid",
+            freenoise=True,
+            retain_first_frame=False,
+            split_conds_to_windows=split,
+        )[0]
 
     def sample(self, model, positive, negative, latent, seed: int):
-        return call(nodes.KSampler, model=model, seed=seed, steps=STEPS, cfg=CFG, sampler_name="euler",
-                    scheduler="simple", positive=positive, negative=negative, latent_image=latent, denoise=1.0)[0]
+        return call(
+            nodes.KSampler,
+            model=model,
+            seed=seed,
+            steps=STEPS,
+            cfg=CFG,
+            sampler_name="euler",
+            scheduler="simple",
+            positive=positive,
+            negative=negative,
+            latent_image=latent,
+            denoise=1.0,
+        )[0]
 
     def video(self, latent) -> torch.Tensor:
-        frames, = call(nodes.VAEDecode, vae=self.vae, samples=latent)
+        (frames,) = call(nodes.VAEDecode, vae=self.vae, samples=latent)
         return frames.reshape(-1, 64, 64, 3).clamp(0, 1)
 
     def case(self, number: int) -> dict[str, torch.Tensor]:
         """One storyboard sampled in every way -> name: video [49, 64, 64, 3]."""
         scenes, videos = continuous_motions(random.Random(77_000 + number)), {}
-        ways = [("cut shots", "cut", "cut", 1), *((b, "blend", b, 1) for b in BLENDS),
-                *((f"{b}, no transition prompt", "blend", b, 0) for b in BLENDS)]
+        ways = [
+            ("cut shots", "cut", "cut", 1),
+            *((b, "blend", b, 1) for b in BLENDS),
+            *((f"{b}, no transition prompt", "blend", b, 0) for b in BLENDS),
+        ]
         for name, transition, blend, prompts in ways:
             timeline, latent = self.plan(storyboard(scenes, transition), prompts)
             positive, negative = call(LongreelEncode, clip=self.clip, timeline=timeline)
@@ -78,7 +120,7 @@ class Bench:
         plain = []
         for shot in timeline.shots:
             plain += call(nodes.CLIPTextEncode, clip=self.clip, text=shot.shot.prompt)[0]
-        empty, = call(nodes.CLIPTextEncode, clip=self.clip, text="")
+        (empty,) = call(nodes.CLIPTextEncode, clip=self.clip, text="")
         videos[CORE] = self.video(self.sample(self.windowed(True), plain, empty, latent, number))
         self.boundaries = [timeline.facts.first_pixel_frame(s.start) for s in timeline.shots[1:]]
         self.scenes = scenes
@@ -107,7 +149,7 @@ class Bench:
 def motions_right(video: torch.Tensor, boundaries: list[int], scenes: list[world.Scene]) -> int:
     """In how many shots the detector reads the movement that the prompt names, away from the joints."""
     edges = [0, *boundaries, video.shape[0]]
-    return sum(detector.read_clip(video[a + 2:b - 2]).motion == s.motion for a, b, s in zip(edges, edges[1:], scenes))
+    return sum(detector.read_clip(video[a + 2 : b - 2]).motion == s.motion for a, b, s in zip(edges, edges[1:], scenes))
 
 
 def worst_pair(video: torch.Tensor) -> float:
@@ -130,25 +172,55 @@ def main() -> None:
                 right[name] = right.get(name, 0) + motions_right(video, bench.boundaries, bench.scenes)
                 if number - options.offset < 3:
                     shown.append(video)
-                    captions.append(f"{name}: seam {score:.1f}   {bench.scenes[0].color} {bench.scenes[0].shape} "
-                                    + ", ".join(s.motion for s in bench.scenes))
-        rows = [[name, statistics.median(s), statistics.mean(s), sorted(s)[int(0.9 * (len(s) - 1))],
-                 f"{100 * sum(x > 3 for x in s) / len(s):.0f} %", statistics.median(worst[name]),
-                 f"{100 * right[name] / (SHOTS * len(s)):.0f} %"]
-                for name, s in scores.items()]
-        print(table([f"seam, {options.seeds} storyboards", "median", "mean", "90th of 100", "above 3", "worst pair",
-                     "motion right"], rows))
+                    captions.append(
+                        f"{name}: seam {score:.1f}   {bench.scenes[0].color} {bench.scenes[0].shape} "
+                        + ", ".join(s.motion for s in bench.scenes)
+                    )
+        rows = [
+            [
+                name,
+                statistics.median(s),
+                statistics.mean(s),
+                sorted(s)[int(0.9 * (len(s) - 1))],
+                f"{100 * sum(x > 3 for x in s) / len(s):.0f} %",
+                statistics.median(worst[name]),
+                f"{100 * right[name] / (SHOTS * len(s)):.0f} %",
+            ]
+            for name, s in scores.items()
+        ]
+        print(
+            table(
+                [
+                    f"seam, {options.seeds} storyboards",
+                    "median",
+                    "mean",
+                    "90th of 100",
+                    "above 3",
+                    "worst pair",
+                    "motion right",
+                ],
+                rows,
+            )
+        )
         ratio, ratios = bench.time_ratio(options.rounds)
-        print(f"\nwall time of one sampling, Longreel / core, same windows and evaluations: median {ratio:.3f} of "
-              f"{len(ratios)} pairs ({min(ratios):.3f} .. {max(ratios):.3f})")
-        figures.update(seam=scores, worst_pair=worst,
-                       motion_right={n: r / (SHOTS * options.seeds) for n, r in right.items()},
-                       time_ratio={"median": ratio, "all": ratios})
+        print(
+            f"\nwall time of one sampling, Longreel / core, same windows and evaluations: median {ratio:.3f} of "
+            f"{len(ratios)} pairs ({min(ratios):.3f} .. {max(ratios):.3f})"
+        )
+        figures.update(
+            seam=scores,
+            worst_pair=worst,
+            motion_right={n: r / (SHOTS * options.seeds) for n, r in right.items()},
+            time_ratio={"median": ratio, "all": ratios},
+        )
         if options.images:
             contact_sheet(shown, captions, options.images / "blend.png", every=3)
-            bar_chart({n: statistics.median(s) for n, s in scores.items()}, options.images / "blend_seams.png",
-                      "median seam score of the worse joint (line: a rendered jump of 8 pixels at its mildest)",
-                      mark=3.0)
+            bar_chart(
+                {n: statistics.median(s) for n, s in scores.items()},
+                options.images / "blend_seams.png",
+                "median seam score of the worse joint (line: a rendered jump of 8 pixels at its mildest)",
+                mark=3.0,
+            )
 
 
 if __name__ == "__main__":

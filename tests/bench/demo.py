@@ -30,18 +30,28 @@ class Sampler:
 
     def __init__(self, steps: int, cfg: float, shift: float):
         self.model, self.clip, self.vae = call(LongreelDemoModel)
-        self.model, = call(ModelSamplingSD3, model=self.model, shift=shift)
-        self.negative, = call(nodes.CLIPTextEncode, clip=self.clip, text="")
+        (self.model,) = call(ModelSamplingSD3, model=self.model, shift=shift)
+        (self.negative,) = call(nodes.CLIPTextEncode, clip=self.clip, text="")
         self.steps, self.cfg = steps, cfg
 
     def __call__(self, prompt: str, seed: int, latent_frames: int) -> torch.Tensor:
         """-> frames [F, 64, 64, 3], 0..1."""
-        positive, = call(nodes.CLIPTextEncode, clip=self.clip, text=prompt)
+        (positive,) = call(nodes.CLIPTextEncode, clip=self.clip, text=prompt)
         empty = torch.zeros(1, LATENT_CHANNELS, latent_frames, LATENT_SIDE, LATENT_SIDE)
-        latent, = call(nodes.KSampler, model=self.model, seed=seed, steps=self.steps, cfg=self.cfg,
-                       sampler_name="euler", scheduler="simple", positive=positive, negative=self.negative,
-                       latent_image={"samples": empty}, denoise=1.0)
-        frames, = call(nodes.VAEDecode, vae=self.vae, samples=latent)
+        (latent,) = call(
+            nodes.KSampler,
+            model=self.model,
+            seed=seed,
+            steps=self.steps,
+            cfg=self.cfg,
+            sampler_name="euler",
+            scheduler="simple",
+            positive=positive,
+            negative=self.negative,
+            latent_image={"samples": empty},
+            denoise=1.0,
+        )
+        (frames,) = call(nodes.VAEDecode, vae=self.vae, samples=latent)
         return frames.reshape(-1, world.SIZE_PIXELS, world.SIZE_PIXELS, 3).clamp(0, 1)
 
 
@@ -86,8 +96,8 @@ def vae_psnr(vae, count: int, offset: int) -> list[float]:
     found = []
     for scene in scenes(count, offset + 20_000, frames=17):
         clip = world.render(scene, 17).permute(0, 2, 3, 1)
-        latent, = call(nodes.VAEEncode, pixels=clip, vae=vae)
-        frames, = call(nodes.VAEDecode, vae=vae, samples=latent)
+        (latent,) = call(nodes.VAEEncode, pixels=clip, vae=vae)
+        (frames,) = call(nodes.VAEDecode, vae=vae, samples=latent)
         error = (frames.reshape(clip.shape).clamp(0, 1).float() - clip).square().mean()
         found.append(float(-10 * torch.log10(error)))
     return found
@@ -105,24 +115,41 @@ def main() -> None:
         rows = []
         for latent_frames, count in ((5, options.seeds), (6, few), (1, few)):
             result = prompted(sample, latent_frames, count, options.offset)
-            rows.append([f"{FRAMES[latent_frames]} frames, {count} prompts"] + [
-                percent(result["right"][a], count) if a in result["right"] else "-" for a in ATTRIBUTES])
+            rows.append(
+                [f"{FRAMES[latent_frames]} frames, {count} prompts"]
+                + [percent(result["right"][a], count) if a in result["right"] else "-" for a in ATTRIBUTES]
+            )
             figures[f"latent_frames_{latent_frames}"] = {k: result[k] for k in ("right", "of", "wrong")}
             if options.images:
-                contact_sheet(result["clips"][:12], result["captions"][:12],
-                              options.images / f"demo_{FRAMES[latent_frames]}.png", every=2)
+                contact_sheet(
+                    result["clips"][:12],
+                    result["captions"][:12],
+                    options.images / f"demo_{FRAMES[latent_frames]}.png",
+                    every=2,
+                )
         print(table(["held-out prompts, 95 % interval", *ATTRIBUTES], rows))
         colors = unnamed_colors(sample, options.seeds, options.offset)
         total = sum(colors.values())
-        print("\n" + table(["colour when none is named", "clips", "share"],
-                           [[name, n, f"{100 * n / total:.0f} %"] for name, n in colors.items()]))
+        print(
+            "\n"
+            + table(
+                ["colour when none is named", "clips", "share"],
+                [[name, n, f"{100 * n / total:.0f} %"] for name, n in colors.items()],
+            )
+        )
         psnr = vae_psnr(sample.vae, min(24, few), options.offset)
-        print(f"\nVAE, {len(psnr)} held-out clips of 17 frames: {sum(psnr) / len(psnr):.1f} dB mean PSNR, "
-              f"worst {min(psnr):.1f} dB")
+        print(
+            f"\nVAE, {len(psnr)} held-out clips of 17 frames: {sum(psnr) / len(psnr):.1f} dB mean PSNR, "
+            f"worst {min(psnr):.1f} dB"
+        )
         figures.update(unnamed_colors=colors, vae_psnr_decibels={"mean": sum(psnr) / len(psnr), "worst": min(psnr)})
         if options.images:
-            bar_chart({k: v / total for k, v in colors.items()}, options.images / "demo_colors.png",
-                      "share of clips by colour when the prompt names none (line: 30 %)", mark=0.3)
+            bar_chart(
+                {k: v / total for k, v in colors.items()},
+                options.images / "demo_colors.png",
+                "share of clips by colour when the prompt names none (line: 30 %)",
+                mark=0.3,
+            )
 
 
 if __name__ == "__main__":

@@ -33,13 +33,16 @@ from tests.killed_comfyui import (
 )
 
 AIMS = (SAMPLING, SAVING, DECODING)
-UNCACHED = ("--cache-none",)  # the ComfyUI that resumed one run is killed in the next, which it must not take from memory
+UNCACHED = (
+    "--cache-none",
+)  # the ComfyUI that resumed one run is killed in the next, which it must not take from memory
 NOTHING = Disk({}, [], [], [])
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=20, help="how often ComfyUI is killed")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     parser.add_argument("--steps", type=int, default=4, help="sampling steps of each chunk")
@@ -53,17 +56,31 @@ def main() -> int:
                     clear(comfy)
                 resumed, clock = finish(comfy, what)
                 pace = pace.with_clock(clock, CHUNKS - len(wreck.chunks))
-                rows.append([number or "", wreck.phase if number else "not killed", len(wreck.chunks),
-                             len(wreck.half_chunks) + len(wreck.half_videos), f"{clock.at['end']:.1f} s",
-                             faults(wreck, resumed, whole)])
+                rows.append(
+                    [
+                        number or "",
+                        wreck.phase if number else "not killed",
+                        len(wreck.chunks),
+                        len(wreck.half_chunks) + len(wreck.half_videos),
+                        f"{clock.at['end']:.1f} s",
+                        faults(wreck, resumed, whole),
+                    ]
+                )
                 clear(comfy)
                 if number < options.kills:
                     wreck = kill_while_it_runs(comfy, what, at_aim(AIMS[number % len(AIMS)], pace, rng))
     hit = Counter(phase for _, phase, *_ in rows[1:])
-    print(table(["kill", "hit", f"of {CHUNKS} chunks finished", "files half written", "then took", "wrong"],
-                [[*row, "; ".join(wrong) or "nothing"] for *row, wrong in rows]))
-    print(f"\n{options.kills} kills: " + ", ".join(f"{count} {phase}" for phase, count in hit.most_common())
-          + f"; {sum(bool(row[-1]) for row in rows)} went wrong. {device_name()}")
+    print(
+        table(
+            ["kill", "hit", f"of {CHUNKS} chunks finished", "files half written", "then took", "wrong"],
+            [[*row, "; ".join(wrong) or "nothing"] for *row, wrong in rows],
+        )
+    )
+    print(
+        f"\n{options.kills} kills: "
+        + ", ".join(f"{count} {phase}" for phase, count in hit.most_common())
+        + f"; {sum(bool(row[-1]) for row in rows)} went wrong. {device_name()}"
+    )
     return int(any(row[-1] for row in rows))
 
 

@@ -34,12 +34,32 @@ from tests.bench.stories import EVERYTHING, SHOTS, continuous_motions, storyboar
 SEGMENT_FRAMES, OVERLAP_FRAMES = 17, 8  # pixel frames: 5 and 2 latent frames
 STEPS, CFG = 16, 4.0
 SPREAD_FRAMES = 4  # pixel frames on each side of the boundary that also belong to the joint: one latent frame
-PUBLISHED = dict(mode="paper", source={"source": "previous"}, shots="", across_cuts=True, join="replace",
-                 placement="aligned", strength=1.0, share_text=True, layers="last 1/6", start_percent=0.04, end_percent=0.5,
-                 mask={"mask": "off"})
+PUBLISHED = dict(
+    mode="paper",
+    source={"source": "previous"},
+    shots="",
+    across_cuts=True,
+    join="replace",
+    placement="aligned",
+    strength=1.0,
+    share_text=True,
+    layers="last 1/6",
+    start_percent=0.04,
+    end_percent=0.5,
+    mask={"mask": "off"},
+)
 WORDS = {"mask": "words", "words": "", "threshold": 0.3}
-REMEMBER = {**PUBLISHED, "mode": "fast", "source": {"source": "first"}, "join": "extend", "placement": "before",
-            "share_text": False, "layers": "all", "start_percent": 0.0, "end_percent": 1.0}
+REMEMBER = {
+    **PUBLISHED,
+    "mode": "fast",
+    "source": {"source": "first"},
+    "join": "extend",
+    "placement": "before",
+    "share_text": False,
+    "layers": "all",
+    "start_percent": 0.0,
+    "end_percent": 1.0,
+}
 WAYS = {
     "off": None,
     "as published": PUBLISHED,
@@ -64,22 +84,51 @@ class Bench:
 
     def plan(self, scenes, transition: str, later: tuple[str, ...]):
         board = storyboard(scenes, transition, later)
-        timeline, latent = call(LongreelPlan, model=self.model, storyboard=board, width=0, height=0,
-                                segment_frames=SEGMENT_FRAMES, overlap_frames=OVERLAP_FRAMES, transition_prompts=1,
-                                steps=STEPS, guidance=True)[:2]
+        timeline, latent = call(
+            LongreelPlan,
+            model=self.model,
+            storyboard=board,
+            width=0,
+            height=0,
+            segment_frames=SEGMENT_FRAMES,
+            overlap_frames=OVERLAP_FRAMES,
+            transition_prompts=1,
+            steps=STEPS,
+            guidance=True,
+        )[:2]
         return timeline, latent, call(LongreelEncode, clip=self.clip, timeline=timeline)
 
     def shared(self, settings: dict | None, words: str, timeline, seed: int):
         model = self.model
         if settings is not None:
             mask = {**settings["mask"], "words": words}
-            model, = call(LongreelKVShare, model=model, **{**settings, "mask": mask})
-        return call(LongreelLatentBlend, model=model, timeline=timeline, blend="triangle", blend_seed=seed,
-                    segment_latent_frames=0, overlap_latent_frames=-1, transition_prompts=-1, lead_frame=True)[0]
+            (model,) = call(LongreelKVShare, model=model, **{**settings, "mask": mask})
+        return call(
+            LongreelLatentBlend,
+            model=model,
+            timeline=timeline,
+            blend="triangle",
+            blend_seed=seed,
+            segment_latent_frames=0,
+            overlap_latent_frames=-1,
+            transition_prompts=-1,
+            lead_frame=True,
+        )[0]
 
     def sample(self, model, prompts, latent, seed: int):
-        return call(nodes.KSampler, model=model, seed=seed, steps=STEPS, cfg=CFG, sampler_name="euler",
-                    scheduler="simple", positive=prompts[0], negative=prompts[1], latent_image=latent, denoise=1.0)[0]
+        return call(
+            nodes.KSampler,
+            model=model,
+            seed=seed,
+            steps=STEPS,
+            cfg=CFG,
+            sampler_name="euler",
+            scheduler="simple",
+            positive=prompts[0],
+            negative=prompts[1],
+            latent_image=latent,
+            denoise=1.0,
+        )[0]
 
     def case(self, number: int, transition: str) -> tuple[list, list[int], dict[str, torch.Tensor]]:
         """(scenes, pixel frames at which shots begin, way -> video [F, 64, 64, 3])."""
@@ -89,11 +138,14 @@ class Bench:
         timeline, latent, prompts = self.plan(scenes, transition, later)
         for name, settings in WAYS.items():
             model = self.shared(settings, scenes[0].shape, timeline, number)
-            frames, = call(nodes.VAEDecode, vae=self.vae, samples=self.sample(model, prompts, latent, number))
+            (frames,) = call(nodes.VAEDecode, vae=self.vae, samples=self.sample(model, prompts, latent, number))
             videos[name] = frames.reshape(-1, 64, 64, 3).clamp(0, 1)
         timeline, latent, prompts = self.plan(scenes, transition, EVERYTHING)
-        frames, = call(nodes.VAEDecode, vae=self.vae,
-                       samples=self.sample(self.shared(None, "", timeline, number), prompts, latent, number))
+        (frames,) = call(
+            nodes.VAEDecode,
+            vae=self.vae,
+            samples=self.sample(self.shared(None, "", timeline, number), prompts, latent, number),
+        )
         videos["off, colour said"] = frames.reshape(-1, 64, 64, 3).clamp(0, 1)
         return scenes, [timeline.facts.first_pixel_frame(s.start) for s in timeline.shots[1:]], videos
 
@@ -102,8 +154,10 @@ class Bench:
         scenes = continuous_motions(random.Random(1))
         timeline, latent, prompts = self.plan(scenes, "blend", EVERYTHING)
         ratios = {name: ([], []) for name in COSTS}
-        models = {"off": self.shared(None, "", timeline, 0),
-                  **{name: self.shared(settings, scenes[0].shape, timeline, 0) for name, settings in COSTS.items()}}
+        models = {
+            "off": self.shared(None, "", timeline, 0),
+            **{name: self.shared(settings, scenes[0].shape, timeline, 0) for name, settings in COSTS.items()},
+        }
         for number in range(rounds + 1):  # the first round warms up
             measured = {}
             order = list(models) if number % 2 else list(models)[::-1]
@@ -137,11 +191,13 @@ def peak_bytes() -> int:
 def judge(video: torch.Tensor, boundaries: list[int], scenes: list) -> dict[str, list[float]]:
     """What the detector reads of every shot, away from the joints."""
     edges = [0, *boundaries, video.shape[0]]
-    seen = [detector.read_clip(video[a + 2:b - 2]) for a, b in zip(edges, edges[1:])]
-    return {"recall": [s.color == seen[0].color for s in seen[1:]],
-            "motion": [s.motion == scene.motion for s, scene in zip(seen, scenes)],
-            "shape": [s.shape == scene.shape for s, scene in zip(seen, scenes)],
-            "seam": [max(seam_score(video, b, SPREAD_FRAMES) for b in boundaries)]}
+    seen = [detector.read_clip(video[a + 2 : b - 2]) for a, b in zip(edges, edges[1:])]
+    return {
+        "recall": [s.color == seen[0].color for s in seen[1:]],
+        "motion": [s.motion == scene.motion for s, scene in zip(seen, scenes)],
+        "shape": [s.shape == scene.shape for s, scene in zip(seen, scenes)],
+        "seam": [max(seam_score(video, b, SPREAD_FRAMES) for b in boundaries)],
+    }
 
 
 def main() -> None:
@@ -161,23 +217,51 @@ def main() -> None:
                         scores.setdefault(name, {}).setdefault(key, []).extend(values)
                     if number - options.offset < 4:
                         shown.append(video)
-                        captions.append(f"{name}: {scenes[0].color} {scenes[0].shape} " + ", ".join(s.motion for s in scenes))
-            rows = [[name, *(percent(sum(s[key]), len(s[key])) for key in ("recall", "motion", "shape")),
-                     statistics.median(s["seam"])] for name, s in scores.items()]
-            print(table([f"{transition}, {options.seeds} storyboards of {SHOTS} shots", "recall", "motion", "shape", "seam"],
-                        rows), flush=True)
+                        captions.append(
+                            f"{name}: {scenes[0].color} {scenes[0].shape} " + ", ".join(s.motion for s in scenes)
+                        )
+            rows = [
+                [
+                    name,
+                    *(percent(sum(s[key]), len(s[key])) for key in ("recall", "motion", "shape")),
+                    statistics.median(s["seam"]),
+                ]
+                for name, s in scores.items()
+            ]
+            print(
+                table(
+                    [
+                        f"{transition}, {options.seeds} storyboards of {SHOTS} shots",
+                        "recall",
+                        "motion",
+                        "shape",
+                        "seam",
+                    ],
+                    rows,
+                ),
+                flush=True,
+            )
             print()
             figures[transition] = scores
             if options.images:
                 contact_sheet(shown, captions, options.images / f"kv_share_{transition}.png", every=3)
-                bar_chart({n: 100 * statistics.mean(s["recall"]) for n, s in scores.items()},
-                          options.images / f"kv_share_recall_{transition}.png",
-                          f"recall of the unsaid colour in %, {transition} shots (line: chance)", mark=100 / 6)
+                bar_chart(
+                    {n: 100 * statistics.mean(s["recall"]) for n, s in scores.items()},
+                    options.images / f"kv_share_recall_{transition}.png",
+                    f"recall of the unsaid colour in %, {transition} shots (line: chance)",
+                    mark=100 / 6,
+                )
         if options.rounds:
             costs = bench.costs(options.rounds)
-            print(table([f"cost / off, median of {options.rounds}", "wall time", "peak memory"],
-                        [[name, *(f"{statistics.median(v):.3f} ({min(v):.3f} .. {max(v):.3f})" for v in values)]
-                         for name, values in costs.items()]))
+            print(
+                table(
+                    [f"cost / off, median of {options.rounds}", "wall time", "peak memory"],
+                    [
+                        [name, *(f"{statistics.median(v):.3f} ({min(v):.3f} .. {max(v):.3f})" for v in values)]
+                        for name, values in costs.items()
+                    ],
+                )
+            )
             figures["costs"] = costs
 
 

@@ -36,14 +36,33 @@ def swap(layers: str, start: float, end: float) -> dict:
 
 
 def reweight(words: str, weight: float, form: str = "after softmax") -> dict:
-    return {"edit": "reweight", "words": words, "weight": weight, "form": form, "layers": "all", "start_percent": 0.0,
-            "end_percent": 1.0, "layout_percent": 0.0}
+    return {
+        "edit": "reweight",
+        "words": words,
+        "weight": weight,
+        "form": form,
+        "layers": "all",
+        "start_percent": 0.0,
+        "end_percent": 1.0,
+        "layout_percent": 0.0,
+    }
 
 
-SWAPS = {"alone": None, "as published (last 1/6, 4 to 50 %)": swap("last 1/6", 0.04, 0.5),
-         "first half of the layers, 0 to 50 %": swap("first 1/2", 0.0, 0.5), "all layers, 0 to 70 %": swap("all", 0.0, 0.7)}
-WEIGHTS = [("after softmax", 0.0), ("after softmax", 0.5), ("after softmax", 1.0), ("after softmax", 2.0), ("logits", 0.0),
-           ("logits", 0.5), ("logits", 2.0)]
+SWAPS = {
+    "alone": None,
+    "as published (last 1/6, 4 to 50 %)": swap("last 1/6", 0.04, 0.5),
+    "first half of the layers, 0 to 50 %": swap("first 1/2", 0.0, 0.5),
+    "all layers, 0 to 70 %": swap("all", 0.0, 0.7),
+}
+WEIGHTS = [
+    ("after softmax", 0.0),
+    ("after softmax", 0.5),
+    ("after softmax", 1.0),
+    ("after softmax", 2.0),
+    ("logits", 0.0),
+    ("logits", 0.5),
+    ("logits", 2.0),
+]
 
 
 class Bench:
@@ -53,15 +72,36 @@ class Bench:
     def sample(self, text: str, seed: int, edit: dict | None = None, original: list | None = None):
         """(video [F, 64, 64, 3], positive conditioning) of one clip."""
         board = Storyboard(shots=(Shot(text, FRAMES / 16),), width=64, height=64, fps=16.0)
-        timeline, latent = call(LongreelPlan, model=self.model, storyboard=board, width=0, height=0, segment_frames=FRAMES,
-                                overlap_frames=-1, transition_prompts=0, steps=STEPS, guidance=True)[:2]
+        timeline, latent = call(
+            LongreelPlan,
+            model=self.model,
+            storyboard=board,
+            width=0,
+            height=0,
+            segment_frames=FRAMES,
+            overlap_frames=-1,
+            transition_prompts=0,
+            steps=STEPS,
+            guidance=True,
+        )[:2]
         positive, negative = call(LongreelEncode, clip=self.clip, timeline=timeline)
         model = self.model
         if edit:
-            model, = call(LongreelPromptEdit, model=model, edit=edit, original=original)
-        latent, = call(nodes.KSampler, model=model, seed=seed, steps=STEPS, cfg=CFG, sampler_name="euler",
-                       scheduler="simple", positive=positive, negative=negative, latent_image=latent, denoise=1.0)
-        frames, = call(nodes.VAEDecode, vae=self.vae, samples=latent)
+            (model,) = call(LongreelPromptEdit, model=model, edit=edit, original=original)
+        (latent,) = call(
+            nodes.KSampler,
+            model=model,
+            seed=seed,
+            steps=STEPS,
+            cfg=CFG,
+            sampler_name="euler",
+            scheduler="simple",
+            positive=positive,
+            negative=negative,
+            latent_image=latent,
+            denoise=1.0,
+        )
+        (frames,) = call(nodes.VAEDecode, vae=self.vae, samples=latent)
         return frames.reshape(-1, 64, 64, 3).clamp(0, 1), positive
 
 
@@ -104,17 +144,37 @@ def main() -> None:
             if number - options.offset < 4:
                 shown += videos.values()
                 captions += [f"{name}: {scene.color} {scene.shape} -> {target.color} {target.shape}" for name in videos]
-        print(table([f"swap, {options.seeds} clips", "apart, median px", "apart, mean px", "said"],
-                    [[name, statistics.median(apart[name]), statistics.mean(apart[name]),
-                      percent(sum(said[name]), len(said[name]))] for name in SWAPS]))
+        print(
+            table(
+                [f"swap, {options.seeds} clips", "apart, median px", "apart, mean px", "said"],
+                [
+                    [
+                        name,
+                        statistics.median(apart[name]),
+                        statistics.mean(apart[name]),
+                        percent(sum(said[name]), len(said[name])),
+                    ]
+                    for name in SWAPS
+                ],
+            )
+        )
         print()
-        print(table([f"reweight the colour, {options.seeds} clips", "still that colour"],
-                    [[f"{form}, {weight:g}", percent(kept[form, weight], options.seeds)] for form, weight in WEIGHTS]))
-        figures.update(apart=apart, said=said, kept={f"{form} {weight:g}": count for (form, weight), count in kept.items()})
+        print(
+            table(
+                [f"reweight the colour, {options.seeds} clips", "still that colour"],
+                [[f"{form}, {weight:g}", percent(kept[form, weight], options.seeds)] for form, weight in WEIGHTS],
+            )
+        )
+        figures.update(
+            apart=apart, said=said, kept={f"{form} {weight:g}": count for (form, weight), count in kept.items()}
+        )
         if options.images:
             contact_sheet(shown, captions, options.images / "prompt_edit.png", every=2)
-            bar_chart({name: statistics.mean(values) for name, values in apart.items()},
-                      options.images / "prompt_edit_apart.png", "mean distance from the original's object in pixels")
+            bar_chart(
+                {name: statistics.mean(values) for name, values in apart.items()},
+                options.images / "prompt_edit_apart.png",
+                "mean distance from the original's object in pixels",
+            )
 
 
 if __name__ == "__main__":

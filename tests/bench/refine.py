@@ -53,37 +53,81 @@ WAYS = {  # inputs of Longreel Refine, and the sampler
 class Bench:
     def __init__(self):
         self.model, self.clip, self.vae = call(LongreelDemoModel)
-        self.sigmas, = call(BasicScheduler, model=self.model, scheduler="simple", steps=STEPS, denoise=1.0)
+        (self.sigmas,) = call(BasicScheduler, model=self.model, scheduler="simple", steps=STEPS, denoise=1.0)
 
     def draft(self, scene: world.Scene, seed: int) -> tuple:
         """-> latent, positive, negative."""
         shot = Shot(world.prompt(scene), (1 + 4 * (FRAMES - 1)) / 16)
         board = Storyboard(shots=(shot,), width=64, height=64, fps=16.0)
-        timeline, latent = call(LongreelPlan, model=self.model, storyboard=board, width=0, height=0, segment_frames=17,
-                                overlap_frames=8, transition_prompts=1, steps=DRAFT_STEPS, guidance=True)[:2]
+        timeline, latent = call(
+            LongreelPlan,
+            model=self.model,
+            storyboard=board,
+            width=0,
+            height=0,
+            segment_frames=17,
+            overlap_frames=8,
+            transition_prompts=1,
+            steps=DRAFT_STEPS,
+            guidance=True,
+        )[:2]
         positive, negative = call(LongreelEncode, clip=self.clip, timeline=timeline)
-        model, = call(LongreelLatentBlend, model=self.model, timeline=timeline, blend="triangle", blend_seed=seed,
-                      segment_latent_frames=0, overlap_latent_frames=-1, transition_prompts=-1, lead_frame=True)
-        latent, = call(nodes.KSampler, model=model, seed=seed, steps=DRAFT_STEPS, cfg=CFG, sampler_name="euler",
-                       scheduler="simple", positive=positive, negative=negative, latent_image=latent, denoise=1.0)
+        (model,) = call(
+            LongreelLatentBlend,
+            model=self.model,
+            timeline=timeline,
+            blend="triangle",
+            blend_seed=seed,
+            segment_latent_frames=0,
+            overlap_latent_frames=-1,
+            transition_prompts=-1,
+            lead_frame=True,
+        )
+        (latent,) = call(
+            nodes.KSampler,
+            model=model,
+            seed=seed,
+            steps=DRAFT_STEPS,
+            cfg=CFG,
+            sampler_name="euler",
+            scheduler="simple",
+            positive=positive,
+            negative=negative,
+            latent_image=latent,
+            denoise=1.0,
+        )
         return latent, positive, negative
 
-    def refined(self, latent: dict, positive: list, negative: list, seed: int, strength: float, sampler: str = "euler",
-                **inputs) -> dict:
-        sampler, = call(KSamplerSelect, sampler_name=sampler)
+    def refined(
+        self, latent: dict, positive: list, negative: list, seed: int, strength: float, sampler: str = "euler", **inputs
+    ) -> dict:
+        (sampler,) = call(KSamplerSelect, sampler_name=sampler)
         settings = {"blend": "x0", "overlap_latent_frames": OVERLAP, "cut_range": "paper", "lead_frame": True, **inputs}
-        return call(LongreelRefine, model=self.model, latent=latent, positive=positive, negative=negative,
-                    sampler=sampler, sigmas=self.sigmas, strength=strength, seed=seed, cfg=CFG,
-                    chunk_latent_frames=CHUNK, **settings)[0]
+        return call(
+            LongreelRefine,
+            model=self.model,
+            latent=latent,
+            positive=positive,
+            negative=negative,
+            sampler=sampler,
+            sigmas=self.sigmas,
+            strength=strength,
+            seed=seed,
+            cfg=CFG,
+            chunk_latent_frames=CHUNK,
+            **settings,
+        )[0]
 
     def alone(self, latent: dict, positive: list, negative: list, seed: int, strength: float) -> dict:
         """Every chunk refined by itself, as if the others were not there."""
-        parts = [self.refined({"samples": part}, positive, negative, 1000 * seed + number, strength)["samples"]
-                 for number, part in enumerate(latent["samples"].split(CHUNK, dim=2))]
+        parts = [
+            self.refined({"samples": part}, positive, negative, 1000 * seed + number, strength)["samples"]
+            for number, part in enumerate(latent["samples"].split(CHUNK, dim=2))
+        ]
         return {"samples": torch.cat(parts, dim=2)}
 
     def video(self, latent: dict) -> torch.Tensor:
-        frames, = call(nodes.VAEDecode, vae=self.vae, samples=latent)
+        (frames,) = call(nodes.VAEDecode, vae=self.vae, samples=latent)
         return frames.reshape(-1, 64, 64, 3).clamp(0, 1)
 
     def case(self, number: int, strength: float) -> tuple[world.Scene, dict[str, torch.Tensor]]:
@@ -143,21 +187,44 @@ def main() -> None:
                 if number - options.offset < 2:
                     shown.append(video)
                     captions.append(f"{name}: seam {score:.1f}   {world.prompt(scene)}")
-        rows = [[name, statistics.median(s), statistics.mean(s), f"{100 * sum(x > 3 for x in s) / len(s):.0f} %",
-                 statistics.median(worst[name]), f"{100 * right[name] / len(s):.0f} %"] for name, s in scores.items()]
+        rows = [
+            [
+                name,
+                statistics.median(s),
+                statistics.mean(s),
+                f"{100 * sum(x > 3 for x in s) / len(s):.0f} %",
+                statistics.median(worst[name]),
+                f"{100 * right[name] / len(s):.0f} %",
+            ]
+            for name, s in scores.items()
+        ]
         print(table([f"seam, {options.seeds} drafts", "median", "mean", "above 3", "worst pair", "right"], rows))
         costs = bench.seconds_per_chunk(options.rounds)
         lengths = list(costs["x0"])
-        print("\n" + table(["seconds per chunk", *(f"{n} chunks" for n in lengths), "longest / shortest"],
-                           [[blend, *seconds.values(), seconds[lengths[-1]] / seconds[lengths[0]]]
-                            for blend, seconds in costs.items()]))
-        figures.update(seam=scores, worst_pair=worst, right={n: r / options.seeds for n, r in right.items()},
-                       seconds_per_chunk=costs)
+        print(
+            "\n"
+            + table(
+                ["seconds per chunk", *(f"{n} chunks" for n in lengths), "longest / shortest"],
+                [
+                    [blend, *seconds.values(), seconds[lengths[-1]] / seconds[lengths[0]]]
+                    for blend, seconds in costs.items()
+                ],
+            )
+        )
+        figures.update(
+            seam=scores,
+            worst_pair=worst,
+            right={n: r / options.seeds for n, r in right.items()},
+            seconds_per_chunk=costs,
+        )
         if options.images:
             contact_sheet(shown, captions, options.images / "refine.png", every=3)
-            bar_chart({n: statistics.median(s) for n, s in scores.items()}, options.images / "refine_seams.png",
-                      "median seam score where chunks meet (line: a rendered jump of 8 pixels at its mildest)",
-                      mark=3.0)
+            bar_chart(
+                {n: statistics.median(s) for n, s in scores.items()},
+                options.images / "refine_seams.png",
+                "median seam score where chunks meet (line: a rendered jump of 8 pixels at its mildest)",
+                mark=3.0,
+            )
 
 
 if __name__ == "__main__":

@@ -62,8 +62,13 @@ def story(rng: random.Random, chunks: int) -> list[world.Scene]:
     while len(scenes) < chunks:
         last = scenes[-1]
         x, y = world.track(last.motion, last.x, last.y, last.phase, WINDOW)[-1].tolist()
-        open_to = [(m, p) for m in world.MOTIONS if m != last.motion for p in world.start_positions(m, WINDOW)
-                   if max(abs(p[0] - x), abs(p[1] - y)) <= world.CELL]
+        open_to = [
+            (m, p)
+            for m in world.MOTIONS
+            if m != last.motion
+            for p in world.start_positions(m, WINDOW)
+            if max(abs(p[0] - x), abs(p[1] - y)) <= world.CELL
+        ]
         if not open_to:  # a dead end: from the beginning
             scenes = [world.random_scene(rng, WINDOW)]
             continue
@@ -75,8 +80,8 @@ def story(rng: random.Random, chunks: int) -> list[world.Scene]:
 class Bench:
     def __init__(self, numbers: range, chunks: int):
         self.model, self.clip, self.vae = call(LongreelDemoModel)
-        self.sampler, = call(KSamplerSelect, sampler_name="euler")
-        self.sigmas, = call(BasicScheduler, model=self.model, scheduler="simple", steps=STEPS, denoise=1.0)
+        (self.sampler,) = call(KSamplerSelect, sampler_name="euler")
+        (self.sigmas,) = call(BasicScheduler, model=self.model, scheduler="simple", steps=STEPS, denoise=1.0)
         self.stories = [story(random.Random(77_000 + number), chunks) for number in numbers]
 
     def plan(self, handed_over: int):
@@ -84,16 +89,31 @@ class Bench:
         new = WINDOW - 1 - (handed_over - LAST_FRAME)  # pixel frames of a chunk behind the first one
         planned = []
         for scenes in self.stories:
-            shots = tuple(Shot(world.prompt(scene, LATER if number else EVERYTHING), (new if number else WINDOW) / 16)
-                          for number, scene in enumerate(scenes))
+            shots = tuple(
+                Shot(world.prompt(scene, LATER if number else EVERYTHING), (new if number else WINDOW) / 16)
+                for number, scene in enumerate(scenes)
+            )
             board = Storyboard(shots, width=64, height=64, fps=16.0)
-            timeline, latent = call(LongreelPlan, model=self.model, storyboard=board, width=0, height=0,
-                                    segment_frames=WINDOW, overlap_frames=handed_over, transition_prompts=0, steps=STEPS,
-                                    guidance=True)[:2]
+            timeline, latent = call(
+                LongreelPlan,
+                model=self.model,
+                storyboard=board,
+                width=0,
+                height=0,
+                segment_frames=WINDOW,
+                overlap_frames=handed_over,
+                transition_prompts=0,
+                steps=STEPS,
+                guidance=True,
+            )[:2]
             planned.append((timeline, latent, call(LongreelEncode, clip=self.clip, timeline=timeline)))
         conditioning = [
-            [[torch.cat([entries[side][shot][0] for _, _, entries in planned]), planned[0][2][side][shot][1]]
-             for shot in range(len(self.stories[0]))] for side in (0, 1)]
+            [
+                [torch.cat([entries[side][shot][0] for _, _, entries in planned]), planned[0][2][side][shot][1]]
+                for shot in range(len(self.stories[0]))
+            ]
+            for side in (0, 1)
+        ]
         timeline, latent, _ = planned[0]
         rows = {**latent, "samples": latent["samples"].repeat(len(planned), 1, 1, 1, 1)}
         return timeline, rows, conditioning
@@ -101,20 +121,33 @@ class Bench:
     def remembering(self, short: list[dict], long: dict | None):
         model = self.model
         for method in short:
-            model, = call(LongreelShortMemory, model=model, method=method)
+            (model,) = call(LongreelShortMemory, model=model, method=method)
         return model if long is None else call(LongreelLongMemory, model=model, **long)[0]
 
     def sample(self, model, planned, seed: int) -> dict:
         timeline, latent, (positive, negative) = planned
-        return call(LongreelSampler, model=model, timeline=timeline, positive=positive, negative=negative, latent=latent,
-                    sampler=self.sampler, sigmas=self.sigmas, seed=seed, cfg=CFG, blend="triangle",
-                    mode={"mode": "rollout", "run_name": "", "remove_old": False, "low_noise_from": 0.875})[0]
+        return call(
+            LongreelSampler,
+            model=model,
+            timeline=timeline,
+            positive=positive,
+            negative=negative,
+            latent=latent,
+            sampler=self.sampler,
+            sigmas=self.sigmas,
+            seed=seed,
+            cfg=CFG,
+            blend="triangle",
+            mode={"mode": "rollout", "run_name": "", "remove_old": False, "low_noise_from": 0.875},
+        )[0]
 
     def decoded(self, latent: dict) -> list[torch.Tensor]:
         """[F, 64, 64, 3] of each story."""
         rows = latent["samples"].split(1)
-        return [call(nodes.VAEDecode, vae=self.vae, samples={"samples": row})[0].reshape(-1, 64, 64, 3).clamp(0, 1)
-                for row in rows]
+        return [
+            call(nodes.VAEDecode, vae=self.vae, samples={"samples": row})[0].reshape(-1, 64, 64, 3).clamp(0, 1)
+            for row in rows
+        ]
 
     def costs(self, rounds: int) -> dict[str, list[float]]:
         """Way -> processor time of one chunk over plain sampling of its window, of each round."""
@@ -122,13 +155,23 @@ class Bench:
         ratios: dict[str, list[float]] = {name: [] for name in COSTS}
         works = {name: (self.remembering(*WAYS[name][1:]), self.plan(WAYS[name][0])) for name in COSTS}
         timeline, latent, (positive, negative) = works["last frame alone"][1]
-        window = {**latent, "samples": latent["samples"][:, :, :timeline.segment_frames]}
+        window = {**latent, "samples": latent["samples"][:, :, : timeline.segment_frames]}
         for number in range(rounds + 1):  # the first round warms up
             started = time.process_time()
             for chunk in range(chunks):
-                call(nodes.KSampler, model=self.model, seed=number, steps=STEPS, cfg=CFG, sampler_name="euler",
-                     scheduler="simple", positive=positive[chunk:chunk + 1], negative=negative[chunk:chunk + 1],
-                     latent_image=window, denoise=1.0)
+                call(
+                    nodes.KSampler,
+                    model=self.model,
+                    seed=number,
+                    steps=STEPS,
+                    cfg=CFG,
+                    sampler_name="euler",
+                    scheduler="simple",
+                    positive=positive[chunk : chunk + 1],
+                    negative=negative[chunk : chunk + 1],
+                    latent_image=window,
+                    denoise=1.0,
+                )
             plain = time.process_time() - started
             for name, (model, planned) in works.items():
                 started = time.process_time()
@@ -145,26 +188,31 @@ def pace(reading: detector.Reading) -> float:
     return float(steps.median()) if len(steps) else 0.0
 
 
-def judge(stories: list[list[world.Scene]], latent: torch.Tensor, videos: list[torch.Tensor], timeline
-          ) -> dict[str, list[list[float]]]:
+def judge(
+    stories: list[list[world.Scene]], latent: torch.Tensor, videos: list[torch.Tensor], timeline
+) -> dict[str, list[list[float]]]:
     """Measure -> per chunk, of each story (pace: of those that move)."""
     edges = [timeline.facts.first_pixel_frame(shot.end) for shot in timeline.shots]
     ranges = list(zip([0, *edges], edges))
-    found: dict[str, list[list[float]]] = {name: [[] for _ in ranges] for name in
-                                           ("color", "background", "shape", "movement", "pace", "drift", "seam")}
+    found: dict[str, list[list[float]]] = {
+        name: [[] for _ in ranges] for name in ("color", "background", "shape", "movement", "pace", "drift", "seam")
+    }
     first = timeline.shots[0]
     for scenes, video, rows in zip(stories, videos, latent):
         seen = [detector.read_clip(video[start:stop]) for start, stop in ranges]
-        start_of = statistics_of(rows[:, first.start:first.end])
+        start_of = statistics_of(rows[:, first.start : first.end])
         for number, (reading, scene, shot) in enumerate(zip(seen, scenes, timeline.shots)):
             found["color"][number].append(reading.color is not None and reading.color == seen[0].color)
-            found["background"][number].append(reading.background is not None
-                                               and reading.background == seen[0].background)
+            found["background"][number].append(
+                reading.background is not None and reading.background == seen[0].background
+            )
             found["shape"][number].append(reading.shape == scene.shape)
             found["movement"][number].append(reading.motion == scene.motion)
             if scene.motion.startswith("moves"):
                 found["pace"][number].append(pace(reading) / world.SPEED)
-            found["drift"][number].append(float((statistics_of(rows[:, shot.start:shot.end]) - start_of).abs().mean()))
+            found["drift"][number].append(
+                float((statistics_of(rows[:, shot.start : shot.end]) - start_of).abs().mean())
+            )
             if number in (1, len(scenes) - 1):  # a score takes seconds
                 found["seam"][number].append(seam_score(video, edges[number - 1], SPREAD_FRAMES))
     return found
@@ -197,16 +245,27 @@ def main() -> None:
         show({name: figures[name] for name in options.ways}, options)
         if options.images:
             for measure, mark in (("color", 100 / 6), ("background", 100 / 5)):
-                line_chart({name: [100 * mean(values) for values in figures[name][measure]] for name in options.ways},
-                           options.images / f"rollout_{measure}.png",
-                           f"{measure} of the first chunk kept in chunk 1, 2, ... in % (line: chance)", 100.0, mark)
-            line_chart({name: [mean(values) for values in figures[name]["drift"]] for name in options.ways},
-                       options.images / "rollout_drift.png", "drift of the latent statistics from the first chunk")
+                line_chart(
+                    {name: [100 * mean(values) for values in figures[name][measure]] for name in options.ways},
+                    options.images / f"rollout_{measure}.png",
+                    f"{measure} of the first chunk kept in chunk 1, 2, ... in % (line: chance)",
+                    100.0,
+                    mark,
+                )
+            line_chart(
+                {name: [mean(values) for values in figures[name]["drift"]] for name in options.ways},
+                options.images / "rollout_drift.png",
+                "drift of the latent statistics from the first chunk",
+            )
         if options.rounds:
             costs = Bench(range(1), 5).costs(options.rounds)
-            print("\n" + table([f"processor time per chunk / KSampler, median of {options.rounds}", "ratio"],
-                               [[name, f"{statistics.median(v):.3f} ({min(v):.3f} .. {max(v):.3f})"]
-                                for name, v in costs.items()]))
+            print(
+                "\n"
+                + table(
+                    [f"processor time per chunk / KSampler, median of {options.rounds}", "ratio"],
+                    [[name, f"{statistics.median(v):.3f} ({min(v):.3f} .. {max(v):.3f})"] for name, v in costs.items()],
+                )
+            )
             figures["costs"] = costs
 
 
@@ -217,14 +276,38 @@ def show(figures: dict[str, dict], options) -> None:
         late = [x for values in found["color"][1:] for x in values]
         last = {measure: found[measure][-1] for measure in found}
         # Few stories move in any one chunk, so the pace of the end is that of the last fifth.
-        fifth = [x for values in found["pace"][-max(1, options.chunks // 5):] for x in values]
-        rows.append([name, percent(sum(last["color"]), len(last["color"])), f"{100 * mean(late):.0f}",
-                     percent(sum(last["background"]), len(last["background"])),
-                     *(f"{100 * mean([x for v in found[m][1:] for x in v]):.0f}" for m in ("shape", "movement")),
-                     mean(last["drift"]), mean(found["pace"][1]), mean(fifth),
-                     statistics.median(x for values in found["seam"][1:] for x in values)])
-    print(table([f"{options.seeds} stories of {options.chunks} chunks", "colour at the end", "all", "background at the end",
-                 "shape", "movement", "drift", "pace 2", "pace end", "seam"], rows), flush=True)
+        fifth = [x for values in found["pace"][-max(1, options.chunks // 5) :] for x in values]
+        rows.append(
+            [
+                name,
+                percent(sum(last["color"]), len(last["color"])),
+                f"{100 * mean(late):.0f}",
+                percent(sum(last["background"]), len(last["background"])),
+                *(f"{100 * mean([x for v in found[m][1:] for x in v]):.0f}" for m in ("shape", "movement")),
+                mean(last["drift"]),
+                mean(found["pace"][1]),
+                mean(fifth),
+                statistics.median(x for values in found["seam"][1:] for x in values),
+            ]
+        )
+    print(
+        table(
+            [
+                f"{options.seeds} stories of {options.chunks} chunks",
+                "colour at the end",
+                "all",
+                "background at the end",
+                "shape",
+                "movement",
+                "drift",
+                "pace 2",
+                "pace end",
+                "seam",
+            ],
+            rows,
+        ),
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

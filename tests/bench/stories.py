@@ -16,8 +16,13 @@ def continuous_motions(rng: random.Random) -> list[world.Scene]:
         while len(scenes) < SHOTS:
             last = scenes[-1]
             x, y = world.track(last.motion, last.x, last.y, last.phase, 17)[-1].tolist()
-            open_to = [(m, p) for m in world.MOTIONS if m != last.motion for p in world.start_positions(m, 17)
-                       if max(abs(p[0] - x), abs(p[1] - y)) <= world.CELL]
+            open_to = [
+                (m, p)
+                for m in world.MOTIONS
+                if m != last.motion
+                for p in world.start_positions(m, 17)
+                if max(abs(p[0] - x), abs(p[1] - y)) <= world.CELL
+            ]
             if not open_to:
                 break
             motion, (x, y) = rng.choice(open_to)

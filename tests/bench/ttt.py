@@ -48,18 +48,20 @@ FAR = 10  # segments, counted from 0, from which on memory is far
 SPREAD_FRAMES = 4  # pixel frames on each side of a border that also belong to the joint
 EDGE_FRAMES = 2  # pixel frames at both ends of a segment that are not read: they are its neighbours' too
 LOCAL = "local attention"
-WAYS = {LOCAL: None,
-        "sliding window": COMPARED / "shapeworld_sliding_window.safetensors",
-        "gated delta rule": COMPARED / "shapeworld_gated_delta.safetensors",
-        "TTT-Linear": SHOWN / "shapeworld_ttt_linear.safetensors",
-        "TTT-MLP": SHOWN / "shapeworld_ttt_mlp.safetensors"}
+WAYS = {
+    LOCAL: None,
+    "sliding window": COMPARED / "shapeworld_sliding_window.safetensors",
+    "gated delta rule": COMPARED / "shapeworld_gated_delta.safetensors",
+    "TTT-Linear": SHOWN / "shapeworld_ttt_linear.safetensors",
+    "TTT-MLP": SHOWN / "shapeworld_ttt_mlp.safetensors",
+}
 
 
 class Bench:
     def __init__(self):
         self.model, self.clip, self.vae = call(LongreelDemoModel)
-        self.sampler, = call(KSamplerSelect, sampler_name="euler")
-        self.sigmas, = call(BasicScheduler, model=self.model, scheduler="simple", steps=STEPS, denoise=1.0)
+        (self.sampler,) = call(KSamplerSelect, sampler_name="euler")
+        (self.sigmas,) = call(BasicScheduler, model=self.model, scheduler="simple", steps=STEPS, denoise=1.0)
 
     def with_layers(self, path):
         if path is None:
@@ -71,23 +73,48 @@ class Bench:
         """Timeline, latent and conditioning of equally long stories, one row for each."""
         planned = []
         for story in told:
-            timeline, latent = call(LongreelPlan, model=self.model, storyboard=story.storyboard(), width=0, height=0,
-                                    segment_frames=stories.SEGMENT_FRAMES, overlap_frames=4, transition_prompts=0,
-                                    steps=STEPS, guidance=True)[:2]
+            timeline, latent = call(
+                LongreelPlan,
+                model=self.model,
+                storyboard=story.storyboard(),
+                width=0,
+                height=0,
+                segment_frames=stories.SEGMENT_FRAMES,
+                overlap_frames=4,
+                transition_prompts=0,
+                steps=STEPS,
+                guidance=True,
+            )[:2]
             planned.append((timeline, latent, call(LongreelEncode, clip=self.clip, timeline=timeline)))
         conditioning = [
-            [[torch.cat([entries[side][shot][0] for _, _, entries in planned]), planned[0][2][side][shot][1]]
-             for shot in range(len(told[0].scenes))] for side in (0, 1)]
+            [
+                [torch.cat([entries[side][shot][0] for _, _, entries in planned]), planned[0][2][side][shot][1]]
+                for shot in range(len(told[0].scenes))
+            ]
+            for side in (0, 1)
+        ]
         timeline, latent, _ = planned[0]
         return timeline, {**latent, "samples": latent["samples"].repeat(len(told), 1, 1, 1, 1)}, conditioning
 
     def videos(self, model, told: list[stories.Story], seed: int) -> list[torch.Tensor]:
         """[F, 64, 64, 3] of each story."""
         timeline, latent, (positive, negative) = self.plan(told)
-        sampled, = call(LongreelTTTSampler, model=model, timeline=timeline, positive=positive, negative=negative,
-                        latent=latent, sampler=self.sampler, sigmas=self.sigmas, seed=seed, cfg=CFG)
-        return [call(nodes.VAEDecode, vae=self.vae, samples={"samples": row})[0].reshape(-1, 64, 64, 3).clamp(0, 1)
-                for row in sampled["samples"].split(1)]
+        (sampled,) = call(
+            LongreelTTTSampler,
+            model=model,
+            timeline=timeline,
+            positive=positive,
+            negative=negative,
+            latent=latent,
+            sampler=self.sampler,
+            sigmas=self.sigmas,
+            seed=seed,
+            cfg=CFG,
+        )
+        return [
+            call(nodes.VAEDecode, vae=self.vae, samples={"samples": row})[0].reshape(-1, 64, 64, 3).clamp(0, 1)
+            for row in sampled["samples"].split(1)
+        ]
 
 
 def judge(story: stories.Story, video: torch.Tensor) -> dict[str, list]:
@@ -96,7 +123,7 @@ def judge(story: stories.Story, video: torch.Tensor) -> dict[str, list]:
     for number, (scene, said) in enumerate(zip(story.scenes, story.said)):
         start = 1 + stories.STEP_FRAMES * number if number else 0
         stop = stories.STEP_FRAMES * (number + 1) + 1
-        seen = detector.read_clip(video[start + EDGE_FRAMES:stop - EDGE_FRAMES])
+        seen = detector.read_clip(video[start + EDGE_FRAMES : stop - EDGE_FRAMES])
         asked = number in story.asked
         found["recall"].append(getattr(seen, story.unsaid) == getattr(story.scenes[0], story.unsaid) if asked else None)
         found["said"].append([getattr(seen, name) == getattr(scene, name) for name in said if name != "size"])
@@ -112,12 +139,17 @@ def recalled(cases: list[dict], segment: int) -> list[bool]:
 def row(name: str, cases: list[dict]) -> list:
     segments = len(cases[0]["recall"])
     far = [x for segment in range(min(FAR, segments * 3 // 4), segments) for x in recalled(cases, segment)]
-    end = [next(x for x in reversed(case["recall"]) if x is not None) for case in cases if set(case["recall"]) != {None}]
+    end = [
+        next(x for x in reversed(case["recall"]) if x is not None) for case in cases if set(case["recall"]) != {None}
+    ]
     every = [x for segment in range(segments) for x in recalled(cases, segment)]
     first, later = ([x for case in cases for part in case["said"][a:b] for x in part] for a, b in ((0, 1), (1, None)))
     seams = [x for case in cases for x in case["seam"]]
-    return [name, *(percent(sum(x), len(x)) if x else "-" for x in (far, end, every, first, later)),
-            statistics.median(seams) if seams else "-"]
+    return [
+        name,
+        *(percent(sum(x), len(x)) if x else "-" for x in (far, end, every, first, later)),
+        statistics.median(seams) if seams else "-",
+    ]
 
 
 def curve(cases: list[dict]) -> list[float]:
@@ -132,12 +164,31 @@ def curve(cases: list[dict]) -> list[float]:
 def show(kind: str, found: Mapping[str, Sequence[dict]], images: Path | None) -> None:
     """Table and chart of one kind of story; found: way -> cases."""
     stories_, segments = len(next(iter(found.values()))), len(next(iter(found.values()))[0]["recall"])
-    print(table([f"{kind}, {stories_} stories of {segments} segments", "far", "end", "all asked", "said, segment 1",
-                 "said, later", "seam"], [row(name, cases) for name, cases in found.items()]) + "\n", flush=True)
+    print(
+        table(
+            [
+                f"{kind}, {stories_} stories of {segments} segments",
+                "far",
+                "end",
+                "all asked",
+                "said, segment 1",
+                "said, later",
+                "seam",
+            ],
+            [row(name, cases) for name, cases in found.items()],
+        )
+        + "\n",
+        flush=True,
+    )
     if images:
-        line_chart({name: curve(cases) for name, cases in found.items()}, images / f"ttt_{kind}.png",
-                   f"{kind}: what was named once is right, % over segments (grey: chance)", 100.0,
-                   100 / 4 if kind == stories.SHAPE else 100 / 6, first=2)
+        line_chart(
+            {name: curve(cases) for name, cases in found.items()},
+            images / f"ttt_{kind}.png",
+            f"{kind}: what was named once is right, % over segments (grey: chance)",
+            100.0,
+            100 / 4 if kind == stories.SHAPE else 100 / 6,
+            first=2,
+        )
 
 
 def joined(files: Sequence[Path]) -> dict[str, dict[str, list[dict]]]:
@@ -153,28 +204,40 @@ def joined(files: Sequence[Path]) -> dict[str, dict[str, list[dict]]]:
             for name, cases in found.items():
                 of_way = parts.setdefault(kind, {}).setdefault(name, {})
                 if offset in of_way:
-                    raise ValueError(f"story {offset} of {kind} with {name} is in 2 of {len(files)} files; leave {file} "
-                                     f"out")
+                    raise ValueError(
+                        f"story {offset} of {kind} with {name} is in 2 of {len(files)} files; leave {file} out"
+                    )
                 of_way[offset] = cases
     for kind, ways in parts.items():
-        measured = {name: [offset + n for offset, cases in sorted(of_way.items()) for n in range(len(cases))]
-                    for name, of_way in ways.items()}
+        measured = {
+            name: [offset + n for offset, cases in sorted(of_way.items()) for n in range(len(cases))]
+            for name, of_way in ways.items()
+        }
         longest = max(measured, key=lambda name: len(measured[name]))
         for name, numbers in measured.items():
             if numbers != measured[longest]:
-                raise ValueError(f"{kind}: {len(numbers)} stories with {name} and {len(measured[longest])} with "
-                                 f"{longest} are not the same ones; give the files of all parts")
+                raise ValueError(
+                    f"{kind}: {len(numbers)} stories with {name} and {len(measured[longest])} with "
+                    f"{longest} are not the same ones; give the files of all parts"
+                )
     order = list(WAYS)
-    return {kind: {name: [case for _, cases in sorted(parts[kind][name].items()) for case in cases]
-                   for name in sorted(parts[kind], key=lambda name: order.index(name) if name in order else len(order))}
-            for kind in stories.KINDS if kind in parts}
+    return {
+        kind: {
+            name: [case for _, cases in sorted(parts[kind][name].items()) for case in cases]
+            for name in sorted(parts[kind], key=lambda name: order.index(name) if name in order else len(order))
+        }
+        for kind in stories.KINDS
+        if kind in parts
+    }
 
 
 def main() -> None:
     arguments = parser(__doc__.splitlines()[0], seeds=40)
     arguments.add_argument("--segments", type=int, default=20, help="segments of a story, 2 or more")
     arguments.add_argument("--kinds", nargs="+", choices=stories.KINDS, default=list(stories.KINDS))
-    arguments.add_argument("--ways", nargs="*", choices=list(WAYS), default=list(WAYS), help="which of the bundled ones")
+    arguments.add_argument(
+        "--ways", nargs="*", choices=list(WAYS), default=list(WAYS), help="which of the bundled ones"
+    )
     arguments.add_argument("--layers", nargs="*", default=[], metavar="NAME=FILE", help="other layers to measure")
     arguments.add_argument("--join", nargs="+", type=Path, metavar="FILE", help="measure nothing: show these --json")
     options = arguments.parse_args()
@@ -189,11 +252,13 @@ def main() -> None:
         models = {name: bench.with_layers(file) for name, file in files.items()}
         for kind in options.kinds:
             numbers = range(options.offset, options.offset + options.seeds)
-            told = [stories.random_story(kind, options.segments, random.Random(f"{kind} {88_000 + n}")) for n in numbers]
+            told = [
+                stories.random_story(kind, options.segments, random.Random(f"{kind} {88_000 + n}")) for n in numbers
+            ]
             found: dict[str, list[dict]] = {name: [] for name in models}
             shown, captions = [], []
             for first in range(0, len(told), ROWS):
-                part = told[first:first + ROWS]
+                part = told[first : first + ROWS]
                 for name, model in models.items():
                     videos = bench.videos(model, part, numbers[first])
                     found[name] += [judge(story, video) for story, video in zip(part, videos)]

@@ -86,8 +86,10 @@ def primal_against_dual(heads: int, rounds: int, seed: int) -> dict[str, dict]:
             "asked": asked,
             "right": statistics.median(ratios) >= asked,
         }
-    rows = [[n, f["primal_ms"], f["dual_ms"], f["ratio"], f["lowest"], f["highest"], f["asked"], verdict(f["right"])]
-            for n, f in found.items()]
+    rows = [
+        [n, f["primal_ms"], f["dual_ms"], f["ratio"], f["lowest"], f["highest"], f["asked"], verdict(f["right"])]
+        for n, f in found.items()
+    ]
     titles = [f"{heads} heads, ms per chunk", "primal", "dual", "dual/primal", "lowest", "highest", "asked", ""]
     print(table(titles, rows))
     return found
@@ -102,8 +104,13 @@ def growth(heads: int, rounds: int, seed: int) -> dict[str, float]:
     for (n, shorter), (m, longer) in itertools.pairwise(zip(lengths, times)):
         found[f"{m} / {n} chunks"] = statistics.median(b / a for a, b in zip(shorter, longer))
     low, high = ASKED_GROWTH
-    print("\n" + table(["TTT-MLP, time of twice the tokens", "t(2n) / t(n)", f"asked {low} .. {high}"],
-                       [[name, ratio, verdict(low <= ratio <= high)] for name, ratio in found.items()]))
+    print(
+        "\n"
+        + table(
+            ["TTT-MLP, time of twice the tokens", "t(2n) / t(n)", f"asked {low} .. {high}"],
+            [[name, ratio, verdict(low <= ratio <= high)] for name, ratio in found.items()],
+        )
+    )
     return found
 
 
@@ -123,8 +130,15 @@ def memory(seed: int) -> dict[str, dict]:
             peaks[name] = alive.peak
         found[str(layout.tokens)] = peaks
     # The one thing that is held for the whole video in slabs: 4 bytes for each token and head, of 512 for its numbers.
-    rows = [[f"{tokens} tokens", p["slabs"] / 1e6, p["slabs"] / 1e6 - 4 * config.heads * int(tokens) / 1e6,
-             p["one piece"] / 1e6] for tokens, p in found.items()]
+    rows = [
+        [
+            f"{tokens} tokens",
+            p["slabs"] / 1e6,
+            p["slabs"] / 1e6 - 4 * config.heads * int(tokens) / 1e6,
+            p["one piece"] / 1e6,
+        ]
+        for tokens, p in found.items()
+    ]
     print("\n" + table(["peak MB beside the video itself", "slabs", "less rates", "one piece"], rows))
     flat = rows[-1][2] / rows[0][2]
     right = verdict(flat <= ASKED_FLAT)
@@ -136,10 +150,19 @@ def compiled() -> list[dict]:
     """Every kernel for every generation, about three minutes."""
     cases = [[*shape, dtype, at] for at in CAPABILITIES for shape in STACK_BYTES for dtype in ("bf16", "fp16")]
     reports = run_with_triton("tests.kernels.offline_compile", json.dumps(cases))
-    rows = [[f"{r['kind']}, head dim {r['D']}, chunk {r['chunk']}, {r['dtype']}", f"sm_{r['capability']}",
-             r["num_warps"], r["registers"], r["stack"], r["shared"], r["wgmma"] + r["mma"], "; ".join(complaints(r)) or
-             "ok"]
-            for r in reports]
+    rows = [
+        [
+            f"{r['kind']}, head dim {r['D']}, chunk {r['chunk']}, {r['dtype']}",
+            f"sm_{r['capability']}",
+            r["num_warps"],
+            r["registers"],
+            r["stack"],
+            r["shared"],
+            r["wgmma"] + r["mma"],
+            "; ".join(complaints(r)) or "ok",
+        ]
+        for r in reports
+    ]
     print("\n" + table(["compiled offline", "GPU", "warps", "registers", "stack B", "shared B", "products", ""], rows))
     return reports
 

@@ -40,19 +40,36 @@ def show(network, adapter: str, what: str, chosen, figures: list) -> None:
             parts = seconds_of_video(network, chosen.kind, adapter, stage.segments, card)
             fits = stage in fitting(network, chosen.kind, adapter, [stage], card, chosen.processes)
             cells.append(f"{sum(parts.values()):,.0f} s" if fits else "-")
-            figures.append({"network": network.name, "adapter": adapter, "kind": chosen.kind, "stage": stage.name,
-                            "card": card.name, "tokens": found.tokens, "bytes": found.bytes, "fits": fits, **parts})
+            figures.append(
+                {
+                    "network": network.name,
+                    "adapter": adapter,
+                    "kind": chosen.kind,
+                    "stage": stage.name,
+                    "card": card.name,
+                    "tokens": found.tokens,
+                    "bytes": found.bytes,
+                    "fits": fits,
+                    **parts,
+                }
+            )
         rows.append([stage.name, f"{found.tokens:,}", f"{found.bytes / GIB:,.0f} GiB", *cells])
     own, attention = network.trained(chosen.kind, adapter)
     weights = cost(network, chosen.kind, adapter, 1, chosen.processes).weight_bytes / GIB
-    print(f"\n{network.name} at {network.size}, TTT-{chosen.kind}, {what}: {(own + attention) / 1e6:,.0f} million "
-          f"numbers trained, {weights:,.0f} GiB for "
-          f"{'its part of' if chosen.processes > 1 else 'all'} weights and state")
+    print(
+        f"\n{network.name} at {network.size}, TTT-{chosen.kind}, {what}: {(own + attention) / 1e6:,.0f} million "
+        f"numbers trained, {weights:,.0f} GiB for "
+        f"{'its part of' if chosen.processes > 1 else 'all'} weights and state"
+    )
     print(table(["stage", "tokens", "memory", *(f"{card.name}, a video" for card in CARDS)], rows))
     for card in CARDS:
         fit = fitting(network, chosen.kind, adapter, stages, card, chosen.processes)
-        seconds = sum(stage.steps * stage.batch * sum(seconds_of_video(network, chosen.kind, adapter, stage.segments,
-                                                                       card).values()) for stage in fit)
+        seconds = sum(
+            stage.steps
+            * stage.batch
+            * sum(seconds_of_video(network, chosen.kind, adapter, stage.segments, card).values())
+            for stage in fit
+        )
         hours = seconds / 3600 / chosen.processes
         names = f"{fit[0].name} to {fit[-1].name}, {hours:,.0f} h" if fit else "nothing fits"
         print(f"  {card.name}, {chosen.steps_share:g} of the paper's steps, {chosen.batch} videos a step: {names}")

@@ -28,16 +28,24 @@ LISTEN = """() => {
 }"""
 ENDED = """window.longreelEvents.some(
     e => ['execution_success', 'execution_error', 'execution_interrupted'].includes(e[0]))"""
-LAUNCH_ARGUMENTS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-                    "--disable-dev-shm-usage"]
+LAUNCH_ARGUMENTS = [
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-dev-shm-usage",
+]
 
 
 class Editor:
     """One open editor page. `errors` holds every console error and uncaught exception since it was opened."""
 
     def __init__(self, browser: Browser, comfy: ComfyProcess, seconds: float = 120.0):
-        for name, value in (("Comfy.TutorialCompleted", True), ("Comfy.Release.Status", "skipped"),
-                            ("Comfy.Release.Version", "99.0.0")):  # first visits open dialogs over the canvas
+        for name, value in (
+            ("Comfy.TutorialCompleted", True),
+            ("Comfy.Release.Status", "skipped"),
+            ("Comfy.Release.Version", "99.0.0"),
+        ):  # first visits open dialogs over the canvas
             comfy.post(f"/api/settings/{name}", value)
         self.errors: list[str] = []
         self.context = browser.new_context(viewport={"width": 1700, "height": 950})

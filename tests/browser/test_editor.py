@@ -15,7 +15,8 @@ from tests.comfy_process import PACK_FOLDER_NAME, ComfyProcess
 ARTIFACTS = dev.ROOT / "tests" / "artifacts" / "browser"
 SECONDS_TO_RUN = 900
 NOT_OURS = (  # what the editor logs on a first visit without any pack
-    "/api/userdata", "/user.css",  # the user has saved nothing yet
+    "/api/userdata",
+    "/user.css",  # the user has saved nothing yet
     "Content Security Policy",  # it looks up the sizes of its default workflow's models on the internet
     "graph accessed before initialization",
 )

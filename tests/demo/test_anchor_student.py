@@ -18,12 +18,20 @@ def file(tmp_path_factory):
     """What encode_anchors.py writes, of three clips."""
     vae = vae_net.VAE().eval()
     vae.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS / VAE_FILE).items()})
-    scenes = [pair_world.random_pair(random.Random(1)), world.random_scene(random.Random(2)),
-              pair_world.random_pair(random.Random(3))]
+    scenes = [
+        pair_world.random_pair(random.Random(1)),
+        world.random_scene(random.Random(2)),
+        pair_world.random_pair(random.Random(3)),
+    ]
     video = torch.stack([(pair_world if isinstance(s, pair_world.PairScene) else world).render(s) for s in scenes])
     with torch.no_grad():
-        made = {"latents": encode_anchors.encode(vae, video), "pictures": encode_anchors.encode(vae, video[:, 5:6]),
-                "picture_at": [LATER, 5, LATER], "scenes": scenes, "latent_frames": [5, 6, 6]}
+        made = {
+            "latents": encode_anchors.encode(vae, video),
+            "pictures": encode_anchors.encode(vae, video[:, 5:6]),
+            "picture_at": [LATER, 5, LATER],
+            "scenes": scenes,
+            "latent_frames": [5, 6, 6],
+        }
     path = tmp_path_factory.mktemp("clips") / "anchors.pt"
     torch.save(made, path)
     return path, made
@@ -54,8 +62,10 @@ def test_a_clean_frame_at_time_zero_changes_what_the_twin_says():
     torch.manual_seed(0)
     noised, text = torch.randn(1, 16, 5, 8, 8), {"text": torch.randn(1, 1, 20, 64)}
     with torch.no_grad():
-        said = [student.predict(noised, torch.tensor([0.9]), text, held)
-                for held in (torch.zeros(1, 5), torch.tensor([[1.0, 0, 0, 0, 0]]))]
+        said = [
+            student.predict(noised, torch.tensor([0.9]), text, held)
+            for held in (torch.zeros(1, 5), torch.tensor([[1.0, 0, 0, 0, 0]]))
+        ]
     assert not torch.allclose(*said, atol=1e-2)
 
 

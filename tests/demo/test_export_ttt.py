@@ -34,7 +34,9 @@ def test_a_weight_that_half_precision_cannot_hold_is_named(tmp_path):
 
 
 def test_bundled_layers_fit_the_demo_model_and_stay_small():
-    paths = [path for folder in (export_ttt.SHOWN, export_ttt.COMPARED) for path in sorted(folder.glob("*.safetensors"))]
+    paths = [
+        path for folder in (export_ttt.SHOWN, export_ttt.COMPARED) for path in sorted(folder.glob("*.safetensors"))
+    ]
     assert sum(path.stat().st_size for path in paths) < BUNDLED_BYTES_MOST
     for path in paths:
         layers = load_ttt(path, shapes_only=True)
@@ -58,8 +60,11 @@ def test_with_bundled_layers_the_last_segment_knows_the_color_that_the_first_pro
 def student_with(path) -> ttt_student.DemoStudent:
     layers = load_ttt(path)
     config = layers.config
-    return ttt_student.DemoStudent(ttt_student.Settings(config.kind, config.heads, config.chunk, config.base_rate,
-                                                        sorted(layers.layers), start=str(path)))
+    return ttt_student.DemoStudent(
+        ttt_student.Settings(
+            config.kind, config.heads, config.chunk, config.base_rate, sorted(layers.layers), start=str(path)
+        )
+    )
 
 
 @torch.no_grad()

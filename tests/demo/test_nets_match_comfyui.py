@@ -24,8 +24,14 @@ def mean_difference(one: torch.Tensor, two: torch.Tensor) -> float:
 def test_the_vae_encodes_and_decodes_as_comfyui_does(pixel_frames):
     torch.manual_seed(0)
     ours = vae_net.VAE(dim=4).eval()
-    theirs = WanVAE(dim=4, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[],
-                    temperal_downsample=[False, True, True]).eval()
+    theirs = WanVAE(
+        dim=4,
+        z_dim=16,
+        dim_mult=[1, 2, 4, 4],
+        num_res_blocks=2,
+        attn_scales=[],
+        temperal_downsample=[False, True, True],
+    ).eval()
     theirs.load_state_dict(ours.state_dict())
     video = torch.rand(1, 3, pixel_frames, 32, 32) * 2 - 1
     with torch.no_grad():
@@ -43,8 +49,16 @@ def test_the_transformer_predicts_as_comfyui_does(latent_frames, times, monkeypa
     with torch.no_grad():
         for p in ours.parameters():
             p.add_(torch.randn_like(p) * 0.05)
-    theirs = WanModel(dim=64, ffn_dim=128, num_heads=2, num_layers=2, text_dim=32, device="cpu", dtype=torch.float32,
-                      operations=comfy.ops.disable_weight_init).eval()
+    theirs = WanModel(
+        dim=64,
+        ffn_dim=128,
+        num_heads=2,
+        num_layers=2,
+        text_dim=32,
+        device="cpu",
+        dtype=torch.float32,
+        operations=comfy.ops.disable_weight_init,
+    ).eval()
     theirs.load_state_dict(ours.state_dict())
     x, context, timestep = torch.randn(2, 16, latent_frames, 8, 8), torch.randn(2, 20, 32), torch.tensor([300.0, 900.0])
     if times > 1:  # a time of its own for every frame

@@ -34,7 +34,7 @@ def test_swapped_sides_are_right_objects_at_wrong_places():
 def test_a_missing_object_is_never_right():
     pair = pairs(1, held_out=False)[0]
     alone = shown(pair)
-    alone[FRAMES // 2:, :, world.SIZE_PIXELS // 2:] = torch.tensor(world.BACKGROUNDS[pair.left.background])
+    alone[FRAMES // 2 :, :, world.SIZE_PIXELS // 2 :] = torch.tensor(world.BACKGROUNDS[pair.left.background])
     verdict = pair_world.read_pair(alone).agrees(pair)
     assert not any(verdict[name] for name in ("objects", "colours", "places", "motion", "all"))
 

@@ -78,8 +78,9 @@ def test_a_shot_is_followed_by_the_same_object_or_by_one_that_is_named():
 class OneLook(comfy.samplers.Sampler):
     """Asks the model once and keeps what it predicts."""
 
-    def sample(self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None,
-               disable_pbar=False):
+    def sample(
+        self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
+    ):
         self.x = noise * sigmas[0]
         self.video = model_wrap(self.x, sigmas[:1], **extra_args)
         return self.video
@@ -89,14 +90,28 @@ class OneLook(comfy.samplers.Sampler):
 def test_kv_share_shows_the_network_what_training_showed_it(full_precision):
     """`extend`, `before`, all layers, on two cut shots: the second half of a pair."""
     model, clip, _ = demo_model.load_demo_model()
-    shots = (Shot("a big red circle moves right on a white background", 17 / 16),
-             Shot("a big circle moves up on a white background", 17 / 16, transition="cut"))
+    shots = (
+        Shot("a big red circle moves right on a white background", 17 / 16),
+        Shot("a big circle moves up on a white background", 17 / 16, transition="cut"),
+    )
     board = Storyboard(shots=shots, width=64, height=64, fps=16.0)
     timeline = plan_timeline(board, facts_of(model), segment_frames=5)
     assert [(s.start, s.length) for s in timeline.segments] == [(0, 5), (5, 4)]
     feature = kv_share.KVShare(
-        mode="fast", source="first", source_shot=1, shots=(), across_cuts=True, join="extend", placement="before",
-        strength=1.0, share_text=False, layers=frozenset(range(6)), start_percent=0.0, end_percent=1.0, mask=None)
+        mode="fast",
+        source="first",
+        source_shot=1,
+        shots=(),
+        across_cuts=True,
+        join="extend",
+        placement="before",
+        strength=1.0,
+        share_text=False,
+        layers=frozenset(range(6)),
+        start_percent=0.0,
+        end_percent=1.0,
+        mask=None,
+    )
     patched = latent_blend.attach(patching.attach(model, feature), timeline, "cut")
     guider, look = comfy.samplers.CFGGuider(patched), OneLook()
     positive, negative = conditioning.encode_timeline(clip, timeline)

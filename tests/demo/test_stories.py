@@ -12,7 +12,9 @@ def story(kind: str, segments: int = 12, seed: int = 0) -> stories.Story:
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("kind, unsaid", [(stories.COLOR, "color"), (stories.SHAPE, "shape"), (stories.RETURNS, "color")])
+@pytest.mark.parametrize(
+    "kind, unsaid", [(stories.COLOR, "color"), (stories.SHAPE, "shape"), (stories.RETURNS, "color")]
+)
 def test_no_prompt_that_is_asked_about_names_what_is_asked(kind, unsaid, seed):
     told = story(kind, seed=seed)
     first = getattr(told.scenes[0], unsaid)

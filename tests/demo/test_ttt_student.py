@@ -74,9 +74,15 @@ def test_layers_go_on_from_a_file(tmp_path):
         ttt_student.DemoStudent(ttt_student.Settings(blocks=[2, 3], start=str(path)))
 
 
-@pytest.mark.parametrize("settings, said", [
-    ({"blcoks": [1]}, '"blocks"'), ({"heads": "six"}, "model.heads"), ({"blocks": [6]}, "network's 6"),
-    ({"compile": 1}, "model.compile")])
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        ({"blcoks": [1]}, '"blocks"'),
+        ({"heads": "six"}, "model.heads"),
+        ({"blocks": [6]}, "network's 6"),
+        ({"compile": 1}, "model.compile"),
+    ],
+)
 def test_bad_settings_are_named(settings, said):
     with pytest.raises(ValueError, match=said):
         ttt_student.build(settings)
@@ -85,8 +91,9 @@ def test_bad_settings_are_named(settings, said):
 def test_segments_of_several_lengths_are_refused():
     student = ttt_student.DemoStudent(ttt_student.Settings(blocks=[2]))
     with pytest.raises(ValueError, match="4 to 8, not 4 to 9"):
-        student.predict(torch.zeros(1, 16, 8, 8, 8), torch.tensor([0.5]), {"text": torch.zeros(1, 2, 20, 64)},
-                        ((0, 5), (4, 8)))
+        student.predict(
+            torch.zeros(1, 16, 8, 8, 8), torch.tensor([0.5]), {"text": torch.zeros(1, 2, 20, 64)}, ((0, 5), (4, 8))
+        )
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -103,8 +110,11 @@ def test_the_variants_differ_in_their_layers_alone():
     assert len(RECIPES) == 4
     ours = [read_config(path) for path in RECIPES]
     assert len({config.folder for config in ours}) == 4
-    assert all((config.stages, config.training, config.data, config.seed) ==
-               (ours[0].stages, ours[0].training, ours[0].data, ours[0].seed) for config in ours)
+    assert all(
+        (config.stages, config.training, config.data, config.seed)
+        == (ours[0].stages, ours[0].training, ours[0].data, ours[0].seed)
+        for config in ours
+    )
 
 
 def test_the_trainer_reads_the_stories_that_are_written(tmp_path):
@@ -112,7 +122,7 @@ def test_the_trainer_reads_the_stories_that_are_written(tmp_path):
     latent = encode_stories.encode(encode_stories.bundled_vae(), story.render())
     encode_stories.write(tmp_path, 7, story, latent)
     geometry = Geometry(ttt_student.FACTS, 64, 64, 5)
-    part, = parts_of(read_dataset(tmp_path, geometry), 2)
+    (part,) = parts_of(read_dataset(tmp_path, geometry), 2)
     assert part.prompts == story.prompts
     assert torch.allclose(read_latent(part, geometry), latent, atol=0.01)
 

@@ -5,8 +5,12 @@ from collections.abc import Callable, Sequence
 import torch
 
 
-def along_gradients(value: Callable[[], torch.Tensor], parameters: Sequence[torch.Tensor],
-                    gradients: Sequence[torch.Tensor], step: float) -> tuple[torch.Tensor, torch.Tensor]:
+def along_gradients(
+    value: Callable[[], torch.Tensor],
+    parameters: Sequence[torch.Tensor],
+    gradients: Sequence[torch.Tensor],
+    step: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """All parameters moved by `step` along and against their own gradients: (slope of `value` as measured, as the
     gradients say). The parameters end where they were."""
     direction = [gradient / gradient.norm() for gradient in gradients]

@@ -39,6 +39,7 @@ def killed_at_call(number: int, action: Callable[[], None]) -> bool:
 
 def killed_at_byte(number: int, action: Callable[[], None]) -> bool:
     """Run `action` in a process that the system kills when a file of it reaches `number` bytes; False if none did."""
+
     def limited() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -17,8 +17,7 @@ texts = st.lists(st.one_of(marks, characters), max_size=12).map("".join)
 filled = texts.filter(str.strip)
 seeds = st.one_of(st.none(), st.integers(0, MAX_SEED), st.integers(MAX_SEED - 3, MAX_SEED))
 seconds = st.one_of(
-    st.integers(1, MAX_SHOT_SECONDS).map(float),
-    st.floats(0, MAX_SHOT_SECONDS, exclude_min=True, allow_nan=False),
+    st.integers(1, MAX_SHOT_SECONDS).map(float), st.floats(0, MAX_SHOT_SECONDS, exclude_min=True, allow_nan=False)
 )
 name_ends = st.sampled_from(list("a0é'[|@=#~-_"))
 names = st.tuples(st.text(st.sampled_from(list("a0é .'[]|@=\"%")), max_size=5), name_ends).map("".join)

@@ -10,13 +10,26 @@ from longreel.engine.storyboard.board import TRANSITIONS, Shot, Storyboard
 
 WAN = ModelFacts("Wan", 16, 4, 8, 16, 21, 16.0)
 LTXV = ModelFacts("LTXV", 128, 8, 32, 32, 13, 25.0)
-FAMILIES = (WAN, LTXV, ModelFacts("CogVideoX", 16, 4, 8, 16, 13, 8.0), ModelFacts("Wan 2.2 5B", 48, 4, 16, 32, 31, 24.0))
+FAMILIES = (
+    WAN,
+    LTXV,
+    ModelFacts("CogVideoX", 16, 4, 8, 16, 13, 8.0),
+    ModelFacts("Wan 2.2 5B", 48, 4, 16, 32, 31, 24.0),
+)
 
 families = st.one_of(
     st.sampled_from(FAMILIES),
-    st.builds(ModelFacts, family=st.just("any"), latent_channels=st.just(4), temporal_stride=st.integers(1, 8),
-              spatial_stride=st.just(8), size_multiple=st.just(16), native_latent_frames=st.integers(2, 33),
-              native_fps=st.just(16.0)))
+    st.builds(
+        ModelFacts,
+        family=st.just("any"),
+        latent_channels=st.just(4),
+        temporal_stride=st.integers(1, 8),
+        spatial_stride=st.just(8),
+        size_multiple=st.just(16),
+        native_latent_frames=st.integers(2, 33),
+        native_fps=st.just(16.0),
+    ),
+)
 
 
 def storyboard(*seconds: float, transition: str = "continue", fps: float = 16.0, **board) -> Storyboard:
@@ -44,5 +57,10 @@ def plans(draw: st.DrawFn) -> Timeline:
         before = seconds
     board = Storyboard(tuple(shots), fps=fps, width=64, height=64)
     overlap_frames = draw(st.one_of(st.none(), st.integers(0, length - 1)))
-    return plan_timeline(board, facts, segment_frames=length, overlap_frames=overlap_frames,
-                         transition_prompts=draw(st.one_of(st.integers(0, 3), st.integers(0, 16))))
+    return plan_timeline(
+        board,
+        facts,
+        segment_frames=length,
+        overlap_frames=overlap_frames,
+        transition_prompts=draw(st.one_of(st.integers(0, 3), st.integers(0, 16))),
+    )

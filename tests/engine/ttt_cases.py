@@ -16,8 +16,11 @@ ALIGNED = even_layout(text=4, segments=2, frames=5, height=2, width=2)  # 28 tok
 
 def tokens(runs: list[Run]) -> list[int]:
     """The joined tokens as they are read."""
-    return [token for run in runs
-            for token in (range(run.stop - 1, run.start - 1, -1) if run.backwards else range(run.start, run.stop))]
+    return [
+        token
+        for run in runs
+        for token in (range(run.stop - 1, run.start - 1, -1) if run.backwards else range(run.start, run.stop))
+    ]
 
 
 @st.composite

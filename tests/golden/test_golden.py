@@ -59,9 +59,7 @@ BUILT = {  # `*` in a kind stands for anything; the first that fits counts
     "streamingt2v/svd_cam_econd": Answer(("out.embedding",), 1e-5),
     "streamingt2v/apm_mixing": Answer(("out.image_tokens", "out.mixed", "out.cross_context"), 1e-5),
 }
-NOT_BUILT = {
-    "streamingt2v": ("mawe_",),
-}
+NOT_BUILT = {"streamingt2v": ("mawe_",)}
 
 
 def golden_folder() -> Path:

@@ -142,12 +142,16 @@ def make_timeline(meta: dict, facts: ModelFacts) -> Timeline:
     setting)."""
     length, stride, count = meta["tile_size"], meta["tile_size"] - meta["ov"], meta["seg"]
     if count > 2 and meta["ref"] != meta["cur"]:
-        raise ValueError(f"inner segments of {count} are source and target, with words {meta['ref']} and {meta['cur']}; "
-                         f"a shot has one list of words")
+        raise ValueError(
+            f"inner segments of {count} are source and target, with words {meta['ref']} and {meta['cur']}; "
+            f"a shot has one list of words"
+        )
     segments = tuple(Segment(k * stride, length, ((k, 1.0),), 0) for k in range(count))
     ends = [segment.start for segment in segments[1:]] + [segments[-1].end]
-    shots = tuple(PlannedShot(k, Shot("ref cur", 1.0, focus=("cur" if k else "ref",)), segment.start, end, 0)
-                  for k, (segment, end) in enumerate(zip(segments, ends)))
+    shots = tuple(
+        PlannedShot(k, Shot("ref cur", 1.0, focus=("cur" if k else "ref",)), segment.start, end, 0)
+        for k, (segment, end) in enumerate(zip(segments, ends))
+    )
     width, height = (facts.spatial_stride * meta[side] for side in "wh")  # pixels
     board = Storyboard(tuple(planned.shot for planned in shots))
     return Timeline(board, facts, facts.native_fps, width, height, length, meta["ov"], 0, shots, segments)
@@ -159,9 +163,21 @@ def kv_share_of(mode: str, meta: dict) -> KVShare:
     mask = Mask(words=(), threshold=meta["thr"]) if mode == "KVSharingMaskGuidedAdaLNMixin" else None
     timesteps = alpha_space.zero_snr_schedule(meta["N"], SHIFT).timesteps
     percents = [1 - timestep / timesteps[0] for timestep in timesteps] + [1.0]
-    return KVShare(mode=PAPER, source=kv_share.PREVIOUS, source_shot=1, shots=(), across_cuts=True,
-                   join=kv_share.REPLACE, placement=kv_share.ALIGNED, strength=1.0, share_text=True, layers=layers,
-                   start_percent=percents[meta["ss"]], end_percent=percents[meta["es"]], mask=mask)
+    return KVShare(
+        mode=PAPER,
+        source=kv_share.PREVIOUS,
+        source_shot=1,
+        shots=(),
+        across_cuts=True,
+        join=kv_share.REPLACE,
+        placement=kv_share.ALIGNED,
+        strength=1.0,
+        share_text=True,
+        layers=layers,
+        start_percent=percents[meta["ss"]],
+        end_percent=percents[meta["es"]],
+        mask=mask,
+    )
 
 
 class PublishedSampler(comfy.samplers.Sampler):
@@ -170,8 +186,9 @@ class PublishedSampler(comfy.samplers.Sampler):
     def __init__(self, schedule: alpha_space.AlphaSchedule, draws: torch.Tensor):
         self.schedule, self.draws = schedule, draws
 
-    def sample(self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None,
-               disable_pbar=False):
+    def sample(
+        self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
+    ):
         steps = len(self.schedule.timesteps)
 
         def denoise(x: torch.Tensor, alpha: float, step: int) -> torch.Tensor:

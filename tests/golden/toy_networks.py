@@ -2,6 +2,7 @@
 
 Their formulas are those of the READMEs beside the tensors; a test's input, not a part of what is tested.
 """
+
 import torch
 
 

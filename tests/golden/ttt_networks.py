@@ -33,17 +33,32 @@ def block(tensors: Tensors, meta: dict) -> Tensors:
     """Attention within segments and TTT, no norms and no MLP around them."""
     weights = {f"seq_modeling_block.{name}": value for name, value in part_of(tensors, "sd.").items()}
     layout, network = layout_of(meta), block_of(weights, meta, strict=False)
-    mixed = cogvideox_ttt.mix_tokens(network, ttt_of(weights, meta), layout, tensors["vid"], tensors["text"],
-                                     rotary_of(layout, meta), None, None, lambda video, text: (video, text))
-    return {"out_vid_last_eta": mixed[:, layout.text_tokens:], "out_text_last_eta": mixed[:, :layout.text_tokens]}
+    mixed = cogvideox_ttt.mix_tokens(
+        network,
+        ttt_of(weights, meta),
+        layout,
+        tensors["vid"],
+        tensors["text"],
+        rotary_of(layout, meta),
+        None,
+        None,
+        lambda video, text: (video, text),
+    )
+    return {"out_vid_last_eta": mixed[:, layout.text_tokens :], "out_text_last_eta": mixed[:, : layout.text_tokens]}
 
 
 @torch.no_grad()
 def layer(tensors: Tensors, meta: dict) -> Tensors:
     weights, layout = part_of(tensors, "sd."), layout_of(meta)
     video, text = cogvideox_ttt.evaluate_block(
-        block_of(weights, meta), ttt_of(weights, meta), layout, tensors["vid"], tensors["text"], tensors["t_emb"],
-        rotary_of(layout, meta))
+        block_of(weights, meta),
+        ttt_of(weights, meta),
+        layout,
+        tensors["vid"],
+        tensors["text"],
+        tensors["t_emb"],
+        rotary_of(layout, meta),
+    )
     return {"out_vid_last_eta": video, "out_text_last_eta": text}
 
 
@@ -51,10 +66,19 @@ def layer(tensors: Tensors, meta: dict) -> Tensors:
 def network(tensors: Tensors, meta: dict) -> Tensors:
     weights, layout, layers = part_of(tensors, "dit."), layout_of(meta), meta["num_layers"]
     network = CogVideoXTransformer3DModel(
-        num_attention_heads=meta["num_heads"], attention_head_dim=meta["head_dim"], in_channels=meta["in_channels"],
-        out_channels=meta["in_channels"], time_embed_dim=meta["time_embed_dim"], text_embed_dim=meta["text_dim"],
-        num_layers=layers, patch_size=meta["patch_size"], use_rotary_positional_embeddings=True,
-        spatial_interpolation_scale=1.0, dtype=torch.float32, operations=PLAIN)
+        num_attention_heads=meta["num_heads"],
+        attention_head_dim=meta["head_dim"],
+        in_channels=meta["in_channels"],
+        out_channels=meta["in_channels"],
+        time_embed_dim=meta["time_embed_dim"],
+        text_embed_dim=meta["text_dim"],
+        num_layers=layers,
+        patch_size=meta["patch_size"],
+        use_rotary_positional_embeddings=True,
+        spatial_interpolation_scale=1.0,
+        dtype=torch.float32,
+        operations=PLAIN,
+    )
     network.load_state_dict(network_weights(weights, layers))
     for path, value in papers_numbers(network):
         set_attr(network, path, value)
@@ -62,8 +86,13 @@ def network(tensors: Tensors, meta: dict) -> Tensors:
     options = {ttt_forward.KEY: ttt}
     add_wrapper(WrappersMP.DIFFUSION_MODEL, ttt_forward.evaluate, options)
     told = ttt_forward.Told(layout.windows, layout.text)
-    out = network(tensors["video"].transpose(1, 2), tensors["timesteps"], tensors["text"].flatten(1, 2),
-                  transformer_options=options, **{ttt_forward.TIMELINE: told})
+    out = network(
+        tensors["video"].transpose(1, 2),
+        tensors["timesteps"],
+        tensors["text"].flatten(1, 2),
+        transformer_options=options,
+        **{ttt_forward.TIMELINE: told},
+    )
     return {"out_last_eta": out.transpose(1, 2)}
 
 
@@ -73,14 +102,22 @@ def part_of(tensors: Tensors, prefix: str) -> Tensors:
 
 def layout_of(meta: dict) -> Layout:
     segments = meta["num_chunks"]
-    return even_layout(meta["text_length"], segments, meta["frames"], meta["latent_height_tokens"],
-                       meta["latent_width_tokens"])
+    return even_layout(
+        meta["text_length"], segments, meta["frames"], meta["latent_height_tokens"], meta["latent_width_tokens"]
+    )
 
 
 def block_of(weights: Tensors, meta: dict, strict: bool = True) -> CogVideoXBlock:
     width, eps = meta["model_dim"], cogvideox_ttt.LAYER_NORM_EPS
-    network = CogVideoXBlock(width, meta["num_heads"], meta["head_dim"], meta["time_embed_dim"], eps=eps,
-                             dtype=torch.float32, operations=PLAIN)
+    network = CogVideoXBlock(
+        width,
+        meta["num_heads"],
+        meta["head_dim"],
+        meta["time_embed_dim"],
+        eps=eps,
+        dtype=torch.float32,
+        operations=PLAIN,
+    )
     network.load_state_dict(block_weights(weights), strict=strict)
     return network
 

@@ -3,6 +3,7 @@
 `tiny("wan21")` gives one model by its name, `every_tiny` runs a test once for each of them. Loaded models are shared
 by the whole session: patch a clone, never the model itself.
 """
+
 from collections.abc import Callable, Iterator
 
 import pytest

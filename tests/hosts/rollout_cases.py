@@ -18,7 +18,9 @@ def story(model, transitions=("continue", "continue"), frames=8, segment=5, over
     """Shots of `frames` latent frames; keywords are of the second one. `shots` are (prompt, seconds) to use instead."""
     facts = facts_of(model)
     seconds = frames * facts.temporal_stride / 16
-    made = tuple(Shot(f"scene {i}", seconds, transition=t, **(shot if i == 1 else {})) for i, t in enumerate(transitions))
+    made = tuple(
+        Shot(f"scene {i}", seconds, transition=t, **(shot if i == 1 else {})) for i, t in enumerate(transitions)
+    )
     board = Storyboard(shots=shots or made, width=64, height=64, fps=16.0, negative="blurry")
     return plan_timeline(board, facts, segment_frames=segment, overlap_frames=overlap)
 
@@ -34,20 +36,32 @@ def sigmas_of(model, steps: int = STEPS) -> torch.Tensor:
     return comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps)
 
 
-def roll(loaded, timeline: Timeline, model=None, latent=None, conds=None, steps=STEPS, sigmas=None, cfg=3.0, seed=7,
-         **options) -> torch.Tensor:
+def roll(
+    loaded,
+    timeline: Timeline,
+    model=None,
+    latent=None,
+    conds=None,
+    steps=STEPS,
+    sigmas=None,
+    cfg=3.0,
+    seed=7,
+    **options,
+) -> torch.Tensor:
     """The latent [B, C, F, H, W] of a rollout."""
     return rolled(loaded, timeline, model, latent, conds, steps, sigmas, cfg, seed, **options)[0]
 
 
-def rolled(loaded, timeline, model=None, latent=None, conds=None, steps=STEPS, sigmas=None, cfg=3.0, seed=7,
-           **options) -> tuple[torch.Tensor, str]:
+def rolled(
+    loaded, timeline, model=None, latent=None, conds=None, steps=STEPS, sigmas=None, cfg=3.0, seed=7, **options
+) -> tuple[torch.Tensor, str]:
     """The latent and the report."""
     model = loaded.model if model is None else model
     positive, negative = conds or encode(loaded, timeline)
     latent = {"samples": empty(timeline)} if latent is None else latent
     sigmas = sigmas_of(model, steps) if sigmas is None else sigmas
     with torch.inference_mode():
-        out, report = rollout.sample_rollout(model, timeline, positive, negative, latent, sampler_for(model), sigmas, cfg,
-                                             seed, **options)
+        out, report = rollout.sample_rollout(
+            model, timeline, positive, negative, latent, sampler_for(model), sigmas, cfg, seed, **options
+        )
     return out["samples"], report

@@ -13,8 +13,14 @@ SAYS = "import longreel.hosts, comfy.model_management as m, folder_paths; print(
 
 
 def test_comfyui_is_found_and_runs_on_what_there_is(tmp_path):
-    done = subprocess.run([sys.executable, "-c", SAYS], capture_output=True, text=True, cwd=tmp_path, check=False,
-                          env={**os.environ, "COMFYUI_PATH": str(find_comfyui()), "PYTHONPATH": ""})
+    done = subprocess.run(
+        [sys.executable, "-c", SAYS],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+        env={**os.environ, "COMFYUI_PATH": str(find_comfyui()), "PYTHONPATH": ""},
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-1] in ("cpu", "cuda", "mps", "xpu")
 

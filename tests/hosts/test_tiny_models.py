@@ -1,4 +1,5 @@
 """The tiny models do in core ComfyUI what full-size ones do: load, listen to the text, sample, decode."""
+
 import asyncio
 import os
 from collections.abc import Callable
@@ -17,8 +18,14 @@ from tests.tiny_sampling import decode, encode, sample
 Load = Callable[[str], LoadedTiny]
 LATENT_FRAMES = 3
 CORE_CLASSES = {
-    "wan21": "WAN21", "wan22_14b_high": "WAN21", "wan22_14b_low": "WAN21", "wan22_5b": "WAN22",
-    "cogvideox10": "CogVideoX", "cogvideox15": "CogVideoX", "hunyuan_video": "HunyuanVideo", "ltxv": "LTXV",
+    "wan21": "WAN21",
+    "wan22_14b_high": "WAN21",
+    "wan22_14b_low": "WAN21",
+    "wan22_5b": "WAN22",
+    "cogvideox10": "CogVideoX",
+    "cogvideox15": "CogVideoX",
+    "hunyuan_video": "HunyuanVideo",
+    "ltxv": "LTXV",
 }
 
 
@@ -114,7 +121,7 @@ def test_words_order_and_weights_change_the_embedding(family: str) -> None:
     embeddings = [encode(clip, text)[0][0] for text in texts]
     for number, one in enumerate(embeddings):
         assert torch.equal(one, encode(clip, texts[number])[0][0])
-        assert not any(torch.equal(one, other) for other in embeddings[number + 1:])
+        assert not any(torch.equal(one, other) for other in embeddings[number + 1 :])
 
 
 @pytest.mark.parametrize("family", FAMILIES)

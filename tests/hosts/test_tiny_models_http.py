@@ -1,4 +1,5 @@
 """A real ComfyUI process takes the tiny models and the node that makes their CLIP, and turns a prompt into frames."""
+
 from collections.abc import Iterator
 
 import pytest
@@ -22,23 +23,38 @@ def process(tiny_models: dict[str, TinyModel]) -> Iterator[ComfyProcess]:
 
 def empty_latent(tiny: TinyModel) -> dict:
     """Core's own node for the empty latent of the family, at 64 x 64 pixels."""
-    return {"class_type": "EmptyLTXVLatentVideo" if tiny.family == "ltxv" else "EmptyHunyuanLatentVideo",
-            "inputs": {"width": 64, "height": 64, "length": tiny.pixel_frames(LATENT_FRAMES), "batch_size": 1}}
+    return {
+        "class_type": "EmptyLTXVLatentVideo" if tiny.family == "ltxv" else "EmptyHunyuanLatentVideo",
+        "inputs": {"width": 64, "height": 64, "length": tiny.pixel_frames(LATENT_FRAMES), "batch_size": 1},
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_prompt_becomes_frames_over_http(process: ComfyProcess, tiny_models: dict[str, TinyModel], name: str) -> None:
     tiny = tiny_models[name]
-    outputs = process.run({
-        **tiny.prompt_nodes(),
-        "positive": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["clip", 0], "text": "a red fox runs"}},
-        "negative": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["clip", 0], "text": ""}},
-        "latent": empty_latent(tiny),
-        "sample": {"class_type": "KSampler", "inputs": {
-            "model": ["model", 0], "positive": ["positive", 0], "negative": ["negative", 0],
-            "latent_image": ["latent", 0], "seed": 0, "steps": 2, "cfg": 3.0, "sampler_name": "euler",
-            "scheduler": "simple", "denoise": 1.0}},
-        "decode": {"class_type": "VAEDecode", "inputs": {"samples": ["sample", 0], "vae": ["vae", 0]}},
-        "save": {"class_type": "SaveImage", "inputs": {"images": ["decode", 0], "filename_prefix": tiny.name}},
-    })
+    outputs = process.run(
+        {
+            **tiny.prompt_nodes(),
+            "positive": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["clip", 0], "text": "a red fox runs"}},
+            "negative": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["clip", 0], "text": ""}},
+            "latent": empty_latent(tiny),
+            "sample": {
+                "class_type": "KSampler",
+                "inputs": {
+                    "model": ["model", 0],
+                    "positive": ["positive", 0],
+                    "negative": ["negative", 0],
+                    "latent_image": ["latent", 0],
+                    "seed": 0,
+                    "steps": 2,
+                    "cfg": 3.0,
+                    "sampler_name": "euler",
+                    "scheduler": "simple",
+                    "denoise": 1.0,
+                },
+            },
+            "decode": {"class_type": "VAEDecode", "inputs": {"samples": ["sample", 0], "vae": ["vae", 0]}},
+            "save": {"class_type": "SaveImage", "inputs": {"images": ["decode", 0], "filename_prefix": tiny.name}},
+        }
+    )
     assert len(outputs["save"]["images"]) == tiny.pixel_frames(LATENT_FRAMES)

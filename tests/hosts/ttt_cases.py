@@ -19,8 +19,17 @@ FRAME_SECONDS = {4: 0.25, 8: 0.5}  # per temporal stride, at 16 fps
 CHUNK = 16
 
 
-def plan(loaded, shots: int = 3, frames: int = 4, transition: str = "cut", prompts: list[str] | None = None,
-         segment: int | None = None, overlap: int = 2, first: int | None = None, **shot) -> Timeline:
+def plan(
+    loaded,
+    shots: int = 3,
+    frames: int = 4,
+    transition: str = "cut",
+    prompts: list[str] | None = None,
+    segment: int | None = None,
+    overlap: int = 2,
+    first: int | None = None,
+    **shot,
+) -> Timeline:
     """`shots` shots of so many latent frames (the first: `first`), one segment each unless `segment` says otherwise.
     Even numbers, so that CogVideoX 1.5, which reads two as one, borders where others do."""
     facts = facts_of(loaded.model)
@@ -28,10 +37,21 @@ def plan(loaded, shots: int = 3, frames: int = 4, transition: str = "cut", promp
     texts = prompts or [f"scene {number}" for number in range(shots)]
     # The first latent frame is one pixel frame: so many fewer seconds.
     counts = [first or frames] + [frames] * (shots - 1)
-    board = Storyboard(tuple(Shot(text, unit * count - (unit - 1 / 16 if not number else 0),
-                                  transition=transition if number else "continue", **(shot if number == 1 else {}))
-                             for number, (text, count) in enumerate(zip(texts, counts))),
-                       width=64, height=64, fps=16.0, negative="blurry")
+    board = Storyboard(
+        tuple(
+            Shot(
+                text,
+                unit * count - (unit - 1 / 16 if not number else 0),
+                transition=transition if number else "continue",
+                **(shot if number == 1 else {}),
+            )
+            for number, (text, count) in enumerate(zip(texts, counts))
+        ),
+        width=64,
+        height=64,
+        fps=16.0,
+        negative="blurry",
+    )
     timeline = plan_timeline(board, facts, segment_frames=segment or max(counts), overlap_frames=overlap)
     assert [shot.latent_frames for shot in timeline.shots] == counts
     return timeline
@@ -44,20 +64,27 @@ def encode(loaded, timeline: Timeline) -> tuple[list, list]:
 
 def noise_for(timeline: Timeline, seed: int = 0, batch: int = 1) -> torch.Tensor:
     facts = timeline.facts
-    shape = (batch, facts.latent_channels, timeline.latent_frames, timeline.height // facts.spatial_stride,
-             timeline.width // facts.spatial_stride)
+    shape = (
+        batch,
+        facts.latent_channels,
+        timeline.latent_frames,
+        timeline.height // facts.spatial_stride,
+        timeline.width // facts.spatial_stride,
+    )
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def denoise(model, conds: tuple[list, list], noise: torch.Tensor, steps: int = 1, cfg: float = 3.0, mask=None
-            ) -> torch.Tensor:
+def denoise(
+    model, conds: tuple[list, list], noise: torch.Tensor, steps: int = 1, cfg: float = 3.0, mask=None
+) -> torch.Tensor:
     """Core's sampling from this very noise; with one step the result is what the network takes for the clean video."""
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps)
     alpha_space = isinstance(model.model, comfy.model_base.CogVideoX)
     sampler = AlphaSpaceSampler("ddim", eta=0.0) if alpha_space else comfy.samplers.sampler_object("euler")
     with torch.inference_mode():
-        return comfy.sample.sample_custom(model, noise, cfg, sampler, sigmas, *conds, torch.zeros_like(noise),
-                                          noise_mask=mask, disable_pbar=True)
+        return comfy.sample.sample_custom(
+            model, noise, cfg, sampler, sigmas, *conds, torch.zeros_like(noise), noise_mask=mask, disable_pbar=True
+        )
 
 
 def layers(model, kind: str = MLP, gate: float = 0.5, chunk: int = CHUNK, seed: int = 0, **changed) -> LoadedTTT:
@@ -74,6 +101,11 @@ def layers(model, kind: str = MLP, gate: float = 0.5, chunk: int = CHUNK, seed: 
             if name.startswith(("forward", "backward")):
                 torch.nn.init.constant_(value, gate)
         held[number] = {name: value.detach() for name, value in block.state_dict().items()}
-    given = {"layers": held, "config": config, "family": facts_of(model).family, "segment_latent_frames": 4,
-             "blocks": blocks}
+    given = {
+        "layers": held,
+        "config": config,
+        "family": facts_of(model).family,
+        "segment_latent_frames": 4,
+        "blocks": blocks,
+    }
     return LoadedTTT(**{**given, **changed})

@@ -30,8 +30,15 @@ def gpu(monkeypatch) -> None:
     dispatch._say_once.cache_clear()
 
 
-def chosen(mlp: bool = True, D: int = 64, chunk: int = 64, dtype: torch.dtype = torch.bfloat16,
-           backend: str | None = None, needs_grad: bool = False, M: int | None = None) -> str:
+def chosen(
+    mlp: bool = True,
+    D: int = 64,
+    chunk: int = 64,
+    dtype: torch.dtype = torch.bfloat16,
+    backend: str | None = None,
+    needs_grad: bool = False,
+    M: int | None = None,
+) -> str:
     case = scan_case(mlp, L=4, D=D, M=M)
     return dispatch.choose_backend(case["q"].to(dtype).as_subclass(OnGPU), case["state"], chunk, needs_grad, backend)
 

@@ -131,7 +131,7 @@ def differentiable(case: dict) -> tuple[list[torch.Tensor], callable]:
     leaves = [x.clone().requires_grad_() for x in (*(case[n] for n in names), *case["state"].tensors())]
 
     def run(*x: torch.Tensor, **more):
-        out, state = scan(**{**case, **dict(zip(names, x)), "state": State(*x[len(names):])}, **more)
+        out, state = scan(**{**case, **dict(zip(names, x)), "state": State(*x[len(names) :])}, **more)
         return out, *state.tensors()
 
     return leaves, run

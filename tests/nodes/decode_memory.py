@@ -1,7 +1,8 @@
 """Peak memory of the node for two lengths, in a process of its own: prints both peaks in bytes.
 
-    python -m tests.nodes.decode_memory VAE_FILE SHORTER LONGER      (lengths in latent frames)
+python -m tests.nodes.decode_memory VAE_FILE SHORTER LONGER      (lengths in latent frames)
 """
+
 import resource
 import sys
 import tempfile

@@ -46,17 +46,34 @@ def plain(tiny_models) -> Prompt:
 def held(prompt: Prompt, picture: str = "image", file: str = "red.png", **inputs) -> Prompt:
     """A prompt of graphs.py with Longreel Anchor Frame behind the loader; dotted names are those of the choice."""
     of_choice = {
-        "image": {"picture.image": ["picture", 0], "picture.vae": ["vae", 0], "picture.seconds": 0.0,
-                  "picture.width": 0, "picture.height": 0},
+        "image": {
+            "picture.image": ["picture", 0],
+            "picture.vae": ["vae", 0],
+            "picture.seconds": 0.0,
+            "picture.width": 0,
+            "picture.height": 0,
+        },
         "latent": {"picture.latent": ["encoded", 0], "picture.seconds": 0.0},
-        "storyboard": {"picture.vae": ["vae", 0]}}[picture]
-    given = {"model": ["model", 0], "picture": picture, **of_choice, "mode": "clean", "strength": 1.0,
-             "timeline": ["plan", 0], "fps": 0.0, **inputs}
+        "storyboard": {"picture.vae": ["vae", 0]},
+    }[picture]
+    given = {
+        "model": ["model", 0],
+        "picture": picture,
+        **of_choice,
+        "mode": "clean",
+        "strength": 1.0,
+        "timeline": ["plan", 0],
+        "fps": 0.0,
+        **inputs,
+    }
     given = {name: value for name, value in given.items() if value is not None}
-    wired = {**prompt, "picture": node("LoadImage", image=file),
-             "encoded": node("VAEEncode", pixels=["picture", 0], vae=["vae", 0]),
-             "anchor": node("LongreelAnchorFrame", **given),
-             "said": node("PreviewAny", source=["anchor", 1])}
+    wired = {
+        **prompt,
+        "picture": node("LoadImage", image=file),
+        "encoded": node("VAEEncode", pixels=["picture", 0], vae=["vae", 0]),
+        "anchor": node("LongreelAnchorFrame", **given),
+        "said": node("PreviewAny", source=["anchor", 1]),
+    }
     return change(wired, "blend" if "blend" in prompt else "sample", model=["anchor", 0])
 
 
@@ -87,9 +104,17 @@ def test_strength_0_is_the_video_without_the_node_to_the_bit(server, plain):
     assert torch.equal(latent(server, held(plain, strength=0.0)), latent(server, plain))
 
 
-@pytest.mark.parametrize("inputs", [
-    {"file": "wide.png"}, {"mode": "inpaint"}, {"strength": 0.5}, {"picture.seconds": 1.0},
-    {"picture.seconds": 1.0, "fps": 8.0}], ids=lambda inputs: next(f"{k}={v}" for k, v in reversed(inputs.items())))
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"file": "wide.png"},
+        {"mode": "inpaint"},
+        {"strength": 0.5},
+        {"picture.seconds": 1.0},
+        {"picture.seconds": 1.0, "fps": 8.0},
+    ],
+    ids=lambda inputs: next(f"{k}={v}" for k, v in reversed(inputs.items())),
+)
 def test_every_input_changes_the_result(server, plain, base_latent, inputs):
     changed = latent(server, held(plain, **inputs))
     assert changed.isfinite().all() and not torch.equal(changed, base_latent)
@@ -111,8 +136,12 @@ def test_an_image_and_its_latent_are_the_same_anchor(server, plain, base_latent)
 
 
 def test_a_storyboards_anchors_are_those_of_its_shots(server, tiny_models, base_latent):
-    board = Storyboard((Shot(SHOTS[0].prompt, 2.0, anchors=(Anchor(0.0, "red.png"),)), SHOTS[1]), width=64, height=64,
-                       negative="blurry")
+    board = Storyboard(
+        (Shot(SHOTS[0].prompt, 2.0, anchors=(Anchor(0.0, "red.png"),)), SHOTS[1]),
+        width=64,
+        height=64,
+        negative="blurry",
+    )
     assert torch.equal(latent(server, held(blended(tiny_models["wan21"], board), "storyboard")), base_latent)
     star = Shot("a star", 2.0, "cut", anchors=(Anchor(0.5, "wide.png"),))
     later = Storyboard((board.shots[0], star), width=64, height=64, negative="blurry")
@@ -128,18 +157,33 @@ def test_the_report_says_where_the_anchor_stands_and_which_mode_and_why(server, 
     assert said(held(plain, mode="auto", **{"picture.seconds": 1.0})) == (
         "anchor at 1.000 s = pixel frame 16 = latent frame 4 (pixel frames 13-16); mode inpaint: plain Wan has not "
         "learned a clean frame among noisy ones; clean is for weights trained for anchors; strength 1; experimental: "
-        "the method's own place is the first frame")
+        "the method's own place is the first frame"
+    )
     known = said(held(blended(tiny_models["wan22_5b"], BOARD), mode="auto"))
     assert "mode clean: Wan 2.2 5B was trained with a time for every frame" in known
 
 
 def test_without_a_timeline_size_and_frame_rate_are_the_nodes_the_pictures_and_the_familys(server, tiny_models):
     tiny = tiny_models["wan21"]
-    core = {**tiny.prompt_nodes(), "text": node("CLIPTextEncode", clip=["clip", 0], text="a red circle"),
-            "empty": node("EmptyHunyuanLatentVideo", width=64, height=64, length=33, batch_size=1),
-            "sample": node("KSampler", model=["model", 0], positive=["text", 0], negative=["text", 0],
-                           latent_image=["empty", 0], seed=5, steps=2, cfg=1.0, sampler_name="euler",
-                           scheduler="simple", denoise=1.0), **saved("sample")}
+    core = {
+        **tiny.prompt_nodes(),
+        "text": node("CLIPTextEncode", clip=["clip", 0], text="a red circle"),
+        "empty": node("EmptyHunyuanLatentVideo", width=64, height=64, length=33, batch_size=1),
+        "sample": node(
+            "KSampler",
+            model=["model", 0],
+            positive=["text", 0],
+            negative=["text", 0],
+            latent_image=["empty", 0],
+            seed=5,
+            steps=2,
+            cfg=1.0,
+            sampler_name="euler",
+            scheduler="simple",
+            denoise=1.0,
+        ),
+        **saved("sample"),
+    }
     alone = held(core, timeline=None)
     assert latent(server, alone).isfinite().all()
     at_16, at_8 = (latent(server, held(core, timeline=None, fps=fps, **{"picture.seconds": 1.0})) for fps in (0.0, 8.0))
@@ -168,12 +212,23 @@ def test_a_picture_of_another_size_or_with_alpha_is_converted_and_the_log_says_s
     assert "the picture's alpha is left out" in server.log
 
 
-@pytest.mark.parametrize(("inputs", "reason"), [
-    ({"picture.seconds": 9.0}, "9 s is pixel frame 144, beyond a video of 65 pixel frames; use up to pixel frame 64"),
-    ({"timeline": None, "picture": "storyboard"}, "stand on a timeline, and 0 are wired; wire the timeline of Longreel "
-                                                  "Plan"),
-    ({"picture": "storyboard"}, 'the storyboard has 0 anchors in its 2 shots; write "anchors" in a shot, or choose'),
-])
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        (
+            {"picture.seconds": 9.0},
+            "9 s is pixel frame 144, beyond a video of 65 pixel frames; use up to pixel frame 64",
+        ),
+        (
+            {"timeline": None, "picture": "storyboard"},
+            "stand on a timeline, and 0 are wired; wire the timeline of Longreel Plan",
+        ),
+        (
+            {"picture": "storyboard"},
+            'the storyboard has 0 anchors in its 2 shots; write "anchors" in a shot, or choose',
+        ),
+    ],
+)
 def test_bad_input_is_refused_before_sampling_with_the_remedy(server, plain, inputs, reason):
     inputs = dict(inputs)
     prompt, seen = held(plain, inputs.pop("picture", "image"), **inputs), []
@@ -183,8 +238,11 @@ def test_bad_input_is_refused_before_sampling_with_the_remedy(server, plain, inp
 
 
 def test_two_pictures_or_two_anchors_on_one_latent_frame_are_refused(server, plain):
-    twice = change({**held(plain), "two": node("RepeatImageBatch", image=["picture", 0], amount=2)}, "anchor",
-                   **{"picture.image": ["two", 0]})
+    twice = change(
+        {**held(plain), "two": node("RepeatImageBatch", image=["picture", 0], amount=2)},
+        "anchor",
+        **{"picture.image": ["two", 0]},
+    )
     with pytest.raises(ComfyError, match="the image holds 2 pictures and an anchor shows 1; pick one with Image From"):
         server.run(twice)
     once = held(plain, **{"picture.seconds": 1.0})
@@ -200,9 +258,15 @@ def test_a_timeline_of_another_family_is_refused(server, plain, tiny_models):
         server.run(prompt)
 
 
-@pytest.mark.parametrize(("inputs", "name"), [
-    ({"strength": 1.5}, "strength"), ({"mode": "fvg"}, "mode"), ({"picture.seconds": -1.0}, "seconds"),
-    ({"fps": 500.0}, "fps")])
+@pytest.mark.parametrize(
+    ("inputs", "name"),
+    [
+        ({"strength": 1.5}, "strength"),
+        ({"mode": "fvg"}, "mode"),
+        ({"picture.seconds": -1.0}, "seconds"),
+        ({"fps": 500.0}, "fps"),
+    ],
+)
 def test_values_out_of_range_are_refused_before_anything_runs(server, plain, inputs, name):
     found = refusals(server, held(plain, **inputs))
     assert found and all(name in line for line in found), found

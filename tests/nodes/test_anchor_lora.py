@@ -79,8 +79,10 @@ def test_a_file_of_another_model_is_refused(server, files, plain):
 
 
 def test_a_damaged_file_is_refused_before_anything_is_loaded(server, files, plain):
-    assert any("cut.safetensors has 60 bytes that are no whole safetensors file" in line
-               for line in refusals(server, with_lora(plain, "cut.safetensors")))
+    assert any(
+        "cut.safetensors has 60 bytes that are no whole safetensors file" in line
+        for line in refusals(server, with_lora(plain, "cut.safetensors"))
+    )
 
 
 def test_the_bundled_lora_is_offered_and_fits_the_demo_model(server, plain, tiny_models):

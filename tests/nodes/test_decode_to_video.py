@@ -1,4 +1,5 @@
 """nodes/decode_to_video.py: every input matters, the file restores its graph, memory stays flat."""
+
 import asyncio
 import json
 import os
@@ -151,16 +152,26 @@ def test_an_interrupt_leaves_no_file(decode, output: Path, vae, monkeypatch):
     assert [path for path in output.rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.parametrize(("prefix", "message"), [
-    ("../out", "leaves the output folder"), ("/etc/passwd", "leaves the output folder"),
-    ("a/../../b", "leaves the output folder"), ("films/", "no file name"), ("", "no file name"),
-])
+@pytest.mark.parametrize(
+    ("prefix", "message"),
+    [
+        ("../out", "leaves the output folder"),
+        ("/etc/passwd", "leaves the output folder"),
+        ("a/../../b", "leaves the output folder"),
+        ("films/", "no file name"),
+        ("", "no file name"),
+    ],
+)
 def test_a_bad_name_is_refused_before_anything_loads(output: Path, prefix: str, message: str, monkeypatch):
     monkeypatch.setitem(core.NODE_CLASS_MAPPINGS, "LongreelDecodeToVideo", LongreelDecodeToVideo)
-    prompt = {"1": {"class_type": "VAELoader", "inputs": {"vae_name": "pixel_space"}},
-              "2": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
-              "3": {"class_type": "LongreelDecodeToVideo", "inputs": {
-                  "vae": ["1", 0], "samples": ["2", 0], "fps": 16.0, "filename_prefix": prefix, "crf": 19}}}
+    prompt = {
+        "1": {"class_type": "VAELoader", "inputs": {"vae_name": "pixel_space"}},
+        "2": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+        "3": {
+            "class_type": "LongreelDecodeToVideo",
+            "inputs": {"vae": ["1", 0], "samples": ["2", 0], "fps": 16.0, "filename_prefix": prefix, "crf": 19},
+        },
+    }
     valid, _, _, errors = asyncio.run(execution.validate_prompt("test", prompt, None))
     assert not valid and message in json.dumps(errors)
     prompt["3"]["inputs"]["filename_prefix"] = "films/a"
@@ -176,11 +187,16 @@ def test_an_odd_size_is_refused_before_decoding(decode, output: Path):
 
 def test_four_times_the_length_takes_no_more_memory(tiny_models, tmp_path: Path):
     # glibc keeps freed memory for later; told to give it back, the peak is what the node holds.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072",
-                   "MALLOC_ARENA_MAX": "1"}
+    environment = {
+        **os.environ,
+        "MALLOC_MMAP_THRESHOLD_": "131072",
+        "MALLOC_TRIM_THRESHOLD_": "131072",
+        "MALLOC_ARENA_MAX": "1",
+    }
     command = [sys.executable, "-m", "tests.nodes.decode_memory", str(tiny_models["wan21"].vae_path), "30", "120"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path,
-                          timeout=550)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path, timeout=550
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     (short_frames, short), (long_frames, long) = [map(int, line.split()) for line in done.stdout.splitlines()[-2:]]
     assert (short_frames, long_frames) == (117, 477)

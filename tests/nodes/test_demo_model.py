@@ -8,11 +8,25 @@ def workflow(seed: int) -> dict:
         "demo": {"class_type": "LongreelDemoModel", "inputs": {}},
         "positive": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["demo", 1], "text": PROMPT}},
         "negative": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["demo", 1], "text": ""}},
-        "empty": {"class_type": "EmptyHunyuanLatentVideo",
-                  "inputs": {"width": 64, "height": 64, "length": 5, "batch_size": 1}},
-        "sample": {"class_type": "KSampler", "inputs": {
-            "model": ["demo", 0], "positive": ["positive", 0], "negative": ["negative", 0], "latent_image": ["empty", 0],
-            "seed": seed, "steps": 4, "cfg": 4.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}},
+        "empty": {
+            "class_type": "EmptyHunyuanLatentVideo",
+            "inputs": {"width": 64, "height": 64, "length": 5, "batch_size": 1},
+        },
+        "sample": {
+            "class_type": "KSampler",
+            "inputs": {
+                "model": ["demo", 0],
+                "positive": ["positive", 0],
+                "negative": ["negative", 0],
+                "latent_image": ["empty", 0],
+                "seed": seed,
+                "steps": 4,
+                "cfg": 4.0,
+                "sampler_name": "euler",
+                "scheduler": "simple",
+                "denoise": 1.0,
+            },
+        },
         "decode": {"class_type": "VAEDecode", "inputs": {"samples": ["sample", 0], "vae": ["demo", 2]}},
         "save": {"class_type": "PreviewImage", "inputs": {"images": ["decode", 0]}},
     }

@@ -53,7 +53,12 @@ def test_swapping_positive_and_negative_changes_the_result(server, base, base_la
 def test_conditioning_of_fewer_shots_is_refused_by_the_sampler(server, tiny_models):
     prompt = sampled(tiny_models["wan21"], EULER)
     short = planned(tiny_models["wan21"], Storyboard((Shot("a", 2.0),), width=64, height=64))
-    prompt |= {"board2": short["board"], "plan2": change(short, "plan", storyboard=["board2", 0])["plan"],
-               "encode2": node("LongreelEncode", clip=["clip", 0], timeline=["plan2", 0])}
-    with pytest.raises(ComfyError, match="no prompt for shot 2 in a conditioning of 1 entries; wire the output of Longreel"):
+    prompt |= {
+        "board2": short["board"],
+        "plan2": change(short, "plan", storyboard=["board2", 0])["plan"],
+        "encode2": node("LongreelEncode", clip=["clip", 0], timeline=["plan2", 0]),
+    }
+    with pytest.raises(
+        ComfyError, match="no prompt for shot 2 in a conditioning of 1 entries; wire the output of Longreel"
+    ):
         server.run(change(prompt, "sample", positive=["encode2", 0], negative=["encode2", 1]))

@@ -24,8 +24,15 @@ from tests.nodes.graphs import (
 from tests.tiny_models import MODELS
 
 BOARD = Storyboard(
-    (Shot("a red circle moves right", 2.0), Shot("a circle moves up", 2.0, "blend"),
-     Shot("a circle stays", 2.0, "cut")), width=64, height=64, negative="blurry")
+    (
+        Shot("a red circle moves right", 2.0),
+        Shot("a circle moves up", 2.0, "blend"),
+        Shot("a circle stays", 2.0, "cut"),
+    ),
+    width=64,
+    height=64,
+    negative="blurry",
+)
 SINGLE = replace(BOARD, shots=(Shot("a red circle moves right", 4.0),))
 
 
@@ -81,11 +88,25 @@ def test_sampler_custom_advanced_gives_the_same_video_as_ksampler(server, tiny_m
     assert torch.equal(latent(server, by_hand), latent(server, at_once))
 
 
-@pytest.mark.parametrize("inputs", [
-    {"mode": "paper"}, {"source": "first"}, {"shots": "2"}, {"across_cuts": False}, {"join": "extend"},
-    {"placement": "before"}, {"placement": "true"}, {"strength": 0.5}, {"share_text": False}, {"layers": "1-2"},
-    {"start_percent": 0.3}, {"end_percent": 1.0}, masked(words="circle")],
-    ids=lambda inputs: next(f"{key}={value}" for key, value in inputs.items()))
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"mode": "paper"},
+        {"source": "first"},
+        {"shots": "2"},
+        {"across_cuts": False},
+        {"join": "extend"},
+        {"placement": "before"},
+        {"placement": "true"},
+        {"strength": 0.5},
+        {"share_text": False},
+        {"layers": "1-2"},
+        {"start_percent": 0.3},
+        {"end_percent": 1.0},
+        masked(words="circle"),
+    ],
+    ids=lambda inputs: next(f"{key}={value}" for key, value in inputs.items()),
+)
 def test_every_input_changes_the_result(server, plain, base_latent, inputs):
     assert not torch.equal(latent(server, shared(plain, **inputs)), base_latent)
 
@@ -102,8 +123,10 @@ def test_a_chosen_shot_1_is_the_first_and_another_one_is_not(server, plain):
 
 
 def test_words_and_threshold_of_the_mask_change_the_result(server, plain):
-    start, *others = (latent(server, shared(plain, **masked(*inputs))) for inputs in (
-        (0.3, "circle"), (0.3, "a"), (0.3, "a, circle"), (0.6, "circle")))
+    start, *others = (
+        latent(server, shared(plain, **masked(*inputs)))
+        for inputs in ((0.3, "circle"), (0.3, "a"), (0.3, "a, circle"), (0.6, "circle"))
+    )
     assert all(not torch.equal(start, other) for other in others)
 
 
@@ -134,8 +157,13 @@ def test_only_the_shots_that_read_change(server, plain, plain_latent):
 
 def test_a_single_prompt_is_made_long_by_its_own_segments(server, tiny_models):
     single = blended(tiny_models["wan21"], SINGLE)
-    without, *videos = latent(server, single), *(latent(server, shared(single, **inputs)) for inputs in (
-        {}, {"source": "first"}, {"mode": "paper"}, masked(words="circle")))
+    without, *videos = (
+        latent(server, single),
+        *(
+            latent(server, shared(single, **inputs))
+            for inputs in ({}, {"source": "first"}, {"mode": "paper"}, masked(words="circle"))
+        ),
+    )
     assert all(video.isfinite().all() and not torch.equal(video, without) for video in videos)
     assert not torch.equal(videos[0], videos[1])
 
@@ -160,30 +188,47 @@ def refused(server, prompt) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize(("inputs", "reason"), [
-    ({"layers": "9"}, 'layers "9": 9 is not in the network\'s 4 blocks; use 0 to 3'),
-    ({"layers": "last 9"}, 'layers "last 9" asks for 9 of 4 blocks; use 1 to 4'),
-    ({"layers": "top"}, 'layers "top" is not understood at "top"; use a range like "25-29"'),
-    ({"shots": "two"}, 'shots "two" is not understood at "two"; use numbers from 1 like "2, 4-6", or nothing'),
-    ({"start_percent": 0.5, "end_percent": 0.5}, "start 0.5 and end 0.5 hold no step; use 0 <= start < end <= 1"),
-    ({"start_percent": 0.6, "end_percent": 0.5}, "start 0.6 and end 0.5 hold no step"),
-    ({"source": "chosen", "source.source_shot": 4}, "source_shot 4 is not in a timeline of 3 shots; use 1 to 3"),
-    ({"shots": "2, 7"}, "shots 7 is not in a timeline of 3 shots; use 1 to 3"),
-    ({"source": "chosen", "source.source_shot": 2, "shots": "1"},
-     "shot 1 would read from shot 2, which does not come before it; use shots 3 to 3, or an earlier source shot"),
-    ({"source": "chosen", "source.source_shot": 3, "shots": "2"}, "shot 2 would read from shot 3, the last one"),
-    (masked(words="circle, dog"),
-     'shot 1: "dog" is 0 times among the 5 words of the prompt; use words of a, red, circle, moves, right'),
-    (masked(words="red"), 'shot 2: "red" is 0 times among the 4 words of the prompt; use words of a, circle, moves'),
-    (masked(), "shot 1 has 0 words to look for and needs 1; name words of its prompt in the node, or as its focus"),
-])
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        ({"layers": "9"}, 'layers "9": 9 is not in the network\'s 4 blocks; use 0 to 3'),
+        ({"layers": "last 9"}, 'layers "last 9" asks for 9 of 4 blocks; use 1 to 4'),
+        ({"layers": "top"}, 'layers "top" is not understood at "top"; use a range like "25-29"'),
+        ({"shots": "two"}, 'shots "two" is not understood at "two"; use numbers from 1 like "2, 4-6", or nothing'),
+        ({"start_percent": 0.5, "end_percent": 0.5}, "start 0.5 and end 0.5 hold no step; use 0 <= start < end <= 1"),
+        ({"start_percent": 0.6, "end_percent": 0.5}, "start 0.6 and end 0.5 hold no step"),
+        ({"source": "chosen", "source.source_shot": 4}, "source_shot 4 is not in a timeline of 3 shots; use 1 to 3"),
+        ({"shots": "2, 7"}, "shots 7 is not in a timeline of 3 shots; use 1 to 3"),
+        (
+            {"source": "chosen", "source.source_shot": 2, "shots": "1"},
+            "shot 1 would read from shot 2, which does not come before it; use shots 3 to 3, or an earlier source shot",
+        ),
+        ({"source": "chosen", "source.source_shot": 3, "shots": "2"}, "shot 2 would read from shot 3, the last one"),
+        (
+            masked(words="circle, dog"),
+            'shot 1: "dog" is 0 times among the 5 words of the prompt; use words of a, red, circle, moves, right',
+        ),
+        (
+            masked(words="red"),
+            'shot 2: "red" is 0 times among the 4 words of the prompt; use words of a, circle, moves',
+        ),
+        (masked(), "shot 1 has 0 words to look for and needs 1; name words of its prompt in the node, or as its focus"),
+    ],
+)
 def test_bad_input_is_refused_before_sampling_with_the_remedy(server, plain, inputs, reason):
     assert reason in refused(server, shared(plain, **inputs))
 
 
-@pytest.mark.parametrize(("inputs", "name"), [
-    ({"strength": 1.5}, "strength"), ({"mode": "slow"}, "mode"), ({"end_percent": 1.5}, "end_percent"),
-    ({"source": "chosen", "source.source_shot": 0}, "source_shot"), (masked(threshold=2.0, words="a"), "threshold")])
+@pytest.mark.parametrize(
+    ("inputs", "name"),
+    [
+        ({"strength": 1.5}, "strength"),
+        ({"mode": "slow"}, "mode"),
+        ({"end_percent": 1.5}, "end_percent"),
+        ({"source": "chosen", "source.source_shot": 0}, "source_shot"),
+        (masked(threshold=2.0, words="a"), "threshold"),
+    ],
+)
 def test_values_out_of_range_are_refused_before_anything_runs(server, plain, inputs, name):
     found = refusals(server, shared(plain, **inputs))
     assert found and all(name in line for line in found), found
@@ -191,8 +236,10 @@ def test_values_out_of_range_are_refused_before_anything_runs(server, plain, inp
 
 def test_a_sampler_without_a_timeline_is_refused(server, plain):
     alone = change(shared(plain), "sample", model=["share", 0])
-    assert ("Longreel KV Share works between the segments of a timeline, and this sampler has 0; wire Longreel Latent "
-            "Blend behind it, or use Longreel Sampler") in refused(server, alone)
+    assert (
+        "Longreel KV Share works between the segments of a timeline, and this sampler has 0; wire Longreel Latent "
+        "Blend behind it, or use Longreel Sampler"
+    ) in refused(server, alone)
 
 
 def test_a_video_of_one_segment_is_refused(server, tiny_models):
@@ -205,22 +252,35 @@ def test_a_last_shot_that_nothing_follows_cannot_be_the_source(server, tiny_mode
     short = replace(BOARD, shots=(*BOARD.shots[:2], Shot("a circle stays", 0.5, "cut")))
     source = {"source": "chosen", "source.source_shot": 3}
     assert "segments has a source to read from (3 shots, source chosen 3)" in refused(
-        server, shared(blended(tiny_models["wan21"], short), **source))
+        server, shared(blended(tiny_models["wan21"], short), **source)
+    )
 
 
 def test_a_second_kv_share_is_refused(server, plain):
     once = shared(plain)
     twice = change({**once, "again": change(once, "share", model=["share", 0])["share"]}, "blend", model=["again", 0])
-    assert ("Longreel KV Share and Longreel KV Share cannot work on 1 model: each replaces the keys and values; use "
-            "one of the 2") in refused(server, twice)
+    assert (
+        "Longreel KV Share and Longreel KV Share cannot work on 1 model: each replaces the keys and values; use "
+        "one of the 2"
+    ) in refused(server, twice)
 
 
 @pytest.mark.parametrize("order", [("share", "edit"), ("edit", "share")])
 def test_prompt_edit_beside_it_is_refused_in_either_order(server, plain, order):
-    edit = node("LongreelPromptEdit", **{
-        "model": ["model", 0], "edit": "reweight", "edit.words": "circle", "edit.weight": 2.0,
-        "edit.form": "after softmax", "edit.layers": "all", "edit.start_percent": 0.0, "edit.end_percent": 1.0,
-        "edit.layout_percent": 0.0})
+    edit = node(
+        "LongreelPromptEdit",
+        **{
+            "model": ["model", 0],
+            "edit": "reweight",
+            "edit.words": "circle",
+            "edit.weight": 2.0,
+            "edit.form": "after softmax",
+            "edit.layers": "all",
+            "edit.start_percent": 0.0,
+            "edit.end_percent": 1.0,
+            "edit.layout_percent": 0.0,
+        },
+    )
     first, second = order
     both = change({**shared(plain), "edit": edit}, second, model=[first, 0])
     said = refused(server, change(both, "blend", model=[second, 0]))
@@ -235,10 +295,23 @@ def test_prompts_that_do_not_come_from_longreel_encode_have_no_words_for_a_mask(
 
 
 def test_context_windows_inside_the_segments_are_refused(server, plain):
-    windows = node("ContextWindowsManual", model=["model", 0], context_length=3, context_overlap=1, dim=2,
-                   context_schedule="standard_static", context_stride=1, closed_loop=False, fuse_method="pyramid",
-                   freenoise=False, cond_retain_index_list="", split_conds_to_windows=False,
-                   latent_retain_index_list="", causal_window_fix=True)
+    windows = node(
+        "ContextWindowsManual",
+        model=["model", 0],
+        context_length=3,
+        context_overlap=1,
+        dim=2,
+        context_schedule="standard_static",
+        context_stride=1,
+        closed_loop=False,
+        fuse_method="pyramid",
+        freenoise=False,
+        cond_retain_index_list="",
+        split_conds_to_windows=False,
+        latent_retain_index_list="",
+        causal_window_fix=True,
+    )
     inside = change({**shared(plain), "windows": windows}, "share", model=["windows", 0])
-    assert ("needs a segment to be seen at once, and this model carries 2 context handlers; remove the context windows "
-            "node") in refused(server, inside)
+    assert (
+        "needs a segment to be seen at once, and this model carries 2 context handlers; remove the context windows node"
+    ) in refused(server, inside)

@@ -31,9 +31,18 @@ def test_cogvideox_samples_in_alpha_space(server, tiny_models, name):
     assert video.isfinite().all() and video.std() > 0
 
 
-@pytest.mark.parametrize("inputs", [
-    {"blend": "randomized"}, {"blend": "linear"}, {"blend": "cut"},
-    {"segment_latent_frames": 7}, {"overlap_latent_frames": 1}, {"transition_prompts": 0}, {"lead_frame": False}])
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"blend": "randomized"},
+        {"blend": "linear"},
+        {"blend": "cut"},
+        {"segment_latent_frames": 7},
+        {"overlap_latent_frames": 1},
+        {"transition_prompts": 0},
+        {"lead_frame": False},
+    ],
+)
 def test_every_input_changes_the_result(server, base, base_latent, inputs):
     assert not torch.equal(latent(server, change(base, "blend", **inputs)), base_latent)
 
@@ -46,8 +55,9 @@ def test_the_model_and_the_timeline_change_the_result(server, base, base_latent,
 
 
 def test_the_blend_seed_draws_the_cuts_of_the_randomized_blend(server, base):
-    one, other, largest = (latent(server, change(base, "blend", blend="randomized", blend_seed=seed))
-                           for seed in (0, 1, 2**64 - 1))
+    one, other, largest = (
+        latent(server, change(base, "blend", blend="randomized", blend_seed=seed)) for seed in (0, 1, 2**64 - 1)
+    )
     assert not torch.equal(one, other) and not torch.equal(one, largest)
 
 
@@ -56,16 +66,24 @@ def test_values_that_stand_for_the_plans_own_give_the_same_video(server, base, b
     assert torch.equal(latent(server, change(base, "blend", **explicit)), base_latent)
 
 
-@pytest.mark.parametrize(("inputs", "reason"), [
-    ({"segment_latent_frames": 1}, "segment_latent_frames is 1, and a segment needs 2 or more; use 0 for the default"),
-    ({"segment_latent_frames": 5, "overlap_latent_frames": 5},
-     "overlap_latent_frames is 5, which does not fit into segment_latent_frames 5; use up to 4, or longer segments"),
-    ({"segment_latent_frames": 1025}, "segment_latent_frames is 1025; use 0 to 1024"),
-    ({"overlap_latent_frames": -2}, "overlap_latent_frames is -2; use -1 to 1023"),
-    ({"blend": "fade"}, "blend: 'fade' not in ['triangle', 'randomized', 'linear', 'cut']"),
-    ({"transition_prompts": 17}, "transition_prompts"),
-    ({"blend_seed": -1}, "blend_seed"),
-])
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        (
+            {"segment_latent_frames": 1},
+            "segment_latent_frames is 1, and a segment needs 2 or more; use 0 for the default",
+        ),
+        (
+            {"segment_latent_frames": 5, "overlap_latent_frames": 5},
+            "overlap_latent_frames is 5, which does not fit into segment_latent_frames 5; use up to 4, or longer segments",
+        ),
+        ({"segment_latent_frames": 1025}, "segment_latent_frames is 1025; use 0 to 1024"),
+        ({"overlap_latent_frames": -2}, "overlap_latent_frames is -2; use -1 to 1023"),
+        ({"blend": "fade"}, "blend: 'fade' not in ['triangle', 'randomized', 'linear', 'cut']"),
+        ({"transition_prompts": 17}, "transition_prompts"),
+        ({"blend_seed": -1}, "blend_seed"),
+    ],
+)
 def test_bad_input_is_refused_before_anything_runs(server, base, inputs, reason):
     found = refusals(server, change(base, "blend", **inputs))
     assert found and all(reason in line and "\n" not in line for line in found), found
@@ -83,6 +101,11 @@ def test_a_second_latent_blend_is_refused(server, base):
 
 
 def test_a_latent_of_another_length_is_refused_with_both_numbers(server, base):
-    empty = {"class_type": "EmptyHunyuanLatentVideo", "inputs": {"width": 64, "height": 64, "length": 9, "batch_size": 1}}
-    with pytest.raises(ComfyError, match="the latent has 3 frames and the timeline 25; wire the latent output of the same"):
+    empty = {
+        "class_type": "EmptyHunyuanLatentVideo",
+        "inputs": {"width": 64, "height": 64, "length": 9, "batch_size": 1},
+    }
+    with pytest.raises(
+        ComfyError, match="the latent has 3 frames and the timeline 25; wire the latent output of the same"
+    ):
         server.run(change({**base, "empty": empty}, "sample", latent_image=["empty", 0]))

@@ -17,14 +17,19 @@ WIDTH, BLOCKS, LATENT_CHANNELS, TEXT_TOKENS = 64, 4, 16, 512  # of the tiny Wan 
 
 def drawn(kind: str, seed: int = 0, family: str = "Wan") -> LoadedMemory:
     """A memory for the tiny Wan with every parameter drawn, so that it says something."""
-    config = (CAMConfig(LATENT_CHANNELS, (32, 64), WIDTH, 1) if kind == CAM_KIND
-              else APMConfig(LATENT_CHANNELS, WIDTH, TEXT_TOKENS))
+    config = (
+        CAMConfig(LATENT_CHANNELS, (32, 64), WIDTH, 1)
+        if kind == CAM_KIND
+        else APMConfig(LATENT_CHANNELS, WIDTH, TEXT_TOKENS)
+    )
     layers = tuple(range(2, BLOCKS))
     torch.manual_seed(seed)
     module = KINDS[kind][0](config, layers)
     for value in module.parameters():
         torch.nn.init.normal_(value, std=0.3)
-    return LoadedMemory(kind, config, {name: x.detach() for name, x in module.state_dict().items()}, family, BLOCKS, layers)
+    return LoadedMemory(
+        kind, config, {name: x.detach() for name, x in module.state_dict().items()}, family, BLOCKS, layers
+    )
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +43,9 @@ def files(server):
     save_memory(folder / "ltxv.safetensors", drawn(CAM_KIND, family="LTXV"))
     (folder / "short.safetensors").write_bytes((folder / "cam.safetensors").read_bytes()[:-1000])
     yield folder
-    for path in folder.iterdir():  # the folder stays: ComfyUI's list of files fails on a folder that it has seen and lost
+    for (
+        path
+    ) in folder.iterdir():  # the folder stays: ComfyUI's list of files fails on a folder that it has seen and lost
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -55,21 +62,37 @@ def plain_latent(server, plain):
 
 
 def with_cam(prompt, file="cam.safetensors", strength=1.0):
-    remember = node("LongreelShortMemory", **{"model": ["model", 0], "method": "trained", "method.memory": ["load", 0],
-                                              "method.strength": strength})
-    return change({**prompt, "load": node("LongreelLoadMemory", file=file), "remember": remember}, "sample",
-                  model=["remember", 0])
+    remember = node(
+        "LongreelShortMemory",
+        **{"model": ["model", 0], "method": "trained", "method.memory": ["load", 0], "method.strength": strength},
+    )
+    return change(
+        {**prompt, "load": node("LongreelLoadMemory", file=file), "remember": remember}, "sample", model=["remember", 0]
+    )
 
 
 def with_apm(prompt, file="apm.safetensors", strength=1.0, anchor="video"):
-    remember = node("LongreelLongMemory", model=["model", 0], anchor=anchor, frames=1, placement="before", strength=0.0,
-                    layers="all", statistics=0.0, apm=["load", 0], apm_strength=strength)
-    return change({**prompt, "load": node("LongreelLoadMemory", file=file), "remember": remember}, "sample",
-                  model=["remember", 0])
+    remember = node(
+        "LongreelLongMemory",
+        model=["model", 0],
+        anchor=anchor,
+        frames=1,
+        placement="before",
+        strength=0.0,
+        layers="all",
+        statistics=0.0,
+        apm=["load", 0],
+        apm_strength=strength,
+    )
+    return change(
+        {**prompt, "load": node("LongreelLoadMemory", file=file), "remember": remember}, "sample", model=["remember", 0]
+    )
 
 
 @pytest.mark.parametrize("remembering", [with_cam, with_apm])
-def test_a_trained_memory_changes_the_chunks_after_the_first_by_its_strength(server, files, plain, plain_latent, remembering):
+def test_a_trained_memory_changes_the_chunks_after_the_first_by_its_strength(
+    server, files, plain, plain_latent, remembering
+):
     full, half = (latent(server, remembering(plain, strength=s)) for s in (1.0, 0.5))
     assert torch.equal(full[:, :, :5], plain_latent[:, :, :5])
     assert not torch.equal(full, plain_latent) and not torch.equal(full, half)
@@ -85,8 +108,10 @@ def test_the_anchor_of_a_take_is_another_one_for_the_apm(server, files, plain):
 
 
 def test_the_summary_names_kind_and_family(server, files):
-    prompt = {"load": node("LongreelLoadMemory", file="cam.safetensors"),
-              "show": node("PreviewAny", source=["load", 1])}
+    prompt = {
+        "load": node("LongreelLoadMemory", file="cam.safetensors"),
+        "show": node("PreviewAny", source=["load", 1]),
+    }
     assert "CAM for Wan: 2 of 4 blocks" in server.run(prompt)["show"]["text"][0]
 
 
@@ -94,10 +119,14 @@ def test_a_damaged_file_is_refused_before_anything_runs(server, files, plain):
     assert any("short.safetensors" in line for line in refusals(server, with_cam(plain, "short.safetensors")))
 
 
-@pytest.mark.parametrize(("prompt", "said"), [
-    (lambda plain: with_cam(plain, "apm.safetensors"), "this memory is 1 APM and 1 CAM is wanted"),
-    (lambda plain: with_apm(plain, "cam.safetensors"), "this memory is 1 CAM and 1 APM is wanted"),
-    (lambda plain: with_cam(plain, "ltxv.safetensors"), "trained for LTXV and this model is Wan")])
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        (lambda plain: with_cam(plain, "apm.safetensors"), "this memory is 1 APM and 1 CAM is wanted"),
+        (lambda plain: with_apm(plain, "cam.safetensors"), "this memory is 1 CAM and 1 APM is wanted"),
+        (lambda plain: with_cam(plain, "ltxv.safetensors"), "trained for LTXV and this model is Wan"),
+    ],
+)
 def test_a_memory_that_does_not_fit_is_refused_by_name(server, files, plain, prompt, said):
     with pytest.raises(ComfyError, match=said):
         server.run(prompt(plain))

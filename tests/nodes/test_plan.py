@@ -32,15 +32,18 @@ def test_the_report_and_the_empty_latent_are_those_of_the_timeline(server, base,
     assert tuple(empty.shape) == (1, 16, timeline.latent_frames, 8, 8) and not empty.any()
 
 
-@pytest.mark.parametrize(("inputs", "expected"), [
-    ({"segment_frames": 33}, "of up to 9 latent frames"),
-    ({"overlap_frames": 4}, "overlap 1,"),
-    ({"overlap_frames": -1}, "of up to 5 latent frames, overlap 2,"),
-    ({"transition_prompts": 3}, "3 transition prompts per blend"),
-    ({"steps": 7}, "segments x 7 steps"),
-    ({"guidance": False}, "x 1 prompts (without guidance"),
-    ({"segment_frames": 0}, "the model was trained on 21 latent frames"),
-])
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        ({"segment_frames": 33}, "of up to 9 latent frames"),
+        ({"overlap_frames": 4}, "overlap 1,"),
+        ({"overlap_frames": -1}, "of up to 5 latent frames, overlap 2,"),
+        ({"transition_prompts": 3}, "3 transition prompts per blend"),
+        ({"steps": 7}, "segments x 7 steps"),
+        ({"guidance": False}, "x 1 prompts (without guidance"),
+        ({"segment_frames": 0}, "the model was trained on 21 latent frames"),
+    ],
+)
 def test_every_number_changes_the_report(server, base, base_report, inputs, expected):
     changed = report(server, change(base, "plan", **inputs))
     assert expected in changed
@@ -56,8 +59,15 @@ def test_width_and_height_change_the_latent_and_the_memory(server, base, base_re
     assert float(memory[1]) > float(memory[0])
 
 
-@pytest.mark.parametrize(("name", "text", "channels"), [("ltxv", "LTXV: ", 128), ("hunyuan_video", "HunyuanVideo: ", 16),
-                                                        ("cogvideox10", "CogVideoX: ", 16), ("wan22_5b", "Wan 2.2 5B: ", 48)])
+@pytest.mark.parametrize(
+    ("name", "text", "channels"),
+    [
+        ("ltxv", "LTXV: ", 128),
+        ("hunyuan_video", "HunyuanVideo: ", 16),
+        ("cogvideox10", "CogVideoX: ", 16),
+        ("wan22_5b", "Wan 2.2 5B: ", 48),
+    ],
+)
 def test_the_model_decides_frames_and_channels(server, tiny_models, name, text, channels):
     board = Storyboard((Shot("a", 4.0),), width=64, height=64)
     prompt = {**planned(tiny_models[name], board), **saved("plan", 1)}
@@ -66,7 +76,12 @@ def test_the_model_decides_frames_and_channels(server, tiny_models, name, text, 
     frames = 1 + round(63 / tiny.temporal_stride)
     assert text in outputs["plan"]["text"][0]
     assert tuple(latent(server, change(prompt, "save", filename_prefix=name)).shape) == (
-        1, channels, frames, 64 // tiny.spatial_stride, 64 // tiny.spatial_stride)
+        1,
+        channels,
+        frames,
+        64 // tiny.spatial_stride,
+        64 // tiny.spatial_stride,
+    )
 
 
 def test_the_storyboard_decides_the_shots(server, base, base_report):
@@ -76,45 +91,95 @@ def test_the_storyboard_decides_the_shots(server, base, base_report):
 
 def test_fps_and_seed_come_from_the_storyboard(server, base):
     board = Storyboard((Shot("a", 2.0),), width=64, height=64, fps=24.0, seed=2**64 - 1)
-    prompt = {**change(base, "board", text=board.to_json()), "fps": node("PreviewAny", source=["plan", 3]),
-              "seed": node("PreviewAny", source=["plan", 4])}
+    prompt = {
+        **change(base, "board", text=board.to_json()),
+        "fps": node("PreviewAny", source=["plan", 3]),
+        "seed": node("PreviewAny", source=["plan", 4]),
+    }
     outputs = server.run(prompt)
     assert outputs["fps"]["text"] == ["24.0"] and outputs["seed"]["text"] == [str(2**64 - 1)]
 
 
-@pytest.mark.parametrize(("name", "inputs", "reason"), [
-    ("plan", {"segment_frames": 80}, "80 pixel frames is not 4n+1 for any family; use 77 or 81"),
-    ("plan", {"segment_frames": 1}, "segment_frames is 1, and a segment needs 5 or more; use 0 for the default"),
-    ("plan", {"segment_frames": 4101}, "segment_frames is 4101; use 0 to 4097"),
-    ("plan", {"overlap_frames": 17}, "overlap_frames is 17, which does not fit into segment_frames 17; use up to 16"),
-    ("plan", {"overlap_frames": -2}, "overlap_frames is -2; use -1 to 4096"),
-    ("plan", {"width": 100}, "width 100 is not a multiple of 16 for any family; use 96 or 112"),
-    ("plan", {"height": -16}, "height is -16; use 0 to 16384"),
-    ("plan", {"transition_prompts": 17}, "transition_prompts"),
-    ("plan", {"steps": 0}, "steps"),
-    ("board", {"text": "a fox"}, "the storyboard is not JSON: Expecting value (line 1, column 1); correct the text there"),
-    ("board", {"text": BOARD.to_json().replace('"title"', '"titel"')}, 'titel is not a known key; did you mean "title"?'),
-    ("board", {"text": BOARD.to_json().replace('"seconds": 2', '"seconds": -2', 1)},
-     "shots[0].seconds is -2; write seconds above 0 and up to 3600"),
-    ("board", {"text": json.dumps({"longreel": 1, "shots": [{"prompt": "a", "seconds": 1}] * 10_000})},
-     "shots has 10000 shots; the limit is 1000: split it into several storyboards"),
-    ("board", {"text": json.dumps({"longreel": 1, "shots": [
-        {"prompt": "a", "seconds": 1, "anchors": [{"at": 0, "image": "../a.png"}]}]})}, "which leaves the input folder"),
-])
+@pytest.mark.parametrize(
+    ("name", "inputs", "reason"),
+    [
+        ("plan", {"segment_frames": 80}, "80 pixel frames is not 4n+1 for any family; use 77 or 81"),
+        ("plan", {"segment_frames": 1}, "segment_frames is 1, and a segment needs 5 or more; use 0 for the default"),
+        ("plan", {"segment_frames": 4101}, "segment_frames is 4101; use 0 to 4097"),
+        (
+            "plan",
+            {"overlap_frames": 17},
+            "overlap_frames is 17, which does not fit into segment_frames 17; use up to 16",
+        ),
+        ("plan", {"overlap_frames": -2}, "overlap_frames is -2; use -1 to 4096"),
+        ("plan", {"width": 100}, "width 100 is not a multiple of 16 for any family; use 96 or 112"),
+        ("plan", {"height": -16}, "height is -16; use 0 to 16384"),
+        ("plan", {"transition_prompts": 17}, "transition_prompts"),
+        ("plan", {"steps": 0}, "steps"),
+        (
+            "board",
+            {"text": "a fox"},
+            "the storyboard is not JSON: Expecting value (line 1, column 1); correct the text there",
+        ),
+        (
+            "board",
+            {"text": BOARD.to_json().replace('"title"', '"titel"')},
+            'titel is not a known key; did you mean "title"?',
+        ),
+        (
+            "board",
+            {"text": BOARD.to_json().replace('"seconds": 2', '"seconds": -2', 1)},
+            "shots[0].seconds is -2; write seconds above 0 and up to 3600",
+        ),
+        (
+            "board",
+            {"text": json.dumps({"longreel": 1, "shots": [{"prompt": "a", "seconds": 1}] * 10_000})},
+            "shots has 10000 shots; the limit is 1000: split it into several storyboards",
+        ),
+        (
+            "board",
+            {
+                "text": json.dumps(
+                    {
+                        "longreel": 1,
+                        "shots": [{"prompt": "a", "seconds": 1, "anchors": [{"at": 0, "image": "../a.png"}]}],
+                    }
+                )
+            },
+            "which leaves the input folder",
+        ),
+    ],
+)
 def test_bad_input_is_refused_before_anything_runs_with_field_and_remedy(server, base, name, inputs, reason):
     found = refusals(server, change(base, name, **inputs))
     assert found and all(reason in line and "\n" not in line for line in found), found
 
 
-@pytest.mark.parametrize(("inputs", "board", "reason"), [
-    ({"segment_frames": 0, "overlap_frames": 84}, BOARD,
-     "an overlap of 21 latent frames does not fit into segments of 8; use 0 to 7 (up to 28 pixel frames), or longer"),
-    ({}, Storyboard((Shot("a", 4.0), Shot("b", 4.0, "blend", overlap_seconds=3.0)), width=64, height=64),
-     "shots[1].overlap_seconds 3 is 12 latent frames, but a segment has 5; use 1 s or less, or longer segments"),
-    ({}, Storyboard((Shot("a", 4.0), Shot("b", 0.1)), width=64, height=64),
-     "shots[1].seconds 0.1 is 1.6 pixel frames at 16 fps, less than one latent frame (4) of Wan; use 0.25 s or more"),
-    ({}, Storyboard((Shot("a", 4.0),), width=64, height=72), "height 72 is not a multiple of 16 for Wan; use 64 or 80"),
-])
+@pytest.mark.parametrize(
+    ("inputs", "board", "reason"),
+    [
+        (
+            {"segment_frames": 0, "overlap_frames": 84},
+            BOARD,
+            "an overlap of 21 latent frames does not fit into segments of 8; use 0 to 7 (up to 28 pixel frames), or longer",
+        ),
+        (
+            {},
+            Storyboard((Shot("a", 4.0), Shot("b", 4.0, "blend", overlap_seconds=3.0)), width=64, height=64),
+            "shots[1].overlap_seconds 3 is 12 latent frames, but a segment has 5; use 1 s or less, or longer segments",
+        ),
+        (
+            {},
+            Storyboard((Shot("a", 4.0), Shot("b", 0.1)), width=64, height=64),
+            "shots[1].seconds 0.1 is 1.6 pixel frames at 16 fps, less than one latent frame (4) of Wan; use 0.25 s or more",
+        ),
+        (
+            {},
+            Storyboard((Shot("a", 4.0),), width=64, height=72),
+            "height 72 is not a multiple of 16 for Wan; use 64 or 80",
+        ),
+    ],
+)
 def test_what_only_the_model_can_tell_is_refused_before_sampling(server, base, inputs, board, reason):
     with pytest.raises(ComfyError) as caught:
         server.run(change(change(base, "board", text=board.to_json()), "plan", **inputs))

@@ -11,8 +11,16 @@ from tests.tiny_models import MODELS
 ORIGINAL = Storyboard((Shot("a red circle moves right", 1.0),), width=64, height=64, negative="blurry")
 EDITED = Storyboard((Shot("a blue circle moves right", 1.0),), width=64, height=64, negative="blurry")
 
-REWEIGHT = {"edit": "reweight", "edit.words": "blue", "edit.weight": 0.25, "edit.form": "after softmax",
-            "edit.layers": "all", "edit.start_percent": 0.0, "edit.end_percent": 1.0, "edit.layout_percent": 0.5}
+REWEIGHT = {
+    "edit": "reweight",
+    "edit.words": "blue",
+    "edit.weight": 0.25,
+    "edit.form": "after softmax",
+    "edit.layers": "all",
+    "edit.start_percent": 0.0,
+    "edit.end_percent": 1.0,
+    "edit.layout_percent": 0.5,
+}
 SWAP = {"edit": "swap", "edit.layers": "0-1", "edit.start_percent": 0.0, "edit.end_percent": 0.5}
 
 
@@ -22,9 +30,11 @@ def edited(prompt, inputs, board=ORIGINAL):
     model = prompt[taken]["inputs"]["model"]
     prompt = {**prompt, "edit": node("LongreelPromptEdit", model=model, **inputs)}
     if board is not None:
-        prompt |= {"original board": node("LongreelStoryboard", text=board.to_json()),
-                   "original plan": change(prompt, "plan", storyboard=["original board", 0])["plan"],
-                   "original": node("LongreelEncode", clip=["clip", 0], timeline=["original plan", 0])}
+        prompt |= {
+            "original board": node("LongreelStoryboard", text=board.to_json()),
+            "original plan": change(prompt, "plan", storyboard=["original board", 0])["plan"],
+            "original": node("LongreelEncode", clip=["clip", 0], timeline=["original plan", 0]),
+        }
         prompt = change(prompt, "edit", original=["original", 0])
     return change(prompt, taken, model=["edit", 0])
 
@@ -75,16 +85,25 @@ def test_longreel_sampler_edits_as_core_does(server, tiny_models):
         assert torch.equal(latent(server, edited(ours, inputs)), latent(server, edited(core, inputs)))
 
 
-@pytest.mark.parametrize("inputs", [
-    {"edit.words": "circle"}, {"edit.words": "blue, circle"}, {"edit.weight": 2.0}, {"edit.form": "logits"},
-    {"edit.layers": "0"}, {"edit.start_percent": 0.5}, {"edit.end_percent": 0.5}, {"edit.layout_percent": 0.1}])
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"edit.words": "circle"},
+        {"edit.words": "blue, circle"},
+        {"edit.weight": 2.0},
+        {"edit.form": "logits"},
+        {"edit.layers": "0"},
+        {"edit.start_percent": 0.5},
+        {"edit.end_percent": 0.5},
+        {"edit.layout_percent": 0.1},
+    ],
+)
 def test_every_input_of_reweight_changes_the_result(server, plain, inputs):
     base = edited(plain, REWEIGHT)
     assert not torch.equal(latent(server, change(base, "edit", **inputs)), latent(server, base))
 
 
-@pytest.mark.parametrize("inputs", [
-    {"edit.layers": "all"}, {"edit.start_percent": 0.3}, {"edit.end_percent": 0.1}])
+@pytest.mark.parametrize("inputs", [{"edit.layers": "all"}, {"edit.start_percent": 0.3}, {"edit.end_percent": 0.1}])
 def test_every_input_of_swap_changes_the_result(server, plain, inputs):
     base = edited(plain, SWAP)
     assert not torch.equal(latent(server, change(base, "edit", **inputs)), latent(server, base))
@@ -107,22 +126,27 @@ def test_swapping_a_prompt_for_itself_is_the_video_without_the_node(server, plai
     assert torch.equal(latent(server, edited(plain, SWAP, EDITED)), plain_latent)
 
 
-@pytest.mark.parametrize(("inputs", "board", "reason"), [
-    (SWAP, None, "a swap copies the layout of 1 original, and 0 are wired"),
-    ({**REWEIGHT, "edit.layout_percent": 0.0}, ORIGINAL, "1 original is wired, and with layout_percent 0 none of"),
-    ({**REWEIGHT, "edit.words": "purple"}, None, '"purple" is in 0 of 1 prompts; use words of a, blue, circle'),
-    ({**REWEIGHT, "edit.words": " , "}, None, "0 words to reweight, and 1 is needed"),
-    ({**REWEIGHT, "edit.form": "logits", "edit.weight": -1.0}, None, "weight -1 has no logarithm"),
-    ({**SWAP, "edit.layers": "0-9"}, ORIGINAL, "is not in the network's 4 blocks"),
-    ({**SWAP, "edit.start_percent": 0.6}, ORIGINAL, "start 0.6 and end 0.5 hold no step"),
-])
+@pytest.mark.parametrize(
+    ("inputs", "board", "reason"),
+    [
+        (SWAP, None, "a swap copies the layout of 1 original, and 0 are wired"),
+        ({**REWEIGHT, "edit.layout_percent": 0.0}, ORIGINAL, "1 original is wired, and with layout_percent 0 none of"),
+        ({**REWEIGHT, "edit.words": "purple"}, None, '"purple" is in 0 of 1 prompts; use words of a, blue, circle'),
+        ({**REWEIGHT, "edit.words": " , "}, None, "0 words to reweight, and 1 is needed"),
+        ({**REWEIGHT, "edit.form": "logits", "edit.weight": -1.0}, None, "weight -1 has no logarithm"),
+        ({**SWAP, "edit.layers": "0-9"}, ORIGINAL, "is not in the network's 4 blocks"),
+        ({**SWAP, "edit.start_percent": 0.6}, ORIGINAL, "start 0.6 and end 0.5 hold no step"),
+    ],
+)
 def test_what_cannot_be_edited_is_refused_by_name(server, plain, inputs, board, reason):
     with pytest.raises(ComfyError, match=reason):
         server.run(edited(plain, inputs, board))
 
 
-@pytest.mark.parametrize("inputs", [
-    {"edit.weight": 11.0}, {"edit.layout_percent": 1.1}, {"edit.start_percent": -0.1}, {"edit.form": "before"}])
+@pytest.mark.parametrize(
+    "inputs",
+    [{"edit.weight": 11.0}, {"edit.layout_percent": 1.1}, {"edit.start_percent": -0.1}, {"edit.form": "before"}],
+)
 def test_values_out_of_range_are_refused_before_anything_runs(server, plain, inputs):
     assert refusals(server, change(edited(plain, REWEIGHT), "edit", **inputs))
 
@@ -134,9 +158,22 @@ def test_a_second_edit_is_refused(server, plain):
 
 
 def test_kv_share_on_the_same_model_is_refused(server, plain):
-    share = node("LongreelKVShare", model=["blend", 0], mode="fast", source="previous", shots="", across_cuts=True,
-                 join="replace", placement="aligned", strength=1.0, share_text=True, layers="last 1/6",
-                 start_percent=0.0, end_percent=1.0, mask="off")
+    share = node(
+        "LongreelKVShare",
+        model=["blend", 0],
+        mode="fast",
+        source="previous",
+        shots="",
+        across_cuts=True,
+        join="replace",
+        placement="aligned",
+        strength=1.0,
+        share_text=True,
+        layers="last 1/6",
+        start_percent=0.0,
+        end_percent=1.0,
+        mask="off",
+    )
     prompt = change({**edited(plain, SWAP), "share": share}, "edit", model=["share", 0])
     with pytest.raises(ComfyError, match="Longreel Prompt Edit and Longreel KV Share cannot work on 1 model"):
         server.run(prompt)

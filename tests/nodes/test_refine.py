@@ -30,16 +30,31 @@ def steps(prompt):
 def with_shots(tiny):
     """The video of a storyboard of 25 latent frames, refined with a prompt per shot."""
     prompt = {**refined(tiny, EULER), **planned(tiny)}
-    return change(change(prompt, "empty", length=97), "refine", positive=["encode", 0], negative=["encode", 1],
-                  timeline=["plan", 0])
+    return change(
+        change(prompt, "empty", length=97),
+        "refine",
+        positive=["encode", 0],
+        negative=["encode", 1],
+        timeline=["plan", 0],
+    )
 
 
 @pytest.mark.parametrize("blend", BLENDS)
 def test_one_chunk_is_cores_sampler_custom_with_split_sigmas(server, base, blend):
     ours = change(base, "refine", chunk_latent_frames=12, blend=blend)
     split = node("SplitSigmasDenoise", sigmas=["sigmas", 0], denoise=0.5)
-    core = node("SamplerCustom", model=["model", 0], add_noise=True, noise_seed=5, cfg=3.0, positive=["positive", 0],
-                negative=["negative", 0], sampler=["sampler", 0], sigmas=["split", 1], latent_image=["video", 0])
+    core = node(
+        "SamplerCustom",
+        model=["model", 0],
+        add_noise=True,
+        noise_seed=5,
+        cfg=3.0,
+        positive=["positive", 0],
+        negative=["negative", 0],
+        sampler=["sampler", 0],
+        sigmas=["split", 1],
+        latent_image=["video", 0],
+    )
     assert torch.equal(latent(server, ours), latent(server, {**base, "split": split, "refine": core}))
 
 
@@ -62,10 +77,21 @@ def test_cogvideox_is_refined_in_alpha_space(server, tiny_models, name, blend):
     assert video.isfinite().all() and video.std() > 0
 
 
-@pytest.mark.parametrize("inputs", [
-    {"strength": 0.75}, {"seed": 6}, {"seed": 2**64 - 1}, {"cfg": 1.0}, {"chunk_latent_frames": 6},
-    {"chunk_latent_frames": 0}, {"overlap_latent_frames": 1}, {"overlap_latent_frames": 0}, {"cut_range": "code"},
-    {"lead_frame": False}])
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"strength": 0.75},
+        {"seed": 6},
+        {"seed": 2**64 - 1},
+        {"cfg": 1.0},
+        {"chunk_latent_frames": 6},
+        {"chunk_latent_frames": 0},
+        {"overlap_latent_frames": 1},
+        {"overlap_latent_frames": 0},
+        {"cut_range": "code"},
+        {"lead_frame": False},
+    ],
+)
 def test_every_widget_changes_the_result(server, base, base_latent, inputs):
     assert not torch.equal(latent(server, change(base, "refine", **inputs)), base_latent)
 
@@ -96,8 +122,10 @@ def test_a_timeline_gives_every_shot_its_prompt(server, tiny_models, blend):
 
 
 def test_a_noise_mask_is_honoured(server, base):
-    mask = {"mask": node("SolidMask", value=0.0, width=64, height=64),
-            "masked": node("SetLatentNoiseMask", samples=["video", 0], mask=["mask", 0])}
+    mask = {
+        "mask": node("SolidMask", value=0.0, width=64, height=64),
+        "masked": node("SetLatentNoiseMask", samples=["video", 0], mask=["mask", 0]),
+    }
     kept = latent(server, change({**base, **mask}, "refine", latent=["masked", 0]))
     torch.testing.assert_close(kept, latent(server, change(base, "save", samples=["video", 0])), atol=1e-4, rtol=1e-4)
 
@@ -115,8 +143,8 @@ def test_the_text_chunk_of_chunks_and_step_of_steps_arrives(server, base, blend)
     def listen(kind, data):
         if kind == "preview" and struct.unpack(">I", data[:4])[0] == TEXT:
             length = struct.unpack(">I", data[4:8])[0]
-            assert data[8:8 + length].decode() == "refine"
-            texts.append(data[8 + length:].decode())
+            assert data[8 : 8 + length].decode() == "refine"
+            texts.append(data[8 + length :].decode())
 
     server.run(change(change(base, "sigmas", steps=80), "refine", seed=100, blend=blend), listen=listen)
     chunks = [text for text in texts if text.startswith("chunk ")]
@@ -141,16 +169,26 @@ def test_an_interrupt_ends_the_run_quickly_and_the_next_prompt_runs(server, base
     assert latent(server, change(base, "refine", seed=102, blend=blend)).isfinite().all()
 
 
-@pytest.mark.parametrize(("inputs", "reason"), [
-    ({"chunk_latent_frames": 1},
-     "chunk_latent_frames is 1, and a chunk needs 2 or more; use 0 for the model's own clip"),
-    ({"overlap_latent_frames": 5},
-     "overlap_latent_frames is 5, which does not fit into chunk_latent_frames 5; use up to 4, or longer chunks"),
-    ({"chunk_latent_frames": 1025}, "chunk_latent_frames is 1025; use 0 to 1024"),
-    ({"overlap_latent_frames": -2}, "overlap_latent_frames is -2; use -1 to 1023"),
-    ({"blend": "x1"}, "blend: 'x1' not in ['x0', 'step']"),
-    ({"cut_range": "wide"}, "cut_range: 'wide' not in ['paper', 'code']"),
-    ({"strength": 1.5}, "strength"), ({"seed": -1}, "seed"), ({"cfg": 101.0}, "cfg")])
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        (
+            {"chunk_latent_frames": 1},
+            "chunk_latent_frames is 1, and a chunk needs 2 or more; use 0 for the model's own clip",
+        ),
+        (
+            {"overlap_latent_frames": 5},
+            "overlap_latent_frames is 5, which does not fit into chunk_latent_frames 5; use up to 4, or longer chunks",
+        ),
+        ({"chunk_latent_frames": 1025}, "chunk_latent_frames is 1025; use 0 to 1024"),
+        ({"overlap_latent_frames": -2}, "overlap_latent_frames is -2; use -1 to 1023"),
+        ({"blend": "x1"}, "blend: 'x1' not in ['x0', 'step']"),
+        ({"cut_range": "wide"}, "cut_range: 'wide' not in ['paper', 'code']"),
+        ({"strength": 1.5}, "strength"),
+        ({"seed": -1}, "seed"),
+        ({"cfg": 101.0}, "cfg"),
+    ],
+)
 def test_bad_input_is_refused_before_anything_runs(server, base, inputs, reason):
     found = refusals(server, change(base, "refine", **inputs))
     assert found and all(reason in line and "\n" not in line for line in found), found

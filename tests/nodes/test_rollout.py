@@ -8,9 +8,20 @@ import torch
 from tests.comfy_process import ComfyError
 from tests.nodes.graphs import ALPHA_SPACE, BOARD, EULER, change, latent, node, refusals, sampled
 
-KNOWN = {"method": "known frames", "method.shown": "noised", "method.frames": 0, "method.strength": 1.0, "method.decay": 0.0}
-KEYS = {"method": "keys and values", "method.frames": 2, "method.strength": 1.0, "method.decay": 0.0,
-        "method.layers": "all"}
+KNOWN = {
+    "method": "known frames",
+    "method.shown": "noised",
+    "method.frames": 0,
+    "method.strength": 1.0,
+    "method.decay": 0.0,
+}
+KEYS = {
+    "method": "keys and values",
+    "method.frames": 2,
+    "method.strength": 1.0,
+    "method.decay": 0.0,
+    "method.layers": "all",
+}
 LONG = {"anchor": "video", "frames": 1, "placement": "before", "strength": 1.0, "layers": "all", "statistics": 0.5}
 
 
@@ -23,7 +34,9 @@ def rollout(prompt, **inputs):
 def short(prompt, **inputs):
     """With Longreel Short Memory behind the loader."""
     before = prompt["sample"]["inputs"]["model"]
-    return change({**prompt, "short": node("LongreelShortMemory", model=before, **inputs)}, "sample", model=["short", 0])
+    return change(
+        {**prompt, "short": node("LongreelShortMemory", model=before, **inputs)}, "sample", model=["short", 0]
+    )
 
 
 def long(prompt, **inputs):
@@ -100,9 +113,20 @@ def test_neutral_memories_leave_the_result_as_it_was(server, base, base_latent):
     assert torch.equal(latent(server, long(base, **{**LONG, "strength": 0.0, "statistics": 0.0})), base_latent)
 
 
-@pytest.mark.parametrize(("settings", "inputs"), [
-    (KNOWN, {"method.shown": "clean"}), (KNOWN, {"method.shown": "clean at time 0"}), (KNOWN, {"method.frames": 3}), (KNOWN, {"method.strength": 0.5}), (KNOWN, {"method.frames": 3, "method.decay": 0.5}),
-    (KEYS, {}), (KEYS, {"method.frames": 1}), (KEYS, {"method.strength": 0.5}), (KEYS, {"method.layers": "first 1"})])
+@pytest.mark.parametrize(
+    ("settings", "inputs"),
+    [
+        (KNOWN, {"method.shown": "clean"}),
+        (KNOWN, {"method.shown": "clean at time 0"}),
+        (KNOWN, {"method.frames": 3}),
+        (KNOWN, {"method.strength": 0.5}),
+        (KNOWN, {"method.frames": 3, "method.decay": 0.5}),
+        (KEYS, {}),
+        (KEYS, {"method.frames": 1}),
+        (KEYS, {"method.strength": 0.5}),
+        (KEYS, {"method.layers": "first 1"}),
+    ],
+)
 def test_every_input_of_short_memory_changes_the_result(server, base, base_latent, settings, inputs):
     with_it = latent(server, short(base, **{**settings, **inputs}))
     assert not torch.equal(with_it, base_latent)
@@ -114,12 +138,22 @@ def test_decay_weakens_what_older_chunks_left(server, tiny_models):
     board = BOARD.to_json().replace('"seconds": 2.0', '"seconds": 4.0')
     base = rollout(sampled(tiny_models["wan21"], EULER, board))
     reads = short(base, **{**KEYS, "method.frames": 6})
-    assert not torch.equal(latent(server, reads), latent(server, short(base, **{**KEYS, "method.frames": 6,
-                                                                                 "method.decay": 0.5})))
+    assert not torch.equal(
+        latent(server, reads), latent(server, short(base, **{**KEYS, "method.frames": 6, "method.decay": 0.5}))
+    )
 
 
-@pytest.mark.parametrize("inputs", [{"anchor": "take"}, {"frames": 3}, {"placement": "true"}, {"strength": 0.5}, {"layers": "first 1"},
-                                    {"statistics": 0.0}])
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"anchor": "take"},
+        {"frames": 3},
+        {"placement": "true"},
+        {"strength": 0.5},
+        {"layers": "first 1"},
+        {"statistics": 0.0},
+    ],
+)
 def test_every_input_of_long_memory_changes_the_result(server, base, base_latent, inputs):
     remembered = latent(server, long(base, **LONG))
     assert not torch.equal(remembered, base_latent)
@@ -129,7 +163,9 @@ def test_every_input_of_long_memory_changes_the_result(server, base, base_latent
 def test_a_memory_without_rollout_is_refused_with_the_remedy(server, tiny_models):
     prompt = sampled(tiny_models["wan21"], EULER)
     for with_it in (long(prompt, **LONG), short(prompt, **KEYS), short(prompt, **KNOWN)):
-        with pytest.raises(ComfyError, match="remembers finished chunks, and this sampler makes 0 of them; .* mode rollout"):
+        with pytest.raises(
+            ComfyError, match="remembers finished chunks, and this sampler makes 0 of them; .* mode rollout"
+        ):
             server.run(with_it)
 
 
@@ -140,10 +176,14 @@ def test_two_memories_of_one_kind_are_refused(server, base):
         server.run(change(twice, "sample", model=["again", 0]))
 
 
-@pytest.mark.parametrize(("prompt", "reason"), [
-    (lambda base: long(base, **{**LONG, "statistics": 1.5}), "statistics"),
-    (lambda base: long(base, **{**LONG, "anchor": "scene"}), "anchor"),
-    (lambda base: short(base, **{**KEYS, "method.frames": 0}), "frames")])
+@pytest.mark.parametrize(
+    ("prompt", "reason"),
+    [
+        (lambda base: long(base, **{**LONG, "statistics": 1.5}), "statistics"),
+        (lambda base: long(base, **{**LONG, "anchor": "scene"}), "anchor"),
+        (lambda base: short(base, **{**KEYS, "method.frames": 0}), "frames"),
+    ],
+)
 def test_values_out_of_range_are_refused_before_anything_runs(server, base, prompt, reason):
     found = refusals(server, prompt(base))
     assert found and any(reason in line for line in found), found

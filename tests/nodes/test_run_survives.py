@@ -35,8 +35,12 @@ from tests.killed_comfyui import (
 from tests.nodes.graphs import EULER, change, node, sampled
 from tests.tiny_models import MODEL_KINDS
 
-SHOTS = (Shot("a red circle moves right", 2.0), Shot("a red circle moves up", 1.5, "blend"),
-         Shot("a red circle moves left", 1.5), Shot("a star", 2.0, "cut"))
+SHOTS = (
+    Shot("a red circle moves right", 2.0),
+    Shot("a red circle moves up", 1.5, "blend"),
+    Shot("a red circle moves left", 1.5),
+    Shot("a star", 2.0, "cut"),
+)
 UNCACHED = ("--cache-none",)  # every queue goes to the disk, as after a start of ComfyUI
 SIZE = 256  # pixels: a chunk's file is larger than ComfyUI's log, and a step takes longer than a message
 LARGEST_FILE = 150_000  # bytes, of which the first chunk needs twice as many
@@ -47,17 +51,21 @@ class Run:
 
     def __init__(self, server: ComfyProcess, tiny, name: str):
         self.server, self.folder = server, server.output_path / "longreel" / name
-        base = change(sampled(tiny, EULER), "sample", **{
-            "mode": "rollout", "mode.run_name": name, "mode.remove_old": False, "mode.low_noise_from": 0.875})
+        base = change(
+            sampled(tiny, EULER),
+            "sample",
+            **{"mode": "rollout", "mode.run_name": name, "mode.remove_old": False, "mode.low_noise_from": 0.875},
+        )
         self.prompt = {**base, "say": node("PreviewAny", source=["sample", 1])}
 
-    def queue(self, shots: tuple[Shot, ...] = SHOTS, listen: Callable[[str, Any], None] | None = None,
-              steps: int = 2) -> tuple[torch.Tensor, list[str]]:
+    def queue(
+        self, shots: tuple[Shot, ...] = SHOTS, listen: Callable[[str, Any], None] | None = None, steps: int = 2
+    ) -> tuple[torch.Tensor, list[str]]:
         """-> latent, and what became of each chunk."""
         board = Storyboard(shots, width=SIZE, height=SIZE, negative="blurry")
         what = change(change(self.prompt, "board", text=board.to_json()), "sigmas", steps=steps)
         outputs = self.server.run(what, listen=listen)
-        file, = self.server.files({"save": outputs["save"]})
+        (file,) = self.server.files({"save": outputs["save"]})
         return load_file(file)["latent_tensor"], outputs["say"]["text"][0].splitlines()
 
     def files(self) -> dict[Path, tuple[int, int]]:
@@ -69,8 +77,11 @@ class Run:
 def fresh(tiny_models) -> Iterator[ComfyProcess]:
     """A ComfyUI of its own that remembers no node's output."""
     folder = next(iter(tiny_models.values())).folder
-    with ComfyProcess(packs={"tiny_nodes": dev.ROOT / "tests" / "tiny_nodes"}, arguments=UNCACHED,
-                      model_folders={kind: folder / kind for kind in MODEL_KINDS}) as process:
+    with ComfyProcess(
+        packs={"tiny_nodes": dev.ROOT / "tests" / "tiny_nodes"},
+        arguments=UNCACHED,
+        model_folders={kind: folder / kind for kind in MODEL_KINDS},
+    ) as process:
         yield process
 
 
@@ -80,7 +91,7 @@ def run(fresh, tiny_models, request) -> Run:
 
 
 def changed(shots: tuple[Shot, ...], number: int, **fields) -> tuple[Shot, ...]:
-    return (*shots[:number], replace(shots[number], **fields), *shots[number + 1:])
+    return (*shots[:number], replace(shots[number], **fields), *shots[number + 1 :])
 
 
 def of_shot(report: list[str]) -> dict[int, set[str]]:
@@ -95,7 +106,11 @@ def of_shot(report: list[str]) -> dict[int, set[str]]:
 def test_a_killed_comfyui_loses_no_chunk_and_ends_with_the_same_bits(tmp_path):
     """Killed while a chunk is sampled or saved, as soon as one is finished, and while the video is decoded."""
     what, wreck, phases = prompt(), None, []
-    aims = [after_chunks(3, 0.05), after_chunks(7), lambda comfy, clock: wait_until(clock, lambda: Disk.of(comfy).half_videos)]
+    aims = [
+        after_chunks(3, 0.05),
+        after_chunks(7),
+        lambda comfy, clock: wait_until(clock, lambda: Disk.of(comfy).half_videos),
+    ]
     for number in range(len(aims) + 1):
         with ComfyProcess(base=tmp_path, arguments=UNCACHED) as comfy:
             resumed, _ = finish(comfy, what)
@@ -133,7 +148,7 @@ def test_a_locked_shot_stays_whatever_changed(run):
     said = of_shot(report)
     assert said[2] == {"locked"} and said[4] == {"reused"} and "reused" not in said[1]
     same = [bool(torch.equal(first[:, :, frame], latent[:, :, frame])) for frame in range(first.shape[2])]
-    assert not same[0] and all(same[first.shape[2] // 2:])
+    assert not same[0] and all(same[first.shape[2] // 2 :])
 
 
 def test_an_interrupt_acts_within_a_step_and_the_run_goes_on_after_it(run):
@@ -176,22 +191,31 @@ def test_a_truncated_and_a_tampered_chunk_are_made_again_alone(run):
 
 
 def test_a_run_that_another_process_holds_is_refused_and_goes_on_when_it_ends(run):
-    with open_run(run.folder), pytest.raises(ComfyError, match=f"is held by process {os.getpid()} since .* another run name"):
+    with (
+        open_run(run.folder),
+        pytest.raises(ComfyError, match=f"is held by process {os.getpid()} since .* another run name"),
+    ):
         run.queue()
     assert of_shot(run.queue()[1])[1] == {"made: new"}
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="uses a folder in which nobody, root included, makes files")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="uses a folder in which nobody, root included, makes files"
+)
 def test_a_read_only_folder_is_refused_before_anything_is_sampled(run):
     started = []
     run.folder.parent.mkdir(exist_ok=True)
     run.folder.symlink_to("/sys/kernel")
-    with pytest.raises(ComfyError, match=r"cannot be opened for writing .* make it writable, or use another output folder"):
+    with pytest.raises(
+        ComfyError, match=r"cannot be opened for writing .* make it writable, or use another output folder"
+    ):
         run.queue(listen=lambda kind, data: started.append(kind))
     assert "progress" not in started
 
 
-@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="sets a limit of a running process, which Linux alone does")
+@pytest.mark.skipif(
+    not hasattr(resource, "prlimit"), reason="sets a limit of a running process, which Linux alone does"
+)
 def test_a_disk_that_fills_up_stops_the_run_with_the_remedy_and_keeps_what_was_finished(run):
     process = run.server.process.pid
     limits = resource.prlimit(process, resource.RLIMIT_FSIZE)
@@ -202,8 +226,11 @@ def test_a_disk_that_fills_up_stops_the_run_with_the_remedy_and_keeps_what_was_f
             resource.prlimit(process, resource.RLIMIT_FSIZE, (LARGEST_FILE, limits[1]))
 
     try:
-        with pytest.raises(ComfyError, match=r"chunk_\w+\.safetensors needs [\d,]+ bytes, and writing stopped .* with [\d,]+ "
-                                             r"bytes free in .*; free space there .* what was finished is kept"):
+        with pytest.raises(
+            ComfyError,
+            match=r"chunk_\w+\.safetensors needs [\d,]+ bytes, and writing stopped .* with [\d,]+ "
+            r"bytes free in .*; free space there .* what was finished is kept",
+        ):
             run.queue(listen=fill, steps=8)
     finally:
         resource.prlimit(process, resource.RLIMIT_FSIZE, limits)

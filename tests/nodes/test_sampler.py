@@ -91,8 +91,8 @@ def test_previews_and_the_text_shot_of_shots_arrive_while_sampling(server, base)
         kinds.append(number)
         if number == TEXT:
             length = struct.unpack(">I", data[4:8])[0]
-            assert data[8:8 + length].decode() == "sample"
-            texts.append(data[8 + length:].decode())
+            assert data[8 : 8 + length].decode() == "sample"
+            texts.append(data[8 + length :].decode())
 
     server.run(change(change(base, "sigmas", steps=30), "sample", seed=100), listen=listen)
     assert sum(kind in PREVIEWS for kind in kinds) >= 5
@@ -115,9 +115,15 @@ def test_an_interrupt_ends_the_run_quickly_and_the_next_prompt_runs(server, base
     assert torch.equal(latent(server, change(base, "save", filename_prefix="after")), base_latent)
 
 
-@pytest.mark.parametrize(("inputs", "reason"), [
-    ({"blend": "fade"}, "blend: 'fade' not in ['triangle', 'randomized', 'linear', 'cut']"),
-    ({"seed": -1}, "seed"), ({"cfg": 101.0}, "cfg"), ({"latent": None}, "latent")])
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        ({"blend": "fade"}, "blend: 'fade' not in ['triangle', 'randomized', 'linear', 'cut']"),
+        ({"seed": -1}, "seed"),
+        ({"cfg": 101.0}, "cfg"),
+        ({"latent": None}, "latent"),
+    ],
+)
 def test_bad_input_is_refused_before_anything_runs(server, base, inputs, reason):
     prompt = change(base, "sample", **inputs)
     prompt["sample"]["inputs"] = {k: v for k, v in prompt["sample"]["inputs"].items() if v is not None}

@@ -45,9 +45,11 @@ def validate(folders: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
 
     def ask(node: str, prefix: str = "a", **inputs: Any) -> str:
         save = {"storyboard": ["1", 0], "filename_prefix": prefix, "format": "json"}
-        prompt = {"1": {"class_type": node, "inputs": inputs},
-                  "2": {"class_type": "LongreelSaveStoryboard", "inputs": save},
-                  "3": {"class_type": "LongreelLoadStoryboard", "inputs": {"file": "a.json", "video": 0}}}
+        prompt = {
+            "1": {"class_type": node, "inputs": inputs},
+            "2": {"class_type": "LongreelSaveStoryboard", "inputs": save},
+            "3": {"class_type": "LongreelLoadStoryboard", "inputs": {"file": "a.json", "video": 0}},
+        }
         valid, _, _, errors = asyncio.run(execution.validate_prompt("test", prompt, None))
         details = [reason["details"] for error in errors.values() for reason in error["errors"]]
         assert valid == (not details)
@@ -76,12 +78,18 @@ def test_the_text_decides_the_storyboard(folders: Path) -> None:
     ("text", "reason"),
     [
         ("fox", "text - the storyboard is not JSON: Expecting value (line 1, column 1); correct the text there"),
-        ('{"longreel": 1, "shots": [{"prompt": "a", "seconds": -2}]}',
-         "text - shots[0].seconds is -2; write seconds above 0 and up to 3600"),
-        ('{"longreel": 1, "shots": [{"prompt": "a", "seconds": 2}], "stylle": "x"}',
-         'text - stylle is not a known key; did you mean "style"?'),
-        (json.dumps({"longreel": 1, "shots": [{"prompt": "a", "seconds": 2}] * 10_000}),
-         "text - shots has 10000 shots; the limit is 1000: split it into several storyboards"),
+        (
+            '{"longreel": 1, "shots": [{"prompt": "a", "seconds": -2}]}',
+            "text - shots[0].seconds is -2; write seconds above 0 and up to 3600",
+        ),
+        (
+            '{"longreel": 1, "shots": [{"prompt": "a", "seconds": 2}], "stylle": "x"}',
+            'text - stylle is not a known key; did you mean "style"?',
+        ),
+        (
+            json.dumps({"longreel": 1, "shots": [{"prompt": "a", "seconds": 2}] * 10_000}),
+            "text - shots has 10000 shots; the limit is 1000: split it into several storyboards",
+        ),
     ],
 )
 def test_bad_text_fails_in_validation(validate: Callable[..., str], text: str, reason: str) -> None:
@@ -107,7 +115,9 @@ def test_a_picture_that_is_painted_anew_is_read_anew(folders: Path) -> None:
     found = []
     for content in (b"one", b"two", b"two"):
         picture.write_bytes(content)
-        found.append((LongreelStoryboard.fingerprint_inputs(text), LongreelLoadStoryboard.fingerprint_inputs("board.json", 0)))
+        found.append(
+            (LongreelStoryboard.fingerprint_inputs(text), LongreelLoadStoryboard.fingerprint_inputs("board.json", 0))
+        )
     assert found[0][0] != found[1][0] and found[0][1] != found[1][1] and found[1] == found[2]
 
 
@@ -152,9 +162,11 @@ def test_a_bad_file_fails_in_validation_with_file_and_folder(validate: Callable[
     (folders / "input" / "bad.csv").write_text("prompt,seconds\na,0\n")
     place = str((folders / "input").resolve())
     assert f"bad.csv in {place}: row 2: shots[0].seconds is 0; write" in validate(
-        "LongreelLoadStoryboard", file="bad.csv", video=0)
+        "LongreelLoadStoryboard", file="bad.csv", video=0
+    )
     assert f"file is 'lost.csv', no file in {place}; put it there" in validate(
-        "LongreelLoadStoryboard", file="lost.csv", video=0)
+        "LongreelLoadStoryboard", file="lost.csv", video=0
+    )
     assert "which leaves the input folder" in validate("LongreelLoadStoryboard", file="../lost.csv", video=0)
 
 

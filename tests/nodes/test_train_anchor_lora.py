@@ -62,10 +62,26 @@ def train(loaded, folders):
     count = iter(range(1000))
 
     def run(**inputs):
-        given = {"model": loaded.model, "clip": loaded.clip, "vae": loaded.vae, "folder": "clips", "run": f"run {next(count)}",
-                 "width": SIDE, "height": SIDE, "latent_frames": LATENT_FRAMES, "rank": 3, "targets": "blocks.*self_attn.q",
-                 "steps": 2, "batch": 2, "rate": 1e-2, "noise_from": 0.0, "noise_to": 1.0, "seed": 0, "compute": "float32",
-                 "ema": 0.0}
+        given = {
+            "model": loaded.model,
+            "clip": loaded.clip,
+            "vae": loaded.vae,
+            "folder": "clips",
+            "run": f"run {next(count)}",
+            "width": SIDE,
+            "height": SIDE,
+            "latent_frames": LATENT_FRAMES,
+            "rank": 3,
+            "targets": "blocks.*self_attn.q",
+            "steps": 2,
+            "batch": 2,
+            "rate": 1e-2,
+            "noise_from": 0.0,
+            "noise_to": 1.0,
+            "seed": 0,
+            "compute": "float32",
+            "ema": 0.0,
+        }
         with torch.inference_mode():  # as ComfyUI runs nodes
             file, curve, report = LongreelTrainAnchorLoRA.execute(**{**given, **inputs}).result
         return folders / "loras" / file, curve, report
@@ -86,9 +102,23 @@ def test_the_lora_lands_among_comfyuis_loras_and_fits_the_model(first, loaded):
     assert "4 layers" in report and "2 steps" in report and str(path) in report
 
 
-@pytest.mark.parametrize("change", [
-    {"seed": 1}, {"batch": 1}, {"rate": 1e-3}, {"noise_from": 0.9}, {"noise_to": 0.5}, {"steps": 3}, {"alpha": 9.0},
-    {"first_share": 0.0}, {"text_dropout": 1.0}, {"ema": 0.5}, {"compute": "bfloat16"}, {"held_out": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"batch": 1},
+        {"rate": 1e-3},
+        {"noise_from": 0.9},
+        {"noise_to": 0.5},
+        {"steps": 3},
+        {"alpha": 9.0},
+        {"first_share": 0.0},
+        {"text_dropout": 1.0},
+        {"ema": 0.5},
+        {"compute": "bfloat16"},
+        {"held_out": 1},
+    ],
+)
 def test_every_input_changes_what_is_learned(train, first, change):
     before, after = load_file(first[0]), load_file(train(**change)[0])
     assert set(before) == set(after) and any(not torch.equal(before[name], after[name]) for name in before)
@@ -122,10 +152,16 @@ def test_a_run_with_other_settings_is_refused(train):
         train(run="kept", rank=4)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"width": 48}, "has 32x32 pixels and the data set 48x32"), ({"latent_frames": 5}, "and a segment has 16"),
-    ({"folder": "../.."}, "0 folders below"), ({"targets": "nothing"}, "'nothing' fits 0 of"),
-    ({"noise_from": 0.5, "noise_to": 0.1}, "0.5 to noise_to 0.1")])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"width": 48}, "has 32x32 pixels and the data set 48x32"),
+        ({"latent_frames": 5}, "and a segment has 16"),
+        ({"folder": "../.."}, "0 folders below"),
+        ({"targets": "nothing"}, "'nothing' fits 0 of"),
+        ({"noise_from": 0.5, "noise_to": 0.1}, "0.5 to noise_to 0.1"),
+    ],
+)
 def test_bad_inputs_name_themselves(train, change, message):
     with pytest.raises(ValueError, match=message):
         train(**change)

@@ -29,8 +29,9 @@ from tests.nodes.graphs import EULER, change, latent, node, refusals, whole, wit
 SIDE, STEP_FRAMES, FPS = 32, 8, 16  # segments of 3 latent frames are 8 pixel frames apart
 
 
-def write_clip(folder: Path, name: str, prompts: list[str], side: int = SIDE,
-               seconds: float = STEP_FRAMES / FPS) -> None:
+def write_clip(
+    folder: Path, name: str, prompts: list[str], side: int = SIDE, seconds: float = STEP_FRAMES / FPS
+) -> None:
     """A folder of pictures in which a grey bar moves, and its storyboard."""
     (folder / name).mkdir(parents=True)
     for frame in range(round(len(prompts) * seconds * FPS) + 1):
@@ -47,8 +48,15 @@ def write_dataset(folder: Path, clips: int = 3, segments: int = 2, **more) -> Pa
     return folder
 
 
-ONE_STAGE = {"stages": "one stage", "segments": 1, "steps": 2, "warmup_steps": 0, "rate": 1e-2, "end_rate": 1e-3,
-             "adapter": "ttt"}
+ONE_STAGE = {
+    "stages": "one stage",
+    "segments": 1,
+    "steps": 2,
+    "warmup_steps": 0,
+    "rate": 1e-2,
+    "end_rate": 1e-3,
+    "adapter": "ttt",
+}
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +84,22 @@ def train(loaded, dataset, output):
     count = iter(range(1000))
 
     def run(stages: dict = {}, **inputs):
-        given = {"model": ttt.apply(loaded.model, None, heads=4), "clip": loaded.clip, "vae": loaded.vae,
-                 "dataset": dataset, "run": f"run {next(count)}", "stages": {**ONE_STAGE, **stages}, "batch": 2,
-                 "segment_latent_frames": 3, "seed": 0, "held_out": 0, "plan_only": False, "compute": "float32",
-                 "ema": 0.5, "samples": 0}
+        given = {
+            "model": ttt.apply(loaded.model, None, heads=4),
+            "clip": loaded.clip,
+            "vae": loaded.vae,
+            "dataset": dataset,
+            "run": f"run {next(count)}",
+            "stages": {**ONE_STAGE, **stages},
+            "batch": 2,
+            "segment_latent_frames": 3,
+            "seed": 0,
+            "held_out": 0,
+            "plan_only": False,
+            "compute": "float32",
+            "ema": 0.5,
+            "samples": 0,
+        }
         with torch.inference_mode():  # as ComfyUI runs nodes
             return LongreelTrainTTT.execute(**{**given, **inputs}).result
 
@@ -108,11 +128,25 @@ def test_the_same_run_twice_is_the_same_to_the_bit(train, base):
     assert torch.equal(weights(train()[0]), weights(base[0]))
 
 
-@pytest.mark.parametrize("changed", [
-    {"seed": 1}, {"batch": 1}, {"held_out": 1}, {"text_dropout": 1.0}, {"ema": 0.0}, {"clip_norm": 0.001},
-    {"start_gate": 0.3}, {"compute": "bfloat16"}, {"stages": {"segments": 2}}, {"stages": {"steps": 3}},
-    {"stages": {"warmup_steps": 2}}, {"stages": {"rate": 2e-2}}, {"stages": {"end_rate": 5e-3}}],
-    ids=lambda changed: re.sub(r"\W+", "-", str(changed)))
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"seed": 1},
+        {"batch": 1},
+        {"held_out": 1},
+        {"text_dropout": 1.0},
+        {"ema": 0.0},
+        {"clip_norm": 0.001},
+        {"start_gate": 0.3},
+        {"compute": "bfloat16"},
+        {"stages": {"segments": 2}},
+        {"stages": {"steps": 3}},
+        {"stages": {"warmup_steps": 2}},
+        {"stages": {"rate": 2e-2}},
+        {"stages": {"end_rate": 5e-3}},
+    ],
+    ids=lambda changed: re.sub(r"\W+", "-", str(changed)),
+)
 def test_every_setting_of_the_training_changes_what_is_learned(train, base, changed):
     assert not torch.equal(weights(train(**changed)[0]), weights(base[0]))
 
@@ -132,13 +166,21 @@ def test_segments_are_as_long_as_asked_for(train, tmp_path):
     assert layers.segment_latent_frames == 5 and re.search(r"1 segments +1 +5 ", report)
 
 
-@pytest.mark.parametrize(("plain", "changed"), [
-    ({}, {"micro_batch": 2}), ({}, {"recompute_blocks": False}),
-    ({"recompute_blocks": False, "scan_chunks": 0}, {"recompute_blocks": False, "scan_chunks": 1})])
+@pytest.mark.parametrize(
+    ("plain", "changed"),
+    [
+        ({}, {"micro_batch": 2}),
+        ({}, {"recompute_blocks": False}),
+        ({"recompute_blocks": False, "scan_chunks": 0}, {"recompute_blocks": False, "scan_chunks": 1}),
+    ],
+)
 def test_settings_of_memory_change_the_plan_and_nothing_that_is_learned(train, loaded, tmp_path, plain, changed):
     """On segments of three chunks."""
-    given = {"dataset": write_dataset(tmp_path, 2, 4, side=64), "stages": {"segments": 4},
-             "model": ttt.apply(loaded.model, None, heads=4, chunk=16)}
+    given = {
+        "dataset": write_dataset(tmp_path, 2, 4, side=64),
+        "stages": {"segments": 4},
+        "model": ttt.apply(loaded.model, None, heads=4, chunk=16),
+    }
     before, after = train(**given, **plain), train(**given, **changed)
     assert memory(after[2]) != memory(before[2])
     torch.testing.assert_close(weights(after[0]), weights(before[0]), atol=2e-4, rtol=1e-3)
@@ -227,8 +269,10 @@ def test_a_prompt_longer_than_text_tokens_is_named(train):
 
 def test_layers_are_saved_under_the_next_number_as_asked_for(base, tmp_path, monkeypatch):
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "ttt", ([str(tmp_path)], {".safetensors"}))
-    names = [LongreelSaveTTT.execute(base[0], "mine", dtype, title).result[0]
-             for dtype, title in (("bfloat16", ""), ("float32", "a title"))]
+    names = [
+        LongreelSaveTTT.execute(base[0], "mine", dtype, title).result[0]
+        for dtype, title in (("bfloat16", ""), ("float32", "a title"))
+    ]
     assert names == ["mine_00001_.safetensors", "mine_00002_.safetensors"]
     half, whole_ones = (load_ttt(tmp_path / name) for name in names)
     assert torch.equal(weights(whole_ones), weights(base[0])) and whole_ones.title == "a title"
@@ -247,8 +291,15 @@ class Video:
 
 def collected(segment_seconds: float = 0.5, name: str = "clips", texts=("a\nb",), frames: int = 17):
     videos = [Video(torch.zeros(frames, SIDE, SIDE, 3)) for _ in range(1)]
-    return LongreelTTTDataset.execute({"clips": ["videos"], "videos": videos, "texts": list(texts), "name": [name],
-                                       "segment_seconds": [segment_seconds]}).result
+    return LongreelTTTDataset.execute(
+        {
+            "clips": ["videos"],
+            "videos": videos,
+            "texts": list(texts),
+            "name": [name],
+            "segment_seconds": [segment_seconds],
+        }
+    ).result
 
 
 def test_videos_with_texts_become_a_folder(output):
@@ -258,15 +309,21 @@ def test_videos_with_texts_become_a_folder(output):
     assert len({collected()[0], collected(0.25)[0], collected(name="other")[0], collected(texts=["a\nc"])[0]}) == 4
 
 
-@pytest.mark.parametrize(("inputs", "message"), [
-    ({"texts": ["a", "b"]}, "1 videos come with 2 texts"), ({"texts": [" "]}, "clip 1: the text has 0 prompts"),
-    ({"name": "../x"}, "name is '../x', 4 characters that name no folder or file")])
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"texts": ["a", "b"]}, "1 videos come with 2 texts"),
+        ({"texts": [" "]}, "clip 1: the text has 0 prompts"),
+        ({"name": "../x"}, "name is '../x', 4 characters that name no folder or file"),
+    ],
+)
 def test_bad_clips_are_named(output, inputs, message):
     with pytest.raises(ValueError, match=message):
         collected(**inputs)
 
 
 # The whole graph, in a running ComfyUI.
+
 
 @pytest.fixture(scope="module")
 def clips(server):
@@ -277,16 +334,30 @@ def clips(server):
 
 
 def graph(tiny, clips: str, run: str, **inputs) -> dict:
-    given = {"run": run, "stages": "one stage", **{f"stages.{name}": value for name, value in ONE_STAGE.items()
-                                                   if name != "stages"},
-             "batch": 1, "segment_latent_frames": 3, "seed": 0, "held_out": 0, "plan_only": False}
+    given = {
+        "run": run,
+        "stages": "one stage",
+        **{f"stages.{name}": value for name, value in ONE_STAGE.items() if name != "stages"},
+        "batch": 1,
+        "segment_latent_frames": 3,
+        "seed": 0,
+        "held_out": 0,
+        "plan_only": False,
+    }
     return {
         **tiny.prompt_nodes(),
-        "apply": node("LongreelApplyTTT", **{"model": ["model", 0], "weights": "new", "weights.kind": "mlp",
-                                             "layers": "all"}),
+        "apply": node(
+            "LongreelApplyTTT", **{"model": ["model", 0], "weights": "new", "weights.kind": "mlp", "layers": "all"}
+        ),
         "dataset": node("LongreelTTTDataset", **{"clips": "folder", "clips.folder": clips}),
-        "train": node("LongreelTrainTTT", model=["apply", 0], clip=["clip", 0], vae=["vae", 0], dataset=["dataset", 0],
-                      **{**given, **inputs}),
+        "train": node(
+            "LongreelTrainTTT",
+            model=["apply", 0],
+            clip=["clip", 0],
+            vae=["vae", 0],
+            dataset=["dataset", 0],
+            **{**given, **inputs},
+        ),
         "save": node("LongreelSaveTTT", ttt=["train", 0], name=run, stored_as="float32"),
         "report": node("PreviewAny", source=["train", 2]),
         "curve": node("SaveImage", images=["train", 1], filename_prefix="curve"),
@@ -339,9 +410,16 @@ def test_core_s_data_set_nodes_are_taken(server, tiny_models, clips):
             (folder / f"v{number}.txt").write_text(f"first {number}\nsecond {number}\n", encoding="utf-8")
         prompt = {
             "load": node("LoadVideoTextDataSetFromFolder", folder="captioned"),
-            "dataset": node("LongreelTTTDataset", **{
-                "clips": "videos", "clips.videos": ["load", 0], "clips.texts": ["load", 1],
-                "clips.segment_seconds": STEP_FRAMES / FPS, "clips.name": "captioned"}),
+            "dataset": node(
+                "LongreelTTTDataset",
+                **{
+                    "clips": "videos",
+                    "clips.videos": ["load", 0],
+                    "clips.texts": ["load", 1],
+                    "clips.segment_seconds": STEP_FRAMES / FPS,
+                    "clips.name": "captioned",
+                },
+            ),
             "summary": node("PreviewAny", source=["dataset", 1]),
         }
         summary = server.run(prompt)["summary"]["text"][0]

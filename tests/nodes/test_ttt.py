@@ -31,9 +31,15 @@ from tests.nodes.graphs import (
 from tests.tiny_models import MODELS
 
 NETWORKS = {  # family as files name it, channels, blocks
-    "wan21": ("Wan", 64, 4), "wan22_14b_high": ("Wan", 64, 4), "wan22_14b_low": ("Wan", 64, 4),
-    "wan22_5b": ("Wan 2.2 5B", 64, 4), "cogvideox10": ("CogVideoX", 64, 3), "cogvideox15": ("CogVideoX 1.5", 64, 3),
-    "hunyuan_video": ("HunyuanVideo", 128, 4), "ltxv": ("LTXV", 64, 3)}
+    "wan21": ("Wan", 64, 4),
+    "wan22_14b_high": ("Wan", 64, 4),
+    "wan22_14b_low": ("Wan", 64, 4),
+    "wan22_5b": ("Wan 2.2 5B", 64, 4),
+    "cogvideox10": ("CogVideoX", 64, 3),
+    "cogvideox15": ("CogVideoX 1.5", 64, 3),
+    "hunyuan_video": ("HunyuanVideo", 128, 4),
+    "ltxv": ("LTXV", 64, 3),
+}
 HEAD_WIDTH = 16
 
 
@@ -52,8 +58,14 @@ def trained(name: str, kind: str = MLP, seed: int = 0, blocks: int | None = None
 
 
 def published(path: Path, loaded: LoadedTTT) -> None:
-    save_file({f"dit.layers.{number}.seq_modeling_block.{name}": value for number, block in loaded.layers.items()
-               for name, value in to_published(block).items()}, path)
+    save_file(
+        {
+            f"dit.layers.{number}.seq_modeling_block.{name}": value
+            for number, block in loaded.layers.items()
+            for name, value in to_published(block).items()
+        },
+        path,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +89,9 @@ def files(server):
     (folder / "short.safetensors").write_bytes((folder / "wan21.safetensors").read_bytes()[:-1000])
     torch.save({"x": torch.zeros(1)}, folder / "layers.pt")
     yield folder
-    for path in folder.iterdir():  # the folder stays: ComfyUI's list of files fails on a folder that it has seen and lost
+    for (
+        path
+    ) in folder.iterdir():  # the folder stays: ComfyUI's list of files fails on a folder that it has seen and lost
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -120,9 +134,17 @@ def test_strength_0_is_the_video_without_the_layers_to_the_bit(server, plain, pl
     assert torch.equal(latent(server, with_layers(plain, "wan21.safetensors", strength=0.0)), plain_latent)
 
 
-@pytest.mark.parametrize("inputs", [
-    {"file": "sub/other.safetensors"}, {"file": "linear.safetensors"}, {"strength": 0.5}, {"layers": "last 2"},
-    {"layers": "1"}], ids=lambda inputs: str(*inputs.values()))
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"file": "sub/other.safetensors"},
+        {"file": "linear.safetensors"},
+        {"strength": 0.5},
+        {"layers": "last 2"},
+        {"layers": "1"},
+    ],
+    ids=lambda inputs: str(*inputs.values()),
+)
 def test_every_input_of_the_layers_changes_the_result(server, plain, plain_latent, base_latent, inputs):
     found = latent(server, with_layers(plain, **{"file": "wan21.safetensors", **inputs}))
     assert not torch.equal(found, base_latent) and not torch.equal(found, plain_latent)
@@ -136,15 +158,28 @@ def test_a_file_that_has_layers_for_some_blocks_is_those_blocks(server, plain, b
 
 def test_chunk_changes_what_a_file_computes_that_does_not_say(server, tiny_models, files):
     prompt = of_family(tiny_models["cogvideox10"])
-    as_published, same, other = (latent(server, with_layers(prompt, "published.safetensors", chunk=chunk))
-                                 for chunk in (0, 64, 16))
+    as_published, same, other = (
+        latent(server, with_layers(prompt, "published.safetensors", chunk=chunk)) for chunk in (0, 64, 16)
+    )
     assert torch.equal(as_published, same) and not torch.equal(as_published, other)
 
 
-@pytest.mark.parametrize("inputs", [
-    {"seed": 6}, {"cfg": 1.0}, {"add_noise": False}, {"negative": ["encode", 0]}, {"positive": ["encode", 1]},
-    {"sampler": ["other_sampler", 0]}, {"sigmas": ["other_sigmas", 0]}, {"latent": ["other_latent", 0]},
-    {"timeline": ["other_plan", 0]}, {"model": ["other_model", 0]}], ids=lambda inputs: next(iter(inputs)))
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"seed": 6},
+        {"cfg": 1.0},
+        {"add_noise": False},
+        {"negative": ["encode", 0]},
+        {"positive": ["encode", 1]},
+        {"sampler": ["other_sampler", 0]},
+        {"sigmas": ["other_sigmas", 0]},
+        {"latent": ["other_latent", 0]},
+        {"timeline": ["other_plan", 0]},
+        {"model": ["other_model", 0]},
+    ],
+    ids=lambda inputs: next(iter(inputs)),
+)
 def test_every_input_of_the_sampler_changes_the_result(server, plain, base_latent, tiny_models, files, inputs):
     prompt = with_layers(plain, "wan21.safetensors")
     others = {
@@ -176,8 +211,10 @@ def test_a_shot_hears_its_own_prompt(server, tiny_models, files):
 
 def test_the_layers_carry_one_shots_words_to_the_others(server, tiny_models, files):
     board = replace(BOARD, shots=(*BOARD.shots[:2], Shot("two squares", 2.0, "cut")))
-    one, other = (latent(server, with_layers(whole(tiny_models["wan21"], EULER, shown), "wan21.safetensors"))
-                  for shown in (BOARD, board))
+    one, other = (
+        latent(server, with_layers(whole(tiny_models["wan21"], EULER, shown), "wan21.safetensors"))
+        for shown in (BOARD, board)
+    )
     assert (one != other).flatten(3).any(dim=3).any(dim=1).all()
 
 
@@ -186,9 +223,19 @@ def test_cores_sampler_takes_a_model_with_layers(server, tiny_models, files):
     single = Storyboard((Shot("a red circle", 2.0),), width=64, height=64, negative="blurry")
     prompt = with_layers(whole(tiny_models["wan21"], EULER, single), "wan21.safetensors")
     by_core = {**prompt, "text": node("CLIPTextEncode", clip=["clip", 0], text="a red circle"), **saved("sample")}
-    by_core["sample"] = node("KSampler", model=["apply", 0], positive=["text", 0], negative=["text", 0],
-                             latent_image=["plan", 1], seed=5, steps=2, cfg=1.0, sampler_name="euler",
-                             scheduler="simple", denoise=1.0)
+    by_core["sample"] = node(
+        "KSampler",
+        model=["apply", 0],
+        positive=["text", 0],
+        negative=["text", 0],
+        latent_image=["plan", 1],
+        seed=5,
+        steps=2,
+        cfg=1.0,
+        sampler_name="euler",
+        scheduler="simple",
+        denoise=1.0,
+    )
     with_ttt, without = latent(server, by_core), latent(server, change(by_core, "sample", model=["model", 0]))
     assert with_ttt.isfinite().all() and not torch.equal(with_ttt, without)
 
@@ -208,21 +255,31 @@ def test_the_list_shows_safetensors_alone(server, files):
 
 
 def test_the_summary_says_whose_layers_they_are(server, files):
-    prompt = {"load": node("LongreelLoadTTT", file="half.safetensors", chunk=0),
-              "show": node("PreviewAny", source=["load", 1])}
+    prompt = {
+        "load": node("LongreelLoadTTT", file="half.safetensors", chunk=0),
+        "show": node("PreviewAny", source=["load", 1]),
+    }
     assert server.run(prompt)["show"]["text"][0].startswith(
-        "drawn for wan21\nTTT-mlp for Wan: 2 of 4 blocks, 4 heads of 16 channels\nlearns from 16 tokens at once")
+        "drawn for wan21\nTTT-mlp for Wan: 2 of 4 blocks, 4 heads of 16 channels\nlearns from 16 tokens at once"
+    )
 
 
-@pytest.mark.parametrize(("file", "chunk", "says"), [
-    ("layers.pt", 0, "layers.pt is a .pt, and TTT layers are read from .safetensors alone, because pickles"),
-    ("lora.safetensors", 0, "lora.safetensors: 0 of 1 tensors are TTT's, with no longreel_ttt in the metadata"),
-    ("short.safetensors", 0, "it was cut short, or is no safetensors file; copy or convert it again"),
-    ("ungated.safetensors", 0, "block 0: 4 of 22 TTT weights are missing, first backward_text"),
-    ("wan21.safetensors", 64, "trained with 16 tokens at once, and chunk is 64, which would compute something else"),
-    ("lost.safetensors", 0, "file is 'lost.safetensors', and none of 2 folders has it"),
-    ("../vae/tiny_wan21_vae.safetensors", 0, "none of 2 folders has it"),
-])
+@pytest.mark.parametrize(
+    ("file", "chunk", "says"),
+    [
+        ("layers.pt", 0, "layers.pt is a .pt, and TTT layers are read from .safetensors alone, because pickles"),
+        ("lora.safetensors", 0, "lora.safetensors: 0 of 1 tensors are TTT's, with no longreel_ttt in the metadata"),
+        ("short.safetensors", 0, "it was cut short, or is no safetensors file; copy or convert it again"),
+        ("ungated.safetensors", 0, "block 0: 4 of 22 TTT weights are missing, first backward_text"),
+        (
+            "wan21.safetensors",
+            64,
+            "trained with 16 tokens at once, and chunk is 64, which would compute something else",
+        ),
+        ("lost.safetensors", 0, "file is 'lost.safetensors', and none of 2 folders has it"),
+        ("../vae/tiny_wan21_vae.safetensors", 0, "none of 2 folders has it"),
+    ],
+)
 def test_bad_files_are_refused_before_anything_is_loaded(server, plain, files, file, chunk, says):
     found = refusals(server, with_layers(plain, file, chunk))
     assert found and says in found[0]
@@ -237,14 +294,20 @@ def refused(server, prompt) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize(("inputs", "says"), [
-    ({"file": "cogvideox10.safetensors"}, "were trained for CogVideoX and this model is Wan; load the file"),
-    ({"file": "wan22_5b.safetensors"}, "were trained for Wan 2.2 5B and this model is Wan; load the file"),
-    ({"file": "deep.safetensors"}, "were trained for 6 blocks and this model has 4"),
-    ({"file": "wide.safetensors"}, "were trained for 128 channels and this model has 64"),
-    ({"file": "half.safetensors", "layers": "last 2"}, "0 of the 2 blocks asked for are among the 2 that these TTT"),
-    ({"file": "wan21.safetensors", "layers": "9"}, 'layers "9": 9 is not in the network\'s 4 blocks; use 0 to 3'),
-])
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({"file": "cogvideox10.safetensors"}, "were trained for CogVideoX and this model is Wan; load the file"),
+        ({"file": "wan22_5b.safetensors"}, "were trained for Wan 2.2 5B and this model is Wan; load the file"),
+        ({"file": "deep.safetensors"}, "were trained for 6 blocks and this model has 4"),
+        ({"file": "wide.safetensors"}, "were trained for 128 channels and this model has 64"),
+        (
+            {"file": "half.safetensors", "layers": "last 2"},
+            "0 of the 2 blocks asked for are among the 2 that these TTT",
+        ),
+        ({"file": "wan21.safetensors", "layers": "9"}, 'layers "9": 9 is not in the network\'s 4 blocks; use 0 to 3'),
+    ],
+)
 def test_layers_that_do_not_fit_the_model_are_refused(server, plain, files, inputs, says):
     assert says in refused(server, with_layers(plain, **inputs))
 
@@ -253,25 +316,37 @@ def test_layers_on_layers_are_refused(server, plain, files):
     once = with_layers(plain, "wan21.safetensors")
     twice = {**once, "again": change(once, "apply", model=["apply", 0])["apply"]}
     assert "this model carries TTT layers already and takes only 1 set" in refused(
-        server, change(twice, "sample", model=["again", 0]))
+        server, change(twice, "sample", model=["again", 0])
+    )
 
 
 def test_nodes_that_work_between_segments_are_refused(server, plain, files):
     assert "Longreel KV Share works between the segments of a timeline, and this sampler has 0" in refused(
-        server, shared(plain))
+        server, shared(plain)
+    )
 
 
 def test_a_second_way_to_show_the_timeline_is_refused(server, plain, files):
-    blend = node("LongreelLatentBlend", model=["model", 0], timeline=["plan", 0], blend="triangle", blend_seed=0,
-                 segment_latent_frames=0, overlap_latent_frames=-1, transition_prompts=-1, lead_frame=True)
+    blend = node(
+        "LongreelLatentBlend",
+        model=["model", 0],
+        timeline=["plan", 0],
+        blend="triangle",
+        blend_seed=0,
+        segment_latent_frames=0,
+        overlap_latent_frames=-1,
+        transition_prompts=-1,
+        lead_frame=True,
+    )
     prompt = change({**plain, "blend": blend}, "sample", model=["blend", 0])
     assert "wire the model from before that node" in refused(server, prompt)
 
 
 def test_a_trained_choice_without_layers_is_refused(server, plain):
     prompt = with_new_layers(plain)
-    prompt["apply"] = node("LongreelApplyTTT", **{"model": ["model", 0], "weights": "trained", "weights.strength": 1.0,
-                                                  "layers": "all"})
+    prompt["apply"] = node(
+        "LongreelApplyTTT", **{"model": ["model", 0], "weights": "trained", "weights.strength": 1.0, "layers": "all"}
+    )
     assert refusals(server, prompt)
 
 

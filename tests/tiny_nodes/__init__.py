@@ -3,6 +3,7 @@
 Link this folder into custom_nodes (the name there does not matter) and use node `TinyClip` where a workflow has
 its CLIP loader. It is no part of what users install and knows nothing about the pack.
 """
+
 from comfy_api.latest import ComfyExtension, io
 
 from .tiny_clip import FAMILIES, make_tiny_clip

@@ -4,6 +4,7 @@ It stands where T5, UMT5 or LLaMA stand for real models: one token per word, wor
 syntax, an end token, zeros after it. Text, word order and weights change the embedding; the same text gives the same
 numbers on every machine. It has no grammar and no meaning: related words are as far apart as any others.
 """
+
 import hashlib
 from dataclasses import dataclass
 from types import SimpleNamespace

@@ -25,9 +25,18 @@ def config(tmp_path):
         save_file({"latent": latent}, tmp_path / "clips" / f"clip{number}.safetensors")
         board = Storyboard((Shot("a red circle moves left", (LATENT_FRAMES - 1) * 4 / 16),), width=SIDE, height=SIDE)
         (tmp_path / "clips" / f"clip{number}.json").write_text(board.to_json(), encoding="utf-8")
-    table = {"folder": "run", "model": {"demo": True, "dtype": "float32"},
-             "data": {"folder": "clips", "width": SIDE, "height": SIDE, "segment_latent_frames": LATENT_FRAMES, "held_out": 1},
-             "lora": {"rank": 2, "targets": "blocks.0.*", "steps": 2, "warmup_steps": 0, "batch": 2}}
+    table = {
+        "folder": "run",
+        "model": {"demo": True, "dtype": "float32"},
+        "data": {
+            "folder": "clips",
+            "width": SIDE,
+            "height": SIDE,
+            "segment_latent_frames": LATENT_FRAMES,
+            "held_out": 1,
+        },
+        "lora": {"rank": 2, "targets": "blocks.0.*", "steps": 2, "warmup_steps": 0, "batch": 2},
+    }
     path = tmp_path / "config.json"
 
     def write(**changes):
@@ -49,10 +58,16 @@ def test_a_config_file_becomes_a_lora_that_a_second_call_goes_on_with(config, tm
     assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"model": {"builder": "nowhere:build"}}, "names 0 functions"), ({"lora": {"steps": "many"}}, "lora.steps is 'many'"),
-    ({"model": {"demo": False}}, "4 of the 4 files of a model are missing"), ({"stage": {}}, "stage is none of 6 known keys"),
-    ({"model": {"demo": True}, "lora": {"targets": "x"}}, "'x' fits 0 of")])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"model": {"builder": "nowhere:build"}}, "names 0 functions"),
+        ({"lora": {"steps": "many"}}, "lora.steps is 'many'"),
+        ({"model": {"demo": False}}, "4 of the 4 files of a model are missing"),
+        ({"stage": {}}, "stage is none of 6 known keys"),
+        ({"model": {"demo": True}, "lora": {"targets": "x"}}, "'x' fits 0 of"),
+    ],
+)
 def test_bad_files_end_with_their_reason_and_status_1(config, capsys, change, message):
     assert main([str(config(**change))]) == 1
     assert message in capsys.readouterr().err

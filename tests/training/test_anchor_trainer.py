@@ -56,8 +56,19 @@ class SmallClips:
         return FRAMES - 1, self.stills[number]
 
 
-SMALL = LoRASettings(rank=4, targets="blocks.*", steps=4, warmup_steps=1, rate=1e-2, end_rate=1e-3, batch=4, micro_batch=4,
-                     ema=0.0, checkpoint_every=2, validate_every=2)
+SMALL = LoRASettings(
+    rank=4,
+    targets="blocks.*",
+    steps=4,
+    warmup_steps=1,
+    rate=1e-2,
+    end_rate=1e-3,
+    batch=4,
+    micro_batch=4,
+    ema=0.0,
+    checkpoint_every=2,
+    validate_every=2,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +143,9 @@ def test_the_anchors_frame_is_no_part_of_the_loss(tmp_path):
 def test_training_lowers_the_loss_of_clips_that_it_sees(tmp_path):
     clips = SmallClips()
     clips.latents *= 0.1  # so that noise can be told from video
-    run = trainer(tmp_path, clips=clips, rank=16, steps=60, rate=2e-2, text_dropout=0.0, validate_every=100, checkpoint_every=100)
+    run = trainer(
+        tmp_path, clips=clips, rank=16, steps=60, rate=2e-2, text_dropout=0.0, validate_every=100, checkpoint_every=100
+    )
     run.train()
     losses = [row.loss for row in run.rows]
     assert sum(losses[-10:]) < 0.95 * sum(losses[:10])
@@ -142,7 +155,9 @@ def test_the_file_has_comfyuis_names_and_only_the_targets(tmp_path):
     path = trainer(tmp_path, targets="blocks.*.self_attn.q, *ffn.0", alpha=2.0).train()
     weights = load_file(path)
     layers = {f"diffusion_model.blocks.{n}.{part}" for n in range(2) for part in ("self_attn.q", "ffn.0")}
-    assert set(weights) == {layer + end for layer in layers for end in (".lora_down.weight", ".lora_up.weight", ".alpha")}
+    assert set(weights) == {
+        layer + end for layer in layers for end in (".lora_down.weight", ".lora_up.weight", ".alpha")
+    }
     assert weights["diffusion_model.blocks.0.ffn.0.lora_up.weight"].shape == (48, 4)
     assert weights["diffusion_model.blocks.0.ffn.0.alpha"].item() == 2.0
     assert any(value.any() for name, value in weights.items() if name.endswith("lora_up.weight"))
@@ -181,8 +196,14 @@ def test_smaller_micro_batches_learn_the_same(tmp_path):
     assert all(torch.allclose(one[name].float(), two[name].float(), atol=1e-3) for name in one)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"rank": 8}, "with rank 4, and now it is 8"), ({"targets": "*ffn*"}, "with targets"), ({"rate": 1e-3}, "with rate")])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"rank": 8}, "with rank 4, and now it is 8"),
+        ({"targets": "*ffn*"}, "with targets"),
+        ({"rate": 1e-3}, "with rate"),
+    ],
+)
 def test_a_run_does_not_go_on_with_other_settings(tmp_path, change, message):
     trainer(tmp_path).train()
     with pytest.raises(ValueError, match=message):
@@ -205,10 +226,18 @@ def test_targets_that_fit_nothing_are_refused(tmp_path):
         trainer(tmp_path, targets="*attn3*")
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"rank": 257}, "rank is 257, not 1 to 256"), ({"rank": 0}, "rank is 0"), ({"first_share": 1.5}, "first_share is 1.5"),
-    ({"noise_from": 0.9, "noise_to": 0.2}, "0.9 to noise_to 0.2"), ({"warmup_steps": 9}, "warmup_steps is 9"),
-    ({"batch": 0}, "batch is 0"), ({"rate": -1.0}, "rate is -1")])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"rank": 257}, "rank is 257, not 1 to 256"),
+        ({"rank": 0}, "rank is 0"),
+        ({"first_share": 1.5}, "first_share is 1.5"),
+        ({"noise_from": 0.9, "noise_to": 0.2}, "0.9 to noise_to 0.2"),
+        ({"warmup_steps": 9}, "warmup_steps is 9"),
+        ({"batch": 0}, "batch is 0"),
+        ({"rate": -1.0}, "rate is -1"),
+    ],
+)
 def test_settings_out_of_range_name_their_field(change, message):
     with pytest.raises(ValueError, match=message):
         replace(SMALL, **change)

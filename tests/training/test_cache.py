@@ -74,8 +74,9 @@ def test_a_clip_that_changed_is_encoded_again_and_the_others_are_not(clips, tmp_
     assert not torch.equal(cache.latent(parts(clips)[0]), before)
 
 
-@pytest.mark.parametrize(("change", "made"), [
-    ({"video_identity": "another vae"}, 4), ({"text_identity": "another text encoder"}, 5)])
+@pytest.mark.parametrize(
+    ("change", "made"), [({"video_identity": "another vae"}, 4), ({"text_identity": "another text encoder"}, 5)]
+)
 def test_another_encoder_encodes_its_own(clips, tmp_path, change, made):
     Cache(tmp_path / "cache", TinyEncoder(), GEOMETRY).prepare(parts(clips))
     other = TinyEncoder()

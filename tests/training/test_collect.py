@@ -10,8 +10,15 @@ from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.training.collect import Spoken, collect, storyboard_of
 from longreel.training.dataset import Geometry, parts_of, read_dataset, read_pixels
 
-FACTS = ModelFacts("Wan", latent_channels=16, temporal_stride=4, spatial_stride=8, size_multiple=16,
-                   native_latent_frames=21, native_fps=16.0)
+FACTS = ModelFacts(
+    "Wan",
+    latent_channels=16,
+    temporal_stride=4,
+    spatial_stride=8,
+    size_multiple=16,
+    native_latent_frames=21,
+    native_fps=16.0,
+)
 GEOMETRY = Geometry(FACTS, 32, 16, segment_latent_frames=3)  # 8 frames further each, half a second at 16 fps
 
 
@@ -47,11 +54,17 @@ def test_text_may_be_a_storyboard_or_a_scene_list():
     assert [shot.prompt for shot in storyboard_of(scenes, 16.0, 0.5, 32, 16).shots] == ["a fox", "an owl"]
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    (" \n", "clip 2: the text has 0 prompts and 1 for each segment is needed"),
-    ('{"shots": 3}', "clip 2: "),
-    (json.dumps([[{"text": "a"}], [{"text": "b"}]]), "clip 2: the text is a list of 2 videos and belongs to 1 clip"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (" \n", "clip 2: the text has 0 prompts and 1 for each segment is needed"),
+        ('{"shots": 3}', "clip 2: "),
+        (
+            json.dumps([[{"text": "a"}], [{"text": "b"}]]),
+            "clip 2: the text is a list of 2 videos and belongs to 1 clip",
+        ),
+    ],
+)
 def test_bad_text_is_named_by_its_clip_and_leaves_no_folder(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         collect(tmp_path, "balls", [clip("a\nb"), clip(text)], 0.5)

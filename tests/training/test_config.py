@@ -82,7 +82,11 @@ steps = 5
     assert str(config.folder) == "/elsewhere" and (config.title, config.seed, config.builder) == ("all", 3, "a.b:c")
     assert config.model == {"unet": "wan.safetensors"} and config.cache_folder == tmp_path / "shared"
     assert (config.data.width, config.data.height, config.data.segment_latent_frames, config.data.held_out) == (
-        64, 96, 5, 4)
+        64,
+        96,
+        5,
+        4,
+    )
     assert config.training == Training(2, 0.0, 0.5, (0.0, 0.99), 1.0, 0.5, 7, 8)
     assert config.stages == (Stage("one", 2, 3, 1, 1.0, 2.0, 3.0, 4.0, "ttt", 5, 6, False), Stage("two", 4, 5))
 
@@ -97,34 +101,43 @@ def test_a_recipe_is_the_papers_made_smaller(tmp_path):
     assert config_of(table, tmp_path).stages == scaled(PAPER[LINEAR], 1.0, "9s", adapter="ttt", ttt_rate=1e-3)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"sed": 1}, 'sed is none of 8 known keys; did you mean "seed"?'),
-    ({"data": DATA | {"heigth": 3}}, r'data.heigth is none of 6 known keys; did you mean "height"?'),
-    ({"training": {"microbatch": 3}}, r'training.microbatch is none of 8 known keys; did you mean "micro_batch"?'),
-    ({"stage": [STAGE | {"warm_up": 3}]}, r'stage\[0\].warm_up is none of 12 known keys; did you mean "warmup_steps"?'),
-    ({"data": {"folder": "clips", "width": 8}}, "data.height is missing, 1 of 6 keys; write height = ..."),
-    ({"data": DATA | {"width": 83.5}}, "data.width is 83.5, not a whole number"),
-    ({"data": DATA | {"width": True}}, "data.width is True, not a whole number"),
-    ({"title": 4}, "title is 4, not text"),
-    ({"training": {"betas": [0.9]}}, r"training.betas is \[0.9\], not two numbers"),
-    ({"training": {"text_dropout": 1.5}}, "training.text_dropout is 1.5, not 0 to 1"),
-    ({"training": {"micro_batch": 0}}, "training.micro_batch is 0; use 1 or more"),
-    ({"seed": -1}, "seed is -1; use 0 or more"),
-    ({"data": [1]}, r"data is \[1\], and 1 table of keys is needed; write \[data\]"),
-    ({"stage": [STAGE, STAGE]}, "2 stages have 1 names"),
-    ({"stage": []}, "0 stages have 0 names"),
-    ({"recipe": {}}, "2 of the 2 keys recipe and stage are there"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sed": 1}, 'sed is none of 8 known keys; did you mean "seed"?'),
+        ({"data": DATA | {"heigth": 3}}, r'data.heigth is none of 6 known keys; did you mean "height"?'),
+        ({"training": {"microbatch": 3}}, r'training.microbatch is none of 8 known keys; did you mean "micro_batch"?'),
+        (
+            {"stage": [STAGE | {"warm_up": 3}]},
+            r'stage\[0\].warm_up is none of 12 known keys; did you mean "warmup_steps"?',
+        ),
+        ({"data": {"folder": "clips", "width": 8}}, "data.height is missing, 1 of 6 keys; write height = ..."),
+        ({"data": DATA | {"width": 83.5}}, "data.width is 83.5, not a whole number"),
+        ({"data": DATA | {"width": True}}, "data.width is True, not a whole number"),
+        ({"title": 4}, "title is 4, not text"),
+        ({"training": {"betas": [0.9]}}, r"training.betas is \[0.9\], not two numbers"),
+        ({"training": {"text_dropout": 1.5}}, "training.text_dropout is 1.5, not 0 to 1"),
+        ({"training": {"micro_batch": 0}}, "training.micro_batch is 0; use 1 or more"),
+        ({"seed": -1}, "seed is -1; use 0 or more"),
+        ({"data": [1]}, r"data is \[1\], and 1 table of keys is needed; write \[data\]"),
+        ({"stage": [STAGE, STAGE]}, "2 stages have 1 names"),
+        ({"stage": []}, "0 stages have 0 names"),
+        ({"recipe": {}}, "2 of the 2 keys recipe and stage are there"),
+    ],
+)
 def test_a_mistake_is_named(tmp_path, change, message):
     with pytest.raises(ValueError, match=message.replace("?", r"\?")):
         config_of(TABLE | change, tmp_path)
 
 
-@pytest.mark.parametrize(("recipe", "message"), [
-    ({"kind": "lstm"}, "recipe.kind 'lstm' is none of 2; use mlp or linear"),
-    ({"steps": 4}, "recipe.steps is none of 11 known keys"),
-    ({"last": "10s"}, "last stage '10s' is none of the 5"),
-])
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"kind": "lstm"}, "recipe.kind 'lstm' is none of 2; use mlp or linear"),
+        ({"steps": 4}, "recipe.steps is none of 11 known keys"),
+        ({"last": "10s"}, "last stage '10s' is none of the 5"),
+    ],
+)
 def test_a_mistake_in_a_recipe_is_named(tmp_path, recipe, message):
     with pytest.raises(ValueError, match=message):
         config_of({"folder": "r", "data": DATA, "recipe": recipe}, tmp_path)
@@ -141,9 +154,10 @@ def test_a_run_without_stages_is_refused(tmp_path):
         config_of({"folder": "r", "data": DATA}, tmp_path)
 
 
-@pytest.mark.parametrize(("name", "text", "message"), [
-    ("run.json", "{", "run.json: "), ("run.json", "[]", r"run.json: the file is \[\], and 1 table"),
-])
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [("run.json", "{", "run.json: "), ("run.json", "[]", r"run.json: the file is \[\], and 1 table")],
+)
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):

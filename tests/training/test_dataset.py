@@ -51,9 +51,10 @@ def test_a_shot_of_several_segments_gives_each_its_prompt(tmp_path):
 def test_a_scene_list_of_ttt_video_is_read(tmp_path):
     """One object for each three seconds, and nothing of frames per second: those of the training data, 16."""
     write_clip(tmp_path, "a", frames=97)
-    (tmp_path / "a.json").write_text(json.dumps([[
-        {"text": "a cat sleeps"}, {"text": "it wakes", "requires_scene_transition": True}]]))
-    clip, = read_dataset(tmp_path, Geometry(FACTS, 16, 16, 13))
+    (tmp_path / "a.json").write_text(
+        json.dumps([[{"text": "a cat sleeps"}, {"text": "it wakes", "requires_scene_transition": True}]])
+    )
+    (clip,) = read_dataset(tmp_path, Geometry(FACTS, 16, 16, 13))
     assert clip.segments == 2 and "a cat sleeps" in clip.prompts[0] and "it wakes" in clip.prompts[1]
 
 
@@ -65,14 +66,15 @@ def test_the_papers_geometry_is_reached():
     assert geometry.latent_shape(1) == (4, 13, 60, 90)
 
 
-@pytest.mark.parametrize(("segments", "expected"), [
-    (1, [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1)]), (2, [("a", 0), ("b", 0)])])
+@pytest.mark.parametrize(
+    ("segments", "expected"), [(1, [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1)]), (2, [("a", 0), ("b", 0)])]
+)
 def test_a_stage_trains_on_every_run_of_its_segments(tmp_path, segments, expected):
     write_clip(tmp_path, "a", 3)
     write_clip(tmp_path, "b", 2)
     parts = parts_of(read_dataset(tmp_path, GEOMETRY), segments)
     assert [(part.clip.name, part.first) for part in parts] == expected
-    assert parts[1].prompts == tuple(parts[1].clip.prompts[parts[1].first:parts[1].first + segments])
+    assert parts[1].prompts == tuple(parts[1].clip.prompts[parts[1].first : parts[1].first + segments])
 
 
 def test_a_stage_longer_than_a_clip_is_refused(tmp_path):
@@ -188,11 +190,14 @@ def test_two_clips_for_one_storyboard_are_named(tmp_path):
         read_dataset(tmp_path, GEOMETRY)
 
 
-@pytest.mark.parametrize(("tensors", "message"), [
-    ({"x": torch.zeros(1)}, "holds 1 tensors and none is named latent"),
-    ({"latent": torch.zeros(4, 3, 2, 3)}, r"has a latent \[4, 3, 2, 3\] and the data set \[4, frames, 2, 2\]"),
-    ({"latent": torch.zeros(4, 2, 2, 2)}, "has 2 latent frames and its 1 prompts need 3"),
-])
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"x": torch.zeros(1)}, "holds 1 tensors and none is named latent"),
+        ({"latent": torch.zeros(4, 3, 2, 3)}, r"has a latent \[4, 3, 2, 3\] and the data set \[4, frames, 2, 2\]"),
+        ({"latent": torch.zeros(4, 2, 2, 2)}, "has 2 latent frames and its 1 prompts need 3"),
+    ],
+)
 def test_a_latent_that_does_not_fit_is_named(tmp_path, tensors, message):
     save_file(tensors, tmp_path / "a.safetensors")
     write_board(tmp_path, "a", ["x"])

@@ -18,7 +18,7 @@ def test_a_draw_depends_on_everything_that_it_is_told_and_on_nothing_else():
 @pytest.mark.parametrize(("batch", "count"), [(2, 6), (4, 6), (6, 6), (10, 3)])
 def test_every_video_is_shown_once_before_one_is_shown_again(batch, count):
     shown = [video for step in range(12) for video in draws.order(0, "3s", step, batch, count)]
-    rounds = [shown[first:first + count] for first in range(0, len(shown) - count + 1, count)]
+    rounds = [shown[first : first + count] for first in range(0, len(shown) - count + 1, count)]
     assert all(sorted(one) == list(range(count)) for one in rounds)
     assert len({tuple(one) for one in rounds}) > 1  # another order each time
 

@@ -11,8 +11,21 @@ from longreel.training.estimate import CARDS, GIB, LAUNCHES, NETWORKS, cost, fit
 from longreel.training.stages import LAYERS, PAPER, QKVO
 
 WAN, COGVIDEOX = NETWORKS
-VIEWS = ("view", "expand", "transpose", "permute", "split", "squeeze", "slice", "select.int", "detach", "alias",
-         "as_strided", "unbind", "aten.t.")
+VIEWS = (
+    "view",
+    "expand",
+    "transpose",
+    "permute",
+    "split",
+    "squeeze",
+    "slice",
+    "select.int",
+    "detach",
+    "alias",
+    "as_strided",
+    "unbind",
+    "aten.t.",
+)
 
 
 class Launches(TorchDispatchMode):
@@ -72,7 +85,8 @@ def test_training_more_takes_more_and_a_larger_card_holds_more():
         held = [len(fitting(network, MLP, LAYERS, PAPER[MLP], card)) for card in CARDS]
         assert held == sorted(held) and held[-1] > held[0]
     assert cost(WAN, MLP, LAYERS, 21).video_bytes == pytest.approx(
-        WAN.tokens(21) / WAN.tokens(1) * cost(WAN, MLP, LAYERS, 1).video_bytes, abs=1)
+        WAN.tokens(21) / WAN.tokens(1) * cost(WAN, MLP, LAYERS, 1).video_bytes, abs=1
+    )
     assert cost(WAN, MLP, LAYERS, 1).bytes < 24 * GIB
 
 

@@ -30,11 +30,19 @@ def test_each_group_has_its_own_rate():
     torch.testing.assert_close(other.detach(), torch.tensor([0.999]))
 
 
-@pytest.mark.parametrize(("name", "decayed"), [
-    ("blocks.0.ttt.wq.weight", True), ("blocks.0.ttt.W1", True), ("blocks.0.forward_video", True),
-    ("blocks.0.ttt.wq.bias", False), ("blocks.0.ttt.b1", False), ("blocks.0.ttt.b2", False),
-    ("blocks.0.ttt.post_norm.weight", False), ("blocks.3.self_attn.norm_q.weight", False),
-])
+@pytest.mark.parametrize(
+    ("name", "decayed"),
+    [
+        ("blocks.0.ttt.wq.weight", True),
+        ("blocks.0.ttt.W1", True),
+        ("blocks.0.forward_video", True),
+        ("blocks.0.ttt.wq.bias", False),
+        ("blocks.0.ttt.b1", False),
+        ("blocks.0.ttt.b2", False),
+        ("blocks.0.ttt.post_norm.weight", False),
+        ("blocks.3.self_attn.norm_q.weight", False),
+    ],
+)
 def test_weights_and_gates_decay_and_biases_and_norms_do_not(name, decayed):
     assert decays(name) == decayed
     value = parameter([2.0])
@@ -150,12 +158,15 @@ def test_another_stage_takes_over_weights_and_no_moments():
     torch.testing.assert_close(after.average["a"], before.average["a"])
 
 
-@pytest.mark.parametrize(("groups", "options", "message"), [
-    ({}, {}, "0 parameters have 0 names"),
-    ({TTT: {"a": parameter([1.0])}, OTHERS: {"a": parameter([1.0])}}, {}, "2 parameters have 1 names"),
-    ({TTT: {"a": parameter([1.0])}}, {"ema": 1.0}, "ema is 1, not 0 to below 1"),
-    ({TTT: {"a": parameter([1.0])}}, {"clip_norm": 0.0}, "clip_norm is 0, not above 0"),
-])
+@pytest.mark.parametrize(
+    ("groups", "options", "message"),
+    [
+        ({}, {}, "0 parameters have 0 names"),
+        ({TTT: {"a": parameter([1.0])}, OTHERS: {"a": parameter([1.0])}}, {}, "2 parameters have 1 names"),
+        ({TTT: {"a": parameter([1.0])}}, {"ema": 1.0}, "ema is 1, not 0 to below 1"),
+        ({TTT: {"a": parameter([1.0])}}, {"clip_norm": 0.0}, "clip_norm is 0, not above 0"),
+    ],
+)
 def test_what_cannot_be_optimised_is_refused(groups, options, message):
     with pytest.raises(ValueError, match=message):
         Optimiser(groups, **options)

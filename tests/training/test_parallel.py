@@ -12,8 +12,10 @@ from longreel.training.trainer import Trainer
 from tests.training.tiny_student import TinyEncoder, TinyStudent, make_config, write_dataset
 from tests.training.two_processes import run_together
 
-STAGES = (Stage("1s", 1, 3, 1, ttt_rate=1e-2, others_rate=1e-2, batch=4),
-          Stage("2s", 2, 3, ttt_rate=1e-3, adapter=LAYERS, batch=2))
+STAGES = (
+    Stage("1s", 1, 3, 1, ttt_rate=1e-2, others_rate=1e-2, batch=4),
+    Stage("2s", 2, 3, ttt_rate=1e-3, adapter=LAYERS, batch=2),
+)
 TOGETHER = """
 import sys
 from pathlib import Path

@@ -13,8 +13,17 @@ LONG = PlannedStage(Stage("9s", 3, 10, batch=8), 10, 4, 37, 3000, 2_000_000)
 
 
 def plan(**changes) -> Plan:
-    return Plan(**{"stages": (SHORT, LONG), "measured": Measured(2.0, 2**30), "micro_batch": 2, "processes": 2,
-                   "state_bytes": 2**20, "device": "cuda:0", **changes})
+    return Plan(
+        **{
+            "stages": (SHORT, LONG),
+            "measured": Measured(2.0, 2**30),
+            "micro_batch": 2,
+            "processes": 2,
+            "state_bytes": 2**20,
+            "device": "cuda:0",
+            **changes,
+        }
+    )
 
 
 def test_a_batch_is_shown_in_micro_batches_by_all_processes():
@@ -36,9 +45,21 @@ def test_longer_stages_are_estimated_by_their_tokens():
 
 def test_the_table_shows_what_will_be_done():
     text = plan(done=60).text()
-    for shown in ("3s", "9s", "1,000", "~3.0 GiB", "4.0 s", "~12.0 s", "2.00 M", "peak memory", "on cuda:0",
-                  "goes on after 60 steps", "micro-batch 2, processes 2", "1.0 MiB, as much for each checkpoint",
-                  "each of 2 processes keeps its part"):
+    for shown in (
+        "3s",
+        "9s",
+        "1,000",
+        "~3.0 GiB",
+        "4.0 s",
+        "~12.0 s",
+        "2.00 M",
+        "peak memory",
+        "on cuda:0",
+        "goes on after 60 steps",
+        "micro-batch 2, processes 2",
+        "1.0 MiB, as much for each checkpoint",
+        "each of 2 processes keeps its part",
+    ):
         assert shown in text, shown
     lines = text.splitlines()
     assert len({len(line) for line in lines[:3]}) == 1

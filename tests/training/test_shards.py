@@ -18,9 +18,11 @@ from tests.training.two_processes import run_together
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 STOPS = (2, 3, 5)  # within a stage, at its end, within the next one
-STAGES = (Stage("1s", 1, 3, 1, ttt_rate=1e-3, others_rate=1e-3, batch=4, scan_chunks=2),
-          Stage("2s", 2, 3, ttt_rate=1e-3, adapter=LAYERS, batch=4, checkpoint_blocks=False),
-          Stage("2s again", 2, 2, ttt_rate=1e-3, others_rate=1e-3, batch=4))
+STAGES = (
+    Stage("1s", 1, 3, 1, ttt_rate=1e-3, others_rate=1e-3, batch=4, scan_chunks=2),
+    Stage("2s", 2, 3, ttt_rate=1e-3, adapter=LAYERS, batch=4, checkpoint_blocks=False),
+    Stage("2s again", 2, 2, ttt_rate=1e-3, others_rate=1e-3, batch=4),
+)
 TOGETHER = """
 import sys
 from pathlib import Path
@@ -63,8 +65,9 @@ def trainer_of(folder, world: World = ALONE, dtype: str = "float32", micro_batch
         write_dataset(folder / "clips", clips=4)
     world.wait()
     student = Picky(DTYPES[dtype])
-    config = make_config(folder, STAGES, held_out=3, text_dropout=0.4, micro_batch=micro_batch,
-                         checkpoint_every=2, validate_every=2)
+    config = make_config(
+        folder, STAGES, held_out=3, text_dropout=0.4, micro_batch=micro_batch, checkpoint_every=2, validate_every=2
+    )
     trainer = Trainer(student, TinyEncoder(), config, world)
 
     def sample():
@@ -79,8 +82,9 @@ def trainer_of(folder, world: World = ALONE, dtype: str = "float32", micro_batch
     return trainer
 
 
-def train(folder, world: World = ALONE, dtype: str = "float32", stop: int | None = None,
-          micro_batch: int = 1) -> Trainer:
+def train(
+    folder, world: World = ALONE, dtype: str = "float32", stop: int | None = None, micro_batch: int = 1
+) -> Trainer:
     trainer = trainer_of(folder, world, dtype, micro_batch)
     trainer.plan()
 

@@ -43,8 +43,13 @@ def folder(tmp_path):
 
 
 def test_training_lowers_the_loss_and_leaves_a_file_that_loads(folder):
-    config = make_config(folder, (Stage("1s", 1, 25, 2, ttt_rate=2e-2, others_rate=2e-2, batch=3),), held_out=1,
-                         validate_every=5, clip_norm=1.0)
+    config = make_config(
+        folder,
+        (Stage("1s", 1, 25, 2, ttt_rate=2e-2, others_rate=2e-2, batch=3),),
+        held_out=1,
+        validate_every=5,
+        clip_norm=1.0,
+    )
     trainer = trainer_of(config)
     path = trainer.train()
     losses = [loss for _, loss in trainer.position.held_out]
@@ -60,8 +65,10 @@ def test_training_lowers_the_loss_and_leaves_a_file_that_loads(folder):
 @pytest.mark.parametrize("stopped", [1, 3, 4, 6])
 def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path, stopped, dtype):
     """Two stages of 3 steps that train other weights; stopped within one, at its end, and at the end of all."""
-    stages = (Stage("1s", 1, 3, 1, ttt_rate=1e-2, others_rate=1e-2, batch=2),
-              Stage("2s", 2, 3, ttt_rate=1e-3, adapter=LAYERS, batch=3))
+    stages = (
+        Stage("1s", 1, 3, 1, ttt_rate=1e-2, others_rate=1e-2, batch=2),
+        Stage("2s", 2, 3, ttt_rate=1e-3, adapter=LAYERS, batch=3),
+    )
     files = []
     for name, stop in (("whole", None), ("stopped", stopped)):
         write_dataset(tmp_path / name / "clips")
@@ -192,10 +199,13 @@ def test_the_plan_is_measured_and_changes_nothing(folder):
     before = {name: value.clone() for name, value in student.state_dict().items()}
     plan = trainer_of(make_config(folder), student).plan()
     assert [(one.stage.name, one.steps, one.latent_frames, one.tokens, one.videos) for one in plan.stages] == [
-        ("1s", 3, 3, 3 * 4 + 2, 6), ("2s", 3, 5, 5 * 4 + 2 * 2, 3)]
+        ("1s", 3, 3, 3 * 4 + 2, 6),
+        ("2s", 3, 5, 5 * 4 + 2 * 2, 3),
+    ]
     assert plan.measured.seconds > 0 and plan.measured.bytes > 0 and plan.done == 0
-    assert plan.stages[0].parameters == sum(value.numel() for part in (student.block, student.attention)
-                                            for value in part.parameters())
+    assert plan.stages[0].parameters == sum(
+        value.numel() for part in (student.block, student.attention) for value in part.parameters()
+    )
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
     assert all(value.grad is None for value in student.parameters())
 
@@ -215,7 +225,11 @@ def test_pictures_are_made_while_it_runs(folder):
     with Image.open(config.folder / "loss.png") as curve:
         assert curve.format == "PNG" and curve.size == trainer.curve().size
     assert sorted(path.name for path in (config.folder / "samples").iterdir()) == [
-        "00000002.png", "00000003.png", "00000004.png", "00000006.png"]
+        "00000002.png",
+        "00000003.png",
+        "00000004.png",
+        "00000006.png",
+    ]
     assert len(shown) == 4 and [step for step, _ in trainer.position.held_out] == [2, 3, 4, 6]
 
 
@@ -239,12 +253,17 @@ def test_a_data_set_that_changed_since_the_run_began_is_refused(folder):
         trainer_of(config)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda config: replace(config, seed=1), "holds a run with seed 0, and now it is 1"),
-    (lambda config: replace(config, training=replace(config.training, ema=0.5)), "holds a run with training "),
-    (lambda config: replace(config, stages=(replace(config.stages[0], steps=4), config.stages[1])),
-     "holds a run whose stage 1 of 1 begun is Stage"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda config: replace(config, seed=1), "holds a run with seed 0, and now it is 1"),
+        (lambda config: replace(config, training=replace(config.training, ema=0.5)), "holds a run with training "),
+        (
+            lambda config: replace(config, stages=(replace(config.stages[0], steps=4), config.stages[1])),
+            "holds a run whose stage 1 of 1 begun is Stage",
+        ),
+    ],
+)
 def test_another_recipe_is_no_resumed_run(folder, change, message):
     config = make_config(folder)
     with pytest.raises(Stop):

@@ -48,13 +48,16 @@ def test_the_plan_is_shown_and_nothing_is_trained(config, capsys):
     assert not (config.parent / "run").exists()
 
 
-@pytest.mark.parametrize(("old", "new", "message"), [
-    ('"width": 16', '"width": 32', "clip0 has 16x16 pixels and the data set 32x16"),
-    ('"training": {', '"training": {"emma": 1, ', 'training.emma is none of 8 known keys; did you mean "ema"?'),
-    ("tiny_student:build", "tiny_student:make", "names 0 functions"),
-    ("tests.training.tiny_student:build", "no_such_module:build", "names 0 functions"),
-    ("tiny_student:build", "tiny_student", "names 0 functions"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"width": 16', '"width": 32', "clip0 has 16x16 pixels and the data set 32x16"),
+        ('"training": {', '"training": {"emma": 1, ', 'training.emma is none of 8 known keys; did you mean "ema"?'),
+        ("tiny_student:build", "tiny_student:make", "names 0 functions"),
+        ("tests.training.tiny_student:build", "no_such_module:build", "names 0 functions"),
+        ("tiny_student:build", "tiny_student", "names 0 functions"),
+    ],
+)
 def test_bad_input_ends_with_its_message(config, capsys, old, new, message):
     config.write_text(config.read_text().replace(old, new))
     assert ttt.main([str(config)]) == 1
@@ -99,8 +102,12 @@ def test_a_second_ctrl_c_ends_at_once(monkeypatch):
 @pytest.mark.skipif(os.name == "nt", reason="signals to other processes are POSIX's")
 def test_a_process_that_is_asked_to_end_leaves_a_checkpoint(config):
     config.write_text(CONFIG.replace("STEPS", "100000"))
-    process = subprocess.Popen([sys.executable, "-m", "longreel.training.ttt", str(config)], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "longreel.training.ttt", str(config)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     for line in process.stdout:
         if "step 1 of 100000" in line:
             break
@@ -114,8 +121,12 @@ def test_a_process_that_is_asked_to_end_leaves_a_checkpoint(config):
 @pytest.mark.skipif(os.name == "nt", reason="a killed process is POSIX's")
 def test_a_killed_process_goes_on_from_its_last_checkpoint(config, capsys):
     config.write_text(CONFIG.replace("STEPS", "100000").replace("1000}", "1}"))
-    process = subprocess.Popen([sys.executable, "-m", "longreel.training.ttt", str(config)], stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "longreel.training.ttt", str(config)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     for line in process.stdout:
         if "step 1 of 100000" in line:
             break

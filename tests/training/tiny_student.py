@@ -23,8 +23,15 @@ from longreel.training.dataset import Geometry
 from longreel.training.stages import LAYERS, Stage
 from longreel.training.student import OTHERS, TTT
 
-FACTS = ModelFacts("Wan", latent_channels=4, temporal_stride=4, spatial_stride=8, size_multiple=16,
-                   native_latent_frames=3, native_fps=8.0)
+FACTS = ModelFacts(
+    "Wan",
+    latent_channels=4,
+    temporal_stride=4,
+    spatial_stride=8,
+    size_multiple=16,
+    native_latent_frames=3,
+    native_fps=8.0,
+)
 GEOMETRY = Geometry(FACTS, 16, 16, 3)
 WIDTH, TEXT_TOKENS, TEXT_WIDTH = 16, 2, 8
 
@@ -64,8 +71,10 @@ class TinyStudent(nn.Module):
 
     def parameters_of(self, adapter: str) -> dict[str, dict[str, nn.Parameter]]:
         self.requires_grad_(False)
-        groups = {TTT: {f"blocks.0.{name}": value for name, value in self.block.named_parameters()},
-                  OTHERS: {} if adapter == LAYERS else dict(self.attention.named_parameters(prefix="attention"))}
+        groups = {
+            TTT: {f"blocks.0.{name}": value for name, value in self.block.named_parameters()},
+            OTHERS: {} if adapter == LAYERS else dict(self.attention.named_parameters(prefix="attention")),
+        }
         for group in groups.values():
             for value in group.values():
                 value.requires_grad_(True)
@@ -97,7 +106,7 @@ class TinyStudent(nn.Module):
         mix = partial(checkpoint, self._mix, use_reentrant=True) if again else self._mix
         x = mix(x, layout) if self.whole is None else self.whole.inner[0](mix, x, layout)
         shape = noised.shape
-        out = self.leave(x[:, layout.text_tokens:]).unflatten(1, tuple(shape[2:]))
+        out = self.leave(x[:, layout.text_tokens :]).unflatten(1, tuple(shape[2:]))
         return out.permute(0, 4, 1, 2, 3).float().clone()
 
     def _mix(self, x: torch.Tensor, layout: Layout) -> torch.Tensor:
@@ -122,8 +131,9 @@ def build(settings) -> tuple[TinyStudent, TinyEncoder, None]:
     return TinyStudent(getattr(torch, settings.get("dtype", "float32"))), TinyEncoder(), None
 
 
-def write_clip(folder: Path, name: str, segments: int = 2, frames: int | None = None, size=(16, 16), seconds=1.0,
-               color: int = 0) -> Path:
+def write_clip(
+    folder: Path, name: str, segments: int = 2, frames: int | None = None, size=(16, 16), seconds=1.0, color: int = 0
+) -> Path:
     """A folder of pictures in which a bright column moves, and its storyboard."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = folder / name
@@ -151,5 +161,6 @@ def make_config(folder: Path, stages: tuple[Stage, ...] | None = None, **trainin
     """A run in `folder`/run of the clips in `folder`/clips."""
     held_out, seed = training.pop("held_out", 0), training.pop("seed", 0)
     stages = stages or (Stage("1s", 1, 3, 1, ttt_rate=1e-2, batch=2), Stage("2s", 2, 3, ttt_rate=1e-3, batch=2))
-    return Config(folder / "run", Data(str(folder / "clips"), 16, 16, 3, held_out), stages, Training(**training),
-                  "tiny", seed)
+    return Config(
+        folder / "run", Data(str(folder / "clips"), 16, 16, 3, held_out), stages, Training(**training), "tiny", seed
+    )

@@ -33,16 +33,19 @@ def timeline(*seconds: float, transition: str = "blend") -> Timeline:
     return plan_timeline(storyboard(*seconds, transition=transition), WAN, segment_frames=8)
 
 
-@pytest.mark.parametrize(("source", "chosen", "shots", "sources"), [
-    (PREVIOUS, 1, (), [None, 0, 1, 2, 3]),
-    (PREVIOUS, 1, (2,), [None, 0, 1, None, None]),
-    (PREVIOUS, 1, (1, 3), [None, None, None, 2, 3]),
-    (FIRST, 3, (), [None, 0, 0, 0, 0]),
-    (FIRST, 3, (3,), [None, None, None, 0, 0]),
-    (CHOSEN, 1, (), [None, 0, 0, 0, 0]),
-    (CHOSEN, 2, (), [None, None, None, 2, 2]),
-    (CHOSEN, 1, (2,), [None, 0, 0, None, None]),
-])
+@pytest.mark.parametrize(
+    ("source", "chosen", "shots", "sources"),
+    [
+        (PREVIOUS, 1, (), [None, 0, 1, 2, 3]),
+        (PREVIOUS, 1, (2,), [None, 0, 1, None, None]),
+        (PREVIOUS, 1, (1, 3), [None, None, None, 2, 3]),
+        (FIRST, 3, (), [None, 0, 0, 0, 0]),
+        (FIRST, 3, (3,), [None, None, None, 0, 0]),
+        (CHOSEN, 1, (), [None, 0, 0, 0, 0]),
+        (CHOSEN, 2, (), [None, None, None, 2, 2]),
+        (CHOSEN, 1, (2,), [None, 0, 0, None, None]),
+    ],
+)
 def test_a_transition_reads_as_the_later_of_its_shots(source, chosen, shots, sources):
     plan = timeline(2, 2, 2)
     assert [len(segment.mix) for segment in plan.segments] == [1, 2, 1, 2, 1]
@@ -86,16 +89,29 @@ def test_a_source_comes_before_its_readers(plan, source, across_cuts, data):
             assert shot is None or plan.segments[at].mix == ((shot, 1.0),)
 
 
-@pytest.mark.parametrize(("source", "chosen", "shots", "message"), [
-    (CHOSEN, 4, (), "source_shot 4 is not in a timeline of 3 shots; use 1 to 3"),
-    (CHOSEN, 0, (), "source_shot 0 is not in a timeline of 3 shots; use 1 to 3"),
-    (PREVIOUS, 9, (2, 5), "shots 5 is not in a timeline of 3 shots; use 1 to 3"),
-    (CHOSEN, 2, (1,), "shot 1 would read from shot 2, which does not come before it; use shots 3 to 3, or an earlier"),
-    (CHOSEN, 2, (3, 2), "shot 2 would read from shot 2, which does not come before it; use shots 3 to 3"),
-    (CHOSEN, 3, (2,), "shot 2 would read from shot 3, the last one; use an earlier source shot"),
-    (CHOSEN, 3, (), r"none of the 5 segments has a source to read from \(3 shots, source chosen 3\); use more shots"),
-    (PREVIOUS, 1, (1,), r"none of the 5 segments has a source to read from \(3 shots, source previous\); use more"),
-])
+@pytest.mark.parametrize(
+    ("source", "chosen", "shots", "message"),
+    [
+        (CHOSEN, 4, (), "source_shot 4 is not in a timeline of 3 shots; use 1 to 3"),
+        (CHOSEN, 0, (), "source_shot 0 is not in a timeline of 3 shots; use 1 to 3"),
+        (PREVIOUS, 9, (2, 5), "shots 5 is not in a timeline of 3 shots; use 1 to 3"),
+        (
+            CHOSEN,
+            2,
+            (1,),
+            "shot 1 would read from shot 2, which does not come before it; use shots 3 to 3, or an earlier",
+        ),
+        (CHOSEN, 2, (3, 2), "shot 2 would read from shot 2, which does not come before it; use shots 3 to 3"),
+        (CHOSEN, 3, (2,), "shot 2 would read from shot 3, the last one; use an earlier source shot"),
+        (
+            CHOSEN,
+            3,
+            (),
+            r"none of the 5 segments has a source to read from \(3 shots, source chosen 3\); use more shots",
+        ),
+        (PREVIOUS, 1, (1,), r"none of the 5 segments has a source to read from \(3 shots, source previous\); use more"),
+    ],
+)
 def test_a_source_that_cannot_be_read_is_refused(source, chosen, shots, message):
     with pytest.raises(ValueError, match="^" + message):
         plan_sources(timeline(2, 2, 2), source, chosen, shots)
@@ -129,8 +145,10 @@ def keys_values(batch: int, text: int, video: int, seed: int, mask: torch.Tensor
 
 def concatenated(*parts: tuple[KeysValues, slice]) -> tuple[torch.Tensor, torch.Tensor]:
     """(k, v) of these tokens of these."""
-    return (torch.cat([kv.k[:, :, tokens] for kv, tokens in parts], 2),
-            torch.cat([kv.v[:, :, tokens] for kv, tokens in parts], 2))
+    return (
+        torch.cat([kv.k[:, :, tokens] for kv, tokens in parts], 2),
+        torch.cat([kv.v[:, :, tokens] for kv, tokens in parts], 2),
+    )
 
 
 ALL = slice(None)
@@ -191,7 +209,7 @@ def fused(q, k, v, text: int, source: torch.Tensor, target: torch.Tensor, mask: 
     sides = []
     for side in (source, ~source):
         bias = torch.zeros(q.shape[2], k.shape[2])
-        bias[text:, k.shape[2] - len(source):] = torch.where(side, 0.0, -torch.inf)
+        bias[text:, k.shape[2] - len(source) :] = torch.where(side, 0.0, -torch.inf)
         sides.append(attend(q, k, v, bias if mask is None else bias + mask))
     chosen = torch.cat([torch.zeros(text, dtype=torch.bool), target])[:, None]
     return torch.where(chosen, sides[0], sides[1])

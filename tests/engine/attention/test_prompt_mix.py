@@ -19,7 +19,7 @@ def test_the_mix_is_the_weighted_sum_with_zeros_after_the_shorter_text(share, to
     texts = [text(1, count, 4, seed=k) for k, count in enumerate(tokens)]
     expected = torch.zeros(1, max(tokens), 4)
     for one, part in zip(texts, shares):
-        expected[:, :one.shape[1]] += part * one
+        expected[:, : one.shape[1]] += part * one
     torch.testing.assert_close(mix_texts(list(zip(texts, shares))), expected)
 
 
@@ -42,7 +42,9 @@ def test_pooled_texts_and_numbers_mix_too(shape):
 
 @pytest.mark.parametrize("kind", [torch.bool, torch.int64])
 def test_a_mask_keeps_every_token_that_one_of_the_texts_has(kind):
-    mixed = mix_texts([(torch.tensor([[1, 1, 0]], dtype=kind), 0.9), (torch.tensor([[1, 0, 0, 1, 1]], dtype=kind), 0.1)])
+    mixed = mix_texts(
+        [(torch.tensor([[1, 1, 0]], dtype=kind), 0.9), (torch.tensor([[1, 0, 0, 1, 1]], dtype=kind), 0.1)]
+    )
     assert mixed.dtype == kind and mixed.tolist() == [[1, 1, 0, 1, 1]]
 
 
@@ -51,5 +53,7 @@ def test_half_precision_stays_half_precision():
 
 
 def test_shares_that_do_not_add_up_are_refused():
-    with pytest.raises(ValueError, match="^the shares of a mixed prompt add up to 1.1, not 1; divide them by their sum$"):
+    with pytest.raises(
+        ValueError, match="^the shares of a mixed prompt add up to 1.1, not 1; divide them by their sum$"
+    ):
         mix_texts([(text(1, 2, 3), 0.5), (text(1, 2, 3), 0.6)])

@@ -11,12 +11,16 @@ WHOLE = ["a", "red", "fox", "jumps,", "red", "<pad>", "<pad>"]
 TEXT = "A red fox jumps, red."
 
 
-@pytest.mark.parametrize("pieces, tokens", [
-    (SENTENCEPIECE, [(0,), (1,), (3,), (4, 5), (7,)]),
-    (LLAMA, [(0,), (1,), (2,), (3, 4), (6,)]),
-    (CLIP, [(1,), (2,), (3,), (4, 5), (7,)]),
-    (WHOLE, [(0,), (1,), (2,), (3,), (4,)]),
-], ids=["sentencepiece", "byte-level", "clip", "whole words"])
+@pytest.mark.parametrize(
+    "pieces, tokens",
+    [
+        (SENTENCEPIECE, [(0,), (1,), (3,), (4, 5), (7,)]),
+        (LLAMA, [(0,), (1,), (2,), (3, 4), (6,)]),
+        (CLIP, [(1,), (2,), (3,), (4, 5), (7,)]),
+        (WHOLE, [(0,), (1,), (2,), (3,), (4,)]),
+    ],
+    ids=["sentencepiece", "byte-level", "clip", "whole words"],
+)
 def test_pieces_alone_tell_words_and_their_tokens(pieces, tokens):
     words = words_of_pieces(pieces)
     assert [word.text.casefold() for word in words] == ["a", "red", "fox", "jumps", "red"]
@@ -36,13 +40,16 @@ def test_special_and_padding_tokens_belong_to_no_word():
     assert words_of_pieces([None, "<pad>"], "") == () == words_of_pieces([])
 
 
-@pytest.mark.parametrize("pieces, tokens", [
-    (["Ġcaf", "Ã©", "Ġç", "Į", "«"], [(0, 1), (2, 3, 4)]),
-    (["caf", "Ã©</w>", "ç", "Į", "«</w>"], [(0, 1), (2, 3, 4)]),
-    (["▁caf", "é", "▁", "<0xE7>", "<0x8C>", "<0xAB>"], [(0, 1), (3, 4, 5)]),
-    (["▁café", "▁猫"], [(0,), (1,)]),
-    (["café", "猫"], [(0,), (1,)]),
-])
+@pytest.mark.parametrize(
+    "pieces, tokens",
+    [
+        (["Ġcaf", "Ã©", "Ġç", "Į", "«"], [(0, 1), (2, 3, 4)]),
+        (["caf", "Ã©</w>", "ç", "Į", "«</w>"], [(0, 1), (2, 3, 4)]),
+        (["▁caf", "é", "▁", "<0xE7>", "<0x8C>", "<0xAB>"], [(0, 1), (3, 4, 5)]),
+        (["▁café", "▁猫"], [(0,), (1,)]),
+        (["café", "猫"], [(0,), (1,)]),
+    ],
+)
 def test_letters_outside_ascii_survive_also_in_parts(pieces, tokens):
     words = words_of_pieces(pieces)
     assert [word.text for word in words] == ["café", "猫"] and [word.tokens for word in words] == tokens
@@ -88,7 +95,7 @@ def test_a_phrase_is_its_words_in_a_row():
     assert find(words, "red fox") == (1, 3)
     hyphen = words_of_pieces(["▁well", "-", "known", "▁fox"], "well-known fox")
     assert find(hyphen, "well-known") == (0, 2) and find(hyphen, "known fox") == (2, 3)
-    with pytest.raises(ValueError, match="^\"fox red\" is 0 times among the 5 words"):
+    with pytest.raises(ValueError, match='^"fox red" is 0 times among the 5 words'):
         find(words, "fox red")
 
 
@@ -99,8 +106,11 @@ def test_signs_of_a_script_without_blanks_are_found_one_by_one_and_together():
 
 def test_a_missing_word_is_refused_with_the_prompts_words_and_the_nearest():
     words = words_of_pieces(SENTENCEPIECE, TEXT)
-    with pytest.raises(ValueError, match=r'^"foxes" is 0 times among the 5 words of the prompt; use words of A, red, '
-                                         r'fox, jumps \(nearest: "fox"\)$'):
+    with pytest.raises(
+        ValueError,
+        match=r'^"foxes" is 0 times among the 5 words of the prompt; use words of A, red, '
+        r'fox, jumps \(nearest: "fox"\)$',
+    ):
         find(words, "foxes")
     with pytest.raises(ValueError, match=r'nearest: "red fox"'):
         find(words, "rad fox")

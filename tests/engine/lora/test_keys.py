@@ -8,41 +8,92 @@ import torch
 from longreel.engine.lora.keys import convert, stated_alpha
 
 RANK = 2
-WAN = {name: torch.Size((6, 4)) for name in (
-    *(f"blocks.{n}.{part}" for n in range(2) for part in (
-        "self_attn.q", "self_attn.k", "self_attn.v", "self_attn.o", "cross_attn.q", "cross_attn.k", "cross_attn.v",
-        "cross_attn.o", "cross_attn.k_img", "cross_attn.v_img", "ffn.0", "ffn.2")),
-    "time_embedding.0", "time_embedding.2", "time_projection.1", "text_embedding.0", "text_embedding.2", "head.head",
-    "img_emb.proj.1", "img_emb.proj.3")}
-COGVIDEOX = {name: torch.Size((6, 4)) for name in (
-    *(f"blocks.{n}.{part}" for n in range(2) for part in ("q", "k", "v", "attn_out", "ff_proj", "ff_out", "norm1.linear",
-                                                            "norm2.linear")),
-    "time_embedding_linear_1", "time_embedding_linear_2", "ofs_embedding_linear_1", "proj_out", "norm_out.linear",
-    "patch_embed.proj", "patch_embed.text_proj")}
+WAN = {
+    name: torch.Size((6, 4))
+    for name in (
+        *(
+            f"blocks.{n}.{part}"
+            for n in range(2)
+            for part in (
+                "self_attn.q",
+                "self_attn.k",
+                "self_attn.v",
+                "self_attn.o",
+                "cross_attn.q",
+                "cross_attn.k",
+                "cross_attn.v",
+                "cross_attn.o",
+                "cross_attn.k_img",
+                "cross_attn.v_img",
+                "ffn.0",
+                "ffn.2",
+            )
+        ),
+        "time_embedding.0",
+        "time_embedding.2",
+        "time_projection.1",
+        "text_embedding.0",
+        "text_embedding.2",
+        "head.head",
+        "img_emb.proj.1",
+        "img_emb.proj.3",
+    )
+}
+COGVIDEOX = {
+    name: torch.Size((6, 4))
+    for name in (
+        *(
+            f"blocks.{n}.{part}"
+            for n in range(2)
+            for part in ("q", "k", "v", "attn_out", "ff_proj", "ff_out", "norm1.linear", "norm2.linear")
+        ),
+        "time_embedding_linear_1",
+        "time_embedding_linear_2",
+        "ofs_embedding_linear_1",
+        "proj_out",
+        "norm_out.linear",
+        "patch_embed.proj",
+        "patch_embed.text_proj",
+    )
+}
 LAYERS = {"Wan": WAN, "CogVideoX": COGVIDEOX}
 OF_DIFFUSERS = {
     "Wan": {
-        "blocks.1.attn1.to_q": "blocks.1.self_attn.q", "blocks.1.attn1.to_k": "blocks.1.self_attn.k",
-        "blocks.1.attn1.to_v": "blocks.1.self_attn.v", "blocks.1.attn1.to_out.0": "blocks.1.self_attn.o",
-        "blocks.0.attn2.to_q": "blocks.0.cross_attn.q", "blocks.0.attn2.to_out.0": "blocks.0.cross_attn.o",
-        "blocks.0.attn2.add_k_proj": "blocks.0.cross_attn.k_img", "blocks.0.attn2.add_v_proj": "blocks.0.cross_attn.v_img",
-        "blocks.1.ffn.net.0.proj": "blocks.1.ffn.0", "blocks.1.ffn.net.2": "blocks.1.ffn.2",
+        "blocks.1.attn1.to_q": "blocks.1.self_attn.q",
+        "blocks.1.attn1.to_k": "blocks.1.self_attn.k",
+        "blocks.1.attn1.to_v": "blocks.1.self_attn.v",
+        "blocks.1.attn1.to_out.0": "blocks.1.self_attn.o",
+        "blocks.0.attn2.to_q": "blocks.0.cross_attn.q",
+        "blocks.0.attn2.to_out.0": "blocks.0.cross_attn.o",
+        "blocks.0.attn2.add_k_proj": "blocks.0.cross_attn.k_img",
+        "blocks.0.attn2.add_v_proj": "blocks.0.cross_attn.v_img",
+        "blocks.1.ffn.net.0.proj": "blocks.1.ffn.0",
+        "blocks.1.ffn.net.2": "blocks.1.ffn.2",
         "condition_embedder.time_embedder.linear_1": "time_embedding.0",
         "condition_embedder.time_embedder.linear_2": "time_embedding.2",
         "condition_embedder.time_proj": "time_projection.1",
         "condition_embedder.text_embedder.linear_1": "text_embedding.0",
         "condition_embedder.text_embedder.linear_2": "text_embedding.2",
         "condition_embedder.image_embedder.ff.net.0.proj": "img_emb.proj.1",
-        "condition_embedder.image_embedder.ff.net.2": "img_emb.proj.3", "proj_out": "head.head"},
+        "condition_embedder.image_embedder.ff.net.2": "img_emb.proj.3",
+        "proj_out": "head.head",
+    },
     "CogVideoX": {
-        "transformer_blocks.1.attn1.to_q": "blocks.1.q", "transformer_blocks.1.attn1.to_k": "blocks.1.k",
-        "transformer_blocks.1.attn1.to_v": "blocks.1.v", "transformer_blocks.1.attn1.to_out.0": "blocks.1.attn_out",
-        "transformer_blocks.0.ff.net.0.proj": "blocks.0.ff_proj", "transformer_blocks.0.ff.net.2": "blocks.0.ff_out",
+        "transformer_blocks.1.attn1.to_q": "blocks.1.q",
+        "transformer_blocks.1.attn1.to_k": "blocks.1.k",
+        "transformer_blocks.1.attn1.to_v": "blocks.1.v",
+        "transformer_blocks.1.attn1.to_out.0": "blocks.1.attn_out",
+        "transformer_blocks.0.ff.net.0.proj": "blocks.0.ff_proj",
+        "transformer_blocks.0.ff.net.2": "blocks.0.ff_out",
         "transformer_blocks.0.norm1.linear": "blocks.0.norm1.linear",
         "transformer_blocks.0.norm2.linear": "blocks.0.norm2.linear",
-        "time_embedding.linear_1": "time_embedding_linear_1", "time_embedding.linear_2": "time_embedding_linear_2",
-        "ofs_embedding.linear_1": "ofs_embedding_linear_1", "proj_out": "proj_out",
-        "norm_out.linear": "norm_out.linear", "patch_embed.text_proj": "patch_embed.text_proj"},
+        "time_embedding.linear_1": "time_embedding_linear_1",
+        "time_embedding.linear_2": "time_embedding_linear_2",
+        "ofs_embedding.linear_1": "ofs_embedding_linear_1",
+        "proj_out": "proj_out",
+        "norm_out.linear": "norm_out.linear",
+        "patch_embed.text_proj": "patch_embed.text_proj",
+    },
 }
 PAIRS = [(family, theirs, ours) for family, names in OF_DIFFUSERS.items() for theirs, ours in names.items()]
 
@@ -60,8 +111,10 @@ def places(layer: str) -> set[str]:
 
 
 @pytest.mark.parametrize("family, theirs, ours", PAIRS)
-@pytest.mark.parametrize("prefix", ["transformer.", "base_model.model.", "pipe.dit.", "", "diffusion_model.",
-                                    "base_model.model.transformer."])
+@pytest.mark.parametrize(
+    "prefix",
+    ["transformer.", "base_model.model.", "pipe.dit.", "", "diffusion_model.", "base_model.model.transformer."],
+)
 def test_diffusers_names_find_their_layer_under_every_prefix(family, theirs, ours, prefix):
     result = converted(lora(prefix + theirs), family)
     assert set(result.weights) == places(ours) and result.layers == (ours,)
@@ -75,19 +128,32 @@ def test_the_familys_own_names_find_their_layer_under_every_prefix(family, prefi
 
 
 @pytest.mark.parametrize("prefix", ["lora_unet_", "lora_unet__", "lora_transformer_", "lycoris_"])
-@pytest.mark.parametrize("family, name, ours", [
-    ("Wan", "blocks_1_self_attn_q", "blocks.1.self_attn.q"), ("Wan", "blocks_1_ffn_0", "blocks.1.ffn.0"),
-    ("Wan", "blocks_0_attn2_to_out_0", "blocks.0.cross_attn.o"), ("Wan", "blocks_0_ffn_net_0_proj", "blocks.0.ffn.0"),
-    ("CogVideoX", "blocks_1_ff_proj", "blocks.1.ff_proj"),
-    ("CogVideoX", "transformer_blocks_1_attn1_to_k", "blocks.1.k"),
-    ("CogVideoX", "transformer_blocks_1_attn1_to_out_0", "blocks.1.attn_out")])
+@pytest.mark.parametrize(
+    "family, name, ours",
+    [
+        ("Wan", "blocks_1_self_attn_q", "blocks.1.self_attn.q"),
+        ("Wan", "blocks_1_ffn_0", "blocks.1.ffn.0"),
+        ("Wan", "blocks_0_attn2_to_out_0", "blocks.0.cross_attn.o"),
+        ("Wan", "blocks_0_ffn_net_0_proj", "blocks.0.ffn.0"),
+        ("CogVideoX", "blocks_1_ff_proj", "blocks.1.ff_proj"),
+        ("CogVideoX", "transformer_blocks_1_attn1_to_k", "blocks.1.k"),
+        ("CogVideoX", "transformer_blocks_1_attn1_to_out_0", "blocks.1.attn_out"),
+    ],
+)
 def test_underscored_names_find_their_layer(prefix, family, name, ours):
     assert set(converted(lora(prefix + name), family).weights) == places(ours)
 
 
-@pytest.mark.parametrize("down, up", [
-    (".lora_A.weight", ".lora_B.weight"), (".lora_A.default.weight", ".lora_B.default.weight"),
-    (".lora_down.weight", ".lora_up.weight"), (".lora.down.weight", ".lora.up.weight"), (".lora_A", ".lora_B")])
+@pytest.mark.parametrize(
+    "down, up",
+    [
+        (".lora_A.weight", ".lora_B.weight"),
+        (".lora_A.default.weight", ".lora_B.default.weight"),
+        (".lora_down.weight", ".lora_up.weight"),
+        (".lora.down.weight", ".lora.up.weight"),
+        (".lora_A", ".lora_B"),
+    ],
+)
 def test_every_name_of_the_two_halves_is_read(down, up):
     assert set(converted(lora("blocks.0.ffn.2", down, up)).weights) == places("blocks.0.ffn.2")
 
@@ -95,12 +161,18 @@ def test_every_name_of_the_two_halves_is_read(down, up):
 def test_what_comfyui_reads_as_it_is_stays_as_it_is():
     weights = lora("transformer.single.0.linear")
     result = convert(weights, "HunyuanVideo", {"single.0.linear": torch.Size((6, 4))}, {"transformer.single.0.linear"})
-    assert set(result.weights) == {"transformer.single.0.linear.lora_down.weight", "transformer.single.0.linear.lora_up.weight"}
+    assert set(result.weights) == {
+        "transformer.single.0.linear.lora_down.weight",
+        "transformer.single.0.linear.lora_up.weight",
+    }
 
 
 def test_a_file_that_fits_nowhere_is_refused_with_counts_and_names():
-    with pytest.raises(ValueError, match=r"0 of 2 tensors fit one of the 32 layers of this Wan model; the file has "
-                                         r"double_blocks.0.img_mod.lora_A.weight.*layers like blocks.0.self_attn.q"):
+    with pytest.raises(
+        ValueError,
+        match=r"0 of 2 tensors fit one of the 32 layers of this Wan model; the file has "
+        r"double_blocks.0.img_mod.lora_A.weight.*layers like blocks.0.self_attn.q",
+    ):
         converted(lora("double_blocks.0.img_mod"))
     with pytest.raises(ValueError, match="0 of 0 tensors"):
         converted({})
@@ -138,7 +210,10 @@ def test_a_stated_alpha_is_written_beside_every_lora_that_has_none():
     weights = lora("blocks.0.ffn.0")
     silent, stated = converted(weights), converted(weights, alpha=8.0)
     assert not any(key.endswith(".alpha") for key in silent.weights)
-    assert stated.weights["diffusion_model.blocks.0.ffn.0.alpha"].item() == 8.0 and "alpha 8 for rank 2" in stated.summary()
+    assert (
+        stated.weights["diffusion_model.blocks.0.ffn.0.alpha"].item() == 8.0
+        and "alpha 8 for rank 2" in stated.summary()
+    )
 
 
 def test_alpha_tensors_of_the_file_count_before_a_stated_alpha():

@@ -35,8 +35,9 @@ def test_an_adapted_layer_is_its_weight_plus_alpha_over_rank_times_the_product()
 def test_the_file_has_three_tensors_for_each_layer():
     adapters = attach(layers_of(network(), ["block.*"]), 3, 7.0)
     weights = weights_of(adapters)
-    assert set(weights) == {f"diffusion_model.block.{n}.{part}" for n in (0, 2)
-                            for part in ("lora_down.weight", "lora_up.weight", "alpha")}
+    assert set(weights) == {
+        f"diffusion_model.block.{n}.{part}" for n in (0, 2) for part in ("lora_down.weight", "lora_up.weight", "alpha")
+    }
     assert weights["diffusion_model.block.0.lora_down.weight"].shape == (3, 4)
     assert weights["diffusion_model.block.0.lora_up.weight"].shape == (6, 3)
     assert weights["diffusion_model.block.0.alpha"].item() == 7.0
@@ -62,15 +63,21 @@ def test_a_layer_in_bfloat16_is_added_to_in_bfloat16():
     assert net["out"](torch.randn(3, 4).bfloat16()).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("targets, message", [
-    (["nothing*"], r"'nothing\*' fits 0 of the 3 linear layers of this network; they have names like block.0"),
-    ([], "0 patterns for 3 linear layers")])
+@pytest.mark.parametrize(
+    "targets, message",
+    [
+        (["nothing*"], r"'nothing\*' fits 0 of the 3 linear layers of this network; they have names like block.0"),
+        ([], "0 patterns for 3 linear layers"),
+    ],
+)
 def test_targets_that_fit_nothing_are_refused(targets, message):
     with pytest.raises(ValueError, match=message):
         layers_of(network(), targets)
 
 
-@pytest.mark.parametrize("rank, alpha, message", [(0, 1.0, "rank is 0"), (257, 1.0, "rank is 257"), (4, 0.0, "alpha is 0")])
+@pytest.mark.parametrize(
+    "rank, alpha, message", [(0, 1.0, "rank is 0"), (257, 1.0, "rank is 257"), (4, 0.0, "alpha is 0")]
+)
 def test_ranks_and_alphas_out_of_range_are_refused(rank, alpha, message):
     with pytest.raises(ValueError, match=message):
         LowRank(4, 4, rank, alpha)

@@ -181,11 +181,14 @@ def test_cscv_does_not_see_the_length_of_features():
     assert cscv(features * torch.tensor([1.0, 5.0, 0.1, 3.0])[:, None]) == pytest.approx(cscv(features), abs=1e-12)
 
 
-@pytest.mark.parametrize(("features", "message"), [
-    (torch.ones(1, 8), r"got \[1, 8\]; it needs at least 2 frames"),
-    (torch.ones(4, 8, 2), r"features \[frames, dim\], got \[4, 8, 2\]"),
-    (walk(90, 120), "mean likeness of -0.250, and CSCV is defined above 0; use features of an image encoder"),
-])
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (torch.ones(1, 8), r"got \[1, 8\]; it needs at least 2 frames"),
+        (torch.ones(4, 8, 2), r"features \[frames, dim\], got \[4, 8, 2\]"),
+        (walk(90, 120), "mean likeness of -0.250, and CSCV is defined above 0; use features of an image encoder"),
+    ],
+)
 def test_features_that_cscv_says_nothing_about_are_refused(features, message):
     with pytest.raises(ValueError, match=message):
         cscv(features)

@@ -1,4 +1,5 @@
 """A file is whole or absent, never written over another, and plays back as what went in."""
+
 import os
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from longreel.engine.measure.video_file import write_video
 def frames_of(levels: list[float], width: int = 64, height: int = 48):
     """One grey frame for each level, in chunks of 3."""
     for start in range(0, len(levels), 3):
-        part = torch.tensor(levels[start:start + 3])
+        part = torch.tensor(levels[start : start + 3])
         yield part[:, None, None, None].expand(-1, height, width, 3)
 
 
@@ -109,14 +110,17 @@ def test_frames_that_are_no_numbers_become_black_with_a_line_in_the_log(tmp_path
     assert "NaN" in caplog.text
 
 
-@pytest.mark.parametrize(("frames", "fps", "crf", "message"), [
-    (list(frames_of([0.1], width=63)), 16.0, 20, "63x48 pixels.*use 64x48"),
-    (list(frames_of([0.1], height=47)), 16.0, 20, "64x47 pixels.*use 64x48"),
-    ([*frames_of([0.1]), *frames_of([0.1], width=32)], 16.0, 20, "frame 1 has 32x48 .* 64x48"),
-    ([], 16.0, 20, "0 frames .* at least 1"),
-    (list(frames_of([0.1])), 0.0, 20, "fps is 0.0; .* 16"),
-    (list(frames_of([0.1])), 16.0, 60, "crf is 60; use 1 .* 51"),
-])
+@pytest.mark.parametrize(
+    ("frames", "fps", "crf", "message"),
+    [
+        (list(frames_of([0.1], width=63)), 16.0, 20, "63x48 pixels.*use 64x48"),
+        (list(frames_of([0.1], height=47)), 16.0, 20, "64x47 pixels.*use 64x48"),
+        ([*frames_of([0.1]), *frames_of([0.1], width=32)], 16.0, 20, "frame 1 has 32x48 .* 64x48"),
+        ([], 16.0, 20, "0 frames .* at least 1"),
+        (list(frames_of([0.1])), 0.0, 20, "fps is 0.0; .* 16"),
+        (list(frames_of([0.1])), 16.0, 60, "crf is 60; use 1 .* 51"),
+    ],
+)
 def test_what_cannot_be_a_video_is_refused_and_leaves_no_file(tmp_path: Path, frames, fps, crf, message):
     with pytest.raises(ValueError, match=message):
         write_video(frames, tmp_path, "clip", 1, fps, crf)

@@ -83,9 +83,15 @@ def test_a_new_module_is_neutral_and_knows_its_layers():
     module = CAM(CAMConfig(4, (8,), C, 1), [3, 1])
     module.start()
     assert module.layers == (3, 1)
-    assert not any(module.state_dict()[name].any() for name in ("encoder.conv_out.weight", "encoder.conv_out.bias",
-                                                                 "injectors.1.proj_out.weight",
-                                                                 "injectors.3.proj_out.bias"))
+    assert not any(
+        module.state_dict()[name].any()
+        for name in (
+            "encoder.conv_out.weight",
+            "encoder.conv_out.bias",
+            "injectors.1.proj_out.weight",
+            "injectors.3.proj_out.bias",
+        )
+    )
 
 
 @pytest.mark.parametrize(("width", "heads"), [(48, 1), (64, 3)])

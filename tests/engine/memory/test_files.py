@@ -53,8 +53,9 @@ def test_what_is_saved_comes_back(tmp_path, kind, dtype):
     loaded = load_memory(tmp_path / "new" / "memory.safetensors", kind)
     assert replace(loaded, weights={}) == replace(memory, weights={})
     assert set(loaded.weights) == set(memory.weights)
-    assert all(torch.equal(weight, memory.weights[name]) and weight.dtype == dtype
-               for name, weight in loaded.weights.items())
+    assert all(
+        torch.equal(weight, memory.weights[name]) and weight.dtype == dtype for name, weight in loaded.weights.items()
+    )
 
 
 @pytest.mark.parametrize("kind", [CAM_KIND, APM_KIND])
@@ -66,8 +67,11 @@ def test_a_built_module_holds_the_weights_themselves(kind):
 
 
 def test_a_summary_says_what_it_is():
-    assert make().summary().splitlines() == ["first try", "CAM for Wan: 2 of 4 blocks, 64 channels",
-                                             "0.1 million numbers, 0.2 MiB"]
+    assert make().summary().splitlines() == [
+        "first try",
+        "CAM for Wan: 2 of 4 blocks, 64 channels",
+        "0.1 million numbers, 0.2 MiB",
+    ]
 
 
 def test_the_other_kind_is_refused(saved):
@@ -104,32 +108,38 @@ def test_a_file_that_was_cut_short_is_refused(saved):
             load_memory(saved)
 
 
-@pytest.mark.parametrize(("tensors", "message"), [
-    ({"injectors.3.proj_out.bias": None}, "1 of 34 weights are missing, first injectors.3.proj_out.bias"),
-    ({"injectors.2.proj_out.bias": torch.zeros(64)}, "1 of 35 weights are not this memory's, first injectors.2"),
-    ({"injectors.3.proj_out.bias": torch.zeros(63)}, r"injectors.3.proj_out.bias has shape \[63\] .* \[64\]"),
-    ({"injectors.3.proj_out.bias": torch.zeros(64, dtype=torch.int64)}, "stored as torch.int64"),
-])
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"injectors.3.proj_out.bias": None}, "1 of 34 weights are missing, first injectors.3.proj_out.bias"),
+        ({"injectors.2.proj_out.bias": torch.zeros(64)}, "1 of 35 weights are not this memory's, first injectors.2"),
+        ({"injectors.3.proj_out.bias": torch.zeros(63)}, r"injectors.3.proj_out.bias has shape \[63\] .* \[64\]"),
+        ({"injectors.3.proj_out.bias": torch.zeros(64, dtype=torch.int64)}, "stored as torch.int64"),
+    ],
+)
 def test_weights_that_do_not_fit_are_named(saved, tensors, message):
     with pytest.raises(ValueError, match=message):
         load_memory(change(saved, tensors))
 
 
-@pytest.mark.parametrize(("about", "message"), [
-    ({"version": 2}, "version 2, and this Longreel reads 1"),
-    ({"kind": "ram"}, "kind 'ram' is none of 2, cam, apm"),
-    ({"family": None}, "family is None and should be of type str"),
-    ({"blocks": True}, "blocks is True and should be of type int"),
-    ({"blocks": 3}, r"works in the blocks \[1, 3\] of a network of 3; use some of 0 to 2"),
-    ({"layers": []}, r"works in the blocks \[\] of a network of 4"),
-    ({"layers": ["1", 3]}, "not a list of blocks"),
-    ({"layers": [1]}, "11 of 34 weights are not this memory's"),
-    ({"config": {"width": 64}}, r"config has the fields \['width'\]"),
-    ({"config": {"in_channels": 4, "channels": 8, "width": 64, "heads": 2}}, "channels is 8, not a list of whole"),
-    ({"config": {"in_channels": 0, "channels": [8, 12], "width": 64, "heads": 2}}, "in_channels is 0, not a whole"),
-    ({"config": {"in_channels": 4, "channels": [8, 12], "width": 48, "heads": 2}}, "48 channels do not divide"),
-    ({"config": {"in_channels": 4, "channels": [8, 12], "width": 32, "heads": 2}}, r"has shape \[.*64.*\]"),
-])
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"version": 2}, "version 2, and this Longreel reads 1"),
+        ({"kind": "ram"}, "kind 'ram' is none of 2, cam, apm"),
+        ({"family": None}, "family is None and should be of type str"),
+        ({"blocks": True}, "blocks is True and should be of type int"),
+        ({"blocks": 3}, r"works in the blocks \[1, 3\] of a network of 3; use some of 0 to 2"),
+        ({"layers": []}, r"works in the blocks \[\] of a network of 4"),
+        ({"layers": ["1", 3]}, "not a list of blocks"),
+        ({"layers": [1]}, "11 of 34 weights are not this memory's"),
+        ({"config": {"width": 64}}, r"config has the fields \['width'\]"),
+        ({"config": {"in_channels": 4, "channels": 8, "width": 64, "heads": 2}}, "channels is 8, not a list of whole"),
+        ({"config": {"in_channels": 0, "channels": [8, 12], "width": 64, "heads": 2}}, "in_channels is 0, not a whole"),
+        ({"config": {"in_channels": 4, "channels": [8, 12], "width": 48, "heads": 2}}, "48 channels do not divide"),
+        ({"config": {"in_channels": 4, "channels": [8, 12], "width": 32, "heads": 2}}, r"has shape \[.*64.*\]"),
+    ],
+)
 def test_metadata_that_is_wrong_is_named(saved, about, message):
     with pytest.raises(ValueError, match=message):
         load_memory(change(saved, **about))

@@ -29,9 +29,18 @@ def at(seconds, facts=WAN, mode=CLEAN, strength=1.0, **options):
     return place_anchor(seconds, 16.0, facts, mode, strength, **options)
 
 
-@pytest.mark.parametrize(("seconds", "facts", "pixel_frame", "frame"), [
-    (0.0, WAN, 0, 0), (1 / 16, WAN, 1, 1), (4 / 16, WAN, 4, 1), (5 / 16, WAN, 5, 2), (1.0, WAN, 16, 4),
-    (2.0, LTXV, 32, 4), (33 / 16, LTXV, 33, 5)])
+@pytest.mark.parametrize(
+    ("seconds", "facts", "pixel_frame", "frame"),
+    [
+        (0.0, WAN, 0, 0),
+        (1 / 16, WAN, 1, 1),
+        (4 / 16, WAN, 4, 1),
+        (5 / 16, WAN, 5, 2),
+        (1.0, WAN, 16, 4),
+        (2.0, LTXV, 32, 4),
+        (33 / 16, LTXV, 33, 5),
+    ],
+)
 def test_a_second_is_the_latent_frame_that_its_pixel_frame_is_decoded_from(seconds, facts, pixel_frame, frame):
     anchor = at(seconds, facts)
     assert (anchor.pixel_frame, anchor.frame, anchor.end) == (pixel_frame, frame, frame + 1)
@@ -68,8 +77,11 @@ def test_a_strength_outside_0_to_1_is_refused(strength):
 
 def test_two_on_one_latent_frame_are_refused_with_both_times():
     check_anchors([at(1.0), at(1.25), at(0.0)], WAN, 6)
-    with pytest.raises(ValueError, match=r"anchors at 0.8125 s and 1 s \(pixel frames 13 and 16\) stand on 1 latent "
-                                         r"frame, number 4, which holds 4 pixel frames; move one of the 2"):
+    with pytest.raises(
+        ValueError,
+        match=r"anchors at 0.8125 s and 1 s \(pixel frames 13 and 16\) stand on 1 latent "
+        r"frame, number 4, which holds 4 pixel frames; move one of the 2",
+    ):
         check_anchors([at(0.8125), at(1.0)], WAN)
     with pytest.raises(ValueError, match="number 1, which holds 4"):
         check_anchors([at(0.0, COG_15), at(0.25, COG_15, INPAINT)], COG_15)
@@ -103,9 +115,12 @@ def test_a_shots_anchor_counts_from_its_first_frame_and_stays_in_it():
 
 def test_the_report_shows_every_step_of_the_mapping():
     said = describe(at(1.0), WAN, "as asked for")
-    assert said == ("anchor at 1.000 s = pixel frame 16 = latent frame 4 (pixel frames 13-16); mode clean: as asked "
-                    "for; strength 1; experimental: the method's own place is the first frame")
-    assert describe(at(0.0), WAN, "x") == ("anchor at 0.000 s = pixel frame 0 = latent frame 0 (pixel frame 0); mode "
-                                           "clean: x; strength 1")
+    assert said == (
+        "anchor at 1.000 s = pixel frame 16 = latent frame 4 (pixel frames 13-16); mode clean: as asked "
+        "for; strength 1; experimental: the method's own place is the first frame"
+    )
+    assert describe(at(0.0), WAN, "x") == (
+        "anchor at 0.000 s = pixel frame 0 = latent frame 0 (pixel frame 0); mode clean: x; strength 1"
+    )
     assert "latent frames 0-1 (pixel frames 0-4)" in describe(at(0.0, COG_15), COG_15, "x")
     assert describe(at(0.0, strength=0.0), WAN, "x").endswith("strength 0; not held at all")

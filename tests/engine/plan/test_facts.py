@@ -29,23 +29,29 @@ def test_only_whole_latent_frames_are_accepted(facts, pixel_frames):
             facts.latent_frames(pixel_frames)
 
 
-@pytest.mark.parametrize(("facts", "frames", "message"), [
-    (WAN, 80, "80 pixel frames is not 4n+1 for Wan; use 77 or 81"),
-    (WAN, 2, "2 pixel frames is not 4n+1 for Wan; use 1 or 5"),
-    (WAN, 0, "0 pixel frames is not 4n+1 for Wan; use 1 or 5"),
-    (LTXV, 81 + 4, "85 pixel frames is not 8n+1 for LTXV; use 81 or 89"),
-])
+@pytest.mark.parametrize(
+    ("facts", "frames", "message"),
+    [
+        (WAN, 80, "80 pixel frames is not 4n+1 for Wan; use 77 or 81"),
+        (WAN, 2, "2 pixel frames is not 4n+1 for Wan; use 1 or 5"),
+        (WAN, 0, "0 pixel frames is not 4n+1 for Wan; use 1 or 5"),
+        (LTXV, 81 + 4, "85 pixel frames is not 8n+1 for LTXV; use 81 or 89"),
+    ],
+)
 def test_a_length_that_the_family_cannot_make_is_refused_with_its_neighbours(facts, frames, message):
     with pytest.raises(ValueError) as caught:
         facts.latent_frames(frames)
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize(("facts", "size", "message"), [
-    (WAN, (100, 64), "width 100 is not a multiple of 16 for Wan; use 96 or 112"),
-    (WAN, (64, 8), "height 8 is not a multiple of 16 for Wan; use 16 or 32"),
-    (LTXV, (64, 48), "height 48 is not a multiple of 32 for LTXV; use 32 or 64"),
-])
+@pytest.mark.parametrize(
+    ("facts", "size", "message"),
+    [
+        (WAN, (100, 64), "width 100 is not a multiple of 16 for Wan; use 96 or 112"),
+        (WAN, (64, 8), "height 8 is not a multiple of 16 for Wan; use 16 or 32"),
+        (LTXV, (64, 48), "height 48 is not a multiple of 32 for LTXV; use 32 or 64"),
+    ],
+)
 def test_a_size_off_the_grid_is_refused_with_its_neighbours(facts, size, message):
     with pytest.raises(ValueError) as caught:
         facts.check_size(*size)

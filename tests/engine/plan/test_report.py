@@ -27,18 +27,27 @@ def test_every_shot_is_a_row_with_what_was_asked_and_what_it_gets(timeline):
     lines = report(timeline).splitlines()
     for line, planned in zip(lines[1:], timeline.shots):
         first, last = timeline.shot_pixel_frames(planned)
-        for text in (f"{planned.shot.seconds:.3f}", f"{(last - first) / 16:.3f}", f"{first}-{last - 1} ({last - first})",
-                     f"{planned.start}-{planned.end - 1} ({planned.latent_frames})"):
+        for text in (
+            f"{planned.shot.seconds:.3f}",
+            f"{(last - first) / 16:.3f}",
+            f"{first}-{last - 1} ({last - first})",
+            f"{planned.start}-{planned.end - 1} ({planned.latent_frames})",
+        ):
             assert re.search(rf"(^|  ){re.escape(text)}(  |$)", line), (text, line)
     assert lines[1].endswith("a keeper climbs") and lines[2].endswith("x" * 57 + "...")
     assert [re.search(r"start|blend \(4 latent frames\)|cut", line)[0] for line in lines[1:4]] == [
-        "start", "blend (4 latent frames)", "cut"]
+        "start",
+        "blend (4 latent frames)",
+        "cut",
+    ]
 
 
 def test_the_rounding_is_shown(timeline):
     text = report(timeline)
-    assert f"asked 10.700 s = 171.2 pixel frames, gets {timeline.seconds:.3f} s = {timeline.pixel_frames} pixel frames = "\
-           f"{timeline.latent_frames} latent frames" in text
+    assert (
+        f"asked 10.700 s = 171.2 pixel frames, gets {timeline.seconds:.3f} s = {timeline.pixel_frames} pixel frames = "
+        f"{timeline.latent_frames} latent frames" in text
+    )
     assert timeline.pixel_frames == 173
 
 
@@ -57,15 +66,18 @@ def test_evaluations_are_segments_times_steps_times_prompts(timeline, steps, gui
     count = len(timeline.segments) * times
     assert network_evaluations(timeline, steps, guidance) == count
     assert f"network evaluations: {count} = {len(timeline.segments)} segments x {steps} steps" in report(
-        timeline, steps, guidance)
+        timeline, steps, guidance
+    )
 
 
 def test_memory_is_told_for_one_segment_and_for_the_latent(timeline):
     assert "3.0 MiB for one segment (the same for any length of video) + 2.5 MiB for the latent" in report(timeline)
 
 
-@pytest.mark.parametrize(("seconds", "transition", "segment"), [
-    ((1.1, 1.1, 1.1), "blend", 21), ((8.0, 0.5, 8.0), "continue", 13), ((4.0, 0.25, 4.0), "blend", 9)])
+@pytest.mark.parametrize(
+    ("seconds", "transition", "segment"),
+    [((1.1, 1.1, 1.1), "blend", 21), ((8.0, 0.5, 8.0), "continue", 13), ((4.0, 0.25, 4.0), "blend", 9)],
+)
 def test_shots_that_a_single_segment_sees_whole_are_named_with_a_remedy_that_works(seconds, transition, segment):
     timeline = plan_timeline(storyboard(*seconds, transition=transition), WAN, segment_frames=segment)
     (note,) = crowded_note(timeline)
@@ -74,8 +86,10 @@ def test_shots_that_a_single_segment_sees_whole_are_named_with_a_remedy_that_wor
     assert crowded_note(plan_timeline(storyboard(*seconds, transition=transition), WAN, segment_frames=better)) == []
 
 
-@pytest.mark.parametrize(("seconds", "transition", "segment"), [
-    ((1.1, 1.1, 1.1), "cut", 21), ((60.0,), "continue", 21), ((3.5, 3.5, 3.5), "blend", 13), ((1.0,), "continue", 21)])
+@pytest.mark.parametrize(
+    ("seconds", "transition", "segment"),
+    [((1.1, 1.1, 1.1), "cut", 21), ((60.0,), "continue", 21), ((3.5, 3.5, 3.5), "blend", 13), ((1.0,), "continue", 21)],
+)
 def test_shots_with_room_have_no_note(seconds, transition, segment):
     assert crowded_note(plan_timeline(storyboard(*seconds, transition=transition), WAN, segment_frames=segment)) == []
 
@@ -83,8 +97,10 @@ def test_shots_with_room_have_no_note(seconds, transition, segment):
 def test_chunks_of_a_rollout_are_counted():
     timeline = plan_timeline(storyboard(3.0, 3.0), WAN, segment_frames=13, overlap_frames=1, transition_prompts=0)
     chunks = len(plan_chunks(timeline, 1))
-    assert f"in rollout: {chunks} chunks, each continuing from the 1 latent frames before; {chunks * 40} network" in report(
-        timeline)
+    assert (
+        f"in rollout: {chunks} chunks, each continuing from the 1 latent frames before; {chunks * 40} network"
+        in report(timeline)
+    )
 
 
 def test_a_thousand_shots_are_reported_in_well_under_a_second():
@@ -95,11 +111,14 @@ def test_a_thousand_shots_are_reported_in_well_under_a_second():
 
 
 def test_locked_shots_and_anchors_are_named():
-    shots = (Shot("a keeper climbs", 1.0, focus=("keeper",), anchors=(Anchor(0.5, "keeper.png"),)),
-             Shot("a ship", 1.0, "cut", locked=True))
+    shots = (
+        Shot("a keeper climbs", 1.0, focus=("keeper",), anchors=(Anchor(0.5, "keeper.png"),)),
+        Shot("a ship", 1.0, "cut", locked=True),
+    )
     timeline = plan_timeline(Storyboard(shots, width=64, height=64), WAN)
-    assert ("shots[0].anchors[0] keeper.png: 0.5 s of the shot = 0.500 s = pixel frame 8 = latent frame 2"
-            in report(timeline))
+    assert "shots[0].anchors[0] keeper.png: 0.5 s of the shot = 0.500 s = pixel frame 8 = latent frame 2" in report(
+        timeline
+    )
     assert "note: shots 2 are locked: a rollout with a run name keeps" in report(timeline)
     assert "anchors, which Longreel Anchor Frame holds" not in report(plan_timeline(storyboard(1.0, 1.0), WAN))
 

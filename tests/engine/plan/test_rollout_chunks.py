@@ -100,18 +100,23 @@ def test_a_longer_last_shot_keeps_all_but_its_last_chunk(timeline, data):
     more = replace(last, end=last.end + data.draw(st.integers(1, 30)))
     longer = plan_chunks(replace(timeline, shots=(*timeline.shots[:-1], more)), known)
     before = [chunk for chunk in plan_chunks(timeline, known) if last.index not in (shot for shot, _ in chunk.mix)]
-    assert longer[:len(before)] == tuple(before)
+    assert longer[: len(before)] == tuple(before)
 
 
 def test_the_chunks_of_a_story_of_two_shots():
     timeline = plan_timeline(storyboard(33 / 16, 1.25, transition="continue"), WAN, segment_frames=5, overlap_frames=1)
     assert [(c.start, c.known, c.end, c.shot, c.piece) for c in plan_chunks(timeline, 1)] == [
-        (0, 0, 5, 0, 0), (4, 1, 9, 0, 1), (8, 1, 13, 1, 0), (9, 4, 14, 1, 1)]
+        (0, 0, 5, 0, 0),
+        (4, 1, 9, 0, 1),
+        (8, 1, 13, 1, 0),
+        (9, 4, 14, 1, 1),
+    ]
 
 
 def test_a_blend_is_made_in_chunks_whose_prompts_move_over():
-    timeline = plan_timeline(storyboard(33 / 16, 2.0, transition="blend"), WAN, segment_frames=5, overlap_frames=4,
-                             transition_prompts=3)
+    timeline = plan_timeline(
+        storyboard(33 / 16, 2.0, transition="blend"), WAN, segment_frames=5, overlap_frames=4, transition_prompts=3
+    )
     shared = [(c.new_start, c.end, c.mix[1][1]) for c in plan_chunks(timeline, 1) if len(c.mix) == 2]
     assert shared == [(7, 8, 0.25), (8, 9, 0.5), (9, 11, 0.75)]
 
@@ -119,7 +124,11 @@ def test_a_blend_is_made_in_chunks_whose_prompts_move_over():
 def test_a_cut_begins_with_a_whole_window_of_new_frames():
     timeline = plan_timeline(storyboard(33 / 16, 2.0, transition="cut"), WAN, segment_frames=5, overlap_frames=1)
     assert [(c.start, c.known, c.end, c.take) for c in plan_chunks(timeline, 1)] == [
-        (0, 0, 5, 0), (4, 1, 9, 0), (9, 0, 14, 1), (12, 2, 17, 1)]
+        (0, 0, 5, 0),
+        (4, 1, 9, 0),
+        (9, 0, 14, 1),
+        (12, 2, 17, 1),
+    ]
 
 
 def test_short_shots_that_blend_on_both_sides_keep_a_frame_of_their_own():
@@ -131,5 +140,7 @@ def test_short_shots_that_blend_on_both_sides_keep_a_frame_of_their_own():
 @pytest.mark.parametrize("known", [-1, 5])
 def test_known_frames_that_leave_nothing_new_are_refused(known):
     timeline = plan_timeline(storyboard(3.0), WAN, segment_frames=5, overlap_frames=1)
-    with pytest.raises(ValueError, match=f"{known} known frames leave nothing new in chunks of 5 latent frames; use 0 to 4"):
+    with pytest.raises(
+        ValueError, match=f"{known} known frames leave nothing new in chunks of 5 latent frames; use 0 to 4"
+    ):
         plan_chunks(timeline, known)

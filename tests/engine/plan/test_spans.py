@@ -13,18 +13,21 @@ from longreel.engine.plan.spans import NoiseSpan, parse_layers
 relaxed = settings(max_examples=60, deadline=None)
 
 
-@pytest.mark.parametrize(("text", "blocks", "layers"), [
-    ("all", 4, {0, 1, 2, 3}),
-    ("25-29", 30, {25, 26, 27, 28, 29}),
-    ("0, 3, 5-7", 8, {0, 3, 5, 6, 7}),
-    (" 2 ", 3, {2}),
-    ("last 5", 30, {25, 26, 27, 28, 29}),
-    ("first 2", 30, {0, 1}),
-    ("last 1/6", 30, {25, 26, 27, 28, 29}),
-    ("last 1/6", 40, set(range(33, 40))),  # a share is rounded up
-    ("First 1/4", 3, {0}),
-    ("last 4/4", 3, {0, 1, 2}),
-])
+@pytest.mark.parametrize(
+    ("text", "blocks", "layers"),
+    [
+        ("all", 4, {0, 1, 2, 3}),
+        ("25-29", 30, {25, 26, 27, 28, 29}),
+        ("0, 3, 5-7", 8, {0, 3, 5, 6, 7}),
+        (" 2 ", 3, {2}),
+        ("last 5", 30, {25, 26, 27, 28, 29}),
+        ("first 2", 30, {0, 1}),
+        ("last 1/6", 30, {25, 26, 27, 28, 29}),
+        ("last 1/6", 40, set(range(33, 40))),  # a share is rounded up
+        ("First 1/4", 3, {0}),
+        ("last 4/4", 3, {0, 1, 2}),
+    ],
+)
 def test_layers_are_found_by_their_names(text, blocks, layers):
     assert parse_layers(text, blocks) == layers
 
@@ -39,18 +42,21 @@ def test_the_two_ends_of_a_network_meet(blocks, data):
     assert parse_layers(f"last {count}/{blocks}", blocks) == last
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("25-30", r'layers "25-30": 25-30 is not in the network\'s 30 blocks; use 0 to 29'),
-    ("0, 30", r'layers "0, 30": 30 is not in the network\'s 30 blocks; use 0 to 29'),
-    ("7-5", r'layers "7-5": 7-5 runs backwards; use 5-7'),
-    ("last 31", 'layers "last 31" asks for 31 of 30 blocks; use 1 to 30'),
-    ("first 0", 'layers "first 0" asks for 0 of 30 blocks; use 1 to 30'),
-    ("last 7/6", 'layers "last 7/6" is not a share of 1; use a range'),
-    ("last 1/0", 'layers "last 1/0" is not a share of 1; use a range'),
-    ("", 'layers "" is not understood at ""; use a range'),
-    ("3, top", 'layers "3, top" is not understood at "top"; use a range'),
-    ("-1", 'layers "-1" is not understood at "-1"; use a range'),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("25-30", r'layers "25-30": 25-30 is not in the network\'s 30 blocks; use 0 to 29'),
+        ("0, 30", r'layers "0, 30": 30 is not in the network\'s 30 blocks; use 0 to 29'),
+        ("7-5", r'layers "7-5": 7-5 runs backwards; use 5-7'),
+        ("last 31", 'layers "last 31" asks for 31 of 30 blocks; use 1 to 30'),
+        ("first 0", 'layers "first 0" asks for 0 of 30 blocks; use 1 to 30'),
+        ("last 7/6", 'layers "last 7/6" is not a share of 1; use a range'),
+        ("last 1/0", 'layers "last 1/0" is not a share of 1; use a range'),
+        ("", 'layers "" is not understood at ""; use a range'),
+        ("3, top", 'layers "3, top" is not understood at "top"; use a range'),
+        ("-1", 'layers "-1" is not understood at "-1"; use a range'),
+    ],
+)
 def test_what_is_no_block_is_refused_by_name(text, message):
     with pytest.raises(ValueError, match="^" + message):
         parse_layers(text, 30)

@@ -108,9 +108,23 @@ def test_each_boundary_is_rounded_by_half_a_latent_frame_at_most_and_never_accum
         assert abs(facts.pixel_frames(planned.end) - exact) <= facts.temporal_stride / 2 + 1e-6
 
 
-@pytest.mark.parametrize(("prompts", "length", "overlap", "between"), [
-    (1, 13, 6, 1), (2, 13, 6, 1), (3, 13, 6, 1), (5, 13, 6, 1), (3, 13, 6, 3), (2, 13, 12, 2), (4, 8, 4, 1), (3, 13, 0, 1),
-    (3, 21, 9, 2), (4, 2, 1, 0), (6, 13, 6, 0), (3, 12, 5, 1)])
+@pytest.mark.parametrize(
+    ("prompts", "length", "overlap", "between"),
+    [
+        (1, 13, 6, 1),
+        (2, 13, 6, 1),
+        (3, 13, 6, 1),
+        (5, 13, 6, 1),
+        (3, 13, 6, 3),
+        (2, 13, 12, 2),
+        (4, 8, 4, 1),
+        (3, 13, 0, 1),
+        (3, 21, 9, 2),
+        (4, 2, 1, 0),
+        (6, 13, 6, 0),
+        (3, 12, 5, 1),
+    ],
+)
 def test_equal_shots_of_ditctrls_lengths_give_ditctrls_layout(prompts, length, overlap, between):
     layout = ditctrl_layout(prompts, length, overlap, between)
     stride = (between + 1) * (length - overlap)  # from one shot's own segment to the next one's
@@ -120,8 +134,13 @@ def test_equal_shots_of_ditctrls_lengths_give_ditctrls_layout(prompts, length, o
     shots[0] = first
     shots[-1] = layout.total_frames - first - stride * (prompts - 2) if prompts > 1 else length
     seconds = [(4 * frames - 3 * (index == 0)) / 16 for index, frames in enumerate(shots)]
-    timeline = plan_timeline(storyboard(*seconds, transition="blend"), WAN, segment_frames=length,
-                             overlap_frames=overlap, transition_prompts=between)
+    timeline = plan_timeline(
+        storyboard(*seconds, transition="blend"),
+        WAN,
+        segment_frames=length,
+        overlap_frames=overlap,
+        transition_prompts=between,
+    )
     assert [planned.latent_frames for planned in timeline.shots] == shots
     assert tuple(s.start for s in timeline.segments) == layout.starts
     assert tuple(s.mix for s in timeline.segments) == layout.mixes
@@ -131,8 +150,9 @@ def test_equal_shots_of_ditctrls_lengths_give_ditctrls_layout(prompts, length, o
 
 @pytest.mark.parametrize("transition", ["continue", "blend"])
 def test_three_second_shots_that_share_one_latent_frame_are_the_ttt_papers_segments(transition):
-    timeline = plan_timeline(storyboard(*[3.0] * 21, transition=transition), WAN, segment_frames=13, overlap_frames=1,
-                             transition_prompts=0)
+    timeline = plan_timeline(
+        storyboard(*[3.0] * 21, transition=transition), WAN, segment_frames=13, overlap_frames=1, transition_prompts=0
+    )
     assert [(s.start, s.end) for s in timeline.segments] == [(12 * i, 12 * i + 13) for i in range(21)]
     assert [s.mix for s in timeline.segments] == [((i, 1.0),) for i in range(21)]
 
@@ -169,7 +189,7 @@ def test_a_shots_own_overlap_wins_at_its_transition_alone():
     timeline = plan_timeline(Storyboard(shots, width=64, height=64), WAN, segment_frames=13, overlap_frames=6)
     assert [planned.overlap for planned in timeline.shots] == [0, 2, 6]
     starts = {s.mix: s.start for s in timeline.segments if len(s.mix) == 2}
-    for (pair, shared) in (((0, 1), 2), ((1, 2), 6)):
+    for pair, shared in (((0, 1), 2), ((1, 2), 6)):
         middle = starts[(pair[0], 0.5), (pair[1], 0.5)]
         before = max(s.end for s in timeline.segments if s.mix == ((pair[0], 1.0),))
         after = min(s.start for s in timeline.segments if s.mix == ((pair[1], 1.0),))
@@ -191,8 +211,15 @@ def test_shots_that_share_a_take_get_segments_of_their_own_by_default():
 
 
 def test_with_segments_keeps_shots_and_sizes_and_equals_a_new_plan():
-    timeline = plan_timeline(storyboard(4.0, 4.0, transition="blend"), WAN, fps=24.0, width=128, segment_frames=9,
-                             overlap_frames=2, transition_prompts=3)
+    timeline = plan_timeline(
+        storyboard(4.0, 4.0, transition="blend"),
+        WAN,
+        fps=24.0,
+        width=128,
+        segment_frames=9,
+        overlap_frames=2,
+        transition_prompts=3,
+    )
     assert with_segments(timeline) is timeline
     longer = with_segments(timeline, segment_frames=13)
     assert (longer.segment_frames, longer.overlap_frames, longer.transition_prompts) == (13, 6, 3)
@@ -200,22 +227,30 @@ def test_with_segments_keeps_shots_and_sizes_and_equals_a_new_plan():
     assert with_segments(timeline, overlap_frames=0).overlap_frames == 0
     fewer = with_segments(timeline, transition_prompts=0)
     assert (fewer.segment_frames, fewer.overlap_frames, fewer.transition_prompts) == (9, 2, 0)
-    assert fewer == plan_timeline(timeline.storyboard, WAN, fps=24.0, width=128, segment_frames=9, overlap_frames=2,
-                                  transition_prompts=0)
+    assert fewer == plan_timeline(
+        timeline.storyboard, WAN, fps=24.0, width=128, segment_frames=9, overlap_frames=2, transition_prompts=0
+    )
     for other in (longer, fewer):
         assert [(p.start, p.end) for p in other.shots] == [(p.start, p.end) for p in timeline.shots]
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"segment_frames": 1}, "a segment of 1 latent frames cannot overlap its neighbour; use 2 or more"),
-    ({"segment_frames": 5, "overlap_frames": 5},
-     "an overlap of 5 latent frames does not fit into segments of 5; use 0 to 4 (up to 16 pixel frames), or longer segments"),
-    ({"segment_frames": 5, "overlap_frames": -1},
-     "an overlap of -1 latent frames does not fit into segments of 5; use 0 to 4 (up to 16 pixel frames), or longer segments"),
-    ({"transition_prompts": 17}, "17 transition prompts; use 0 to 16"),
-    ({"transition_prompts": -1}, "-1 transition prompts; use 0 to 16"),
-    ({"width": 70}, "width 70 is not a multiple of 16 for Wan; use 64 or 80"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"segment_frames": 1}, "a segment of 1 latent frames cannot overlap its neighbour; use 2 or more"),
+        (
+            {"segment_frames": 5, "overlap_frames": 5},
+            "an overlap of 5 latent frames does not fit into segments of 5; use 0 to 4 (up to 16 pixel frames), or longer segments",
+        ),
+        (
+            {"segment_frames": 5, "overlap_frames": -1},
+            "an overlap of -1 latent frames does not fit into segments of 5; use 0 to 4 (up to 16 pixel frames), or longer segments",
+        ),
+        ({"transition_prompts": 17}, "17 transition prompts; use 0 to 16"),
+        ({"transition_prompts": -1}, "-1 transition prompts; use 0 to 16"),
+        ({"width": 70}, "width 70 is not a multiple of 16 for Wan; use 64 or 80"),
+    ],
+)
 def test_what_cannot_be_planned_is_refused_with_two_numbers_and_the_remedy(options, message):
     with pytest.raises(ValueError) as caught:
         plan_timeline(storyboard(3.0, 3.0), WAN, **options)
@@ -225,8 +260,10 @@ def test_what_cannot_be_planned_is_refused_with_two_numbers_and_the_remedy(optio
 def test_a_shot_without_a_latent_frame_is_refused_and_the_remedy_works():
     with pytest.raises(ValueError) as caught:
         plan_timeline(storyboard(1.0, 0.1, fps=24.0), LTXV)
-    assert str(caught.value) == ("shots[1].seconds 0.1 is 2.4 pixel frames at 24 fps, less than one latent frame (8) of "
-                                 "LTXV; use 0.334 s or more")
+    assert str(caught.value) == (
+        "shots[1].seconds 0.1 is 2.4 pixel frames at 24 fps, less than one latent frame (8) of "
+        "LTXV; use 0.334 s or more"
+    )
     for offset in range(40):  # wherever it stands
         plan_timeline(storyboard(1 + offset / 100, 0.334, 0.334, fps=24.0), LTXV)
 
@@ -238,8 +275,9 @@ def test_a_blend_longer_than_a_segment_is_refused_and_the_remedy_works():
 
     with pytest.raises(ValueError) as caught:
         plan(29.0)
-    assert str(caught.value) == ("shots[1].overlap_seconds 29 is 174 latent frames, but a segment has 121; "
-                                 "use 20 s or less, or longer segments")
+    assert str(caught.value) == (
+        "shots[1].overlap_seconds 29 is 174 latent frames, but a segment has 121; use 20 s or less, or longer segments"
+    )
     assert plan(20.0).shots[1].overlap == 120
 
 

@@ -23,7 +23,7 @@ def test_the_true_noise_leads_to_the_video_at_the_last_level():
     video, noise = drawn(8, 1), drawn(8, 2)
 
     def predict(x_chunk, step, index):
-        return noise[:, :, 2 * index:2 * index + 4]
+        return noise[:, :, 2 * index : 2 * index + 4]
 
     torch.testing.assert_close(run(video, noise, predict), 0.99 * video + math.sqrt(1 - 0.99**2) * noise)
 

@@ -32,7 +32,7 @@ def path(tmp_path):
 
 def about(path):
     header = path.read_bytes()
-    return json.loads(json.loads(header[8:8 + int.from_bytes(header[:8], "little")])["__metadata__"][KEY])
+    return json.loads(json.loads(header[8 : 8 + int.from_bytes(header[:8], "little")])["__metadata__"][KEY])
 
 
 def rewrite(path, values=None, **changes):
@@ -47,8 +47,9 @@ def test_a_chunk_is_read_as_it_was_written(path):
     assert all(torch.equal(chunk.tensors[name], tensors[name]) for name in tensors)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.bool],
-                         ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.bool], ids=str
+)
 def test_every_bit_of_every_dtype_comes_back(tmp_path, dtype):
     values = torch.tensor([0.0, -0.0, 1.0, float("inf"), float("nan")]).to(dtype)
     read = read_chunk(write_chunk(tmp_path, key, {"samples": values}).path).tensors["samples"]
@@ -97,8 +98,14 @@ def test_a_hash_depends_on_names_and_values_and_not_on_places_or_order():
     dependencies = {"the prompt": "a", "the seed": 1}
     known = chunk_key(0, 0, 0, dependencies).hash
     assert chunk_key(5, 4, 3, {"the seed": 1, "the prompt": "a"}).hash == known
-    others = [{}, {"the prompt": "a"}, {"the prompt": "b", "the seed": 1}, {"the prompt": "a", "seed": 1},
-              {"the prompt": 1, "the seed": "a"}, {**dependencies, "cfg": 1}]
+    others = [
+        {},
+        {"the prompt": "a"},
+        {"the prompt": "b", "the seed": 1},
+        {"the prompt": "a", "seed": 1},
+        {"the prompt": 1, "the seed": "a"},
+        {**dependencies, "cfg": 1},
+    ]
     assert len({known, *(chunk_key(0, 0, 0, other).hash for other in others)}) == 7
 
 
@@ -111,7 +118,7 @@ def test_a_dependency_without_content_is_named():
 @given(part=st.floats(0, 1, exclude_max=True))
 def test_a_file_that_was_cut_short_is_damaged(path, part):
     short = path.with_name("short.safetensors")
-    short.write_bytes(path.read_bytes()[:int(path.stat().st_size * part)])
+    short.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
     with pytest.raises(DamagedChunk, match=r"^short.safetensors has \d+ bytes that are no whole safetensors file \("):
         read_chunk(short)
 
@@ -122,7 +129,7 @@ def test_every_byte_counts(tmp_path):
     whole, known = path.read_bytes(), read_chunk(path)
     taken = []
     for place in range(len(whole)):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1:])
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         try:
             read = read_chunk(path)
         except DamagedChunk:
@@ -134,26 +141,43 @@ def test_every_byte_counts(tmp_path):
 
 def test_a_changed_number_is_named_by_the_checksums(path):
     rewrite(path, {**tensors, "samples": tensors["samples"] + 1})
-    with pytest.raises(DamagedChunk, match=rf"{path.name} was written with checksum {about(path)['checksum'][:12]} and has "
-                                           rf"[0-9a-f]{{12}}: its numbers were changed"):
+    with pytest.raises(
+        DamagedChunk,
+        match=rf"{path.name} was written with checksum {about(path)['checksum'][:12]} and has "
+        rf"[0-9a-f]{{12}}: its numbers were changed",
+    ):
         read_chunk(path)
 
 
-@pytest.mark.parametrize("values", [{"samples": tensors["samples"]}, {**tensors, "more": torch.ones(1)},
-                                    {**tensors, "samples": tensors["samples"].reshape(1, 4, 3, 4)},
-                                    {"samples": tensors["mask"], "mask": tensors["samples"]}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"samples": tensors["samples"]},
+        {**tensors, "more": torch.ones(1)},
+        {**tensors, "samples": tensors["samples"].reshape(1, 4, 3, 4)},
+        {"samples": tensors["mask"], "mask": tensors["samples"]},
+    ],
+)
 def test_other_tensors_are_damage(path, values):
     rewrite(path, values)
     with pytest.raises(DamagedChunk, match="its numbers were changed"):
         read_chunk(path)
 
 
-@pytest.mark.parametrize(("changes", "says"), [
-    ({"hash": "0" * 64}, "describes chunk_0007_.*: it was renamed or its description changed"),
-    ({"dependencies": {"the prompt": "0" * 64}}, "describes chunk_0007_"), ({"number": 8}, "describes chunk_0008_"),
-    ({"number": "7"}, r"without Longreel's description of a chunk \(ValueError"), ({"checksum": None}, "with checksum None"),
-    ({"dependencies": [1]}, "without Longreel's description"), ({"dependencies": None}, "without Longreel's description"),
-    ({"version": 2}, "is of version 2, and this Longreel reads 1"), ({"version": None}, "is of version None")])
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"hash": "0" * 64}, "describes chunk_0007_.*: it was renamed or its description changed"),
+        ({"dependencies": {"the prompt": "0" * 64}}, "describes chunk_0007_"),
+        ({"number": 8}, "describes chunk_0008_"),
+        ({"number": "7"}, r"without Longreel's description of a chunk \(ValueError"),
+        ({"checksum": None}, "with checksum None"),
+        ({"dependencies": [1]}, "without Longreel's description"),
+        ({"dependencies": None}, "without Longreel's description"),
+        ({"version": 2}, "is of version 2, and this Longreel reads 1"),
+        ({"version": None}, "is of version None"),
+    ],
+)
 def test_another_description_is_damage(path, changes, says):
     rewrite(path, **changes)
     with pytest.raises(DamagedChunk, match=says):
@@ -169,7 +193,9 @@ def test_a_file_of_something_else_is_not_taken(path, metadata):
 
 def test_a_renamed_file_is_not_taken(path):
     other = path.rename(path.with_name("chunk_0008_000000000000.safetensors"))
-    with pytest.raises(DamagedChunk, match=f"^chunk_0008_000000000000.safetensors describes {path.name}: it was renamed"):
+    with pytest.raises(
+        DamagedChunk, match=f"^chunk_0008_000000000000.safetensors describes {path.name}: it was renamed"
+    ):
         read_chunk(other)
 
 

@@ -18,10 +18,29 @@ from longreel.engine.runs.content_hash import content_hash
 
 plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
 keys = st.integers() | st.text() | st.binary()
-nested = st.recursive(plain, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4)
-                      | st.frozensets(keys, max_size=4), max_leaves=12)
-DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.int64,
-          torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.bool, torch.complex64]
+nested = st.recursive(
+    plain,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4) | st.frozensets(keys, max_size=4)
+    ),
+    max_leaves=12,
+)
+DTYPES = [
+    torch.float64,
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.float8_e4m3fn,
+    torch.float8_e5m2,
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+    torch.uint16,
+    torch.bool,
+    torch.complex64,
+]
 
 
 @dataclass
@@ -59,12 +78,62 @@ def test_a_hash_is_64_hexadecimal_digits_and_the_same_again(value):
     assert content_hash(value) == first
 
 
-DIFFERENT = [None, True, False, 0, 1, -1, 2**70, 0.0, -0.0, 1.0, math.inf, "", "1", "None", "é", "e\u0301", "\ud800", b"", b"1",
-             [], [[]], [[], []], [1, 2], [2, 1], [12], ["ab", "c"], ["a", "bc"], {}, {1: 2}, {2: 1}, {"1": 2}, {1: {2: 3}},
-             {1: 2, 3: 4}, {1: 4, 3: 2}, frozenset(), frozenset({1}), frozenset({1, 2}), Settings(1.0), Settings(0.5),
-             Settings(1.0, (1,)), Settings(1.0, (), "x"), {"strength": 1.0, "layers": (), "note": ""}, [1.0, (), ""],
-             torch.zeros(0), torch.zeros(0, 1), torch.zeros(()), torch.zeros(1), torch.zeros(2), torch.zeros(1, 2),
-             torch.zeros(2, 1), torch.tensor([0.0, -0.0]), torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0]), [0.0, 0.0]]
+DIFFERENT = [
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2**70,
+    0.0,
+    -0.0,
+    1.0,
+    math.inf,
+    "",
+    "1",
+    "None",
+    "é",
+    "e\u0301",
+    "\ud800",
+    b"",
+    b"1",
+    [],
+    [[]],
+    [[], []],
+    [1, 2],
+    [2, 1],
+    [12],
+    ["ab", "c"],
+    ["a", "bc"],
+    {},
+    {1: 2},
+    {2: 1},
+    {"1": 2},
+    {1: {2: 3}},
+    {1: 2, 3: 4},
+    {1: 4, 3: 2},
+    frozenset(),
+    frozenset({1}),
+    frozenset({1, 2}),
+    Settings(1.0),
+    Settings(0.5),
+    Settings(1.0, (1,)),
+    Settings(1.0, (), "x"),
+    {"strength": 1.0, "layers": (), "note": ""},
+    [1.0, (), ""],
+    torch.zeros(0),
+    torch.zeros(0, 1),
+    torch.zeros(()),
+    torch.zeros(1),
+    torch.zeros(2),
+    torch.zeros(1, 2),
+    torch.zeros(2, 1),
+    torch.tensor([0.0, -0.0]),
+    torch.tensor([0.0, 1.0]),
+    torch.tensor([1.0, 0.0]),
+    [0.0, 0.0],
+]
 
 
 def test_what_differs_has_another_hash():
@@ -72,10 +141,18 @@ def test_what_differs_has_another_hash():
         assert content_hash(one) != content_hash(other), (one, other)
 
 
-@pytest.mark.parametrize(("one", "other"), [
-    ([1, (2, 3)], (1, [2, 3])), ({1: 2, "a": 4}, {"a": 4, 1: 2}), (frozenset({"a", "b", 3}), {3, "b", "a"}),
-    (Settings(1.0, [2]), Settings(1.0, (2,))), (torch.zeros(2), torch.nn.Parameter(torch.zeros(2))),
-    (float("nan"), float("nan")), (torch.tensor([math.nan]), torch.tensor([math.nan]))])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([1, (2, 3)], (1, [2, 3])),
+        ({1: 2, "a": 4}, {"a": 4, 1: 2}),
+        (frozenset({"a", "b", 3}), {3, "b", "a"}),
+        (Settings(1.0, [2]), Settings(1.0, (2,))),
+        (torch.zeros(2), torch.nn.Parameter(torch.zeros(2))),
+        (float("nan"), float("nan")),
+        (torch.tensor([math.nan]), torch.tensor([math.nan])),
+    ],
+)
 def test_what_counts_as_the_same_has_the_same_hash(one, other):
     assert content_hash(one) == content_hash(other)
 
@@ -85,7 +162,8 @@ def test_a_dataclass_counts_without_its_module():
     other.__module__ = "elsewhere"
     assert content_hash(other("", 1.0, ())) == content_hash(Settings(1.0))
     assert content_hash(make_dataclass("Setting", ["strength"])(1.0)) != content_hash(
-        make_dataclass("Settings", ["strength"])(1.0))
+        make_dataclass("Settings", ["strength"])(1.0)
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -129,16 +207,29 @@ class Quantized(torch.Tensor):
     """As core's: what it means is not in its bytes alone."""
 
 
-@pytest.mark.parametrize(("value", "says"), [
-    (object(), r"settings is of type builtins.object, which has no content hash; give its plain values or tensors"),
-    ({"a": [1, print]}, r"settings\['a'\]\[1\] is of type builtins.builtin_function_or_method"),
-    ({(1, print): 2}, r"settings, key .*\[1\] is of type builtins.builtin_function_or_method"),
-    (Settings(1.0, (object(),)), r"settings.layers\[0\] is of type builtins.object"), (Settings, "is of type builtins.type"),
-    (Level.LOW, "is of type .*Level"), (OrderedDict(a=1), "is of type collections.OrderedDict"), (1j, "builtins.complex"),
-    (torch.zeros(2).numpy(), "is of type numpy.ndarray"), (torch.zeros(2).numpy()[0], "is of type numpy.float32"),
-    (torch.float32, "is of type torch.dtype"), (torch.zeros(2).as_subclass(Quantized), "is of type .*Quantized"),
-    ([torch.zeros(2).to_sparse()], r"settings\[0\] is a tensor of layout torch.sparse_coo, dtype torch.float32, on cpu"),
-    (torch.zeros(2, device="meta"), "on meta, which has no content hash; give a dense tensor with numbers")], ids=lambda value: "")
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (object(), r"settings is of type builtins.object, which has no content hash; give its plain values or tensors"),
+        ({"a": [1, print]}, r"settings\['a'\]\[1\] is of type builtins.builtin_function_or_method"),
+        ({(1, print): 2}, r"settings, key .*\[1\] is of type builtins.builtin_function_or_method"),
+        (Settings(1.0, (object(),)), r"settings.layers\[0\] is of type builtins.object"),
+        (Settings, "is of type builtins.type"),
+        (Level.LOW, "is of type .*Level"),
+        (OrderedDict(a=1), "is of type collections.OrderedDict"),
+        (1j, "builtins.complex"),
+        (torch.zeros(2).numpy(), "is of type numpy.ndarray"),
+        (torch.zeros(2).numpy()[0], "is of type numpy.float32"),
+        (torch.float32, "is of type torch.dtype"),
+        (torch.zeros(2).as_subclass(Quantized), "is of type .*Quantized"),
+        (
+            [torch.zeros(2).to_sparse()],
+            r"settings\[0\] is a tensor of layout torch.sparse_coo, dtype torch.float32, on cpu",
+        ),
+        (torch.zeros(2, device="meta"), "on meta, which has no content hash; give a dense tensor with numbers"),
+    ],
+    ids=lambda value: "",
+)
 def test_what_has_no_content_is_refused_by_type_and_place(value, says):
     with pytest.raises(TypeError, match=says):
         content_hash(value, "settings")
@@ -151,9 +242,15 @@ def test_tensors_whose_numbers_are_not_their_bytes_are_refused():
 
 
 def test_the_hash_is_the_same_in_another_process_and_in_a_year():
-    code = ("from longreel.engine.runs.content_hash import content_hash; import torch;"
-            "print(content_hash([{'b': 2, 'a': frozenset('xyz')}, torch.arange(3, dtype=torch.bfloat16), None, 0.5]))")
-    said = {subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True,
-                           check=True).stdout.strip() for seed in ("1", "2")}
+    code = (
+        "from longreel.engine.runs.content_hash import content_hash; import torch;"
+        "print(content_hash([{'b': 2, 'a': frozenset('xyz')}, torch.arange(3, dtype=torch.bfloat16), None, 0.5]))"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for seed in ("1", "2")
+    }
     here = content_hash([{"a": frozenset("xyz"), "b": 2}, torch.arange(3, dtype=torch.bfloat16), None, 0.5])
     assert said == {here} == {"5ccab0d4cf8cca40c746d3358f55ac3b21990fca73092a80db039e2c69c9fdf6"}

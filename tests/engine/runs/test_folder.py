@@ -25,12 +25,20 @@ PIECES = 2  # chunks of each shot
 
 
 def made(prompt: str, seed: int, before: torch.Tensor, frames: int) -> torch.Tensor:
-    return torch.full((1, 4, frames, 2, 2), float(sum(prompt.encode()) + seed), dtype=torch.bfloat16) + before.mean() / 3
+    return (
+        torch.full((1, 4, frames, 2, 2), float(sum(prompt.encode()) + seed), dtype=torch.bfloat16) + before.mean() / 3
+    )
 
 
-def make(path: Path, prompts: Sequence[str] = ("a", "b", "c"), locked: Sequence[str] = (), seed: int = 0, frames: int = 3,
-         remove_old: bool = False, saved: Callable[[int], object] = lambda number: None,
-         ) -> tuple[RunFolder, list[torch.Tensor], list[str]]:
+def make(
+    path: Path,
+    prompts: Sequence[str] = ("a", "b", "c"),
+    locked: Sequence[str] = (),
+    seed: int = 0,
+    frames: int = 3,
+    remove_old: bool = False,
+    saved: Callable[[int], object] = lambda number: None,
+) -> tuple[RunFolder, list[torch.Tensor], list[str]]:
     """A whole run -> the run, the latents of its chunks, the names of old files. A prompt in capitals follows a cut."""
     latents, before = [], None
     with open_run(path) as run:
@@ -39,8 +47,17 @@ def make(path: Path, prompts: Sequence[str] = ("a", "b", "c"), locked: Sequence[
         for number in range(len(prompts) * PIECES):
             shot, piece = divmod(number, PIECES)
             before = None if prompts[shot].isupper() and not piece else before
-            key = chunk_key(number, shot, piece, {"the prompt": prompts[shot], "the seed": seed, "frames": frames,
-                                                  "the chunk before": before and before.hash})
+            key = chunk_key(
+                number,
+                shot,
+                piece,
+                {
+                    "the prompt": prompts[shot],
+                    "the seed": seed,
+                    "frames": frames,
+                    "the chunk before": before and before.hash,
+                },
+            )
             chunk = run.find(key, prompts[shot] in locked, {"samples": (1, 4, frames, 2, 2)})
             if chunk is None:
                 known = torch.zeros(1) if before is None else before.tensors["samples"]
@@ -80,8 +97,12 @@ def test_a_run_leaves_its_storyboard_its_plan_and_one_file_for_each_chunk(path):
     run, latents, old = make(path)
     assert states(run) == "mmmmmm" and old == []
     assert (path / STORYBOARD).read_text() == '{"longreel": 1}' and (path / PLAN).read_text() == '{"chunks": 6}'
-    assert [content_hash(read_chunk(file).tensors["samples"]) for file in chunk_files(path)] == list(map(content_hash, latents))
-    assert sorted(os.listdir(path)) == sorted([STORYBOARD, PLAN, RECORD, LOCK, *(file.name for file in chunk_files(path))])
+    assert [content_hash(read_chunk(file).tensors["samples"]) for file in chunk_files(path)] == list(
+        map(content_hash, latents)
+    )
+    assert sorted(os.listdir(path)) == sorted(
+        [STORYBOARD, PLAN, RECORD, LOCK, *(file.name for file in chunk_files(path))]
+    )
 
 
 def test_the_same_run_again_makes_nothing_and_is_the_same_to_the_bit(path):
@@ -93,9 +114,18 @@ def test_the_same_run_again_makes_nothing_and_is_the_same_to_the_bit(path):
     assert {file: file.stat().st_mtime_ns for file in chunk_files(path)} == before
 
 
-@pytest.mark.parametrize(("prompts", "expected"), [
-    (("a", "b", "x"), "rrrraa"), (("a", "x", "c"), "rraaaa"), (("x", "b", "c"), "aaaaaa"), (("a", "b", "c", "d"), "rrrrrrmm"),
-    (("a", "b"), "rrrr"), (("a", "x", "b", "c"), "rrmmaaaa"), (("a", "c"), "rraa")])
+@pytest.mark.parametrize(
+    ("prompts", "expected"),
+    [
+        (("a", "b", "x"), "rrrraa"),
+        (("a", "x", "c"), "rraaaa"),
+        (("x", "b", "c"), "aaaaaa"),
+        (("a", "b", "c", "d"), "rrrrrrmm"),
+        (("a", "b"), "rrrr"),
+        (("a", "x", "b", "c"), "rrmmaaaa"),
+        (("a", "c"), "rraa"),
+    ],
+)
 def test_a_changed_shot_and_what_continues_from_it_are_made_again(path, tmp_path, prompts, expected):
     make(path)
     run, latents, _ = make(path, prompts)
@@ -103,8 +133,9 @@ def test_a_changed_shot_and_what_continues_from_it_are_made_again(path, tmp_path
     assert content_hash(latents) == content_hash(make(tmp_path / "new", prompts)[1])
 
 
-@pytest.mark.parametrize(("prompts", "expected"), [
-    (("x", "B", "c"), "aarrrr"), (("a", "x", "B", "c"), "rrmmrrrr"), (("B", "c"), "rrrr")])
+@pytest.mark.parametrize(
+    ("prompts", "expected"), [(("x", "B", "c"), "aarrrr"), (("a", "x", "B", "c"), "rrmmrrrr"), (("B", "c"), "rrrr")]
+)
 def test_a_change_does_not_reach_across_a_cut(path, tmp_path, prompts, expected):
     make(path, ("a", "B", "c"))
     run, latents, _ = make(path, prompts)
@@ -116,9 +147,15 @@ def test_the_report_says_what_was_used_and_why_the_rest_was_made(path):
     assert make(path)[0].report().splitlines()[:2] == ["chunk 1 (shot 1): made: new", "chunk 2 (shot 1): made: new"]
     run, _, _ = make(path, ("a", "x", "b", "d"), locked=("b",))
     assert run.report().splitlines() == [
-        "chunk 1 (shot 1): reused", "chunk 2 (shot 1): reused", "chunk 3 (shot 2): made: new", "chunk 4 (shot 2): made: new",
-        "chunk 5 (shot 3): locked", "chunk 6 (shot 3): locked", "chunk 7 (shot 4): made again: the prompt changed",
-        "chunk 8 (shot 4): made again: the prompt changed, the chunk before changed"]
+        "chunk 1 (shot 1): reused",
+        "chunk 2 (shot 1): reused",
+        "chunk 3 (shot 2): made: new",
+        "chunk 4 (shot 2): made: new",
+        "chunk 5 (shot 3): locked",
+        "chunk 6 (shot 3): locked",
+        "chunk 7 (shot 4): made again: the prompt changed",
+        "chunk 8 (shot 4): made again: the prompt changed, the chunk before changed",
+    ]
 
 
 def test_every_dependency_that_differs_is_named_up_to_three(path):
@@ -127,11 +164,17 @@ def test_every_dependency_that_differs_is_named_up_to_three(path):
         run.find(first := chunk_key(0, 0, 0, {"the prompt": "a", "the seed": 1, "cfg": 6.0, "the sampler": "euler"}))
         run.save(first, {})
         for wanted, reason in [
-                ({"the prompt": "a", "the seed": 2, "cfg": 6.0, "the sampler": "euler"}, "the seed changed"),
-                ({"the prompt": "a", "the seed": 1, "cfg": 6.0}, "the sampler is gone"),
-                ({"the seed": 1, "the prompt": "a", "the noise": 1, "cfg": 5.0, "the sampler": "euler"},
-                 "the noise is new, cfg changed"),
-                ({"the prompt": "b", "the seed": 2, "cfg": 1.0}, "the prompt changed, the seed changed, cfg changed and 1 more")]:
+            ({"the prompt": "a", "the seed": 2, "cfg": 6.0, "the sampler": "euler"}, "the seed changed"),
+            ({"the prompt": "a", "the seed": 1, "cfg": 6.0}, "the sampler is gone"),
+            (
+                {"the seed": 1, "the prompt": "a", "the noise": 1, "cfg": 5.0, "the sampler": "euler"},
+                "the noise is new, cfg changed",
+            ),
+            (
+                {"the prompt": "b", "the seed": 2, "cfg": 1.0},
+                "the prompt changed, the seed changed, cfg changed and 1 more",
+            ),
+        ]:
             assert run.find(chunk_key(0, 0, 0, wanted)) is None
             assert run.report() == f"chunk 1 (shot 1): not made again: {reason}"
 
@@ -141,7 +184,9 @@ def test_what_is_not_made_yet_is_reported_so(path):
         run.begin("{}", "{}", ["a"])
         run.find(chunk_key(0, 0, 0, {}))
         assert run.report() == "chunk 1 (shot 1): not made: new"
-        with pytest.raises(ValueError, match="1 of 1 chunks are not made, first 0; make them before the run is finished"):
+        with pytest.raises(
+            ValueError, match="1 of 1 chunks are not made, first 0; make them before the run is finished"
+        ):
             run.finish()
 
 
@@ -157,16 +202,24 @@ def test_only_a_chunk_that_was_missed_is_saved(path):
             run.save(key, {})
 
 
-@pytest.mark.parametrize(("prompts", "locked", "seed", "expected"), [
-    (("a", "b", "c"), "b", 1, "aallaa"), (("x", "b", "c"), "b", 0, "aallrr"), (("a", "x", "c"), "x", 0, "rrllrr"),
-    (("x", "a", "b", "c"), "b", 1, "mmaallaa"), (("b", "c"), "b", 1, "llaa"), (("a", "b", "c"), "abc", 1, "llllll")])
+@pytest.mark.parametrize(
+    ("prompts", "locked", "seed", "expected"),
+    [
+        (("a", "b", "c"), "b", 1, "aallaa"),
+        (("x", "b", "c"), "b", 0, "aallrr"),
+        (("a", "x", "c"), "x", 0, "rrllrr"),
+        (("x", "a", "b", "c"), "b", 1, "mmaallaa"),
+        (("b", "c"), "b", 1, "llaa"),
+        (("a", "b", "c"), "abc", 1, "llllll"),
+    ],
+)
 def test_a_locked_shot_keeps_its_files_whatever_changed(path, prompts, locked, seed, expected):
     _, first, _ = make(path)
     run, latents, _ = make(path, prompts, locked=locked, seed=seed)
     assert states(run) == expected
     at = prompts.index(locked[0]) * PIECES
     was = at if locked == "x" else "abc".index(locked[0]) * PIECES
-    assert content_hash(latents[at:at + PIECES]) == content_hash(first[was:was + PIECES])
+    assert content_hash(latents[at : at + PIECES]) == content_hash(first[was : was + PIECES])
 
 
 def test_what_continues_from_a_locked_shot_continues_from_what_it_shows(path):
@@ -204,8 +257,11 @@ def test_a_locked_shot_without_a_file_is_made(path):
 
 def test_a_locked_file_of_another_size_is_refused_with_both_sizes(path):
     make(path)
-    with pytest.raises(ValueError, match=r"shot 2 is locked, and chunk_0002_.* holds samples of \[1, 4, 3, 2, 2\] where the plan "
-                                         r"needs \[1, 4, 5, 2, 2\]; unlock the shot, or plan it with its size and seconds"):
+    with pytest.raises(
+        ValueError,
+        match=r"shot 2 is locked, and chunk_0002_.* holds samples of \[1, 4, 3, 2, 2\] where the plan "
+        r"needs \[1, 4, 5, 2, 2\]; unlock the shot, or plan it with its size and seconds",
+    ):
         make(path, locked="b", frames=5)
     assert states(make(path)[0]) == "rrrrrr"
 
@@ -242,12 +298,23 @@ def test_other_files_in_the_folder_are_left_alone(path):
     assert {"notes.txt", "chunk_0001_mine.safetensors", "chunk_1.safetensors"} < set(os.listdir(path))
 
 
-@pytest.mark.parametrize(("damage", "reason"), [
-    (lambda file: file.write_bytes(file.read_bytes()[:-1]), "has .* bytes that are no whole safetensors file"),
-    (lambda file: file.write_bytes(b""), "has 0 bytes that are no whole safetensors file"),
-    (lambda file: file.write_bytes(file.read_bytes()[:-1] + b"\7"), "was written with checksum .*: its numbers were changed"),
-    (lambda file: file.write_bytes(file.with_name("other").read_bytes()), "describes chunk_0000_.*: it was renamed"),
-    (lambda file: file.unlink(), "is gone")], ids=["cut short", "empty", "tampered", "foreign", "gone"])
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda file: file.write_bytes(file.read_bytes()[:-1]), "has .* bytes that are no whole safetensors file"),
+        (lambda file: file.write_bytes(b""), "has 0 bytes that are no whole safetensors file"),
+        (
+            lambda file: file.write_bytes(file.read_bytes()[:-1] + b"\7"),
+            "was written with checksum .*: its numbers were changed",
+        ),
+        (
+            lambda file: file.write_bytes(file.with_name("other").read_bytes()),
+            "describes chunk_0000_.*: it was renamed",
+        ),
+        (lambda file: file.unlink(), "is gone"),
+    ],
+    ids=["cut short", "empty", "tampered", "foreign", "gone"],
+)
 @pytest.mark.parametrize("locked", ["", "abc"], ids=["open", "locked"])
 def test_a_damaged_chunk_alone_is_made_again_and_named(path, damage, reason, locked):
     _, first, _ = make(path)
@@ -267,8 +334,12 @@ def test_a_damaged_chunk_stays_until_its_replacement_is_complete(path):
     file.write_bytes(b"damaged")
     with open_run(path) as run:
         run.begin("{}", "{}", ("a", "b", "c"))
-        key = chunk_key(2, 1, 0, {"the prompt": "b", "the seed": 0, "frames": 3,
-                                  "the chunk before": read_chunk(chunk_files(path)[1]).hash})
+        key = chunk_key(
+            2,
+            1,
+            0,
+            {"the prompt": "b", "the seed": 0, "frames": 3, "the chunk before": read_chunk(chunk_files(path)[1]).hash},
+        )
         assert key.file_name == file.name and run.find(key) is None
         with largest_file(1), pytest.raises(WriteError):
             run.save(key, {"samples": torch.zeros(3)})
@@ -374,7 +445,9 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_finished(path):
         key = chunk_key(2, 1, 0, {})
         run.find(key)
         (path / f".{key.file_name}.part").symlink_to("/dev/full")
-        with pytest.raises(WriteError, match=rf"^{key.file_name} needs [\d,]+ bytes, and writing stopped \(No space left on "):
+        with pytest.raises(
+            WriteError, match=rf"^{key.file_name} needs [\d,]+ bytes, and writing stopped \(No space left on "
+        ):
             run.save(key, {"samples": torch.zeros(3)})
         assert run.report() == "chunk 3 (shot 2): not made: new"
         assert run.save(key, {"samples": torch.zeros(3)}).path.exists()
@@ -384,8 +457,11 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_finished(path):
 def test_a_disk_without_room_is_refused_before_sampling_with_both_numbers(path):
     with open_run(path) as run:
         needed = 1000 * (2**50 + HEADER_BYTES)
-        with pytest.raises(WriteError, match=rf"1000 chunks need {needed:,} bytes, and [\d,]+ are free in .*; free space, use "
-                                             rf"another output folder, or plan fewer chunks"):
+        with pytest.raises(
+            WriteError,
+            match=rf"1000 chunks need {needed:,} bytes, and [\d,]+ are free in .*; free space, use "
+            rf"another output folder, or plan fewer chunks",
+        ):
             run.require_space(1000, 2**50)
         run.require_space(10, 2**10)
 
@@ -394,8 +470,11 @@ def test_a_read_only_folder_is_refused_before_sampling():
     with reachable_folder() as folder:
         with read_only(folder), pytest.raises(WriteError) as refused, open_run(folder / "run"):
             pass
-        assert re.search(r"cannot be opened for writing \(Permission denied: .*run\), with [\d,]+ bytes free there; make it "
-                         r"writable, or use another output folder$", str(refused.value))
+        assert re.search(
+            r"cannot be opened for writing \(Permission denied: .*run\), with [\d,]+ bytes free there; make it "
+            r"writable, or use another output folder$",
+            str(refused.value),
+        )
         make(folder / "run")
         (folder / "run").chmod(0o755)
         with read_only(folder / "run"), pytest.raises(WriteError, match="Permission denied"):

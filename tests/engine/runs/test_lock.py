@@ -14,8 +14,11 @@ def test_a_second_process_is_refused_with_the_first_ones_number(tmp_path):
     path.parent.mkdir()
     with holding(lambda: RunLock(path)) as process, pytest.raises(RunInUse) as refused:
         RunLock(path)
-    assert re.fullmatch(rf"the run 'lighthouse' is held by process {process} since \d{{4}}-.*, and this is process "
-                        rf"{os.getpid()}; wait until it ends, or use another run name", str(refused.value))
+    assert re.fullmatch(
+        rf"the run 'lighthouse' is held by process {process} since \d{{4}}-.*, and this is process "
+        rf"{os.getpid()}; wait until it ends, or use another run name",
+        str(refused.value),
+    )
     RunLock(path).release()
 
 

@@ -9,22 +9,55 @@ from hypothesis import strategies as st
 from longreel.engine.runs.name import FORBIDDEN, check_run_name
 
 
-@pytest.mark.parametrize("name", ["a", "lighthouse 2", "été_灯台", "v1.2", "x..y", "console", "com", "com10", "aux1", "a-b",
-                                  "x" * 100, "(1) [a] {b} & c's ~ + # @"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a",
+        "lighthouse 2",
+        "été_灯台",
+        "v1.2",
+        "x..y",
+        "console",
+        "com",
+        "com10",
+        "aux1",
+        "a-b",
+        "x" * 100,
+        "(1) [a] {b} & c's ~ + # @",
+    ],
+)
 def test_plain_names_pass_as_they_are(name):
     assert check_run_name(name) == name
 
 
-@pytest.mark.parametrize(("name", "says"), [
-    ("", "the run name has 0 characters and none to read; use letters"), ("  ", "has 2 characters and none to read"),
-    ("x" * 101, "has 101 characters, and at most 100 are taken; shorten it"),
-    ("a/b", "'a/b' has '/' at character 2 of 3, which no folder name may have"), ("a\\b", r"has '\\\\' at character 2 of 3"),
-    ("../up", "has '/' at character 3 of 5"), ("C:x", "has ':' at character 2"), ("a\0", r"has '\\x00' at character 2"),
-    ("a\n", r"has '\\n' at character 2"), ("a\u202eb", r"has '\\u202e' at character 2"), ("a\ud800", "has '.ud800' at"),
-    (".", "begins with '.', which not every system keeps"), ("..", "begins with '.'"), (".hidden", "begins with '.'"),
-    ("a.", "ends with '.'"), ("a ", "ends with ' '"), (" a", "begins with ' '"),
-    ("con", "'con' is CON, which Windows keeps for a device; add a letter"), ("NUL.txt", "is NUL"), ("Lpt1", "is LPT1"),
-    ("COM².a.b", "is COM²"), ("aux .x", "is AUX"), ("CONIN$", r"is CONIN\$")])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("", "the run name has 0 characters and none to read; use letters"),
+        ("  ", "has 2 characters and none to read"),
+        ("x" * 101, "has 101 characters, and at most 100 are taken; shorten it"),
+        ("a/b", "'a/b' has '/' at character 2 of 3, which no folder name may have"),
+        ("a\\b", r"has '\\\\' at character 2 of 3"),
+        ("../up", "has '/' at character 3 of 5"),
+        ("C:x", "has ':' at character 2"),
+        ("a\0", r"has '\\x00' at character 2"),
+        ("a\n", r"has '\\n' at character 2"),
+        ("a\u202eb", r"has '\\u202e' at character 2"),
+        ("a\ud800", "has '.ud800' at"),
+        (".", "begins with '.', which not every system keeps"),
+        ("..", "begins with '.'"),
+        (".hidden", "begins with '.'"),
+        ("a.", "ends with '.'"),
+        ("a ", "ends with ' '"),
+        (" a", "begins with ' '"),
+        ("con", "'con' is CON, which Windows keeps for a device; add a letter"),
+        ("NUL.txt", "is NUL"),
+        ("Lpt1", "is LPT1"),
+        ("COM².a.b", "is COM²"),
+        ("aux .x", "is AUX"),
+        ("CONIN$", r"is CONIN\$"),
+    ],
+)
 def test_other_names_are_refused_with_the_character_at_fault(name, says):
     with pytest.raises(ValueError, match=says):
         check_run_name(name)

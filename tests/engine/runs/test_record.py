@@ -18,11 +18,22 @@ def test_a_record_is_read_as_it_was_written(shots, files):
     assert read_record(record.to_json()) == record
 
 
-@pytest.mark.parametrize(("before", "now", "moved"), [
-    ("abc", "abc", {0: 0, 1: 1, 2: 2}), ("abc", "xabc", {0: 1, 1: 2, 2: 3}), ("abc", "ac", {0: 0, 2: 1}),
-    ("abc", "abxc", {0: 0, 1: 1, 2: 3}), ("abc", "axc", {0: 0, 1: 1, 2: 2}), ("abc", "xyc", {0: 0, 1: 1, 2: 2}),
-    ("abc", "axyc", {0: 0, 2: 3}), ("", "abc", {}), ("abc", "", {}), ("a", "b", {0: 0}), ("aa", "aaa", {0: 0, 1: 1}),
-])
+@pytest.mark.parametrize(
+    ("before", "now", "moved"),
+    [
+        ("abc", "abc", {0: 0, 1: 1, 2: 2}),
+        ("abc", "xabc", {0: 1, 1: 2, 2: 3}),
+        ("abc", "ac", {0: 0, 2: 1}),
+        ("abc", "abxc", {0: 0, 1: 1, 2: 3}),
+        ("abc", "axc", {0: 0, 1: 1, 2: 2}),
+        ("abc", "xyc", {0: 0, 1: 1, 2: 2}),
+        ("abc", "axyc", {0: 0, 2: 3}),
+        ("", "abc", {}),
+        ("abc", "", {}),
+        ("a", "b", {0: 0}),
+        ("aa", "aaa", {0: 0, 1: 1}),
+    ],
+)
 def test_shots_are_found_again_by_their_prompts(before, now, moved):
     assert match_shots(list(before), list(now)) == moved
 
@@ -49,15 +60,27 @@ def test_files_move_with_their_shots_and_leave_with_them():
     assert record.for_shots(["b"]).shots == ("b",)
 
 
-@pytest.mark.parametrize(("text", "says"), [
-    ("", "Expecting value"), ("[]", r"2 characters are no record of a run \(TypeError"), ("{}", "KeyError: 'longreel_run'"),
-    ('{"longreel_run": 2}', "it is of version 2, and this Longreel reads 1"),
-    ('{"longreel_run": 1, "shots": []}', "KeyError: 'chunks'"), ('{"longreel_run": 1, "shots": [], "chunks": [1]}', "TypeError"),
-    ('{"longreel_run": 1, "shots": [], "chunks": [{"shot": "0", "piece": 0, "file": "a"}]}', "not all whole numbers"),
-    ('{"longreel_run": 1, "shots": [5], "chunks": []}', "prompts and file names are not all text"),
-    ('{"longreel_run": 1, "shots": [], "chunks": [{"shot": 0, "piece": 0, "file": null}]}', "not all text"),
-    ('{"longreel_run": 1, "shots": [], "chunks": [{"shot": 0, "piece": 0, "file": "../a"}]}',
-     "'../a' is no name of a chunk's file")])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "Expecting value"),
+        ("[]", r"2 characters are no record of a run \(TypeError"),
+        ("{}", "KeyError: 'longreel_run'"),
+        ('{"longreel_run": 2}', "it is of version 2, and this Longreel reads 1"),
+        ('{"longreel_run": 1, "shots": []}', "KeyError: 'chunks'"),
+        ('{"longreel_run": 1, "shots": [], "chunks": [1]}', "TypeError"),
+        (
+            '{"longreel_run": 1, "shots": [], "chunks": [{"shot": "0", "piece": 0, "file": "a"}]}',
+            "not all whole numbers",
+        ),
+        ('{"longreel_run": 1, "shots": [5], "chunks": []}', "prompts and file names are not all text"),
+        ('{"longreel_run": 1, "shots": [], "chunks": [{"shot": 0, "piece": 0, "file": null}]}', "not all text"),
+        (
+            '{"longreel_run": 1, "shots": [], "chunks": [{"shot": 0, "piece": 0, "file": "../a"}]}',
+            "'../a' is no name of a chunk's file",
+        ),
+    ],
+)
 def test_what_is_no_record_is_refused(text, says):
     with pytest.raises(ValueError, match=says):
         read_record(text)

@@ -57,16 +57,22 @@ def test_no_kill_without_its_moment(path):
 
 def test_a_full_disk_says_how_much_is_needed_and_free_and_leaves_the_old_file(path):
     path.with_name(".a.json.part").symlink_to("/dev/full")  # the system's own full disk
-    with pytest.raises(WriteError, match=r"^a.json needs 15,000 bytes, and writing stopped \(No space left on device\) with "
-                                         r"[\d,]+ bytes free in .*; free space there or make the folder writable, then "
-                                         r"queue again: what was finished is kept$"):
+    with pytest.raises(
+        WriteError,
+        match=r"^a.json needs 15,000 bytes, and writing stopped \(No space left on device\) with "
+        r"[\d,]+ bytes free in .*; free space there or make the folder writable, then "
+        r"queue again: what was finished is kept$",
+    ):
         write_whole(path, NEW)
     assert path.read_bytes() == OLD
     assert os.listdir(path.parent) == ["a.json"]
 
 
 def test_a_disk_that_gets_full_while_writing_gets_its_bytes_back(path):
-    with largest_file(10_000), pytest.raises(WriteError, match=r"needs 15,000 bytes, and writing stopped \(File too large\)"):
+    with (
+        largest_file(10_000),
+        pytest.raises(WriteError, match=r"needs 15,000 bytes, and writing stopped \(File too large\)"),
+    ):
         write_whole(path, NEW)
     assert path.read_bytes() == OLD
     assert os.listdir(path.parent) == ["a.json"]

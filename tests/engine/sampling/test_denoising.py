@@ -53,8 +53,11 @@ def test_levels_are_drawn_from_all_strata_and_follow_the_seed(objective):
 def test_x0s_loss_of_the_paper_is_vs(objective):
     """mean((x0_hat - x0)^2) / (1 - alpha^2), spec/ttt.md section 3."""
     clean, noise = pair()
-    levels = torch.tensor([0.2, 0.4, 0.6, 0.9]) if isinstance(objective, FlowMatching) else torch.tensor(
-        [10.0, 300, 700, 999])
+    levels = (
+        torch.tensor([0.2, 0.4, 0.6, 0.9])
+        if isinstance(objective, FlowMatching)
+        else torch.tensor([10.0, 300, 700, 999])
+    )
     target = objective.target(clean, noise, levels)
     said = target + 0.1 * torch.randn_like(target)
     loss = loss_per_video(said, target)
@@ -68,10 +71,15 @@ def test_x0s_loss_of_the_paper_is_vs(objective):
         torch.testing.assert_close(loss.double(), (said - noise + clean).square().flatten(1).mean(1), rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda: FlowMatching(0.0), "shift is 0, not above 0"), (lambda: FlowMatching(1.0, 2.0), "uniform_share is 2"),
-    (lambda: VPrediction(torch.tensor([0.1, 0.9])), "must descend"),
-    (lambda: FlowMatching(math.nan), "shift is nan")])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: FlowMatching(0.0), "shift is 0, not above 0"),
+        (lambda: FlowMatching(1.0, 2.0), "uniform_share is 2"),
+        (lambda: VPrediction(torch.tensor([0.1, 0.9])), "must descend"),
+        (lambda: FlowMatching(math.nan), "shift is nan"),
+    ],
+)
 def test_numbers_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

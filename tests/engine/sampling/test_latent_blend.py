@@ -37,7 +37,7 @@ def normalised(starts: list[int], weights: list[torch.Tensor], total: int) -> to
     """[segments, frames]: each segment's share of each frame."""
     table = torch.zeros(len(starts), total, dtype=torch.float64)
     for row, start, weight in zip(table, starts, weights):
-        row[start:start + len(weight)] = weight.double()
+        row[start : start + len(weight)] = weight.double()
     return table / table.sum(0)
 
 
@@ -68,9 +68,9 @@ def test_linear_is_symmetric_and_sums_to_one_over_an_overlap(length, data):
     before, after = data.draw(st.integers(0, length // 2)), data.draw(st.integers(0, length // 2))
     torch.testing.assert_close(ramp_weights(length, before, after), ramp_weights(length, after, before).flip(0))
     first, second = segment_weights("linear", [0, length - after], [length, length])
-    torch.testing.assert_close(first[length - after:] + second[:after], torch.ones(after))
-    assert (first[:length - after] == 1).all() and (second[after:] == 1).all()
-    assert (first[length - after:].diff() < 0).all() and (second[:after].diff() > 0).all()
+    torch.testing.assert_close(first[length - after :] + second[:after], torch.ones(after))
+    assert (first[: length - after] == 1).all() and (second[after:] == 1).all()
+    assert (first[length - after :].diff() < 0).all() and (second[:after].diff() > 0).all()
 
 
 @relaxed
@@ -128,8 +128,11 @@ def test_the_blend_is_the_weighted_mean_of_each_frame(row, blend, dim):
     got = blend_predictions(chunks, starts, weights, total, dim).movedim(axis, 0)
     shares = normalised(starts, weights, total)
     for frame in range(total):
-        expected = sum(shares[k, frame] * values[k][frame - start] for k, start in enumerate(starts)
-                       if start <= frame < start + lengths[k])
+        expected = sum(
+            shares[k, frame] * values[k][frame - start]
+            for k, start in enumerate(starts)
+            if start <= frame < start + lengths[k]
+        )
         torch.testing.assert_close(got[frame], expected, atol=1e-6, rtol=1e-6)
 
 
@@ -138,12 +141,14 @@ def test_equal_predictions_pass_through_every_blend():
     starts = [0, 7, 14]
     for blend in BLENDS:
         weights = segment_weights(blend, starts, [13] * 3, seed=5)
-        got = blend_predictions([video[:, s:s + 13] for s in starts], starts, weights, 27, dim=1)
+        got = blend_predictions([video[:, s : s + 13] for s in starts], starts, weights, 27, dim=1)
         torch.testing.assert_close(got, video)
 
 
 def test_a_frame_without_a_segment_is_refused():
-    with pytest.raises(ValueError, match="^no segment covers latent frame 4 of 9; lengthen the segments or the overlap$"):
+    with pytest.raises(
+        ValueError, match="^no segment covers latent frame 4 of 9; lengthen the segments or the overlap$"
+    ):
         blend_predictions([torch.zeros(4), torch.zeros(4)], [0, 5], [torch.ones(4)] * 2, 9)
 
 
@@ -157,11 +162,14 @@ def test_randomized_blend_averages_no_frame():
     assert randomized_blend(chunks, [0, 3, 6], [1, 2]).tolist() == [0] * 4 + [1] * 4 + [2] * 3
 
 
-@pytest.mark.parametrize(("prompts", "length", "overlap", "between", "repeat", "starts", "base"), [
-    (2, 13, 6, 1, 0, (0, 7, 14), (0, 14)),
-    (3, 13, 6, 1, 1, (0, 7, 14, 21, 28, 35), (0, 14, 35)),
-    (1, 13, 6, 4, 0, (0,), (0,)),
-])
+@pytest.mark.parametrize(
+    ("prompts", "length", "overlap", "between", "repeat", "starts", "base"),
+    [
+        (2, 13, 6, 1, 0, (0, 7, 14), (0, 14)),
+        (3, 13, 6, 1, 1, (0, 7, 14, 21, 28, 35), (0, 14, 35)),
+        (1, 13, 6, 4, 0, (0,), (0,)),
+    ],
+)
 def test_ditctrl_layout(prompts, length, overlap, between, repeat, starts, base):
     layout = ditctrl_layout(prompts, length, overlap, between, repeat)
     assert (layout.starts, layout.base_starts, layout.total_frames) == (starts, base, starts[-1] + length)

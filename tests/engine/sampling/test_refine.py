@@ -115,9 +115,7 @@ def test_an_unknown_range_of_cuts_is_refused() -> None:
         R.chunk_weights([0], [4], "wide", 0, 0)
 
 
-@pytest.mark.parametrize(
-    ("strength", "left"), [(1.0, 20), (0.6, 12), (0.5, 10), (0.049, 1), (0.001, 1), (0.975, 20)]
-)
+@pytest.mark.parametrize(("strength", "left"), [(1.0, 20), (0.6, 12), (0.5, 10), (0.049, 1), (0.001, 1), (0.975, 20)])
 def test_strength_runs_the_last_part_of_the_schedule(strength: float, left: int) -> None:
     sigmas = torch.linspace(1, 0, 21)
     assert torch.equal(R.last_part(sigmas, strength), sigmas[20 - left :])

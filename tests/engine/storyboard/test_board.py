@@ -88,8 +88,27 @@ junk = st.one_of(
     st.sampled_from([MAX_SEED, MAX_SEED + 1, 0, -1, 1e300, 10**400, 16.0, 15.999, 240, 240.5, 3600, 3601, 10, 10.01]),
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(max_size=5),
-    st.sampled_from(["", " ", "\0", "a\n", "cut", "blend", "../a.png", "/a", "a\\b", "a:b", "a/./b", "a ", "a.png\n",
-                     "...", "x" * 201, "x" * 513, "x" * 10001]),
+    st.sampled_from(
+        [
+            "",
+            " ",
+            "\0",
+            "a\n",
+            "cut",
+            "blend",
+            "../a.png",
+            "/a",
+            "a\\b",
+            "a:b",
+            "a/./b",
+            "a ",
+            "a.png\n",
+            "...",
+            "x" * 201,
+            "x" * 513,
+            "x" * 10001,
+        ]
+    ),
     st.lists(st.sampled_from([1, "a", {"at": 0, "image": "a"}, {"at": 0}]), max_size=2),
     st.just({}),
     st.just([]),
@@ -183,15 +202,19 @@ SEED_REMEDY = "write a whole number from 0 to 18446744073709551615"
     [
         ("", "the storyboard is empty; write at least one shot"),
         ("once upon a time", "the storyboard is not JSON: Expecting value (line 1, column 1); correct the text there"),
-        ('{"longreel": 1,\n "shots" []}', ("the storyboard is not JSON: Expecting ':' delimiter (line 2, column 10); "
-         "correct the text there")),
+        (
+            '{"longreel": 1,\n "shots" []}',
+            ("the storyboard is not JSON: Expecting ':' delimiter (line 2, column 10); correct the text there"),
+        ),
         ("[]", 'the storyboard is a list of 0, not an object; start it with {"longreel": 1, "shots": [...]}'),
         ("{}", 'longreel is missing; this pack reads version 1: write "longreel": 1'),
         (board(longreel=2), 'longreel is 2; this pack reads version 1: write "longreel": 1'),
         (board(longreel=True), 'longreel is true; this pack reads version 1: write "longreel": 1'),
         ('{"longreel": 1}', 'shots is missing; write "shots": [{"prompt": "...", "seconds": 3.0}]'),
-        (board(shots={}),
-         ('shots is an object of 0 keys, not a list; write "shots": [{"prompt": "...", "seconds": 3.0}]')),
+        (
+            board(shots={}),
+            ('shots is an object of 0 keys, not a list; write "shots": [{"prompt": "...", "seconds": 3.0}]'),
+        ),
         (board(shots=[]), "shots has 0 shots; write at least one"),
         (board(shots=[4]), 'shots[0] is 4, not an object; write {"prompt": "...", "seconds": 3.0}'),
         (board(shots=[{"seconds": 1}]), 'shots[0].prompt is missing; add "prompt" to shots[0]'),
@@ -212,8 +235,10 @@ SEED_REMEDY = "write a whole number from 0 to 18446744073709551615"
         (board(seed=2**64), f"seed is 18446744073709551616; {SEED_REMEDY}"),
         (one(seed=-1), f"shots[0].seed is -1; {SEED_REMEDY}"),
         (one(seed=1.5), f"shots[0].seed is 1.5; {SEED_REMEDY}"),
-        ('{"longreel": 1, "seed": ' + "9" * 5000 + "}",
-         "the storyboard holds a number with too many digits; write a shorter number"),
+        (
+            '{"longreel": 1, "seed": ' + "9" * 5000 + "}",
+            "the storyboard holds a number with too many digits; write a shorter number",
+        ),
         ("[" * 100_000, "the storyboard nests lists or objects too deeply; a storyboard needs 5 levels"),
         ('{"longreel": 1, "seed": 1, "seed": 2}', "the key 'seed' is written twice in one object; keep one of them"),
         (board(width=8), "width is 8; write whole pixels from 16 to 16384"),
@@ -223,24 +248,47 @@ SEED_REMEDY = "write a whole number from 0 to 18446744073709551615"
         (one(prompt="a" * 10_001), "shots[0].prompt has 10001 characters; the limit is 10000: shorten it"),
         (one(prompt="a\0"), "shots[0].prompt holds U+0000, which is not a character; remove it"),
         (one(prompt="a\ud800"), "shots[0].prompt holds U+D800, which is not a character; remove it"),
-        (one(transition="fade"), "shots[0].transition is 'fade'; write \"continue\", \"blend\" or \"cut\""),
+        (one(transition="fade"), 'shots[0].transition is \'fade\'; write "continue", "blend" or "cut"'),
         (one(strength=11), "shots[0].strength is 11; write a strength from 0 to 10; 1 is normal"),
         (one(locked=1), "shots[0].locked is 1; write true or false"),
         (one(focus="fox"), "shots[0].focus is 'fox', not a list; write it in square brackets"),
-        (one(focus=["fox", "wolf"]), ("shots[0].focus[1] is 'wolf', which the prompt does not contain; "
-         "write words of the prompt or of the style")),
+        (
+            one(focus=["fox", "wolf"]),
+            (
+                "shots[0].focus[1] is 'wolf', which the prompt does not contain; "
+                "write words of the prompt or of the style"
+            ),
+        ),
         (one(focus=["fox"] * 65), "shots[0].focus has 65 entries; the limit is 64: remove some"),
-        (one(overlap_seconds=1), ('shots[0].overlap_seconds is 1 but the transition is "continue", which has no '
-         'overlap; remove overlap_seconds or write "transition": "blend"')),
-        (board(shots=[{"prompt": "a", "seconds": 1},
-                      {"prompt": "b", "seconds": 3, "transition": "blend", "overlap_seconds": 2}]),
-         "shots[1].overlap_seconds is 2, longer than the shorter of the shots it joins (1 s); write at most 1"),
+        (
+            one(overlap_seconds=1),
+            (
+                'shots[0].overlap_seconds is 1 but the transition is "continue", which has no '
+                'overlap; remove overlap_seconds or write "transition": "blend"'
+            ),
+        ),
+        (
+            board(
+                shots=[
+                    {"prompt": "a", "seconds": 1},
+                    {"prompt": "b", "seconds": 3, "transition": "blend", "overlap_seconds": 2},
+                ]
+            ),
+            "shots[1].overlap_seconds is 2, longer than the shorter of the shots it joins (1 s); write at most 1",
+        ),
         (one(anchors=[{"at": 0}]), 'shots[0].anchors[0].image is missing; add "image" to shots[0].anchors[0]'),
         (one(anchors=[{"at": 0, "img": "a"}]), 'shots[0].anchors[0].img is not a known key; did you mean "image"?'),
-        (one(anchors=[{"at": 4, "image": "a"}]),
-         "shots[0].anchors[0].at is 4, after the end of the shot (3 s); write at most 3"),
-        (one(anchors=[{"at": 0, "image": "../a.png"}]), ("shots[0].anchors[0].image is '../a.png', which leaves the "
-         'input folder; write a path below ComfyUI\'s input folder, such as "shots/ship.png"')),
+        (
+            one(anchors=[{"at": 4, "image": "a"}]),
+            "shots[0].anchors[0].at is 4, after the end of the shot (3 s); write at most 3",
+        ),
+        (
+            one(anchors=[{"at": 0, "image": "../a.png"}]),
+            (
+                "shots[0].anchors[0].image is '../a.png', which leaves the "
+                'input folder; write a path below ComfyUI\'s input folder, such as "shots/ship.png"'
+            ),
+        ),
     ],
 )
 def test_a_bad_storyboard_is_one_line_with_field_and_remedy(text: str, message: str) -> None:

@@ -72,8 +72,13 @@ def test_a_table_reads_as_a_person_would_write_it() -> None:
         "the keeper lights the lamp,3.5,blend,1,keeper | lamp,ship.png @ 0.5 | a/b.png @ 2,TRUE,\n"
     )
     second = Shot(
-        "the keeper lights the lamp", 3.5, "blend", 1.0, ("keeper", "lamp"),
-        anchors=(Anchor(0.5, "ship.png"), Anchor(2.0, "a/b.png")), locked=True,
+        "the keeper lights the lamp",
+        3.5,
+        "blend",
+        1.0,
+        ("keeper", "lamp"),
+        anchors=(Anchor(0.5, "ship.png"), Anchor(2.0, "a/b.png")),
+        locked=True,
     )
     assert board == Storyboard((Shot("a keeper climbs", 3.0), second), fps=24.0)
 
@@ -94,7 +99,7 @@ def test_board_fields_are_read_from_any_row() -> None:
         ("prompt,seconds\na,1\n\n,\nb,long\n", "row 5: seconds is 'long', not a number; write digits such as 3 or 4.5"),
         ('prompt,seconds\na,"1,5"\n', "row 2: seconds is '1,5', not a number; write digits such as 3 or 4.5"),
         ("prompt,seconds\na,1\n\nb,-2\n", "row 4: shots[1].seconds is -2; write seconds above 0 and up to 3600"),
-        ("prompt,seconds\n,2\n", "row 2: shots[0].prompt is missing; add \"prompt\" to shots[0]"),
+        ("prompt,seconds\n,2\n", 'row 2: shots[0].prompt is missing; add "prompt" to shots[0]'),
         ("prompt,seconds,board_fps\na,1,0\n", "board_fps is 0; write frames per second above 0 and up to 240"),
         ("prompt,seconds,longreel\na,1,2\n", 'longreel is 2; this pack reads version 1: write "longreel": 1'),
         ("prompt,seconds,locked\na,1,maybe\n", "row 2: locked is 'maybe'; write true or false"),
@@ -108,15 +113,21 @@ def test_board_fields_are_read_from_any_row() -> None:
         ),
         (
             "prompt,seconds,anchors\na,1,ship.png\n",
-            "row 2: anchors is 'ship.png'; write \"picture @ seconds\", such as \"ship.png @ 0.5\"",
+            'row 2: anchors is \'ship.png\'; write "picture @ seconds", such as "ship.png @ 0.5"',
         ),
-        ("prompt,seconds,focus\na,1,[1\n", ("row 2: focus is not JSON: Expecting ',' delimiter (line 1, column 3); "
-         "correct the text there")),
+        (
+            "prompt,seconds,focus\na,1,[1\n",
+            ("row 2: focus is not JSON: Expecting ',' delimiter (line 1, column 3); correct the text there"),
+        ),
         ('prompt,seconds\n"a,1\n', "the table is not CSV at line 2: unexpected end of data; correct it there"),
-        ("prompt,seconds\n" + "a,1\n" * 10_000,
-         "shots has 10000 shots; the limit is 1000: split it into several tables"),
-        ("prompt,seconds\n" + "a" * 4_000_000,
-         "the table has 4000015 characters; at most 4000000 are read: split it into several"),
+        (
+            "prompt,seconds\n" + "a,1\n" * 10_000,
+            "shots has 10000 shots; the limit is 1000: split it into several tables",
+        ),
+        (
+            "prompt,seconds\n" + "a" * 4_000_000,
+            "the table has 4000015 characters; at most 4000000 are read: split it into several",
+        ),
     ],
 )
 def test_a_bad_table_is_one_line_with_place_and_remedy(table: str, message: str) -> None:

@@ -33,8 +33,14 @@ def test_a_json_list_is_a_scene_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "reason"),
     [
-        ("a.json", b"{", ("the storyboard is not JSON: Expecting property name enclosed in double quotes (line 1, "
-         "column 2); correct the text there")),
+        (
+            "a.json",
+            b"{",
+            (
+                "the storyboard is not JSON: Expecting property name enclosed in double quotes (line 1, "
+                "column 2); correct the text there"
+            ),
+        ),
         ("a.csv", b"x", "row 1 has no column prompt; name the columns there: prompt,seconds,transition"),
         ("a.json", b'{"title": "\xe9"}', "byte 11 is not UTF-8; save the file as UTF-8"),
         ("a.txt", b"{}", 'the extension ".txt" is not known; use one of .json, .csv, .jsonl'),

@@ -21,10 +21,7 @@ scene_shots = st.builds(
     negative=st.one_of(st.none(), texts),
 )
 scene_boards = st.builds(
-    Storyboard,
-    shots=st.lists(scene_shots, min_size=1, max_size=5).map(tuple),
-    width=st.just(720),
-    height=st.just(480),
+    Storyboard, shots=st.lists(scene_shots, min_size=1, max_size=5).map(tuple), width=st.just(720), height=st.just(480)
 )
 holdable = Storyboard((Shot("a", 3.0), Shot("b", 3.0, "cut")), width=720, height=480)
 
@@ -96,8 +93,10 @@ def with_second(**changes: object) -> Storyboard:
         (with_second(anchors=(Anchor(0.0, "a.png"),)), "shots[1].anchors (remove it)"),
         (with_second(locked=True), "shots[1].locked (remove it)"),
         (with_second(seconds=3000.0), "1001 scenes (use at most 1000, 3000 seconds)"),
-        (replace(with_second(prompt="b" * 9999), style="cc"),
-         "shots[1].prompt with style of 10003 characters (use at most 10000)"),
+        (
+            replace(with_second(prompt="b" * 9999), style="cc"),
+            "shots[1].prompt with style of 10003 characters (use at most 10000)",
+        ),
         (replace(holdable, title="N", seed=7), "title 'N' (remove it); seed 7 (remove it)"),
     ],
 )
@@ -122,11 +121,15 @@ def test_many_problems_stay_one_short_line() -> None:
         ('[[{"txt": "a"}]]', 'videos[0][0].txt is not a known key; did you mean "text"?'),
         ('[[{"neg_text": "a"}]]', 'videos[0][0].text is missing; add "text" to videos[0][0]'),
         ('[[{"text": ""}]]', "videos[0][0].text is empty; say what the shot shows"),
-        ('[[{"text": "a", "requires_scene_transition": 1}]]',
-         "videos[0][0].requires_scene_transition is 1; write true or false"),
+        (
+            '[[{"text": "a", "requires_scene_transition": 1}]]',
+            "videos[0][0].requires_scene_transition is 1; write true or false",
+        ),
         ('[[{"text": "a"}, 3]]', 'videos[0][1] is 3, not a scene; write {"text": "..."}'),
-        ('[{"text": "a"}]\n[{"text": ]', ("line 2 of the scene list is not JSON: Expecting value (line 1, column 11); "
-         "correct the text there")),
+        (
+            '[{"text": "a"}]\n[{"text": ]',
+            ("line 2 of the scene list is not JSON: Expecting value (line 1, column 11); correct the text there"),
+        ),
         (json.dumps([[{"text": "a"}] * 1001]), "videos[0] has 1001 scenes; the limit is 1000: split it into several"),
         (json.dumps([[{"text": "a"}]] * 1001), "the scene list has 1001 videos; the limit is 1000: split the file"),
     ],

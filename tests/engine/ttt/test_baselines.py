@@ -43,9 +43,10 @@ def frames_that_see(block: TTTBlock, layout: Layout, frame: int, backwards: bool
     start, stop = layout.tokens_of((frame, frame + 1))
     other[:, start:stop] += 1
     with torch.no_grad():
-        outs = [block(one, layout) if backwards is None else _reading(block, one, layout, backwards)
-                for one in (x, other)]
-    changed = (outs[0] != outs[1]).any(-1)[0, layout.text_tokens:].unflatten(0, (layout.frames, -1)).any(-1)
+        outs = [
+            block(one, layout) if backwards is None else _reading(block, one, layout, backwards) for one in (x, other)
+        ]
+    changed = (outs[0] != outs[1]).any(-1)[0, layout.text_tokens :].unflatten(0, (layout.frames, -1)).any(-1)
     return set(changed.nonzero().flatten().tolist())
 
 
@@ -116,7 +117,7 @@ def test_a_window_hears_the_text_of_its_segments():
     start, stop = SIX_SEGMENTS.text_of(4)
     other[:, start:stop] += 1
     with torch.no_grad():
-        changed = (block(x, SIX_SEGMENTS) != block(other, SIX_SEGMENTS)).any(-1)[0, SIX_SEGMENTS.text_tokens:]
+        changed = (block(x, SIX_SEGMENTS) != block(other, SIX_SEGMENTS)).any(-1)[0, SIX_SEGMENTS.text_tokens :]
     frames = changed.unflatten(0, (13, -1)).any(-1).nonzero().flatten().tolist()
     assert frames == [7, 8, 9, 10, 11, 12]
 
@@ -141,17 +142,23 @@ def test_they_have_about_as_many_parameters_as_ttt_mlp():
 
     mlp = count(MLP)
     assert {kind: round(count(kind) / mlp, 2) for kind in (LINEAR, *MIXERS)} == {
-        LINEAR: 0.78, GATED_DELTA: 0.94, SLIDING_WINDOW: 0.74}
+        LINEAR: 0.78,
+        GATED_DELTA: 0.94,
+        SLIDING_WINDOW: 0.74,
+    }
     assert math.isclose(mlp, 4 * 192**2 + 8 * 192 * 32, rel_tol=0.03)
 
 
-@pytest.mark.parametrize("changed, message", [
-    ({"kind": GATED_DELTA, "rates": AS_TRAINED}, "gated_delta has 1 way to read its learning rates"),
-    ({"kind": SLIDING_WINDOW, "chunk": 64}, "sliding_window has chunk 64 and base_rate 1 and learns nothing"),
-    ({"kind": MLP, "heads": 0}, "a TTT layer with heads 0 reads nothing"),
-    ({"kind": LINEAR, "chunk": 0}, "a TTT layer with chunk 0 reads nothing"),
-    ({"kind": "mamba"}, "unknown kind of TTT layer 'mamba', none of 4"),
-])
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"kind": GATED_DELTA, "rates": AS_TRAINED}, "gated_delta has 1 way to read its learning rates"),
+        ({"kind": SLIDING_WINDOW, "chunk": 64}, "sliding_window has chunk 64 and base_rate 1 and learns nothing"),
+        ({"kind": MLP, "heads": 0}, "a TTT layer with heads 0 reads nothing"),
+        ({"kind": LINEAR, "chunk": 0}, "a TTT layer with chunk 0 reads nothing"),
+        ({"kind": "mamba"}, "unknown kind of TTT layer 'mamba', none of 4"),
+    ],
+)
 def test_configs_that_would_say_nothing_are_refused(changed, message):
     with pytest.raises(ValueError, match=message):
         TTTConfig(**{"width": WIDTH, "heads": HEADS, "chunk": 1, "base_rate": 1.0, "rates": OWN} | changed)

@@ -36,10 +36,12 @@ def test_closed_gates_change_nothing_whatever_the_layer(kind, dtype):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_backward_reading_sees_what_the_forward_one_made(kind):
     block, x, border = make_block(kind), tokens_like(THREE_SEGMENTS, batch=2), THREE_SEGMENTS.text_tokens
-    forward = torch.cat([block.forward_text.expand(border, -1),
-                         block.forward_video.expand(THREE_SEGMENTS.tokens - border, -1)]).tanh()
-    backward = torch.cat([block.backward_text.expand(border, -1),
-                          block.backward_video.expand(THREE_SEGMENTS.tokens - border, -1)]).tanh()
+    forward = torch.cat(
+        [block.forward_text.expand(border, -1), block.forward_video.expand(THREE_SEGMENTS.tokens - border, -1)]
+    ).tanh()
+    backward = torch.cat(
+        [block.backward_text.expand(border, -1), block.backward_video.expand(THREE_SEGMENTS.tokens - border, -1)]
+    ).tanh()
     y = x + forward * block.ttt(x, THREE_SEGMENTS)
     z = y + backward * block.ttt(y, THREE_SEGMENTS, backwards=True)
     torch.testing.assert_close(block(x, THREE_SEGMENTS), z, atol=2e-5, rtol=1e-4)

@@ -24,8 +24,10 @@ def checkpoint(kind: str = MLP) -> dict[str, torch.Tensor]:
     """A whole network's, below `dit.`; core's tensors are one number each."""
     tensors = {f"dit.{start}weight": torch.full((1,), place) for place, start in enumerate(OF_NETWORK)}
     for number in range(LAYERS):
-        layer = {f"seq_modeling_block.{name}": value
-                 for name, value in to_published(make_block(kind, seed=number).state_dict()).items()}
+        layer = {
+            f"seq_modeling_block.{name}": value
+            for name, value in to_published(make_block(kind, seed=number).state_dict()).items()
+        }
         layer |= {f"{start}bias": torch.full((1,), 100 * number + place) for place, start in enumerate(OF_BLOCK)}
         tensors |= {f"dit.layers.{number}.{name}": value for name, value in layer.items()}
     return tensors
@@ -49,12 +51,15 @@ def test_the_layers_come_out_in_the_packs_format(tmp_path, kind):
 
 
 def test_a_training_runs_checkpoint_is_read_and_its_optimizer_left_alone(tmp_path):
-    state = {"model": {name: value.bfloat16() for name, value in checkpoint().items()},
-             "optimizer": {"state": {"model.dit.layers.0.mlp.layer1.weight.exp_avg": torch.zeros(3)}},
-             "metadata": {"step": 250, "loss": [0.1, None]}}
+    state = {
+        "model": {name: value.bfloat16() for name, value in checkpoint().items()},
+        "optimizer": {"state": {"model.dit.layers.0.mlp.layer1.weight.exp_avg": torch.zeros(3)}},
+        "metadata": {"step": 250, "loss": [0.1, None]},
+    }
     folder = write(tmp_path, state)
-    convert_ttt.main([str(folder), str(tmp_path / "ttt.safetensors"), "--transformer",
-                      str(tmp_path / "cog.safetensors")])
+    convert_ttt.main(
+        [str(folder), str(tmp_path / "ttt.safetensors"), "--transformer", str(tmp_path / "cog.safetensors")]
+    )
     ttt = load_ttt(tmp_path / "ttt.safetensors")
     assert all(weight.dtype == torch.bfloat16 for block in ttt.layers.values() for weight in block.values())
     assert len(load_file(tmp_path / "cog.safetensors")) == len(OF_NETWORK) + LAYERS * len(OF_BLOCK)
@@ -64,8 +69,11 @@ def test_the_transformer_comes_out_under_cores_names(tmp_path):
     folder = write(tmp_path, checkpoint())
     convert_ttt.convert_transformer(folder, tmp_path / "cog.safetensors")
     expected = {f"{own}weight": place for place, own in enumerate(OF_NETWORK.values())}
-    expected |= {f"blocks.{number}.{own}bias": 100 * number + place
-                 for number in range(LAYERS) for place, own in enumerate(OF_BLOCK.values())}
+    expected |= {
+        f"blocks.{number}.{own}bias": 100 * number + place
+        for number in range(LAYERS)
+        for place, own in enumerate(OF_BLOCK.values())
+    }
     assert {name: value.item() for name, value in load_file(tmp_path / "cog.safetensors").items()} == expected
 
 
@@ -85,8 +93,10 @@ dist.destroy_process_group()
 
 def test_tensors_that_two_processes_saved_in_pieces_are_put_together(tmp_path):
     torch.save(checkpoint(), tmp_path / "state.pt")
-    runs = [subprocess.Popen([sys.executable, "-c", SHARDED, str(rank), str(tmp_path)], stderr=subprocess.PIPE)
-            for rank in range(2)]
+    runs = [
+        subprocess.Popen([sys.executable, "-c", SHARDED, str(rank), str(tmp_path)], stderr=subprocess.PIPE)
+        for rank in range(2)
+    ]
     for run in runs:
         _, errors = run.communicate(timeout=300)
         assert run.returncode == 0, errors.decode()
@@ -106,9 +116,14 @@ def test_a_training_of_its_own_numbers_is_written_down(tmp_path, capsys):
 
 def test_it_runs_from_the_command_line_without_comfyui(tmp_path):
     folder = write(tmp_path, checkpoint())
-    command = [sys.executable, "-c", "import sys; sys.modules['comfy'] = None; import runpy; "
-               "runpy.run_module('longreel.engine.ttt.convert', run_name='__main__', alter_sys=True)",
-               str(folder), str(tmp_path / "ttt.safetensors")]
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; sys.modules['comfy'] = None; import runpy; "
+        "runpy.run_module('longreel.engine.ttt.convert', run_name='__main__', alter_sys=True)",
+        str(folder),
+        str(tmp_path / "ttt.safetensors"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert load_ttt(tmp_path / "ttt.safetensors").blocks == LAYERS
@@ -131,13 +146,22 @@ def without_layer_1(state: dict) -> dict:
     return {name: value for name, value in state.items() if ".1.seq_modeling_block.ssm" not in name}
 
 
-@pytest.mark.parametrize(("state", "says"), [
-    (lambda: {name: value for name, value in checkpoint().items() if "ssm" not in name}, "0 tensors of .* are TTT's"),
-    (lambda: {name: value for name, value in checkpoint().items() if "gating" not in name},
-     "block 0: 4 of 22 TTT weights are missing, first backward_text"),
-    (lambda: without_layer_1(checkpoint()), "block 1: none of the|block 1: 18 of 22 TTT weights are missing"),
-    (lambda: {"x": torch.zeros(1)}, "0 tensors of .* are TTT's"),
-], ids=["no layers", "no gates", "half a layer", "something else"])
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        (
+            lambda: {name: value for name, value in checkpoint().items() if "ssm" not in name},
+            "0 tensors of .* are TTT's",
+        ),
+        (
+            lambda: {name: value for name, value in checkpoint().items() if "gating" not in name},
+            "block 0: 4 of 22 TTT weights are missing, first backward_text",
+        ),
+        (lambda: without_layer_1(checkpoint()), "block 1: none of the|block 1: 18 of 22 TTT weights are missing"),
+        (lambda: {"x": torch.zeros(1)}, "0 tensors of .* are TTT's"),
+    ],
+    ids=["no layers", "no gates", "half a layer", "something else"],
+)
 def test_a_folder_that_holds_something_else_is_refused(tmp_path, state, says):
     folder = write(tmp_path, state())
     with pytest.raises(ValueError, match=says):

@@ -24,10 +24,12 @@ def make_ttt(kind: str = MLP, numbers: tuple[int, ...] = (0, 2), **more) -> Load
 
 
 def same(one: LoadedTTT, other: LoadedTTT) -> bool:
-    layers = all(torch.equal(weight, other.layers[number][name])
-                 for number, block in one.layers.items() for name, weight in block.items())
-    return (list(one.layers) == list(other.layers) and layers
-            and replace(one, layers={}) == replace(other, layers={}))
+    layers = all(
+        torch.equal(weight, other.layers[number][name])
+        for number, block in one.layers.items()
+        for name, weight in block.items()
+    )
+    return list(one.layers) == list(other.layers) and layers and replace(one, layers={}) == replace(other, layers={})
 
 
 @pytest.fixture
@@ -48,8 +50,14 @@ def change(path: Path, tensors: dict | None = None, **about) -> Path:
 
 
 def published(path: Path, kind: str = MLP, numbers=(0, 1), prefix: str = "dit.") -> Path:
-    save_file({f"{prefix}layers.{number}.seq_modeling_block.{name}": value for number in numbers
-               for name, value in to_published(make_block(kind, seed=number).state_dict()).items()}, path)
+    save_file(
+        {
+            f"{prefix}layers.{number}.seq_modeling_block.{name}": value
+            for number in numbers
+            for name, value in to_published(make_block(kind, seed=number).state_dict()).items()
+        },
+        path,
+    )
     return path
 
 
@@ -57,8 +65,12 @@ def published(path: Path, kind: str = MLP, numbers=(0, 1), prefix: str = "dit.")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 def test_what_is_saved_comes_back(tmp_path, kind, dtype):
     ttt = make_ttt(kind, norm_eps=1e-8, rates=OWN)
-    ttt = replace(ttt, layers={number: {name: weight.to(dtype) for name, weight in block.items()}
-                               for number, block in ttt.layers.items()})
+    ttt = replace(
+        ttt,
+        layers={
+            number: {name: weight.to(dtype) for name, weight in block.items()} for number, block in ttt.layers.items()
+        },
+    )
     save_ttt(tmp_path / "new" / "layers.safetensors", ttt)
     assert same(ttt, load_ttt(tmp_path / "new" / "layers.safetensors"))
 
@@ -72,7 +84,8 @@ def test_the_header_alone_says_what_the_file_is(saved):
 def test_the_summary_says_whose_how_many_and_how_large(saved):
     assert load_ttt(saved).summary() == (
         "first try\nTTT-mlp for Wan: 2 of 4 blocks, 2 heads of 16 channels\n"
-        "learns from 4 tokens at once; trained on segments of 13 latent frames\n0.0 million numbers, 0.1 MiB")
+        "learns from 4 tokens at once; trained on segments of 13 latent frames\n0.0 million numbers, 0.1 MiB"
+    )
 
 
 def test_a_failed_save_leaves_the_old_file_and_nothing_else(saved, monkeypatch):
@@ -111,8 +124,10 @@ def test_ttt_videos_names_are_read(tmp_path, prefix, kind, chunk, base_rate):
 
 def test_the_rest_of_a_checkpoint_is_left_where_it_is(tmp_path):
     path = published(tmp_path / "x.safetensors")
-    others = {"dit.layers.0.mlp.layer1.weight": torch.zeros(2),
-              "dit.layers.7.q.weight": torch.zeros(2, dtype=torch.int8)}
+    others = {
+        "dit.layers.0.mlp.layer1.weight": torch.zeros(2),
+        "dit.layers.7.q.weight": torch.zeros(2, dtype=torch.int8),
+    }
     save_file({**load_file(path), **others}, path)
     assert load_ttt(path).blocks == 2
 
@@ -120,8 +135,11 @@ def test_the_rest_of_a_checkpoint_is_left_where_it_is(tmp_path):
 def test_chunk_is_taken_where_the_file_does_not_say_and_refused_where_it_does(tmp_path, saved):
     assert load_ttt(published(tmp_path / "x.safetensors"), chunk=16).config.chunk == 16
     assert load_ttt(saved, chunk=4).config.chunk == 4
-    with pytest.raises(ValueError, match="layers.safetensors: trained with 4 tokens at once, and chunk is 16, which "
-                                         "would compute something else; use 0, the file's own"):
+    with pytest.raises(
+        ValueError,
+        match="layers.safetensors: trained with 4 tokens at once, and chunk is 16, which "
+        "would compute something else; use 0, the file's own",
+    ):
         load_ttt(saved, chunk=16)
 
 
@@ -131,10 +149,18 @@ def test_pickles_are_refused_by_name_and_not_opened(tmp_path, name):
         load_ttt(tmp_path / name)
 
 
-@pytest.mark.parametrize("tensors", [
-    {"blocks.0.attn.to_q.lora_up.weight": torch.zeros(2, 2), "blocks.0.attn.to_q.alpha": torch.zeros(1)},
-    {"blocks.0.self_attn.q.weight": torch.zeros(2, 2), "blocks.0.self_attn.q.bias": torch.zeros(2, dtype=torch.int8)},
-    {"layers.0.mlp.layer1.weight": torch.zeros(2, 2), "x": torch.zeros(1)}], ids=["lora", "wan", "cogvideox"])
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"blocks.0.attn.to_q.lora_up.weight": torch.zeros(2, 2), "blocks.0.attn.to_q.alpha": torch.zeros(1)},
+        {
+            "blocks.0.self_attn.q.weight": torch.zeros(2, 2),
+            "blocks.0.self_attn.q.bias": torch.zeros(2, dtype=torch.int8),
+        },
+        {"layers.0.mlp.layer1.weight": torch.zeros(2, 2), "x": torch.zeros(1)},
+    ],
+    ids=["lora", "wan", "cogvideox"],
+)
 def test_a_file_of_something_else_is_refused(tmp_path, tensors):
     path = tmp_path / "other.safetensors"
     save_file(tensors, path, {"format": "pt"})
@@ -142,14 +168,25 @@ def test_a_file_of_something_else_is_refused(tmp_path, tensors):
         load_ttt(path)
 
 
-@pytest.mark.parametrize(("tensors", "says"), [
-    ({"blocks.2.backward_text": None}, "block 2: 1 of 22 TTT weights are missing, first backward_text"),
-    ({"blocks.0.more": torch.zeros(1)}, "block 0: 1 of 23 weights are not this TTT block's, first more"),
-    ({"blocks.0.ttt.W1": torch.zeros(2, 16, 32)}, r"block 0: ttt.W1 has shape \[2, 16, 32\], the block \[2, 16, 64\]"),
-    ({"blocks.0.ttt.W1": torch.zeros(2, 16, 64, dtype=torch.int8)},
-     "blocks.0.ttt.W1 is stored as I8, and TTT layers are read from F64, F32, F16, BF16"),
-    ({"blocks.3.forward_text": torch.zeros(32)}, "holds the blocks 0, 2-3 and should hold 0, 2; the file is not whole"),
-])
+@pytest.mark.parametrize(
+    ("tensors", "says"),
+    [
+        ({"blocks.2.backward_text": None}, "block 2: 1 of 22 TTT weights are missing, first backward_text"),
+        ({"blocks.0.more": torch.zeros(1)}, "block 0: 1 of 23 weights are not this TTT block's, first more"),
+        (
+            {"blocks.0.ttt.W1": torch.zeros(2, 16, 32)},
+            r"block 0: ttt.W1 has shape \[2, 16, 32\], the block \[2, 16, 64\]",
+        ),
+        (
+            {"blocks.0.ttt.W1": torch.zeros(2, 16, 64, dtype=torch.int8)},
+            "blocks.0.ttt.W1 is stored as I8, and TTT layers are read from F64, F32, F16, BF16",
+        ),
+        (
+            {"blocks.3.forward_text": torch.zeros(32)},
+            "holds the blocks 0, 2-3 and should hold 0, 2; the file is not whole",
+        ),
+    ],
+)
 def test_tensors_that_do_not_belong_together_are_named(saved, tensors, says):
     with pytest.raises(ValueError, match=says):
         load_ttt(change(saved, tensors))
@@ -161,23 +198,30 @@ def test_a_layer_that_is_gone_is_missed(saved):
         load_ttt(change(saved, gone))
 
 
-@pytest.mark.parametrize(("about", "says"), [
-    ({"version": 2}, "metadata longreel_ttt is of version 2, and this Longreel reads 1; update the pack"),
-    ({"version": None}, "of version None"),
-    ({"width": 64}, r"block 0: forward_text has shape \[32\], the block \[64\]; the file belongs to another model"),
-    ({"heads": 1}, r"ttt.learnable_ttt_lr_weight has shape \[2, 1, 32\], the block \[1, 1, 32\]"),
-    ({"heads": 3}, "32 channels in 3 heads are 10.6667 each"),
-    ({"kind": "cubic"}, "unknown kind of TTT layer 'cubic', none of 4; use linear, mlp"),
-    ({"kind": "linear"}, "weights are not this TTT block's"),
-    ({"rates": "fast"}, "unknown learning rates 'fast'"),
-    ({"blocks": 2}, "TTT layers for the blocks 0, 2 of a network of 2; use blocks 0 to 1"),
-    ({"layers": [0, 2, 3]}, "holds the blocks 0, 2 and should hold 0, 2-3"),
-    ({"layers": ["0", 2]}, "not a list of blocks"),
-    ({"chunk": 0}, "chunk is 0, not a whole number above 0"), ({"chunk": 1.5}, "chunk is 1.5, not a whole number"),
-    ({"chunk": True}, "chunk is True"), ({"base_rate": float("inf")}, "base_rate is inf, not a number above 0"),
-    ({"base_rate": "1"}, "base_rate is '1'"), ({"norm_eps": float("nan")}, "norm_eps is nan"),
-    ({"family": None}, "family is None, not text"), ({"segment_latent_frames": -1}, "segment_latent_frames is -1"),
-])
+@pytest.mark.parametrize(
+    ("about", "says"),
+    [
+        ({"version": 2}, "metadata longreel_ttt is of version 2, and this Longreel reads 1; update the pack"),
+        ({"version": None}, "of version None"),
+        ({"width": 64}, r"block 0: forward_text has shape \[32\], the block \[64\]; the file belongs to another model"),
+        ({"heads": 1}, r"ttt.learnable_ttt_lr_weight has shape \[2, 1, 32\], the block \[1, 1, 32\]"),
+        ({"heads": 3}, "32 channels in 3 heads are 10.6667 each"),
+        ({"kind": "cubic"}, "unknown kind of TTT layer 'cubic', none of 4; use linear, mlp"),
+        ({"kind": "linear"}, "weights are not this TTT block's"),
+        ({"rates": "fast"}, "unknown learning rates 'fast'"),
+        ({"blocks": 2}, "TTT layers for the blocks 0, 2 of a network of 2; use blocks 0 to 1"),
+        ({"layers": [0, 2, 3]}, "holds the blocks 0, 2 and should hold 0, 2-3"),
+        ({"layers": ["0", 2]}, "not a list of blocks"),
+        ({"chunk": 0}, "chunk is 0, not a whole number above 0"),
+        ({"chunk": 1.5}, "chunk is 1.5, not a whole number"),
+        ({"chunk": True}, "chunk is True"),
+        ({"base_rate": float("inf")}, "base_rate is inf, not a number above 0"),
+        ({"base_rate": "1"}, "base_rate is '1'"),
+        ({"norm_eps": float("nan")}, "norm_eps is nan"),
+        ({"family": None}, "family is None, not text"),
+        ({"segment_latent_frames": -1}, "segment_latent_frames is -1"),
+    ],
+)
 def test_metadata_that_says_something_else_is_refused(saved, about, says):
     with pytest.raises(ValueError, match=says):
         load_ttt(change(saved, **about))
@@ -210,7 +254,7 @@ def test_a_checkpoint_without_gates_is_refused(tmp_path):
 def test_a_file_that_was_cut_short_is_refused(saved, part):
     whole = saved.read_bytes()
     short = saved.with_name("short.safetensors")
-    short.write_bytes(whole[:int(len(whole) * part)])
+    short.write_bytes(whole[: int(len(whole) * part)])
     with pytest.raises(ValueError, match=r"short.safetensors.* has \d+ bytes .*copy or convert it again"):
         load_ttt(short)
 

@@ -43,7 +43,7 @@ def test_backwards_is_forwards_on_the_video_turned_round(kind, rates, layout):
 def test_what_comes_later_does_not_change_what_was_read(kind, backwards):
     layer, x = make_layer(kind, rates=OWN), tokens_like(THREE_SEGMENTS)
     order = tokens(scan_runs(THREE_SEGMENTS, backwards))
-    early, late = order[:5 * CHUNK], order[5 * CHUNK:]
+    early, late = order[: 5 * CHUNK], order[5 * CHUNK :]
     changed = x.clone()
     changed[:, late] += 1
     before, after = layer(x, THREE_SEGMENTS, backwards), layer(changed, THREE_SEGMENTS, backwards)
@@ -110,7 +110,9 @@ def test_the_clips_of_a_batch_do_not_see_each_other():
     layer, x = make_layer(), tokens_like(THREE_SEGMENTS, batch=3)
     together = layer(x, THREE_SEGMENTS)
     for row in range(3):
-        torch.testing.assert_close(layer(x[row:row + 1], THREE_SEGMENTS), together[row:row + 1], atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            layer(x[row : row + 1], THREE_SEGMENTS), together[row : row + 1], atol=2e-5, rtol=1e-4
+        )
 
 
 def test_a_model_without_joined_text_has_video_alone():
@@ -157,7 +159,11 @@ def test_the_memory_of_reading_does_not_grow_with_the_video(backwards, rates):
 def test_a_new_layer_has_the_published_start():
     layer = TTTLayer(TTTConfig(MLP, 64, 2, 16, 0.1))
     assert {tuple(value.shape) for name, value in layer.named_parameters() if name in ("W1", "b1", "W2", "b2")} == {
-        (2, 32, 128), (2, 1, 128), (2, 128, 32), (2, 1, 32)}
+        (2, 32, 128),
+        (2, 1, 128),
+        (2, 128, 32),
+        (2, 1, 32),
+    }
     assert layer.b1.abs().max() == layer.b2.abs().max() == layer.learnable_ttt_lr_bias.abs().max() == 0
     assert 0.01 < layer.W1.std() < 0.03 and 0.01 < layer.W2.std() < 0.03
     assert (layer.ttt_norm_weight == 1).all() and (layer.ttt_norm_bias == 0).all()
@@ -179,10 +185,15 @@ def test_a_slab_that_cuts_a_chunk_is_refused(slab_tokens):
         make_layer()(tokens_like(ALIGNED), ALIGNED, slab_tokens=slab_tokens)
 
 
-@pytest.mark.parametrize(("changes", "says"), [
-    ({"kind": "rnn"}, "unknown kind of TTT layer 'rnn'"), ({"rates": "mine"}, "unknown learning rates 'mine'"),
-    ({"heads": 3}, "32 channels in 3 heads are 10.6667 each"), ({"heads": 4}, "32 channels in 4 heads are 8 each"),
-])
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"kind": "rnn"}, "unknown kind of TTT layer 'rnn'"),
+        ({"rates": "mine"}, "unknown learning rates 'mine'"),
+        ({"heads": 3}, "32 channels in 3 heads are 10.6667 each"),
+        ({"heads": 4}, "32 channels in 4 heads are 8 each"),
+    ],
+)
 def test_a_layer_that_cannot_be_is_refused(changes, says):
     with pytest.raises(ValueError, match=says):
         TTTConfig(**{"kind": MLP, "width": 32, "heads": 2, "chunk": 16, "base_rate": 0.1, **changes})

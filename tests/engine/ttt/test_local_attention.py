@@ -64,8 +64,11 @@ def test_nothing_crosses_from_segment_to_segment():
 
 def test_shared_frames_are_averaged_and_all_others_copied():
     layout = Layout(text=(1, 1, 1), windows=((0, 3), (1, 4), (2, 6)), height=1, width=1)
-    out = evaluate_segments(lambda segment: torch.full((1, 1 + [3, 3, 4][segment], 1), 10.0 ** segment), layout,
-                            torch.full((1, layout.tokens, 1), torch.nan))
+    out = evaluate_segments(
+        lambda segment: torch.full((1, 1 + [3, 3, 4][segment], 1), 10.0**segment),
+        layout,
+        torch.full((1, layout.tokens, 1), torch.nan),
+    )
     expected = [1, 10, 100, 1, 11 / 2, 111 / 3, 110 / 2, 100, 100]
     torch.testing.assert_close(out.flatten(), torch.tensor(expected, dtype=torch.float32))
 
@@ -73,8 +76,9 @@ def test_shared_frames_are_averaged_and_all_others_copied():
 def test_what_is_cut_out_and_put_back_is_unchanged():
     layout = even_layout(text=2, segments=3, frames=7, height=2, width=1)
     x = torch.randn(2, layout.tokens, 5)
-    put_back = evaluate_segments(lambda segment: torch.cat(segment_of(x, layout, segment), dim=1), layout,
-                                 torch.empty_like(x))
+    put_back = evaluate_segments(
+        lambda segment: torch.cat(segment_of(x, layout, segment), dim=1), layout, torch.empty_like(x)
+    )
     assert torch.equal(put_back, x)
 
 
@@ -89,8 +93,9 @@ def test_positions_in_time_begin_anew_in_every_segment():
 
     def turn(x: torch.Tensor, frames: int) -> torch.Tensor:
         tokens = torch.full((x.shape[2],), frames)[:, None]
-        return turn_pairs(x, tokens * grid_angles(torch.tensor([layout.frame_tokens]), layout.height, layout.width,
-                                                  CHANNELS))
+        return turn_pairs(
+            x, tokens * grid_angles(torch.tensor([layout.frame_tokens]), layout.height, layout.width, CHANNELS)
+        )
 
     def alone(segment: int) -> torch.Tensor:
         q_own, k_own, v_own = (torch.cat(segment_of(x, layout, segment, dim=2), dim=2) for x in (q, k, v))

@@ -32,7 +32,7 @@ def test_every_token_is_read_once(layout, backwards):
 def test_an_entry_is_a_place_in_the_input_of_the_pass(layout, backwards):
     entered = tokens(pass_runs(layout, backwards))
     for run in scan_runs(layout, backwards) + pass_runs(layout, backwards):
-        assert entered[run.entry:run.entry + len(run)] == tokens([run])
+        assert entered[run.entry : run.entry + len(run)] == tokens([run])
 
 
 @relaxed
@@ -59,10 +59,16 @@ def test_one_segment_reads_its_text_and_then_its_video():
     assert tokens(scan_runs(layout, backwards=True)) == [0, 1, 5, 4, 3, 2]
 
 
-@pytest.mark.parametrize(("frames", "segments", "text", "length", "chunks"), [
-    (13, 1, 498, 18048, 282), (37, 3, 502, 51456, 804), (73, 6, 471, 101376, 1584), (121, 10, 497, 168320, 2630),
-    (253, 21, 458, 351168, 5487),
-])
+@pytest.mark.parametrize(
+    ("frames", "segments", "text", "length", "chunks"),
+    [
+        (13, 1, 498, 18048, 282),
+        (37, 3, 502, 51456, 804),
+        (73, 6, 471, 101376, 1584),
+        (121, 10, 497, 168320, 2630),
+        (253, 21, 458, 351168, 5487),
+    ],
+)
 def test_the_papers_five_stages(frames, segments, text, length, chunks):
     layout = even_layout(text, segments, frames, height=30, width=45)
     assert layout.tokens == length and length % 64 == 0
@@ -94,7 +100,7 @@ def test_a_slab_holds_its_tokens_in_few_ascending_ranges(layout, backwards, size
 
 def test_the_whole_scan_in_one_slab_is_one_range():
     for backwards in (False, True):
-        slab, = slabs(THREE_SEGMENTS, backwards)
+        (slab,) = slabs(THREE_SEGMENTS, backwards)
         assert slab.ranges == ((0, THREE_SEGMENTS.tokens),)
 
 
@@ -117,18 +123,21 @@ def test_where_all_parts_are_multiples_of_the_chunk_no_token_leaves_its_chunk(ba
     layout = even_layout(text=4, segments=2, frames=5, height=2, width=2)
     scan, entered = tokens(scan_runs(layout, backwards)), tokens(pass_runs(layout, backwards))
     for number, source in enumerate(chunks_of_last_tokens(layout, backwards, 4)):
-        assert scan[4 * number:4 * number + 4] == entered[4 * source:4 * source + 4]
+        assert scan[4 * number : 4 * number + 4] == entered[4 * source : 4 * source + 4]
 
 
-@pytest.mark.parametrize(("text", "windows", "says"), [
-    ((1,), ((0, 2), (1, 3)), "1 texts for 2 segments"),
-    ((), (), "0 texts for 0 segments"),
-    ((1,), ((1, 3),), "segment 0 sees frames 1 to 3"),
-    ((1, 1), ((0, 2), (3, 5)), "segment 1 sees frames 3 to 5, the one before 0 to 2"),
-    ((1, 1), ((0, 3), (1, 3)), "segment 1 sees frames 1 to 3, the one before 0 to 3"),
-    ((1, 1), ((0, 3), (0, 5)), "segment 1 sees frames 0 to 5, the one before 0 to 3"),
-    ((1,), ((0, 0),), "segment 0 sees frames 0 to 0"),
-])
+@pytest.mark.parametrize(
+    ("text", "windows", "says"),
+    [
+        ((1,), ((0, 2), (1, 3)), "1 texts for 2 segments"),
+        ((), (), "0 texts for 0 segments"),
+        ((1,), ((1, 3),), "segment 0 sees frames 1 to 3"),
+        ((1, 1), ((0, 2), (3, 5)), "segment 1 sees frames 3 to 5, the one before 0 to 2"),
+        ((1, 1), ((0, 3), (1, 3)), "segment 1 sees frames 1 to 3, the one before 0 to 3"),
+        ((1, 1), ((0, 3), (0, 5)), "segment 1 sees frames 0 to 5, the one before 0 to 3"),
+        ((1,), ((0, 0),), "segment 0 sees frames 0 to 0"),
+    ],
+)
 def test_windows_that_do_not_cover_the_video_in_order_are_refused(text, windows, says):
     with pytest.raises(ValueError, match=says):
         Layout(text, windows, 2, 2)

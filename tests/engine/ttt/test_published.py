@@ -12,10 +12,16 @@ from tests.engine.ttt_cases import make_block
 @pytest.mark.parametrize("prefix", ["", "dit.", "model.dit.", "model."])
 def test_ttt_layers_are_found_below_any_prefix(prefix):
     blocks = {number: make_block(MLP, seed=number).state_dict() for number in (10, 2)}
-    weights = {f"{prefix}layers.{number}.seq_modeling_block.{name}": value
-               for number, block in blocks.items() for name, value in to_published(block).items()}
-    others = [f"{prefix}layers.{number}.{name}" for number in range(11) for name in (
-        "seq_modeling_block.q.weight", "mlp.layer1.weight", "ssm.ttt.wq.weight")]
+    weights = {
+        f"{prefix}layers.{number}.seq_modeling_block.{name}": value
+        for number, block in blocks.items()
+        for name, value in to_published(block).items()
+    }
+    others = [
+        f"{prefix}layers.{number}.{name}"
+        for number in range(11)
+        for name in ("seq_modeling_block.q.weight", "mlp.layer1.weight", "ssm.ttt.wq.weight")
+    ]
     found = ttt_layers({**weights, **{name: torch.zeros(1) for name in others}})
     assert list(found) == [2, 10] and layer_count(others) == 11
     for number, block in blocks.items():
@@ -24,9 +30,12 @@ def test_ttt_layers_are_found_below_any_prefix(prefix):
 
 
 def test_the_rest_is_cores_network():
-    weights = {"layers.1.mlp.layer1.bias": torch.ones(2), "time_embed.2.weight": torch.ones(3),
-               "layers.1.seq_modeling_block.ssm.ttt.wq.weight": torch.ones(4),
-               "layers.2.mlp.layer1.bias": torch.ones(5)}
+    weights = {
+        "layers.1.mlp.layer1.bias": torch.ones(2),
+        "time_embed.2.weight": torch.ones(3),
+        "layers.1.seq_modeling_block.ssm.ttt.wq.weight": torch.ones(4),
+        "layers.2.mlp.layer1.bias": torch.ones(5),
+    }
     assert set(network_weights(weights, layers=2)) == {"blocks.1.ff_proj.bias", "time_embedding_linear_2.weight"}
 
 

@@ -39,22 +39,28 @@ def weights_with(changes: dict) -> dict:
     return weights
 
 
-@pytest.mark.parametrize(("changes", "says"), [
-    ({"ttt.W1": None}, "none of the 21 weights is ttt.W1"),
-    ({"ttt.wq.weight": None}, "none of the 21 weights is ttt.wq.weight"),
-    ({"ttt.W1": torch.zeros(3, 16, 64)}, r"ttt.W1 has shape \[3, 16, 64\] and ttt.wq.weight \[32, 32\]"),
-    ({"ttt.wq.weight": torch.zeros(32)}, r"ttt.wq.weight \[32\]"),
-])
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"ttt.W1": None}, "none of the 21 weights is ttt.W1"),
+        ({"ttt.wq.weight": None}, "none of the 21 weights is ttt.wq.weight"),
+        ({"ttt.W1": torch.zeros(3, 16, 64)}, r"ttt.W1 has shape \[3, 16, 64\] and ttt.wq.weight \[32, 32\]"),
+        ({"ttt.wq.weight": torch.zeros(32)}, r"ttt.wq.weight \[32\]"),
+    ],
+)
 def test_a_file_that_is_no_ttt_layer_is_refused(changes, says):
     with pytest.raises(ValueError, match=says):
         config_of(weights_with(changes))
 
 
-@pytest.mark.parametrize(("changes", "says"), [
-    ({"forward_video": None}, "1 of 22 TTT weights are missing, first forward_video"),
-    ({"more": torch.zeros(1)}, "1 of 23 weights are not this TTT block's, first more"),
-    ({"ttt.wo.bias": torch.zeros(31)}, r"ttt.wo.bias has shape \[31\], the block \[32\]"),
-])
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"forward_video": None}, "1 of 22 TTT weights are missing, first forward_video"),
+        ({"more": torch.zeros(1)}, "1 of 23 weights are not this TTT block's, first more"),
+        ({"ttt.wo.bias": torch.zeros(31)}, r"ttt.wo.bias has shape \[31\], the block \[32\]"),
+    ],
+)
 def test_weights_that_do_not_fit_a_block_are_named(changes, says):
     with pytest.raises(ValueError, match=says):
         check_weights(make_block(MLP), weights_with(changes))

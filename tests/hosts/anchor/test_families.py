@@ -16,8 +16,12 @@ from tests import tiny_sampling
 from tests.hosts.anchor_cases import empty, with_anchor
 from tests.hosts.memory_cases import shown
 
-PAGES = {"wan21": anchor_wan, "cogvideox10": anchor_cogvideox, "cogvideox15": anchor_cogvideox,
-         "hunyuan_video": anchor_hunyuan_video}
+PAGES = {
+    "wan21": anchor_wan,
+    "cogvideox10": anchor_cogvideox,
+    "cogvideox15": anchor_cogvideox,
+    "hunyuan_video": anchor_hunyuan_video,
+}
 
 
 class OneEvaluation:
@@ -32,6 +36,7 @@ class OneEvaluation:
 
     def __call__(self, page=None, hold=None, time=None, **more):
         """The prediction; `hold` [F] goes through the family's page, `time` replaces the network's own for all."""
+
         def evaluate(executor, x, t, *args, **kwargs):
             t = t if time is None else torch.full_like(t, time)
             if page is None:
@@ -41,8 +46,9 @@ class OneEvaluation:
         c = {**self.given["c"], **more}
         options = {**c["transformer_options"], "wrappers": {WrappersMP.DIFFUSION_MODEL: {"test": [evaluate]}}}
         with torch.inference_mode():
-            return self.model.apply_model(self.given["input"], self.given["timestep"],
-                                          **{**c, "transformer_options": options})
+            return self.model.apply_model(
+                self.given["input"], self.given["timestep"], **{**c, "transformer_options": options}
+            )
 
 
 def only(frame, frames=6, firmly=1.0):
@@ -85,8 +91,9 @@ def test_cogvideox_modulates_each_frame_by_its_time_and_text_by_the_steps(tiny, 
             del block.q.forward
         return seen[0]  # [B, text + video, C], what attention reads
 
-    plain, zero, held = (modulated(run) for run in (once, partial(once, time=0.0),
-                                                    partial(once, anchor_cogvideox, only(frames))))
+    plain, zero, held = (
+        modulated(run) for run in (once, partial(once, time=0.0), partial(once, anchor_cogvideox, only(frames)))
+    )
     text = plain.shape[1] - 6 // patch * 16
     tokens = slice(text + 2 // patch * 16, text + (2 // patch + 1) * 16)  # 4 x 4 tokens a frame
     assert torch.allclose(held[:, tokens], zero[:, tokens], atol=1e-5)
@@ -130,7 +137,7 @@ def test_hunyuan_video_tells_single_blocks_where_the_frame_lies_behind_the_text(
         once(anchor_hunyuan_video, only(2))
     finally:
         del block.forward
-    (tokens, rows, stretches, text), = told
+    ((tokens, rows, stretches, text),) = told
     assert rows == 2 and tokens == text + 6 * 16
     assert stretches == [(0, text, 0), (text, text + 32, 0), (text + 32, text + 48, 1), (text + 48, tokens, 0)]
 
@@ -147,17 +154,21 @@ def test_wan_is_told_a_time_for_each_frame(tiny):
     c = once.given["c"]
     options = {**c["transformer_options"], "wrappers": {WrappersMP.DIFFUSION_MODEL: {"test": [by_hand]}}}
     with torch.inference_mode():
-        expected = once.model.apply_model(once.given["input"], once.given["timestep"],
-                                          **{**c, "transformer_options": options})
+        expected = once.model.apply_model(
+            once.given["input"], once.given["timestep"], **{**c, "transformer_options": options}
+        )
     assert torch.equal(out, expected)
 
 
-@pytest.mark.parametrize(("name", "more", "said"), [
-    ("wan21", {"time_dim_concat": torch.zeros(2, 16, 1, 8, 8)}, "has time_dim_concat, tokens beside the video's"),
-    ("wan21", {"context_latents": [torch.zeros(2, 16, 1, 8, 8)]}, "has context_latents, tokens beside"),
-    ("hunyuan_video", {"guiding_frame_index": torch.zeros(2)}, "has a guiding_frame_index, a second way to"),
-    ("hunyuan_video", {"ref_latent": torch.zeros(2, 16, 1, 8, 8)}, "has a ref_latent, a second way"),
-])
+@pytest.mark.parametrize(
+    ("name", "more", "said"),
+    [
+        ("wan21", {"time_dim_concat": torch.zeros(2, 16, 1, 8, 8)}, "has time_dim_concat, tokens beside the video's"),
+        ("wan21", {"context_latents": [torch.zeros(2, 16, 1, 8, 8)]}, "has context_latents, tokens beside"),
+        ("hunyuan_video", {"guiding_frame_index": torch.zeros(2)}, "has a guiding_frame_index, a second way to"),
+        ("hunyuan_video", {"ref_latent": torch.zeros(2, 16, 1, 8, 8)}, "has a ref_latent, a second way"),
+    ],
+)
 def test_tokens_without_a_time_of_their_own_are_refused(tiny, name, more, said):
     once = OneEvaluation(tiny(name))
     with pytest.raises(ValueError, match=said):

@@ -46,8 +46,9 @@ def sample(loaded, model, latent=None, seed=0, steps=2, cfg=3.0, sampler=None, s
     noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed)) if noise is None else noise
     sigmas = sigmas_of(model, steps) if sigmas is None else sigmas
     with torch.inference_mode():
-        return guider.sample(noise, latent, sampler or sampler_for(model), sigmas, denoise_mask=mask, disable_pbar=True,
-                             seed=seed)
+        return guider.sample(
+            noise, latent, sampler or sampler_for(model), sigmas, denoise_mask=mask, disable_pbar=True, seed=seed
+        )
 
 
 @pytest.fixture
@@ -81,8 +82,9 @@ def test_clean_and_inpaint_differ_where_the_family_does_not_know_times(tiny, eve
     assert torch.equal(clean, inpaint) == facts_of(loaded.model).knows_frame_times
 
 
-@pytest.mark.parametrize("sampler", ["euler", "euler_ancestral", "heun", "dpmpp_2m", "uni_pc", "res_multistep",
-                                     "dpmpp_sde", "ddim"])
+@pytest.mark.parametrize(
+    "sampler", ["euler", "euler_ancestral", "heun", "dpmpp_2m", "uni_pc", "res_multistep", "dpmpp_sde", "ddim"]
+)
 @pytest.mark.parametrize(("frame", "strength"), [(0, 1.0), (3, 1.0), (0, 0.75)])
 def test_clean_wan_21_is_cores_own_wan_22_path_to_the_bit(tiny, native_wan, sampler, frame, strength):
     """The same weights in both classes; natively by a latent and a noise mask."""
@@ -141,7 +143,7 @@ def test_strength_lies_between_nothing_and_the_anchor(tiny, every_tiny, mode):
     loaded = tiny(every_tiny.name)
     outs = [sample(loaded, with_anchor(loaded, mode=mode, strength=s)) for s in (0.0, 0.5, 1.0)]
     asked = anchored(loaded, mode=mode).latent
-    away = [(out[:, :, :asked.shape[2]] - asked).abs().mean() for out in outs]
+    away = [(out[:, :, : asked.shape[2]] - asked).abs().mean() for out in outs]
     assert away[0] > away[1] > away[2] == 0
 
 
@@ -161,7 +163,7 @@ def test_several_anchors_stand_in_one_video(tiny, every_tiny):
     model = with_anchor(loaded, 4, INPAINT, seed=5, model=with_anchor(loaded, 0, CLEAN))
     out = sample(loaded, model)
     first = anchored(loaded)
-    assert torch.equal(out[:, :, :first.anchor.end], first.latent)
+    assert torch.equal(out[:, :, : first.anchor.end], first.latent)
     assert torch.equal(out[:, :, 4:5], picture(loaded, seed=5))
 
 
@@ -202,11 +204,21 @@ def test_joint_segments_take_the_anchor_along(tiny, every_tiny, mode):
     def joint(model):
         sampler, sigmas = sampler_for(loaded.model), sigmas_of(loaded.model)
         with torch.inference_mode():
-            return sampling.sample_timeline(model, timeline, positive, negative, {"samples": empty_of(timeline)},
-                                            sampler, sigmas, 3.0, 7, "triangle")["samples"]
+            return sampling.sample_timeline(
+                model,
+                timeline,
+                positive,
+                negative,
+                {"samples": empty_of(timeline)},
+                sampler,
+                sigmas,
+                3.0,
+                7,
+                "triangle",
+            )["samples"]
 
     out, one = joint(model), anchored(loaded, 6, mode)
-    assert torch.equal(out[:, :, one.anchor.frame:one.anchor.end], one.latent)
+    assert torch.equal(out[:, :, one.anchor.frame : one.anchor.end], one.latent)
     assert torch.equal(out[:, :, :1], picture(loaded, anchored(loaded, 0, mode).anchor.frames)[:, :, :1])
     assert not torch.equal(out, joint(loaded.model))
 
@@ -236,11 +248,11 @@ def test_a_rollout_holds_anchors_in_the_chunks_that_they_fall_into(tiny, every_t
     timeline = story(loaded.model)
     one = anchored(loaded, 10, mode)
     out, plain = roll(loaded, timeline, anchor.attach(loaded.model, [one])), roll(loaded, timeline)
-    assert torch.equal(out[:, :, one.anchor.frame:one.anchor.end], one.latent)
+    assert torch.equal(out[:, :, one.anchor.frame : one.anchor.end], one.latent)
     before = [chunk for chunk in plan_chunks(timeline, timeline.overlap_frames) if chunk.end <= one.anchor.frame]
     border = before[-1].end
     assert border > 4 and torch.equal(out[:, :, :border], plain[:, :, :border])
-    assert not torch.equal(out[:, :, one.anchor.end:], plain[:, :, one.anchor.end:])
+    assert not torch.equal(out[:, :, one.anchor.end :], plain[:, :, one.anchor.end :])
 
 
 def test_a_known_frame_that_was_an_anchor_is_told_as_one(tiny):
@@ -270,8 +282,10 @@ def test_an_anchor_and_short_memory_tell_times_together(tiny):
         return seen
 
     memory = short_memory.attach(loaded.model, KnownFrames(AT_ZERO, 0, 1.0, 0.0))
-    orders = (with_anchor(loaded, 6, model=memory),
-              short_memory.attach(with_anchor(loaded, 6), KnownFrames(AT_ZERO, 0, 1.0, 0.0)))
+    orders = (
+        with_anchor(loaded, 6, model=memory),
+        short_memory.attach(with_anchor(loaded, 6), KnownFrames(AT_ZERO, 0, 1.0, 0.0)),
+    )
     for model in orders:
         second = times(model)[1]  # frames 4 (known) to 8
         assert second.shape[1] == 5 and (second[:, [0, 2]] == 0).all() and (second[:, [1, 3, 4]] > 0).all()
@@ -335,8 +349,16 @@ def test_ttt_sees_the_anchor_in_its_one_forward(tiny, every_tiny):
 
     def whole(model):
         with torch.inference_mode():
-            return ttt_sampling.sample_ttt(model, timeline, *encode(loaded, timeline), {"samples": empty_of(timeline)},
-                                           sampler_for(loaded.model), sigmas_of(loaded.model), 3.0, 7)["samples"]
+            return ttt_sampling.sample_ttt(
+                model,
+                timeline,
+                *encode(loaded, timeline),
+                {"samples": empty_of(timeline)},
+                sampler_for(loaded.model),
+                sigmas_of(loaded.model),
+                3.0,
+                7,
+            )["samples"]
 
     one = anchored(loaded, 0, INPAINT)
     out, plain = whole(anchor.attach(loaded.model, [one])), whole(loaded.model)
@@ -352,8 +374,12 @@ def test_clean_anchors_work_with_core_s_context_windows(tiny):
     loaded = tiny("wan21")
     shown = Shown(with_anchor(loaded, 4))
     shown.model.model_options["context_handler"] = windows.IndexListContextHandler(
-        windows.get_matching_context_schedule("standard_static"), windows.get_matching_fuse_method("pyramid"),
-        context_length=4, context_overlap=1, dim=2)
+        windows.get_matching_context_schedule("standard_static"),
+        windows.get_matching_fuse_method("pyramid"),
+        context_length=4,
+        context_overlap=1,
+        dim=2,
+    )
     out = sample(loaded, shown.model, empty(loaded, 9), steps=1)
     assert torch.equal(out[:, :, 4:5], picture(loaded))
     known = loaded.model.model.process_latent_in(picture(loaded))[:, :, 0]
@@ -368,8 +394,19 @@ def test_a_refinement_keeps_the_anchor(tiny, name, mode):
 
     def refined(model, blend):
         with torch.inference_mode():
-            return refine.refine(model, {"samples": picture(loaded, 9, seed=9)}, *conds, sampler_for(model),
-                                 sigmas_of(model, 4), 0.75, 1, 3.0, chunk=5, overlap=2, blend=blend)["samples"]
+            return refine.refine(
+                model,
+                {"samples": picture(loaded, 9, seed=9)},
+                *conds,
+                sampler_for(model),
+                sigmas_of(model, 4),
+                0.75,
+                1,
+                3.0,
+                chunk=5,
+                overlap=2,
+                blend=blend,
+            )["samples"]
 
     model = with_anchor(loaded, 3, mode)
     out = refined(model, refine.X0)

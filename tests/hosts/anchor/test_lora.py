@@ -18,11 +18,21 @@ RANK, ALPHA = 3, 6.0
 FAMILIES = ["wan21", "wan22_5b", "cogvideox10", "cogvideox15"]
 
 TO_DIFFUSERS = {
-    "wan": ((r"self_attn\.([qkv])$", r"attn1.to_\1"), (r"cross_attn\.([qkv])$", r"attn2.to_\1"),
-            (r"self_attn\.o$", "attn1.to_out.0"), (r"cross_attn\.o$", "attn2.to_out.0"),
-            (r"ffn\.0$", "ffn.net.0.proj"), (r"ffn\.2$", "ffn.net.2")),
-    "cogvideox": ((r"^blocks\.", "transformer_blocks."), (r"\.([qkv])$", r".attn1.to_\1"),
-                  (r"attn_out$", "attn1.to_out.0"), (r"ff_proj$", "ff.net.0.proj"), (r"ff_out$", "ff.net.2")),
+    "wan": (
+        (r"self_attn\.([qkv])$", r"attn1.to_\1"),
+        (r"cross_attn\.([qkv])$", r"attn2.to_\1"),
+        (r"self_attn\.o$", "attn1.to_out.0"),
+        (r"cross_attn\.o$", "attn2.to_out.0"),
+        (r"ffn\.0$", "ffn.net.0.proj"),
+        (r"ffn\.2$", "ffn.net.2"),
+    ),
+    "cogvideox": (
+        (r"^blocks\.", "transformer_blocks."),
+        (r"\.([qkv])$", r".attn1.to_\1"),
+        (r"attn_out$", "attn1.to_out.0"),
+        (r"ff_proj$", "ff.net.0.proj"),
+        (r"ff_out$", "ff.net.2"),
+    ),
 }
 
 
@@ -33,15 +43,25 @@ def of_diffusers(layer: str, family: str) -> str:
 
 
 STYLES = {
-    "diffusers": lambda layer, family: ("transformer." + of_diffusers(layer, family), ".lora_A.weight", ".lora_B.weight"),
+    "diffusers": lambda layer, family: (
+        "transformer." + of_diffusers(layer, family),
+        ".lora_A.weight",
+        ".lora_B.weight",
+    ),
     "peft": lambda layer, family: ("base_model.model." + layer, ".lora_A.default.weight", ".lora_B.default.weight"),
-    "peft of diffusers": lambda layer, family: ("base_model.model." + of_diffusers(layer, family), ".lora_A.weight",
-                                                ".lora_B.weight"),
+    "peft of diffusers": lambda layer, family: (
+        "base_model.model." + of_diffusers(layer, family),
+        ".lora_A.weight",
+        ".lora_B.weight",
+    ),
     "bare": lambda layer, family: (layer, ".lora_A.weight", ".lora_B.weight"),
     "transformer": lambda layer, family: ("transformer." + layer, ".lora_down.weight", ".lora_up.weight"),
     "diffsynth": lambda layer, family: ("pipe.dit." + layer, ".lora_A.default.weight", ".lora_B.default.weight"),
-    "underscored": lambda layer, family: ("lora_transformer_" + layer.replace(".", "_"), ".lora_down.weight",
-                                          ".lora_up.weight"),
+    "underscored": lambda layer, family: (
+        "lora_transformer_" + layer.replace(".", "_"),
+        ".lora_down.weight",
+        ".lora_up.weight",
+    ),
     "comfyui": lambda layer, family: ("diffusion_model." + layer, ".lora_down.weight", ".lora_up.weight"),
     "kohya": lambda layer, family: ("lora_unet_" + layer.replace(".", "_"), ".lora_down.weight", ".lora_up.weight"),
 }
@@ -55,8 +75,10 @@ def loaded(request, tiny):
     lora = {}
     for name, value in found.model.model.diffusion_model.state_dict().items():
         if name.startswith("blocks.") and name.endswith(".weight") and value.ndim == 2 and "norm" not in name:
-            lora[name.removesuffix(".weight")] = (torch.randn(RANK, value.shape[1], generator=generator) * 0.3,
-                                                  torch.randn(value.shape[0], RANK, generator=generator) * 0.3)
+            lora[name.removesuffix(".weight")] = (
+                torch.randn(RANK, value.shape[1], generator=generator) * 0.3,
+                torch.randn(value.shape[0], RANK, generator=generator) * 0.3,
+            )
     return request.param, found, lora
 
 
@@ -113,8 +135,10 @@ def test_a_given_alpha_counts_before_the_files(tiny, tmp_path):
 
 def test_strength_zero_and_other_clones_are_the_model_as_it_is(tiny, tmp_path):
     loaded = tiny("wan21")
-    save_file(named({"blocks.0.self_attn.q": (torch.ones(RANK, 64), torch.ones(64, RANK))}, "bare", "wan21"),
-              tmp_path / "lora.safetensors")
+    save_file(
+        named({"blocks.0.self_attn.q": (torch.ones(RANK, 64), torch.ones(64, RANK))}, "bare", "wan21"),
+        tmp_path / "lora.safetensors",
+    )
     file, plain = read_lora(tmp_path / "lora.safetensors"), output(loaded, loaded.model)
     patched, _ = attach(loaded.model, file)
     assert not torch.equal(output(loaded, patched), plain)
@@ -124,8 +148,10 @@ def test_strength_zero_and_other_clones_are_the_model_as_it_is(tiny, tmp_path):
 
 
 def test_a_lora_of_another_family_is_refused_by_file_and_counts(tiny, tmp_path):
-    save_file(named({"blocks.0.q": (torch.ones(RANK, 64), torch.ones(64, RANK))}, "diffusers", "cogvideox10"),
-              tmp_path / "cog.safetensors")
+    save_file(
+        named({"blocks.0.q": (torch.ones(RANK, 64), torch.ones(64, RANK))}, "diffusers", "cogvideox10"),
+        tmp_path / "cog.safetensors",
+    )
     with pytest.raises(ValueError, match="cog.safetensors: 0 of 2 tensors fit one of the .* layers of this Wan model"):
         attach(tiny("wan21").model, read_lora(tmp_path / "cog.safetensors"))
 

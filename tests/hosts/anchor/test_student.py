@@ -22,7 +22,7 @@ def student(request, tiny):
     torch.manual_seed(5)
     noised = torch.randn(2, made.facts.latent_channels, FRAMES, SIDE, SIDE)
     held = torch.zeros(2, FRAMES)
-    held[0, :made.facts.patch_frames], held[1, -made.facts.patch_frames:] = 1.0, 1.0
+    held[0, : made.facts.patch_frames], held[1, -made.facts.patch_frames :] = 1.0, 1.0
     return loaded, made, (noised, torch.tensor([0.3, 0.8]) * made.top_level, text, held)
 
 
@@ -60,9 +60,12 @@ def test_what_is_computed_again_has_the_same_gradients(tiny, monkeypatch):
         with torch.no_grad():
             for adapter in adapters.values():
                 adapter.up.normal_(std=0.1)
-        made.predict(torch.randn(1, 16, FRAMES, SIDE, SIDE), torch.tensor([0.5]),
-                     {name: value[None, None] for name, value in encoded.items()},
-                     torch.tensor([[1.0, 0, 0, 0]])).square().mean().backward()
+        made.predict(
+            torch.randn(1, 16, FRAMES, SIDE, SIDE),
+            torch.tensor([0.5]),
+            {name: value[None, None] for name, value in encoded.items()},
+            torch.tensor([[1.0, 0, 0, 0]]),
+        ).square().mean().backward()
         return {name: value.grad for name, value in parameters_of(adapters).items()}
 
     again = gradients()
@@ -102,9 +105,15 @@ def test_the_twin_and_the_host_say_the_same_of_the_demo_model(monkeypatch):
         assert torch.allclose(host.predict(*given), TwinStudent().predict(*given), atol=2e-3)
 
 
-@pytest.mark.parametrize("settings, message", [
-    ({}, "4 of the 4 files of a model are missing"), ({"demo": 1}, "model.demo is 1"), ({"vea": "x"}, "model.vea is 'x'"),
-    ({"demo": True, "dtype": "int8"}, "model.dtype 'int8' is none of 2")])
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({}, "4 of the 4 files of a model are missing"),
+        ({"demo": 1}, "model.demo is 1"),
+        ({"vea": "x"}, "model.vea is 'x'"),
+        ({"demo": True, "dtype": "int8"}, "model.dtype 'int8' is none of 2"),
+    ],
+)
 def test_settings_of_the_builder_are_checked(settings, message):
     with pytest.raises(ValueError, match=message):
         build(settings)

@@ -50,7 +50,7 @@ def test_texts_of_different_length_are_read_as_if_each_were_alone(masked):
     kept = by_entry(short) | by_entry(long)
     read = for_reader(kept, call_of((0, 1), (0, 0), text=4))
     q = torch.randn(2, HEADS, 4 + VIDEO, WIDTH)
-    alone = [attend(q[row:row + 1], for_reader(kept, call_of((row,), (0,), text=4))) for row in (0, 1)]
+    alone = [attend(q[row : row + 1], for_reader(kept, call_of((row,), (0,), text=4))) for row in (0, 1)]
     assert read.text == 5
     assert torch.allclose(attend(q, read), torch.cat(alone), atol=1e-6)
     assert torch.equal(read.v[0, :, :2], short.v[0, :, :2])  # words keep their places

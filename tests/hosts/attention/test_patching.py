@@ -30,8 +30,10 @@ SHORT, LONG = "a red cat", "the quick brown fox jumps over the lazy dog and then
 
 def sample(loaded, model, tiny_model=None, positive=SHORT, negative="blurry", batch=1, **options):
     shape = tiny_model.latent_shape(FRAMES) if tiny_model else (1, 16, FRAMES, 8, 8)
-    conds = [tiny_sampling.encode(loaded.clip, prompt) if isinstance(prompt, str) else prompt
-             for prompt in (positive, negative)]
+    conds = [
+        tiny_sampling.encode(loaded.clip, prompt) if isinstance(prompt, str) else prompt
+        for prompt in (positive, negative)
+    ]
     latent = torch.zeros(shape).repeat(batch, 1, 1, 1, 1)
     return tiny_sampling.sample(model, *conds, latent, **{"steps": 2, **options})
 
@@ -91,8 +93,11 @@ def test_prompts_of_different_length_come_in_forwards_of_their_own(tiny, every_t
     out = sample(loaded, patching.attach(loaded.model, feature), every_tiny, positive=LONG, steps=1)
     assert torch.equal(out, plain)
     assert seen(feature) == 2 * kinds_of(every_tiny)
-    lengths = {call.rows: call.k.shape[2] - (call.forward.video_tokens if call.kind == JOINT else 0)
-               for call in feature.calls if call.kind != SELF}
+    lengths = {
+        call.rows: call.k.shape[2] - (call.forward.video_tokens if call.kind == JOINT else 0)
+        for call in feature.calls
+        if call.kind != SELF
+    }
     assert lengths == {(0,): 20, (1,): 16}
     assert len(feature.evaluations) == 1 and len(feature.evaluations[0].forwards) == 2
 
@@ -101,8 +106,12 @@ def test_entries_of_one_prompt_are_told_apart(tiny):
     loaded, feature = tiny("wan21"), Watcher()
     both = tiny_sampling.encode(loaded.clip, SHORT) + tiny_sampling.encode(loaded.clip, LONG)
     sample(loaded, patching.attach(loaded.model, feature), positive=both, steps=1)
-    pairs = {(row, entry, call.k.shape[2]) for call in feature.calls if call.kind == CROSS
-             for row, entry in zip(call.rows, call.entries)}
+    pairs = {
+        (row, entry, call.k.shape[2])
+        for call in feature.calls
+        if call.kind == CROSS
+        for row, entry in zip(call.rows, call.entries)
+    }
     assert pairs == {(0, 0, 16), (0, 1, 20), (1, 0, 16)}
 
 
@@ -141,8 +150,19 @@ def image_to_video():
     """A tiny Wan image-to-video MODEL through core's loader; its pictures have 5 CLIP tokens."""
     from comfy.ldm.wan.model import WanModel
 
-    module = WanModel(model_type="i2v", in_dim=36, out_dim=16, dim=64, ffn_dim=128, num_heads=4, num_layers=3,
-                      text_dim=32, device="cpu", dtype=torch.float32, operations=comfy.ops.disable_weight_init)
+    module = WanModel(
+        model_type="i2v",
+        in_dim=36,
+        out_dim=16,
+        dim=64,
+        ffn_dim=128,
+        num_heads=4,
+        num_layers=3,
+        text_dim=32,
+        device="cpu",
+        dtype=torch.float32,
+        operations=comfy.ops.disable_weight_init,
+    )
     config = json.dumps({"transformer": {"num_heads": 4, "text_dim": 32}})
     weights = draw_weights(Checkpoint(module, seed=31))
     return comfy.sd.load_diffusion_model_state_dict(weights, metadata={"config": config})
@@ -155,8 +175,10 @@ def test_only_the_texts_half_of_an_image_to_video_cross_attention_is_handed_on(t
     negative = tiny_sampling.encode(loaded.clip, "blurry")
     if picture:
         tokens = SimpleNamespace(penultimate_hidden_states=torch.randn(1, 5, 1280))
-        positive, negative = (node_helpers.conditioning_set_values(conds, {"clip_vision_output": tokens})
-                              for conds in (positive, negative))
+        positive, negative = (
+            node_helpers.conditioning_set_values(conds, {"clip_vision_output": tokens})
+            for conds in (positive, negative)
+        )
 
     def note(func, q, k, *args, **kwargs):
         calls.append(k)
@@ -232,8 +254,12 @@ def lora(model):
 def object_patch(model):
     """Another node's own forward of an attention module, around the one that it found."""
     model = model.clone()
-    paths = {"WanModel": "blocks.1.self_attn", "CogVideoXTransformer3DModel": "blocks.1",
-             "HunyuanVideo": "single_blocks.1", "LTXVModel": "transformer_blocks.1.attn1"}
+    paths = {
+        "WanModel": "blocks.1.self_attn",
+        "CogVideoXTransformer3DModel": "blocks.1",
+        "HunyuanVideo": "single_blocks.1",
+        "LTXVModel": "transformer_blocks.1.attn1",
+    }
     path = f"diffusion_model.{paths[type(network_of(model)).__name__]}.forward"
     original = model.get_model_object(path)
 
@@ -252,8 +278,12 @@ def context_windows(model):
 OF_EVERY_FAMILY = [weaker_attention, lora, object_patch]
 FOREIGN = [(patch, name) for patch in OF_EVERY_FAMILY for name in ("wan21", "cogvideox10", "hunyuan_video", "ltxv")]
 FOREIGN += [(replaced_block, name) for name in ("wan21", "hunyuan_video", "ltxv")]
-FOREIGN += [(self_attention_patch, "wan21"), (context_windows, "wan21"), (joint_attention_patch, "hunyuan_video"),
-            (normalized_attention_guidance, "hunyuan_video")]
+FOREIGN += [
+    (self_attention_patch, "wan21"),
+    (context_windows, "wan21"),
+    (joint_attention_patch, "hunyuan_video"),
+    (normalized_attention_guidance, "hunyuan_video"),
+]
 
 
 @pytest.mark.parametrize("patch, name", FOREIGN, ids=lambda value: value if isinstance(value, str) else value.__name__)
@@ -336,13 +366,18 @@ def override_at_run_time(model):
     return model
 
 
-@pytest.mark.parametrize("patch, missed, first", [(skip_block, 2, 1), (attention_of_their_own, 1, 1),
-                                                  (module_passed_by, 1, 1), (override_at_run_time, 8, 0)])
+@pytest.mark.parametrize(
+    "patch, missed, first",
+    [(skip_block, 2, 1), (attention_of_their_own, 1, 1), (module_passed_by, 1, 1), (override_at_run_time, 8, 0)],
+)
 def test_a_patch_that_keeps_calls_from_a_feature_fails_by_name(tiny, patch, missed, first):
     loaded = tiny("wan21")
     model = patch(patching.attach(loaded.model, Watcher(name="Longreel KV Share")))
-    with pytest.raises(RuntimeError, match=f"{missed} of 8 attention calls that Longreel KV Share works on never came "
-                                           rf"\(the first: self attention of block {first}\).* choose other layers"):
+    with pytest.raises(
+        RuntimeError,
+        match=f"{missed} of 8 attention calls that Longreel KV Share works on never came "
+        rf"\(the first: self attention of block {first}\).* choose other layers",
+    ):
         sample(loaded, model)
 
 
@@ -397,7 +432,7 @@ def test_a_features_mask_holds_though_another_override_ignores_masks(tiny, every
 
     def first_half(call, go_on):
         hidden = torch.zeros(1, 1, 1, call.k.shape[2])
-        hidden[..., call.k.shape[2] // 2:] = torch.finfo(torch.float32).min
+        hidden[..., call.k.shape[2] // 2 :] = torch.finfo(torch.float32).min
         mask = hidden if call.mask is None else call.mask + hidden
         out = go_on(call.q, call.k, call.v, mask)
         results.append((call, mask, out))
@@ -423,9 +458,12 @@ def test_the_networks_own_mask_reaches_features_with_four_axes_and_others_as_it_
         return func(*args, mask=mask, **kwargs)
 
     facts = tiny_models["hunyuan_video"]
-    prompts = [node_helpers.conditioning_set_values(tiny_sampling.encode(loaded.clip, text),
-                                                    {"attention_mask": torch.tensor([[1] * 9 + [0] * padding])})
-               for text, padding in ((LONG, 11), ("blurry", 7))]  # core takes no two masks in one batch
+    prompts = [
+        node_helpers.conditioning_set_values(
+            tiny_sampling.encode(loaded.clip, text), {"attention_mask": torch.tensor([[1] * 9 + [0] * padding])}
+        )
+        for text, padding in ((LONG, 11), ("blurry", 7))
+    ]  # core takes no two masks in one batch
     plain = sample(loaded, loaded.model, facts, *prompts, steps=1)
     model = patching.attach(overridden(loaded.model, note), feature)
     assert torch.equal(sample(loaded, model, facts, *prompts, steps=1), plain)

@@ -72,9 +72,20 @@ def test_kv_share_keeps_what_it_says_at_most(tiny, every_tiny, source, monkeypat
     loaded = tiny(every_tiny.name)
     timeline = timeline_for(loaded.model)
     feature = kv_share.KVShare(
-        mode="fast", source=source, source_shot=1, shots=(), across_cuts=True, join="replace", placement="aligned",
-        strength=1.0, share_text=False, layers=frozenset(range(block_count(loaded.model))), start_percent=0.0,
-        end_percent=1.0, mask=None)
+        mode="fast",
+        source=source,
+        source_shot=1,
+        shots=(),
+        across_cuts=True,
+        join="replace",
+        placement="aligned",
+        strength=1.0,
+        share_text=False,
+        layers=frozenset(range(block_count(loaded.model))),
+        start_percent=0.0,
+        end_percent=1.0,
+        mask=None,
+    )
     most = 0
     attend = kv_share.Sharing.attend
 
@@ -82,7 +93,7 @@ def test_kv_share_keeps_what_it_says_at_most(tiny, every_tiny, source, monkeypat
         nonlocal most
         out = attend(run, call, go_on)
         parts = [part for sites in run.kept.values() for kept in sites.values() for part in kept.parts.values()]
-        most = max(most, sum(part.k[:, :, part.text:].nbytes + part.v[:, :, part.text:].nbytes for part in parts))
+        most = max(most, sum(part.k[:, :, part.text :].nbytes + part.v[:, :, part.text :].nbytes for part in parts))
         return out
 
     monkeypatch.setattr(kv_share.Sharing, "attend", measured)

@@ -32,8 +32,9 @@ def keys(heads: int, channels: int, tokens: int = TOKENS) -> torch.Tensor:
 
 def wan_keys(network, k: torch.Tensor, start: float, options: dict) -> torch.Tensor:
     """k [B, H, S, D] rotated by core's own table from token frame `start` on."""
-    table = network.rope_encode(FRAMES, 2 * ROWS, 2 * COLUMNS, t_start=start, dtype=torch.float32,
-                                transformer_options=options)
+    table = network.rope_encode(
+        FRAMES, 2 * ROWS, 2 * COLUMNS, t_start=start, dtype=torch.float32, transformer_options=options
+    )
     return comfy.ldm.flux.math.apply_rope1(k.transpose(1, 2), table).transpose(1, 2)
 
 
@@ -57,8 +58,11 @@ def test_turned_keys_of_cogvideox_are_keys_at_other_times(tiny, name, frames, mo
     k = keys(1, network.attention_head_dim)
     here = network._get_rotary_emb(ROWS, COLUMNS, FRAMES, "cpu")
     arange = torch.arange
-    monkeypatch.setattr(comfy.ldm.cogvideo.model.torch, "arange",  # the table's times, and only they, have FRAMES steps
-                        lambda *args, **kwargs: arange(*args, **kwargs) + (frames if args == (FRAMES,) else 0))
+    monkeypatch.setattr(
+        comfy.ldm.cogvideo.model.torch,
+        "arange",  # the table's times, and only they, have FRAMES steps
+        lambda *args, **kwargs: arange(*args, **kwargs) + (frames if args == (FRAMES,) else 0),
+    )
     there = network._get_rotary_emb(ROWS, COLUMNS, FRAMES, "cpu")
     monkeypatch.undo()
     rotate = comfy.ldm.cogvideo.model.apply_rotary_emb
@@ -70,8 +74,17 @@ def test_turned_keys_of_cogvideox_are_keys_at_other_times(tiny, name, frames, mo
 @pytest.mark.parametrize("learned", [False, True])
 def test_keys_of_a_network_without_rotary_positions_cannot_be_turned(learned):
     network = comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel(
-        num_attention_heads=3, attention_head_dim=64, num_layers=1, time_embed_dim=64, text_embed_dim=32,
-        sample_width=8, sample_height=8, sample_frames=9, use_learned_positional_embeddings=learned, **OPTIONS)
+        num_attention_heads=3,
+        attention_head_dim=64,
+        num_layers=1,
+        time_embed_dim=64,
+        text_embed_dim=32,
+        sample_width=8,
+        sample_height=8,
+        sample_frames=9,
+        use_learned_positional_embeddings=learned,
+        **OPTIONS,
+    )
     assert cogvideox.time_turn(network, (), {}) is None
 
 
@@ -90,16 +103,25 @@ def test_turned_keys_of_hunyuan_video_are_keys_at_other_times(tiny, frames):
 
 def ltxv_network(rope: str, causal: bool, middle: bool, precision: str, head: int):
     return comfy.ldm.lightricks.model.LTXVModel(
-        in_channels=8, num_layers=1, num_attention_heads=2, attention_head_dim=head, cross_attention_dim=2 * head,
-        caption_channels=8, causal_temporal_positioning=causal, use_middle_indices_grid=middle, rope_type=rope,
-        frequencies_precision=precision, **OPTIONS)
+        in_channels=8,
+        num_layers=1,
+        num_attention_heads=2,
+        attention_head_dim=head,
+        cross_attention_dim=2 * head,
+        caption_channels=8,
+        causal_temporal_positioning=causal,
+        use_middle_indices_grid=middle,
+        rope_type=rope,
+        frequencies_precision=precision,
+        **OPTIONS,
+    )
 
 
 def ltxv_keys(network, k: torch.Tensor, first_frame: int, frame_rate: float) -> torch.Tensor:
     """k [B, H, S, D] rotated by core's own table, as token frames `first_frame` and later of a longer video."""
     coords = network.patchifier.get_latent_coords(first_frame + FRAMES, ROWS, COLUMNS, 1, "cpu")
     pixels = latent_to_pixel_coords(coords, network.vae_scale_factors, network.causal_temporal_positioning)
-    return rotated_at(network, k, pixels[:, :, first_frame * ROWS * COLUMNS:], frame_rate)
+    return rotated_at(network, k, pixels[:, :, first_frame * ROWS * COLUMNS :], frame_rate)
 
 
 def rotated_at(network, k: torch.Tensor, pixels: torch.Tensor, frame_rate: float) -> torch.Tensor:
@@ -108,8 +130,13 @@ def rotated_at(network, k: torch.Tensor, pixels: torch.Tensor, frame_rate: float
     coords = pixels.double()
     coords[:, 0] /= frame_rate
     table, split = network._precompute_freqs_cis(
-        coords, network.inner_dim, torch.float64, max_pos=network.positional_embedding_max_pos,
-        use_middle_indices_grid=network.use_middle_indices_grid, num_attention_heads=network.num_attention_heads)
+        coords,
+        network.inner_dim,
+        torch.float64,
+        max_pos=network.positional_embedding_max_pos,
+        use_middle_indices_grid=network.use_middle_indices_grid,
+        num_attention_heads=network.num_attention_heads,
+    )
     rotated = comfy.ldm.lightricks.model.apply_rotary_emb(k.transpose(1, 2).flatten(2), (table.float(), split))
     return rotated.unflatten(-1, (k.shape[1], -1)).transpose(1, 2)
 
@@ -146,16 +173,41 @@ def test_the_first_frame_of_causal_ltxv_moves_to_the_last_pixel_frame_of_its_new
 PICTURE, QUOTED, TEXT = 5, 3, 7  # tokens
 
 
-@pytest.mark.parametrize("newer, picture, quoted, place", [
-    (False, False, False, 0), (False, True, False, PICTURE), (False, False, True, 0), (True, False, True, QUOTED),
-    (True, True, True, PICTURE + QUOTED), (True, True, False, PICTURE)])
+@pytest.mark.parametrize(
+    "newer, picture, quoted, place",
+    [
+        (False, False, False, 0),
+        (False, True, False, PICTURE),
+        (False, False, True, 0),
+        (True, False, True, QUOTED),
+        (True, True, True, PICTURE + QUOTED),
+        (True, True, False, PICTURE),
+    ],
+)
 def test_the_prompt_of_hunyuan_video_is_found_among_its_text_tokens(monkeypatch, newer, picture, quoted, place):
     """Against the order in which the network itself joins its text tokens."""
     network = comfy.ldm.hunyuan_video.model.HunyuanVideo(
-        in_channels=16, out_channels=16, vec_in_dim=None, context_in_dim=32, hidden_size=128, mlp_ratio=1.0,
-        num_heads=1, depth=1, depth_single_blocks=0, axes_dim=[16, 56, 56], theta=256, patch_size=[1, 2, 2],
-        qkv_bias=True, guidance_embed=False, byt5=True, meanflow=False, use_cond_type_embedding=newer, vision_in_dim=8,
-        meanflow_sum=False, **OPTIONS)
+        in_channels=16,
+        out_channels=16,
+        vec_in_dim=None,
+        context_in_dim=32,
+        hidden_size=128,
+        mlp_ratio=1.0,
+        num_heads=1,
+        depth=1,
+        depth_single_blocks=0,
+        axes_dim=[16, 56, 56],
+        theta=256,
+        patch_size=[1, 2, 2],
+        qkv_bias=True,
+        guidance_embed=False,
+        byt5=True,
+        meanflow=False,
+        use_cond_type_embedding=newer,
+        vision_in_dim=8,
+        meanflow_sum=False,
+        **OPTIONS,
+    )
     prompt = torch.full((1, TEXT, 128), 4.0)
     made = {"txt_in": prompt, "byt5_in": torch.zeros(1, QUOTED, 128), "vision_in": torch.zeros(1, PICTURE, 128)}
     for part, tokens in made.items():
@@ -169,14 +221,16 @@ def test_the_prompt_of_hunyuan_video_is_found_among_its_text_tokens(monkeypatch,
         raise StopAtBlock
 
     network.double_blocks[0].register_forward_pre_hook(stop_at_block, with_kwargs=True)
-    inputs = {"clip_fea": torch.zeros(1, PICTURE, 8) if picture else None,
-              "txt_byt5": torch.zeros(1, QUOTED, 1472) if quoted else None}
+    inputs = {
+        "clip_fea": torch.zeros(1, PICTURE, 8) if picture else None,
+        "txt_byt5": torch.zeros(1, QUOTED, 1472) if quoted else None,
+    }
     args = (torch.zeros(1, 16, 1, 4, 4), torch.zeros(1), torch.zeros(1, TEXT, 32))
     with torch.inference_mode(), pytest.raises(StopAtBlock):
         network(*args, **inputs)
     found = hunyuan_video.words_at(network, args, inputs)
     assert found == place
-    assert torch.equal(seen["txt"][:, found:found + TEXT], prompt)
+    assert torch.equal(seen["txt"][:, found : found + TEXT], prompt)
 
 
 class StopAtBlock(Exception):

@@ -36,8 +36,13 @@ def story(model, prompts=PROMPTS):
 def noise(timeline, videos=1):
     """[N, C, F, H, W]"""
     facts = timeline.facts
-    shape = (videos, facts.latent_channels, timeline.latent_frames, timeline.height // facts.spatial_stride,
-             timeline.width // facts.spatial_stride)
+    shape = (
+        videos,
+        facts.latent_channels,
+        timeline.latent_frames,
+        timeline.height // facts.spatial_stride,
+        timeline.width // facts.spatial_stride,
+    )
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
@@ -49,8 +54,9 @@ def look(loaded, timeline, latent, watcher=None, words=("cat",), percent=0.3, la
     layers = frozenset(range(block_count(loaded.model))) if layers is None else frozenset(layers)
     with torch.inference_mode():
         positive, _ = conditioning.encode_timeline(loaded.clip, timeline)
-        return focus_maps(model, timeline, positive, {"samples": latent}, sampler, Mask(words, 0.3), layers, percent,
-                          seed)
+        return focus_maps(
+            model, timeline, positive, {"samples": latent}, sampler, Mask(words, 0.3), layers, percent, seed
+        )
 
 
 def text_calls(watcher: Watcher, segment: int) -> list:
@@ -98,12 +104,22 @@ def test_the_latent_gets_the_noise_of_the_chosen_part_of_the_schedule(tiny, name
     sampling = loaded.model.get_model_object("model_sampling")
     expected = min(float(sampling.percent_to_sigma(percent)), float(sampling.sigma_max))
     assert [evaluation.sigma for evaluation in watcher.evaluations] == pytest.approx(
-        [expected] * len(timeline.segments), rel=1e-4)
+        [expected] * len(timeline.segments), rel=1e-4
+    )
 
 
-@pytest.mark.parametrize("change", [
-    {"percent": 0.8}, {"seed": 1}, {"layers": (0,)}, {"layers": (1, 2)}, {"words": ("sleeps",)},
-    {"words": ("cat", "sleeps")}], ids=lambda change: "-".join(map(str, next(iter(change.items())))))
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"percent": 0.8},
+        {"seed": 1},
+        {"layers": (0,)},
+        {"layers": (1, 2)},
+        {"words": ("sleeps",)},
+        {"words": ("cat", "sleeps")},
+    ],
+    ids=lambda change: "-".join(map(str, next(iter(change.items())))),
+)
 def test_every_setting_changes_the_maps(tiny, change):
     loaded = tiny("wan21")
     timeline = story(loaded.model, ("a cat sleeps", "the cat sleeps"))
@@ -141,8 +157,9 @@ def demo():
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("text", ["a red circle moves right on a white background",
-                                  "a blue star stays still on a gray background"])
+@pytest.mark.parametrize(
+    "text", ["a red circle moves right on a white background", "a blue star stays still on a gray background"]
+)
 def test_on_the_demo_model_a_shapes_word_is_where_the_shape_is(demo, text, seed):
     """On these four clips the map was 0.58 to 1.00 within 12 pixels of the shape's centre, and 0.19 to 0.28 further off
     than 16; noise would give the same on both."""
@@ -150,8 +167,9 @@ def test_on_the_demo_model_a_shapes_word_is_where_the_shape_is(demo, text, seed)
     timeline = plan_timeline(board, facts_of(demo.model))
     with torch.inference_mode():
         positive, negative = conditioning.encode_timeline(demo.clip, timeline)
-    latent = tiny_sampling.sample(demo.model, positive, negative, torch.zeros(1, 16, 5, 8, 8), seed=seed, steps=16,
-                                  cfg=4.0)
+    latent = tiny_sampling.sample(
+        demo.model, positive, negative, torch.zeros(1, 16, 5, 8, 8), seed=seed, steps=16, cfg=4.0
+    )
     reading = read_clip(tiny_sampling.decode(demo.vae, latent).reshape(-1, 64, 64, 3))
     color, shape = text.split()[1:3]
     assert (reading.color, reading.shape) == (color, shape)

@@ -43,8 +43,21 @@ from tests.tiny_models import Checkpoint, draw_weights
 SECONDS = {4: 1.0, 8: 2.0}  # per temporal stride: four latent frames at 16 fps
 SHORT = "a red cat runs"
 LONG = "the quick brown fox jumps over the lazy dog and then runs home to sleep for a long time"
-PLAIN = KVShare(mode=FAST, source=PREVIOUS, source_shot=1, shots=(), across_cuts=True, join=REPLACE, placement=ALIGNED,
-                strength=1.0, share_text=True, layers=frozenset({1, 2}), start_percent=0.0, end_percent=1.0, mask=None)
+PLAIN = KVShare(
+    mode=FAST,
+    source=PREVIOUS,
+    source_shot=1,
+    shots=(),
+    across_cuts=True,
+    join=REPLACE,
+    placement=ALIGNED,
+    strength=1.0,
+    share_text=True,
+    layers=frozenset({1, 2}),
+    start_percent=0.0,
+    end_percent=1.0,
+    mask=None,
+)
 
 
 # A story, sampled
@@ -54,8 +67,10 @@ def story(model, texts=(SHORT,) * 3, transitions=("continue", "blend", "cut")):
     """Three shots in four segments: blended from the first to the second, a cut before the third."""
     facts = facts_of(model)
     seconds = SECONDS[facts.temporal_stride]
-    shots = tuple(Shot(f"{text} {number}", seconds, transition=transition)
-                  for number, (text, transition) in enumerate(zip(texts, transitions)))
+    shots = tuple(
+        Shot(f"{text} {number}", seconds, transition=transition)
+        for number, (text, transition) in enumerate(zip(texts, transitions))
+    )
     board = Storyboard(shots=shots, width=64, height=64, fps=16.0, negative="blurry")
     return plan_timeline(board, facts, segment_frames=5, overlap_frames=2, transition_prompts=1)
 
@@ -68,8 +83,13 @@ def sample(loaded, timeline, settings=None, model=None, lead_frame=True, videos=
     with torch.inference_mode():
         positive, negative = conditioning.encode_timeline(loaded.clip, timeline)
     facts = timeline.facts
-    latent = torch.zeros(videos, facts.latent_channels, timeline.latent_frames, timeline.height // facts.spatial_stride,
-                         timeline.width // facts.spatial_stride)
+    latent = torch.zeros(
+        videos,
+        facts.latent_channels,
+        timeline.latent_frames,
+        timeline.height // facts.spatial_stride,
+        timeline.width // facts.spatial_stride,
+    )
     return tiny_sampling.sample(model, positive, negative, latent, **{"steps": 1, **options})
 
 
@@ -88,8 +108,10 @@ class Record:
         """(prompt, entry) -> (q, k, v, mask, out)."""
         names = list(zip(self.call.rows, self.call.entries))
         tensors = (self.call.q, self.call.k, self.call.v, self.call.mask, self.out)
-        cut = [[None] * len(names) if t is None else t.chunk(len(names)) if t.shape[0] > 1 else [t] * len(names)
-               for t in tensors]
+        cut = [
+            [None] * len(names) if t is None else t.chunk(len(names)) if t.shape[0] > 1 else [t] * len(names)
+            for t in tensors
+        ]
         return dict(zip(names, zip(*cut)))
 
 
@@ -115,8 +137,13 @@ def source_part(records: list[Record], reader: Record, sources: list, settings: 
     """What a reader's prompt is to read by `settings`: (k, v, mask, text tokens) of the source, before placement."""
     source = sources[reader.call.evaluation.segment]
     role = SOURCE if settings.mode == PAPER or sources[source] is None else READER
-    record = next(record for record in records if record.where == reader.where and prompt in record.parts()
-                  and (record.call.evaluation.segment, record.call.evaluation.role) == (source, role))
+    record = next(
+        record
+        for record in records
+        if record.where == reader.where
+        and prompt in record.parts()
+        and (record.call.evaluation.segment, record.call.evaluation.role) == (source, role)
+    )
     _, k, v, mask, _ = record.parts()[prompt]
     return k, v, mask, record.call.text
 
@@ -156,9 +183,11 @@ def test_strength_0_leaves_the_output_unchanged_to_the_bit(tiny, every_tiny, mod
 
 
 @pytest.mark.parametrize("mode", [FAST, PAPER])
-@pytest.mark.parametrize("texts, batches", [
-    ((SHORT,) * 3, {(1, 0)}), ((LONG,) * 3, {(0,), (1,)}), ((LONG, SHORT, LONG), {(1, 0), (0,), (1,)})],
-    ids=["one batch", "two", "both"])
+@pytest.mark.parametrize(
+    "texts, batches",
+    [((SHORT,) * 3, {(1, 0)}), ((LONG,) * 3, {(0,), (1,)}), ((LONG, SHORT, LONG), {(1, 0), (0,), (1,)})],
+    ids=["one batch", "two", "both"],
+)
 def test_a_readers_output_is_attention_on_its_sources_keys_and_values(tiny, every_tiny, mode, texts, batches):
     """Prompts in one batch; in forwards of their own, being of different length; and in either, from shot to shot."""
     loaded = tiny(every_tiny.name)
@@ -268,24 +297,42 @@ def test_sharing_happens_in_the_chosen_layers_and_noise_levels_only(tiny, every_
     levels = {record.call.evaluation.sigma for record in records}
     active = {sigma for sigma in levels if low * 1.0001 < sigma <= high * 1.0001}
     assert active and len(levels) == 6 and active < levels
-    changed = {(record.call.block, record.call.evaluation.sigma) for record in records
-               for q, k, v, mask, out in record.parts().values()
-               if not torch.allclose(out, attention(q, k, v, mask), atol=1e-5)}
+    changed = {
+        (record.call.block, record.call.evaluation.sigma)
+        for record in records
+        for q, k, v, mask, out in record.parts().values()
+        if not torch.allclose(out, attention(q, k, v, mask), atol=1e-5)
+    }
     assert changed == {(1, sigma) for sigma in active}
 
 
 @pytest.mark.parametrize("name", ["wan21", "hunyuan_video"])
-@pytest.mark.parametrize("base, change", [
-    ({}, {"mode": PAPER}), ({}, {"source": FIRST}), ({"source": CHOSEN}, {"source_shot": 2}), ({}, {"shots": (3,)}),
-    ({}, {"across_cuts": False}), ({}, {"join": EXTEND}), ({}, {"placement": BEFORE}), ({}, {"placement": TRUE}),
-    ({}, {"strength": 0.5}), ({}, {"share_text": False}), ({}, {"layers": frozenset({1})}),
-    ({}, {"start_percent": 0.5}), ({}, {"end_percent": 0.5})], ids=lambda value: "-".join(map(str, value)))
+@pytest.mark.parametrize(
+    "base, change",
+    [
+        ({}, {"mode": PAPER}),
+        ({}, {"source": FIRST}),
+        ({"source": CHOSEN}, {"source_shot": 2}),
+        ({}, {"shots": (3,)}),
+        ({}, {"across_cuts": False}),
+        ({}, {"join": EXTEND}),
+        ({}, {"placement": BEFORE}),
+        ({}, {"placement": TRUE}),
+        ({}, {"strength": 0.5}),
+        ({}, {"share_text": False}),
+        ({}, {"layers": frozenset({1})}),
+        ({}, {"start_percent": 0.5}),
+        ({}, {"end_percent": 0.5}),
+    ],
+    ids=lambda value: "-".join(map(str, value)),
+)
 def test_every_setting_changes_the_result(tiny, name, base, change):
     loaded = tiny(name)
     timeline = story(loaded.model)
     base = dataclasses.replace(PLAIN, **base)
-    one, other = (sample(loaded, timeline, settings, steps=3)
-                  for settings in (base, dataclasses.replace(base, **change)))
+    one, other = (
+        sample(loaded, timeline, settings, steps=3) for settings in (base, dataclasses.replace(base, **change))
+    )
     assert torch.isfinite(other).all() and not torch.equal(one, other)
 
 
@@ -352,8 +399,11 @@ def test_keys_and_values_are_kept_of_no_more_segments_than_are_still_to_be_read(
         for sites in run.kept.values():
             for kept in sites.values():
                 shown = sum(part.k.nbytes + part.v.nbytes for part in kept.parts.values())
-                owned = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()
-                         for part in kept.parts.values() for t in (part.k, part.v)}
+                owned = {
+                    t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()
+                    for part in kept.parts.values()
+                    for t in (part.k, part.v)
+                }
                 assert sum(owned.values()) == shown  # no larger tensor is kept alive by a view of it
         return out
 
@@ -419,12 +469,19 @@ def test_a_second_kv_share_is_refused_by_name(tiny):
         patching.attach(model, PLAIN)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"source": CHOSEN, "source_shot": 3}, "none of the 4 segments has a source to read from"),
-    ({"source": CHOSEN, "source_shot": 2, "shots": (1,)}, "shot 1 would read from shot 2, which does not come before"),
-    ({"source": CHOSEN, "source_shot": 4}, "source_shot 4 is not in a timeline of 3 shots"),
-    ({"shots": (7,)}, "shots 7 is not in a timeline of 3 shots"),
-    ({"start_percent": 0.6, "end_percent": 0.6}, "start 0.6 and end 0.6 hold no step")])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"source": CHOSEN, "source_shot": 3}, "none of the 4 segments has a source to read from"),
+        (
+            {"source": CHOSEN, "source_shot": 2, "shots": (1,)},
+            "shot 1 would read from shot 2, which does not come before",
+        ),
+        ({"source": CHOSEN, "source_shot": 4}, "source_shot 4 is not in a timeline of 3 shots"),
+        ({"shots": (7,)}, "shots 7 is not in a timeline of 3 shots"),
+        ({"start_percent": 0.6, "end_percent": 0.6}, "start 0.6 and end 0.6 hold no step"),
+    ],
+)
 def test_a_plan_that_cannot_be_is_refused_before_the_network_is_called(tiny, change, message):
     loaded = tiny("wan21")
     model, forwards = counted(loaded.model)
@@ -439,9 +496,16 @@ def without_rotary_positions(tiny):
     from comfy.ldm.cogvideo.model import CogVideoXTransformer3DModel
 
     module = CogVideoXTransformer3DModel(
-        num_attention_heads=3, attention_head_dim=64, num_layers=3, time_embed_dim=64, text_embed_dim=32,
-        use_learned_positional_embeddings=True, device="cpu", dtype=torch.float32,
-        operations=comfy.ops.disable_weight_init)
+        num_attention_heads=3,
+        attention_head_dim=64,
+        num_layers=3,
+        time_embed_dim=64,
+        text_embed_dim=32,
+        use_learned_positional_embeddings=True,
+        device="cpu",
+        dtype=torch.float32,
+        operations=comfy.ops.disable_weight_init,
+    )
     model = comfy.sd.load_diffusion_model_state_dict(draw_weights(Checkpoint(module, seed=32)))
     return SimpleNamespace(model=model, clip=tiny("cogvideox10").clip)
 

@@ -26,9 +26,21 @@ from tests.hosts.features.explicit_maps import explicit_map, normalised, text_we
 FAMILIES = ("wan21", "ltxv", "cogvideox10", "hunyuan_video")  # two with cross attention, two with joint
 PROMPTS = ("a red cat runs", "the cat sleeps", "one very old cat")
 LONG = "the cat that was here before went away and came back again and then it ran off once more to sleep"
-SHARING = KVShare(mode=FAST, source=PREVIOUS, source_shot=1, shots=(), across_cuts=True, join=REPLACE,
-                  placement=ALIGNED, strength=1.0, share_text=True, layers=frozenset({1, 2}), start_percent=0.0,
-                  end_percent=1.0, mask=Mask(("cat",), 0.4))
+SHARING = KVShare(
+    mode=FAST,
+    source=PREVIOUS,
+    source_shot=1,
+    shots=(),
+    across_cuts=True,
+    join=REPLACE,
+    placement=ALIGNED,
+    strength=1.0,
+    share_text=True,
+    layers=frozenset({1, 2}),
+    start_percent=0.0,
+    end_percent=1.0,
+    mask=Mask(("cat",), 0.4),
+)
 EVERYTHING = replace(SHARING, mask=None)
 
 
@@ -36,8 +48,10 @@ def story(model, prompts=PROMPTS, focus=(), size=64):
     """Three shots in six segments: a blend, then a cut."""
     facts = facts_of(model)
     seconds = facts.temporal_stride / 4  # four latent frames at 16 fps
-    shots = tuple(Shot(prompt, seconds, transition=transition, focus=focus)
-                  for prompt, transition in zip(prompts, ("continue", "blend", "cut")))
+    shots = tuple(
+        Shot(prompt, seconds, transition=transition, focus=focus)
+        for prompt, transition in zip(prompts, ("continue", "blend", "cut"))
+    )
     board = Storyboard(shots=shots, width=size, height=size, fps=16.0, negative="blurry")
     return plan_timeline(board, facts, segment_frames=5, overlap_frames=2, transition_prompts=1)
 
@@ -49,8 +63,13 @@ def sample(loaded, timeline, settings=SHARING, watcher=None, **options):
     with torch.inference_mode():
         positive, negative = conditioning.encode_timeline(loaded.clip, timeline)
     facts = timeline.facts
-    latent = torch.zeros(1, facts.latent_channels, timeline.latent_frames, timeline.height // facts.spatial_stride,
-                         timeline.width // facts.spatial_stride)
+    latent = torch.zeros(
+        1,
+        facts.latent_channels,
+        timeline.latent_frames,
+        timeline.height // facts.spatial_stride,
+        timeline.width // facts.spatial_stride,
+    )
     model = latent_blend.attach(model, timeline, "triangle")
     return tiny_sampling.sample(model, positive, negative, latent, **{"steps": 1, **options})
 
@@ -77,13 +96,22 @@ def explicit_side(seen, call, now: int, timeline) -> torch.Tensor | None:
     def of_this_segment(other) -> bool:
         return 0 in other.rows and (other.evaluation.segment, other.evaluation.role) == (segment, role)
 
-    passes = [other for other, _ in seen[:now + 1] if of_this_segment(other)
-              and (other.kind, other.block) == (call.kind, call.block)]
+    passes = [
+        other
+        for other, _ in seen[: now + 1]
+        if of_this_segment(other) and (other.kind, other.block) == (call.kind, call.block)
+    ]
     if not passes:
         return None
     behind = call.kind == SELF  # in a block, text is attended to after the video
-    on_text = [other for other, _ in seen if of_this_segment(other) and other.kind != SELF
-               and other.evaluation.sigma == passes[-1].evaluation.sigma and other.block <= call.block - behind]
+    on_text = [
+        other
+        for other, _ in seen
+        if of_this_segment(other)
+        and other.kind != SELF
+        and other.evaluation.sigma == passes[-1].evaluation.sigma
+        and other.block <= call.block - behind
+    ]
     found = explicit_map(on_text, text_weights(timeline, timeline.segments[segment], "cat"))
     return (normalised(found, call.forward.grid[0]) >= SHARING.mask.threshold).flatten()
 
@@ -93,16 +121,22 @@ def source_of(seen, place: int, mode: str):
     call = seen[place][0]
     source = call.evaluation.segment - 1
     role = SOURCE if mode == PAPER or source == 0 else READER
-    return next(other for other, _ in seen
-                if (other.kind, other.block, other.rows) == (call.kind, call.block, call.rows)
-                and (other.evaluation.segment, other.evaluation.role) == (source, role)
-                and other.evaluation.sigma == call.evaluation.sigma)
+    return next(
+        other
+        for other, _ in seen
+        if (other.kind, other.block, other.rows) == (call.kind, call.block, call.rows)
+        and (other.evaluation.segment, other.evaluation.role) == (source, role)
+        and other.evaluation.sigma == call.evaluation.sigma
+    )
 
 
 def readers_of(seen) -> list[int]:
     """Places of the calls that read a source behind a mask."""
-    return [place for place, (call, _) in enumerate(seen) if call.evaluation.role == READER
-            and call.block in SHARING.layers and call.kind != CROSS]
+    return [
+        place
+        for place, (call, _) in enumerate(seen)
+        if call.evaluation.role == READER and call.block in SHARING.layers and call.kind != CROSS
+    ]
 
 
 def attention_within(q, k, v, text: int, target, source) -> torch.Tensor:
@@ -180,8 +214,9 @@ def test_a_threshold_that_parts_nothing_is_sharing_without_a_mask(tiny, name, th
 def test_a_shots_focus_words_go_before_the_nodes(tiny):
     loaded = tiny("hunyuan_video")
     by_board = replace(SHARING, mask=Mask(("old", "red"), 0.4))  # not in every prompt
-    assert torch.equal(sample(loaded, story(loaded.model, focus=("cat",)), by_board),
-                       sample(loaded, story(loaded.model)))
+    assert torch.equal(
+        sample(loaded, story(loaded.model, focus=("cat",)), by_board), sample(loaded, story(loaded.model))
+    )
 
 
 def test_several_words_are_one_map(tiny):
@@ -196,9 +231,14 @@ def test_several_words_are_one_map(tiny):
         if call.block or not here:
             continue
         theirs = next(other for other, _ in seen if (other.block, other.evaluation.segment) == (0, here - 1))
-        sides = [normalised(sum(explicit_map([one], text_weights(timeline, timeline.segments[n], word))
-                                for word in ("red", "cat")), one.forward.grid[0]).flatten() >= 0.4
-                 for n, one in ((here, call), (here - 1, theirs))]
+        sides = [
+            normalised(
+                sum(explicit_map([one], text_weights(timeline, timeline.segments[n], word)) for word in ("red", "cat")),
+                one.forward.grid[0],
+            ).flatten()
+            >= 0.4
+            for n, one in ((here, call), (here - 1, theirs))
+        ]
         assert torch.allclose(out, attention_within(call.q, theirs.k, theirs.v, call.text, *sides), atol=1e-5)
 
 

@@ -43,8 +43,13 @@ def encode(loaded, *prompts):
 def empty(loaded, *prompts):
     timeline = timeline_of(loaded.model, *prompts)
     facts = timeline.facts
-    return torch.zeros(1, facts.latent_channels, timeline.latent_frames, timeline.height // facts.spatial_stride,
-                       timeline.width // facts.spatial_stride)
+    return torch.zeros(
+        1,
+        facts.latent_channels,
+        timeline.latent_frames,
+        timeline.height // facts.spatial_stride,
+        timeline.width // facts.spatial_stride,
+    )
 
 
 def run(loaded, edit=None, prompts=(PINK,), blend=None, model=None, **options):
@@ -166,8 +171,8 @@ def test_at_weight_zero_the_video_hears_nothing_of_the_word(tiny, every_tiny, fo
         v[row, :, word] += 50.0
         again = run_of_edit.attend(dataclasses.replace(call, v=v), sdpa)
         plain = sdpa(call.q, call.k, v, call.mask)
-        assert torch.allclose(again[row, :, call.text:], out[row, :, call.text:], atol=1e-4)
-        assert not torch.allclose(plain[row, :, call.text:], out[row, :, call.text:], atol=1e-2)
+        assert torch.allclose(again[row, :, call.text :], out[row, :, call.text :], atol=1e-4)
+        assert not torch.allclose(plain[row, :, call.text :], out[row, :, call.text :], atol=1e-2)
         seen += 1
     assert seen
 
@@ -196,8 +201,9 @@ def test_a_copied_layout_is_attention_on_the_originals_keys_and_values(tiny, eve
     """On tensors, both rows of the guidance: the originals' own calls come right before the edited video's."""
     loaded = tiny(every_tiny.name)
     inner, outer = watched(loaded, swap(encode(loaded, BLUE)[0]), steps=1)
-    sources = {(call.kind, call.block, call.rows): call for call, _ in inner
-               if call.evaluation.role == prompt_edit.SOURCE}
+    sources = {
+        (call.kind, call.block, call.rows): call for call, _ in inner if call.evaluation.role == prompt_edit.SOURCE
+    }
     copied = 0
     for call, out in outer:
         if call.evaluation.role == prompt_edit.SOURCE or call.block not in EVERYWHERE or call.kind == "cross":
@@ -233,9 +239,19 @@ def test_the_original_is_evaluated_only_as_far_as_it_is_read(tiny):
     assert 2 <= read < 8 and read % 2 == 0  # each level once for itself and once for its keys and values
 
 
-@pytest.mark.parametrize("change", [
-    {"weight": 0.5}, {"words": ("circle",)}, {"words": ("pink", "circle")}, {"words": ("pink circle",)},
-    {"form": LOGITS}, {"layers": frozenset({0})}, {"start": 0.5}, {"end": 0.5}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weight": 0.5},
+        {"words": ("circle",)},
+        {"words": ("pink", "circle")},
+        {"words": ("pink circle",)},
+        {"form": LOGITS},
+        {"layers": frozenset({0})},
+        {"start": 0.5},
+        {"end": 0.5},
+    ],
+)
 def test_every_setting_of_reweighting_changes_the_result(tiny, change):
     loaded = tiny("wan21")
     change, base = dict(change), reweight(weight=0.25)
@@ -292,8 +308,9 @@ def test_both_videos_are_blended_alike(tiny, blend):
     assert torch.equal(run(loaded, swap(original), prompts, blend=blend), plain)
     blended = latent_blend.attach(loaded.model, timeline_of(loaded.model, *prompts), blend)
     positive, negative = encode(loaded, *prompts)
-    behind = tiny_sampling.sample(prompt_edit.attach(blended, swap(original)), positive, negative,
-                                  empty(loaded, *prompts), steps=3)
+    behind = tiny_sampling.sample(
+        prompt_edit.attach(blended, swap(original)), positive, negative, empty(loaded, *prompts), steps=3
+    )
     assert torch.equal(behind, plain)
 
 
@@ -350,9 +367,13 @@ def counting(loaded):
     return model, forwards
 
 
-@pytest.mark.parametrize(("words", "reason"), [
-    (("purple",), '"purple" is in 0 of 1 prompts; use words of a, pink, circle, moves, right'),
-    ((), "0 words to reweight")])
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("purple",), '"purple" is in 0 of 1 prompts; use words of a, pink, circle, moves, right'),
+        ((), "0 words to reweight"),
+    ],
+)
 def test_words_that_are_missing_are_refused_before_sampling(tiny, words, reason):
     loaded = tiny("wan21")
     model, forwards = counting(loaded)

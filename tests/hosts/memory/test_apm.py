@@ -48,8 +48,10 @@ def test_strength_scales_what_is_mixed_in_and_the_anchor_matters(tiny, every_tin
     loaded, conds, noise = case(tiny, every_tiny.name)
     anchor = random_latents(noise, frames=1)
     plain = denoise(loaded.model, conds, noise)
-    none, some, full = (denoise(remembers(random_apm(loaded.model, strength=strength), apm, anchor), conds, noise)
-                        for strength in (0.0, 0.02, 1.0))
+    none, some, full = (
+        denoise(remembers(random_apm(loaded.model, strength=strength), apm, anchor), conds, noise)
+        for strength in (0.0, 0.02, 1.0)
+    )
     assert torch.equal(none, plain)
     assert 0 < (some - plain).norm() < (full - plain).norm()
     other = denoise(remembers(random_apm(loaded.model), apm, 2 * anchor), conds, noise)
@@ -93,8 +95,9 @@ def test_each_layer_reads_what_its_mixer_makes_of_its_text(tiny, every_tiny):
     attribute = {"wan": "cross_attn", "ltxv": "attn2"}.get(every_tiny.family)
     for number, block in enumerate(video_tokens.tokens_of(model).blocks(network)):
         place = getattr(block, attribute) if attribute else block
-        hooks.append(place.register_forward_pre_hook(lambda *given, number=number: by_hand(number, *given),
-                                                     with_kwargs=True))
+        hooks.append(
+            place.register_forward_pre_hook(lambda *given, number=number: by_hand(number, *given), with_kwargs=True)
+        )
     try:
         out = denoise(loaded.model, conds, noise)
     finally:
@@ -108,8 +111,10 @@ def test_only_the_chosen_layers_mix_and_all_by_default(tiny):
     loaded, conds, noise = case(tiny, "wan21")
     assert in_use(new_apm(loaded.model)).layers == (0, 1, 2, 3)
     anchor = random_latents(noise, frames=1)
-    outs = [denoise(remembers(random_apm(loaded.model, layers), apm, anchor), conds, noise)
-            for layers in (frozenset({0}), frozenset({3}), frozenset({0, 3}))]
+    outs = [
+        denoise(remembers(random_apm(loaded.model, layers), apm, anchor), conds, noise)
+        for layers in (frozenset({0}), frozenset({3}), frozenset({0, 3}))
+    ]
     assert all(not torch.allclose(one, other) for number, one in enumerate(outs) for other in outs[:number])
 
 
@@ -118,15 +123,18 @@ def test_each_video_of_a_batch_has_its_own_anchor(tiny):
     anchor, model = random_latents(noise, frames=1), random_apm(loaded.model)
     both = denoise(remembers(model, apm, anchor), conds, noise)
     for row in range(2):
-        alone = denoise(remembers(model, apm, anchor[row:row + 1]), conds, noise[row:row + 1])
-        torch.testing.assert_close(both[row:row + 1], alone, atol=1e-4, rtol=1e-4)
+        alone = denoise(remembers(model, apm, anchor[row : row + 1]), conds, noise[row : row + 1])
+        torch.testing.assert_close(both[row : row + 1], alone, atol=1e-4, rtol=1e-4)
 
 
 def test_the_tokens_of_a_picture_in_front_of_the_text_are_left_alone(tiny):
     """Wan image-to-video gives its cross attention the picture's tokens, then the text."""
     block = tiny("wan21").model.model.diffusion_model.blocks[0]
-    attention = type("WanI2VCrossAttention", (torch.nn.Module,), {
-        "forward": lambda self, x, context, context_img_len, transformer_options={}: context})()
+    attention = type(
+        "WanI2VCrossAttention",
+        (torch.nn.Module,),
+        {"forward": lambda self, x, context, context_img_len, transformer_options={}: context},
+    )()
     attention.k_img = None
     place = video_tokens.NETWORKS[type(tiny("wan21").model.model.diffusion_model)].text
     holder = type("Block", (), {"cross_attn": attention})()
@@ -155,8 +163,9 @@ def test_a_file_gives_the_same_as_what_was_saved(tiny, tmp_path):
     model, anchor = random_apm(loaded.model), random_latents(noise, frames=1)
     save_memory(tmp_path / "apm.safetensors", apm.trained(model))
     again = apm.with_apm(loaded.model, load_memory(tmp_path / "apm.safetensors", APM_KIND))
-    assert torch.equal(denoise(remembers(again, apm, anchor), conds, noise),
-                       denoise(remembers(model, apm, anchor), conds, noise))
+    assert torch.equal(
+        denoise(remembers(again, apm, anchor), conds, noise), denoise(remembers(model, apm, anchor), conds, noise)
+    )
 
 
 def test_gradients_reach_every_weight_and_a_loss_falls(tiny, every_tiny):
@@ -173,8 +182,14 @@ def test_gradients_reach_every_weight_and_a_loss_falls(tiny, every_tiny):
 def test_in_a_rollout_the_second_chunk_remembers_the_first(tiny, name):
     loaded = tiny(name)
     memory = drawn(apm.trained(new_apm(loaded.model)), scale=0.5)
-    plain, new, changed = (chunks_of(loaded, model) for model in (
-        loaded.model, apm.attach(loaded.model, None, text_tokens=TEXT_TOKENS), apm.attach(loaded.model, memory)))
+    plain, new, changed = (
+        chunks_of(loaded, model)
+        for model in (
+            loaded.model,
+            apm.attach(loaded.model, None, text_tokens=TEXT_TOKENS),
+            apm.attach(loaded.model, memory),
+        )
+    )
     assert torch.equal(new, plain)
     assert torch.equal(changed[:, :, :4], plain[:, :, :4])
     assert torch.isfinite(changed).all() and not torch.allclose(changed[:, :, 4:], plain[:, :, 4:], atol=1e-4)
@@ -187,8 +202,13 @@ def test_the_prompt_that_guidance_subtracts_gets_the_null_anchor(tiny, tagged):
     timeline = plan(loaded, shots=1, frames=6, segment=4, overlap=2)
     conds = encode(loaded, timeline)
     if not tagged:  # as core's own text encoding leaves them
-        conds = tuple([[text, {key: value for key, value in said.items() if not key.startswith("longreel")}]
-                       for text, said in one] for one in conds)
+        conds = tuple(
+            [
+                [text, {key: value for key, value in said.items() if not key.startswith("longreel")}]
+                for text, said in one
+            ]
+            for one in conds
+        )
     module = in_use(model)
     anchors = module.encoder.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))
     mixed = []
@@ -196,8 +216,16 @@ def test_the_prompt_that_guidance_subtracts_gets_the_null_anchor(tiny, tagged):
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 1)
     try:
         with torch.inference_mode():
-            out, _ = rollout.sample_rollout(model, timeline, *conds, {"samples": torch.zeros_like(noise_for(timeline))},
-                                            comfy.samplers.sampler_object("euler"), sigmas, cfg=3.0, seed=7)
+            out, _ = rollout.sample_rollout(
+                model,
+                timeline,
+                *conds,
+                {"samples": torch.zeros_like(noise_for(timeline))},
+                comfy.samplers.sampler_object("euler"),
+                sigmas,
+                cfg=3.0,
+                seed=7,
+            )
             first = loaded.model.model.process_latent_in(out["samples"][:, :, :1])
             expected = {null: module.picture(torch.zeros_like(first) if null else first) for null in (False, True)}
     finally:
@@ -238,7 +266,9 @@ def test_an_unknown_anchor_and_settings_of_a_trained_apm_are_refused(tiny):
 
 def test_ordinary_sampling_is_refused(tiny):
     loaded, conds, noise = case(tiny, "wan21")
-    with pytest.raises(ValueError, match=r"Longreel Long Memory \(trained\) remembers finished chunks, and this sampler makes 0"):
+    with pytest.raises(
+        ValueError, match=r"Longreel Long Memory \(trained\) remembers finished chunks, and this sampler makes 0"
+    ):
         denoise(apm.attach(loaded.model, None, text_tokens=TEXT_TOKENS), conds, noise)
 
 

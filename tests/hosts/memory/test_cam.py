@@ -42,8 +42,10 @@ def test_strength_scales_what_is_added_and_the_frames_matter(tiny, every_tiny):
     loaded, conds, noise = case(tiny, every_tiny.name)
     frames = random_latents(noise)
     plain = denoise(loaded.model, conds, noise)
-    none, some, full = (denoise(remembers(random_cam(loaded.model, strength=strength), cam, frames), conds, noise)
-                        for strength in (0.0, 0.02, 1.0))
+    none, some, full = (
+        denoise(remembers(random_cam(loaded.model, strength=strength), cam, frames), conds, noise)
+        for strength in (0.0, 0.02, 1.0)
+    )
     assert torch.equal(none, plain)
     assert 0 < (some - plain).norm() < (full - plain).norm()
     other = denoise(remembers(random_cam(loaded.model), cam, random_latents(noise, seed=6)), conds, noise)
@@ -61,8 +63,10 @@ def test_features_are_what_the_network_makes_of_the_windows_first_frames(tiny, e
     model, seen, read = random_cam(loaded.model), {}, {}
     in_use(model).encoder.start()
     places, network = video_tokens.tokens_of(model), loaded.model.model.diffusion_model
-    hooks = [injector.register_forward_pre_hook(lambda module, args, number=number: read.update({number: args[1]}))
-             for number, injector in in_use(model).injectors.items()]
+    hooks = [
+        injector.register_forward_pre_hook(lambda module, args, number=number: read.update({number: args[1]}))
+        for number, injector in in_use(model).injectors.items()
+    ]
     denoise(remembers(model, cam, random_latents(noise)), conds, noise)
 
     def keep(block, args, kwargs, output, number):
@@ -74,8 +78,9 @@ def test_features_are_what_the_network_makes_of_the_windows_first_frames(tiny, e
 
     for number in in_use(model).layers:
         block = places.blocks(network)[number]
-        hooks.append(block.register_forward_hook(lambda *given, number=str(number): keep(*given, number),
-                                                 with_kwargs=True))
+        hooks.append(
+            block.register_forward_hook(lambda *given, number=str(number): keep(*given, number), with_kwargs=True)
+        )
     try:
         denoise(loaded.model, conds, noise[:, :, :FRAMES])
     finally:
@@ -93,8 +98,11 @@ def test_the_encoder_reads_each_conditioning_frame_where_it_stands(tiny, every_t
     places, network = video_tokens.tokens_of(model), loaded.model.model.diffusion_model
     entered = []
     before = places.blocks(network)[0].register_forward_pre_hook(
-        lambda module, args, kwargs: entered.append((args[0] if args else kwargs.get("img", kwargs.get("hidden_states")))
-                                                    .clone()), with_kwargs=True)
+        lambda module, args, kwargs: entered.append(
+            (args[0] if args else kwargs.get("img", kwargs.get("hidden_states"))).clone()
+        ),
+        with_kwargs=True,
+    )
     try:
         denoise(remembers(model, cam, frames), conds, noise)
         added = entered[0].clone()
@@ -106,7 +114,7 @@ def test_the_encoder_reads_each_conditioning_frame_where_it_stands(tiny, every_t
     added -= entered[0]
     patch = places.family.patch_size(network)[0]
     encoder = in_use(random_cam(loaded.model)).encoder
-    token_frames = [frames[:, :, start:start + patch].flatten(1, 2) for start in range(0, FRAMES, patch)]
+    token_frames = [frames[:, :, start : start + patch].flatten(1, 2) for start in range(0, FRAMES, patch)]
     with torch.no_grad():
         expected = torch.cat([encoder(one).flatten(2).transpose(1, 2) for one in token_frames], dim=1)
     torch.testing.assert_close(added[:1], expected, atol=1e-4, rtol=1e-4)
@@ -118,16 +126,18 @@ def test_each_video_of_a_batch_reads_its_own_frames(tiny):
     frames, model = random_latents(noise), random_cam(loaded.model)
     both = denoise(remembers(model, cam, frames), conds, noise)
     for row in range(2):
-        alone = denoise(remembers(model, cam, frames[row:row + 1]), conds, noise[row:row + 1])
-        torch.testing.assert_close(both[row:row + 1], alone, atol=1e-4, rtol=1e-4)
+        alone = denoise(remembers(model, cam, frames[row : row + 1]), conds, noise[row : row + 1])
+        torch.testing.assert_close(both[row : row + 1], alone, atol=1e-4, rtol=1e-4)
 
 
 def test_only_the_chosen_blocks_are_injected_and_the_later_half_by_default(tiny):
     loaded, conds, noise = case(tiny, "wan21")
     assert in_use(cam.with_cam(loaded.model, None)).layers == (2, 3)
     frames = random_latents(noise)
-    outs = [denoise(remembers(random_cam(loaded.model, layers=layers), cam, frames), conds, noise)
-            for layers in (frozenset({0}), frozenset({3}), frozenset({0, 3}))]
+    outs = [
+        denoise(remembers(random_cam(loaded.model, layers=layers), cam, frames), conds, noise)
+        for layers in (frozenset({0}), frozenset({3}), frozenset({0, 3}))
+    ]
     assert all(not torch.allclose(one, other) for number, one in enumerate(outs) for other in outs[:number])
 
 
@@ -138,8 +148,9 @@ def test_a_file_gives_the_same_as_what_was_saved(tiny, tmp_path):
     memory = load_memory(tmp_path / "cam.safetensors", CAM_KIND)
     assert memory.title == "mine"
     again = cam.with_cam(loaded.model, memory)
-    assert torch.equal(denoise(remembers(again, cam, frames), conds, noise),
-                       denoise(remembers(model, cam, frames), conds, noise))
+    assert torch.equal(
+        denoise(remembers(again, cam, frames), conds, noise), denoise(remembers(model, cam, frames), conds, noise)
+    )
 
 
 def test_gradients_reach_every_weight_and_a_loss_falls(tiny, every_tiny):
@@ -157,9 +168,14 @@ def test_gradients_reach_every_weight_and_a_loss_falls(tiny, every_tiny):
 @pytest.mark.parametrize("name", ["wan21", "wan22_5b", "cogvideox15", "hunyuan_video", "ltxv"])
 def test_in_a_rollout_the_second_chunk_remembers_the_first(tiny, name):
     loaded = tiny(name)
-    plain, new, changed = (chunks_of(loaded, model) for model in (
-        loaded.model, cam.attach(loaded.model, None),
-        cam.attach(loaded.model, drawn(cam.trained(cam.with_cam(loaded.model, None)), scale=0.3))))
+    plain, new, changed = (
+        chunks_of(loaded, model)
+        for model in (
+            loaded.model,
+            cam.attach(loaded.model, None),
+            cam.attach(loaded.model, drawn(cam.trained(cam.with_cam(loaded.model, None)), scale=0.3)),
+        )
+    )
     assert torch.equal(new, plain)
     assert torch.equal(changed[:, :, :4], plain[:, :, :4])
     assert torch.isfinite(changed).all() and not torch.allclose(changed[:, :, 4:], plain[:, :, 4:], atol=1e-3)
@@ -181,8 +197,10 @@ def test_a_feature_beside_cam_sees_the_window_alone(tiny, every_tiny):
     loaded, feature = tiny(every_tiny.name), Watcher()
     chunks_of(loaded, patching.attach(loaded.model, feature))
     alone = [(call.kind, call.block, call.q.shape) for call in feature.calls]
-    for model in (cam.attach(patching.attach(loaded.model, feature), None),
-                  patching.attach(cam.attach(loaded.model, None), feature)):
+    for model in (
+        cam.attach(patching.attach(loaded.model, feature), None),
+        patching.attach(cam.attach(loaded.model, None), feature),
+    ):
         feature.calls.clear()
         chunks_of(loaded, model)
         assert [(call.kind, call.block, call.q.shape) for call in feature.calls] == alone
@@ -214,8 +232,9 @@ def test_chunks_that_take_over_nothing_are_refused(tiny):
 def test_other_trained_weights_are_another_feature(tiny):
     model = tiny("wan21").model
     memory = cam.trained(cam.with_cam(model, None))
-    one, same, other = (patching.features_of(cam.attach(model, each).model_options)[0]
-                        for each in (memory, memory, drawn(memory)))
+    one, same, other = (
+        patching.features_of(cam.attach(model, each).model_options)[0] for each in (memory, memory, drawn(memory))
+    )
     assert one == same and one != other
     assert not isinstance(one, rollout.Remembers)  # it reads the window's own frames, which a chunk depends on anyway
 

@@ -104,5 +104,8 @@ def test_memory_of_two_kinds_is_read_by_both(tiny):
     timeline = story(loaded.model)
     short = remembering(loaded.model)
     long = LongMemory("video", 1, "before", 1.0, everywhere(loaded.model), 0.0)
-    outs = [roll(loaded, timeline, model) for model in (short, patching.attach(loaded.model, long), patching.attach(short, long))]
+    outs = [
+        roll(loaded, timeline, model)
+        for model in (short, patching.attach(loaded.model, long), patching.attach(short, long))
+    ]
     assert not any(torch.equal(a, b) for a, b in [(outs[0], outs[1]), (outs[0], outs[2]), (outs[1], outs[2])])

@@ -41,8 +41,10 @@ def test_a_take_anchors_anew(tiny):
     timeline = story(loaded.model, ("continue", "cut"))
     border = timeline.shots[1].start
     plain, take = roll(loaded, timeline), roll(loaded, timeline, anchored(loaded.model, TAKE))
-    assert torch.equal(plain[:, :, border:border + 5], take[:, :, border:border + 5])  # its first chunk has no anchor
-    assert not torch.equal(plain[:, :, border + 5:], take[:, :, border + 5:])
+    assert torch.equal(
+        plain[:, :, border : border + 5], take[:, :, border : border + 5]
+    )  # its first chunk has no anchor
+    assert not torch.equal(plain[:, :, border + 5 :], take[:, :, border + 5 :])
 
 
 def test_the_anchor_frames_are_those_of_the_first_chunk_and_not_those_in_the_window(tiny):
@@ -68,12 +70,12 @@ def test_statistics_hold_every_later_chunk_to_the_first(tiny, strength):
     timeline = story(loaded.model)
     held = roll(loaded, timeline, anchored(loaded.model, strength=strength, statistics=1.0))
     chunks = plan_chunks(timeline, 1)
-    first = held[:, :, :chunks[0].end]
+    first = held[:, :, : chunks[0].end]
     for chunk in chunks[1:]:
-        new = held[:, :, chunk.new_start:chunk.end]
+        new = held[:, :, chunk.new_start : chunk.end]
         assert torch.allclose(new.mean(AXES), first.mean(AXES), atol=1e-3)
         assert torch.allclose(new.std(AXES, correction=0), first.std(AXES, correction=0), atol=1e-3)
-    assert torch.equal(first, roll(loaded, timeline)[:, :, :chunks[0].end])
+    assert torch.equal(first, roll(loaded, timeline)[:, :, : chunks[0].end])
 
 
 def test_statistics_of_a_take_are_its_own(tiny):
@@ -83,7 +85,7 @@ def test_statistics_of_a_take_are_its_own(tiny):
     plain = roll(loaded, timeline)
     for anchor, same in ((TAKE, True), (VIDEO, False)):
         held = roll(loaded, timeline, anchored(loaded.model, anchor, strength=0.0, statistics=1.0))
-        assert torch.equal(held[:, :, border:border + 5], plain[:, :, border:border + 5]) == same
+        assert torch.equal(held[:, :, border : border + 5], plain[:, :, border : border + 5]) == same
 
 
 def test_what_is_kept_is_asked_for_in_anchor_frames():

@@ -52,11 +52,11 @@ def test_the_network_sees_clean_frames_and_time_zero_only_where_asked_for(tiny, 
     shown = Shown(known(loaded.model, how))
     out = roll(loaded, timeline, shown.model, steps=1)
     for chunk, (x, t) in zip(plan_chunks(timeline, 1), shown.calls):
-        finished = loaded.model.model.process_latent_in(out[:, :, chunk.start:chunk.new_start])
-        assert torch.allclose(x[:, :, :chunk.known], finished.expand(x.shape[0], -1, -1, -1, -1), atol=1e-5)
+        finished = loaded.model.model.process_latent_in(out[:, :, chunk.start : chunk.new_start])
+        assert torch.allclose(x[:, :, : chunk.known], finished.expand(x.shape[0], -1, -1, -1, -1), atol=1e-5)
         if chunk.known and how == AT_ZERO:
             assert t.shape == (x.shape[0], chunk.frames)
-            assert (t[:, :chunk.known] == 0).all() and (t[:, chunk.known:] == 1000).all()
+            assert (t[:, : chunk.known] == 0).all() and (t[:, chunk.known :] == 1000).all()
         else:
             assert t.shape == (x.shape[0],)
 
@@ -71,8 +71,11 @@ def test_time_zero_is_refused_where_the_network_takes_no_time_per_frame_of_ours(
 def test_frames_that_are_held_less_are_drawn_anew_in_part(tiny):
     loaded = tiny("wan21")
     timeline = story(loaded.model)
-    held = {(shown, s): roll(loaded, timeline, known(loaded.model, shown, strength=s))
-            for shown in (CLEAN, AT_ZERO, NOISED) for s in (0.0, 0.5, 1.0)}
+    held = {
+        (shown, s): roll(loaded, timeline, known(loaded.model, shown, strength=s))
+        for shown in (CLEAN, AT_ZERO, NOISED)
+        for s in (0.0, 0.5, 1.0)
+    }
     for strength in (0.5, 1.0):
         outs = [held[shown, strength] for shown in (CLEAN, AT_ZERO, NOISED)] + [held[NOISED, 0.0]]
         assert not any(torch.allclose(a, b, atol=1e-2) for n, a in enumerate(outs) for b in outs[:n])

@@ -69,8 +69,12 @@ def test_comfyui_loads_a_memory_beside_the_model(tiny, how):
     seen = []
 
     def note(args):
-        seen.append(any(entry.model is not None and entry.model.model is patcher.model
-                        for entry in comfy.model_management.current_loaded_models))
+        seen.append(
+            any(
+                entry.model is not None and entry.model.model is patcher.model
+                for entry in comfy.model_management.current_loaded_models
+            )
+        )
         return args["denoised"]
 
     model.set_model_sampler_post_cfg_function(note)
@@ -101,10 +105,13 @@ def test_cam_looks_with_the_text_alone_whichever_memory_was_attached_first(tiny,
 
 
 @pytest.mark.parametrize("how", MEMORIES)
-@pytest.mark.parametrize(("change", "message"), [
-    ({"family": "Wan 2.2 5B"}, "trained for Wan 2.2 5B and this model is Wan;"),
-    ({"blocks": 30}, "trained for 30 blocks and this model has 4;"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"family": "Wan 2.2 5B"}, "trained for Wan 2.2 5B and this model is Wan;"),
+        ({"blocks": 30}, "trained for 30 blocks and this model has 4;"),
+    ],
+)
 def test_a_memory_of_another_model_is_refused_with_both_numbers(tiny, how, change, message):
     model = tiny("wan21").model
     with pytest.raises(ValueError, match=message):

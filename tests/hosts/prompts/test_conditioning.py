@@ -53,8 +53,11 @@ class CountingClip:
 
 def entry(shot, text, **keys):
     """A processed cond entry, as core hands it to a context handler."""
-    return {"model_conds": {"c_crossattn": comfy.conds.CONDRegular(text)}, **({SHOT: shot, ROLE: POSITIVE} if shot is not None else {}),
-            **keys}
+    return {
+        "model_conds": {"c_crossattn": comfy.conds.CONDRegular(text)},
+        **({SHOT: shot, ROLE: POSITIVE} if shot is not None else {}),
+        **keys,
+    }
 
 
 def heard(entries):
@@ -65,8 +68,10 @@ def test_each_shot_has_its_prompt_with_the_style_and_its_negative(tiny, timeline
     with torch.inference_mode():
         positive, negative = encode_timeline(tiny("wan21").clip, timeline)
     clip = tiny("wan21").clip
-    for entries, texts, role in ((positive, ["a fox, ink", "a ship, ink", "a fox, ink"], POSITIVE),
-                                 (negative, ["blurry", "fog", ""], NEGATIVE)):
+    for entries, texts, role in (
+        (positive, ["a fox, ink", "a ship, ink", "a fox, ink"], POSITIVE),
+        (negative, ["blurry", "fog", ""], NEGATIVE),
+    ):
         assert [(keys[SHOT], keys[ROLE]) for _, keys in entries] == [(i, role) for i in range(3)]
         for (tensor, _), text in zip(entries, texts):
             assert torch.equal(tensor, encode(clip, text)[0][0])
@@ -110,7 +115,9 @@ def test_what_is_no_tensor_stays_as_the_first_shot_has_it():
 def test_a_missing_shot_is_refused_by_its_number():
     conds = [entry(0, torch.zeros(1, 4, 2))]
     for mix in (((2, 1.0),), ((0, 0.5), (2, 0.5))):
-        with pytest.raises(ValueError, match="^no prompt for shot 3 in a conditioning of 1 entries; wire the output of"):
+        with pytest.raises(
+            ValueError, match="^no prompt for shot 3 in a conditioning of 1 entries; wire the output of"
+        ):
             entries_for(conds, mix)
 
 
@@ -237,8 +244,10 @@ def test_an_encoder_without_known_words_encodes_and_is_refused_when_words_are_as
     with torch.inference_mode():
         positive, _ = encode_timeline(clip, timeline)
     entries = comfy.sampler_helpers.convert_cond(positive)
-    for ask in (lambda: check_words({"positive": entries}, [("fox",), ("ship",), ("fox",)]),
-                lambda: word_weights(entries[0], [("fox",)])):
+    for ask in (
+        lambda: check_words({"positive": entries}, [("fox",), ("ship",), ("fox",)]),
+        lambda: word_weights(entries[0], [("fox",)]),
+    ):
         with pytest.raises(ValueError, match="0 words can be found in the tokens of text encoder HashEncoder"):
             ask()
 

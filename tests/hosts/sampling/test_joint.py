@@ -33,8 +33,19 @@ def sample(loaded, timeline):
     def run(latent, steps=2, seed=7, **options):
         sigmas = comfy.samplers.calculate_sigmas(loaded.model.get_model_object("model_sampling"), "simple", steps)
         with torch.inference_mode():
-            return sampling.sample_timeline(loaded.model, timeline, positive, negative, latent,
-                                            comfy.samplers.sampler_object("euler"), sigmas, 3.0, seed, "triangle", **options)
+            return sampling.sample_timeline(
+                loaded.model,
+                timeline,
+                positive,
+                negative,
+                latent,
+                comfy.samplers.sampler_object("euler"),
+                sigmas,
+                3.0,
+                seed,
+                "triangle",
+                **options,
+            )
 
     return run
 

@@ -19,8 +19,12 @@ def test_memory_of_a_segment_is_comfyuis_own_estimate(tiny, every_tiny):
     model = tiny(every_tiny.name).model
     timeline = timeline_for(model)
     channels, side = every_tiny.latent_channels, 64 // every_tiny.spatial_stride
-    assert planning.segment_bytes(model, timeline, True) == int(model.model.memory_required([2, channels, 6, side, side]))
-    assert planning.segment_bytes(model, timeline, False) == int(model.model.memory_required([1, channels, 6, side, side]))
+    assert planning.segment_bytes(model, timeline, True) == int(
+        model.model.memory_required([2, channels, 6, side, side])
+    )
+    assert planning.segment_bytes(model, timeline, False) == int(
+        model.model.memory_required([1, channels, 6, side, side])
+    )
 
 
 def test_memory_of_a_segment_does_not_grow_with_the_video_but_with_the_segment_and_the_size(tiny):
@@ -52,4 +56,7 @@ def test_the_empty_latent_is_what_the_model_samples(tiny, every_tiny):
 def test_facts_are_those_of_the_models_latents(tiny, tiny_models, name):
     facts, known = facts_of(tiny(name).model), tiny_models[name]
     assert (facts.latent_channels, facts.spatial_stride, facts.temporal_stride) == (
-        known.latent_channels, known.spatial_stride, known.temporal_stride)
+        known.latent_channels,
+        known.spatial_stride,
+        known.temporal_stride,
+    )

@@ -57,13 +57,37 @@ def schedule(model, steps=2) -> torch.Tensor:
     return comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps)
 
 
-def refined(loaded, latent, *, model=None, conds=None, sampler=None, steps=2, strength=1.0, chunk=5, overlap=2,
-            cfg=CFG, seed=SEED, **options) -> torch.Tensor:
+def refined(
+    loaded,
+    latent,
+    *,
+    model=None,
+    conds=None,
+    sampler=None,
+    steps=2,
+    strength=1.0,
+    chunk=5,
+    overlap=2,
+    cfg=CFG,
+    seed=SEED,
+    **options,
+) -> torch.Tensor:
     model = loaded.model if model is None else model
     sampler = solver(model, sampler or "euler") if sampler is None or isinstance(sampler, str) else sampler
     with torch.inference_mode():
-        return refine.refine(model, latent, *(conds or prompts(loaded)), sampler, schedule(model, steps), strength,
-                             seed, cfg, chunk, overlap, **options)["samples"]
+        return refine.refine(
+            model,
+            latent,
+            *(conds or prompts(loaded)),
+            sampler,
+            schedule(model, steps),
+            strength,
+            seed,
+            cfg,
+            chunk,
+            overlap,
+            **options,
+        )["samples"]
 
 
 def core(loaded, latent, *, sampler=None, steps=2, first_step=0) -> torch.Tensor:
@@ -126,8 +150,9 @@ def test_other_keys_of_the_latent_are_passed_on(tiny):
     loaded = tiny("wan21")
     latent = {**video(loaded.model), "note": "kept"}
     with torch.inference_mode():
-        out = refine.refine(loaded.model, latent, *prompts(loaded), solver(loaded.model), schedule(loaded.model), 1.0,
-                            SEED, CFG, 5, 2)
+        out = refine.refine(
+            loaded.model, latent, *prompts(loaded), solver(loaded.model), schedule(loaded.model), 1.0, SEED, CFG, 5, 2
+        )
     assert out["note"] == "kept"
 
 
@@ -135,8 +160,10 @@ def test_other_keys_of_the_latent_are_passed_on(tiny):
 
 
 @pytest.mark.parametrize("blend", refine.BLENDS)
-@pytest.mark.parametrize(("frames", "chunk", "overlap"), [
-    *((frames, 5, 2) for frames in range(1, 14)), (11, 5, 4), (11, 5, 0), (8, 7, 6), (3, 2, 1)])
+@pytest.mark.parametrize(
+    ("frames", "chunk", "overlap"),
+    [*((frames, 5, 2) for frames in range(1, 14)), (11, 5, 4), (11, 5, 0), (8, 7, 6), (3, 2, 1)],
+)
 def test_no_frame_of_any_length_is_left_uninitialised(tiny, poisoned_memory, blend, frames, chunk, overlap):
     loaded = tiny("wan21")
     latent = video(loaded.model, frames)
@@ -176,7 +203,7 @@ def test_x0_every_frame_is_what_one_chunk_predicted(tiny):
     chunks = refine.chunks_of(facts_of(loaded.model), 11, 5, 2).segments
     predicted = {}
     for chunk, (*_, outs) in zip(chunks, recorder.calls, strict=True):
-        clean = loaded.model.model.process_latent_out(outs[0])[:, :, -chunk.length:]
+        clean = loaded.model.model.process_latent_out(outs[0])[:, :, -chunk.length :]
         for place in range(chunk.length):
             predicted.setdefault(chunk.start + place, []).append(clean[:, :, place])
     assert max(len(choices) for choices in predicted.values()) == 2
@@ -222,8 +249,11 @@ def test_a_solver_that_adds_noise_gives_both_videos_of_an_overlap_the_same(tiny,
     """Wherever overlaps are cut, and whatever chunk a frame is in: with chunks that predict alike nothing shows."""
     loaded = tiny("wan21")
     model = loaded.model.clone()
-    model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.CALC_COND_BATCH, "blind",
-                               lambda executor, model, conds, x, timestep, options: [x * 0.5 for _ in conds])
+    model.add_wrapper_with_key(
+        comfy.patcher_extension.WrappersMP.CALC_COND_BATCH,
+        "blind",
+        lambda executor, model, conds, x, timestep, options: [x * 0.5 for _ in conds],
+    )
     latent = video(loaded.model)
     chunked = refined(loaded, latent, model=model, blend=blend, sampler="euler_ancestral", steps=3)
     whole = refined(loaded, latent, model=model, blend=blend, sampler="euler_ancestral", steps=3, chunk=11)
@@ -248,8 +278,9 @@ def test_noise_is_drawn_once_per_step():
 
 
 @pytest.mark.parametrize("blend", refine.BLENDS)
-@pytest.mark.parametrize("change", [
-    {"seed": 4}, {"overlap": 1}, {"chunk": 6}, {"lead_frame": False}, {"cut_range": CODE}, {"strength": 0.5}])
+@pytest.mark.parametrize(
+    "change", [{"seed": 4}, {"overlap": 1}, {"chunk": 6}, {"lead_frame": False}, {"cut_range": CODE}, {"strength": 0.5}]
+)
 def test_every_setting_takes_effect_and_the_same_settings_give_the_same_video(tiny, blend, change):
     loaded = tiny("wan21")
     latent = video(loaded.model)
@@ -267,8 +298,15 @@ def test_every_shot_keeps_its_prompt_and_no_chunk_crosses_a_cut(tiny, blend):
     timeline = timeline_for(loaded.model)
     recorder = Recorder(loaded.model)
     positive, negative = encode(loaded, timeline)
-    refined(loaded, video(loaded.model, timeline.latent_frames), model=recorder.model, conds=(positive, negative),
-            steps=1, blend=blend, timeline=timeline)
+    refined(
+        loaded,
+        video(loaded.model, timeline.latent_frames),
+        model=recorder.model,
+        conds=(positive, negative),
+        steps=1,
+        blend=blend,
+        timeline=timeline,
+    )
     cut = timeline.shots[2].start
     chunks = refine.chunks_of(timeline.facts, timeline.latent_frames, 5, 2, timeline).segments
     for chunk, (x, _, texts, _) in zip(chunks, recorder.calls, strict=True):
@@ -294,8 +332,10 @@ def test_a_shots_strength_counts_alike_in_both_blends(tiny):
     loaded = tiny("wan21")
     plain, weak = timeline_for(loaded.model), timeline_for(loaded.model, strength=0.5)
     latent = video(loaded.model, plain.latent_frames)
-    outs = [refined(loaded, latent, conds=encode(loaded, t), blend=blend, timeline=t)
-            for t, blend in ((plain, refine.X0), (weak, refine.X0), (weak, refine.STEP))]
+    outs = [
+        refined(loaded, latent, conds=encode(loaded, t), blend=blend, timeline=t)
+        for t, blend in ((plain, refine.X0), (weak, refine.X0), (weak, refine.STEP))
+    ]
     assert not torch.allclose(outs[0], outs[1], atol=1e-2)
     torch.testing.assert_close(outs[1], outs[2], atol=2e-3, rtol=2e-3)
 
@@ -307,8 +347,9 @@ def test_features_work_between_chunks_in_both_blends(tiny, mode):
     latent, conds = video(loaded.model, timeline.latent_frames), encode(loaded, timeline)
     model = patching.attach(loaded.model, dataclasses.replace(PLAIN, mode=mode))
     without = refined(loaded, latent, conds=conds, timeline=timeline)
-    x0, step = (refined(loaded, latent, model=model, conds=conds, blend=blend, timeline=timeline)
-                for blend in refine.BLENDS)
+    x0, step = (
+        refined(loaded, latent, model=model, conds=conds, blend=blend, timeline=timeline) for blend in refine.BLENDS
+    )
     assert not torch.allclose(x0, without, atol=1e-3)
     torch.testing.assert_close(x0, step, atol=2e-3, rtol=2e-3)
 
@@ -329,8 +370,12 @@ def test_a_context_handler_that_was_there_works_inside_each_chunk(tiny, blend):
     windows = comfy.context_windows
     recorder = Recorder(loaded.model)
     recorder.model.model_options["context_handler"] = windows.IndexListContextHandler(
-        windows.get_matching_context_schedule("standard_static"), windows.get_matching_fuse_method("pyramid"),
-        context_length=3, context_overlap=1, dim=2)
+        windows.get_matching_context_schedule("standard_static"),
+        windows.get_matching_fuse_method("pyramid"),
+        context_length=3,
+        context_overlap=1,
+        dim=2,
+    )
     assert refined(loaded, video(loaded.model), model=recorder.model, steps=1, blend=blend).isfinite().all()
     assert max(call[0].shape[2] for call in recorder.calls) <= 4  # core's 3 and its own frame in front
 
@@ -339,8 +384,9 @@ def test_a_context_handler_that_was_there_works_inside_each_chunk(tiny, blend):
 def test_memory_is_asked_for_one_chunk_whatever_the_length(tiny, blend, monkeypatch):
     loaded = tiny("wan21")
     ask, asked = loaded.model.model.memory_required, []
-    monkeypatch.setattr(loaded.model.model, "memory_required",
-                        lambda shape, **options: asked.append(shape[2]) or ask(shape, **options))
+    monkeypatch.setattr(
+        loaded.model.model, "memory_required", lambda shape, **options: asked.append(shape[2]) or ask(shape, **options)
+    )
     for frames in (11, 41):
         refined(loaded, video(loaded.model, frames), steps=1, blend=blend)
         assert set(asked) <= {5, 6} and 6 in asked  # with and without a frame in front
@@ -401,9 +447,12 @@ def test_step_refuses_other_samplers_and_noise_that_chunks_cannot_share(tiny):
     def sample_euler(*args, **kwargs):
         """Another node's, which only has the name."""
 
-    for sampler, name in ((AlphaSpaceSampler(), "dpmpp_2m_sde"), (comfy.samplers.Sampler(), "Sampler"),
-                          (comfy.samplers.KSAMPLER(sample_euler), "euler"),
-                          (comfy.samplers.ksampler("euler", {"s_churn": 0.5}), "euler with s_churn 0.5")):
+    for sampler, name in (
+        (AlphaSpaceSampler(), "dpmpp_2m_sde"),
+        (comfy.samplers.Sampler(), "Sampler"),
+        (comfy.samplers.KSAMPLER(sample_euler), "euler"),
+        (comfy.samplers.ksampler("euler", {"s_churn": 0.5}), "euler with s_churn 0.5"),
+    ):
         with pytest.raises(ValueError, match=f"and {name} is not known"):
             refined(loaded, video(loaded.model), blend=refine.STEP, sampler=sampler)
 
@@ -440,9 +489,15 @@ def test_guide_frames_of_ltxv_are_refused(tiny):
         refined(loaded, video(loaded.model), conds=(guided, negative))
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"overlap": 5}, "overlap 5 does not fit a chunk of 5 frames; use 0..4"), ({"strength": 1.5}, "strength 1.5"),
-    ({"blend": "x1"}, "unknown blend 'x1'; use one of x0, step"), ({"cut_range": "wide"}, "unknown range of cuts")])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"overlap": 5}, "overlap 5 does not fit a chunk of 5 frames; use 0..4"),
+        ({"strength": 1.5}, "strength 1.5"),
+        ({"blend": "x1"}, "unknown blend 'x1'; use one of x0, step"),
+        ({"cut_range": "wide"}, "unknown range of cuts"),
+    ],
+)
 def test_settings_that_cannot_be_are_refused(tiny, options, message):
     with pytest.raises(ValueError, match=message):
         refined(tiny("wan21"), video(tiny("wan21").model), **options)
@@ -462,7 +517,8 @@ def test_a_shots_seed_fixes_its_noise_whatever_the_seed(tiny):
     with torch.inference_mode():
         conds = conditioning.encode_timeline(loaded.clip, timeline)
     latent = video(loaded.model, timeline.latent_frames)
-    one, other = (refined(loaded, latent, conds=conds, chunk=4, overlap=0, seed=seed, timeline=timeline)
-                  for seed in (1, 2))
+    one, other = (
+        refined(loaded, latent, conds=conds, chunk=4, overlap=0, seed=seed, timeline=timeline) for seed in (1, 2)
+    )
     cut = timeline.shots[1].start
     assert torch.equal(one[:, :, cut:], other[:, :, cut:]) and not torch.equal(one[:, :, :cut], other[:, :, :cut])

@@ -37,8 +37,16 @@ def test_a_timeline_of_one_chunk_is_core_sampling_to_the_bit(tiny, every_tiny):
     timeline = story(loaded.model, ("continue",), frames=4)
     plain = tiny_sampling.sample(loaded.model, *encode(loaded, timeline), empty(timeline), seed=7)
     with torch.inference_mode():
-        out, _ = rollout.sample_rollout(loaded.model, timeline, *encode(loaded, timeline), {"samples": empty(timeline)},
-                                        comfy.samplers.sampler_object("euler"), sigmas_of(loaded.model), 3.0, 7)
+        out, _ = rollout.sample_rollout(
+            loaded.model,
+            timeline,
+            *encode(loaded, timeline),
+            {"samples": empty(timeline)},
+            comfy.samplers.sampler_object("euler"),
+            sigmas_of(loaded.model),
+            3.0,
+            7,
+        )
     assert torch.equal(out["samples"], plain)
 
 
@@ -52,10 +60,12 @@ def test_the_network_sees_the_known_frames_as_its_family_wants_them(tiny, name):
     out = roll(loaded, timeline, recorder.model, steps=1)
     for chunk, (x, sigma, *_) in zip(chunks, recorder.calls):
         assert x.shape[2] == chunk.frames
-        known = loaded.model.model.process_latent_in(out[:, :, chunk.start:chunk.new_start])
-        noise = torch.randn((1, *x.shape[1:]), generator=torch.Generator().manual_seed(7 + chunk.number))[:, :, :chunk.known]
+        known = loaded.model.model.process_latent_in(out[:, :, chunk.start : chunk.new_start])
+        noise = torch.randn((1, *x.shape[1:]), generator=torch.Generator().manual_seed(7 + chunk.number))[
+            :, :, : chunk.known
+        ]
         expected = known if name != "wan21" else sigma * noise + (1 - sigma) * known
-        assert torch.allclose(x[:, :, :chunk.known], expected, atol=1e-4)
+        assert torch.allclose(x[:, :, : chunk.known], expected, atol=1e-4)
 
 
 def test_a_chunk_continues_from_the_frames_before_it(tiny, every_tiny):
@@ -64,7 +74,9 @@ def test_a_chunk_continues_from_the_frames_before_it(tiny, every_tiny):
     start = torch.zeros_like(empty(timeline))
     mask = torch.zeros(1, 1, *start.shape[2:])
     mask[:, :, 5:] = 1  # the first chunk is given
-    out = [roll(loaded, timeline, latent={"samples": start + shift, "noise_mask": mask}, seed=7) for shift in (0.5, 1.0)]
+    out = [
+        roll(loaded, timeline, latent={"samples": start + shift, "noise_mask": mask}, seed=7) for shift in (0.5, 1.0)
+    ]
     assert torch.allclose(out[0][:, :, :5], start[:, :, :5] + 0.5, atol=1e-5)
     assert not torch.equal(out[0][:, :, 5:9], out[1][:, :, 5:9])
 
@@ -133,12 +145,14 @@ def test_a_latent_to_work_on_is_cut_into_the_chunks_and_its_mask_is_honoured(tin
     given = torch.randn(empty(timeline).shape, generator=torch.Generator().manual_seed(1))
     mask = torch.ones(1, 1, *given.shape[2:])
     mask[:, :, 6:8] = 0
-    mask[..., :given.shape[-1] // 2] = 0
+    mask[..., : given.shape[-1] // 2] = 0
     sigmas = sigmas_of(loaded.model, 4)[2:]
     worked = roll(loaded, timeline, latent={"samples": given, "noise_mask": mask}, sigmas=sigmas)
     assert torch.allclose(worked[(mask == 0).expand_as(worked)], given[(mask == 0).expand_as(given)], atol=1e-4)
     assert not torch.allclose(worked, given, atol=1e-2)
-    assert not torch.equal(worked, roll(loaded, timeline, latent={"samples": given * 2, "noise_mask": mask}, sigmas=sigmas))
+    assert not torch.equal(
+        worked, roll(loaded, timeline, latent={"samples": given * 2, "noise_mask": mask}, sigmas=sigmas)
+    )
 
 
 def test_without_added_noise_the_new_frames_are_taken_as_they_are(tiny):
@@ -167,7 +181,9 @@ def test_the_second_expert_takes_the_steps_that_begin_below_the_level(tiny):
     sigmas = torch.tensor([1.0, 0.9, 0.875, 0.6, 0.0])
     parts = rollout.Experts(high, low, 0.875).parts(sigmas)
     assert [(model is low, part.tolist()) for model, part in parts] == [
-        (False, sigmas[:4].tolist()), (True, sigmas[3:].tolist())]
+        (False, sigmas[:4].tolist()),
+        (True, sigmas[3:].tolist()),
+    ]
     assert [model for model, _ in rollout.Experts(high, low, 0.0).parts(sigmas)] == [high]
     assert [model for model, _ in rollout.Experts(high, low, 1.1).parts(sigmas)] == [low]
 
@@ -197,7 +213,9 @@ def test_features_that_need_all_segments_at_once_are_refused_with_the_remedy(tin
     blended = latent_blend.attach(loaded.model, timeline, "triangle")
     with pytest.raises(ValueError, match="carries 1 Longreel Latent Blend, .* mode joint"):
         roll(loaded, timeline, blended)
-    feature = kv_share.KVShare("fast", PREVIOUS, 1, (), True, "replace", "aligned", 1.0, True, frozenset([0]), 0.0, 1.0, None)
+    feature = kv_share.KVShare(
+        "fast", PREVIOUS, 1, (), True, "replace", "aligned", 1.0, True, frozenset([0]), 0.0, 1.0, None
+    )
     with pytest.raises(ValueError, match="Longreel KV Share cannot work in rollout, where 1 chunk .* mode joint"):
         roll(loaded, timeline, patching.attach(loaded.model, feature))
 
@@ -206,20 +224,33 @@ def test_conditioning_with_a_time_axis_is_cut_to_the_window(tiny):
     timeline = story(tiny("wan21").model)
     chunk = plan_chunks(timeline, 1)[2]
     frames = torch.arange(timeline.latent_frames, dtype=torch.float32)[None, None, :, None, None]
-    options = {"concat_latent_image": frames, "reference_latents": [torch.zeros(1, 16, 1, 8, 8)], "vace_frames": [frames],
-               "mask": frames[0], "guidance": 3.0}
-    (_, cut), = for_chunk([["text", options]], chunk, timeline, [0])
+    options = {
+        "concat_latent_image": frames,
+        "reference_latents": [torch.zeros(1, 16, 1, 8, 8)],
+        "vace_frames": [frames],
+        "mask": frames[0],
+        "guidance": 3.0,
+    }
+    ((_, cut),) = for_chunk([["text", options]], chunk, timeline, [0])
     window = list(range(chunk.start, chunk.end))
     assert cut["concat_latent_image"].flatten().tolist() == window
     assert cut["vace_frames"][0].flatten().tolist() == cut["mask"].flatten().tolist() == window
     assert cut["reference_latents"][0].shape[2] == 1 and cut["guidance"] == 3.0
     one = story(tiny("wan21").model, ("continue",), frames=4)
-    (_, whole), = for_chunk([["text", {"control": "kept"}]], plan_chunks(one, 1)[0], one, [0])
+    ((_, whole),) = for_chunk([["text", {"control": "kept"}]], plan_chunks(one, 1)[0], one, [0])
     assert whole == {"control": "kept"}  # nothing to cut
 
 
-@pytest.mark.parametrize(("name", "value"), [("control", object()), ("gligen", ("position",)), ("keyframe_idxs", torch.ones(1)),
-                                             ("area", ("percentage", 0.5, 1, 1, 0, 0, 0)), ("area", (2, 8, 8, 0, 0, 0))])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("control", object()),
+        ("gligen", ("position",)),
+        ("keyframe_idxs", torch.ones(1)),
+        ("area", ("percentage", 0.5, 1, 1, 0, 0, 0)),
+        ("area", (2, 8, 8, 0, 0, 0)),
+    ],
+)
 def test_what_lies_on_the_timeline_and_cannot_be_cut_is_refused_by_name(tiny, name, value):
     loaded = tiny("wan21")
     timeline = story(loaded.model)
@@ -242,8 +273,12 @@ def test_a_context_handler_that_was_there_works_inside_each_chunk_and_comes_back
     timeline = story(loaded.model)
     windows = comfy.context_windows
     core = windows.IndexListContextHandler(
-        windows.get_matching_context_schedule("standard_static"), windows.get_matching_fuse_method("pyramid"),
-        context_length=3, context_overlap=1, dim=2)
+        windows.get_matching_context_schedule("standard_static"),
+        windows.get_matching_fuse_method("pyramid"),
+        context_length=3,
+        context_overlap=1,
+        dim=2,
+    )
     recorder = Recorder(loaded.model)
     recorder.model.model_options["context_handler"] = core
     out = roll(loaded, timeline, recorder.model, steps=1)
@@ -313,7 +348,9 @@ def test_a_mask_of_pixel_frames_is_refused(tiny):
     loaded = tiny("wan21")
     timeline = story(loaded.model)
     mask = torch.ones(timeline.pixel_frames, 8, 8)
-    with pytest.raises(ValueError, match=f"mask has {timeline.pixel_frames} frames and the latent 17; masks count latent"):
+    with pytest.raises(
+        ValueError, match=f"mask has {timeline.pixel_frames} frames and the latent 17; masks count latent"
+    ):
         roll(loaded, timeline, latent={"samples": empty(timeline), "noise_mask": mask})
 
 
@@ -394,8 +431,16 @@ def test_whatever_a_chunk_depends_on_makes_it_again(tiny, tmp_path, change):
     if change == "sampler":
         with open_run(tmp_path) as run, torch.inference_mode():
             _, report = rollout.sample_rollout(
-                model, timeline, *encode(loaded, timeline), {"samples": empty(timeline)},
-                comfy.samplers.ksampler("euler", {"s_churn": 0.1}), sigmas_of(model), 3.0, 7, run=run)
+                model,
+                timeline,
+                *encode(loaded, timeline),
+                {"samples": empty(timeline)},
+                comfy.samplers.ksampler("euler", {"s_churn": 0.1}),
+                sigmas_of(model),
+                3.0,
+                7,
+                run=run,
+            )
         said = states(report)
     else:
         said = run_in(tmp_path, loaded, timeline, model=model, **options)[1]

@@ -39,8 +39,9 @@ def test_open_layers_change_the_output_and_strength_scales_it(tiny, every_tiny):
     timeline = plan(loaded, shots=1)
     conds, noise, file = encode(loaded, timeline), noise_for(timeline), layers(loaded.model)
     plain = denoise(loaded.model, conds, noise)
-    none, some, half, full = (denoise(ttt.apply(loaded.model, file, strength), conds, noise)
-                              for strength in (0.0, 0.01, 0.5, 1.0))
+    none, some, half, full = (
+        denoise(ttt.apply(loaded.model, file, strength), conds, noise) for strength in (0.0, 0.01, 0.5, 1.0)
+    )
     assert torch.equal(none, plain)
     small, middle, large = ((out - plain).norm() for out in (some, half, full))
     assert 0 < small < middle < large
@@ -64,6 +65,7 @@ def test_layers_stand_behind_attention(tiny, every_tiny):
 
     plain, hooks = loaded.model.clone(), []
     if every_tiny.family == "hunyuan_video":
+
         def behind(attention, options):
             return read(options["block_index"] + 2 * (options["block_type"] == "single"), attention)
 
@@ -86,8 +88,10 @@ def test_only_the_chosen_blocks_carry_layers(tiny, kind):
     loaded = tiny("wan21")
     timeline = plan(loaded, shots=1)
     conds, noise, file = encode(loaded, timeline), noise_for(timeline), layers(loaded.model, kind)
-    outs = [denoise(ttt.apply(loaded.model, file, blocks=blocks), conds, noise)
-            for blocks in (frozenset({1}), frozenset({2}), frozenset({1, 2}), None)]
+    outs = [
+        denoise(ttt.apply(loaded.model, file, blocks=blocks), conds, noise)
+        for blocks in (frozenset({1}), frozenset({2}), frozenset({1, 2}), None)
+    ]
     assert all(not torch.allclose(a, b) for number, a in enumerate(outs) for b in outs[:number])
 
 
@@ -104,8 +108,9 @@ def test_layers_are_no_part_of_the_model_and_no_other_clone_sees_them(tiny, ever
     assert set(comfy.lora.model_lora_keys_unet(model.model, {})) == keys
     assert torch.equal(denoise(loaded.model, conds, noise), plain)
     assert torch.equal(denoise(model.clone(), conds, noise), changed)
-    changed_by_forward = [module for module in model.model.diffusion_model.modules()
-                          if getattr(vars(module).get("forward"), "func", None)]
+    changed_by_forward = [
+        module for module in model.model.diffusion_model.modules() if getattr(vars(module).get("forward"), "func", None)
+    ]
     assert not changed_by_forward
 
 
@@ -118,8 +123,12 @@ def test_comfyui_loads_the_layers_beside_the_model(tiny):
     seen = []
 
     def note(x0, *args):
-        seen.append(any(entry.model is not None and entry.model.model is patcher.model
-                        for entry in comfy.model_management.current_loaded_models))
+        seen.append(
+            any(
+                entry.model is not None and entry.model.model is patcher.model
+                for entry in comfy.model_management.current_loaded_models
+            )
+        )
         return x0
 
     model.set_model_sampler_post_cfg_function(lambda args: note(args["denoised"]))
@@ -195,13 +204,19 @@ def test_the_papers_numbers_hold_for_its_layers_alone(tiny):
     assert torch.equal(out, plain)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"family": "Wan 2.2 5B"}, "trained for Wan 2.2 5B and this model is Wan;"),
-    ({"blocks": 30}, "trained for 30 blocks and this model has 4;"),
-    ({"config": TTTConfig(MLP, 128, 8, 16, 0.1)}, "trained for 128 channels and this model has 64;"),
-    ({"config": TTTConfig(MLP, 64, 2, 16, 0.1)}, r"block 0: .* has shape \[4, 1, 64\], the block \[2, 1, 64\]"),
-    ({"config": TTTConfig(LINEAR, 64, 4, 16, 0.1)}, "block 0: 2 of 22 weights are not this TTT block's, first ttt.W2"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"family": "Wan 2.2 5B"}, "trained for Wan 2.2 5B and this model is Wan;"),
+        ({"blocks": 30}, "trained for 30 blocks and this model has 4;"),
+        ({"config": TTTConfig(MLP, 128, 8, 16, 0.1)}, "trained for 128 channels and this model has 64;"),
+        ({"config": TTTConfig(MLP, 64, 2, 16, 0.1)}, r"block 0: .* has shape \[4, 1, 64\], the block \[2, 1, 64\]"),
+        (
+            {"config": TTTConfig(LINEAR, 64, 4, 16, 0.1)},
+            "block 0: 2 of 22 weights are not this TTT block's, first ttt.W2",
+        ),
+    ],
+)
 def test_a_file_of_another_model_is_refused_with_both_numbers(tiny, change, message):
     loaded = tiny("wan21")
     with pytest.raises(ValueError, match=message):

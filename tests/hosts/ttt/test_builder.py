@@ -37,14 +37,37 @@ def test_the_command_trains_a_model_by_the_names_of_its_files(names, tmp_path, c
     for number in range(2):
         write_clip(tmp_path / "clips", f"clip{number}", 2, size=(64, 64), color=number)
     config = tmp_path / "config.json"
-    config.write_text(json.dumps({
-        "title": "by name", "folder": "run", "model": {
-            **names, "blocks": [1, 2], "text_tokens": 16, "sample": ["a fox", "a ship"], "sample_width": 64,
-            "sample_height": 64, "sample_segment_latent_frames": 3, "sample_steps": 1},
-        "data": {"folder": "clips", "width": 64, "height": 64, "segment_latent_frames": 3},
-        "stage": [{"name": "all", "segments": 2, "steps": 2, "batch": 2, "ttt_rate": 1e-3,
-                   "others_rate": 1e-2, "others_end_rate": 1e-2}],
-        "training": {"ema": 0}}))
+    config.write_text(
+        json.dumps(
+            {
+                "title": "by name",
+                "folder": "run",
+                "model": {
+                    **names,
+                    "blocks": [1, 2],
+                    "text_tokens": 16,
+                    "sample": ["a fox", "a ship"],
+                    "sample_width": 64,
+                    "sample_height": 64,
+                    "sample_segment_latent_frames": 3,
+                    "sample_steps": 1,
+                },
+                "data": {"folder": "clips", "width": 64, "height": 64, "segment_latent_frames": 3},
+                "stage": [
+                    {
+                        "name": "all",
+                        "segments": 2,
+                        "steps": 2,
+                        "batch": 2,
+                        "ttt_rate": 1e-3,
+                        "others_rate": 1e-2,
+                        "others_end_rate": 1e-2,
+                    }
+                ],
+                "training": {"ema": 0},
+            }
+        )
+    )
     assert ttt.main([str(config)]) == 0, capsys.readouterr().err
     file = load_ttt(tmp_path / "run" / "ttt.safetensors")
     assert (sorted(file.layers), file.family, file.title, file.segment_latent_frames) == ([1, 2], "Wan", "by name", 3)
@@ -74,15 +97,21 @@ def test_layers_of_a_file_are_gone_on_from(names, tiny, tmp_path):
     assert encoder.encode_text("a fox")["text"].dim() == 2
 
 
-@pytest.mark.parametrize(("wrong", "message"), [
-    ({"unett": "a"}, 'model.unett is none of 19 known keys; did you mean "unet"'),
-    ({"heads": "four"}, "model.heads is 'four', and 1 int is needed"),
-    ({"vae": ""}, "1 of 4 names are missing in .model., first vae"),
-    ({"clip": ["a", "b", "c"]}, "model.clip names 3 files and ComfyUI's loaders take 1 or 2"),
-    ({"dtype": "float8"}, "model.dtype 'float8' is none of 2; use bfloat16 or float32"),
-    ({"sample": "a story"}, "model.sample is 'a story', and 1 list is needed"),
-    ({"layers": "x.safetensors", "chunk": 8}, "model.layers names 1 file, .* and heads, chunk, base_rate are 0, 8, 0"),
-])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"unett": "a"}, 'model.unett is none of 19 known keys; did you mean "unet"'),
+        ({"heads": "four"}, "model.heads is 'four', and 1 int is needed"),
+        ({"vae": ""}, "1 of 4 names are missing in .model., first vae"),
+        ({"clip": ["a", "b", "c"]}, "model.clip names 3 files and ComfyUI's loaders take 1 or 2"),
+        ({"dtype": "float8"}, "model.dtype 'float8' is none of 2; use bfloat16 or float32"),
+        ({"sample": "a story"}, "model.sample is 'a story', and 1 list is needed"),
+        (
+            {"layers": "x.safetensors", "chunk": 8},
+            "model.layers names 1 file, .* and heads, chunk, base_rate are 0, 8, 0",
+        ),
+    ],
+)
 def test_settings_that_are_none_are_named(wrong, message):
     with pytest.raises(ValueError, match=message):
         ttt_builder.build({**NAMES, "unet": "a", "vae": "b", **wrong})

@@ -26,9 +26,17 @@ PLAIN = comfy.ops.disable_weight_init
 def make_network() -> CogVideoXTransformer3DModel:
     torch.manual_seed(0)
     network = CogVideoXTransformer3DModel(
-        num_attention_heads=HEADS, attention_head_dim=WIDTH // HEADS, in_channels=4, out_channels=4,
-        time_embed_dim=TIME, text_embed_dim=6, num_layers=2, use_rotary_positional_embeddings=True,
-        dtype=torch.float32, operations=PLAIN)
+        num_attention_heads=HEADS,
+        attention_head_dim=WIDTH // HEADS,
+        in_channels=4,
+        out_channels=4,
+        time_embed_dim=TIME,
+        text_embed_dim=6,
+        num_layers=2,
+        use_rotary_positional_embeddings=True,
+        dtype=torch.float32,
+        operations=PLAIN,
+    )
     for name, value in network.named_parameters():
         torch.nn.init.normal_(value, mean=1.0 if "norm" in name and name.endswith("weight") else 0.0, std=0.2)
     return network.requires_grad_(False)
@@ -36,9 +44,11 @@ def make_network() -> CogVideoXTransformer3DModel:
 
 def inputs(layout, batch: int = 1) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return {"hidden_states": torch.randn(batch, layout.tokens - layout.text_tokens, WIDTH, generator=generator),
-            "encoder_hidden_states": torch.randn(batch, layout.text_tokens, WIDTH, generator=generator),
-            "temb": torch.randn(batch, TIME, generator=generator)}
+    return {
+        "hidden_states": torch.randn(batch, layout.tokens - layout.text_tokens, WIDTH, generator=generator),
+        "encoder_hidden_states": torch.randn(batch, layout.text_tokens, WIDTH, generator=generator),
+        "temb": torch.randn(batch, TIME, generator=generator),
+    }
 
 
 @torch.no_grad()
@@ -72,7 +82,7 @@ def test_segments_meet_in_ttt_alone():
     for ttt, meets in ((shut, False), (trained, True)):
         video, changed = (evaluate_block(network.blocks[0], ttt, layout, **given)[0] for given in (before, after))
         assert (video[:, far] != changed[:, far]).any().item() is meets
-        assert (video[:, :far.start] != changed[:, :far.start]).any()
+        assert (video[:, : far.start] != changed[:, : far.start]).any()
 
 
 def test_the_inputs_are_left_as_they_are_and_gradients_change_nothing():
@@ -105,8 +115,12 @@ def test_memory_is_the_attentions_output_and_one_segment():
 @torch.no_grad()
 def test_published_names_fill_cores_block_and_nothing_else():
     block = CogVideoXBlock(WIDTH, HEADS, WIDTH // HEADS, TIME, dtype=torch.float32, operations=PLAIN)
-    published = {start + name.removeprefix(own): value for name, value in block.state_dict().items()
-                 for start, own in OF_BLOCK.items() if name.startswith(own)}
+    published = {
+        start + name.removeprefix(own): value
+        for name, value in block.state_dict().items()
+        for start, own in OF_BLOCK.items()
+        if name.startswith(own)
+    }
     assert len(published) == len(block.state_dict())
     gate = "seq_modeling_block.forward_ssm_gating_text.gating_alpha"
     ttt = {"seq_modeling_block.ssm.ttt.W1": torch.zeros(1), gate: torch.zeros(1)}

@@ -16,8 +16,14 @@ def sampler(loaded, **more) -> StorySampler:
     side = 64 // student.facts.spatial_stride
     heard = {name: part[0] for name, part in hear(loaded, PROMPTS).items()}
     silent = {name: part[0] for name, part in hear(loaded, ["", ""]).items()}
-    given = {"stories": [heard], "silent": silent, "latent_shape": (student.facts.latent_channels, 6, side, side),
-             "windows": WINDOWS, "steps": 2, "cfg": 3.0}
+    given = {
+        "stories": [heard],
+        "silent": silent,
+        "latent_shape": (student.facts.latent_channels, 6, side, side),
+        "windows": WINDOWS,
+        "steps": 2,
+        "cfg": 3.0,
+    }
     return StorySampler(student, loaded.vae, **{**given, **more})
 
 
@@ -27,8 +33,11 @@ def test_one_step_is_that_of_the_sampler(tiny, family):
     timeline = plan(loaded, shots=2, prompts=PROMPTS)
     windows = tuple((segment.start, segment.end) for segment in timeline.segments)
     ours = replace(sampler(loaded), steps=1, windows=windows)
-    ours = replace(ours, latent_shape=(*ours.latent_shape[:1], timeline.latent_frames, *ours.latent_shape[2:]),
-                   silent={name: part[0] for name, part in hear(loaded, ["blurry", "blurry"]).items()})
+    ours = replace(
+        ours,
+        latent_shape=(*ours.latent_shape[:1], timeline.latent_frames, *ours.latent_shape[2:]),
+        silent={name: part[0] for name, part in hear(loaded, ["blurry", "blurry"]).items()},
+    )
     noise = torch.randn(1, *ours.latent_shape, generator=torch.Generator().manual_seed(4))
     model = ttt.attach_timeline(ttt.apply(loaded.model, layers(loaded.model)), timeline)
     theirs = loaded.model.model.process_latent_in(denoise(model, encode(loaded, timeline), noise, cfg=3.0))
@@ -42,8 +51,11 @@ def test_pages_are_videos_and_the_same_each_time(tiny):
     assert torch.equal(first[0], second[0])
 
 
-@pytest.mark.parametrize("changed", [{"steps": 3}, {"cfg": 1.0}, {"seed": 1}, {"windows": ((0, 3), (2, 6))}],
-                         ids=lambda changed: next(iter(changed)))
+@pytest.mark.parametrize(
+    "changed",
+    [{"steps": 3}, {"cfg": 1.0}, {"seed": 1}, {"windows": ((0, 3), (2, 6))}],
+    ids=lambda changed: next(iter(changed)),
+)
 def test_every_number_changes_the_story(tiny, changed):
     ours = sampler(tiny("wan21"))
     assert not torch.equal(ours()[0], replace(ours, **changed)()[0])

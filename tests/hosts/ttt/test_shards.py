@@ -52,20 +52,27 @@ def train(name: str, folder, world: World) -> None:
     shards = None
     if world.size > 1:
         everything = student.parameters_of(ALL)
-        weights = [*student.network.parameters(), *(one for layer in student.layers.values()
-                                                    for one in layer.parameters())]
+        weights = [
+            *student.network.parameters(),
+            *(one for layer in student.layers.values() for one in layer.parameters()),
+        ]
         before = local_bytes(weights)
         shards = Shards(student.units(), everything[TTT] | everything[OTHERS], world)
-        weights = [*student.network.parameters(), *(one for layer in student.layers.values()
-                                                    for one in layer.parameters())]
+        weights = [
+            *student.network.parameters(),
+            *(one for layer in student.layers.values() for one in layer.parameters()),
+        ]
         print(f"{name} {local_bytes(weights)} of {before} bytes of weights", flush=True)
         assert local_bytes(weights) < 0.6 * before
     encoder = TTTEncoder(loaded.model, loaded.clip, loaded.vae, 40)
-    heard = [{key: torch.stack([text[key] for text in texts]) for key in texts[0]}
-             for texts in ([encoder.encode_text(prompt) for prompt in story] for story in STORIES)]
+    heard = [
+        {key: torch.stack([text[key] for text in texts]) for key in texts[0]}
+        for texts in ([encoder.encode_text(prompt) for prompt in story] for story in STORIES)
+    ]
     side, generator = 64 // student.facts.spatial_stride, torch.Generator().manual_seed(0)
-    clean, noise = (torch.randn((4, student.facts.latent_channels, 6, side, side), generator=generator)
-                    for _ in range(2))
+    clean, noise = (
+        torch.randn((4, student.facts.latent_channels, 6, side, side), generator=generator) for _ in range(2)
+    )
     flow = isinstance(student.objective, FlowMatching)
     levels = torch.tensor([0.3, 0.5, 0.7, 0.9]) if flow else torch.tensor([300.0, 500.0, 700.0, 900.0])
     places = list(world.share(4))
@@ -83,8 +90,9 @@ def train(name: str, folder, world: World) -> None:
                     conditioning = {key: torch.stack([heard[place % 2][key] for place in chosen]) for key in heard[0]}
                     noised = student.objective.noise(clean[chosen], noise[chosen], levels[chosen])
                     said = student.predict(noised, levels[chosen], conditioning, WINDOWS)
-                    losses = loss_per_video(said, student.objective.target(clean[chosen], noise[chosen],
-                                                                          levels[chosen]))
+                    losses = loss_per_video(
+                        said, student.objective.target(clean[chosen], noise[chosen], levels[chosen])
+                    )
                     (losses.sum() / len(places)).backward()
                     optimiser.gather()
             if shards:

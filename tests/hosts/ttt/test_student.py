@@ -88,8 +88,11 @@ def test_gradients_are_those_of_the_loss(tiny, family, adapter):
     case.loss().backward()
     torch.manual_seed(1)
     directions = [torch.randn_like(parameter) * parameter.detach().std().nan_to_num(1.0) for parameter in trained]
-    slope = sum((parameter.grad * direction).sum().item() for parameter, direction in zip(trained, directions)
-                if parameter.grad is not None)
+    slope = sum(
+        (parameter.grad * direction).sum().item()
+        for parameter, direction in zip(trained, directions)
+        if parameter.grad is not None
+    )
 
     def at(distance: float) -> float:
         with torch.no_grad():
@@ -121,8 +124,17 @@ def test_blocks_that_are_computed_again_give_the_same_gradients_and_keep_less(ti
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             loss = case.loss()
         loss.backward()
-        found.append((sum(kept), [parameter.grad.clone() for group in parameters.values()
-                                  for parameter in group.values() if parameter.grad is not None]))
+        found.append(
+            (
+                sum(kept),
+                [
+                    parameter.grad.clone()
+                    for group in parameters.values()
+                    for parameter in group.values()
+                    if parameter.grad is not None
+                ],
+            )
+        )
         for group in parameters.values():
             for parameter in group.values():
                 parameter.grad = None
@@ -247,9 +259,13 @@ def test_rows_whose_texts_differ_in_length_are_those_of_separate_batches(tiny, f
         case.conditioning = together
         both = case.predict()
         for row in range(2):
-            alone = student.predict(student.objective.noise(case.clean, case.noise, case.levels)[row:row + 1],
-                                    case.levels[row:row + 1], rows[row], WINDOWS)
-            torch.testing.assert_close(both[row:row + 1], alone)
+            alone = student.predict(
+                student.objective.noise(case.clean, case.noise, case.levels)[row : row + 1],
+                case.levels[row : row + 1],
+                rows[row],
+                WINDOWS,
+            )
+            torch.testing.assert_close(both[row : row + 1], alone)
 
 
 def test_the_layout_is_what_the_layers_read(tiny, family, monkeypatch):
@@ -258,8 +274,14 @@ def test_the_layout_is_what_the_layers_read(tiny, family, monkeypatch):
     case = Case(loaded, student)
     for layer in student.layers.values():
         forward = layer.forward
-        monkeypatch.setattr(layer, "forward", lambda x, layout, *args, forward=forward, **kwargs: (
-            read.append(layout), forward(x, layout, *args, **kwargs))[1])
+        monkeypatch.setattr(
+            layer,
+            "forward",
+            lambda x, layout, *args, forward=forward, **kwargs: (
+                read.append(layout),
+                forward(x, layout, *args, **kwargs),
+            )[1],
+        )
     with torch.no_grad():
         case.loss()
     layout = student.layout(tuple(case.clean.shape[1:]), case.conditioning, WINDOWS)
@@ -292,8 +314,11 @@ def test_a_student_is_told_by_what_it_starts_from(tiny):
     loaded = tiny("wan21")
     same = [student_of(loaded, layers(loaded.model)).identity for _ in range(2)]
     assert same[0] == same[1]
-    others = {student_of(loaded, layers(loaded.model, seed=1)).identity, student_of(loaded).identity,
-              student_of(tiny("wan22_14b_low"), layers(loaded.model)).identity}
+    others = {
+        student_of(loaded, layers(loaded.model, seed=1)).identity,
+        student_of(loaded).identity,
+        student_of(tiny("wan22_14b_low"), layers(loaded.model)).identity,
+    }
     assert len(others | set(same)) == 4
 
 

@@ -39,7 +39,7 @@ def frames_of(timeline, shot: int) -> slice:
 
 def of_shot(conds: tuple[list, list], shot: int) -> tuple[list, list]:
     positive, negative = conds
-    return positive[shot:shot + 1], negative[shot:shot + 1]
+    return positive[shot : shot + 1], negative[shot : shot + 1]
 
 
 def test_one_segment_is_plain_sampling_to_the_bit(tiny, every_tiny):
@@ -120,10 +120,14 @@ def test_each_segment_hears_its_own_prompt(tiny, family):
     loaded = tiny(family)
     texts = ["a red circle", "a green square", "a blue star"]
     timelines = [plan(loaded, prompts=texts), plan(loaded, prompts=[texts[0], "something else", texts[2]])]
-    outs = [denoise(ttt.attach_timeline(loaded.model, timeline), encode(loaded, timeline), noise_for(timeline))
-            for timeline in timelines]
-    same = [torch.equal(outs[0][:, :, frames_of(timelines[0], shot)], outs[1][:, :, frames_of(timelines[0], shot)])
-            for shot in range(3)]
+    outs = [
+        denoise(ttt.attach_timeline(loaded.model, timeline), encode(loaded, timeline), noise_for(timeline))
+        for timeline in timelines
+    ]
+    same = [
+        torch.equal(outs[0][:, :, frames_of(timelines[0], shot)], outs[1][:, :, frames_of(timelines[0], shot)])
+        for shot in range(3)
+    ]
     assert same == [True, False, True]
 
 
@@ -142,8 +146,10 @@ def test_prompts_of_cond_and_uncond_with_other_lengths_are_told_apart(tiny, fami
     long = " ".join(f"word{number}" for number in range(40))
     timeline = plan(loaded, shots=2, prompts=["a", long])
     positive, _ = encode(loaded, timeline)
-    swapped = [node_helpers.conditioning_set_values([entry], {"longreel_shot": shot})[0]
-               for shot, entry in enumerate(reversed(positive))]
+    swapped = [
+        node_helpers.conditioning_set_values([entry], {"longreel_shot": shot})[0]
+        for shot, entry in enumerate(reversed(positive))
+    ]
     conds, noise = (positive, swapped), noise_for(timeline)
     whole = denoise(ttt.attach_timeline(loaded.model, timeline), conds, noise)
     for shot in range(2):
@@ -234,8 +240,9 @@ def test_memory_is_asked_for_one_segment_and_what_is_kept(tiny, family, monkeypa
     sizes = zip(noise_for(plan(loaded)).shape[3:], facts.patch_size(network)[1:])
     of_frame = math.prod(size // patch for size, patch in sizes) * facts.width(network) * 4
     # Core takes a frame of a tiny model for thousands of times what is kept of it; let it be as in a large one.
-    monkeypatch.setattr(loaded.model.model, "memory_required", lambda input_shape, cond_shapes=None:
-                        10 * of_frame * input_shape[2])
+    monkeypatch.setattr(
+        loaded.model.model, "memory_required", lambda input_shape, cond_shapes=None: 10 * of_frame * input_shape[2]
+    )
     for layered in (False, True):
         for shots in (1, 2, 64):
             timeline = plan(loaded, shots=shots)
@@ -305,6 +312,7 @@ def test_a_hunyuan_patch_behind_attention_acts_once_for_each_segment(tiny):
     conds, noise = encode(loaded, timeline), noise_for(timeline)
     seen = []
     model = loaded.model.clone()
+
     def twice(attention, options):
         seen.append(attention.shape[1])
         return attention * 2
@@ -324,8 +332,10 @@ def test_a_shot_with_a_seed_draws_its_own_noise(tiny):
     conds, first, second = encode(loaded, timeline), noise_for(timeline), noise_for(timeline, seed=1)
     model = ttt.attach_timeline(loaded.model, timeline)
     outs = denoise(model, conds, first), denoise(model, conds, second)
-    same = [torch.equal(outs[0][:, :, frames_of(timeline, shot)], outs[1][:, :, frames_of(timeline, shot)])
-            for shot in range(3)]
+    same = [
+        torch.equal(outs[0][:, :, frames_of(timeline, shot)], outs[1][:, :, frames_of(timeline, shot)])
+        for shot in range(3)
+    ]
     assert same == [False, True, False]
 
 
@@ -337,9 +347,16 @@ def test_sample_ttt_gives_a_latent_and_honours_its_mask(tiny, family):
     kept, mask = torch.full_like(latent["samples"], 0.25), torch.ones(1, 1, *latent["samples"].shape[2:])
     mask[:, :, :2] = 0
     with torch.inference_mode():
-        out = ttt_sampling.sample_ttt(ttt.apply(loaded.model, layers(loaded.model)), timeline, *conds,
-                                      {**latent, "samples": kept, "noise_mask": mask, "note": "kept"},
-                                      comfy.samplers.sampler_object("euler"), sigmas, 3.0, 7)
+        out = ttt_sampling.sample_ttt(
+            ttt.apply(loaded.model, layers(loaded.model)),
+            timeline,
+            *conds,
+            {**latent, "samples": kept, "noise_mask": mask, "note": "kept"},
+            comfy.samplers.sampler_object("euler"),
+            sigmas,
+            3.0,
+            7,
+        )
     assert out["note"] == "kept" and out["samples"].shape == kept.shape and torch.isfinite(out["samples"]).all()
     torch.testing.assert_close(out["samples"][:, :, :2], kept[:, :, :2], atol=1e-3, rtol=1e-3)
     assert (out["samples"][:, :, 2:] - 0.25).abs().mean() > 0.05
@@ -350,10 +367,14 @@ def test_segments_of_another_length_than_trained_are_told_in_the_log(tiny, caplo
     timeline, model = plan(loaded), ttt.apply(loaded.model, layers(loaded.model, segment_latent_frames=13))
     denoise(ttt.attach_timeline(model, timeline), encode(loaded, timeline), noise_for(timeline))
     assert [record.getMessage() for record in caplog.records if "TTT" in record.getMessage()] == [
-        "Longreel: these TTT layers were trained on segments of 13 latent frames, and the timeline's longest has 4"]
+        "Longreel: these TTT layers were trained on segments of 13 latent frames, and the timeline's longest has 4"
+    ]
     caplog.clear()
-    denoise(ttt.attach_timeline(ttt.apply(loaded.model, layers(loaded.model)), timeline), encode(loaded, timeline),
-            noise_for(timeline))
+    denoise(
+        ttt.attach_timeline(ttt.apply(loaded.model, layers(loaded.model)), timeline),
+        encode(loaded, timeline),
+        noise_for(timeline),
+    )
     assert not [record for record in caplog.records if "TTT" in record.getMessage()]
 
 

@@ -65,8 +65,14 @@ def small_wan22():
 @pytest.fixture(scope="module")
 def small_rgba():
     """A Wan 2.1 VAE of four colours, as layered image models have it."""
-    network = wan21.WanVAE(dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], temperal_downsample=[False, True, True],
-                           image_channels=4, conv_out_channels=4)
+    network = wan21.WanVAE(
+        dim=8,
+        z_dim=16,
+        dim_mult=[1, 2, 4, 4],
+        temperal_downsample=[False, True, True],
+        image_channels=4,
+        conv_out_channels=4,
+    )
     return comfy.sd.VAE(sd=fill(network))
 
 

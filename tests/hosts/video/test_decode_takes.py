@@ -33,7 +33,7 @@ def test_a_cut_keeps_the_number_of_frames_and_the_shots_before_it(tiny, latent, 
     border = 1 + 4 * (takes[0] - 1)
     assert cut.shape == whole.shape
     assert torch.allclose(cut[:border], whole[:border], atol=1e-5)  # other chunks, other rounding
-    assert not torch.allclose(cut[border:border + 4], whole[border:border + 4], atol=1e-3)
+    assert not torch.allclose(cut[border : border + 4], whole[border : border + 4], atol=1e-3)
 
 
 def test_what_stands_before_a_cut_does_not_show_behind_it(tiny, latent):
@@ -41,7 +41,9 @@ def test_what_stands_before_a_cut_does_not_show_behind_it(tiny, latent):
     other = latent.clone()
     other[:, :, :4] = torch.randn(1, 16, 4, 4, 4, generator=torch.Generator().manual_seed(2))
     behind = slice(1 + 4 * 3, None)
-    assert torch.equal(frames(decode_takes(vae, latent, [4, 5]))[behind], frames(decode_takes(vae, other, [4, 5]))[behind])
+    assert torch.equal(
+        frames(decode_takes(vae, latent, [4, 5]))[behind], frames(decode_takes(vae, other, [4, 5]))[behind]
+    )
     assert not torch.equal(frames(decode_frames(vae, latent))[behind], frames(decode_frames(vae, other))[behind])
 
 

@@ -23,7 +23,9 @@ SECONDS = {4: 1.0, 8: 2.0}  # per temporal stride: four latent frames at 16 fps
 def timeline_for(model, transitions=("continue", "blend", "cut"), segment=5, overlap=2, prompts=1, **shot) -> Timeline:
     facts = facts_of(model)
     seconds = SECONDS[facts.temporal_stride]
-    shots = tuple(Shot(f"scene {i}", seconds, transition=t, **(shot if i == 1 else {})) for i, t in enumerate(transitions))
+    shots = tuple(
+        Shot(f"scene {i}", seconds, transition=t, **(shot if i == 1 else {})) for i, t in enumerate(transitions)
+    )
     board = Storyboard(shots=shots, width=64, height=64, fps=16.0, negative="blurry")
     return plan_timeline(board, facts, segment_frames=segment, overlap_frames=overlap, transition_prompts=prompts)
 
@@ -41,8 +43,13 @@ def encode(loaded, timeline):
 
 def empty(timeline: Timeline) -> torch.Tensor:
     facts = timeline.facts
-    return torch.zeros(1, facts.latent_channels, timeline.latent_frames, timeline.height // facts.spatial_stride,
-                       timeline.width // facts.spatial_stride)
+    return torch.zeros(
+        1,
+        facts.latent_channels,
+        timeline.latent_frames,
+        timeline.height // facts.spatial_stride,
+        timeline.width // facts.spatial_stride,
+    )
 
 
 class Recorder:
@@ -55,7 +62,14 @@ class Recorder:
 
     def __call__(self, executor, model, conds, x, timestep, model_options):
         out = executor(model, conds, x, timestep, model_options)
-        self.calls.append((x.clone(), float(timestep[0]), [c and [e["model_conds"]["c_crossattn"].cond for e in c] for c in conds], out))
+        self.calls.append(
+            (
+                x.clone(),
+                float(timestep[0]),
+                [c and [e["model_conds"]["c_crossattn"].cond for e in c] for c in conds],
+                out,
+            )
+        )
         return out
 
 
@@ -85,8 +99,8 @@ def test_blended_x0_is_the_weighted_mean_of_what_the_network_predicted(tiny):
     total, count = torch.zeros_like(out), torch.zeros(out.shape[2])
     for segment, weight, call in zip(timeline.segments, weights, recorder.calls):
         cond, uncond = call[3]
-        total[:, :, segment.start:segment.end] += (uncond + 3.0 * (cond - uncond)) * weight[:, None, None]
-        count[segment.start:segment.end] += weight
+        total[:, :, segment.start : segment.end] += (uncond + 3.0 * (cond - uncond)) * weight[:, None, None]
+        count[segment.start : segment.end] += weight
     expected = loaded.model.model.process_latent_out(total / count[:, None, None])  # one step: the result is x0
     assert torch.allclose(out, expected, atol=1e-4)
 
@@ -135,8 +149,8 @@ def test_a_shots_seed_fixes_its_noise_whatever_the_samplers_seed(tiny):
     shot = timeline.shots[1]
     first = latent_blend.noise_of_shots(torch.randn(shape), timeline)
     second = latent_blend.noise_of_shots(torch.randn(shape), timeline)
-    assert torch.equal(first[:, :, shot.start:shot.end], second[:, :, shot.start:shot.end])
-    assert not torch.equal(first[:, :, :shot.start], second[:, :, :shot.start])
+    assert torch.equal(first[:, :, shot.start : shot.end], second[:, :, shot.start : shot.end])
+    assert not torch.equal(first[:, :, : shot.start], second[:, :, : shot.start])
     assert not latent_blend.noise_of_shots(torch.zeros(shape), timeline).any()
 
 
@@ -155,7 +169,7 @@ def test_strength_zero_follows_the_negative_prompt_alone(tiny):
     out = tiny_sampling.sample(model, positive, negative, empty(timeline), steps=1)
     shot = timeline.shots[1]
     unconditional = loaded.model.model.process_latent_out(recorder.calls[-1][3][1])[:, :, 1:]
-    assert torch.allclose(out[:, :, shot.end - unconditional.shape[2]:shot.end], unconditional, atol=1e-4)
+    assert torch.allclose(out[:, :, shot.end - unconditional.shape[2] : shot.end], unconditional, atol=1e-4)
 
 
 def test_strength_without_guidance_is_refused(tiny):
@@ -217,8 +231,12 @@ def test_a_context_handler_that_was_there_works_inside_each_segment(tiny):
     timeline = timeline_for(loaded.model)
     windows = comfy.context_windows
     core = windows.IndexListContextHandler(
-        windows.get_matching_context_schedule("standard_static"), windows.get_matching_fuse_method("pyramid"),
-        context_length=3, context_overlap=1, dim=2)
+        windows.get_matching_context_schedule("standard_static"),
+        windows.get_matching_fuse_method("pyramid"),
+        context_length=3,
+        context_overlap=1,
+        dim=2,
+    )
     recorder = Recorder(loaded.model)
     recorder.model.model_options["context_handler"] = core
     positive, negative = encode(loaded, timeline)
@@ -280,8 +298,18 @@ def test_longreel_sampler_equals_core_sampling_with_latent_blend(tiny, every_tin
     positive, negative = encode(loaded, timeline)
     sigmas = comfy.samplers.calculate_sigmas(loaded.model.get_model_object("model_sampling"), "simple", 2)
     with torch.inference_mode():
-        ours = sampling.sample_timeline(loaded.model, timeline, positive, negative, {"samples": empty(timeline)},
-                                        comfy.samplers.sampler_object("euler"), sigmas, 3.0, 7, "triangle")["samples"]
+        ours = sampling.sample_timeline(
+            loaded.model,
+            timeline,
+            positive,
+            negative,
+            {"samples": empty(timeline)},
+            comfy.samplers.sampler_object("euler"),
+            sigmas,
+            3.0,
+            7,
+            "triangle",
+        )["samples"]
     model = latent_blend.attach(loaded.model, timeline, "triangle", 7)
     assert torch.equal(ours, tiny_sampling.sample(model, positive, negative, empty(timeline), seed=7))
 
@@ -308,7 +336,7 @@ def test_weights_of_takes_are_blended_among_themselves(tiny):
     weights = handler._weights(timeline.segments)
     alone = [s for s in timeline.segments if s.take == 1]
     expected = segment_weights("linear", [s.start for s in alone], [s.length for s in alone])
-    assert all(torch.equal(a, b) for a, b in zip(weights[-len(alone):], expected))
+    assert all(torch.equal(a, b) for a, b in zip(weights[-len(alone) :], expected))
 
 
 def test_two_experts_hand_over_as_one_run_of_the_same_model(tiny):
@@ -320,8 +348,19 @@ def test_two_experts_hand_over_as_one_run_of_the_same_model(tiny):
 
     def sample(model, latent, part, add_noise):
         with torch.inference_mode():
-            return sampling.sample_timeline(model, timeline, positive, negative, latent, comfy.samplers.sampler_object("euler"),
-                                            part, 3.0, 7, "triangle", add_noise)
+            return sampling.sample_timeline(
+                model,
+                timeline,
+                positive,
+                negative,
+                latent,
+                comfy.samplers.sampler_object("euler"),
+                part,
+                3.0,
+                7,
+                "triangle",
+                add_noise,
+            )
 
     whole = sample(loaded.model, {"samples": empty(timeline)}, sigmas, True)["samples"]
     half = sample(loaded.model, {"samples": empty(timeline)}, sigmas[:3], True)
