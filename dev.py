@@ -255,7 +255,7 @@ def make_venv() -> None:
 
 
 def is_torch_package(requirement: str) -> bool:
-    name = requirement.split("#")[0].strip().lower()
+    name = requirement.split("#", maxsplit=1)[0].strip().lower()
     for mark in "=<>!~[; ":
         name = name.split(mark)[0]
     return name in ("torch", "torchvision", "torchaudio")

@@ -70,10 +70,9 @@ def tanh(x, APPROX: tl.constexpr):
     """APPROX takes the hardware's instruction, whose error of 2^-11 is that of float16 operands."""
     if APPROX:
         return tl.inline_asm_elementwise("tanh.approx.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
-    else:
-        shrunk = tl.exp(-2.0 * tl.abs(x))  # cannot overflow
-        t = (1.0 - shrunk) / (1.0 + shrunk)
-        return tl.where(x < 0, -t, t)
+    shrunk = tl.exp(-2.0 * tl.abs(x))  # cannot overflow
+    t = (1.0 - shrunk) / (1.0 + shrunk)
+    return tl.where(x < 0, -t, t)
 
 
 @triton.jit

@@ -59,7 +59,7 @@ def wrong_imports(source: str, package_path: tuple[str, ...]) -> list[str]:
             wrong.append(f"{package} must not import {name}")
         elif not inside and name in OF_COMFYUI and name not in MAY_IMPORT_COMFYUI.get(package, ()):
             wrong.append(f"{package} must not import ComfyUI's {name}")
-        elif not inside and (name == "longreel" or name in ARROWS and name not in OF_COMFYUI):
+        elif not inside and (name == "longreel" or (name in ARROWS and name not in OF_COMFYUI)):
             wrong.append(f"import {name} by a relative import")
     return wrong
 

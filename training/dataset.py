@@ -137,7 +137,7 @@ def find_clips(folder: Path) -> dict[str, tuple[Path, Path]]:
     boards = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in EXTENSIONS}
     clips: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in (*VIDEOS, LATENT) or path.is_dir() and _pictures(path):
+        if path.suffix.lower() in (*VIDEOS, LATENT) or (path.is_dir() and _pictures(path)):
             clips.setdefault(path.name if path.is_dir() else path.stem, []).append(path)
     if not boards and not clips:
         raise ValueError(f"{folder} holds 0 clips and 0 storyboards; put name.mp4 and name.json into it")

@@ -4,7 +4,7 @@ Source: DiTCtrl (arXiv 2412.18597), whose transition segments move linearly from
 on the text encoder's output, before the network's own projection. Which segment gets which mix is latent_blend's matter.
 """
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 

@@ -222,7 +222,7 @@ def _layer(name: str, family: str, layers: Mapping[str, torch.Size], underscored
 
 
 def _table(family: str) -> tuple:
-    return DIFFUSERS_NAMES.get(family.split()[0], ())
+    return DIFFUSERS_NAMES.get(family.split(maxsplit=1)[0], ())
 
 
 def _of_diffusers(name: str, family: str) -> str:

@@ -33,7 +33,7 @@ def check_run_name(name: str) -> str:
     for character, end in ((name[0], "begins"), (name[-1], "ends")):
         if character in ". ":
             raise ValueError(f"the run name {name!r} {end} with {character!r}, which not every system keeps; {REMEDY}")
-    word = name.split(".")[0].rstrip().upper()
+    word = name.split(".", maxsplit=1)[0].rstrip().upper()
     if word in RESERVED:
         raise ValueError(f"the run name {name!r} is {word}, which Windows keeps for a device; add a letter")
     return name

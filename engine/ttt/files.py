@@ -290,7 +290,7 @@ def _read_about(text: str) -> dict:
     for name, kind in FIELDS.items():
         value = about.get(name)
         fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
-        if not fits or kind in (int, float) and not (0 < value < math.inf):
+        if not fits or (kind in (int, float) and not (0 < value < math.inf)):
             wanted = {int: "a whole number above 0", float: "a number above 0", str: "text", list: "a list"}[kind]
             raise ValueError(f"metadata {KEY}: {name} is {value!r}, not {wanted}; {MISSING_REMEDY}")
     if not all(type(number) is int for number in about["layers"]):

@@ -49,7 +49,7 @@ def _cut(key: str, value, chunk: Chunk, timeline: Timeline):
             return value[window]
     if isinstance(value, (list, tuple)) and value and all(isinstance(part, torch.Tensor) for part in value):
         return [_cut(key, part, chunk, timeline) for part in value]
-    if key in UNCUT and value is not None or key == "area" and _has_time(value):
+    if (key in UNCUT and value is not None) or (key == "area" and _has_time(value)):
         raise ValueError(
             f"the conditioning has a {key} for {frames} latent frames, and rollout makes {chunk.frames} at a "
             f"time and cannot cut it; remove the node that adds it, or use mode joint"

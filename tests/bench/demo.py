@@ -84,7 +84,7 @@ def prompted(sample: Sampler, latent_frames: int, count: int, offset: int) -> di
 
 def unnamed_colors(sample: Sampler, count: int, offset: int) -> dict[str, int]:
     """Which colour does the model choose when the prompt names none?"""
-    drawn = {name: 0 for name in (*world.COLORS, "none")}
+    drawn = dict.fromkeys((*world.COLORS, "none"), 0)
     for i, scene in enumerate(scenes(count, offset + 10_000, held_out=False)):
         text = world.prompt(scene, ("shape", "motion", "background"))
         drawn[read_clip(sample(text, 9000 + offset + i, 5)).color or "none"] += 1

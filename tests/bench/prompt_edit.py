@@ -124,7 +124,7 @@ def main() -> None:
     with measuring(options) as figures:
         bench = Bench()
         apart, said = {name: [] for name in SWAPS}, {name: [] for name in SWAPS}
-        kept = {key: 0 for key in WEIGHTS}
+        kept = dict.fromkeys(WEIGHTS, 0)
         shown, captions = [], []
         for number in range(options.offset, options.offset + options.seeds):
             rng = random.Random(33_000 + number)

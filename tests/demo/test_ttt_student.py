@@ -52,7 +52,7 @@ def test_it_predicts_as_the_demo_model_does_in_comfyui(segments, demo_model, tmp
 
 
 def test_its_facts_are_those_that_comfyui_says_of_the_demo_model(demo_model):
-    assert ttt_student.FACTS == facts_of(demo_model)
+    assert facts_of(demo_model) == ttt_student.FACTS
 
 
 def test_what_is_trained_is_the_layers_and_not_the_network():

@@ -43,7 +43,7 @@ def run(folder, world: World) -> Trainer:
     return trainer
 
 
-@pytest.mark.parametrize(("batch", "size", "expected"), [(4, 2, [range(0, 2), range(2, 4)]), (3, 1, [range(0, 3)])])
+@pytest.mark.parametrize(("batch", "size", "expected"), [(4, 2, [range(2), range(2, 4)]), (3, 1, [range(3)])])
 def test_a_batch_is_shared_evenly(batch, size, expected):
     assert [World(rank, size).share(batch) for rank in range(size)] == expected
 
