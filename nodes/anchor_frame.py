@@ -15,7 +15,7 @@ from ..engine.plan.anchor import (
 )
 from ..engine.storyboard.media import resolve_anchors
 from ..hosts import facts_of
-from ..hosts.anchor import frame as anchor
+from ..hosts.anchor import frame as anchor_frame
 from ..hosts.anchor import picture as anchor_picture
 from ..hosts.anchor.frame import Anchored
 from .choices import check_choice
@@ -166,7 +166,7 @@ class LongreelAnchorFrame(io.ComfyNode):
                 f"the timeline is planned for {timeline.facts.family} and the model is {facts.family}; "
                 f"wire this model into Longreel Plan"
             )
-        mode, reason = choose_mode(mode, facts, anchor.is_trained(model))
+        mode, reason = choose_mode(mode, facts, anchor_frame.is_trained(model))
         if chosen["picture"] == STORYBOARD:
             anchored = _of_storyboard(chosen["vae"], timeline, facts, mode, strength)
         else:
@@ -177,7 +177,7 @@ class LongreelAnchorFrame(io.ComfyNode):
             anchored = [_of_latent(chosen, place) if of_latent else _of_image(chosen, place, facts, timeline)]
             check_anchors([one.anchor for one in anchored], facts, length)
         report = "\n".join(describe(one.anchor, facts, reason) for one in anchored)
-        return io.NodeOutput(anchor.attach(model, anchored), report, ui=ui.PreviewText(report))
+        return io.NodeOutput(anchor_frame.attach(model, anchored), report, ui=ui.PreviewText(report))
 
 
 def _of_image(chosen: dict, place, facts, timeline) -> Anchored:

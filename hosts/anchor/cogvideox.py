@@ -21,11 +21,18 @@ def refuse(network: torch.nn.Module) -> None:
 
 
 def evaluate(
-    executor, hold: torch.Tensor, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor, ofs=None, *args, **kwargs
+    executor,
+    keep_strengths: torch.Tensor,
+    x: torch.Tensor,
+    t: torch.Tensor,
+    context: torch.Tensor,
+    ofs=None,
+    *args,
+    **kwargs,
 ) -> torch.Tensor:
-    """hold [B, F]; x [B, C, F, H, W]; t [B]; ofs [B] of an image-to-video 1.5, or None."""
+    """keep_strengths [B, F]; x [B, C, F, H, W]; t [B]; ofs [B] of an image-to-video 1.5, or None."""
     network = executor.class_obj
-    rows = _of_tokens(hold, patch_size(network)[0])  # [B, token frames]
+    rows = _of_tokens(keep_strengths, patch_size(network)[0])  # [B, token frames]
     rows = torch.nn.functional.pad(rows, (0, 1))  # and the text
     times = (t[:, None] * (1.0 - rows)).flatten()
     if ofs is not None:
@@ -39,10 +46,10 @@ def evaluate(
         return executor(x, times, context, ofs, *args, **kwargs)
 
 
-def _of_tokens(hold: torch.Tensor, patch_frames: int) -> torch.Tensor:
+def _of_tokens(keep_strengths: torch.Tensor, patch_frames: int) -> torch.Tensor:
     """[B, F] -> [B, token frames]; core fills up an odd end with frames that nothing holds."""
-    missing = -hold.shape[1] % patch_frames
-    return torch.nn.functional.pad(hold, (0, missing)).unflatten(1, (-1, patch_frames)).amin(dim=2)
+    missing = -keep_strengths.shape[1] % patch_frames
+    return torch.nn.functional.pad(keep_strengths, (0, missing)).unflatten(1, (-1, patch_frames)).amin(dim=2)
 
 
 def _block_norm(norm, rows: int, hidden_states, encoder_hidden_states, temb):

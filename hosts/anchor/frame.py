@@ -5,10 +5,10 @@ where anchors stand. What happens when a sampler starts:
 - The anchor is written into the latent, so that also a second sampler (Wan 2.2's low-noise expert) finds it exact
   there, and the sampler's result holds it exactly.
 - INPAINT, and families that show masked frames clean and at time 0 by themselves (Wan 2.2 5B, LTXV): core's noise mask.
-- CLEAN elsewhere: hosts/anchor/run.py, with the page of the family (hosts/anchor_<family>.py).
+- CLEAN elsewhere: hosts/anchor/run.py, with the family's frame-time adapter (hosts/anchor/<family>.py).
 
 A chunk of a rollout (hosts/sampling/rollout.py) has the anchors of its window. Those among its known frames are finished
-already: they stay what they became, and in CLEAN are told to the network as what they are.
+already: they stay what they became, and in CLEAN the network is given their time as well.
 """
 
 from collections.abc import Sequence
@@ -27,36 +27,44 @@ from ..windows.chunk_handler import ChunkHandler
 from . import cogvideox as anchor_cogvideox
 from . import hunyuan_video as anchor_hunyuan_video
 from . import wan as anchor_wan
-from .run import CleanFrames, at_work
+from .run import AnchorFramesRun, around_sampler
 
 NAME = "Longreel Anchor Frame"
 KEY = "longreel_anchor"  # of the attachment that a MODEL carries, and of our wrappers
 TRAINED = "longreel_anchor_trained"  # attachment of a MODEL whose weights were trained for anchors
 FRAME_AXIS = 2  # [B, C, F, H, W]
-TIMES = {wan: anchor_wan, cogvideox: anchor_cogvideox, hunyuan_video: anchor_hunyuan_video}
+FRAME_TIME_ADAPTERS = {wan: anchor_wan, cogvideox: anchor_cogvideox, hunyuan_video: anchor_hunyuan_video}
 
 
 @dataclass(frozen=True)
 class Anchored:
-    """`latent` [1 or B, C, anchor.frames, H, W] is what the anchor's frames show, as a LATENT holds it."""
+    """An anchor with what its frames show: `latent` [1 or B, C, anchor.frames, H, W], as a LATENT holds it."""
 
     anchor: Anchor
     latent: torch.Tensor
 
 
 @dataclass(frozen=True)
-class Held:
-    """One latent frame of a window: its number there, what it shows [1 or B, C, H, W] (None: what the latent has), how
-    firmly it is held, and whether by us (CLEAN) or by core's mask."""
+class AnchorFrame:
+    """One latent frame of a window that an anchor stands on.
+
+    frame: its number in the window. latent: what it shows, [1 or B, C, H, W]; None for a finished frame, which shows what
+    the sampler's latent has. strength: its keep strength, 0..1. is_clean: kept clean by AnchorFramesRun, else by core's
+    noise mask.
+    """
 
     frame: int
     latent: torch.Tensor | None
     strength: float
-    ours: bool
+    is_clean: bool
+
+    def stored(self) -> list:
+        """What a run on disk hashes of this frame: these names stay for ever, or every chunk would be made again."""
+        return ["Held", {"frame": self.frame, "latent": self.latent, "strength": self.strength, "ours": self.is_clean}]
 
 
 def attach(model, anchored: Sequence[Anchored]):
-    """A clone of `model` (ModelPatcher) that holds these anchors besides those that it has; strength 0 holds none.
+    """Return a clone of `model` that holds these anchors besides those that it has; strength 0 holds none.
 
     Raises ValueError for a family or network that cannot, for 2 on 1 latent frame, and for latents of other channels.
     """
@@ -65,8 +73,8 @@ def attach(model, anchored: Sequence[Anchored]):
     check_anchors([one.anchor for one in everyone], facts)
     for one in anchored:
         _check_latent(one, facts)
-    if any(_is_ours(one, facts) for one in anchored):
-        TIMES[family_of(model)].refuse(model.model.diffusion_model)
+    if any(_is_clean(one, facts) for one in anchored):
+        FRAME_TIME_ADAPTERS[family_of(model)].refuse(model.model.diffusion_model)
     model = model.clone()
     if not anchored:
         return model
@@ -77,29 +85,31 @@ def attach(model, anchored: Sequence[Anchored]):
 
 
 def anchors_of(model) -> tuple[Anchored, ...]:
+    """Return the anchors that a MODEL carries, in the order of the nodes."""
     return model.attachments.get(KEY, ())
 
 
 def is_trained(model) -> bool:
-    """Whether weights that were trained for anchors are on this MODEL."""
+    """Tell whether weights that were trained for anchors are on this MODEL."""
     return bool(model.attachments.get(TRAINED))
 
 
 def check_experts(high, low) -> None:
-    """Raises ValueError unless two MODELs that sample one video carry the same anchors: one without draws over them."""
-    one, other = (anchors_of(model) for model in (high, low))
-    same = len(one) == len(other) and all(
-        a.anchor == b.anchor and torch.equal(a.latent, b.latent) for a, b in zip(one, other)
+    """Raise ValueError unless two MODELs that sample one video carry the same anchors: one without draws over them."""
+    one, other = anchors_of(high), anchors_of(low)
+    if len(one) != len(other):
+        difference = f"the first expert carries {len(one)} anchors and the second carries {len(other)}"
+    elif any(a.anchor != b.anchor or not torch.equal(a.latent, b.latent) for a, b in zip(one, other, strict=True)):
+        difference = f"the two experts carry different anchors, {len(one)} each"
+    else:
+        return
+    raise ValueError(
+        f"{difference}; an anchor is lost where either expert lacks it: wire both through {NAME}, inputs alike"
     )
-    if not same:
-        raise ValueError(
-            f"the first expert carries {len(one)} anchors and the second {len(other)}, or others, and an "
-            f"anchor is lost where 1 of the 2 does not hold it; wire both through {NAME}, inputs alike"
-        )
 
 
 def check_video(model, shape: Sequence[int]) -> None:
-    """Raises ValueError for an anchor that a latent [B, C, F, H, W] of this shape has no place for."""
+    """Raise ValueError for an anchor that a latent of this shape, [B, C, F, H, W], has no place for."""
     everyone, facts = anchors_of(model), facts_of(model)
     check_anchors([one.anchor for one in everyone], facts, shape[FRAME_AXIS])
     for anchor, latent in ((one.anchor, one.latent) for one in everyone):
@@ -118,41 +128,44 @@ def check_video(model, shape: Sequence[int]) -> None:
             )
 
 
-def in_window(model, start: int, known: int, frames: int) -> list[Held]:
-    """The anchors' frames among latent frames [start, start + frames), of which the first `known` are finished."""
+def frames_in_window(model, start: int, known: int, frames: int) -> list[AnchorFrame]:
+    """Return the anchors' frames among latent frames [start, start + frames), of which the first `known` are finished."""
     facts, found = facts_of(model), []
     for one in anchors_of(model):
-        ours = _is_ours(one, facts)
+        is_clean = _is_clean(one, facts)
         for place in range(one.anchor.frames):
             frame = one.anchor.frame + place - start
             if known <= frame < frames:
-                found.append(Held(frame, one.latent[:, :, place], one.anchor.strength, ours))
-            elif 0 <= frame < known and ours:
-                found.append(Held(frame, None, 1.0, ours))
+                found.append(AnchorFrame(frame, one.latent[:, :, place], one.anchor.strength, is_clean))
+            elif 0 <= frame < known and is_clean:
+                found.append(AnchorFrame(frame, None, 1.0, is_clean))
     return found
 
 
 def write(
-    held: Sequence[Held], latent: torch.Tensor, mask: torch.Tensor | None, model
+    anchor_frames: Sequence[AnchorFrame], latent: torch.Tensor, mask: torch.Tensor | None, model
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """(latent, mask) of a sampler, [B, C, F, H, W], with the anchors; an empty latent becomes the network's zero."""
-    new = [one for one in held if one.latent is not None]
+    """Return (latent, mask) of a sampler, each [B, C, F, H, W], with the anchors written into them.
+
+    An empty latent becomes the network's zero. mask: core's noise mask, 1 where a sampler draws; None for everywhere.
+    """
+    new = [one for one in anchor_frames if one.latent is not None]
     if not new:
         return latent, mask
     # Core leaves an empty latent at the network's zero; so does the empty part of one with an anchor here.
     latent = latent.clone() if latent.count_nonzero() else model.model.process_latent_out(latent)
-    if mask is not None or not all(one.ours for one in new):
+    if mask is not None or not all(one.is_clean for one in new):
         mask = torch.ones_like(latent) if mask is None else mask.clone()
     for one in new:
         latent[:, :, one.frame] = one.latent.to(latent)
         if mask is not None:
-            mask[:, :, one.frame] = 1.0 if one.ours else 1.0 - one.strength
+            mask[:, :, one.frame] = 1.0 if one.is_clean else 1.0 - one.strength
     return latent, mask
 
 
-def paste(held: Sequence[Held], video: torch.Tensor, start: int = 0) -> torch.Tensor:
-    """`video` [B, C, F, H, W], which begins at frame `start` of the window, with what is held as it is."""
-    exact = [one for one in held if one.latent is not None and one.strength == 1]
+def paste(anchor_frames: Sequence[AnchorFrame], video: torch.Tensor, start: int = 0) -> torch.Tensor:
+    """Return `video` [B, C, F, H, W], which begins at frame `start` of the window, with anchors of strength 1 exact."""
+    exact = [one for one in anchor_frames if one.latent is not None and one.strength == 1]
     if not exact:
         return video
     video = video.clone()
@@ -176,53 +189,66 @@ def _check_latent(one: Anchored, facts) -> None:
         )
 
 
-def _is_ours(one: Anchored, facts) -> bool:
+def _is_clean(one: Anchored, facts) -> bool:
     return one.anchor.mode == CLEAN and not facts.knows_frame_times
 
 
 def _sample(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, *args, **kwargs):
     """OUTER_SAMPLE: everything of an anchor lives as long as one call of the sampler."""
     guider = executor.class_obj
-    patcher, handler = guider.model_patcher, guider.model_options.get("context_handler")
-    start = known = 0
+    patcher = guider.model_patcher
+    anchor_frames = _frames_of_call(guider, latent_image.shape)
+    if not anchor_frames:
+        return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
+    _check_noise(noise, anchor_frames)
+    keep_strengths = {one.frame: _keep_strength(one, denoise_mask) for one in anchor_frames if one.is_clean}
+    latent_image, denoise_mask = write(anchor_frames, latent_image, denoise_mask, patcher)
+    if denoise_mask is not None:
+        denoise_mask = denoise_mask.to(patcher.load_device, copy=True)  # where core has it by now
+        denoise_mask[:, :, list(keep_strengths)] = 1.0  # no frame is held twice
+    run = _run_of(guider, keep_strengths, latent_image.shape[FRAME_AXIS]) if keep_strengths else None
+    masked_frames = [one.frame for one in anchor_frames if not one.is_clean and one.latent is not None]
+    with around_sampler(guider, run, masked_frames):
+        out = executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
+    return paste(anchor_frames, out)
+
+
+def _frames_of_call(guider, shape: Sequence[int]) -> list[AnchorFrame]:
+    """Return the anchors' frames in the latent [B, C, F, H, W] of one call: a rollout's chunk, or a whole video."""
+    handler, start, known = guider.model_options.get("context_handler"), 0, 0
     if isinstance(handler, ChunkHandler):
         start, known = handler.chunk.start, handler.chunk.known
     else:
-        check_video(patcher, latent_image.shape)
-    held = in_window(patcher, start, known, latent_image.shape[FRAME_AXIS])
-    if not held:
-        return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
-    if not noise.any() and any(one.strength < 1 for one in held):
-        weakest = min(one.strength for one in held)
+        check_video(guider.model_patcher, shape)
+    return frames_in_window(guider.model_patcher, start, known, shape[FRAME_AXIS])
+
+
+def _check_noise(noise: torch.Tensor, anchor_frames: Sequence[AnchorFrame]) -> None:
+    weakest = min(one.strength for one in anchor_frames)
+    if weakest < 1 and not noise.any():
         raise ValueError(
-            f"an anchor of strength {weakest:g} is held against the sampler's own noise, and this sampler "
-            f"adds 0 of it; use strength 1 where one sampler goes on from another"
+            f"an anchor of strength {weakest:g} is held against the sampler's own noise, and this sampler adds none; "
+            f"use strength 1 where one sampler goes on from another"
         )
-    hold, clean = {one.frame: _strength(one, denoise_mask) for one in held if one.ours}, None
-    latent_image, denoise_mask = write(held, latent_image, denoise_mask, patcher)
-    if denoise_mask is not None:
-        denoise_mask = denoise_mask.to(patcher.load_device, copy=True)  # where core has it by now
-        denoise_mask[:, :, list(hold)] = 1.0  # no frame is held twice
-    if hold:
-        family = family_of(patcher)
-        _refuse_segments(family, guider.model_options, handler)
-        clean = CleanFrames(hold, latent_image.shape[FRAME_AXIS], TIMES[family])
-    noised = [one.frame for one in held if not one.ours and one.latent is not None]
-    with at_work(guider, clean, noised):
-        out = executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
-    return paste(held, out)
 
 
-def _strength(one: Held, mask: torch.Tensor | None) -> float:
-    """A finished frame is held as firmly as the rollout holds it."""
+def _keep_strength(one: AnchorFrame, mask: torch.Tensor | None) -> float:
+    """Return 0..1 how firmly a frame is held; a finished frame as firmly as the rollout's mask holds it."""
     if one.latent is not None or mask is None:
         return one.strength
     return 1.0 - float(mask[:, :, one.frame].mean())
 
 
+def _run_of(guider, keep_strengths: dict[int, float], frames: int) -> AnchorFramesRun:
+    """Return the run that keeps these frames clean. Raises ValueError where TTT cannot have frame times beside it."""
+    family = family_of(guider.model_patcher)
+    _refuse_segments(family, guider.model_options, guider.model_options.get("context_handler"))
+    return AnchorFramesRun(keep_strengths, frames, FRAME_TIME_ADAPTERS[family])
+
+
 def _refuse_segments(family, model_options: dict, handler) -> None:
     in_segments = isinstance(handler, WholeTimeline) or TTT_LAYERS in model_options.get("transformer_options", {})
-    if in_segments and not TIMES[family].IN_SEGMENTS:
+    if in_segments and not FRAME_TIME_ADAPTERS[family].IN_SEGMENTS:
         raise ValueError(
             f"TTT evaluates {family.NAME}'s blocks segment by segment with 1 time for all frames, and a "
             f"clean anchor needs 2; use mode inpaint in {NAME}"

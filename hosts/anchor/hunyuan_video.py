@@ -32,8 +32,8 @@ def refuse(network: torch.nn.Module) -> None:
         )
 
 
-def evaluate(executor, hold: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs) -> torch.Tensor:
-    """hold [B, F], the same in all rows; x [B, C, F, H, W]; t [B]."""
+def evaluate(executor, keep_strengths: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+    """keep_strengths [B, F], the same in all rows; x [B, C, F, H, W]; t [B]."""
     network = executor.class_obj
     given = [name for name in AMONG_TOKENS if argument(type(network)._forward, (x, t, *args), kwargs, name) is not None]
     if given:
@@ -41,9 +41,11 @@ def evaluate(executor, hold: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *ar
             f"the conditioning has a {given[0]}, a second way to know a frame beside the anchor's 1; "
             f"remove the node that adds it, or use mode inpaint"
         )
-    levels = sorted(set(hold[0].tolist()) - {0.0})
+    levels = sorted(set(keep_strengths[0].tolist()) - {0.0})
     frame_tokens = math.prod(-(-size // patch) for size, patch in zip(x.shape[3:], patch_size(network)[1:]))
-    stretches = _stretches([levels.index(level) + 1 if level else 0 for level in hold[0].tolist()], frame_tokens)
+    stretches = _stretches(
+        [levels.index(level) + 1 if level else 0 for level in keep_strengths[0].tolist()], frame_tokens
+    )
     moved = torch.stack([_embedded(network, t * (1.0 - level), x) for level in levels], dim=1)  # [B, levels, C]
     moved = moved - _embedded(network, t, x)[:, None]
 

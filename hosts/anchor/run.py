@@ -2,8 +2,8 @@
 
 Clean frames, for networks that ComfyUI gives one time for all frames: around every evaluation a known frame takes its
 place, before and after, with the arithmetic of core's own masks; and the network is told each frame's time, as the
-family's page (hosts/anchor_<family>.py) can. So any sampler works, those included that know no masks. How firmly each
-frame is held travels with the conditioning, where every context handler cuts it as it cuts the latent.
+family's frame-time adapter (hosts/anchor/<family>.py) can. So any sampler works, those included that know no masks. Each
+frame's keep strength travels with the conditioning, where every context handler cuts it as it cuts the latent.
 
 Masked frames are shown by core with the sampler's noise. A second sampler, which adds none, would show them without: it
 is drawn here from the same seed.
@@ -20,69 +20,74 @@ import comfy.sample
 from comfy.patcher_extension import WrappersMP
 
 KEY = "longreel_anchor_run"
-HOLD = "longreel_anchor_hold"  # in model_conds: how firmly each latent frame is held, [1, 1, F, 1, 1]
+HOLD = "longreel_anchor_hold"  # in model_conds: each latent frame's keep strength, [1, 1, F, 1, 1] of 0..1
 FRAME_AXIS = 2  # [B, C, F, H, W]
 
 
-class CleanFrames:
-    """`hold` says 0..1 how firmly each clean frame of the latent's `frames` is held; `recipe` is a page that evaluates
-    the network with a time for each frame."""
+class AnchorFramesRun:
+    """The clean anchor frames of one call of a sampler.
 
-    def __init__(self, hold: Mapping[int, float], frames: int, recipe: Any):
-        self.hold, self.recipe = dict(hold), recipe
-        self.all_frames = torch.zeros(1, 1, frames, 1, 1)
-        for frame, firmly in self.hold.items():
-            self.all_frames[:, :, frame] = firmly
+    keep_strengths: 0..1 for each clean frame, by its number in the latent of `frames`. adapter: evaluates the network
+    with a time for each frame (hosts/anchor/<family>.py).
+    """
+
+    def __init__(self, keep_strengths: Mapping[int, float], frames: int, adapter: Any):
+        """Spread the strengths over all frames, 0 where no anchor stands."""
+        self.keep_strengths, self.adapter = dict(keep_strengths), adapter
+        self.of_all_frames = torch.zeros(1, 1, frames, 1, 1)
+        for frame, strength in self.keep_strengths.items():
+            self.of_all_frames[:, :, frame] = strength
         self.latent: torch.Tensor | None = None  # [B, C, F, H, W] in the model's scale, once the sampler has it
 
     def predict(self, executor, x, *args, **kwargs):
         """PREDICT_NOISE: x [B, C, F, H, W] of the whole latent, before windows."""
-        if x.shape[FRAME_AXIS] != self.all_frames.shape[FRAME_AXIS]:
+        if x.shape[FRAME_AXIS] != self.of_all_frames.shape[FRAME_AXIS]:
             raise ValueError(
-                f"a clean anchor stands in a latent of {self.all_frames.shape[FRAME_AXIS]} frames, and "
+                f"a clean anchor stands in a latent of {self.of_all_frames.shape[FRAME_AXIS]} frames, and "
                 f"this sampler shows {x.shape[FRAME_AXIS]} at a time; use mode inpaint, or in Longreel "
                 "Refine blend x0"
             )
-        return self._held(executor(self._held(x), *args, **kwargs))
+        return self._with_anchors(executor(self._with_anchors(x), *args, **kwargs))
 
-    def _held(self, x: torch.Tensor) -> torch.Tensor:
-        mask = 1.0 - self.all_frames.to(x)
+    def _with_anchors(self, x: torch.Tensor) -> torch.Tensor:
+        """Return x [B, C, F, H, W] with the anchors blended in by their keep strengths."""
+        mask = 1.0 - self.of_all_frames.to(x)
         x = x.clone()
-        for frame in self.hold:
+        for frame in self.keep_strengths:
             m = mask[:, :, frame]  # [1, 1, 1, 1]
             x[:, :, frame] = x[:, :, frame] * m + self.latent[:, :, frame] * (1.0 - m)  # as core blends
         return x
 
     def show(self, executor, x, t, *args, **kwargs):
-        """DIFFUSION_MODEL: of the window that the network sees."""
-        hold = kwargs.pop(HOLD, None)
-        if hold is None or not hold.any():  # finished frames that a memory shows once more, or a window without any
+        """DIFFUSION_MODEL: gives the network the times of the frames of the window that it sees."""
+        strengths = kwargs.pop(HOLD, None)
+        # Finished frames that a memory shows once more have none, and so have windows without an anchor.
+        if strengths is None or not strengths.any():
             return executor(x, t, *args, **kwargs)
-        return self.recipe.evaluate(executor, hold[:, 0, :, 0, 0], x, t, *args, **kwargs)  # [B, F]
+        return self.adapter.evaluate(executor, strengths[:, 0, :, 0, 0], x, t, *args, **kwargs)  # [B, F]
 
 
 @contextmanager
-def at_work(guider, clean: CleanFrames | None, noised: Sequence[int]) -> Iterator[None]:
-    """Puts the run around the sampler of a guider, innermost. `noised` are the frames that core's mask holds."""
+def around_sampler(guider, run: AnchorFramesRun | None, masked_frames: Sequence[int]) -> Iterator[None]:
+    """Put a run around the sampler of a guider, innermost, for as long as the context lasts.
+
+    run: None where no anchor is clean. masked_frames: numbers of the latent frames that core's noise mask holds.
+    """
 
     def begin(executor, wrap, sigmas, extra_args, callback, noise, latent_image, *args, **kwargs):
         """SAMPLER_SAMPLE: noise and latent as the sampler has them, on its device."""
-        if clean is not None:
-            clean.latent = latent_image
-        silent = [frame for frame in noised if not noise[:, :, frame].any()]
-        if silent:
-            drawn = comfy.sample.prepare_noise(latent_image.cpu(), extra_args["seed"] or 0)
-            noise = noise.clone()
-            noise[:, :, silent] = drawn[:, :, silent].to(noise)
+        if run is not None:
+            run.latent = latent_image
+        noise = _with_noise(noise, masked_frames, latent_image, extra_args)
         return executor(wrap, sigmas, extra_args, callback, noise, latent_image, *args, **kwargs)
 
     wrappers = {WrappersMP.SAMPLER_SAMPLE: begin}
     before = guider.conds
-    if clean is not None:
-        wrappers |= {WrappersMP.PREDICT_NOISE: clean.predict, WrappersMP.DIFFUSION_MODEL: clean.show}
-        told = comfy.conds.CONDRegular(clean.all_frames)
+    if run is not None:
+        wrappers |= {WrappersMP.PREDICT_NOISE: run.predict, WrappersMP.DIFFUSION_MODEL: run.show}
+        strengths = comfy.conds.CONDRegular(run.of_all_frames)
         guider.conds = {
-            name: [{**entry, "model_conds": {**entry["model_conds"], HOLD: told}} for entry in entries]
+            name: [{**entry, "model_conds": {**entry["model_conds"], HOLD: strengths}} for entry in entries]
             for name, entries in before.items()
         }
     known = guider.model_options["transformer_options"].setdefault("wrappers", {})
@@ -93,3 +98,16 @@ def at_work(guider, clean: CleanFrames | None, noised: Sequence[int]) -> Iterato
     finally:
         for kind in wrappers:
             del known[kind][KEY]
+
+
+def _with_noise(
+    noise: torch.Tensor, masked_frames: Sequence[int], latent: torch.Tensor, extra_args: dict
+) -> torch.Tensor:
+    """Return the noise [B, C, F, H, W] of a sampler, drawn from the sampler's seed where a masked frame has none."""
+    missing = [frame for frame in masked_frames if not noise[:, :, frame].any()]
+    if not missing:
+        return noise
+    drawn = comfy.sample.prepare_noise(latent.cpu(), extra_args["seed"] or 0)
+    noise = noise.clone()
+    noise[:, :, missing] = drawn[:, :, missing].to(noise)
+    return noise

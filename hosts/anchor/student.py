@@ -1,10 +1,10 @@
-"""A MODEL as the student of training/anchor_trainer.py: it hears in which frames the anchor stands, and has gradients.
+"""A MODEL as the student of training/anchor_trainer.py: it is told which frames the anchor stands on, and has gradients.
 
-What it computes is what a clean anchor has core's own network compute at one step of sampling (hosts/anchor/run.py, with the
-page of the family). ComfyUI runs nodes in inference mode, whose tensors have no gradients, so the student's network is read
-from its file again: the model that it was made from, and LoRAs on it, do not change and are not seen.
+What it computes is what a clean anchor has core's own network compute at one step of sampling (hosts/anchor/run.py, with
+the family's frame-time adapter). ComfyUI runs nodes in inference mode, whose tensors have no gradients, so the student's
+network is read from its file again: the model that it was made from, and LoRAs on it, do not change and are not seen.
 
-Each block of Wan and HunyuanVideo keeps its input alone and is computed again on the way back; CogVideoX keeps all that
+Each block of Wan and HunyuanVideo keeps its input alone and is recomputed in the backward pass; CogVideoX keeps all that
 gradients need. Which numbers are drawn, losses, steps and files are the trainer's (training/).
 """
 
@@ -29,7 +29,7 @@ from ..ttt.segments import replaced
 from ..ttt.student import RawSampling, load_for_good, objective_of
 from . import hunyuan_video as anchor_hunyuan_video
 from . import wan as anchor_wan
-from .frame import TIMES
+from .frame import FRAME_TIME_ADAPTERS
 
 KEY = "longreel_anchor_training"
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -68,7 +68,7 @@ class AnchorStudent:
                 "the loader of this model has 0 ways to load it a second time, and training needs 1 copy of "
                 "its own; use Load Diffusion Model"
             )
-        self.recipe = TIMES[family_of(model)]
+        self.adapter = FRAME_TIME_ADAPTERS[family_of(model)]
         with torch.inference_mode(False):
             self.patcher = model.clone(disable_dynamic=True, force_deepcopy=True)
             self.patcher.patches = {}
@@ -80,8 +80,8 @@ class AnchorStudent:
             load_for_good(self.patcher)
             self.patcher.pre_run()
             self.network = self.patcher.model.diffusion_model.requires_grad_(False)
-        self.recipe.refuse(self.network)
-        self.overwrites = self.recipe is anchor_hunyuan_video  # its blocks write into what gradients need
+        self.adapter.refuse(self.network)
+        self.overwrites = self.adapter is anchor_hunyuan_video  # its blocks write into what gradients need
         self.held: torch.Tensor | None = None  # [B, F] while the network is evaluated
         v_prediction = isinstance(self.objective, VPrediction)
         self.top_level = float(len(self.objective.alphas)) if v_prediction else 1.0
@@ -94,7 +94,7 @@ class AnchorStudent:
         hosts/training/encoder.py encodes prompts, held [B, F] 0 or 1 -> float32 like noised, for the objective's target."""
         lengths = conditioning[TOKENS][:, 0]
         alike = bool((lengths == lengths[:1]).all())
-        if self.recipe is anchor_hunyuan_video:  # whose page takes the same frames in all rows
+        if self.adapter is anchor_hunyuan_video:  # whose adapter takes the same frames in all rows
             alike = alike and bool((held == held[:1]).all())
         if alike:
             return self._predict(noised, levels, conditioning, held)
@@ -140,14 +140,14 @@ class AnchorStudent:
             self.held = None
 
     def _recomputed(self) -> list[torch.nn.Module]:
-        """CogVideoX's page changes what is inside its blocks, for as long as a forward lasts."""
-        if self.recipe is anchor_wan:
+        """CogVideoX's adapter changes what is inside its blocks, for as long as a forward lasts."""
+        if self.adapter is anchor_wan:
             return list(self.network.blocks)
         return [*self.network.double_blocks, *self.network.single_blocks] if self.overwrites else []
 
     def _show(self, executor, x, t, *args, **kwargs):
         """DIFFUSION_MODEL: the network is told the time of each frame as in sampling."""
-        return self.recipe.evaluate(executor, self.held.to(x), x, t, *args, **kwargs)
+        return self.adapter.evaluate(executor, self.held.to(x), x, t, *args, **kwargs)
 
     def _sigmas(self, levels: torch.Tensor) -> torch.Tensor:
         """[B] levels of the objective -> [B] core's sigmas."""

@@ -24,8 +24,8 @@ def refuse(network: torch.nn.Module) -> None:
         )
 
 
-def evaluate(executor, hold: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs) -> torch.Tensor:
-    """hold [B, F]; x [B, C, F, H, W]; t [B], or [B, F] where known frames of a rollout have times already."""
+def evaluate(executor, keep_strengths: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+    """keep_strengths [B, F]; x [B, C, F, H, W]; t [B], or [B, F] where known frames of a rollout have times already."""
     network = executor.class_obj
     given = [name for name in AMONG_TOKENS if _given(network, name, (x, t, *args), kwargs)]
     if given:
@@ -34,7 +34,7 @@ def evaluate(executor, hold: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *ar
             f"which have no time of their own; remove the node that adds it, or use mode inpaint"
         )
     times = t if t.ndim > 1 else t[:, None].expand(-1, x.shape[2])
-    return executor(x, times * (1.0 - hold), *args, **kwargs)
+    return executor(x, times * (1.0 - keep_strengths), *args, **kwargs)
 
 
 def _given(network, name: str, args: tuple, kwargs: dict) -> bool:

@@ -28,7 +28,7 @@ from ...engine.plan.rollout_chunks import Chunk, plan_chunks
 from ...engine.plan.timeline import Timeline
 from ...engine.runs.chunk_file import chunk_key
 from ...engine.runs.folder import RunFolder
-from ..anchor import frame as anchor
+from ..anchor import frame as anchor_frame
 from ..attention import patching
 from ..features import kv_share, prompt_edit
 from ..prompts.chunk_conditioning import for_chunk
@@ -162,7 +162,7 @@ def sample_rollout(
     known = timeline.overlap_frames if hands_over is None else hands_over.known_frames(timeline)
     mask = latent.get("noise_mask")
     check_mask(mask, start.shape[FRAME_AXIS])
-    anchor.check_video(model, start.shape)
+    anchor_frame.check_video(model, start.shape)
     task = Task(
         timeline,
         plan_chunks(timeline, known),
@@ -219,7 +219,7 @@ def _check(task: Task) -> None:
             f"14B); wire 1 model"
         )
     if low is not None:
-        anchor.check_experts(task.experts.high, low)
+        anchor_frame.check_experts(task.experts.high, low)
     for chunk in task.chunks:
         for entries in (task.positive, task.negative):
             for_chunk(entries, chunk, task.timeline, _shots_heard(task, chunk))
@@ -289,7 +289,7 @@ def _dependencies(task: Task, chunk: Chunk, hashes: dict[int, str], common: dict
         "the strength": [[shot.strength, share] for shot, (_, share) in zip(shots, chunk.mix)],
         "the frames": [chunk.frames, chunk.known],
         "the latent": [task.start[:, :, window], None if task.mask is None else task.mask[:, :, window]],
-        "the anchors": identity.plain(_anchors(task, chunk)),
+        "the anchors": identity.plain([one.stored() for one in _anchors(task, chunk)]),
         **common,
         "the remembered prompts": [
             said(entries, _shots_heard(task, chunk) - own) for entries in (task.positive, task.negative)
@@ -331,11 +331,11 @@ def _make(task: Task, chunk: Chunk, finished: torch.Tensor, progress: "_Progress
     for feature in task.features:
         if isinstance(feature, Finishes):
             new = feature.finish(new, remembered)
-    return anchor.paste(_anchors(task, chunk), new, chunk.known)
+    return anchor_frame.paste(_anchors(task, chunk), new, chunk.known)
 
 
-def _anchors(task: Task, chunk: Chunk) -> list[anchor.Held]:
-    return anchor.in_window(task.experts.high, chunk.start, chunk.known, chunk.frames)
+def _anchors(task: Task, chunk: Chunk) -> list[anchor_frame.AnchorFrame]:
+    return anchor_frame.frames_in_window(task.experts.high, chunk.start, chunk.known, chunk.frames)
 
 
 def _remembered(task: Task, chunk: Chunk, finished: torch.Tensor) -> Remembered:
@@ -365,14 +365,14 @@ def _inputs(task: Task, chunk: Chunk, finished: torch.Tensor) -> tuple[torch.Ten
         noise[:, :, chunk.known :] = 0
     anchors = _anchors(task, chunk)
     if task.mask is None and not chunk.known:
-        return noise, *anchor.write(anchors, latent, None, task.experts.high)
+        return noise, *anchor_frame.write(anchors, latent, None, task.experts.high)
     mask = torch.ones_like(latent) if task.mask is None else task.mask[:, :, window].clone()
     if not latent.count_nonzero():  # core leaves an empty latent at the network's zero; so does the empty part here
         latent = task.experts.high.model.process_latent_out(latent)
     for frame in range(chunk.known):
         latent[:, :, frame] = finished[:, :, chunk.start + frame]
         mask[:, :, frame] = 1 - _hold(task, chunk, chunk.start + frame)
-    return noise, *anchor.write(anchors, latent, mask, task.experts.high)
+    return noise, *anchor_frame.write(anchors, latent, mask, task.experts.high)
 
 
 def _hold(task: Task, chunk: Chunk, frame: int) -> float:

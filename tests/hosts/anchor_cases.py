@@ -1,10 +1,10 @@
-"""Anchors on the tiny models for the tests of hosts/anchor/frame.py and of the families' pages."""
+"""Anchors on the tiny models for the tests of hosts/anchor/frame.py and of the families' frame-time adapters."""
 
 import torch
 
 from longreel.engine.plan.anchor import CLEAN, INPAINT, place_anchor
 from longreel.hosts import facts_of
-from longreel.hosts.anchor import frame as anchor
+from longreel.hosts.anchor import frame as anchor_frame
 from longreel.hosts.anchor.frame import Anchored
 
 MODES = (CLEAN, INPAINT)
@@ -30,4 +30,4 @@ def anchored(loaded, frame=0, mode=CLEAN, strength=1.0, seed=3):
 
 
 def with_anchor(loaded, frame=0, mode=CLEAN, strength=1.0, seed=3, model=None):
-    return anchor.attach(model or loaded.model, [anchored(loaded, frame, mode, strength, seed)])
+    return anchor_frame.attach(model or loaded.model, [anchored(loaded, frame, mode, strength, seed)])

@@ -1,4 +1,4 @@
-"""hosts/anchor/wan.py, anchor_cogvideox.py and anchor_hunyuan_video.py: each frame is told its own time, and nothing
+"""hosts/anchor/wan.py, cogvideox.py and hunyuan_video.py: each frame is told its own time, and nothing
 else changes."""
 
 from functools import partial
@@ -9,14 +9,14 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from longreel.hosts.anchor import cogvideox as anchor_cogvideox
-from longreel.hosts.anchor import frame as anchor
+from longreel.hosts.anchor import frame as anchor_frame
 from longreel.hosts.anchor import hunyuan_video as anchor_hunyuan_video
 from longreel.hosts.anchor import wan as anchor_wan
 from tests import tiny_sampling
 from tests.hosts.anchor_cases import empty, with_anchor
 from tests.hosts.memory_cases import shown
 
-PAGES = {
+ADAPTERS = {
     "wan21": anchor_wan,
     "cogvideox10": anchor_cogvideox,
     "cogvideox15": anchor_cogvideox,
@@ -34,14 +34,14 @@ class OneEvaluation:
         noise = torch.randn(empty(loaded, frames).shape, generator=torch.Generator().manual_seed(2))
         self.given = shown(loaded.model, conds, noise)
 
-    def __call__(self, page=None, hold=None, time=None, **more):
-        """The prediction; `hold` [F] goes through the family's page, `time` replaces the network's own for all."""
+    def __call__(self, adapter=None, keep_strengths=None, time=None, **more):
+        """The prediction; `keep_strengths` [F] go through the family's adapter, `time` replaces the network's own for all."""
 
         def evaluate(executor, x, t, *args, **kwargs):
             t = t if time is None else torch.full_like(t, time)
-            if page is None:
+            if adapter is None:
                 return executor(x, t, *args, **kwargs)
-            return page.evaluate(executor, hold.expand(x.shape[0], -1), x, t, *args, **kwargs)
+            return adapter.evaluate(executor, keep_strengths.expand(x.shape[0], -1), x, t, *args, **kwargs)
 
         c = {**self.given["c"], **more}
         options = {**c["transformer_options"], "wrappers": {WrappersMP.DIFFUSION_MODEL: {"test": [evaluate]}}}
@@ -57,20 +57,20 @@ def only(frame, frames=6, firmly=1.0):
     return hold
 
 
-@pytest.mark.parametrize("name", list(PAGES))
+@pytest.mark.parametrize("name", list(ADAPTERS))
 def test_a_frame_that_is_not_held_has_the_steps_time(tiny, name):
     once = OneEvaluation(tiny(name))
-    page = PAGES[name]
-    out = once(page, only(0, firmly=1e-9))  # a row of its own, at the same time
+    adapter = ADAPTERS[name]
+    out = once(adapter, only(0, firmly=1e-9))  # a row of its own, at the same time
     assert torch.allclose(out, once(), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", list(PAGES))
+@pytest.mark.parametrize("name", list(ADAPTERS))
 def test_time_0_changes_the_prediction_and_a_firmer_hold_changes_it_more(tiny, name):
     once = OneEvaluation(tiny(name))
-    page, frames = PAGES[name], [0, 1] if name == "cogvideox15" else [0]
+    adapter, frames = ADAPTERS[name], [0, 1] if name == "cogvideox15" else [0]
     plain = once()
-    away = [(once(page, only(frames, firmly=h)) - plain).abs().mean() for h in (0.25, 1.0)]
+    away = [(once(adapter, only(frames, firmly=h)) - plain).abs().mean() for h in (0.25, 1.0)]
     assert 0 < away[0] != away[1] > 0
 
 
@@ -172,7 +172,7 @@ def test_wan_is_told_a_time_for_each_frame(tiny):
 def test_tokens_without_a_time_of_their_own_are_refused(tiny, name, more, said):
     once = OneEvaluation(tiny(name))
     with pytest.raises(ValueError, match=said):
-        once(PAGES[name], only(0), **more)
+        once(ADAPTERS[name], only(0), **more)
 
 
 def test_networks_that_take_one_time_are_refused_before_sampling(tiny, monkeypatch):
@@ -182,7 +182,7 @@ def test_networks_that_take_one_time_are_refused_before_sampling(tiny, monkeypat
     monkeypatch.setattr(loaded.model.model.diffusion_model, "__class__", VaceWanModel)
     with pytest.raises(ValueError, match="VaceWanModel takes 1 time for all frames, and a clean anchor needs 2; use"):
         with_anchor(loaded)
-    assert anchor.anchors_of(with_anchor(loaded, mode="inpaint"))
+    assert anchor_frame.anchors_of(with_anchor(loaded, mode="inpaint"))
     monkeypatch.undo()
     other = tiny("hunyuan_video")
     monkeypatch.setattr(other.model.model.diffusion_model, "time_r_in", torch.nn.Identity())
