@@ -195,7 +195,7 @@ def _of_latent(chosen: dict, place) -> Anchored:
 def _of_storyboard(vae, timeline, facts, mode: str, strength: float) -> list[Anchored]:
     if timeline is None:
         raise ValueError(
-            "the anchors of a storyboard stand on a timeline, and 0 are wired; wire the timeline of Longreel Plan"
+            "the anchors of a storyboard stand on a timeline, and none is wired; wire the timeline of Longreel Plan"
         )
     paths = resolve_anchors(timeline.storyboard, folder_paths.get_input_directory())
     places = [
@@ -205,8 +205,8 @@ def _of_storyboard(vae, timeline, facts, mode: str, strength: float) -> list[Anc
     ]
     if not places:
         raise ValueError(
-            f'the storyboard has 0 anchors in its {len(timeline.shots)} shots; write "anchors" in a '
-            f"shot, or choose picture {IMAGE}"
+            f'none of the {len(timeline.shots)} shots of the storyboard has anchors; write "anchors" in a shot, or choose '
+            f"picture {IMAGE}"
         )
     check_anchors([place for place, _ in places], facts, timeline.latent_frames)
     width, height = timeline.width, timeline.height

@@ -250,6 +250,6 @@ def _refuse_segments(family, model_options: dict, handler) -> None:
     in_segments = isinstance(handler, WholeTimeline) or TTT_LAYERS in model_options.get("transformer_options", {})
     if in_segments and not FRAME_TIME_ADAPTERS[family].IN_SEGMENTS:
         raise ValueError(
-            f"TTT evaluates {family.NAME}'s blocks segment by segment with 1 time for all frames, and a "
-            f"clean anchor needs 2; use mode inpaint in {NAME}"
+            f"TTT evaluates {family.NAME}'s blocks segment by segment with one time for all frames, and a clean anchor "
+            f"needs a time of its own; use mode inpaint in {NAME}"
         )

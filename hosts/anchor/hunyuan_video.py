@@ -27,8 +27,8 @@ def refuse(network: torch.nn.Module) -> None:
     """Raises ValueError for a network whose time is more than the step's."""
     if network.time_r_in is not None:
         raise ValueError(
-            "this HunyuanVideo is told 2 times, a step's begin and end (mean flow), and a clean frame has "
-            "1; use mode inpaint"
+            "this HunyuanVideo reads the begin and the end of each step (mean flow), and a clean frame has only one "
+            "time; use mode inpaint"
         )
 
 
@@ -38,8 +38,8 @@ def evaluate(executor, keep_strengths: torch.Tensor, x: torch.Tensor, t: torch.T
     given = [name for name in AMONG_TOKENS if argument(type(network)._forward, (x, t, *args), kwargs, name) is not None]
     if given:
         raise ValueError(
-            f"the conditioning has a {given[0]}, a second way to know a frame beside the anchor's 1; "
-            f"remove the node that adds it, or use mode inpaint"
+            f"the conditioning has a {given[0]}, which shows a known frame in another way than the anchor; remove the "
+            f"node that adds it, or use mode inpaint"
         )
     levels = sorted(set(keep_strengths[0].tolist()) - {0.0})
     frame_tokens = math.prod(-(-size // patch) for size, patch in zip(x.shape[3:], patch_size(network)[1:]))

@@ -54,19 +54,18 @@ class AnchorStudent:
         self.facts, self.device = facts_of(model), model.load_device
         if self.facts.knows_frame_times:
             raise ValueError(
-                f"{self.facts.family} was trained with a time for every frame and needs 0 anchor LoRAs; use "
-                f"Longreel Anchor Frame as it is"
+                f"{self.facts.family} was trained with a time for every frame and needs no anchor LoRA; use Longreel "
+                f"Anchor Frame as it is"
             )
         features = patching.features_of(model.model_options)
         if features:
             raise ValueError(
-                f"{features[0].name} is 1 feature too many on a model that is to be trained; wire the model "
-                f"from before that node"
+                f"{features[0].name} cannot be on a model that is to be trained; wire the model from before that node"
             )
         if model.cached_patcher_init is None:
             raise ValueError(
-                "the loader of this model has 0 ways to load it a second time, and training needs 1 copy of "
-                "its own; use Load Diffusion Model"
+                "ComfyUI cannot load this model a second time, and training works on a copy of its own; use Load Diffusion "
+                "Model"
             )
         self.adapter = FRAME_TIME_ADAPTERS[family_of(model)]
         with torch.inference_mode(False):
@@ -183,7 +182,7 @@ def build(settings: Mapping[str, Any]) -> tuple[AnchorStudent, TTTEncoder]:
             raise ValueError(f"model.{name} is {value!r}, and {len(SETTINGS)} keys are known: {', '.join(SETTINGS)}")
     dtype = settings.get("dtype", "bfloat16")
     if dtype not in DTYPES:
-        raise ValueError(f"model.dtype {dtype!r} is none of {len(DTYPES)}; use {' or '.join(DTYPES)}")
+        raise ValueError(f"model.dtype {dtype!r} is not known; use {' or '.join(DTYPES)}")
     if settings.get("demo"):
         model, clip, vae = demo_model.load_demo_model()
     else:
@@ -197,8 +196,8 @@ def build(settings: Mapping[str, Any]) -> tuple[AnchorStudent, TTTEncoder]:
         kind = getattr(comfy.sd.CLIPType, settings["text_encoder_type"].upper(), None)
         if kind is None:
             raise ValueError(
-                f"model.text_encoder_type {settings['text_encoder_type']!r} is none of "
-                f"{len(comfy.sd.CLIPType)} that ComfyUI knows; use wan, cogvideox or hunyuan_video"
+                f"model.text_encoder_type {settings['text_encoder_type']!r} is not known to ComfyUI; use wan, cogvideox "
+                f"or hunyuan_video"
             )
         model = comfy.sd.load_diffusion_model(settings["diffusion_model"])
         clip = comfy.sd.load_clip(settings["text_encoder"].split(","), clip_type=kind)

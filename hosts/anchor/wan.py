@@ -16,11 +16,11 @@ AMONG_TOKENS = ("time_dim_concat", "reference_latent", "context_latents")
 
 
 def refuse(network: torch.nn.Module) -> None:
-    """Raises ValueError for a network that takes 1 time for all frames."""
+    """Raise ValueError for a network that takes one time for all frames."""
     if type(network) is not WanModel:
         raise ValueError(
-            f"{type(network).__name__} takes 1 time for all frames, and a clean anchor needs 2; use mode "
-            f"inpaint, or the plain text- or image-to-video model"
+            f"{type(network).__name__} takes one time for all frames, and a clean anchor needs a time of its own; use "
+            f"mode inpaint, or the plain text- or image-to-video model"
         )
 
 

@@ -87,7 +87,7 @@ def attach(
     """A clone of `model` (ModelPatcher) that remembers in a rollout. anchor: OF_VIDEO or OF_TAKE, whose first latent
     frame it keeps to. The rest, and errors: see `with_apm`."""
     if anchor not in (OF_VIDEO, OF_TAKE):
-        raise ValueError(f"unknown anchor {anchor!r}, it is none of 2; use {OF_VIDEO} or {OF_TAKE}")
+        raise ValueError(f"unknown anchor {anchor!r}; use {OF_VIDEO} or {OF_TAKE}")
     model = with_apm(model, memory, strength, layers, text_tokens)
     memory = model.model_options["transformer_options"][KEY].memory
     return patching.attach(model, APMFeature(anchor, memory.layers, strength, fingerprint(memory)))

@@ -63,8 +63,8 @@ class CAMFeature:
         chunk, remembered = handler.chunk, handler.remembered
         if remembered.finished.shape[2] and not chunk.known:
             raise ValueError(
-                f"{NAME} remembers the known frames that a chunk begins with, and chunk {chunk.number + 1} "
-                f"has 0; use an overlap of 1 latent frame or more in Longreel Plan"
+                f"{NAME} remembers the known frames that a chunk begins with, and chunk {chunk.number + 1} has none; use "
+                f"an overlap of 1 latent frame or more in Longreel Plan"
             )
         before = remembered.before(chunk.new_start, chunk.known)
         return FramesBefore(start.model.process_latent_in(before) if before.shape[2] else None)
@@ -138,9 +138,7 @@ def _evaluate(executor, *args, **kwargs):
     if frames is None or not carried.strength:
         return executor(*args, **kwargs)
     if TTT_KEY in options:
-        raise ValueError(
-            f"{NAME} and TTT layers are 2 memories that each evaluate the blocks in their own way; use one of the 2"
-        )
+        raise ValueError(f"{NAME} and TTT layers each evaluate the blocks in their own way; use one of the two")
     x = args[0]
     if frames.shape[2] > x.shape[2]:
         raise ValueError(f"{frames.shape[2]} conditioning frames are more than the window's {x.shape[2]}; use fewer")

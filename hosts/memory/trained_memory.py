@@ -73,13 +73,12 @@ def carry(model, key: str, kind: str, memory: LoadedMemory, strength: float, eva
     """
     if memory.kind != kind:
         raise ValueError(
-            f"this memory is 1 {memory.kind.upper()} and 1 {kind.upper()} is wanted; CAM is for Longreel Short "
-            f"Memory, APM for Longreel Long Memory"
+            f"this memory is {memory.kind.upper()}, and the node takes {kind.upper()}; CAM is for Longreel Short Memory, "
+            f"APM for Longreel Long Memory"
         )
     if key in model.model_options["transformer_options"]:
         raise ValueError(
-            f"this model carries 1 trained {memory.kind.upper()} already and takes only 1; wire the model "
-            f"from before that node"
+            f"this model carries a trained {memory.kind.upper()} already; wire the model from before that node"
         )
     if not 0 <= strength <= 1:
         raise ValueError(
@@ -116,11 +115,12 @@ def _check(model, memory: LoadedMemory) -> None:
 def layers_asked(model, layers: frozenset[int]) -> frozenset[int]:
     """Raises ValueError for a block that the network does not have, or none at all."""
     count = block_count(model)
-    strangers = [number for number in sorted(layers) if not 0 <= number < count]
-    if strangers or not layers:
+    if not layers:
+        raise ValueError(f"no block is asked for; use some of this model's {count}, counted from 0: 0 to {count - 1}")
+    unknown = [number for number in sorted(layers) if not 0 <= number < count]
+    if unknown:
         raise ValueError(
-            f"{f'block {strangers[0]} is' if layers else '0 blocks are'} asked for and this model has "
-            f"{count}, counted from 0; use some of 0 to {count - 1}"
+            f"block {unknown[0]} is asked for and this model has {count}, counted from 0; use some of 0 to {count - 1}"
         )
     return layers
 

@@ -21,7 +21,7 @@ class TTTEncoder:
     def __init__(self, model, clip, vae, text_tokens: int | None = None):
         for name, given in (("text encoder", clip), ("VAE", vae)):
             if given is None:
-                raise ValueError(f"0 {name}s came with this checkpoint and 1 is needed; load it with its own node")
+                raise ValueError(f"this checkpoint has no {name}; load one with its own node")
         self.clip, self.vae, self.latent_format = clip, vae, model.model.latent_format
         self.text_tokens = text_tokens or self._encode("")[TEXT].shape[0]
         self.video_identity = f"{type(self.latent_format).__name__} {_of(vae.first_stage_model, vae.patcher)}"

@@ -49,9 +49,7 @@ def apply(
     Raises ValueError for a model that has layers already, a file of another family or size, and numbers out of range.
     """
     if KEY in model.model_options["transformer_options"]:
-        raise ValueError(
-            "this model carries TTT layers already and takes only 1 set; wire the model from before that node"
-        )
+        raise ValueError("this model carries TTT layers already; wire the model from before that node")
     if not 0 <= strength <= 1:
         raise ValueError(f"a strength of {strength:g} is not 0 to 1; use 0 for no TTT, 1 for TTT as it was trained")
     segments_of(model)
@@ -70,9 +68,8 @@ def apply(
         layers = {number: _loaded_block(loaded, number, strength) for number in sorted(wanted & set(loaded.layers))}
         if not layers:
             raise ValueError(
-                f"0 of the {len(wanted)} blocks asked for are among the {len(loaded.layers)} that these "
-                f"TTT layers were trained for, first {min(loaded.layers)}; ask for all, or for some "
-                f"of those"
+                f"none of the {len(wanted)} blocks asked for is among the {len(loaded.layers)} that these TTT layers were "
+                f"trained for, which begin with block {min(loaded.layers)}; ask for all, or for some of those"
             )
     model = model.clone()
     holder = torch.nn.ModuleDict({str(number): layer for number, layer in layers.items()})
@@ -109,9 +106,7 @@ def _check_file(model, loaded: LoadedTTT, count: int) -> None:
 
 def _new_config(model, kind: str, heads: int | None, chunk: int | None, base_rate: float | None) -> TTTConfig:
     if kind not in NEW_CHUNK:
-        raise ValueError(
-            f"unknown kind of TTT layer {kind!r}, it is none of {len(NEW_CHUNK)}; use {' or '.join(PUBLISHED_CHUNK)}"
-        )
+        raise ValueError(f"unknown kind of TTT layer {kind!r}; use {' or '.join(PUBLISHED_CHUNK)}")
     width = family_of(model).width(model.model.diffusion_model)
     if heads is None:
         heads = width // NEW_HEAD_WIDTH if width % NEW_HEAD_WIDTH == 0 else 1

@@ -141,11 +141,11 @@ def _settings(given: Mapping[str, Any]) -> Settings:
             f"text encoders of this family"
         )
     if chosen.dtype not in DTYPES:
-        raise ValueError(f"model.dtype {chosen.dtype!r} is none of {len(DTYPES)}; use {' or '.join(DTYPES)}")
+        raise ValueError(f"model.dtype {chosen.dtype!r} is not known; use {' or '.join(DTYPES)}")
     if chosen.layers and (chosen.heads or chosen.chunk or chosen.base_rate):
         raise ValueError(
-            f"model.layers names 1 file, which says itself how its layers are built, and heads, chunk, "
-            f"base_rate are {chosen.heads}, {chosen.chunk}, {chosen.base_rate:g}; leave them out"
+            f"model.layers names a file, which says itself how its layers are built, but heads, chunk, base_rate are "
+            f"{chosen.heads}, {chosen.chunk}, {chosen.base_rate:g}; leave them out"
         )
     return chosen
 
@@ -156,6 +156,6 @@ def _layers_path(name: str) -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(
-        f"0 files {name} in {Path(folder_paths.models_dir) / LAYERS_FOLDER}, and none of this "
-        f"path; name a file that Longreel Save TTT or the training command wrote"
+        f"there is no {name} in {Path(folder_paths.models_dir) / LAYERS_FOLDER}, nor at this path; name a file that "
+        f"Longreel Save TTT or the training command wrote"
     )

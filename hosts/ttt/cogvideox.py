@@ -54,8 +54,7 @@ class CogVideoXSegments(Segments):
     def evaluate(self, block, original, ttt: TTTBlock | None, *args, **kwargs):
         if getattr(original, "__func__", None) is not type(block).forward:
             raise ValueError(
-                "another node has patched 1 or more of CogVideoX's blocks, whose order of steps TTT "
-                "changes; remove that node, or Longreel's TTT nodes"
+                "another node has patched CogVideoX's blocks, whose order of steps TTT changes; remove that node, or Longreel's TTT nodes"
             )
         slab = None if ttt is None else slab_tokens(self.layout, ttt)
         return evaluate_block(block, ttt or _as_it_is, self.layout, *args, **kwargs, slab_tokens=slab)

@@ -53,8 +53,8 @@ def segments_of(model) -> type[Segments]:
     family, network = family_of(model), model.model.diffusion_model
     if type(network) not in FAMILIES:
         raise ValueError(
-            f"{type(network).__name__} is built on {family.NAME} but attends in 1 or more further places, "
-            f"where TTT has no layers; use the plain text- or image-to-video model"
+            f"{type(network).__name__} is built on {family.NAME} but attends in further places, where TTT has no layers; "
+            f"use the plain text- or image-to-video model"
         )
     return FAMILIES[type(network)]
 

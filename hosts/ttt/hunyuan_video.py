@@ -44,12 +44,12 @@ class HunyuanVideoSegments(Segments):
         given = [what for name, what in OF_NO_SEGMENT.items() if self._given(name) is not None]
         if given and layout.segments > 1:
             raise ValueError(
-                f"{given[0]} in the conditioning cannot be given to 1 of {layout.segments} segments; use "
-                f"1 segment, or remove the node that adds it"
+                f"{given[0]} in the conditioning cannot be divided between {layout.segments} segments; use one segment, "
+                f"or remove the node that adds it"
             )
         if self._given("ref_latent") is not None:
             raise ValueError(
-                "a reference latent in the conditioning belongs to 0 segments; remove the node that adds it"
+                "a reference latent in the conditioning belongs to no segment; remove the node that adds it"
             )
 
     def _given(self, name: str):

@@ -68,9 +68,8 @@ class Segments:
     def check_tokens(self, found: int, wanted: int) -> None:
         if found != wanted:
             raise ValueError(
-                f"the network's blocks read {found} tokens and the timeline has {wanted}; reference "
-                f"pictures and guides cannot be given to one of several segments: remove the node that "
-                f"adds them"
+                f"the network's blocks read {found} tokens and the timeline has {wanted}; reference pictures and guides "
+                f"belong to no segment: remove the node that adds them"
             )
 
     def of_frames(self, modulation: torch.Tensor, frames: Range) -> torch.Tensor:
@@ -145,8 +144,7 @@ def until_reached(evaluate: Callable[[], Any]) -> torch.Tensor:
     except Reached as end:
         return end.output
     raise RuntimeError(
-        "0 of 1 attention outputs of a block came; another node replaces its attention: remove that "
-        "node, or Longreel's TTT nodes"
+        "the attention of a block was never evaluated: another node replaces it; remove that node, or Longreel's TTT nodes"
     )
 
 

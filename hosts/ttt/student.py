@@ -58,19 +58,16 @@ class TTTStudent:
     def __init__(self, model, dtype: torch.dtype = torch.bfloat16, start_gate: float = PUBLISHED_START_GATE):
         layers = model.model_options["transformer_options"].get(KEY)
         if not layers:
-            raise ValueError(
-                "this model carries 0 TTT layers and 1 is needed to train; wire it through Longreel Apply TTT"
-            )
+            raise ValueError("this model carries no TTT layers to train; wire it through Longreel Apply TTT")
         features = patching.features_of(model.model_options)
         if features:
             raise ValueError(
-                f"{features[0].name} works on 1 segment at a time and training shows all of a story at "
-                f"once; wire the model from before that node"
+                f"{features[0].name} works on one segment at a time and training shows all of a story at once; wire the model from before that node"
             )
         if model.cached_patcher_init is None:
             raise ValueError(
-                "the loader of this model has 0 ways to load it a second time, and training needs 1 copy "
-                "of its own; use Load Diffusion Model"
+                "ComfyUI cannot load this model a second time, and training works on a copy of its own; use Load Diffusion "
+                "Model"
             )
         self.facts, self.segments, self.device = facts_of(model), segments_of(model), model.load_device
         with torch.inference_mode(False):
@@ -101,7 +98,7 @@ class TTTStudent:
         """{TTT: ..., OTHERS: ...} by name. adapter: "ttt" for the layers alone, "qkvo" for the projections and norms of
         their attention too, "sft" for the whole network. They require gradients and are float32 afterwards."""
         if adapter not in (LAYERS, PROJECTIONS, ALL):
-            raise ValueError(f"unknown adapter {adapter!r}, none of 3; use {LAYERS!r}, {PROJECTIONS!r} or {ALL!r}")
+            raise ValueError(f"unknown adapter {adapter!r}; use {LAYERS!r}, {PROJECTIONS!r} or {ALL!r}")
         others = (
             {}
             if adapter == LAYERS
@@ -321,8 +318,8 @@ def objective_of(sampling) -> FlowMatching | VPrediction:
         flux = isinstance(sampling, comfy.model_sampling.ModelSamplingFlux)
         return FlowMatching(math.exp(sampling.shift) if flux else sampling.shift)
     raise ValueError(
-        f"this model's noise schedule is {type(sampling).__mro__[1].__name__}, and training knows 2 "
-        f"kinds, flow matching and CogVideoX's; remove the node that replaces it"
+        f"this model's noise schedule is {type(sampling).__mro__[1].__name__}, and training knows flow matching and "
+        f"CogVideoX's alone; remove the node that replaces it"
     )
 
 

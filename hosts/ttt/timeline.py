@@ -86,9 +86,8 @@ class WholeTimeline(comfy.context_windows.ContextHandlerABC):
             of_segment = conditioning.entries_for(entries, segment.mix)
             if len(of_segment) != 1:
                 raise ValueError(
-                    f"segment {number + 1} would hear {len(of_segment)} conditioning entries and TTT "
-                    f"reads 1 text for each; combine no conditionings, and wire Longreel Encode's "
-                    f"output as it is"
+                    f"segment {number + 1} has {len(of_segment)} conditioning entries, and TTT reads one text for each "
+                    f"segment; combine no conditionings, and wire Longreel Encode's output as it is"
                 )
             heard += of_segment
         first = heard[0]
@@ -138,8 +137,8 @@ def _compare(first: dict, other: dict, number: int) -> None:
     different += [key for key in ACTS_WHERE if not _same(first.get(key), other.get(key))]
     if different:
         raise ValueError(
-            f"the conditioning of segment {number + 1} differs from that of segment 1 in {different[0]}, "
-            f"and TTT shows all segments in 1 evaluation; give every shot the same, or leave it out"
+            f"the conditioning of segment {number + 1} differs from that of segment 1 in {different[0]}, and TTT shows all "
+            f"segments in one evaluation; give every shot the same, or leave it out"
         )
 
 
@@ -162,8 +161,8 @@ def attach(model, timeline: Timeline):
     previous = model.model_options.get("context_handler")
     if previous is not None:
         raise ValueError(
-            f"this model carries 1 node that shows it a latent in parts ({type(previous).__name__}), and "
-            f"TTT shows it all of a timeline; wire the model from before that node"
+            f"a node on this model shows it a latent in parts ({type(previous).__name__}), and TTT shows it all of a "
+            f"timeline; wire the model from before that node"
         )
     model = model.clone()
     model.model_options["context_handler"] = handler
@@ -182,8 +181,8 @@ def _start_run(executor, noise, latent_image, *args, **kwargs):
     others = patching.features_of(options)
     if others:
         raise ValueError(
-            f"{others[0].name} works on 1 segment at a time and TTT shows all of a timeline at once; "
-            f"remove that node, or sample with Longreel Latent Blend instead"
+            f"{others[0].name} works on one segment at a time and TTT shows all of a timeline at once; remove that node, "
+            f"or sample with Longreel Latent Blend instead"
         )
     handler = options["context_handler"] = options["context_handler"].for_new_run()
     trained = options["transformer_options"].get(TRAINED_SEGMENT)

@@ -221,11 +221,11 @@ def test_a_picture_of_another_size_or_with_alpha_is_converted_and_the_log_says_s
         ),
         (
             {"timeline": None, "picture": "storyboard"},
-            "stand on a timeline, and 0 are wired; wire the timeline of Longreel Plan",
+            "stand on a timeline, and none is wired; wire the timeline of Longreel Plan",
         ),
         (
             {"picture": "storyboard"},
-            'the storyboard has 0 anchors in its 2 shots; write "anchors" in a shot, or choose',
+            'none of the 2 shots of the storyboard has anchors; write "anchors" in a shot, or choose',
         ),
     ],
 )

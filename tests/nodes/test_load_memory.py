@@ -122,8 +122,8 @@ def test_a_damaged_file_is_refused_before_anything_runs(server, files, plain):
 @pytest.mark.parametrize(
     ("prompt", "said"),
     [
-        (lambda plain: with_cam(plain, "apm.safetensors"), "this memory is 1 APM and 1 CAM is wanted"),
-        (lambda plain: with_apm(plain, "cam.safetensors"), "this memory is 1 CAM and 1 APM is wanted"),
+        (lambda plain: with_cam(plain, "apm.safetensors"), "this memory is APM, and the node takes CAM"),
+        (lambda plain: with_apm(plain, "cam.safetensors"), "this memory is CAM, and the node takes APM"),
         (lambda plain: with_cam(plain, "ltxv.safetensors"), "trained for LTXV and this model is Wan"),
     ],
 )

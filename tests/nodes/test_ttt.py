@@ -303,7 +303,7 @@ def refused(server, prompt) -> str:
         ({"file": "wide.safetensors"}, "were trained for 128 channels and this model has 64"),
         (
             {"file": "half.safetensors", "layers": "last 2"},
-            "0 of the 2 blocks asked for are among the 2 that these TTT",
+            "none of the 2 blocks asked for is among the 2 that these TTT",
         ),
         ({"file": "wan21.safetensors", "layers": "9"}, 'layers "9": 9 is not in the network\'s 4 blocks; use 0 to 3'),
     ],
@@ -315,7 +315,7 @@ def test_layers_that_do_not_fit_the_model_are_refused(server, plain, files, inpu
 def test_layers_on_layers_are_refused(server, plain, files):
     once = with_layers(plain, "wan21.safetensors")
     twice = {**once, "again": change(once, "apply", model=["apply", 0])["apply"]}
-    assert "this model carries TTT layers already and takes only 1 set" in refused(
+    assert "this model carries TTT layers already; wire the model from before set" in refused(
         server, change(twice, "sample", model=["again", 0])
     )
 

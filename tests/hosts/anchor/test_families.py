@@ -165,8 +165,16 @@ def test_wan_is_told_a_time_for_each_frame(tiny):
     [
         ("wan21", {"time_dim_concat": torch.zeros(2, 16, 1, 8, 8)}, "has time_dim_concat, tokens beside the video's"),
         ("wan21", {"context_latents": [torch.zeros(2, 16, 1, 8, 8)]}, "has context_latents, tokens beside"),
-        ("hunyuan_video", {"guiding_frame_index": torch.zeros(2)}, "has a guiding_frame_index, a second way to"),
-        ("hunyuan_video", {"ref_latent": torch.zeros(2, 16, 1, 8, 8)}, "has a ref_latent, a second way"),
+        (
+            "hunyuan_video",
+            {"guiding_frame_index": torch.zeros(2)},
+            "has a guiding_frame_index, which shows a known frame in another way",
+        ),
+        (
+            "hunyuan_video",
+            {"ref_latent": torch.zeros(2, 16, 1, 8, 8)},
+            "has a ref_latent, which shows a known frame in another way",
+        ),
     ],
 )
 def test_tokens_without_a_time_of_their_own_are_refused(tiny, name, more, said):
@@ -180,11 +188,13 @@ def test_networks_that_take_one_time_are_refused_before_sampling(tiny, monkeypat
 
     loaded = tiny("wan21")
     monkeypatch.setattr(loaded.model.model.diffusion_model, "__class__", VaceWanModel)
-    with pytest.raises(ValueError, match="VaceWanModel takes 1 time for all frames, and a clean anchor needs 2; use"):
+    with pytest.raises(
+        ValueError, match="VaceWanModel takes one time for all frames, and a clean anchor needs a time of its own; use"
+    ):
         with_anchor(loaded)
     assert anchor_frame.anchors_of(with_anchor(loaded, mode="inpaint"))
     monkeypatch.undo()
     other = tiny("hunyuan_video")
     monkeypatch.setattr(other.model.model.diffusion_model, "time_r_in", torch.nn.Identity())
-    with pytest.raises(ValueError, match="is told 2 times, a step's begin and end"):
+    with pytest.raises(ValueError, match="reads the begin and the end of each step"):
         with_anchor(other)

@@ -369,7 +369,7 @@ def test_ttt_sees_the_anchor_in_its_one_forward(tiny, every_tiny):
     out, plain = whole(anchor_frame.attach(loaded.model, [one])), whole(loaded.model)
     assert torch.equal(out[:, :, :1], one.latent) and not torch.equal(out[:, :, 1:], plain[:, :, 1:])
     if every_tiny.family in ("cogvideox", "hunyuan_video"):
-        with pytest.raises(ValueError, match="segment by segment with 1 time for all frames, .* use mode inpaint"):
+        with pytest.raises(ValueError, match="segment by segment with one time for all frames, .* use mode inpaint"):
             whole(with_anchor(loaded))
     elif every_tiny.name == "wan21":
         assert not torch.equal(whole(with_anchor(loaded)), out)

@@ -255,7 +255,7 @@ def test_the_anchor_is_the_first_frame_of_the_video_or_of_the_take(tiny):
 def test_an_unknown_anchor_and_settings_of_a_trained_apm_are_refused(tiny):
     model = tiny("wan21").model
     memory = apm.trained(new_apm(model))
-    with pytest.raises(ValueError, match="unknown anchor 'shot', it is none of 2"):
+    with pytest.raises(ValueError, match="unknown anchor 'shot'; use video or take"):
         apm.attach(model, memory, "shot")
     for settings in ({"layers": frozenset({0})}, {"text_tokens": 8}):
         with pytest.raises(ValueError, match="trained for 4 blocks and 64 tokens of text; leave both to it"):

@@ -231,7 +231,7 @@ def test_numbers_out_of_range_and_second_sets_are_refused(tiny):
         ttt.apply(model, None, blocks=frozenset({4}))
     with pytest.raises(ValueError, match="unknown kind of TTT layer 'mamba'"):
         ttt.apply(model, None, kind="mamba")
-    with pytest.raises(ValueError, match="carries TTT layers already and takes only 1"):
+    with pytest.raises(ValueError, match="carries TTT layers already; wire the model from before"):
         ttt.apply(ttt.apply(model, None), None)
 
 

@@ -385,16 +385,16 @@ def test_what_cannot_be_shown_in_one_evaluation_is_refused_by_name(tiny):
     model = ttt.attach_timeline(loaded.model, timeline)
     with pytest.raises(ValueError, match="the latent has 11 frames and the timeline 12"):
         denoise(model, (positive, negative), noise[:, :, 1:])
-    with pytest.raises(ValueError, match="segment 1 would hear 2 conditioning entries and TTT reads 1"):
+    with pytest.raises(ValueError, match="segment 1 has 2 conditioning entries, and TTT reads one text for each"):
         denoise(model, (positive + positive, negative), noise)
     with pytest.raises(ValueError, match="no prompt for shot 3 in a conditioning of 2 entries"):
         denoise(model, (positive[:2], negative), noise)
     weak = node_helpers.conditioning_set_values(positive[1:2], {"strength": 0.5})
     with pytest.raises(ValueError, match="segment 2 differs from that of segment 1 in strength"):
         denoise(model, ([positive[0], *weak, positive[2]], negative), noise)
-    with pytest.raises(ValueError, match="Watcher works on 1 segment at a time"):
+    with pytest.raises(ValueError, match="Watcher works on one segment at a time"):
         denoise(patching.attach(model, Watcher()), (positive, negative), noise)
-    with pytest.raises(ValueError, match=r"carries 1 node that shows it a latent in parts \(WholeTimeline\)"):
+    with pytest.raises(ValueError, match=r"a node on this model shows it a latent in parts \(WholeTimeline\)"):
         ttt.attach_timeline(model, timeline)
     with pytest.raises(ValueError, match=r"latent in parts \(TimelineHandler\)"):
         ttt.attach_timeline(latent_blend.attach(loaded.model, timeline, "cut"), timeline)
@@ -412,5 +412,5 @@ def test_tokens_that_belong_to_no_segment_are_refused(tiny):
     timeline = plan(loaded)
     conds, noise = encode(loaded, timeline), noise_for(timeline)
     guided = tuple(node_helpers.conditioning_set_values(part, {"guiding_frame_index": 0}) for part in conds)
-    with pytest.raises(ValueError, match="a guiding frame in the conditioning cannot be given to 1 of 3 segments"):
+    with pytest.raises(ValueError, match="a guiding frame in the conditioning cannot be divided between 3 segments"):
         denoise(ttt.attach_timeline(loaded.model, timeline), guided, noise)
