@@ -14,10 +14,10 @@ from ..engine.plan.anchor import (
     place_in_shot,
 )
 from ..engine.storyboard.media import resolve_anchors
-from ..hosts import facts_of
 from ..hosts.anchor import frame as anchor_frame
 from ..hosts.anchor import picture as anchor_picture
 from ..hosts.anchor.frame import Anchored
+from ..hosts.families import facts_of
 from .choices import check_choice
 from .sockets import TimelineSocket
 

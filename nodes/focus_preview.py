@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..engine.attention.focus_picture import focus_pictures, frames_of_latent
 from ..engine.plan.spans import parse_layers, parse_words
-from ..hosts import block_count
+from ..hosts.families import block_count
 from ..hosts.features.focus import Mask
 from ..hosts.features.focus_preview import focus_maps
 from .sockets import TimelineSocket

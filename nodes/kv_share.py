@@ -4,8 +4,8 @@ from comfy_api.latest import io
 
 from ..engine.attention.kv_share import ALIGNED, BEFORE, CHOSEN, EXTEND, FIRST, PREVIOUS, REPLACE, TRUE
 from ..engine.plan.spans import parse_layers, parse_shots, parse_words
-from ..hosts import block_count
 from ..hosts.attention import patching
+from ..hosts.families import block_count
 from ..hosts.features.kv_share import FAST, PAPER, KVShare, Mask
 from .choices import check_choice
 

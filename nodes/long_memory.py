@@ -3,8 +3,8 @@
 from comfy_api.latest import io
 
 from ..engine.plan.spans import parse_layers
-from ..hosts import block_count
 from ..hosts.attention import patching
+from ..hosts.families import block_count
 from ..hosts.memory import apm as trained_apm
 from ..hosts.memory.long_memory import BEFORE, TAKE, TRUE, VIDEO, LongMemory
 from .sockets import MemorySocket

@@ -4,7 +4,7 @@ from comfy_api.latest import io, ui
 
 from ..engine.plan.report import plan_report
 from ..engine.plan.timeline import plan_timeline
-from ..hosts import facts_of
+from ..hosts.families import facts_of
 from ..hosts.sampling import planning
 from .ranges import ANY_FAMILY, check_ranges, check_segments
 from .sockets import StoryboardSocket, TimelineSocket

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..engine.attention.prompt_edit import AFTER_SOFTMAX, FORMS
 from ..engine.plan.spans import parse_layers, parse_words
-from ..hosts import block_count
+from ..hosts.families import block_count
 from ..hosts.features import prompt_edit
 from ..hosts.features.prompt_edit import Layout, PromptEdit, Reweight
 from .choices import check_choice

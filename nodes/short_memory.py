@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..engine.plan.spans import parse_layers
-from ..hosts import block_count
+from ..hosts.families import block_count
 from ..hosts.memory import cam, short_memory
 from ..hosts.memory.short_memory import (
     AT_ZERO,

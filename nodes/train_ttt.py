@@ -11,7 +11,7 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from ..engine.ttt.files import LoadedTTT, load_ttt, save_ttt
-from ..hosts import facts_of
+from ..hosts.families import facts_of
 from ..hosts.training.encoder import TTTEncoder
 from ..hosts.training.progress import TrainingProgress
 from ..hosts.ttt.samples import StorySampler

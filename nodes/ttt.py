@@ -8,8 +8,8 @@ from comfy_api.latest import io
 from ..engine.plan.spans import parse_layers
 from ..engine.ttt.files import LoadedTTT, load_ttt
 from ..engine.ttt.layer import LINEAR, MLP
-from ..hosts import block_count
 from ..hosts.demo_model import WEIGHTS
+from ..hosts.families import block_count
 from ..hosts.sampling import whole as ttt_sampling
 from ..hosts.ttt import apply as ttt
 from .sockets import TimelineSocket, TTTSocket

@@ -19,8 +19,7 @@ import torch
 import comfy.patcher_extension as extension
 
 from ...engine.plan.anchor import CLEAN, Anchor, check_anchors
-from .. import facts_of, family_of
-from ..families import cogvideox, hunyuan_video, wan
+from ..families import cogvideox, facts_of, family_of, hunyuan_video, wan
 from ..ttt.forward import KEY as TTT_LAYERS
 from ..ttt.timeline import WholeTimeline
 from ..windows.chunk_handler import ChunkHandler

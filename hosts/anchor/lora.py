@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 import comfy.lora
 
 from ...engine.lora.keys import OWN_PREFIX, ConvertedLoRA, convert, stated_alpha
-from .. import facts_of
+from ..families import facts_of
 from .frame import TRAINED
 
 SUFFIX = ".safetensors"

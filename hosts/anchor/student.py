@@ -20,8 +20,9 @@ import comfy.utils
 from comfy.patcher_extension import WrappersMP
 
 from ...engine.sampling.denoising import VPrediction
-from .. import demo_model, facts_of, family_of
+from .. import demo_model
 from ..attention import patching
+from ..families import facts_of, family_of
 from ..training.encoder import MASK, POOLED, TEXT, TOKENS, TTTEncoder
 from ..training.gradients import recomputed, training
 from ..training.weights_digest import digest

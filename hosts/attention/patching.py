@@ -25,7 +25,7 @@ import comfy.patcher_extension as extension
 from comfy.ldm.modules.attention import attention_pytorch
 
 from ...engine.plan.spans import NoiseSpan
-from .. import family_of
+from ..families import family_of
 from ..families.sites import Call, Forward, Site, Visit
 
 KEY, FEATURES, RUN = "longreel", "longreel_features", "longreel_run"

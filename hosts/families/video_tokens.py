@@ -29,8 +29,7 @@ from comfy.ldm.hunyuan_video.model import HunyuanVideo
 from comfy.ldm.lightricks.model import LTXVModel
 from comfy.ldm.wan.model import WanModel
 
-from .. import family_of
-from . import cogvideox, hunyuan_video, ltxv, wan
+from . import cogvideox, family_of, hunyuan_video, ltxv, wan
 from .sites import argument
 
 Change = Callable[[torch.Tensor], torch.Tensor]

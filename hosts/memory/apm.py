@@ -27,10 +27,9 @@ import torch
 from ...engine.memory.apm import APMConfig
 from ...engine.memory.files import APM_KIND, LoadedMemory
 from ...engine.plan.timeline import Timeline
-from .. import block_count, family_of
 from ..attention import patching
 from ..attention.patching import EVALUATION, RUN, Start
-from ..families import cogvideox, hunyuan_video, ltxv, video_tokens, wan
+from ..families import block_count, cogvideox, family_of, hunyuan_video, ltxv, video_tokens, wan
 from ..families.sites import argument
 from ..prompts import conditioning
 from ..windows.chunk_handler import handler_of

@@ -29,10 +29,9 @@ import comfy.ldm.common_dit
 
 from ...engine.memory.cam import CHANNELS, HEAD_WIDTH, CAMConfig
 from ...engine.memory.files import CAM_KIND, LoadedMemory
-from .. import block_count, family_of
 from ..attention import patching
 from ..attention.patching import EVALUATION, RUN, Start
-from ..families import video_tokens
+from ..families import block_count, family_of, video_tokens
 from ..families.sites import argument
 from ..ttt.forward import KEY as TTT_KEY
 from ..windows.chunk_handler import LOOK, handler_of

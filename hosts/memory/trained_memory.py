@@ -17,8 +17,8 @@ import comfy.patcher_extension as extension
 
 from ...engine.memory.files import KINDS, LoadedMemory
 from ...engine.runs.content_hash import content_hash
-from .. import block_count, facts_of, family_of
 from ..attention.patching import Evaluation
+from ..families import block_count, facts_of, family_of
 from ..training import gradients as ttt_recompute
 
 LOOKING = "longreel_memory_looks"  # in transformer_options while a memory lets the network look at other frames

@@ -14,7 +14,7 @@ from ...engine.plan.facts import ModelFacts
 from ...engine.plan.timeline import PlannedShot, Segment, Timeline, with_segments
 from ...engine.sampling import refine as engine
 from ...engine.storyboard.board import Shot, Storyboard
-from .. import facts_of
+from ..families import facts_of
 from ..prompts.conditioning import SHOT
 from ..windows import latent_blend
 from ..windows.refine_chunks import RefinedChunks

@@ -18,7 +18,7 @@ from ...engine.ttt.block import TTTBlock
 from ...engine.ttt.files import LoadedTTT
 from ...engine.ttt.layer import AS_TRAINED, GATED_DELTA, MLP, OWN, SLIDING_WINDOW, TTTConfig
 from ...engine.ttt.weights import PUBLISHED_BASE_RATE, PUBLISHED_CHUNK, check_weights
-from .. import block_count, facts_of, family_of
+from ..families import block_count, facts_of, family_of
 from .cogvideox import CogVideoXSegments, papers_numbers
 from .forward import KEY, TRAINED_SEGMENT, segments_of, watch
 from .timeline import attach as attach_timeline

@@ -25,7 +25,7 @@ import nodes
 from ...engine.settings import check_settings
 from ...engine.ttt.files import load_ttt
 from ...engine.ttt.layer import MLP
-from .. import block_count
+from ..families import block_count
 from ..training.encoder import TTTEncoder
 from . import apply as ttt
 from .samples import StorySampler

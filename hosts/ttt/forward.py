@@ -19,7 +19,7 @@ import comfy.patcher_extension as extension
 
 from ...engine.ttt.order import Layout, Range
 from ...engine.ttt.units import Unit
-from .. import family_of
+from ..families import family_of
 from ..families.sites import argument
 from ..training.gradients import OPTIONS, recomputed
 from .cogvideox import CogVideoXSegments

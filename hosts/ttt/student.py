@@ -32,8 +32,8 @@ from ...engine.ttt.files import LoadedTTT, save_ttt, save_whole
 from ...engine.ttt.layer import TTTConfig
 from ...engine.ttt.order import Layout, Range
 from ...engine.ttt.units import Unit
-from .. import block_count, facts_of
 from ..attention import patching
+from ..families import block_count, facts_of
 from ..training.encoder import MASK, POOLED, TEXT, TOKENS
 from ..training.gradients import training
 from ..training.weights_digest import digest
