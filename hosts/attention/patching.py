@@ -80,8 +80,8 @@ class Run(Protocol):
     def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
         """Whether `attend` is to be asked in this block's attention."""
 
-    def attend(self, call: Call, go_on: Callable[..., torch.Tensor]) -> torch.Tensor:
-        """[B, H, Sq, D]; `go_on(q, k, v, mask)` is the next feature's, and at last the network's, attention."""
+    def attend(self, call: Call, next_attention: Callable[..., torch.Tensor]) -> torch.Tensor:
+        """[B, H, Sq, D]; `next_attention(q, k, v, mask)` is the next feature's, and at last the network's, attention."""
 
 
 class Feature(Protocol):

@@ -58,13 +58,13 @@ class Look:
     def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
         return kind != SELF and block in self.settings.layers
 
-    def attend(self, call: Call, go_on) -> torch.Tensor:
-        found = word_map(call, go_on, self.words)
+    def attend(self, call: Call, next_attention) -> torch.Tensor:
+        found = word_map(call, next_attention, self.words)
         if found is not None:
             self.map.add(found)
             if self.map.layers == len(self.settings.layers):
                 self._lay_down(call)
-        return go_on(call.q, call.k, call.v, call.mask)
+        return next_attention(call.q, call.k, call.v, call.mask)
 
     def _lay_down(self, call: Call) -> None:
         timeline, forward = self.settings.timeline, call.forward

@@ -146,12 +146,12 @@ class Sharing:
     def _maps(self, kind: str, block: int) -> bool:
         return self.settings.mask is not None and kind != SELF and block <= max(self.settings.layers)
 
-    def attend(self, call: Call, go_on) -> torch.Tensor:
+    def attend(self, call: Call, next_attention) -> torch.Tensor:
         evaluation = call.evaluation
-        if self._maps(call.kind, call.block) and (found := word_map(call, go_on, self.words)) is not None:
+        if self._maps(call.kind, call.block) and (found := word_map(call, next_attention, self.words)) is not None:
             self.map.add(found)
         if not self._shares(call.kind, call.block):
-            return go_on(call.q, call.k, call.v, call.mask)
+            return next_attention(call.q, call.k, call.v, call.mask)
         if call.kind == SELF and call.mask is not None:
             raise ValueError(
                 f"{NAME} cannot share keys that a mask weighs differently for {call.mask.shape[2]} of "
@@ -163,14 +163,14 @@ class Sharing:
             kept.parts.update(by_entry(call))
             kept.foreground = here
         if evaluation.role != READER:
-            return go_on(call.q, call.k, call.v, call.mask)
+            return next_attention(call.q, call.k, call.v, call.mask)
         kept = self.kept[self.sources[evaluation.segment]][call.block, call.kind]
         source = self._placed(for_reader(kept.parts, call), kept, call)
         known = call.kind != CROSS and here is not None and kept.foreground is not None
         focus = Focus(kept.foreground, here) if known else None
         settings = self.settings
         return kv_share.attend_shared(
-            go_on,
+            next_attention,
             call.q,
             KeysValues(call.k, call.v, call.mask, call.text),
             source,

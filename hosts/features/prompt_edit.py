@@ -291,20 +291,20 @@ class Editing:
             return False
         return self.reweighted.holds(evaluation.sigma)
 
-    def attend(self, call: Call, go_on) -> torch.Tensor:
+    def attend(self, call: Call, next_attention) -> torch.Tensor:
         evaluation = call.evaluation
         copies = call.kind != CROSS and self._copies(evaluation)
         if evaluation.role == SOURCE:
             self.kept.setdefault((call.block, call.kind), {}).update(by_entry(call))
-            return go_on(call.q, call.k, call.v, call.mask)
+            return next_attention(call.q, call.k, call.v, call.mask)
         read, heard = KeysValues(call.k, call.v, call.mask, call.text), evaluation.conds
         if copies:
             read, heard = for_reader(self.kept[call.block, call.kind], call), self.shown
         if not self._reweights(call.kind, evaluation):
-            return go_on(call.q, read.k, read.v, read.mask)
+            return next_attention(call.q, read.k, read.v, read.mask)
         keys = self._factors(call, heard, read.k.shape[2] if call.kind == CROSS else read.text)
         queries = self._factors(call, evaluation.conds, call.text)
-        return prompt_edit.reweight(go_on, call.q, read, keys, queries, self.edit.reweight.form)
+        return prompt_edit.reweight(next_attention, call.q, read, keys, queries, self.edit.reweight.form)
 
     def _factors(self, call: Call, conds: list[list[dict] | None], tokens: int) -> torch.Tensor:
         """[B, tokens]: how much each text token of these prompts counts."""

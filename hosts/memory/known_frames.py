@@ -36,8 +36,8 @@ class CleanFrames:
     def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
         return False
 
-    def attend(self, call, go_on) -> torch.Tensor:
-        return go_on(call.q, call.k, call.v, call.mask)
+    def attend(self, call, next_attention) -> torch.Tensor:
+        return next_attention(call.q, call.k, call.v, call.mask)
 
     def show(self, x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """x [B, C, F, H, W] and t [B] -> x with its known frames clean, t [B] or [B, F]."""

@@ -81,14 +81,14 @@ class KVMemory:
             return False
         return evaluation.role != LOOK or self.handler.look in self.kept
 
-    def attend(self, call: Call, go_on) -> torch.Tensor:
+    def attend(self, call: Call, next_attention) -> torch.Tensor:
         if call.evaluation.role == LOOK:
             parts = self.kept[self.handler.look].setdefault(call.block, {})
             parts.update({entry: self._placed(part, call) for entry, part in by_entry(call).items()})
-            return go_on(call.q, call.k, call.v, call.mask)
+            return next_attention(call.q, call.k, call.v, call.mask)
         source = self._joined(call)
         own = KeysValues(call.k, call.v, call.mask, call.text)
-        return kv_share.attend_shared(go_on, call.q, own, source, kv_share.EXTEND, share_text=False)
+        return kv_share.attend_shared(next_attention, call.q, own, source, kv_share.EXTEND, share_text=False)
 
     def _joined(self, call: Call) -> KeysValues:
         """What is read, put together once for all steps that see the prompts in the same batch."""

@@ -49,8 +49,8 @@ class Remembering:
     def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
         return False
 
-    def attend(self, call, go_on) -> torch.Tensor:
-        return go_on(call.q, call.k, call.v, call.mask)
+    def attend(self, call, next_attention) -> torch.Tensor:
+        return next_attention(call.q, call.k, call.v, call.mask)
 
 
 def new_memory(model, kind: str, config, layers: frozenset[int]) -> LoadedMemory:

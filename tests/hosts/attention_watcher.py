@@ -34,8 +34,8 @@ class WatcherRun:
     def wants(self, kind, block, evaluation):
         return self.feature._wants(kind, block)
 
-    def attend(self, call, go_on):
+    def attend(self, call, next_attention):
         self.feature.calls.append(call)
         if self.feature.act:
-            return self.feature.act(call, go_on)
-        return go_on(call.q, call.k, call.v, call.mask)
+            return self.feature.act(call, next_attention)
+        return next_attention(call.q, call.k, call.v, call.mask)

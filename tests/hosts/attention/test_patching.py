@@ -119,9 +119,9 @@ def test_features_are_folded_the_last_one_outermost(tiny):
     loaded, order = tiny("wan21"), []
 
     def note(name):
-        def act(call, go_on):
+        def act(call, next_attention):
             order.append(name)
-            return go_on(call.q, call.k, call.v, call.mask)
+            return next_attention(call.q, call.k, call.v, call.mask)
 
         return act
 
@@ -133,7 +133,7 @@ def test_features_are_folded_the_last_one_outermost(tiny):
 def test_what_one_feature_changes_the_next_one_sees(tiny):
     loaded = tiny("wan21")
     inner = Watcher(name="Inner")
-    outer = Watcher(lambda call, go_on: go_on(call.q, call.k, 2 * call.v, call.mask), name="Outer")
+    outer = Watcher(lambda call, next_attention: next_attention(call.q, call.k, 2 * call.v, call.mask), name="Outer")
     sample(loaded, patching.attach(patching.attach(loaded.model, inner), outer), steps=1)
     assert all(torch.equal(a.v, 2 * b.v) for a, b in zip(inner.calls, outer.calls, strict=True))
 
@@ -303,7 +303,7 @@ def test_a_feature_acts_the_same_whether_others_come_before_or_after_it(tiny, ti
     loaded = tiny(name)
 
     def doubled() -> Watcher:
-        return Watcher(lambda call, go_on: go_on(call.q, call.k, 2 * call.v, call.mask))
+        return Watcher(lambda call, next_attention: next_attention(call.q, call.k, 2 * call.v, call.mask))
 
     after = sample(loaded, patch(patching.attach(loaded.model, doubled())), tiny_models[name])
     before = sample(loaded, patching.attach(patch(loaded.model), doubled()), tiny_models[name])
@@ -430,11 +430,11 @@ def test_a_node_that_changes_prompts_behind_our_back_fails_by_name(tiny, ours_fi
 def test_a_features_mask_holds_though_another_override_ignores_masks(tiny, every_tiny):
     loaded, results = tiny(every_tiny.name), []
 
-    def first_half(call, go_on):
+    def first_half(call, next_attention):
         hidden = torch.zeros(1, 1, 1, call.k.shape[2])
         hidden[..., call.k.shape[2] // 2 :] = torch.finfo(torch.float32).min
         mask = hidden if call.mask is None else call.mask + hidden
-        out = go_on(call.q, call.k, call.v, mask)
+        out = next_attention(call.q, call.k, call.v, mask)
         results.append((call, mask, out))
         return out
 
@@ -499,7 +499,7 @@ def test_nothing_is_left_behind_after_a_run(tiny, every_tiny):
 def test_nothing_is_left_behind_after_an_error_or_an_interrupt(tiny, every_tiny, error):
     loaded = tiny(every_tiny.name)
 
-    def fail(call, go_on):
+    def fail(call, next_attention):
         raise error
 
     feature = Watcher(fail, wants=lambda kind, block: block == 1)

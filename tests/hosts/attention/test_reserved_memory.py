@@ -89,9 +89,9 @@ def test_kv_share_keeps_what_it_says_at_most(tiny, every_tiny, source, monkeypat
     most = 0
     attend = kv_share.Sharing.attend
 
-    def measured(run, call, go_on):
+    def measured(run, call, next_attention):
         nonlocal most
-        out = attend(run, call, go_on)
+        out = attend(run, call, next_attention)
         parts = [part for sites in run.kept.values() for kept in sites.values() for part in kept.parts.values()]
         most = max(most, sum(part.k[:, :, part.text :].nbytes + part.v[:, :, part.text :].nbytes for part in parts))
         return out

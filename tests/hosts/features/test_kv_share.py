@@ -119,8 +119,8 @@ def recorded(loaded, timeline, settings, **options) -> list[Record]:
     """Every attention call of a run in which `settings` share."""
     records = []
 
-    def record(call, go_on):
-        out = go_on(call.q, call.k, call.v, call.mask)
+    def record(call, next_attention):
+        out = next_attention(call.q, call.k, call.v, call.mask)
         records.append(Record(call, out))
         return out
 
@@ -391,8 +391,8 @@ def test_keys_and_values_are_kept_of_no_more_segments_than_are_still_to_be_read(
     timeline = story(loaded.model)
     settings, counts = noted(mode=mode, source=source), []
 
-    def count(call, go_on):
-        out = go_on(call.q, call.k, call.v, call.mask)
+    def count(call, next_attention):
+        out = next_attention(call.q, call.k, call.v, call.mask)
         run = Noted.runs[0]()
         counts.append(sum(bool(sites) for sites in run.kept.values()))
         assert {block for sites in run.kept.values() for block, _ in sites} <= settings.layers
@@ -417,11 +417,11 @@ def test_keys_and_values_are_kept_of_no_more_segments_than_are_still_to_be_read(
 def test_an_error_or_an_interrupt_lets_everything_go(tiny, error):
     loaded, calls = tiny("wan21"), []
 
-    def fail(call, go_on):
+    def fail(call, next_attention):
         calls.append(len(Noted.runs[0]().kept))
         if len(calls) == 30:
             raise error
-        return go_on(call.q, call.k, call.v, call.mask)
+        return next_attention(call.q, call.k, call.v, call.mask)
 
     model = patching.attach(patching.attach(loaded.model, noted()), Watcher(fail))
     with pytest.raises(error):
@@ -529,8 +529,10 @@ def test_keys_under_a_mask_of_their_own_in_self_attention_are_refused(tiny):
     """As core's guide pictures of LTXV have it whose strength is not 1; the mask is put there by a watcher."""
     loaded = tiny("ltxv")
 
-    def weaken(call, go_on):
-        return go_on(call.q, call.k, call.v, torch.zeros(1, 1, 1, call.k.shape[2]) if call.kind == SELF else call.mask)
+    def weaken(call, next_attention):
+        return next_attention(
+            call.q, call.k, call.v, torch.zeros(1, 1, 1, call.k.shape[2]) if call.kind == SELF else call.mask
+        )
 
     model = patching.attach(patching.attach(loaded.model, PLAIN), Watcher(weaken))
     with pytest.raises(ValueError, match="give every guide picture strength 1"):

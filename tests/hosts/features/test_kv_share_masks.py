@@ -78,8 +78,8 @@ def watched(loaded, timeline, settings, **options) -> list[tuple]:
     """(call, what came out) of every attention: the call as the network makes it, before anything is shared."""
     seen = []
 
-    def look(call, go_on):
-        out = go_on(call.q, call.k, call.v, call.mask)
+    def look(call, next_attention):
+        out = next_attention(call.q, call.k, call.v, call.mask)
         seen.append((call, out))
         return out
 

@@ -107,8 +107,8 @@ class Attention:
     def wants(self, kind, block, evaluation):
         return True
 
-    def attend(self, call, go_on):
-        out = go_on(call.q, call.k, call.v, call.mask)
+    def attend(self, call, next_attention):
+        out = next_attention(call.q, call.k, call.v, call.mask)
         self.calls.append((call, out.clone()))
         return out
 
