@@ -315,7 +315,7 @@ def test_layers_that_do_not_fit_the_model_are_refused(server, plain, files, inpu
 def test_layers_on_layers_are_refused(server, plain, files):
     once = with_layers(plain, "wan21.safetensors")
     twice = {**once, "again": change(once, "apply", model=["apply", 0])["apply"]}
-    assert "this model carries TTT layers already; wire the model from before set" in refused(
+    assert "this model carries TTT layers already; wire the model from before that node" in refused(
         server, change(twice, "sample", model=["again", 0])
     )
 

@@ -270,7 +270,9 @@ def test_blocks_that_another_node_skips_are_named(tiny):
 def test_ttt_layers_beside_cam_are_refused(tiny):
     loaded, conds, noise = case(tiny, "wan21")
     model = remembers(ttt.apply(cam.with_cam(loaded.model, None), None), cam, random_latents(noise))
-    with pytest.raises(ValueError, match="2 memories"):
+    with pytest.raises(
+        ValueError, match="and TTT layers each evaluate the blocks in their own way; use one of the two"
+    ):
         denoise(model, conds, noise)
 
 

@@ -108,7 +108,7 @@ def test_layers_of_a_file_are_gone_on_from(names, tiny, tmp_path):
         ({"sample": "a story"}, "model.sample is 'a story', and 1 list is needed"),
         (
             {"layers": "x.safetensors", "chunk": 8},
-            "model.layers names 1 file, .* and heads, chunk, base_rate are 0, 8, 0",
+            "model.layers names a file, .* but heads, chunk, base_rate are 0, 8, 0",
         ),
     ],
 )

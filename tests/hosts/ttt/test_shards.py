@@ -35,7 +35,7 @@ import torch
 torch.set_num_threads(1)
 
 from longreel.training.parallel import world_of_torchrun
-from tests.hosts.test_ttt_shards import FAMILIES, train
+from tests.hosts.ttt.test_shards import FAMILIES, train
 
 with world_of_torchrun() as world:
     for name in FAMILIES:
