@@ -6,7 +6,7 @@ all of it, text included, is read in place of the segment's own; which source, h
 beside are choices here. `plan_sources` and `frames_apart` are ints only; the rest is one attention call. Which network
 this is, and when a step or layer is active, is not known here.
 
-Sequences are [B, H, S, D] with `text` tokens in front of the video's (none where text has a cross attention of its own).
+Sequences are [B, H, S, D] with `text_tokens` text tokens in front of the video's (none where text has a cross attention of its own).
 """
 
 from collections.abc import Callable, Sequence
@@ -26,13 +26,13 @@ ALIGNED, BEFORE, TRUE = "aligned", "before", "true"  # where in time the source 
 
 @dataclass(frozen=True)
 class KeysValues:
-    """k, v [B, H, S, D], keys already rotated; `mask` [1 or B, 1 or H, 1 or Sq, S] is added to the logits; `text` tokens
-    in front."""
+    """What queries read: k, v [B, H, S, D], keys already rotated; `mask` [1 or B, 1 or H, 1 or Sq, S] is added to the
+    logits; the first `text_tokens` of S are text, the others video."""
 
     k: torch.Tensor
     v: torch.Tensor
     mask: torch.Tensor | None = None
-    text: int = 0
+    text_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def attend_shared(
         read = _together([always, chosen])
         shared = attend(q, read.k, read.v, read.mask)
     else:
-        shared = _attend_in_focus(attend, q, own.text, always, chosen, focus)
+        shared = _attend_in_focus(attend, q, own.text_tokens, always, chosen, focus)
     if strength == 1.0:
         return shared
     return torch.lerp(attend(q, own.k, own.v, own.mask), shared, strength)
@@ -129,10 +129,10 @@ def attend_shared(
 
 def _reading(own: KeysValues, source: KeysValues, join: str, share_text: bool) -> tuple[KeysValues, KeysValues]:
     """(what every query reads, the source's video)."""
-    text = _part(source if share_text else own, slice(None, source.text if share_text else own.text))
+    text = _part(source if share_text else own, slice(None, source.text_tokens if share_text else own.text_tokens))
     if join == EXTEND:
         text = _together([own, text]) if share_text else own
-    return text, _part(source, slice(source.text, None))
+    return text, _part(source, slice(source.text_tokens, None))
 
 
 def _part(whole: KeysValues, tokens: slice) -> KeysValues:

@@ -59,7 +59,7 @@ def reweight(
         out[:, :, others] = attend(q[:, :, others], read.k, read.v, _mask_of(read.mask, others))
     for token in words.nonzero()[:, 0].tolist():
         of_word = torch.ones_like(of_video)
-        of_word[:, read.text :] = queries[:, token, None]
+        of_word[:, read.text_tokens :] = queries[:, token, None]
         here = slice(token, token + 1)
         out[:, :, here] = apply(attend, q[:, :, here], read.k, read.v, _mask_of(read.mask, here), of_word)
     return out

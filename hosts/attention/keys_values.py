@@ -18,7 +18,7 @@ def by_entry(call: Call) -> Parts:
     for place, entry in enumerate(zip(call.rows, call.entries)):
         rows = slice(place * size, (place + 1) * size)
         mask = call.mask if call.mask is None or call.mask.shape[0] == 1 else call.mask[rows]
-        parts[entry] = KeysValues(k[rows], v[rows], mask, call.text)
+        parts[entry] = KeysValues(k[rows], v[rows], mask, call.text_tokens)
     return parts
 
 
@@ -41,13 +41,13 @@ def for_reader(parts: Parts, call: Call) -> KeysValues:
         chosen = [_stretched(part, longest) for part in chosen]
     masks = [part.mask for part in chosen]
     mask = masks[0] if all(m is masks[0] for m in masks) else torch.cat(masks)
-    return KeysValues(torch.cat([p.k for p in chosen]), torch.cat([p.v for p in chosen]), mask, chosen[0].text)
+    return KeysValues(torch.cat([p.k for p in chosen]), torch.cat([p.v for p in chosen]), mask, chosen[0].text_tokens)
 
 
 def _stretched(part: KeysValues, tokens: int) -> KeysValues:
     """`tokens` keys, those that are added behind the text never read."""
     rows, heads, known, width = part.k.shape
-    behind, gap = part.text or known, tokens - known
+    behind, gap = part.text_tokens or known, tokens - known
 
     def stretch(t: torch.Tensor) -> torch.Tensor:
         return torch.cat([t[:, :, :behind], t.new_zeros(rows, heads, gap, width), t[:, :, behind:]], dim=2)
@@ -55,7 +55,7 @@ def _stretched(part: KeysValues, tokens: int) -> KeysValues:
     mask = part.k.new_zeros(1, 1, 1, known) if part.mask is None else part.mask
     hidden = mask.new_full((*mask.shape[:-1], gap), torch.finfo(mask.dtype).min)
     mask = torch.cat([mask[..., :behind], hidden, mask[..., behind:]], dim=-1).expand(rows, -1, -1, -1)
-    return KeysValues(stretch(part.k), stretch(part.v), mask, part.text + gap if part.text else 0)
+    return KeysValues(stretch(part.k), stretch(part.v), mask, part.text_tokens + gap if part.text_tokens else 0)
 
 
 def _own(tensor: torch.Tensor) -> torch.Tensor:

@@ -84,6 +84,25 @@ class Run(Protocol):
         """[B, H, Sq, D]; `next_attention(q, k, v, mask)` is the next feature's, and at last the network's, attention."""
 
 
+class Bystander:
+    """A run that leaves attention alone: it asks for no role, keeps nothing and attends to no call."""
+
+    def roles(self, segment: int) -> tuple[str, ...]:
+        """No role: the segment is evaluated as it is."""
+        return ()
+
+    def begin(self, evaluation: Evaluation) -> None:
+        """Nothing is kept from one evaluation to the next."""
+
+    def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
+        """No call is wanted."""
+        return False
+
+    def attend(self, call: Call, next_attention: Callable[..., torch.Tensor]) -> torch.Tensor:
+        """[B, H, Sq, D], as it comes from behind."""
+        return next_attention(call.q, call.k, call.v, call.mask)
+
+
 class Feature(Protocol):
     """Settings of one method. `name` is its node's; `excludes` names nodes that cannot work beside it, by reason."""
 
@@ -241,7 +260,9 @@ def _watch(executor, *args, **kwargs):
 def _describe(family, network, args: tuple, kwargs: dict) -> Forward:
     patches = family.patch_size(network)
     grid = tuple(-(-size // patch) for size, patch in zip(args[0].shape[2:], patches))
-    return Forward(grid, patches[0], family.time_turn(network, args, kwargs), family.words_at(network, args, kwargs))
+    return Forward(
+        grid, patches[0], family.time_turn(network, args, kwargs), family.prompt_start(network, args, kwargs)
+    )
 
 
 def _place_of_options(args: tuple, kwargs: dict) -> int | str | None:
@@ -273,7 +294,7 @@ def _mark(site: Site):
         place = _place_of_options(args, kwargs)
         if place is None:
             return None
-        visit = Visit(site, site.text(module, args, kwargs))
+        visit = Visit(site, site.text_tokens(module, args, kwargs))
         return _set(args, kwargs, place, {**_get(args, kwargs, place), VISIT: visit})
 
     return hook
@@ -321,7 +342,7 @@ class _Tap:
         call = Call(
             visit.site.kind,
             visit.site.block,
-            visit.text,
+            visit.text_tokens,
             rows,
             entries,
             split(q),

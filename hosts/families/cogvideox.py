@@ -55,5 +55,5 @@ def time_turn(network, args: tuple, kwargs: dict):
     return lambda k, frames: turn_pairs(k, frames * frequencies)
 
 
-def words_at(network, args: tuple, kwargs: dict) -> int:
+def prompt_start(network, args: tuple, kwargs: dict) -> int:
     return 0

@@ -56,7 +56,7 @@ def time_turn(network, args: tuple, kwargs: dict):
     return lambda k, frames: turn_pairs(k, frames * frequencies)
 
 
-def words_at(network, args: tuple, kwargs: dict) -> int:
+def prompt_start(network, args: tuple, kwargs: dict) -> int:
     """Behind the tokens of a picture (CLIP vision) and, in HunyuanVideo 1.5, those of quoted text (byt5)."""
     picture, quoted = (argument(type(network)._forward, args, kwargs, name) for name in ("clip_fea", "txt_byt5"))
     tokens = 0 if picture is None else picture.shape[1]

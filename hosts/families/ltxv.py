@@ -75,5 +75,5 @@ def _angles_per_second(network) -> torch.Tensor:
     return angles.unflatten(0, (network.num_attention_heads, 1, -1))
 
 
-def words_at(network, args: tuple, kwargs: dict) -> int:
+def prompt_start(network, args: tuple, kwargs: dict) -> int:
     return 0

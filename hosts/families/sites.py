@@ -17,13 +17,13 @@ SELF, CROSS, JOINT = "self", "cross", "joint"
 @dataclass(frozen=True)
 class Site:
     """`module` is entered once in every forward, with transformer_options; `block` counts from 0 over all blocks of the
-    network. `text(module, args, kwargs)` is the number of text tokens in front of the keys (JOINT). The module's first
+    network. `text_tokens(module, args, kwargs)` is the number of text tokens in front of the keys (JOINT). The module's first
     `calls_before` attention calls read other tokens (a picture's) and are none of the features' business."""
 
     module: torch.nn.Module
     kind: str
     block: int
-    text: Callable[[torch.nn.Module, tuple, dict], int] = lambda module, args, kwargs: 0
+    text_tokens: Callable[[torch.nn.Module, tuple, dict], int] = lambda module, args, kwargs: 0
     calls_before: int = 0
 
 
@@ -32,7 +32,7 @@ class Visit:
     """One forward of one site, from entering its module to leaving it."""
 
     site: Site
-    text: int
+    text_tokens: int
     calls: int = 0  # attention calls so far
 
 
@@ -40,13 +40,13 @@ class Visit:
 class Forward:
     """One forward of the network. `grid` counts video tokens: frames, rows, columns; a token frame is `patch_frames`
     latent frames. `turn(k, frames)` moves rotated video keys [B, H, S, D] later in time by so many token frames, which
-    may be negative or a fraction; None where positions are not rotary. `words_at` is the place of the prompt's first
+    may be negative or a fraction; None where positions are not rotary. `prompt_start` is the place of the prompt's first
     token among the text tokens that are attended to."""
 
     grid: tuple[int, int, int]
     patch_frames: int
     turn: Callable[[torch.Tensor, float], torch.Tensor] | None
-    words_at: int = 0
+    prompt_start: int = 0
 
     @property
     def video_tokens(self) -> int:
@@ -57,12 +57,12 @@ class Forward:
 @dataclass(frozen=True)
 class Call:
     """One attention call of a site. `rows` names the prompt (its number in core's cond_or_uncond) of each equal part of
-    the batch, `entries` the place of that part's entry in the prompt's list of conditioning. `text` counts the text
+    the batch, `entries` the place of that part's entry in the prompt's list of conditioning. `text_tokens` counts the text
     tokens in front of q and k (0 for SELF and CROSS)."""
 
     kind: str
     block: int
-    text: int
+    text_tokens: int
     rows: tuple[int, ...]
     entries: tuple[int, ...]
     q: torch.Tensor  # [B, H, Sq, D]

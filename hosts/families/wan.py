@@ -62,5 +62,5 @@ def time_turn(network, args: tuple, kwargs: dict):
     return lambda k, frames: turn_pairs(k, frames * positions_per_frame * frequencies)
 
 
-def words_at(network, args: tuple, kwargs: dict) -> int:
+def prompt_start(network, args: tuple, kwargs: dict) -> int:
     return 0

@@ -44,5 +44,5 @@ def word_map(call: Call, attend, words: list[tuple[str, ...]]) -> torch.Tensor |
     mask = call.mask if call.mask is None or call.mask.shape[0] == 1 else call.mask[rows]
     found = conditioning.word_weights(call.evaluation.conds[prompt][0], words)  # [tokens]
     weight = call.k.new_zeros(call.k.shape[2])
-    weight[call.forward.words_at : call.forward.words_at + len(found)] = found.to(weight)
-    return word_probability(attend, call.q[rows, :, call.text :], call.k[rows], mask, weight)
+    weight[call.forward.prompt_start : call.forward.prompt_start + len(found)] = found.to(weight)
+    return word_probability(attend, call.q[rows, :, call.text_tokens :], call.k[rows], mask, weight)

@@ -33,24 +33,21 @@ class LookForWords:
     name = NAME
     excludes = {}
 
-    def start(self, start: Start) -> "Look":
+    def start(self, start: Start) -> "FocusPreviewRun":
         words = words_of_shots(self.timeline, self.mask)
         conditioning.check_words(start.conds, words)
-        return Look(self, words, start.handler.lead_frame)
+        return FocusPreviewRun(self, words, start.handler.lead_frame)
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
         return 0  # its maps are as small as a picture
 
 
-class Look:
+class FocusPreviewRun(patching.Bystander):
     """One run: the maps of the segments, averaged where they overlap."""
 
     def __init__(self, settings: LookForWords, words: list[tuple[str, ...]], lead_frame: bool):
         self.settings, self.words, self.lead_frame = settings, words, lead_frame
         self.map, self.total, self.count = FocusMap(), 0.0, torch.zeros(settings.timeline.latent_frames, 1, 1)
-
-    def roles(self, segment: int) -> tuple[str, ...]:
-        return ()
 
     def begin(self, evaluation: Evaluation) -> None:
         self.map = FocusMap()

@@ -54,7 +54,7 @@ class KVShare:
     name = NAME
     excludes = {NAME: "each replaces the keys and values"}
 
-    def start(self, start: Start) -> "Sharing":
+    def start(self, start: Start) -> "KVShareRun":
         timeline = timeline_of(start, NAME)
         if self.placement != kv_share.ALIGNED and start.family.time_turn(start.model.diffusion_model, (), {}) is None:
             raise ValueError(
@@ -68,7 +68,7 @@ class KVShare:
         if self.mask:
             conditioning.check_words(start.conds, words_of_shots(timeline, self.mask))
         windows = [start.handler.window_start(number) for number in range(len(timeline.segments))]
-        return Sharing(self, timeline, windows, sources, span)
+        return KVShareRun(self, timeline, windows, sources, span)
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
         windows = 2 if self.source == kv_share.PREVIOUS else 1  # that which is read, and that which will be
@@ -99,7 +99,7 @@ class Kept:
     foreground: torch.Tensor | None = None  # [N, video tokens]
 
 
-class Sharing:
+class KVShareRun:
     """One run of a sampler. What is kept of a segment lives until its last reader has come by, that of the last source
     until the next step. `windows` are the first latent frames that the network sees of each segment."""
 
@@ -172,7 +172,7 @@ class Sharing:
         return kv_share.attend_shared(
             next_attention,
             call.q,
-            KeysValues(call.k, call.v, call.mask, call.text),
+            KeysValues(call.k, call.v, call.mask, call.text_tokens),
             source,
             settings.join,
             settings.strength,
@@ -191,8 +191,10 @@ class Sharing:
             )
             / patch
         )
-        text, video = source.k[:, :, : source.text], source.k[:, :, source.text :]
-        return KeysValues(torch.cat([text, call.forward.turn(video, apart)], dim=2), source.v, source.mask, source.text)
+        text, video = source.k[:, :, : source.text_tokens], source.k[:, :, source.text_tokens :]
+        return KeysValues(
+            torch.cat([text, call.forward.turn(video, apart)], dim=2), source.v, source.mask, source.text_tokens
+        )
 
     def _foreground(self, evaluation: Evaluation, call: Call) -> torch.Tensor | None:
         """[N, video tokens], or None while nothing is known of this segment."""

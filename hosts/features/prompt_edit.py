@@ -74,13 +74,13 @@ class PromptEdit:
     name = NAME
     excludes = {NAME: "each replaces the keys and values", kv_share.NAME: "each replaces the keys and values"}
 
-    def start(self, start: Start) -> "Editing":
+    def start(self, start: Start) -> "PromptEditRun":
         self.check_words(start.conds)
         layout, reweighted = _span(self.layout, start.model), _span(self.reweight, start.model)
         for what, span in (("copies the layout", layout), ("reweights", reweighted)):
             if span:
                 patching.say_steps(NAME, what, span, start)
-        return Editing(self, layout, reweighted)
+        return PromptEditRun(self, layout, reweighted)
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
         return 0 if self.layout is None else PROMPTS * len(self.layers) * bytes_of_layer
@@ -260,16 +260,13 @@ def _evaluate_both(executor, model, conds, x, timestep, model_options):
     return executor(model, conds, x, timestep, model_options)
 
 
-class Editing:
+class PromptEditRun(patching.Bystander):
     """One run of the sampler, on the edited video. What is kept of the original lasts for one window."""
 
     def __init__(self, edit: PromptEdit, layout: NoiseSpan | None, reweighted: NoiseSpan | None):
         self.edit, self.layout, self.reweighted = edit, layout, reweighted
         self.kept: dict[tuple[int, str], Parts] = {}
         self.shown: list[list[dict] | None] = []  # the original's conditioning
-
-    def roles(self, segment: int) -> tuple[str, ...]:
-        return ()
 
     def begin(self, evaluation: Evaluation) -> None:
         if evaluation.role == SOURCE:
@@ -297,13 +294,13 @@ class Editing:
         if evaluation.role == SOURCE:
             self.kept.setdefault((call.block, call.kind), {}).update(by_entry(call))
             return next_attention(call.q, call.k, call.v, call.mask)
-        read, heard = KeysValues(call.k, call.v, call.mask, call.text), evaluation.conds
+        read, heard = KeysValues(call.k, call.v, call.mask, call.text_tokens), evaluation.conds
         if copies:
             read, heard = for_reader(self.kept[call.block, call.kind], call), self.shown
         if not self._reweights(call.kind, evaluation):
             return next_attention(call.q, read.k, read.v, read.mask)
-        keys = self._factors(call, heard, read.k.shape[2] if call.kind == CROSS else read.text)
-        queries = self._factors(call, evaluation.conds, call.text)
+        keys = self._factors(call, heard, read.k.shape[2] if call.kind == CROSS else read.text_tokens)
+        queries = self._factors(call, evaluation.conds, call.text_tokens)
         return prompt_edit.reweight(next_attention, call.q, read, keys, queries, self.edit.reweight.form)
 
     def _factors(self, call: Call, conds: list[list[dict] | None], tokens: int) -> torch.Tensor:
@@ -314,6 +311,6 @@ class Editing:
             if prompt == positive and tokens:
                 for spoken in conds[prompt][entry].get(conditioning.WORDS, ()):
                     places = _places(spoken, self.edit.reweight.words)
-                    shares[row, [call.forward.words_at + place for place in places]] += spoken.share
+                    shares[row, [call.forward.prompt_start + place for place in places]] += spoken.share
         factors = prompt_edit.word_factors(shares, self.edit.reweight.weight)
         return factors.repeat_interleave(call.q.shape[0] // len(call.rows), dim=0)

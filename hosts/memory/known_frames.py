@@ -11,14 +11,14 @@ import torch
 
 import comfy.patcher_extension as extension
 
-from ..attention.patching import EVALUATION, RUN, Evaluation, Start
+from ..attention.patching import EVALUATION, RUN, Bystander, Start
 from ..families import wan
 from ..windows.chunk_handler import LOOK, ChunkHandler
 
 KEY = "longreel_clean_frames"
 
 
-class CleanFrames:
+class CleanFrames(Bystander):
     """One run of a sampler. `holds` say 0..1 how firmly each known frame is held; `at_zero`, that their time is 0."""
 
     def __init__(self, start: Start, handler: ChunkHandler, holds: tuple[float, ...], at_zero: bool):
@@ -26,18 +26,6 @@ class CleanFrames:
         finished = handler.remembered.finished
         self.holds, self.at_zero = torch.tensor(holds), at_zero
         self.clean = start.model.process_latent_in(finished[:, :, finished.shape[2] - known :]) if known else None
-
-    def roles(self, segment: int) -> tuple[str, ...]:
-        return ()
-
-    def begin(self, evaluation: Evaluation) -> None:
-        pass  # nothing is kept from one evaluation to the next
-
-    def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
-        return False
-
-    def attend(self, call, next_attention) -> torch.Tensor:
-        return next_attention(call.q, call.k, call.v, call.mask)
 
     def show(self, x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """x [B, C, F, H, W] and t [B] -> x with its known frames clean, t [B] or [B, F]."""

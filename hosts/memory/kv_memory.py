@@ -87,7 +87,7 @@ class KVMemory:
             parts.update({entry: self._placed(part, call) for entry, part in by_entry(call).items()})
             return next_attention(call.q, call.k, call.v, call.mask)
         source = self._joined(call)
-        own = KeysValues(call.k, call.v, call.mask, call.text)
+        own = KeysValues(call.k, call.v, call.mask, call.text_tokens)
         return kv_share.attend_shared(next_attention, call.q, own, source, kv_share.EXTEND, share_text=False)
 
     def _joined(self, call: Call) -> KeysValues:
@@ -100,12 +100,12 @@ class KVMemory:
     def _placed(self, part: KeysValues, call: Call) -> KeysValues:
         """The video's keys alone, where they belong in time, with their weights as logarithms on the logits."""
         forward = call.forward
-        k = forward.turn(part.k[:, :, part.text :], self.memory.place / forward.patch_frames)
-        mask = None if part.mask is None else part.mask[..., part.text :]
+        k = forward.turn(part.k[:, :, part.text_tokens :], self.memory.place / forward.patch_frames)
+        mask = None if part.mask is None else part.mask[..., part.text_tokens :]
         if any(weight != 1 for weight in self.memory.weights):
             bias = log_weights(self.memory.weights[:: forward.patch_frames], math.prod(forward.grid[1:])).to(k)
             mask = (bias if mask is None else mask + bias).expand(k.shape[0], -1, -1, -1)  # for_reader joins rows
-        return KeysValues(k, part.v[:, :, part.text :], mask)
+        return KeysValues(k, part.v[:, :, part.text_tokens :], mask)
 
 
 def log_weights(weights: Sequence[float], tokens_of_frame: int) -> torch.Tensor:

@@ -17,7 +17,7 @@ import comfy.patcher_extension as extension
 
 from ...engine.memory.files import KINDS, LoadedMemory
 from ...engine.runs.content_hash import content_hash
-from ..attention.patching import Evaluation
+from ..attention.patching import Bystander
 from ..families import block_count, facts_of, family_of
 from ..training import gradients as ttt_recompute
 
@@ -33,24 +33,12 @@ class Carried:
     strength: float
 
 
-class Remembering:
+class Remembering(Bystander):
     """One run of a sampler with a memory that works around the network and has no business in its attention. latents:
     [B, C, F, H, W] as the network sees them, or None where there is nothing to remember yet."""
 
     def __init__(self, latents: torch.Tensor | None):
         self.latents = latents
-
-    def roles(self, segment: int) -> tuple[str, ...]:
-        return ()
-
-    def begin(self, evaluation: Evaluation) -> None:
-        """Nothing is kept from one evaluation to the next."""
-
-    def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
-        return False
-
-    def attend(self, call, next_attention) -> torch.Tensor:
-        return next_attention(call.q, call.k, call.v, call.mask)
 
 
 def new_memory(model, kind: str, config, layers: frozenset[int]) -> LoadedMemory:

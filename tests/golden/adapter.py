@@ -240,7 +240,7 @@ def _ditctrl_reweight(tensors: Tensors, meta: dict) -> Tensors:
     out = {}
     for step in (0, 1, 2, 7):
         rows = slice(0, 4, 2) if step < _LAYOUT_STEPS else slice(1, 4, 2)
-        read = kv_share.KeysValues(k[rows], v[rows], text=text)
+        read = kv_share.KeysValues(k[rows], v[rows], text_tokens=text)
         out[f"out_step{step}"] = _attend(q, k, v)
         out[f"out_step{step}"][1::2] = prompt_edit.reweight(_attend, q[1::2], read, factors, factors)
     return out
@@ -251,7 +251,9 @@ def _share_pair(
 ) -> torch.Tensor:
     """Rows u_source, u_target, c_source, c_target [4, H, S, D]: the targets read their sources' keys and values."""
     out = _attend(q, k, v)
-    sources, targets = (kv_share.KeysValues(k[rows], v[rows], text=text) for rows in (slice(0, 4, 2), slice(1, 4, 2)))
+    sources, targets = (
+        kv_share.KeysValues(k[rows], v[rows], text_tokens=text) for rows in (slice(0, 4, 2), slice(1, 4, 2))
+    )
     out[1::2] = kv_share.attend_shared(_attend, q[1::2], targets, sources, focus=focus)
     return out
 

@@ -155,8 +155,8 @@ ALL = slice(None)
 
 
 def parts_read(own: KeysValues, source: KeysValues, join: str, share_text: bool) -> list[tuple[KeysValues, slice]]:
-    kept = ALL if join == EXTEND else slice(0 if share_text else own.text)
-    return [(own, kept), (source, ALL if share_text else slice(source.text, None))]
+    kept = ALL if join == EXTEND else slice(0 if share_text else own.text_tokens)
+    return [(own, kept), (source, ALL if share_text else slice(source.text_tokens, None))]
 
 
 @pytest.mark.parametrize("join", [REPLACE, EXTEND])

@@ -17,7 +17,7 @@ def attend(q, k, v, mask):
 def drawn(text=TEXT):
     generator = torch.Generator().manual_seed(3)
     q, k, v = (torch.randn(ROWS, HEADS, text + VIDEO, WIDTH, generator=generator) for _ in range(3))
-    return q, KeysValues(k, v, text=text)
+    return q, KeysValues(k, v, text_tokens=text)
 
 
 def factors(*weights_by_row):
@@ -105,7 +105,7 @@ def test_text_among_itself_stays_as_it_is():
     keys = factors({1: 0.0}, {1: 0.0})
     v = read.v.clone()
     v[:, :, TEXT:] = 0
-    no_video = KeysValues(read.k, v, text=TEXT)
+    no_video = KeysValues(read.k, v, text_tokens=TEXT)
     out = reweight(attend, q, no_video, keys, keys)
     assert torch.allclose(out[:, :, :TEXT], attend(q, no_video.k, no_video.v, None)[:, :, :TEXT], atol=1e-6)
 

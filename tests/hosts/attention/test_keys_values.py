@@ -14,7 +14,7 @@ def call_of(rows, entries, text, videos=1, mask=None, seed=0):
     """The fields of hosts/families/sites.Call that matter here."""
     generator = torch.Generator().manual_seed(seed)
     k, v = (torch.randn(len(rows) * videos, HEADS, text + VIDEO, WIDTH, generator=generator) for _ in range(2))
-    return SimpleNamespace(rows=rows, entries=entries, text=text, q=k, k=k, v=v, mask=mask)
+    return SimpleNamespace(rows=rows, entries=entries, text_tokens=text, q=k, k=k, v=v, mask=mask)
 
 
 def attend(q, read):
@@ -25,7 +25,7 @@ def test_what_was_kept_comes_back_in_the_order_of_the_reader():
     kept = by_entry(call_of((1, 0), (0, 0), text=3, videos=2))
     whole = call_of((1, 0), (0, 0), text=3, videos=2)
     back, turned = for_reader(kept, whole), for_reader(kept, call_of((0, 1), (0, 0), text=3, videos=2))
-    assert torch.equal(back.k, whole.k) and torch.equal(back.v, whole.v) and back.text == 3 and back.mask is None
+    assert torch.equal(back.k, whole.k) and torch.equal(back.v, whole.v) and back.text_tokens == 3 and back.mask is None
     assert torch.equal(turned.k, whole.k.roll(2, dims=0))
 
 
@@ -51,7 +51,7 @@ def test_texts_of_different_length_are_read_as_if_each_were_alone(masked):
     read = for_reader(kept, call_of((0, 1), (0, 0), text=4))
     q = torch.randn(2, HEADS, 4 + VIDEO, WIDTH)
     alone = [attend(q[row : row + 1], for_reader(kept, call_of((row,), (0,), text=4))) for row in (0, 1)]
-    assert read.text == 5
+    assert read.text_tokens == 5
     assert torch.allclose(attend(q, read), torch.cat(alone), atol=1e-6)
     assert torch.equal(read.v[0, :, :2], short.v[0, :, :2])  # words keep their places
 

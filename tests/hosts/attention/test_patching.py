@@ -82,8 +82,12 @@ def test_grid_text_and_rows_are_those_of_the_attention(tiny, every_tiny):
         assert frames == -(-FRAMES // call.forward.patch_frames)
         assert call.rows == (1, 0) and call.entries == (0, 0)  # ComfyUI shows the negative prompt first
         assert call.q.shape[0] == 4  # two prompts, two videos
-        assert call.q.shape[2] == call.text + call.forward.video_tokens == call.text + frames * rows * columns
-        assert call.text == (16 if call.kind == JOINT else 0)
+        assert (
+            call.q.shape[2]
+            == call.text_tokens + call.forward.video_tokens
+            == call.text_tokens + frames * rows * columns
+        )
+        assert call.text_tokens == (16 if call.kind == JOINT else 0)
         assert call.k.shape[2] == (16 if call.kind == CROSS else call.q.shape[2])
 
 

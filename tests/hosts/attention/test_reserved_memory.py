@@ -87,16 +87,19 @@ def test_kv_share_keeps_what_it_says_at_most(tiny, every_tiny, source, monkeypat
         mask=None,
     )
     most = 0
-    attend = kv_share.Sharing.attend
+    attend = kv_share.KVShareRun.attend
 
     def measured(run, call, next_attention):
         nonlocal most
         out = attend(run, call, next_attention)
         parts = [part for sites in run.kept.values() for kept in sites.values() for part in kept.parts.values()]
-        most = max(most, sum(part.k[:, :, part.text :].nbytes + part.v[:, :, part.text :].nbytes for part in parts))
+        most = max(
+            most,
+            sum(part.k[:, :, part.text_tokens :].nbytes + part.v[:, :, part.text_tokens :].nbytes for part in parts),
+        )
         return out
 
-    monkeypatch.setattr(kv_share.Sharing, "attend", measured)
+    monkeypatch.setattr(kv_share.KVShareRun, "attend", measured)
     model = latent_blend.attach(patching.attach(loaded.model, feature), timeline, "triangle")
     tiny_sampling.sample(model, *encode(loaded, timeline), empty(timeline), steps=1, cfg=3.0)
     family, network = family_of(loaded.model), loaded.model.model.diffusion_model

@@ -228,7 +228,7 @@ def test_the_prompt_of_hunyuan_video_is_found_among_its_text_tokens(monkeypatch,
     args = (torch.zeros(1, 16, 1, 4, 4), torch.zeros(1), torch.zeros(1, TEXT, 32))
     with torch.inference_mode(), pytest.raises(StopAtBlock):
         network(*args, **inputs)
-    found = hunyuan_video.words_at(network, args, inputs)
+    found = hunyuan_video.prompt_start(network, args, inputs)
     assert found == place
     assert torch.equal(seen["txt"][:, found : found + TEXT], prompt)
 
@@ -239,4 +239,4 @@ class StopAtBlock(Exception):
 
 @pytest.mark.parametrize("family", [wan, cogvideox, ltxv])
 def test_the_prompt_comes_first_where_no_other_tokens_are_attended_with_it(family):
-    assert family.words_at(SimpleNamespace(), (), {}) == 0
+    assert family.prompt_start(SimpleNamespace(), (), {}) == 0

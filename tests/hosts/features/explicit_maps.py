@@ -29,7 +29,7 @@ def text_weights(timeline: Timeline, segment: Segment, word: str) -> torch.Tenso
 
 def explicit_map(calls: Iterable[Call], weights: torch.Tensor) -> torch.Tensor:
     """[video tokens]: how much the weighted text tokens are read, mean over heads and calls."""
-    found = [probabilities(call, POSITIVE)[:, call.text :, : len(weights)] @ weights for call in calls]
+    found = [probabilities(call, POSITIVE)[:, call.text_tokens :, : len(weights)] @ weights for call in calls]
     return torch.stack([heads.mean(dim=0) for heads in found]).mean(dim=0)
 
 

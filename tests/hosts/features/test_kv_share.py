@@ -145,7 +145,7 @@ def source_part(records: list[Record], reader: Record, sources: list, settings: 
         and (record.call.evaluation.segment, record.call.evaluation.role) == (source, role)
     )
     _, k, v, mask, _ = record.parts()[prompt]
-    return k, v, mask, record.call.text
+    return k, v, mask, record.call.text_tokens
 
 
 def previous(timeline) -> list[int | None]:
@@ -236,7 +236,7 @@ def test_text_that_is_not_shared_stays_the_segments_own(tiny, name):
     for record in records:
         if not reads(record.call, settings):
             continue
-        text = record.call.text
+        text = record.call.text_tokens
         for prompt, (q, k, v, _, out) in record.parts().items():
             their_k, their_v, _, their_text = source_part(records, record, sources, settings, prompt)
             k = torch.cat([k[:, :, :text], their_k[:, :, their_text:]], dim=2)

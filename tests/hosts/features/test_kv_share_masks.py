@@ -159,7 +159,7 @@ def assert_each_side_reads_its_own_side(seen, timeline, mode) -> int:
             target, source = (torch.ones(one.forward.video_tokens, dtype=torch.bool) for one in (call, theirs))
         else:
             assert 0 < target.sum() < len(target) and 0 < source.sum() < len(source)
-        expected = attention_within(call.q, theirs.k, theirs.v, call.text, target, source)
+        expected = attention_within(call.q, theirs.k, theirs.v, call.text_tokens, target, source)
         assert torch.allclose(out, expected, atol=1e-5)
     return unmasked
 
@@ -239,7 +239,7 @@ def test_several_words_are_one_map(tiny):
             >= 0.4
             for n, one in ((here, call), (here - 1, theirs))
         ]
-        assert torch.allclose(out, attention_within(call.q, theirs.k, theirs.v, call.text, *sides), atol=1e-5)
+        assert torch.allclose(out, attention_within(call.q, theirs.k, theirs.v, call.text_tokens, *sides), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -166,13 +166,13 @@ def test_at_weight_zero_the_video_hears_nothing_of_the_word(tiny, every_tiny, fo
             continue
         positive = conditioning.number_of(call.evaluation.conds, "positive")
         row = call.rows.index(positive)
-        word = call.forward.words_at + 1  # "a pink circle ..."
+        word = call.forward.prompt_start + 1  # "a pink circle ..."
         v = call.v.clone()
         v[row, :, word] += 50.0
         again = run_of_edit.attend(dataclasses.replace(call, v=v), sdpa)
         plain = sdpa(call.q, call.k, v, call.mask)
-        assert torch.allclose(again[row, :, call.text :], out[row, :, call.text :], atol=1e-4)
-        assert not torch.allclose(plain[row, :, call.text :], out[row, :, call.text :], atol=1e-2)
+        assert torch.allclose(again[row, :, call.text_tokens :], out[row, :, call.text_tokens :], atol=1e-4)
+        assert not torch.allclose(plain[row, :, call.text_tokens :], out[row, :, call.text_tokens :], atol=1e-2)
         seen += 1
     assert seen
 
