@@ -3,21 +3,8 @@
 import folder_paths
 from comfy_api.latest import io, ui
 
-from ..engine.plan.anchor import (
-    AUTO,
-    MODES,
-    check_anchors,
-    choose_mode,
-    describe,
-    of_length,
-    place_anchor,
-    place_in_shot,
-)
-from ..engine.storyboard.media import resolve_anchors
-from ..hosts.anchor import frame as anchor_frame
-from ..hosts.anchor import picture as anchor_picture
-from ..hosts.anchor.frame import Anchored
-from ..hosts.families import facts_of
+from ..engine.plan.anchor import AUTO, MODES
+from ..hosts.anchor.place import OneLatent, OnePicture, Source, StoryboardPictures, place
 from .choices import check_choice
 from .sockets import TimelineSocket
 
@@ -159,60 +146,15 @@ class LongreelAnchorFrame(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, picture, mode, strength, timeline=None, fps=0.0):
-        chosen = check_choice("picture", picture, (IMAGE, LATENT, STORYBOARD))
-        facts = facts_of(model)
-        if timeline is not None and timeline.facts != facts:
-            raise ValueError(
-                f"the timeline is planned for {timeline.facts.family} and the model is {facts.family}; "
-                f"wire this model into Longreel Plan"
-            )
-        mode, reason = choose_mode(mode, facts, anchor_frame.is_trained(model))
-        if chosen["picture"] == STORYBOARD:
-            anchored = _of_storyboard(chosen["vae"], timeline, facts, mode, strength)
-        else:
-            length = None if timeline is None else timeline.latent_frames
-            rate = fps or (facts.native_fps if timeline is None else timeline.fps)
-            place = place_anchor(chosen["seconds"], rate, facts, mode, strength, length)
-            of_latent = chosen["picture"] == LATENT
-            anchored = [_of_latent(chosen, place) if of_latent else _of_image(chosen, place, facts, timeline)]
-            check_anchors([one.anchor for one in anchored], facts, length)
-        report = "\n".join(describe(one.anchor, facts, reason) for one in anchored)
-        return io.NodeOutput(anchor_frame.attach(model, anchored), report, ui=ui.PreviewText(report))
+        anchored, report = place(model, _source(picture), mode=mode, strength=strength, timeline=timeline, fps=fps)
+        return io.NodeOutput(anchored, report, ui=ui.PreviewText(report))
 
 
-def _of_image(chosen: dict, place, facts, timeline) -> Anchored:
-    image = chosen["image"]
-    own = (image.shape[2], image.shape[1]) if timeline is None else (timeline.width, timeline.height)
-    width, height = chosen["width"] or own[0], chosen["height"] or own[1]
-    return Anchored(place, anchor_picture.encode_picture(chosen["vae"], image, place, facts, width, height))
-
-
-def _of_latent(chosen: dict, place) -> Anchored:
-    samples = chosen["latent"]["samples"]
-    return Anchored(of_length(place, samples.shape[2]) if samples.ndim == 5 else place, samples)
-
-
-def _of_storyboard(vae, timeline, facts, mode: str, strength: float) -> list[Anchored]:
-    if timeline is None:
-        raise ValueError(
-            "the anchors of a storyboard stand on a timeline, and none is wired; wire the timeline of Longreel Plan"
-        )
-    paths = resolve_anchors(timeline.storyboard, folder_paths.get_input_directory())
-    places = [
-        (place_in_shot(timeline, shot, one.at, mode, strength), paths[one.image])
-        for shot in timeline.shots
-        for one in shot.shot.anchors
-    ]
-    if not places:
-        raise ValueError(
-            f'none of the {len(timeline.shots)} shots of the storyboard has anchors; write "anchors" in a shot, or choose '
-            f"picture {IMAGE}"
-        )
-    check_anchors([place for place, _ in places], facts, timeline.latent_frames)
-    width, height = timeline.width, timeline.height
-    return [
-        Anchored(
-            place, anchor_picture.encode_picture(vae, anchor_picture.load_picture(path), place, facts, width, height)
-        )
-        for place, path in places
-    ]
+def _source(picture: dict) -> Source:
+    """Return where the anchors come from, as the user chose it."""
+    chosen = check_choice("picture", picture, (IMAGE, LATENT, STORYBOARD))
+    if chosen["picture"] == IMAGE:
+        return OnePicture(chosen["image"], chosen["vae"], chosen["seconds"], chosen["width"], chosen["height"])
+    if chosen["picture"] == LATENT:
+        return OneLatent(chosen["latent"]["samples"], chosen["seconds"])
+    return StoryboardPictures(chosen["vae"], folder_paths.get_input_directory())
