@@ -1,7 +1,7 @@
 """Wan 2.1's text-to-video transformer, small, in a form that trains fast on a CPU.
 
 Module names and shapes are those of ComfyUI's `comfy.ldm.wan.model.WanModel`, so the state dict loads there as it
-is (tests/demo/test_dit_net.py compares the outputs). Matrix products run in bfloat16 while training; set
+is (tests/demo/test_nets_match_comfyui.py compares the outputs). Matrix products run in bfloat16 while training; set
 `HALF_PRECISION = False` to compare in float32.
 """
 

@@ -2,8 +2,8 @@
 
 Module names and shapes are those of ComfyUI's `comfy.ldm.wan.vae.WanVAE`, so the state dict loads there as it is.
 ComfyUI encodes and decodes chunk by chunk with cached frames; here all frames go through in one call, which gives
-the same numbers (tests/demo/test_vae_net.py). Norms keep an epsilon under the root: a mid-grey input is an exact
-zero vector and would otherwise give NaN gradients.
+the same numbers (tests/demo/test_nets_match_comfyui.py). Norms keep an epsilon under the root: a mid-grey input is
+an exact zero vector and would otherwise give NaN gradients.
 """
 
 import torch

@@ -44,7 +44,7 @@ def scan(
 ) -> tuple[torch.Tensor, State]:
     """Learn from the tokens chunk by chunk, and read every token out with the weights that its chunk left.
 
-    Source: arXiv 2504.05298, section 3, as trained (one learning rate per token; spec/ttt.md, 1.1).
+    Source: arXiv 2504.05298, section 3, as trained (one learning rate per token; docs/ttt.md, The inner step).
 
     q, k, v    [B, L, H, D], any strides. v is the target plus k: the loss is 1/2 || LN(f(k)) - (v - k) ||^2.
     eta        [B, L, H], inner learning rate of each token, already divided by `chunk`; 0 .. base_lr / D / chunk.

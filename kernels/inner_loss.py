@@ -1,6 +1,6 @@
 """The inner loss of a TTT layer and its gradient: what one token asks of the fast weights.
 
-Source: arXiv 2504.05298, section 3; spec formulas of the public code. A token's key k should lead to its target v:
+Source: arXiv 2504.05298, section 3; formulas of the public code. A token's key k should lead to its target v:
 loss = 1/2 || LN(f(k)) - (v - k) ||^2, with one LayerNorm (gamma, beta) per head that the inner loop does not change.
 What f is, and how far a step goes, is not known here.
 """

@@ -2,7 +2,7 @@
 
     python -m tests.make_pictures          (in the environment that dev.py made)
 
-Writes workflows/NAME.jpg, the thumbnail that ComfyUI's template browser shows, and web/docs/NAME.webp, the moving
+Writes workflows/<name>.jpg, the thumbnail that ComfyUI's template browser shows, and web/docs/<name>.webp, the moving
 picture of the README. Every pixel comes from the video that the workflow saved.
 """
 

@@ -1,6 +1,6 @@
 """One training run of an anchor LoRA: a network learns to go on from a clean frame among noisy ones.
 
-Source: Factorized, now Anchored, Video Generation (arXiv 2512.16371), as spec/anchor_fvg.md (section 1.2) tells it: in a
+Source: Factorized, now Anchored, Video Generation (arXiv 2512.16371), as docs/anchor.md (The method) tells it: in a
 clip at noise level t one latent frame, drawn at random, is the clean anchor, at time 0. Whether the paper leaves the
 anchor out of the loss is not known; here it is, for there is nothing to predict in it. A run is a folder:
 

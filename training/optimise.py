@@ -1,6 +1,6 @@
 """AdamW on float32 masters, with clipping and an average of the weights over time.
 
-Source: the training configs of One-Minute Video Generation with Test-Time Training (spec/ttt.md, section 3): betas
+Source: the training configs of One-Minute Video Generation with Test-Time Training (docs/ttt.md, Training): betas
 0.9, 0.95, weight decay 1e-4 except on names with `bias`, `norm`, `b1`, `b2`, the norm of all gradients clipped at 0.1.
 The average (EMA) is not in the paper; it is what is saved, and 0 turns it off.
 

@@ -1,6 +1,6 @@
 """Learning rates: a straight warm-up, then a cosine for the TTT layers and a straight line for all other weights.
 
-Source: the training configs of One-Minute Video Generation with Test-Time Training (spec/ttt.md, section 3), where the
+Source: the training configs of One-Minute Video Generation with Test-Time Training (docs/ttt.md, Training), where the
 line runs from 1e-5 to 1e-5. Plain floats of a stage and a step; nothing is kept from step to step.
 """
 

@@ -1,7 +1,7 @@
 """The recipe as data: stage by stage longer videos, each stage going on from the weights of the one before.
 
 Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3.3) and the training configs of
-its public code (spec/ttt.md, section 3), where a segment is three seconds. What a stage does with these numbers is in
+its public code (docs/ttt.md, Training), where a segment is three seconds. What a stage does with these numbers is in
 training/schedule.py and training/trainer.py. The public documents contradict each other on the first stage of the
 linear layers (all weights, or attention alone); the configs are followed here.
 """

@@ -2,8 +2,8 @@
 
 Source: RoFormer (arXiv 2104.09864). A rotary position p turns each pair of channels by p times the pair's frequency,
 and turns add up, so a rotated key is moved by n positions by n more of the same turn. Which channels carry time, and
-how fast each pair turns, is the network's matter (hosts/<family>.py); so is whether it has rotary positions at all.
-`grid_angles` are those of CogVideoX and of TTT layers.
+how fast each pair turns, is the network's matter (hosts/families/<family>.py); so is whether it has rotary positions at
+all. `grid_angles` are those of CogVideoX and of TTT layers.
 """
 
 import torch

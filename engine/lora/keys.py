@@ -1,7 +1,7 @@
 """The names in a LoRA file, turned into those that ComfyUI's own loader reads.
 
 ComfyUI 0.30 reads Wan and CogVideoX LoRAs under two styles alone, `diffusion_model.<layer>` and `lora_unet_<layer>` with
-underscores, and says nothing aloud of those it does not know (spec/anchor_fvg.md, section 3.1). Trainers write others:
+underscores, and says nothing aloud of those it does not know (docs/anchor.md, The LoRA). Trainers write others:
 
     diffusers      transformer.blocks.0.attn1.to_q.lora_A.weight              (CogVideoX: transformer_blocks.0...)
     PEFT           base_model.model.blocks.0.self_attn.q.lora_A.default.weight

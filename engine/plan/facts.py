@@ -1,6 +1,6 @@
 """What planning needs to know of a model family, as plain numbers.
 
-A host (hosts/<family>.py) fills this in; nothing here asks which family it is.
+A host (hosts/families/<family>.py) fills this in; nothing here asks which family it is.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
 """A content hash: 64 hexadecimal digits that are equal where two values are, on every machine and in every process.
 
-The design's section 7 asks for a hash of everything that a finished chunk depends on. It is a sha256 over the kind and
-the content of a value and of all that is nested in it. Python's own hash() differs from process to process and pickles
-differ between versions, so neither is used, and what is not listed in `content_hash` is refused. What the values mean is
-not known here.
+A finished chunk is kept under a hash of everything that it depends on (docs/design.md, Runs that survive). It is a
+sha256 over the kind and the content of a value and of all that is nested in it. Python's own hash() differs from
+process to process and pickles differ between versions, so neither is used, and what is not listed in `content_hash` is
+refused. What the values mean is not known here.
 """
 
 import dataclasses

@@ -1,10 +1,10 @@
 """A run that survives: the folder in which each finished chunk is kept, found again, and reported.
 
-From design.md, section 7. `longreel/<run name>/` holds storyboard.json and plan.json, one safetensors file for each
-finished chunk (engine/runs/chunk_file.py), chunks.json (engine/runs/record.py) and the lock. A chunk is used again where the
-hash of all that it depends on is the same; the hash of the chunk that it continues from is among that, so a change
-reaches what depends on it and nothing else. A locked chunk keeps its file whatever changed. Nothing is removed before a
-run is complete. What chunks depend on, and how they are made, is not known here.
+See docs/design.md, Runs that survive. `longreel/<run name>/` holds storyboard.json and plan.json, one safetensors file
+for each finished chunk (engine/runs/chunk_file.py), chunks.json (engine/runs/record.py) and the lock. A chunk is used
+again where the hash of all that it depends on is the same; the hash of the chunk that it continues from is among that,
+so a change reaches what depends on it and nothing else. A locked chunk keeps its file whatever changed. Nothing is
+removed before a run is complete. What chunks depend on, and how they are made, is not known here.
 
     with open_run(output / "longreel" / check_run_name(name)) as run:
         run.begin(storyboard_json, plan_json, prompts)

@@ -1,8 +1,8 @@
 """The storyboard: what the user writes, as frozen dataclasses and as JSON version 1.
 
-From design.md, section 6. A storyboard is a list of shots with prompts, seconds and transitions. Every Storyboard
-object is valid: the constructor checks all ranges and all relations between fields, so the JSON, CSV and ttt-video
-readers share one set of rules. web/storyboard.schema.json publishes the structural part of the same rules.
+See docs/design.md, The storyboard. A storyboard is a list of shots with prompts, seconds and transitions. Every
+Storyboard object is valid: the constructor checks all ranges and all relations between fields, so the JSON, CSV and
+ttt-video readers share one set of rules. web/storyboard.schema.json publishes the structural part of the same rules.
 
 It does not know models, frames or files: engine/plan/timeline.py turns seconds into frames, engine/storyboard/media.py
 looks at the disk.

@@ -1,6 +1,6 @@
 """The storyboard as a table: CSV that a spreadsheet program opens, saves and gives back without loss.
 
-From design.md, section 6, and spec/peers.md, demand 24. Row 1 names the columns. Each further row is one shot with
+See docs/design.md, The storyboard. Row 1 names the columns. Each further row is one shot with
 the columns of Shot; the columns `longreel` and `board_...` hold what belongs to the whole storyboard and are written
 in the first shot's row. They are read from any row, so that sorting or inserting rows does no harm, but rows that
 contradict each other are refused. An empty cell means "not given".

@@ -1,7 +1,7 @@
 """Where a storyboard's pictures lie: paths below one folder, which nothing may leave.
 
-From design.md, section 6: media paths are relative to ComfyUI's input folder and may not leave it, by "..", by an
-absolute path, by a backslash or by a link. It does not open the pictures and does not know where ComfyUI's folders
+See docs/design.md, The storyboard. Media paths are relative to ComfyUI's input folder and may not leave it, by "..", by
+an absolute path, by a backslash or by a link. It does not open the pictures and does not know where ComfyUI's folders
 are: the caller names the folder.
 """
 

@@ -1,6 +1,6 @@
 """One rule for each kind of storyboard field: what it accepts, and the one-line error when it does not.
 
-From design.md, sections 6 and 10. `rule.read(value, field)` returns the value in its plain type (3 seconds become
+See docs/design.md, The storyboard. `rule.read(value, field)` returns the value in its plain type (3 seconds become
 3.0, a width of 64.0 becomes 64) or raises StoryboardError with the field, the value found and the remedy.
 
 It does not know which fields exist (engine/storyboard/board.py) nor what lies on the disk (engine/storyboard/media.py).

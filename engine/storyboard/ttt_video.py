@@ -1,6 +1,6 @@
 """The scene list of ttt-video: prompts of One-Minute Video Generation with Test-Time Training.
 
-From spec/ttt.md, section 4 (test-time-training/ttt-video-dit). JSON is a list of videos, each a list of scenes; JSONL
+From test-time-training/ttt-video-dit; see docs/ttt.md, Prompts. JSON is a list of videos, each a list of scenes; JSONL
 has one such list of scenes on each line. A scene is {"text", "requires_scene_transition" (default false), "neg_text"
 (text or null)} and lasts three seconds at 16 frames per second, 720x480. The flag says that a cut stands before the
 scene; on the first scene it has no meaning, there and here. Scene marks (<start_scene>, <end_scene>) are not part of

@@ -41,8 +41,9 @@ class TTTConfig:
     base_rate: upper end of a token's learning rate times head width: 0.1 (MLP) or 1.0 (linear) as published.
     norm_eps: of the small network's LayerNorm: 1e-6 in the kernels that trained, 1e-8 in the public PyTorch code.
     rates: OWN, every token learns at its own rate; AS_TRAINED, as the public training code does it where texts or
-    segments are no multiples of the chunk (spec/ttt.md, 2.4): a chunk then learns at the rates of that chunk, in the
-    order before text and video were interleaved, which holds its last token. Equal where they are multiples.
+    segments are no multiples of the chunk (docs/ttt.md, Learning rates out of step): a chunk
+    then learns at the rates of that chunk, in the order before text and video were interleaved, which holds its last
+    token. Equal where they are multiples.
 
     gated_delta: base_rate is the upper end of how much of what is remembered under a key a token replaces, 1 as
     published; its numbers do not depend on the chunk, and rates are OWN. sliding_window learns nothing while it reads:

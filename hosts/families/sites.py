@@ -1,7 +1,8 @@
 """Where the networks attend: one `Site` per attention module of a family, and one `Call` per time that it runs.
 
-Families (hosts/<family>.py) list their sites; hosts/attention/patching.py watches them; features (hosts/features/kv_share.py, ...) act on
-calls. Every family's tensors have the same form here: [B, H, S, D], text tokens (if any) in front of the video's.
+Families (hosts/families/<family>.py) list their sites; hosts/attention/patching.py watches them; features
+(hosts/features/kv_share.py, ...) act on calls. Every family's tensors have the same form here: [B, H, S, D], text
+tokens (if any) in front of the video's.
 """
 
 import inspect

@@ -3,7 +3,7 @@
 Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3). The layers live in a
 ModelPatcher of their own that ComfyUI loads, casts and offloads beside the model, so they are in no state dict of the
 model, no LoRA finds them, and no other clone sees them. While the network runs, each of its blocks is evaluated by its
-family's file (hosts/ttt_<family>.py) with the block's TTT layer in its place.
+family's file (hosts/ttt/<family>.py) with the block's TTT layer in its place.
 
 Without a timeline (hosts/ttt/timeline.py) everything that the network is shown is one segment. Where files come from is
 not known here (engine/ttt/files.py).

@@ -1,6 +1,6 @@
 """One forward of a network whose blocks are evaluated in segments, with the TTT layers of its clone in their places.
 
-Families say how (hosts/ttt_<family>.py); which segments there are comes along with the conditioning
+Families say how (hosts/ttt/<family>.py); which segments there are comes along with the conditioning
 (hosts/ttt/timeline.py) or else everything that the network is shown is one; layers come with transformer_options
 (hosts/ttt/apply.py). Nothing of the network stays changed behind a forward, interrupted or not. While gradients are recorded,
 blocks may be computed again on the way back (hosts/training/gradients.py).

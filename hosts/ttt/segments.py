@@ -8,7 +8,7 @@ with that result in the attention's place. So LoRA, other nodes' patches and cas
 segment's temporaries exist at a time, and what is held of the whole video is the hidden states and one more tensor like
 them.
 
-`Segments` is what a family (hosts/ttt_<family>.py) says of its network; hosts/ttt/apply.py puts it to work.
+`Segments` is what a family (hosts/ttt/<family>.py) says of its network; hosts/ttt/apply.py puts it to work.
 """
 
 from collections.abc import Callable, Iterator

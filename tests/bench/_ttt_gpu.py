@@ -1,9 +1,9 @@
 """The TTT kernels on an NVIDIA GPU: first whether they are right, then how long they take, beside their neighbours.
 
 `python dev.py bench ttt_kernels` runs it where there is a GPU. Shapes are CogVideoX-5B's: 48 heads of 64, and 351168
-tokens for 63 s (spec/ttt.md, 2.5). Every check must pass before anything is timed. Times are medians of CUDA events in
-milliseconds, for one direction. What is slow without kernels is timed on 282 chunks (3 s) and scaled by its length; the
-table marks those with ~. fla (fla-core) is a neighbour where it is installed.
+tokens for 63 s (docs/ttt.md, Sequence lengths). Every check must pass before anything is timed. Times are medians of
+CUDA events in milliseconds, for one direction. What is slow without kernels is timed on 282 chunks (3 s) and scaled by
+its length; the table marks those with ~. fla (fla-core) is a neighbour where it is installed.
 """
 
 import importlib.util

@@ -59,7 +59,7 @@ def test_a_scene_list_of_ttt_video_is_read(tmp_path):
 
 
 def test_the_papers_geometry_is_reached():
-    """13 latent frames of 3 seconds; 253 of a minute (spec/ttt.md, section 2.5)."""
+    """13 latent frames of 3 seconds; 253 of a minute (docs/ttt.md, Sequence lengths)."""
     geometry = Geometry(FACTS, 720, 480, 13)
     assert [geometry.latent_frames(count) for count in (1, 3, 6, 10, 21)] == [13, 37, 73, 121, 253]
     assert geometry.windows(2) == ((0, 13), (12, 25))

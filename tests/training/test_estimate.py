@@ -39,7 +39,7 @@ class Launches(TorchDispatchMode):
 
 
 def test_sizes_are_the_published_ones():
-    """spec/ttt.md, sections 1.2 and 2.5: of the paper's network."""
+    """docs/ttt.md, Parameters and Sequence lengths: of the paper's network."""
     assert COGVIDEOX.trained(MLP, LAYERS) == (1_659_895_776, 0)
     assert sum(COGVIDEOX.trained(MLP, QKVO)) == 3_245_869_536
     assert COGVIDEOX.trained(LINEAR, LAYERS) == (1_601_576_928, 0)

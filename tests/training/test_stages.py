@@ -5,7 +5,7 @@ import pytest
 from longreel.engine.ttt.layer import LINEAR, MLP
 from longreel.training.stages import ALL, LAYERS, PAPER, QKVO, Stage, scaled
 
-PUBLISHED = [  # spec/ttt.md, section 3: name, segments, steps of MLP, steps of linear, warm-up, rate of the TTT layers
+PUBLISHED = [  # docs/ttt.md, Training: name, segments, steps of MLP, steps of linear, warm-up, rate of the TTT layers
     ("3s", 1, 5000, 5000, 100, 1e-4),
     ("9s", 3, 5000, 5000, 100, 1e-5),
     ("18s", 6, 1000, 1000, 50, 1e-5),

@@ -51,7 +51,7 @@ def test_levels_are_drawn_from_all_strata_and_follow_the_seed(objective):
 
 
 def test_x0s_loss_of_the_paper_is_vs(objective):
-    """mean((x0_hat - x0)^2) / (1 - alpha^2), spec/ttt.md section 3."""
+    """mean((x0_hat - x0)^2) / (1 - alpha^2), docs/ttt.md, Training."""
     clean, noise = pair()
     levels = (
         torch.tensor([0.2, 0.4, 0.6, 0.9])

@@ -1,4 +1,4 @@
-"""hosts/ttt/apply.py and ttt_forward.py: layers attach to a clone alone, and change what they should there."""
+"""hosts/ttt/apply.py and forward.py: layers attach to a clone alone, and change what they should there."""
 
 import pytest
 import torch
