@@ -1,34 +1,115 @@
-"""What all tests share: one ComfyUI process for everything that goes over HTTP, and the mark of tests that need a GPU.
+"""What all tests share: one ComfyUI process for everything that goes over HTTP, marks, and who runs which test.
 
-Run through `python dev.py test`, or directly with .venv/bin/pytest once `python dev.py setup` has run.
+Run through `python dev.py test`, or directly with .venv/bin/pytest once `python dev.py setup` has run. `dev.py test`
+starts two workers (pytest-xdist). One of them runs all tests that share the ComfyUI process, so that there is one of
+it; a file of other tests stays whole, so that what its tests share is made once.
+
+With --quick, tests that are marked `slow` or that need a ComfyUI process are left out, and hypothesis tries fewer
+examples.
 """
 
 from __future__ import annotations
 
+import os
+
+# Before torch is imported: toy tensors gain nothing from a second thread, and lose much when another process wants the
+# same core. The processes that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from longreel import dev
+from tests import processes
 from tests.comfy_process import PACK_FOLDER_NAME, ComfyProcess
+
+SHARED_COMFYUI = "comfyui"  # name of the group of tests that share the process
+LONG_FIRST = ("tests/kernels/", "tests/training/")  # folders with files that take long: not the last to be begun
+QUICK_EXAMPLES = 10  # of each property, with --quick
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="leave out tests that are slow or need a ComfyUI process")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is ended takes its servers along
+    processes.mark_children()
     config.addinivalue_line("markers", "gpu: needs an NVIDIA GPU; skipped where there is none")
+    config.addinivalue_line("markers", "slow: takes seconds of a processor, or starts ComfyUI; --quick leaves it out")
+    config.addinivalue_line("markers", "xdist_group(name): tests that one worker runs, one after the other")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if dev.has_nvidia_gpu():
-        return
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in its own
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not dev.has_nvidia_gpu():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU, and nvidia-smi finds none"))
+    if config.getoption("quick"):
+        leave_out_slow(config, items)
+    assign_to_workers(items)
+
+
+def shares_comfyui(item: pytest.Item) -> bool:
+    return "comfy" in getattr(item, "fixturenames", ())
+
+
+def leave_out_slow(config: pytest.Config, items: list[pytest.Item]) -> None:
+    slow = [item for item in items if shares_comfyui(item) or item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in set(slow)]
+    for function in {item.function for item in items if hasattr(getattr(item, "function", None), "hypothesis")}:
+        given = getattr(function, "_hypothesis_internal_use_settings", None) or hypothesis.settings.default
+        fewer = min(given.max_examples, QUICK_EXAMPLES)
+        function._hypothesis_internal_use_settings = hypothesis.settings(given, max_examples=fewer)
+
+
+def assign_to_workers(items: list[pytest.Item]) -> None:
+    """Mark the files that share ComfyUI, and begin with them and with the long ones: two workers then end together."""
+    files = {item.path for item in items if shares_comfyui(item)}
     for item in items:
-        if item.get_closest_marker("gpu"):
-            item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU, and nvidia-smi finds none"))
+        if item.path in files:
+            item.add_marker(pytest.mark.xdist_group(SHARED_COMFYUI))
+    items.sort(key=lambda item: (item.path not in files, not item.nodeid.startswith(LONG_FIRST)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Give a worker whole files, and all files that share ComfyUI to one of them."""
+    from xdist.scheduler import LoadGroupScheduling
+
+    class WholeFiles(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return super()._split_scope(nodeid).split("::")[0]
+
+    return WholeFiles(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_outlives_the_tests() -> Iterator[None]:
+    """The first of all fixtures, and so the last to end."""
+    yield
+    left = processes.left_over(set(), everywhere=True)
+    assert not left, "the tests are over, and processes that they started still run:\n" + "\n".join(left)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_process_outlives_its_file(no_process_outlives_the_tests: None, request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a file's tests and fixtures start, they end; but for the processes that several files share."""
+    before = processes.started()
+    yield
+    left = processes.left_over(before)
+    assert not left, f"{request.path.name} is over, and processes that it started still run:\n" + "\n".join(left)
 
 
 @pytest.fixture(scope="session")
-def comfy() -> Iterator[ComfyProcess]:
+def comfy(no_process_outlives_the_tests: None) -> Iterator[ComfyProcess]:
     """A running ComfyUI with the pack in a folder of an arbitrary name, and the test nodes of tests/tiny_nodes."""
+    before = processes.started()
     with ComfyProcess(folder_name=PACK_FOLDER_NAME, packs={"tiny_nodes": dev.ROOT / "tests" / "tiny_nodes"}) as process:
+        processes.let_last(processes.started() - before)
         yield process

@@ -21,24 +21,35 @@ FIT = """() => {
     canvas.ds.offset = [(width / scale - right - left) / 2, (height / scale - bottom - top) / 2];
     canvas.setDirty(true, true);
 }"""
-LISTEN = """() => {
-    window.longreelEvents = [];
-    for (const kind of ['execution_start', 'executed', 'execution_success', 'execution_error', 'execution_interrupted'])
-        window.app.api.addEventListener(kind, e => window.longreelEvents.push([kind, e.detail]));
+QUEUE = """async seconds => {  // the events [kind, detail] of one press on Queue, the last of them its end
+    const api = window.app.api, canvas = window.app.canvas, events = [], heard = [];
+    const ends = ['execution_success', 'execution_error', 'execution_interrupted'];
+    const ended = new Promise(resolve => {
+        for (const kind of ['execution_start', 'executed', ...ends]) {
+            const hear = event => { events.push([kind, event.detail]); if (ends.includes(kind)) resolve() };
+            api.addEventListener(kind, hear);
+            heard.push([kind, hear]);
+        }
+        setTimeout(() => { events.push(['no end', `within ${seconds} s`]); resolve() }, seconds * 1000);
+    });
+    canvas.pause_rendering = true;  // nobody looks, and the processor is ComfyUI's
+    await window.app.queuePrompt(0);
+    await ended;
+    canvas.pause_rendering = false;
+    heard.forEach(([kind, hear]) => api.removeEventListener(kind, hear));
+    return events;
 }"""
-ENDED = """window.longreelEvents.some(
-    e => ['execution_success', 'execution_error', 'execution_interrupted'].includes(e[0]))"""
-LAUNCH_ARGUMENTS = [
-    "--no-sandbox",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--disable-dev-shm-usage",
-]
+# Without a GPU, Chromium draws WebGL on the processor and keeps a whole core busy with it: an editor that stands still
+# costs a second per second. Told that there is no GPU, it draws in two dimensions and costs a tenth of that.
+LAUNCH_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+SMALL = {"width": 640, "height": 360}  # pixels, while tests wait: less to draw
+LARGE = {"width": 1700, "height": 950}  # of a screenshot
+POLL_MILLISECONDS = 100  # playwright's own choice is every frame, which makes the page draw frames
 
 
 class Editor:
-    """One open editor page. `errors` holds every console error and uncaught exception since it was opened."""
+    """One open editor page. `errors` holds every console error and uncaught exception since it was opened, or since
+    `errors.clear()`."""
 
     def __init__(self, browser: Browser, comfy: ComfyProcess, seconds: float = 120.0):
         for name, value in (
@@ -48,13 +59,13 @@ class Editor:
         ):  # first visits open dialogs over the canvas
             comfy.post(f"/api/settings/{name}", value)
         self.errors: list[str] = []
-        self.context = browser.new_context(viewport={"width": 1700, "height": 950})
+        self.context = browser.new_context(viewport=SMALL, reduced_motion="reduce")
         self.page = self.context.new_page()
         self.page.set_default_timeout(seconds * 1000)
         self.page.on("console", self.hear)
         self.page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
         self.page.goto(comfy.url, wait_until="domcontentloaded")
-        self.page.wait_for_function(READY)
+        self.page.wait_for_function(READY, polling=POLL_MILLISECONDS)
 
     def hear(self, message: ConsoleMessage) -> None:
         if message.type == "error":
@@ -94,17 +105,16 @@ class Editor:
         return self.page.evaluate("window.app.graph.nodes.length")
 
     def queue(self, seconds: float) -> list:
-        """Press Queue, wait for the end, return the events [kind, detail]."""
-        self.page.evaluate(LISTEN)
-        self.page.evaluate("async () => await window.app.queuePrompt(0)")
-        self.page.wait_for_function(ENDED, timeout=seconds * 1000)
-        return self.page.evaluate("window.longreelEvents")
+        """Press Queue, wait for the end, return the events [kind, detail]; the last is "no end" when it took longer."""
+        return self.page.evaluate(QUEUE, seconds)
 
     def screenshot(self, path: Path) -> Path:
         """A picture of the whole graph."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.page.keyboard.press("Escape")
+        self.page.set_viewport_size(LARGE)
         self.page.evaluate(FIT)
-        self.page.wait_for_timeout(1500)
+        self.page.wait_for_timeout(500)
         self.page.screenshot(path=path)
+        self.page.set_viewport_size(SMALL)
         return path

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from playwright.sync_api import Browser
 
 from tests.browser.editor import Editor
 from tests.comfy_process import ComfyProcess
@@ -52,17 +49,10 @@ PROMPT = {  # every kind of widget that needs care: seed with a control, upload 
 }
 
 
-@pytest.fixture(scope="module")
-def shared_editor(browser: Browser, comfy: ComfyProcess) -> Iterator[Editor]:
-    page = Editor(browser, comfy)
-    yield page
-    page.close()
-
-
 @pytest.fixture
-def opened(shared_editor: Editor) -> Editor:
-    shared_editor.load_prompt(PROMPT, "converter")
-    return shared_editor
+def opened(editor: Editor) -> Editor:
+    editor.load_prompt(PROMPT, "converter")
+    return editor
 
 
 def inputs(prompt: dict) -> dict:
