@@ -2,7 +2,8 @@
 
     python dev.py setup             make .venv, install what ComfyUI and the tests need, fetch ComfyUI
     python dev.py demo              run the bundled storyboard on the demo model and print the path of its .mp4
-    python dev.py test [...]        run every test; further words go to pytest
+    python dev.py test [...]        run every test, in two workers; further words go to pytest
+    python dev.py test --quick      leave out what is slow, needs a ComfyUI process or a browser; further words as well
     python dev.py comfy [...]       open ComfyUI with the pack installed; further words go to ComfyUI
     python dev.py bench NAME [...]  run one benchmark from tests/bench
 
@@ -73,6 +74,10 @@ class DeclareBeforeTorchvision:
 
 sys.meta_path.insert(0, DeclareBeforeTorchvision)
 '''
+
+
+# Two of pytest's workers: see tests/conftest.py for what each of them runs. `-n 0` behind them means none.
+WORKERS = ("-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder")
 
 
 class DevError(Exception):
@@ -372,8 +377,9 @@ def demo(rest: list[str]) -> int:
 
 
 def test(rest: list[str]) -> int:
-    provide_chromium()
-    return in_environment("-m", "pytest", *rest)
+    if "--quick" not in rest:
+        provide_chromium()
+    return in_environment("-m", "pytest", *WORKERS, *rest)
 
 
 def comfy(rest: list[str]) -> int:
