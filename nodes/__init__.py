@@ -17,11 +17,13 @@ from .plan import LongreelPlan
 from .prompt_edit import LongreelPromptEdit
 from .refine import LongreelRefine
 from .sampler import LongreelSampler
+from .save_ttt import LongreelSaveTTT
 from .short_memory import LongreelShortMemory
 from .storyboard import LongreelLoadStoryboard, LongreelSaveStoryboard, LongreelStoryboard
 from .train_anchor_lora import LongreelTrainAnchorLoRA
-from .train_ttt import LongreelSaveTTT, LongreelTrainTTT, LongreelTTTDataset
+from .train_ttt import LongreelTrainTTT
 from .ttt import LongreelApplyTTT, LongreelLoadTTT, LongreelTTTSampler
+from .ttt_dataset import LongreelTTTDataset
 
 NODES: list[type[io.ComfyNode]] = [
     LongreelStoryboard,

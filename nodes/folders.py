@@ -1,19 +1,50 @@
-"""Files of ComfyUI's own folders: where a node reads clips from, and where it leaves what it made."""
+"""Files of ComfyUI's own folders: where a node reads clips and weights from, and where it leaves what it made."""
 
+import re
 from pathlib import Path
 
 import folder_paths
 
 SUFFIX = ".safetensors"
+NAME = re.compile(r"[\w][\w .-]{0,99}")
+
+
+def add_model_folder(name: str, *further: Path) -> None:
+    """Make models/`name` a folder of ComfyUI's, where files are saved, and `further` ones in which it looks for them."""
+    for folder in (Path(folder_paths.models_dir) / name, *further):
+        folder_paths.add_model_folder_path(name, str(folder))
+    folder_paths.folder_names_and_paths[name][1].add(SUFFIX)  # what the list of files shows
+
+
+def model_file(folder: str, file: str) -> Path:
+    """A file of one of ComfyUI's model folders. Raises ValueError where there is none of this name."""
+    path = folder_paths.get_full_path(folder, file)
+    if path is None:
+        looked_in = " and ".join(folder_paths.get_folder_paths(folder))
+        raise ValueError(f"file {file!r} is not in {looked_in}; put it there, or choose another")
+    return Path(path)
+
+
+def fingerprint(path: Path | None) -> tuple[int, int] | float:
+    """What changes when a file is written again; None, a file that comes through a wire, is read on every run."""
+    if path is None:
+        return float("nan")  # unlike itself
+    about = path.stat()
+    return about.st_mtime_ns, about.st_size
 
 
 def input_folder(name: str) -> Path:
-    """Raises ValueError for a folder outside of ComfyUI's input."""
+    """A folder below ComfyUI's input. Raises ValueError for one that lies elsewhere, or is not there."""
     root = Path(folder_paths.get_input_directory()).resolve()
     folder = (root / name).resolve()
     if not folder.is_relative_to(root) or not folder.is_dir():
-        raise ValueError(f"folder is {name!r}, 0 folders below {root}; put the clips there and choose theirs")
+        raise ValueError(f"folder {name!r} is no folder below {root}; put the clips into one there and choose it")
     return folder
+
+
+def output_folder(below: str) -> Path:
+    """A folder below ComfyUI's output, which need not be there yet."""
+    return Path(folder_paths.get_output_directory()) / below
 
 
 def free_file(folder: Path, name: str) -> Path:
@@ -23,3 +54,13 @@ def free_file(folder: Path, name: str) -> Path:
     while (path := folder / f"{name}_{number:05}_{SUFFIX}").exists():
         number += 1
     return path
+
+
+def check_name(what: str, name: str) -> str:
+    """-> `name`, the input `what`, of a file or folder that is to be made. Raises ValueError for a path or an odd one."""
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"{what} is {name!r}, which names no folder or file; use 1 to 100 letters, digits, spaces, dots, dashes "
+            f"and underscores"
+        )
+    return name

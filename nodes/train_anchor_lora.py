@@ -3,9 +3,6 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
-import torch
-
 import folder_paths
 from comfy_api.latest import io
 
@@ -17,7 +14,9 @@ from ..training.anchor_config import AnchorConfig, LoRASettings
 from ..training.anchor_student import FolderClips
 from ..training.anchor_trainer import AnchorTrainer
 from ..training.config import Data
-from .folders import free_file, input_folder
+from .folders import free_file, input_folder, output_folder
+from .pictures import image_of
+from .validation import verdict
 
 RUNS, CACHE = "longreel/anchor_lora", "longreel/cache"  # below ComfyUI's output folder
 
@@ -195,11 +194,7 @@ class LongreelTrainAnchorLoRA(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, run: str | None = None) -> bool | str:
-        try:
-            check_run_name("from a wire" if run is None else run)
-        except ValueError as error:
-            return str(error)
-        return True
+        return verdict(lambda: check_run_name("from a wire" if run is None else run))
 
     @classmethod
     def execute(
@@ -228,8 +223,7 @@ class LongreelTrainAnchorLoRA(io.ComfyNode):
         micro_batch=1,
         compute="bfloat16",
     ) -> io.NodeOutput:
-        output = Path(folder_paths.get_output_directory())
-        data = Data(str(input_folder(folder)), width, height, latent_frames, held_out, str(output / CACHE))
+        data = Data(str(input_folder(folder)), width, height, latent_frames, held_out, str(output_folder(CACHE)))
         settings = LoRASettings(
             rank,
             alpha,
@@ -250,25 +244,10 @@ class LongreelTrainAnchorLoRA(io.ComfyNode):
         clips = FolderClips(data, TTTEncoder(model, clip, vae), student.facts)
         clips.prepare(lambda done, count: StepBar.check())
         trainer = AnchorTrainer(
-            student, clips, AnchorConfig(output / RUNS / check_run_name(run), settings, data, run, seed)
+            student, clips, AnchorConfig(output_folder(RUNS) / check_run_name(run), settings, data, run, seed)
         )
         bar = StepBar(steps)
         made = trainer.train(lambda done, row: bar.at(done))
         file = free_file(Path(folder_paths.get_folder_paths("loras")[0]), run)
         shutil.copyfile(made, file)
-        curve = torch.from_numpy(np.array(trainer.curve())).float()[None] / 255  # [1, H, W, 3]
-        return io.NodeOutput(file.name, curve, _report(trainer, file))
-
-
-def _report(trainer: AnchorTrainer, file: Path) -> str:
-    rows, held_out = trainer.rows, trainer.held_out
-    lines = [
-        f"{len(trainer.adapters)} layers, {trainer.parameters / 1e6:.2f} M numbers, {len(trainer.clips.trained)} clips",
-        f"{len(rows)} steps, loss of the first {rows[0].loss:.4f}, of the last {rows[-1].loss:.4f}",
-    ]
-    if held_out:
-        lines.append(
-            f"held-out clips: {held_out[0][1]:.4f} after {held_out[0][0]} steps, {held_out[-1][1]:.4f} after "
-            f"{held_out[-1][0]}"
-        )
-    return "\n".join([*lines, f"LoRA: {file}"])
+        return io.NodeOutput(file.name, image_of(trainer.curve()), f"{trainer.report()}\nLoRA: {file}")

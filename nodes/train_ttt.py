@@ -1,134 +1,107 @@
-"""Train TTT layers in the graph: choose a data set, train, save the layers into models/ttt."""
+"""Longreel Train TTT: trains the TTT layers of a model on clips with storyboards."""
 
-import re
-from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
+from comfy_api.latest import io
 
-import folder_paths
-from comfy_api.latest import io, ui
-
-from ..engine.ttt.files import LoadedTTT, load_ttt, save_ttt
+from ..engine.ttt.files import load_ttt
+from ..engine.ttt.layer import MLP
 from ..hosts.families import facts_of
 from ..hosts.training.encoder import TTTEncoder
 from ..hosts.training.progress import TrainingProgress
-from ..hosts.ttt.samples import StorySampler
+from ..hosts.ttt.samples import sampler_of_clips
 from ..hosts.ttt.student import TTTStudent
-from ..training.collect import Spoken, collect
 from ..training.config import Config, Data, Training
 from ..training.dataset import find_clips, size_of
-from ..training.stages import ADAPTERS, LAYERS, PAPER, Stage, scaled
-from ..training.trainer import OTHERS_FILE, SAMPLES, Progress, Trainer
-from .folders import free_file, input_folder
+from ..training.stage_clips import StageClips
+from ..training.stages import ADAPTERS, LAYERS, PAPER, Stage, one_stage, scaled
+from ..training.trainer import Trainer
+from .folders import check_name, output_folder
+from .pictures import image_of
+from .save_ttt import DTYPES
 from .sockets import TTTDatasetSocket, TTTSocket
-from .ttt import FOLDER as TTT_FOLDER
+from .validation import verdict
 
-RUNS, DATASETS, CACHE = "longreel/ttt", "longreel/datasets", "longreel/cache"  # below ComfyUI's output folder
-NAME = re.compile(r"[\w][\w .-]{0,99}")
-FROM_FOLDER, FROM_WIRES = "folder", "videos"
+RUNS, CACHE = "longreel/ttt", "longreel/cache"  # below ComfyUI's output folder
 ONE_STAGE, PAPERS = "one stage", "paper"
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 COMPUTED_IN = ("bfloat16", "float32")
-LAST_STAGES = [stage.name for stage in PAPER["mlp"]]
-
-
-class LongreelTTTDataset(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="LongreelTTTDataset",
-            display_name="Longreel TTT Dataset",
-            category="Longreel/training",
-            description="Clips with a prompt for every segment, for Longreel Train TTT: a folder, or what ComfyUI's "
-            "own data set nodes load and cut.",
-            search_aliases=["training data", "video dataset", "test-time training"],
-            is_input_list=True,
-            inputs=[
-                io.DynamicCombo.Input(
-                    "clips",
+LAST_STAGES = [stage.name for stage in PAPER[MLP]]
+STAGES = io.DynamicCombo.Input(
+    "stages",
+    tooltip=(
+        "one stage: of so many segments and steps; wire the result through Longreel Apply TTT into the "
+        "next. paper: its stages one after the other, from 3 to 63 seconds."
+    ),
+    options=[
+        io.DynamicCombo.Option(
+            ONE_STAGE,
+            [
+                io.Int.Input(
+                    "segments",
+                    default=3,
+                    min=1,
+                    max=1000,
+                    tooltip=("Of every video that is shown; clips are cut into as many of them as they hold."),
+                ),
+                io.Int.Input("steps", default=1000, min=1, max=10_000_000, tooltip="Steps of the optimiser."),
+                io.Int.Input(
+                    "warmup_steps",
+                    default=50,
+                    min=0,
+                    max=10_000_000,
+                    tooltip=("The first steps, in which the learning rate rises."),
+                ),
+                io.Float.Input(
+                    "rate",
+                    default=1e-4,
+                    min=0.0,
+                    max=1.0,
+                    step=1e-6,
+                    round=False,
+                    tooltip=("Highest learning rate of the TTT layers; 1e-4 in the paper's first stage."),
+                ),
+                io.Float.Input(
+                    "end_rate",
+                    default=1e-5,
+                    min=0.0,
+                    max=1.0,
+                    step=1e-6,
+                    round=False,
+                    tooltip="Of the last step; of other weights than TTT's in all steps.",
+                ),
+                io.Combo.Input(
+                    "adapter",
+                    options=list(ADAPTERS),
+                    default=LAYERS,
                     tooltip=(
-                        "folder: clips and their storyboards in ComfyUI's input folder. videos: from Load Video-Text (from "
-                        "Folder) or any nodes that hand on lists of videos and texts."
+                        "What is trained. ttt: the TTT layers. qkvo: and the projections of attention. sft: "
+                        "and the rest of the network."
                     ),
-                    options=[
-                        io.DynamicCombo.Option(
-                            FROM_FOLDER,
-                            [
-                                io.Combo.Input(
-                                    "folder",
-                                    options=folder_paths.get_input_subfolders(),
-                                    tooltip=(
-                                        "A folder below ComfyUI's input: name.mp4 (or a folder of pictures, or a latent) "
-                                        "beside name.json, a storyboard."
-                                    ),
-                                )
-                            ],
-                        ),
-                        io.DynamicCombo.Option(
-                            FROM_WIRES,
-                            [
-                                io.Video.Input("videos", tooltip="One for each clip, all of one size and frame rate."),
-                                io.String.Input(
-                                    "texts",
-                                    force_input=True,
-                                    tooltip=(
-                                        "One for each clip: a prompt in each line, one line for each segment; or a "
-                                        "storyboard's JSON."
-                                    ),
-                                ),
-                                io.Float.Input(
-                                    "segment_seconds",
-                                    default=3.0,
-                                    min=0.01,
-                                    max=3600.0,
-                                    step=0.01,
-                                    tooltip=("Length of the segment that one line speaks of; 3 as in the paper."),
-                                ),
-                                io.String.Input(
-                                    "name",
-                                    default="clips",
-                                    tooltip=(
-                                        "Name of the folder below output/longreel/datasets that the clips are written to."
-                                    ),
-                                ),
-                            ],
-                        ),
-                    ],
-                )
+                ),
             ],
-            outputs=[
-                TTTDatasetSocket.Output(display_name="dataset"),
-                io.String.Output(display_name="summary", tooltip="How many clips there are, and where they lie."),
+        ),
+        io.DynamicCombo.Option(
+            PAPERS,
+            [
+                io.Float.Input(
+                    "steps_share",
+                    default=1.0,
+                    min=0.0001,
+                    max=10.0,
+                    step=0.0001,
+                    round=False,
+                    tooltip="Share of the paper's 12,250 steps; 0.01 for a hundredth.",
+                ),
+                io.Combo.Input(
+                    "last",
+                    options=LAST_STAGES,
+                    default=LAST_STAGES[-1],
+                    tooltip="The last stage; clips must have as many segments of 3 seconds.",
+                ),
             ],
-        )
-
-    @classmethod
-    def fingerprint_inputs(cls, clips=None) -> float | tuple:
-        folder = _only(clips, "folder") if isinstance(clips, dict) else None
-        if not folder:
-            return float("nan")  # unlike itself: what comes through wires is looked at on every run
-        files = sorted(path for path in input_folder(folder).rglob("*") if path.is_file())
-        return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-
-    @classmethod
-    def execute(cls, clips) -> io.NodeOutput:
-        if _only(clips, "clips") == FROM_FOLDER:
-            folder = input_folder(_only(clips, "folder"))
-        else:
-            videos, texts = clips["videos"], clips["texts"]
-            if len(videos) != len(texts):
-                raise ValueError(f"{len(videos)} videos come with {len(texts)} texts; wire one text for each video")
-            name = _checked_name("name", _only(clips, "name"))
-            folder = collect(
-                _output(DATASETS),
-                name,
-                (_spoken(*pair) for pair in zip(videos, texts)),
-                _only(clips, "segment_seconds"),
-            )
-        found = find_clips(folder)
-        return io.NodeOutput(folder, f"{len(found)} clips in {folder}, first {next(iter(found))}")
+        ),
+    ],
+)
 
 
 class LongreelTrainTTT(io.ComfyNode):
@@ -158,88 +131,7 @@ class LongreelTrainTTT(io.ComfyNode):
                         "stands."
                     ),
                 ),
-                io.DynamicCombo.Input(
-                    "stages",
-                    tooltip=(
-                        "one stage: of so many segments and steps; wire the result through Longreel Apply TTT into the "
-                        "next. paper: its stages one after the other, from 3 to 63 seconds."
-                    ),
-                    options=[
-                        io.DynamicCombo.Option(
-                            ONE_STAGE,
-                            [
-                                io.Int.Input(
-                                    "segments",
-                                    default=3,
-                                    min=1,
-                                    max=1000,
-                                    tooltip=(
-                                        "Of every video that is shown; clips are cut into as many of them as they hold."
-                                    ),
-                                ),
-                                io.Int.Input(
-                                    "steps", default=1000, min=1, max=10_000_000, tooltip="Steps of the optimiser."
-                                ),
-                                io.Int.Input(
-                                    "warmup_steps",
-                                    default=50,
-                                    min=0,
-                                    max=10_000_000,
-                                    tooltip=("The first steps, in which the learning rate rises."),
-                                ),
-                                io.Float.Input(
-                                    "rate",
-                                    default=1e-4,
-                                    min=0.0,
-                                    max=1.0,
-                                    step=1e-6,
-                                    round=False,
-                                    tooltip=(
-                                        "Highest learning rate of the TTT layers; 1e-4 in the paper's first stage."
-                                    ),
-                                ),
-                                io.Float.Input(
-                                    "end_rate",
-                                    default=1e-5,
-                                    min=0.0,
-                                    max=1.0,
-                                    step=1e-6,
-                                    round=False,
-                                    tooltip="Of the last step; of other weights than TTT's in all steps.",
-                                ),
-                                io.Combo.Input(
-                                    "adapter",
-                                    options=list(ADAPTERS),
-                                    default=LAYERS,
-                                    tooltip=(
-                                        "What is trained. ttt: the TTT layers. qkvo: and the projections of attention. sft: "
-                                        "and the rest of the network."
-                                    ),
-                                ),
-                            ],
-                        ),
-                        io.DynamicCombo.Option(
-                            PAPERS,
-                            [
-                                io.Float.Input(
-                                    "steps_share",
-                                    default=1.0,
-                                    min=0.0001,
-                                    max=10.0,
-                                    step=0.0001,
-                                    round=False,
-                                    tooltip="Share of the paper's 12,250 steps; 0.01 for a hundredth.",
-                                ),
-                                io.Combo.Input(
-                                    "last",
-                                    options=LAST_STAGES,
-                                    default=LAST_STAGES[-1],
-                                    tooltip="The last stage; clips must have as many segments of 3 seconds.",
-                                ),
-                            ],
-                        ),
-                    ],
-                ),
+                STAGES,
                 io.Int.Input("batch", default=8, min=1, max=4096, tooltip="Videos for each step; 64 in the paper."),
                 io.Int.Input(
                     "segment_latent_frames",
@@ -413,13 +305,9 @@ class LongreelTrainTTT(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, run: str | None = None, stages: dict | None = None) -> bool | str:
+    def validate_inputs(cls, run: str | None = None, stages: dict[str, Any] | None = None) -> bool | str:
         # Core hands over inputs that open others even where they are not asked for.
-        try:
-            _checked_name("run", run or "from a wire")
-        except ValueError as error:
-            return str(error)
-        return True
+        return verdict(lambda: check_name("run", run or "from a wire"))
 
     @classmethod
     def execute(
@@ -454,11 +342,12 @@ class LongreelTrainTTT(io.ComfyNode):
         facts = facts_of(model)
         width, height = size_of(next(iter(find_clips(dataset).values()))[0], facts)
         student = TTTStudent(model, DTYPES[compute], start_gate)
-        memory = {"batch": batch, "scan_chunks": scan_chunks, "checkpoint_blocks": recompute_blocks}
         config = Config(
-            _output(RUNS) / _checked_name("run", run),
-            Data(str(dataset), width, height, segment_latent_frames, held_out, str(_output(CACHE))),
-            _stages(stages, student.config.kind, memory),
+            output_folder(RUNS) / check_name("run", run),
+            Data(str(dataset), width, height, segment_latent_frames, held_out, str(output_folder(CACHE))),
+            _stages(
+                stages, student.config.kind, batch=batch, scan_chunks=scan_chunks, checkpoint_blocks=recompute_blocks
+            ),
             Training(
                 micro_batch,
                 text_dropout,
@@ -470,153 +359,23 @@ class LongreelTrainTTT(io.ComfyNode):
             title,
             seed,
         )
-        trainer = Trainer(student, TTTEncoder(model, clip, vae, text_tokens or None), config)
-        progress = TrainingProgress(sum(stage.steps for stage in config.stages))
+        clips = StageClips(config, TTTEncoder(model, clip, vae, text_tokens or None), facts)
+        sample = sampler_of_clips(student, vae, clips, count=samples, steps=sample_steps, cfg=sample_cfg, seed=seed)
+        trainer = Trainer(student, clips, config, sample=sample if samples else None)
+        progress = TrainingProgress(trainer.steps)
         trainer.prepare(lambda done, count: progress.say(f"encoding part {done + 1} of {count}"))
         progress.say("measuring one step")
         plan = trainer.plan().text()
         progress.say(plan)
         if plan_only:
-            return io.NodeOutput(student.loaded(segment_latent_frames, title), _picture(trainer), plan)
-
-        if samples:
-            trainer.sample = _story_sampler(trainer, vae, samples, sample_steps, sample_cfg)
-
-        def tell(now: Progress) -> None:
-            text = f"stage {now.stage.name}, step {now.done} of {now.all}, loss {now.row.loss:.4f}"
-            progress.step(now.done, text, trainer.curve)
-
-        file = trainer.train(tell)
-        return io.NodeOutput(load_ttt(file), _picture(trainer), _report(plan, trainer, file))
+            return io.NodeOutput(student.loaded(segment_latent_frames, title), image_of(trainer.curve()), plan)
+        layers = trainer.train(lambda now: progress.step(now.done, str(now), trainer.curve))
+        return io.NodeOutput(load_ttt(layers), image_of(trainer.curve()), f"{plan}\n\n{trainer.report()}")
 
 
-class LongreelSaveTTT(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="LongreelSaveTTT",
-            display_name="Longreel Save TTT",
-            category="Longreel/training",
-            description="Saves TTT layers into ComfyUI's models/ttt folder, from where Longreel Load TTT reads them. "
-            "A file that is there is never overwritten.",
-            search_aliases=["export ttt", "save memory layers"],
-            is_output_node=True,
-            inputs=[
-                TTTSocket.Input("ttt", tooltip="From Longreel Train TTT or Longreel Load TTT."),
-                io.String.Input(
-                    "name", default="layers", tooltip=("Of the file; a number is added: layers_00001_.safetensors.")
-                ),
-                io.Combo.Input(
-                    "stored_as",
-                    options=list(DTYPES),
-                    default="bfloat16",
-                    tooltip=("float32: as trained, twice as large. bfloat16 and float16 round."),
-                ),
-                io.String.Input(
-                    "title", default="", optional=True, advanced=True, tooltip="Written into the file; empty: as it is."
-                ),
-            ],
-            outputs=[io.String.Output(display_name="file", tooltip="For Longreel Load TTT.")],
-        )
-
-    @classmethod
-    def validate_inputs(cls, name: str | None = None) -> bool | str:
-        try:
-            _checked_name("name", name or "from a wire")
-        except ValueError as error:
-            return str(error)
-        return True
-
-    @classmethod
-    def execute(cls, ttt: LoadedTTT, name: str, stored_as: str, title: str = "") -> io.NodeOutput:
-        folder = Path(folder_paths.get_folder_paths(TTT_FOLDER)[0])
-        layers = {
-            number: {key: value.to(DTYPES[stored_as]) for key, value in block.items()}
-            for number, block in ttt.layers.items()
-        }
-        path = free_file(folder, _checked_name("name", name))
-        save_ttt(path, replace(ttt, layers=layers, title=title or ttt.title))
-        return io.NodeOutput(path.name, ui=ui.PreviewText(f"{path}\n{ttt.summary()}"))
-
-
-def _only(clips: dict, name: str):
-    """An input of a node whose inputs are lists, of which this one has one entry."""
-    value = clips.get(name)
-    return value[0] if isinstance(value, list) else value
-
-
-def _output(below: str) -> Path:
-    return Path(folder_paths.get_output_directory()) / below
-
-
-def _checked_name(what: str, name: str) -> str:
-    if not NAME.fullmatch(name):
-        raise ValueError(
-            f"{what} is {name!r}, {len(name)} characters that name no folder or file; use 1 to 100 "
-            f"letters, digits, spaces, dots, dashes and underscores"
-        )
-    return name
-
-
-def _spoken(video, text: str) -> Spoken:
-    parts = video.get_components()
-    return Spoken(parts.images, float(parts.frame_rate), text)
-
-
-def _stages(chosen: dict, kind: str, memory: dict) -> tuple[Stage, ...]:
+def _stages(chosen: dict[str, Any], kind: str, **memory: Any) -> tuple[Stage, ...]:
+    """The stages that were chosen, for layers of a kind. memory: fields of every stage (training/stages.py)."""
     if chosen["stages"] == PAPERS:
-        return scaled(PAPER.get(kind, PAPER["mlp"]), chosen["steps_share"], chosen["last"], **memory)
-    segments = chosen["segments"]
-    return (
-        Stage(
-            f"{segments} segments",
-            segments,
-            chosen["steps"],
-            min(chosen["warmup_steps"], chosen["steps"]),
-            ttt_rate=chosen["rate"],
-            ttt_end_rate=chosen["end_rate"],
-            others_rate=chosen["end_rate"],
-            others_end_rate=chosen["end_rate"],
-            adapter=chosen["adapter"],
-            **memory,
-        ),
-    )
-
-
-def _story_sampler(trainer: Trainer, vae, count: int, steps: int, cfg: float) -> StorySampler:
-    """Of the last clips' prompts, those that are held out first; stories as long as those of the last stage."""
-    segments = trainer.config.stages[-1].segments
-    parts = [*trainer.parts[-1], *trainer.held_out[-1]][-count:]
-    return StorySampler(
-        trainer.student,
-        vae,
-        [trainer.cache.conditioning(part.prompts) for part in parts],
-        trainer.cache.conditioning(("",) * segments),
-        trainer.geometry.latent_shape(segments),
-        trainer.geometry.windows(segments),
-        steps,
-        cfg,
-        trainer.config.seed,
-    )
-
-
-def _picture(trainer: Trainer) -> torch.Tensor:
-    """[1, H, W, 3] in 0..1"""
-    return torch.from_numpy(np.array(trainer.curve())).float()[None] / 255
-
-
-def _report(plan: str, trainer: Trainer, file: Path) -> str:
-    rows, held_out = trainer.position.rows, trainer.position.held_out
-    lines = [plan, "", f"{len(rows)} steps, loss of the first {rows[0].loss:.4f}, of the last {rows[-1].loss:.4f}"]
-    if held_out:
-        lines.append(
-            f"held-out clips: {held_out[0][1]:.4f} after {held_out[0][0]} steps, {held_out[-1][1]:.4f} after "
-            f"{held_out[-1][0]}"
-        )
-    lines.append(f"layers: {file}")
-    pages = sorted((file.parent / SAMPLES).glob("*.png"))
-    lines += [f"samples: {len(pages)} pages, the last one {pages[-1]}"] if pages else []
-    others = file.with_name(OTHERS_FILE)
-    if others.is_file():
-        lines.append(f"the other weights that were trained: {others}, for core's Load LoRA (Model)")
-    return "\n".join(lines)
+        return scaled(PAPER.get(kind, PAPER[MLP]), chosen["steps_share"], chosen["last"], **memory)
+    settings = {name: chosen[name] for name in ("segments", "steps", "warmup_steps", "rate", "end_rate", "adapter")}
+    return (one_stage(**settings, **memory),)

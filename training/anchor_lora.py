@@ -47,11 +47,7 @@ def run(config: AnchorConfig) -> None:
             clips.prepare(lambda done, count: end_if(bool(asked)))
         trainer = AnchorTrainer(student, clips, config)
         already, began, said = len(trainer.rows), time.monotonic(), NowAndThen()
-        print(
-            f"{len(trainer.adapters)} layers, {trainer.parameters / 1e6:.2f} M numbers, {len(clips.trained)} clips"
-            + (f"; goes on after {already} steps" if already else ""),
-            flush=True,
-        )
+        print(trainer.summary() + (f"; goes on after {already} steps" if already else ""), flush=True)
 
         def tell(done: int, row: Row) -> None:
             end_if(bool(asked))

@@ -14,7 +14,7 @@ from torch import nn
 from ..engine.plan.facts import ModelFacts
 from .cache import Cache
 from .config import Data
-from .dataset import Geometry, manifest, parts_of, read_dataset
+from .dataset import Geometry, manifest, parts_of, read_dataset, set_apart
 from .student import Conditioning, Encoder, Objective
 
 
@@ -48,7 +48,7 @@ class Clips(Protocol):
     def latent(self, number: int) -> torch.Tensor:
         """[C, F, h, w] float32; all clips have one shape."""
 
-    def conditioning(self, number: int, silent: bool) -> Conditioning:
+    def conditioning(self, number: int, unconditional: bool) -> Conditioning:
         """Of its one prompt, or the empty one: every tensor [1, ...]."""
 
     def still(self, number: int) -> tuple[int, torch.Tensor] | None:
@@ -72,14 +72,8 @@ class FolderClips:
     def __init__(self, data: Data, encoder: Encoder, facts: ModelFacts):
         geometry = Geometry(facts, data.width, data.height, data.segment_latent_frames)
         clips = read_dataset(Path(data.folder), geometry)
-        if data.held_out >= len(clips):
-            raise ValueError(
-                f"data.held_out is {data.held_out} and the data set has {len(clips)} clips; leave 1 at "
-                f"least to train on"
-            )
         self.identity = manifest(clips)
-        shown = parts_of(clips[: len(clips) - data.held_out], 1)
-        measured = parts_of(clips[len(clips) - data.held_out :], 1)
+        shown, measured = (parts_of(part, 1) for part in set_apart(clips, data.held_out))
         self.parts = (*shown, *measured)
         self.trained, self.held_out = list(range(len(shown))), list(range(len(shown), len(self.parts)))
         self.cache = Cache(Path(data.cache or Path(data.folder) / "cache"), encoder, geometry)
@@ -92,8 +86,8 @@ class FolderClips:
     def latent(self, number: int) -> torch.Tensor:
         return self.cache.latent(self.parts[number])
 
-    def conditioning(self, number: int, silent: bool) -> Conditioning:
-        return self.cache.conditioning(("",) if silent else self.parts[number].prompts)
+    def conditioning(self, number: int, unconditional: bool) -> Conditioning:
+        return self.cache.conditioning(("",) if unconditional else self.parts[number].prompts)
 
     def still(self, number: int) -> None:
         return None  # a clip's own latent frames are what there is

@@ -27,7 +27,7 @@ from . import checkpoint, draws
 from .anchor_config import AnchorConfig
 from .anchor_student import AnchorStudent, Clips
 from .optimise import Optimiser
-from .report import Row, loss_curve
+from .report import Row, learned, loss_curve
 from .trainer import OUTSIDE_INFERENCE
 
 LORA_FILE, CURVE_FILE, CHECKPOINTS = "anchor_lora.safetensors", "loss.png", "checkpoints"
@@ -49,7 +49,7 @@ class AnchorTrainer:
         self.student, self.clips, self.config = student, clips, config
         self.lora, self.folder = config.lora, Path(config.folder)
         if not clips.trained:
-            raise ValueError("there are 0 clips to train on and 1 is needed; put clips into the data folder")
+            raise ValueError("there are no clips to train on; put some into the data folder")
         layers = layers_of(student.network, self.lora.patterns)
         self.adapters = attach(layers, self.lora.rank, self.lora.alpha or self.lora.rank, config.seed)
         self.optimiser = Optimiser(
@@ -104,6 +104,14 @@ class AnchorTrainer:
     def curve(self) -> Image.Image:
         """The loss of every step so far."""
         return loss_curve([row.loss for row in self.rows], self.held_out)
+
+    def summary(self) -> str:
+        """What is trained on what, as a line for people."""
+        return f"{len(self.adapters)} layers, {self.parameters / 1e6:.2f} M numbers, {len(self.clips.trained)} clips"
+
+    def report(self) -> str:
+        """The summary, and what came of the run so far, as lines for people."""
+        return "\n".join([self.summary(), *learned([row.loss for row in self.rows], self.held_out)])
 
     def rate_at(self, step: int) -> float:
         """Of a step, counted from 0: a line up, then a cosine down to the end rate at the last step."""

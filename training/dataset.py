@@ -171,6 +171,16 @@ def size_of(path: Path, facts: ModelFacts) -> tuple[int, int]:
     return columns * facts.spatial_stride, rows * facts.spatial_stride
 
 
+def set_apart(clips: tuple[Clip, ...], held_out: int) -> tuple[tuple[Clip, ...], tuple[Clip, ...]]:
+    """The clips to train on, and the last `held_out`, to measure on. Raises ValueError where none is left to train on."""
+    if held_out >= len(clips):
+        raise ValueError(
+            f"data.held_out is {held_out} and the data set has {len(clips)} clips; leave at least one to train on"
+        )
+    trained = len(clips) - held_out
+    return clips[:trained], clips[trained:]
+
+
 def parts_of(clips: Iterable[Clip], segments: int) -> tuple[Part, ...]:
     """What a stage of so many segments trains on, in the order of the clips.
 

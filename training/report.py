@@ -1,6 +1,6 @@
-"""Pictures of a run while it goes on: the loss curve, and a page of validation samples.
+"""What a run shows of itself: the loss curve, a page of validation samples, and what it has learned in a line or two.
 
-Drawn with PIL, which comes with ComfyUI. Which numbers a run records is said by `Row`; how they come about is not known
+Pictures are drawn with PIL, which comes with ComfyUI. Which numbers a run records is said by `Row`; how they come about is not known
 here.
 """
 
@@ -80,6 +80,15 @@ def loss_curve(
         draw.text((x + 16, 10), text, INK)
     draw.text((WIDTH - 90, HEIGHT - 18), "steps", INK)
     return picture
+
+
+def learned(losses: Sequence[float], held_out: Sequence[tuple[int, float]]) -> list[str]:
+    """Lines for people. losses: of each step, one at least. held_out: (steps made, loss of the held-out clips)."""
+    lines = [f"{len(losses)} steps, loss of the first {losses[0]:.4f}, of the last {losses[-1]:.4f}"]
+    if held_out:
+        (first_step, first_loss), (last_step, last_loss) = held_out[0], held_out[-1]
+        lines.append(f"held-out clips: {first_loss:.4f} after {first_step} steps, {last_loss:.4f} after {last_step}")
+    return lines
 
 
 def smoothed(losses: Sequence[float]) -> list[float]:

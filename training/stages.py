@@ -8,6 +8,7 @@ linear layers (all weights, or attention alone); the configs are followed here.
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..engine.ttt.layer import LINEAR, MLP
 
@@ -84,8 +85,29 @@ PAPER = {
 }
 
 
+def one_stage(
+    segments: int, steps: int, warmup_steps: int, rate: float, end_rate: float, adapter: str, **changes: Any
+) -> Stage:
+    """A stage that is not one of the paper's, with the warm-up cut to the steps and other weights at the end rate.
+
+    changes: fields of the stage. Raises ValueError as Stage does.
+    """
+    return Stage(
+        f"{segments} segments",
+        segments,
+        steps,
+        min(warmup_steps, steps),
+        ttt_rate=rate,
+        ttt_end_rate=end_rate,
+        others_rate=end_rate,
+        others_end_rate=end_rate,
+        adapter=adapter,
+        **changes,
+    )
+
+
 def scaled(
-    stages: tuple[Stage, ...], steps_share: float = 1.0, last: str | None = None, **changes
+    stages: tuple[Stage, ...], steps_share: float = 1.0, last: str | None = None, **changes: Any
 ) -> tuple[Stage, ...]:
     """Smaller stages for a smaller model: steps and warm-up times `steps_share` (at least one step), up to the stage
     named `last`, and in every stage the fields of `changes`.

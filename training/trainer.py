@@ -22,17 +22,17 @@ from PIL import Image
 
 from ..engine.sampling.denoising import loss_per_video
 from . import checkpoint, draws
-from .cache import Cache
 from .config import Config
-from .dataset import Geometry, Part, check_unchanged, manifest, parts_of, read_dataset
+from .dataset import Part, check_unchanged, manifest
 from .optimise import Optimiser
 from .parallel import ALONE, World
 from .plan import Measured, Plan, PlannedStage, measure
-from .report import Row, loss_curve, sample_page
+from .report import Row, learned, loss_curve, sample_page
 from .schedule import rates_at
 from .shards import Shards, copy_into, whole
+from .stage_clips import StageClips
 from .stages import Stage
-from .student import OTHERS, TTT, Conditioning, Encoder, Sampler, Student
+from .student import OTHERS, TTT, Conditioning, Sampler, Student
 
 LAYERS_FILE, OTHERS_FILE = "ttt.safetensors", "ttt.others.safetensors"
 CURVE_FILE, SAMPLES, CHECKPOINTS = "loss.png", "samples", "checkpoints"
@@ -50,6 +50,10 @@ class Progress:
     stage: Stage
     row: Row
 
+    def __str__(self) -> str:
+        """A line for people."""
+        return f"stage {self.stage.name}, step {self.done} of {self.all}, loss {self.row.loss:.4f}"
+
 
 @dataclass
 class Position:
@@ -64,51 +68,50 @@ class Position:
 
 
 class Trainer:
-    """A run of `config`: call `prepare`, look at `plan`, then `train`.
+    """A run of `config` on its clips: call `prepare`, look at `plan`, then `train`, and read the `report`.
 
     sample: of the student, None for no pictures of what it has learned. Every process of `world` makes a Trainer of its
     own, and several divide the student's weights and all that training keeps of them.
 
-    Raises ValueError for a bad data set, a data set, student, recipe or setting other than those of the run that the
-    folder holds, weights that several processes cannot divide, and a disk without room for checkpoints.
+    Raises ValueError for a data set, student, recipe or setting other than those of the run that the folder holds,
+    weights that several processes cannot divide, and a disk without room for checkpoints.
     """
 
     @OUTSIDE_INFERENCE
     def __init__(
-        self, student: Student, encoder: Encoder, config: Config, world: World = ALONE, sample: Sampler | None = None
-    ):
-        self.student, self.config, self.world, self.sample = student, config, world, sample
+        self, student: Student, clips: StageClips, config: Config, world: World = ALONE, sample: Sampler | None = None
+    ) -> None:
+        """Begin the run, or go on from the last checkpoint in the run's folder."""
+        self.student, self.clips, self.config, self.world, self.sample = student, clips, config, world, sample
         self.folder = Path(config.folder)
-        data = config.data
-        self.geometry = Geometry(student.facts, data.width, data.height, data.segment_latent_frames)
-        self.cache = Cache(config.cache_folder, encoder, self.geometry)
-        clips = read_dataset(Path(data.folder), self.geometry)
-        if data.held_out >= len(clips):
-            raise ValueError(
-                f"data.held_out is {data.held_out} and the data set has {len(clips)} clips; leave 1 at "
-                f"least to train on"
-            )
-        self.manifest = manifest(clips)
-        shown, held_out = clips[: len(clips) - data.held_out], clips[len(clips) - data.held_out :]
-        self.parts = [parts_of(shown, stage.segments) for stage in config.stages]
-        self.held_out = [parts_of(held_out, stage.segments) for stage in config.stages]
         for stage in config.stages:
             world.share(stage.batch)
         world.check_same(student.identity, "models")
-        self.position, self.optimiser = Position(), None
         found = checkpoint.load_last(self.folder / CHECKPOINTS)
         if found is not None:
-            check_unchanged(found.about["dataset"], clips)
+            check_unchanged(found.about["dataset"], clips.clips)
             self._check_same_run(found)
         self.shards = self._divide() if world.size > 1 else None
-        self._begin(found)
+        if found is None:
+            self.position, self.optimiser = Position(), self._new_optimiser(config.stages[0])
+        else:
+            self.position = _position_of(found)
+            self.optimiser = self._optimiser_of(found)
+
+    @property
+    def steps(self) -> int:
+        """The steps of all stages together."""
+        return sum(stage.steps for stage in self.config.stages)
+
+    @property
+    def steps_made(self) -> int:
+        """The steps of the optimiser that the run has made, over all stages."""
+        return len(self.position.rows)
 
     @OUTSIDE_INFERENCE
     def prepare(self, tell: Callable[[int, int], None] | None = None) -> int:
-        """Encode what the cache does not have yet -> files made by this process. See Cache.prepare."""
-        wanted = [part for parts in (*self.parts, *self.held_out) for part in parts]
-        with torch.no_grad():
-            made = self.cache.prepare(wanted[self.world.rank :: self.world.size], tell)
+        """Encode what the cache does not have yet -> files made by this process. See StageClips.prepare."""
+        made = self.clips.prepare(tell, self.world.rank, self.world.size)
         self.world.wait()
         return made
 
@@ -119,19 +122,19 @@ class Trainer:
         for number in range(position.stage, len(self.config.stages)):
             stage = self.config.stages[number]
             trained = self._parameters(stage)
-            conditioning = self.cache.conditioning(self.parts[number][0].prompts)
+            conditioning = self.clips.conditioning(self.clips.trained[number][0])
             layout = self.student.layout(
-                self.geometry.latent_shape(stage.segments),
+                self.clips.geometry.latent_shape(stage.segments),
                 {name: value[None] for name, value in conditioning.items()},
-                self.geometry.windows(stage.segments),
+                self.clips.geometry.windows(stage.segments),
             )
             left = stage.steps - (position.step if number == position.stage else 0)
             stages.append(
                 PlannedStage(
                     stage,
                     left,
-                    len(self.parts[number]),
-                    self.geometry.latent_frames(stage.segments),
+                    len(self.clips.trained[number]),
+                    self.clips.geometry.latent_frames(stage.segments),
                     layout.tokens,
                     sum(value.numel() for group in trained.values() for value in group.values()),
                 )
@@ -155,12 +158,12 @@ class Trainer:
         self.student.checkpoint(stage.scan_chunks, stage.checkpoint_blocks)
         places = list(self.world.share(stage.batch)[: self.config.training.micro_batch])
 
-        def there_and_back() -> None:
+        def forward_backward() -> None:
             self._losses(stage, 0, places).mean().backward()
             self.optimiser.clear()
 
         with torch.enable_grad():
-            return measure(there_and_back, self.student.device)
+            return measure(forward_backward, self.student.device)
 
     @OUTSIDE_INFERENCE
     def train(self, tell: Callable[[Progress], None] | None = None) -> Path:
@@ -170,7 +173,6 @@ class Trainer:
         Raises ValueError where gradients are no numbers, OSError where the disk is full; the last checkpoint stays.
         """
         stages, position = self.config.stages, self.position
-        total = sum(stage.steps for stage in stages)
         while position.stage < len(stages):
             stage = stages[position.stage]
             self.student.checkpoint(stage.scan_chunks, stage.checkpoint_blocks)
@@ -183,7 +185,7 @@ class Trainer:
                     self._validate(done)
                 if done % self.config.training.checkpoint_every == 0 and not at_end:
                     self._save()
-                self._tell(tell, Progress(done, total, stage, position.rows[-1]))
+                self._tell(tell, Progress(done, self.steps, stage, position.rows[-1]))
             self._next_stage()
             self._save()
         return self.folder / LAYERS_FILE
@@ -196,6 +198,17 @@ class Trainer:
                 borders.append((first, stage.name))
             first += stage.steps
         return loss_curve([row.loss for row in self.position.rows], self.position.held_out, borders)
+
+    def report(self) -> str:
+        """What came of the run so far, as lines for people: losses, and the files that are there."""
+        lines = learned([row.loss for row in self.position.rows], self.position.held_out)
+        lines.append(f"layers: {self.folder / LAYERS_FILE}")
+        pages = sorted((self.folder / SAMPLES).glob("*.png"))
+        lines += [f"samples: {len(pages)} pages, the last one {pages[-1]}"] if pages else []
+        others = self.folder / OTHERS_FILE
+        if others.is_file():
+            lines.append(f"the other weights that were trained: {others}, for core's Load LoRA (Model)")
+        return "\n".join(lines)
 
     def _tell(self, tell: Callable[[Progress], None] | None, progress: Progress) -> None:
         if tell is None:
@@ -239,31 +252,29 @@ class Trainer:
     def _losses(self, stage: Stage, step: int, places: list[int]) -> torch.Tensor:
         """[len(places)]: of the videos at these places of the step's batch."""
         seed, number = self.config.seed, self.config.stages.index(stage)
-        order = draws.order(seed, stage.name, step, stage.batch, len(self.parts[number]))
-        parts = [self.parts[number][order[place]] for place in places]
-        silent = [self._drops_text(stage, step, place) for place in places]
+        order = draws.order(seed, stage.name, step, stage.batch, len(self.clips.trained[number]))
+        parts = [self.clips.trained[number][order[place]] for place in places]
+        unconditional = [self._drops_text(stage, step, place) for place in places]
         levels = self.student.objective.draw_levels(draws.generator(seed, stage.name, "levels", step), stage.batch)
         noise = [
-            draws.noise(seed, stage.name, step, place, self.geometry.latent_shape(stage.segments)) for place in places
+            draws.noise(seed, stage.name, step, place, self.clips.geometry.latent_shape(stage.segments))
+            for place in places
         ]
-        return self._compare(parts, silent, levels[places], torch.stack(noise))
+        return self._compare(parts, unconditional, levels[places], torch.stack(noise))
 
     def _compare(
-        self, parts: Sequence[Part], silent: Sequence[bool], levels: torch.Tensor, noise: torch.Tensor
+        self, parts: Sequence[Part], unconditional: Sequence[bool], levels: torch.Tensor, noise: torch.Tensor
     ) -> torch.Tensor:
-        """Loss of each of the parts [B] at levels [B] with noise [B, C, F, h, w]; silent: shown without prompts."""
+        """The loss of each part [B] at levels [B] with noise [B, C, F, h, w]; unconditional: shown without prompts."""
         device, objective = self.student.device, self.student.objective
-        clean = torch.stack([self.cache.latent(part) for part in parts]).to(device)  # [B, C, F, h, w]
-        stories = [
-            self.cache.conditioning(("",) * part.segments if quiet else part.prompts)
-            for part, quiet in zip(parts, silent)
-        ]
+        clean = torch.stack([self.clips.latent(part) for part in parts]).to(device)  # [B, C, F, h, w]
+        stories = [self.clips.conditioning(*shown) for shown in zip(parts, unconditional, strict=True)]
         conditioning: Conditioning = {
             name: torch.stack([story[name] for story in stories]).to(device) for name in stories[0]
         }
         levels, noise = levels.to(device), noise.to(device)
         prediction = self.student.predict(
-            objective.noise(clean, noise, levels), levels, conditioning, self.geometry.windows(parts[0].segments)
+            objective.noise(clean, noise, levels), levels, conditioning, self.clips.geometry.windows(parts[0].segments)
         )
         return loss_per_video(prediction, objective.target(clean, noise, levels))
 
@@ -273,7 +284,7 @@ class Trainer:
     def _validate(self, done: int) -> None:
         """The held-out clips' loss with the averaged weights, always at the same levels and noise; and samples."""
         number = self.position.stage
-        parts, seed = self.held_out[number], self.config.seed
+        parts, seed = self.clips.held_out[number], self.config.seed
         with self.optimiser.averaged(), torch.no_grad():
             found = []
             for first in range(0, len(parts), self.world.size):
@@ -283,7 +294,7 @@ class Trainer:
                 levels = self.student.objective.draw_levels(draws.generator(seed, "held out", shown), HELD_OUT_DRAWS)
                 for draw, level in enumerate(levels.split(1)):
                     noise = draws.noise(
-                        seed, "held out", draw, shown, self.geometry.latent_shape(parts[shown].segments)
+                        seed, "held out", draw, shown, self.clips.geometry.latent_shape(parts[shown].segments)
                     )
                     loss = self._compare([parts[shown]], [False], level, noise[None])
                     if place == shown:
@@ -321,47 +332,39 @@ class Trainer:
             self._parameters(stage), training.weight_decay, training.betas, training.clip_norm, training.ema
         )
 
-    def _begin(self, found: checkpoint.Checkpoint | None) -> None:
-        """At the first step, or where a checkpoint stands."""
-        stages = self.config.stages
-        if found is None:
-            self.optimiser = self._new_optimiser(stages[0])
-            return
-        about, tensors = found.about, found.tensors
-        self.position = Position(
-            about["stage"],
-            about["step"],
-            [Row(*row) for row in tensors["rows"].tolist()],
-            [(step, loss) for step, loss in about["held_out"]],
-            {name.removeprefix("left."): value for name, value in tensors.items() if name.startswith("left.")},
-        )
+    def _optimiser_of(self, found: checkpoint.Checkpoint) -> Optimiser:
+        """Put the student's weights back to where a checkpoint stands -> the optimiser that goes on from there."""
+        stages, tensors = self.config.stages, found.tensors
         for stage in stages[: self.position.stage]:
             for group in self._parameters(stage).values():
                 for name, parameter in group.items():
                     copy_into(parameter, tensors[f"left.{name}" if f"left.{name}" in tensors else f"weight.{name}"])
         if self.position.step == 0 and self.position.stage < len(stages):
-            self._enter_stage(tensors)
-        else:
-            self.optimiser = self._new_optimiser(stages[min(self.position.stage, len(stages) - 1)])
-            self.optimiser.load(tensors)
+            return self._enter_stage(tensors)
+        optimiser = self._new_optimiser(stages[min(self.position.stage, len(stages) - 1)])
+        optimiser.load(tensors)
+        return optimiser
 
     def _next_stage(self) -> None:
         self.position.stage, self.position.step = self.position.stage + 1, 0
         if self.position.stage < len(self.config.stages):
-            self._enter_stage(self.optimiser.state())
+            self.optimiser = self._enter_stage(self.optimiser.state())
 
-    def _enter_stage(self, before: dict[str, torch.Tensor]) -> None:
-        """From the optimiser's state at the end of the stage before: the weights and their average go on, AdamW's
-        moments begin anew, as in the paper's runs."""
+    def _enter_stage(self, before: dict[str, torch.Tensor]) -> Optimiser:
+        """The optimiser of the stage that begins, from the state of the one before it.
+
+        The weights and their average go on, and AdamW's moments begin anew, as in the paper's runs.
+        """
         left, known = self.position.left_behind, dict(before)
         for name, value in left.items():
             known |= {f"weight.{name}": value, f"average.{name}": value}
-        self.optimiser = self._new_optimiser(self.config.stages[self.position.stage])
-        self.optimiser.carry_over(known)
+        optimiser = self._new_optimiser(self.config.stages[self.position.stage])
+        optimiser.carry_over(known)
         weights = {name.removeprefix("weight."): value for name, value in known.items() if name.startswith("weight.")}
         self.position.left_behind = {
-            name: value.detach().clone() for name, value in weights.items() if name not in self.optimiser.masters
+            name: value.detach().clone() for name, value in weights.items() if name not in optimiser.masters
         }
+        return optimiser
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         position = self.position
@@ -387,7 +390,7 @@ class Trainer:
                 "held_out": position.held_out,
                 "stages": [asdict(stage) for stage in self.config.stages],
                 "settled": self.config.settled(),
-                "dataset": self.manifest,
+                "dataset": manifest(self.clips.clips),
                 "student": self.student.identity,
             }
             checkpoint.save(self.folder / CHECKPOINTS, len(position.rows), tensors, about)
@@ -398,7 +401,7 @@ class Trainer:
         self.world.wait()
 
     def _save_weights(self) -> None:
-        self.student.save(self.folder / LAYERS_FILE, self.geometry.segment_latent_frames, self.config.title)
+        self.student.save(self.folder / LAYERS_FILE, self.clips.geometry.segment_latent_frames, self.config.title)
         stage = self.config.stages[min(self.position.stage, len(self.config.stages) - 1)]
         others = {*self.position.left_behind, *self._parameters(stage).get(OTHERS, {})}
         if others:
@@ -429,3 +432,15 @@ class Trainer:
                     f"{self.folder} holds a run whose stage {number + 1} of {len(begun)} begun is "
                     f"{stage}, and now it is {ours}; change it back, or start a new run folder"
                 )
+
+
+def _position_of(found: checkpoint.Checkpoint) -> Position:
+    """Where the run of a checkpoint stands."""
+    about, tensors = found.about, found.tensors
+    return Position(
+        about["stage"],
+        about["step"],
+        [Row(*row) for row in tensors["rows"].tolist()],
+        [(step, loss) for step, loss in about["held_out"]],
+        {name.removeprefix("left."): value for name, value in tensors.items() if name.startswith("left.")},
+    )

@@ -18,6 +18,7 @@ from . import config as configuration
 from .command import NowAndThen, builder_named, end_if, exit_status, interrupts
 from .config import Config
 from .parallel import World, world_of_torchrun
+from .stage_clips import StageClips
 from .student import Builder
 from .trainer import Progress, Trainer
 
@@ -48,7 +49,7 @@ def builder_of(config: Config) -> Builder:
 
 def _run(config: Config, world: World, plan_only: bool) -> None:
     student, encoder, sample = builder_of(config)(config.model)
-    trainer = Trainer(student, encoder, config, world, sample)
+    trainer = Trainer(student, StageClips(config, encoder, student.facts), config, world, sample)
     said = NowAndThen()
     with interrupts() as asked:
 
@@ -61,7 +62,7 @@ def _run(config: Config, world: World, plan_only: bool) -> None:
         _say(world, trainer.plan().text())
         if plan_only:
             return
-        began, already = time.monotonic(), len(trainer.position.rows)
+        began, already = time.monotonic(), trainer.steps_made
 
         def tell(progress: Progress) -> None:
             end_if(world.agree(bool(asked)))  # all after the same step

@@ -5,8 +5,9 @@ matching and DDIM's for CogVideoX (engine/sampling/denoising.py), with plain gui
 matter.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 
@@ -14,6 +15,55 @@ from ...engine.ttt.order import Range
 from .student import TTTStudent
 
 Conditioning = Mapping[str, torch.Tensor]
+
+
+class Geometry(Protocol):
+    """The sizes of the clips that a run trains on (training/dataset.Geometry)."""
+
+    def latent_shape(self, segments: int) -> tuple[int, int, int, int]:
+        """[C, F, h, w] of so many segments."""
+
+    def windows(self, segments: int) -> tuple[Range, ...]:
+        """The latent frames of each segment."""
+
+
+class Clips(Protocol):
+    """The clips that a run trains on (training/stage_clips.StageClips), cut into parts of several segments."""
+
+    geometry: Geometry
+
+    def last_parts(self, count: int) -> Sequence[Any]:
+        """The parts of the last stage to watch a run by; each has `segments`."""
+
+    def conditioning(self, part: Any, unconditional: bool = False) -> Conditioning:
+        """Every tensor [n, ...] of the prompts of a part's n segments, or of as many empty prompts."""
+
+
+def sampler_of_clips(
+    student: TTTStudent, vae: object, clips: Clips, *, count: int, steps: int, cfg: float, seed: int
+) -> Callable[[], list[torch.Tensor]]:
+    """A sampler that tells `count` stories with the prompts of the last clips, as long as those of the last stage.
+
+    It asks for the prompts' conditioning when it is called: at the start of a run no clip is encoded yet.
+    """
+
+    def sample() -> list[torch.Tensor]:
+        parts = clips.last_parts(count)
+        segments = parts[0].segments
+        stories = StorySampler(
+            student,
+            vae,
+            [clips.conditioning(part) for part in parts],
+            clips.conditioning(parts[0], unconditional=True),
+            clips.geometry.latent_shape(segments),
+            clips.geometry.windows(segments),
+            steps,
+            cfg,
+            seed,
+        )
+        return stories()
+
+    return sample
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""nodes/train_ttt.py: a graph that trains, saves and is used; cancelled it goes on; every input matters."""
+"""nodes/train_ttt.py, nodes/ttt_dataset.py and nodes/save_ttt.py: a graph that trains, saves and is used; cancelled it goes on; every input matters."""
 
 import re
 import shutil
@@ -22,7 +22,9 @@ from longreel.engine.ttt.files import load_ttt
 from longreel.engine.ttt.layer import LINEAR
 from longreel.hosts.ttt import apply as ttt
 from longreel.hosts.ttt.student import TTTStudent
-from longreel.nodes.train_ttt import LongreelSaveTTT, LongreelTrainTTT, LongreelTTTDataset
+from longreel.nodes.save_ttt import LongreelSaveTTT
+from longreel.nodes.train_ttt import LongreelTrainTTT
+from longreel.nodes.ttt_dataset import LongreelTTTDataset
 from tests.comfy_process import ComfyError
 from tests.nodes.graphs import EULER, change, latent, node, refusals, whole, with_layers
 
@@ -314,7 +316,7 @@ def test_videos_with_texts_become_a_folder(output):
     [
         ({"texts": ["a", "b"]}, "1 videos come with 2 texts"),
         ({"texts": [" "]}, "clip 1: the text has 0 prompts"),
-        ({"name": "../x"}, "name is '../x', 4 characters that name no folder or file"),
+        ({"name": "../x"}, "name is '../x', which names no folder or file"),
     ],
 )
 def test_bad_clips_are_named(output, inputs, message):
@@ -447,7 +449,7 @@ def test_names_that_leave_the_folder_are_refused_before_anything_is_loaded(serve
     prompt = graph(tiny_models["wan21"], clips, "../outside")
     found = "\n".join(refusals(server, prompt))
     for what in ("run", "name"):
-        assert f"{what} is '../outside', 10 characters that name no folder or file" in found
+        assert f"{what} is '../outside', which names no folder or file" in found
 
 
 def test_a_bad_clip_is_named_with_its_node(server, tiny_models, clips):

@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import load_file
 
 from longreel.training.parallel import ALONE, World
+from longreel.training.stage_clips import StageClips
 from longreel.training.stages import LAYERS, Stage
 from longreel.training.trainer import Trainer
-from tests.training.tiny_student import TinyEncoder, TinyStudent, make_config, write_dataset
+from tests.training.tiny_student import FACTS, TinyEncoder, TinyStudent, make_config, write_dataset
 from tests.training.two_processes import run_together
 
 STAGES = (
@@ -36,7 +37,8 @@ with world_of_torchrun() as world:
 
 
 def run(folder, world: World) -> Trainer:
-    trainer = Trainer(TinyStudent(), TinyEncoder(), make_config(folder, STAGES, held_out=1, text_dropout=0.5), world)
+    config = make_config(folder, STAGES, held_out=1, text_dropout=0.5)
+    trainer = Trainer(TinyStudent(), StageClips(config, TinyEncoder(), FACTS), config, world)
     trainer.prepare()
     trainer.plan()
     trainer.train()

@@ -11,6 +11,7 @@ from torch.distributed.tensor import DTensor
 from longreel.training import draws
 from longreel.training.parallel import ALONE, World
 from longreel.training.shards import Shards, local_bytes
+from longreel.training.stage_clips import StageClips
 from longreel.training.stages import LAYERS, Stage
 from longreel.training.trainer import Trainer
 from tests.training.tiny_student import WIDTH, TinyEncoder, TinyStudent, make_config, write_dataset
@@ -68,16 +69,16 @@ def trainer_of(folder, world: World = ALONE, dtype: str = "float32", micro_batch
     config = make_config(
         folder, STAGES, held_out=3, text_dropout=0.4, micro_batch=micro_batch, checkpoint_every=2, validate_every=2
     )
-    trainer = Trainer(student, TinyEncoder(), config, world)
+    clips = StageClips(config, TinyEncoder(), student.facts)
 
     def sample():
         windows = ((0, 3),)
-        text = trainer.cache.conditioning(("",))["text"][None]
+        text = clips.cache.conditioning(("",))["text"][None]
         with torch.no_grad():
             said = student.predict(torch.ones(1, 4, 3, 2, 2), torch.full((1,), 0.5), {"text": text}, windows)
         return [said[0, :3].permute(1, 2, 3, 0).sigmoid().contiguous()]
 
-    trainer.sample = sample
+    trainer = Trainer(student, clips, config, world, sample)
     trainer.prepare()
     return trainer
 

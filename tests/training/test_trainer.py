@@ -13,6 +13,7 @@ from longreel.engine.sampling.denoising import VPrediction
 from longreel.engine.ttt.files import load_ttt
 from longreel.training import draws
 from longreel.training.live_bytes import LiveBytes
+from longreel.training.stage_clips import StageClips
 from longreel.training.stages import LAYERS, QKVO, Stage
 from longreel.training.trainer import Trainer
 from tests.training.tiny_student import TinyEncoder, TinyStudent, make_config, write_clip, write_dataset
@@ -23,7 +24,8 @@ class Stop(Exception):
 
 
 def trainer_of(config, student=None, sample=None, dtype=torch.float32) -> Trainer:
-    trainer = Trainer(student or TinyStudent(dtype), TinyEncoder(), config, sample=sample)
+    student = student or TinyStudent(dtype)
+    trainer = Trainer(student, StageClips(config, TinyEncoder(), student.facts), config, sample=sample)
     trainer.prepare()
     return trainer
 
@@ -166,8 +168,8 @@ def test_both_kinds_of_prediction_are_trained(folder):
     student.predict = watched
     found = trainer._losses(config.stages[0], 0, [0, 1])
     noised, levels, said = seen[0]
-    shown = draws.order(config.seed, "1s", 0, 2, len(trainer.parts[0]))
-    clean = torch.stack([trainer.cache.latent(trainer.parts[0][place]) for place in shown])
+    shown = draws.order(config.seed, "1s", 0, 2, len(trainer.clips.trained[0]))
+    clean = torch.stack([trainer.clips.latent(trainer.clips.trained[0][place]) for place in shown])
     alpha = alphas[levels.long()].view(-1, 1, 1, 1, 1)
     denoised = alpha * noised - (1 - alpha**2).sqrt() * said
     paper = ((denoised - clean).square() / (1 - alpha**2)).flatten(1).mean(1)
@@ -235,12 +237,12 @@ def test_pictures_are_made_while_it_runs(folder):
 
 def test_held_out_clips_are_not_trained_on(folder):
     trainer = trainer_of(make_config(folder, held_out=1))
-    assert {part.clip.name for part in trainer.parts[0]} == {"clip0", "clip1"}
-    assert {part.clip.name for part in trainer.held_out[0]} == {"clip2"}
+    assert {part.clip.name for part in trainer.clips.trained[0]} == {"clip0", "clip1"}
+    assert {part.clip.name for part in trainer.clips.held_out[0]} == {"clip2"}
 
 
 def test_holding_out_everything_is_refused(folder):
-    with pytest.raises(ValueError, match="data.held_out is 3 and the data set has 3 clips; leave 1"):
+    with pytest.raises(ValueError, match="data.held_out is 3 and the data set has 3 clips; leave at least one"):
         trainer_of(make_config(folder, held_out=3))
 
 
