@@ -7,6 +7,8 @@ from comfy_api.latest import io
 
 from ..hosts import demo_model
 from ..hosts.anchor.lora import attach, read_lora
+from .folders import fingerprint, model_file
+from .validation import verdict
 
 FOLDER = "loras"  # below ComfyUI's models
 BUNDLED = "demo model's anchor LoRA (comes with Longreel)"
@@ -80,18 +82,11 @@ class LongreelLoadAnchorLoRA(io.ComfyNode):
     def validate_inputs(cls, file: str | None = None) -> bool | str:
         if file is None:  # it comes through a wire
             return True
-        try:
-            read_lora(_path(file))
-        except ValueError as error:
-            return str(error)
-        return True
+        return verdict(lambda: read_lora(_path(file)))
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None = None, **others) -> tuple[int, int] | float:
-        if file is None:
-            return float("nan")  # unlike itself: a file that comes through a wire is read on every run
-        about = _path(file).stat()
-        return about.st_mtime_ns, about.st_size
+        return fingerprint(None if file is None else _path(file))
 
     @classmethod
     def execute(cls, model, file, strength, alpha, allow_partial) -> io.NodeOutput:
@@ -101,13 +96,4 @@ class LongreelLoadAnchorLoRA(io.ComfyNode):
 
 def _path(file: str) -> Path:
     """Raises ValueError where models/loras has no such file."""
-    if file == BUNDLED:
-        return demo_model.WEIGHTS / demo_model.ANCHOR_LORA_FILE
-    path = folder_paths.get_full_path(FOLDER, file)
-    if path is None:
-        folders = folder_paths.get_folder_paths(FOLDER)
-        raise ValueError(
-            f"file is {file!r}, and none of {len(folders)} folders has it, first {folders[0]}; put it "
-            f"there, or choose another"
-        )
-    return Path(path)
+    return demo_model.WEIGHTS / demo_model.ANCHOR_LORA_FILE if file == BUNDLED else model_file(FOLDER, file)

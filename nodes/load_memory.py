@@ -1,18 +1,16 @@
 """Longreel Load Memory: trained memories of a rollout, CAM or APM, from a file."""
 
-from pathlib import Path
-
 import folder_paths
 from comfy_api.latest import io
 
 from ..engine.memory.files import load_memory
+from .folders import add_model_folder, fingerprint, model_file
 from .sockets import MemorySocket
+from .validation import verdict
 
 FOLDER = "longreel_memory"  # below ComfyUI's models
-SUFFIX = ".safetensors"
 
-folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
-folder_paths.folder_names_and_paths[FOLDER][1].add(SUFFIX)  # what the list of files shows
+add_model_folder(FOLDER)
 
 
 class LongreelLoadMemory(io.ComfyNode):
@@ -47,32 +45,13 @@ class LongreelLoadMemory(io.ComfyNode):
     def validate_inputs(cls, file: str | None = None) -> bool | str:
         if file is None:  # it comes through a wire
             return True
-        try:
-            load_memory(_path(file))
-        except ValueError as error:
-            return str(error)
-        return True
+        return verdict(lambda: load_memory(model_file(FOLDER, file)))
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None = None) -> tuple[int, int] | float:
-        if file is None:
-            return float("nan")  # unlike itself: a file that comes through a wire is read on every run
-        about = _path(file).stat()
-        return about.st_mtime_ns, about.st_size
+        return fingerprint(None if file is None else model_file(FOLDER, file))
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        memory = load_memory(_path(file))
+        memory = load_memory(model_file(FOLDER, file))
         return io.NodeOutput(memory, memory.summary())
-
-
-def _path(file: str) -> Path:
-    """Raises ValueError where models/longreel_memory has no such file."""
-    path = folder_paths.get_full_path(FOLDER, file)
-    if path is None:
-        folders = folder_paths.get_folder_paths(FOLDER)
-        raise ValueError(
-            f"file is {file!r}, and none of {len(folders)} folders has it, first {folders[0]}; put it "
-            f"there, or choose another"
-        )
-    return Path(path)

@@ -1,7 +1,5 @@
 """Load TTT layers, attach them to a model, and sample a whole timeline with them."""
 
-from pathlib import Path
-
 import folder_paths
 from comfy_api.latest import io
 
@@ -12,16 +10,15 @@ from ..hosts.demo_model import WEIGHTS
 from ..hosts.families import block_count
 from ..hosts.sampling import whole as ttt_sampling
 from ..hosts.ttt import apply as ttt
+from .folders import add_model_folder, fingerprint, model_file
 from .sockets import TimelineSocket, TTTSocket
+from .validation import verdict
 
 FOLDER = "ttt"  # below ComfyUI's models
-SUFFIX = ".safetensors"
 NEW, TRAINED = "new", "trained"
 BUNDLED = WEIGHTS / FOLDER  # the demo model's own layers
 
-folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
-folder_paths.add_model_folder_path(FOLDER, str(BUNDLED))  # behind models/ttt, where files are saved
-folder_paths.folder_names_and_paths[FOLDER][1].add(SUFFIX)  # what the list of files shows
+add_model_folder(FOLDER, BUNDLED)
 
 
 class LongreelLoadTTT(io.ComfyNode):
@@ -66,18 +63,11 @@ class LongreelLoadTTT(io.ComfyNode):
     def validate_inputs(cls, file: str | None = None, chunk: int | None = None) -> bool | str:
         if file is None:  # it comes through a wire
             return True
-        try:
-            _load(file, chunk or 0, shapes_only=True)
-        except ValueError as error:
-            return str(error)
-        return True
+        return verdict(lambda: _load(file, chunk or 0, shapes_only=True))
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None = None, chunk: int | None = None) -> tuple[int, int] | float:
-        if file is None:
-            return float("nan")  # unlike itself: a file that comes through a wire is read on every run
-        about = _path(file).stat()
-        return about.st_mtime_ns, about.st_size
+        return fingerprint(None if file is None else model_file(FOLDER, file))
 
     @classmethod
     def execute(cls, file: str, chunk: int) -> io.NodeOutput:
@@ -214,17 +204,5 @@ class LongreelTTTSampler(io.ComfyNode):
         )
 
 
-def _path(file: str) -> Path:
-    """Raises ValueError where models/ttt has no such file."""
-    path = folder_paths.get_full_path(FOLDER, file)
-    if path is None:
-        folders = folder_paths.get_folder_paths(FOLDER)
-        raise ValueError(
-            f"file is {file!r}, and none of {len(folders)} folders has it, first {folders[0]}; put it "
-            f"there, or choose another"
-        )
-    return Path(path)
-
-
 def _load(file: str, chunk: int, shapes_only: bool = False) -> LoadedTTT:
-    return load_ttt(_path(file), chunk or None, shapes_only)
+    return load_ttt(model_file(FOLDER, file), chunk or None, shapes_only)
