@@ -274,7 +274,7 @@ def _block(
 def _attend_locally(attention: dit_net.Attention, x: torch.Tensor, table, layout: Layout) -> torch.Tensor:
     """x [B, L, C] -> [B, L, C]; a frame that two segments share is given the mean of both."""
     B, _, C = x.shape
-    P, n, (first, length) = layout.frame_tokens, layout.segments, layout.windows[0]
+    P, n, length = layout.frame_tokens, layout.segments, layout.windows[0][1]  # the first window starts at 0
     step = length - SHARED_FRAMES
     frames = x.view(B, -1, P, C)
     windows = frames.unfold(1, length, step).permute(0, 1, 4, 2, 3).reshape(B * n, length * P, C)
