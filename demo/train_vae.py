@@ -25,6 +25,9 @@ PHASES = ((0.08, 1, 32, 2e-3, 2e-3), (0.25, 5, 8, 2e-3, 1.8e-3), (0.67, 17, 4, 1
 MUON_RATIO = 12.0
 FINISH_RATE = 2e-4
 KL_WEIGHT = 2e-3
+EDGES = ("encoder.conv1.weight", "decoder.head.2.weight", "conv1.weight", "conv2.weight")  # not for Muon
+REPORT_SECONDS = 120
+LONGEST_STEP_SECONDS = 5.0  # that count as training: compiling does not
 
 
 def free_clip(rng: random.Random, frames: int) -> torch.Tensor:
@@ -56,14 +59,10 @@ def psnr(vae: vae_net.VAE, video: torch.Tensor) -> float:
 
 
 def held_out_clips(count: int, frames: int = 17) -> torch.Tensor:
+    """[count, 3, F, H, W] in -1..1, always the same ones, of scenes that no training clip shows."""
     rng = random.Random(999)
-    return (
-        torch.stack([world.render(world.random_scene(rng, 17, held_out=True), frames) for _ in range(count)]).transpose(
-            1, 2
-        )
-        * 2
-        - 1
-    )
+    clips = [world.render(world.random_scene(rng, 17, held_out=True), frames) for _ in range(count)]
+    return torch.stack(clips).transpose(1, 2) * 2 - 1
 
 
 def phase_at(progress: float) -> tuple[int, int, float]:
@@ -77,87 +76,137 @@ def phase_at(progress: float) -> tuple[int, int, float]:
     raise AssertionError("the last phase ends the loop")
 
 
+class Learner:
+    """The VAE with its optimisers. decoder_alone: the encoder stays as it is, and so do the latents.
+
+    step: steps made. seconds: of training.
+    """
+
+    def __init__(self, dim: int, decoder_alone: bool) -> None:
+        """Draw new weights from torch's generator."""
+        self.vae, self.decoder_alone = vae_net.VAE(dim), decoder_alone
+        if decoder_alone:
+            self.vae.encoder.requires_grad_(False)
+            self.vae.conv1.requires_grad_(False)
+        trained = {n: p for n, p in self.vae.named_parameters() if p.requires_grad}
+        convs = [
+            p for n, p in trained.items() if p.ndim >= 4 and p.numel() > 500 and n not in EDGES and "gamma" not in n
+        ]
+        inner = set(map(id, convs))
+        others = [p for p in trained.values() if id(p) not in inner]
+        self.adam = torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=1e-4)
+        self.muon = Muon(convs)
+        self.step, self.seconds = 0, 0.0
+
+    def update(self, video: torch.Tensor, rate: float) -> tuple[float, float]:
+        """One step of both optimisers on clips [B, 3, F, H, W] in -1..1 at a learning rate -> (loss, KL divergence)."""
+        mean, log_variance = (m.float() for m in self.vae.moments(video))
+        log_variance = log_variance.clamp(-12, 4)
+        kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
+        latent = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+        error = self.vae.decode(latent.bfloat16()).float() - video.float()
+        loss = error.abs().mean() + 2 * error.pow(2).mean() + KL_WEIGHT * kl
+        for p in self.vae.parameters():
+            p.grad = None
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.vae.parameters(), 1.0)
+        for group in self.adam.param_groups:
+            group["lr"] = rate
+        self.adam.step()
+        self.muon.step(rate * MUON_RATIO)
+        self.step += 1
+        return loss.item(), kl.item()
+
+    def save(self, checkpoint: Path) -> None:
+        """Write all that a resumed run needs."""
+        torch.save(
+            {
+                "vae": self.vae.state_dict(),
+                "adam": self.adam.state_dict(),
+                "muon": self.muon.state,
+                "step": self.step,
+                "seconds": self.seconds,
+            },
+            checkpoint,
+        )
+
+    def load(self, checkpoint: Path) -> None:
+        """Go on from what `save` wrote; a decoder trained alone has moments of its own, which begin anew."""
+        saved = torch.load(checkpoint)
+        self.vae.load_state_dict(saved["vae"])
+        self.step, self.seconds = saved["step"], saved["seconds"]
+        if not self.decoder_alone:
+            self.adam.load_state_dict(saved["adam"])
+            self.muon.state = saved["muon"]
+
+
+def finish_at(seconds: float, total: float) -> tuple[int, int, float]:
+    """Pixel frames, batch and learning rate of the decoder alone: a cosine down over `total` seconds."""
+    decay = 0.5 + 0.5 * math.cos(math.pi * seconds / total)
+    return 17, 4, FINISH_RATE * max(0.02, decay) * min(1.0, seconds / 30)
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train until the time is over, with a checkpoint and a line of JSON every two minutes."""
+    torch.manual_seed(options.seed)
+    rng = random.Random(options.seed)
+    learner = Learner(options.dim, decoder_alone=options.finish_decoder > 0)
+    vae_net.compile_norms()
+    checkpoint = options.out / "vae.pt"
+    if checkpoint.exists():
+        learner.load(checkpoint)
+        rng.seed(options.seed + learner.step)
+    start, end = 0.0, options.minutes * 60
+    if learner.decoder_alone:
+        start = learner.seconds = max(learner.seconds, end)
+        end = start + options.finish_decoder * 60
+    test = held_out_clips(24)
+    last = reported_at = time.time()
+    while learner.seconds < end:
+        frames, batch, rate = (
+            finish_at(learner.seconds - start, end - start)
+            if learner.decoder_alone
+            else phase_at(learner.seconds / end)
+        )
+        rate *= min(1.0, (learner.step + 1) / 30)
+        video = clip_batch(rng, frames, batch).bfloat16().contiguous(memory_format=torch.channels_last_3d)
+        loss, kl = learner.update(video, rate)
+        now = time.time()
+        learner.seconds, last = learner.seconds + min(now - last, LONGEST_STEP_SECONDS), now
+        if now - reported_at > REPORT_SECONDS or learner.seconds >= end:
+            quality = psnr(learner.vae, test if frames > 1 else test[:, :, :1])
+            line = {
+                "step": learner.step,
+                "seconds": learner.seconds,
+                "frames": frames,
+                "loss": loss,
+                "kl": kl,
+                "psnr": quality,
+            }
+            print(json.dumps({name: round(value, 4) for name, value in line.items()}), flush=True)
+            learner.save(checkpoint)
+            last = reported_at = time.time()
+    quality = psnr(learner.vae, held_out_clips(96)), psnr(learner.vae, held_out_clips(96, 1))
+    print(f"held-out PSNR {quality[0]:.2f} dB, single frames {quality[1]:.2f} dB")
+
+
 def main() -> None:
-    args = argparse.ArgumentParser(description=__doc__)
-    args.add_argument("out", type=Path)
-    args.add_argument("--minutes", type=float, default=14)
-    args.add_argument("--dim", type=int, default=8)
-    args.add_argument("--seed", type=int, default=1)
-    args.add_argument(
+    """Read the command line, and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--minutes", type=float, default=14)
+    parser.add_argument("--dim", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
         "--finish-decoder",
         type=float,
         default=0,
         metavar="MINUTES",
         help="train the decoder alone on a finished checkpoint",
     )
-    opts = args.parse_args()
-    opts.out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(opts.seed)
-    rng = random.Random(opts.seed)
-    vae = vae_net.VAE(opts.dim)
-    finishing = opts.finish_decoder > 0
-    if finishing:
-        vae.encoder.requires_grad_(False)
-        vae.conv1.requires_grad_(False)
-    edge = ("encoder.conv1.weight", "decoder.head.2.weight", "conv1.weight", "conv2.weight")
-    trained = {n: p for n, p in vae.named_parameters() if p.requires_grad}
-    convs = [p for n, p in trained.items() if p.ndim >= 4 and p.numel() > 500 and n not in edge and "gamma" not in n]
-    inner = set(map(id, convs))
-    adam = torch.optim.AdamW([p for p in trained.values() if id(p) not in inner], betas=(0.9, 0.98), weight_decay=1e-4)
-    muon = Muon(convs)
-    vae_net.compile_norms()
-    checkpoint, step, spent = opts.out / "vae.pt", 0, 0.0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint)
-        vae.load_state_dict(saved["vae"])
-        step, spent = saved["step"], saved["seconds"]
-        rng.seed(opts.seed + step)
-        if not finishing:  # which trains other parameters, with moments of their own
-            adam.load_state_dict(saved["adam"])
-            muon.state = saved["muon"]
-    end = opts.minutes * 60
-    if finishing:
-        start, end = max(spent, end), max(spent, end) + opts.finish_decoder * 60
-        spent = start
-    test, log = held_out_clips(24), []
-    last = report = time.time()
-    while spent < end:
-        if finishing:
-            decay = 0.5 + 0.5 * math.cos(math.pi * (spent - start) / (end - start))
-            frames, batch, rate = 17, 4, FINISH_RATE * max(0.02, decay) * min(1.0, (spent - start) / 30)
-        else:
-            frames, batch, rate = phase_at(spent / end)
-        rate *= min(1.0, (step + 1) / 30)
-        video = clip_batch(rng, frames, batch).bfloat16().contiguous(memory_format=torch.channels_last_3d)
-        mean, log_variance = (m.float() for m in vae.moments(video))
-        log_variance = log_variance.clamp(-12, 4)
-        kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
-        latent = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
-        error = vae.decode(latent.bfloat16()).float() - video.float()
-        loss = error.abs().mean() + 2 * error.pow(2).mean() + KL_WEIGHT * kl
-        for p in vae.parameters():
-            p.grad = None
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        for group in adam.param_groups:
-            group["lr"] = rate
-        adam.step()
-        muon.step(rate * MUON_RATIO)
-        step += 1
-        now = time.time()
-        spent, last = spent + min(now - last, 5.0), now  # compiling is not training
-        if now - report > 120 or spent >= end:
-            quality = psnr(vae, test if frames > 1 else test[:, :, :1])
-            log.append(dict(step=step, seconds=spent, frames=frames, loss=loss.item(), kl=kl.item(), psnr=quality))
-            print(json.dumps({k: round(v, 4) for k, v in log[-1].items()}), flush=True)
-            torch.save(
-                dict(vae=vae.state_dict(), adam=adam.state_dict(), muon=muon.state, step=step, seconds=spent),
-                checkpoint,
-            )
-            last = report = time.time()
-    print(
-        f"held-out PSNR {psnr(vae, held_out_clips(96)):.2f} dB, single frames {psnr(vae, held_out_clips(96, 1)):.2f} dB"
-    )
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    train(options)
 
 
 if __name__ == "__main__":

@@ -27,12 +27,13 @@ def _rms_silu(x: torch.Tensor, gamma: torch.Tensor, scale: float) -> torch.Tenso
 
 def compile_norms() -> None:
     """Fuse norm and SiLU, which are most of the time outside the convolutions; compiling more costs minutes."""
-    global _rms_silu
     torch._dynamo.config.recompile_limit = 64  # one graph per width and clip length
-    _rms_silu = torch.compile(_rms_silu, dynamic=True)
+    RMSNorm.norm_silu = staticmethod(torch.compile(_rms_silu, dynamic=True))
 
 
 class RMSNorm(nn.Module):
+    norm_silu = staticmethod(_rms_silu)
+
     def __init__(self, channels: int, images: bool):
         super().__init__()
         self.gamma = nn.Parameter(torch.ones(channels, *([1] * (2 if images else 3))))
@@ -42,7 +43,7 @@ class RMSNorm(nn.Module):
         return _rms(x, self.gamma, self.scale)
 
     def silu(self, x: torch.Tensor) -> torch.Tensor:
-        return _rms_silu(x, self.gamma, self.scale)
+        return self.norm_silu(x, self.gamma, self.scale)
 
 
 class CausalConv3d(nn.Conv3d):
