@@ -13,11 +13,16 @@ import torch
 from ..families.cogvideox import patch_size
 from ..ttt.segments import replaced
 
-IN_SEGMENTS = False
+IN_SEGMENTS, OVERWRITES, FRAMES_ALIKE = False, False, False  # see run.FrameTimeAdapter
 
 
 def refuse(network: torch.nn.Module) -> None:
-    """Every CogVideoX can."""
+    """Refuse no network: every CogVideoX can."""
+
+
+def recomputed_blocks(network: torch.nn.Module) -> list[torch.nn.Module]:
+    """Return none: what is inside the blocks is replaced for as long as a forward lasts."""
+    return []
 
 
 def evaluate(

@@ -18,18 +18,23 @@ from ..families.hunyuan_video import patch_size
 from ..families.sites import argument
 from ..ttt.segments import replaced
 
-IN_SEGMENTS = False
+IN_SEGMENTS, OVERWRITES, FRAMES_ALIKE = False, True, True  # see run.FrameTimeAdapter
 AMONG_TOKENS = ("ref_latent", "guiding_frame_index")
 Stretch = tuple[int, int | None, int]  # tokens [start, stop) and their row of times
 
 
 def refuse(network: torch.nn.Module) -> None:
-    """Raises ValueError for a network whose time is more than the step's."""
+    """Raise ValueError for a network whose time is more than the step's."""
     if network.time_r_in is not None:
         raise ValueError(
             "this HunyuanVideo reads the begin and the end of each step (mean flow), and a clean frame has only one "
             "time; use mode inpaint"
         )
+
+
+def recomputed_blocks(network: torch.nn.Module) -> list[torch.nn.Module]:
+    """Return the blocks that keep their input alone for the gradients."""
+    return [*network.double_blocks, *network.single_blocks]
 
 
 def evaluate(executor, keep_strengths: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs) -> torch.Tensor:

@@ -11,7 +11,7 @@ is drawn here from the same seed.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Protocol
 
 import torch
 
@@ -24,6 +24,23 @@ HOLD = "longreel_anchor_hold"  # in model_conds: each latent frame's keep streng
 FRAME_AXIS = 2  # [B, C, F, H, W]
 
 
+class FrameTimeAdapter(Protocol):
+    """What a family's file (hosts/anchor/<family>.py) knows: how its network takes a time for each latent frame."""
+
+    IN_SEGMENTS: bool  # whether times per frame work in blocks that TTT evaluates segment by segment
+    OVERWRITES: bool  # whether the network's blocks write into what gradients need
+    FRAMES_ALIKE: bool  # whether all rows of a batch must have the same anchor frames
+
+    def refuse(self, network: torch.nn.Module) -> None:
+        """Raise ValueError, before sampling, for a network that cannot take a time for each frame."""
+
+    def recomputed_blocks(self, network: torch.nn.Module) -> list[torch.nn.Module]:
+        """Return the blocks that keep their input alone for the gradients, and are recomputed in the backward pass."""
+
+    def evaluate(self, executor, keep_strengths: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs):
+        """DIFFUSION_MODEL: evaluates x [B, C, F, H, W] at times t (1 - keep_strengths), keep_strengths [B, F] of 0..1."""
+
+
 class AnchorFramesRun:
     """The clean anchor frames of one call of a sampler.
 
@@ -31,7 +48,7 @@ class AnchorFramesRun:
     with a time for each frame (hosts/anchor/<family>.py).
     """
 
-    def __init__(self, keep_strengths: Mapping[int, float], frames: int, adapter: Any):
+    def __init__(self, keep_strengths: Mapping[int, float], frames: int, adapter: FrameTimeAdapter):
         """Spread the strengths over all frames, 0 where no anchor stands."""
         self.keep_strengths, self.adapter = dict(keep_strengths), adapter
         self.of_all_frames = torch.zeros(1, 1, frames, 1, 1)

@@ -11,7 +11,7 @@ from comfy.ldm.wan.model import WanModel
 
 from ..families.sites import argument
 
-IN_SEGMENTS = True  # whether times per frame work in blocks that TTT evaluates segment by segment
+IN_SEGMENTS, OVERWRITES, FRAMES_ALIKE = True, False, False  # see run.FrameTimeAdapter
 AMONG_TOKENS = ("time_dim_concat", "reference_latent", "context_latents")
 
 
@@ -22,6 +22,11 @@ def refuse(network: torch.nn.Module) -> None:
             f"{type(network).__name__} takes one time for all frames, and a clean anchor needs a time of its own; use "
             f"mode inpaint, or the plain text- or image-to-video model"
         )
+
+
+def recomputed_blocks(network: torch.nn.Module) -> list[torch.nn.Module]:
+    """Return the blocks that keep their input alone for the gradients."""
+    return list(network.blocks)
 
 
 def evaluate(executor, keep_strengths: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs) -> torch.Tensor:

@@ -62,11 +62,11 @@ def evaluate_block(
     out = torch.empty_like(mixed) if torch.is_grad_enabled() else mixed
     border = layout.text_tokens
     for segment, frames in enumerate(own_frames(layout)):
-        words, tokens = slice(*layout.text_of(segment)), slice(*layout.tokens_of(frames))
+        text_tokens, tokens = slice(*layout.text_of(segment)), slice(*layout.tokens_of(frames))
         seen = slice(tokens.start - border, tokens.stop - border)
-        part_text = text[:, words] + text_gate * mixed[:, words]
+        part_text = text[:, text_tokens] + text_gate * mixed[:, text_tokens]
         part_video = video[:, seen] + gate * mixed[:, tokens]
-        out[:, words], out[:, tokens] = _mlp(block, part_video, part_text, temb)
+        out[:, text_tokens], out[:, tokens] = _mlp(block, part_video, part_text, temb)
     return out[:, border:], out[:, :border]
 
 
@@ -107,8 +107,11 @@ def _attention(
     q = block.norm_q(block.q(x).unflatten(-1, heads)).transpose(1, 2)  # [B, H, T + S, D]
     k = block.norm_k(block.k(x).unflatten(-1, heads)).transpose(1, 2)
     if rotary is not None:
-        words = text.shape[1]
-        q, k = (torch.cat([part[:, :, :words], apply_rotary_emb(part[:, :, words:], rotary)], dim=2) for part in (q, k))
+        text_tokens = text.shape[1]
+        q, k = (
+            torch.cat([part[:, :, :text_tokens], apply_rotary_emb(part[:, :, text_tokens:], rotary)], dim=2)
+            for part in (q, k)
+        )
     q, k = (part.transpose(1, 2).flatten(2) for part in (q, k))
     out = optimized_attention(q, k, block.v(x), heads=block.num_heads, transformer_options=transformer_options)
     return block.attn_out(out)
@@ -121,5 +124,5 @@ def _mlp(
     norm_video, norm_text, gate, text_gate = block.norm2(video, text, temb)
     x = torch.cat([norm_text, norm_video], dim=1)
     x = block.ff_out(torch.nn.functional.gelu(block.ff_proj(x), approximate="tanh"))
-    words = text.shape[1]
-    return text + text_gate * x[:, :words], video + gate * x[:, words:]
+    text_tokens = text.shape[1]
+    return text + text_gate * x[:, :text_tokens], video + gate * x[:, text_tokens:]

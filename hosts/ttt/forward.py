@@ -3,7 +3,7 @@
 Families say how (hosts/ttt/<family>.py); which segments there are comes along with the conditioning
 (hosts/ttt/timeline.py) or else everything that the network is shown is one; layers come with transformer_options
 (hosts/ttt/apply.py). Nothing of the network stays changed behind a forward, interrupted or not. While gradients are recorded,
-blocks may be computed again on the way back (hosts/training/gradients.py).
+blocks may be recomputed in the backward pass (hosts/training/gradients.py).
 """
 
 import math
@@ -30,9 +30,9 @@ from .wan import WanSegments
 
 KEY = "longreel_ttt"  # in transformer_options: {block: TTTBlock}
 TRAINED_SEGMENT = "longreel_ttt_trained_segment"  # in transformer_options: latent frames, where layers were trained
-RECOMPUTE = "longreel_ttt_recompute"  # in transformer_options: whether blocks are computed again for the gradients
+RECOMPUTE = "longreel_ttt_recompute"  # in transformer_options: whether blocks are recomputed for the gradients
 UNITS = "longreel_ttt_units"  # in transformer_options: {block: Unit}, where processes divide the weights
-TIMELINE = "longreel_ttt_timeline"  # in model_conds: what `Told` says
+TIMELINE = "longreel_ttt_timeline"  # in model_conds: SegmentInfo
 FAMILIES = {
     segments.network_class: segments
     for segments in (WanSegments, CogVideoXSegments, HunyuanVideoSegments, LTXVSegments)
@@ -40,12 +40,14 @@ FAMILIES = {
 
 
 @dataclass(frozen=True)
-class Told:
-    """What comes along with conditioning whose texts are those of all segments: the latent frames of each segment, and
-    how many text tokens each has."""
+class SegmentInfo:
+    """Where segments lie in what the network is shown; comes along with conditioning whose texts are those of all segments.
+
+    windows: [start, stop) of each segment in latent frames. text_lengths: the text tokens of each segment.
+    """
 
     windows: tuple[Range, ...]
-    texts: tuple[int, ...]
+    text_lengths: tuple[int, ...]
 
 
 def segments_of(model) -> type[Segments]:
@@ -78,13 +80,13 @@ def token_windows(windows: tuple[Range, ...], patch_frames: int) -> tuple[Range,
 def evaluate(executor, *args, **kwargs):
     """DIFFUSION_MODEL: for one forward, the blocks' forwards are the family's."""
     network = executor.class_obj
-    told = kwargs.pop(TIMELINE, None)
+    info = kwargs.pop(TIMELINE, None)
     options = argument(type(network)._forward, args, kwargs, "transformer_options")
     layers, units = options.get(KEY, {}), options.get(UNITS, {})
-    segments = _describe(FAMILIES[type(network)], network, told, args, kwargs)
+    segments = _describe(FAMILIES[type(network)], network, info, args, kwargs)
     with ExitStack() as meanwhile:
         for number, block in enumerate(segments.blocks(network)):
-            if told is not None or number in layers:
+            if info is not None or number in layers:
                 forward = partial(segments.evaluate, block, block.forward, layers.get(number))
                 if options.get(RECOMPUTE) or segments.overwrites:
                     forward = recomputed(forward, segments.overwrites)
@@ -97,7 +99,7 @@ def evaluate(executor, *args, **kwargs):
 
 
 def _called(unit: Unit, forward: Callable) -> Callable:
-    """`forward` of a block by a call of its unit, which hears of its tensors alone: what core writes into its options
+    """`forward` of a block by a call of its unit, which is given its tensors alone: what core writes into its options
     must not go into a copy."""
 
     def call(*args, **kwargs):
@@ -115,19 +117,19 @@ def _called(unit: Unit, forward: Callable) -> Callable:
     return call
 
 
-def _describe(kind: type[Segments], network, told: Told | None, args: tuple, kwargs: dict) -> Segments:
+def _describe(kind: type[Segments], network, info: SegmentInfo | None, args: tuple, kwargs: dict) -> Segments:
     patches = kind.family.patch_size(network)
     frames, height, width = (-(-size // patch) for size, patch in zip(args[0].shape[2:], patches))
     text = kind.joined_text(network, args, kwargs)
-    if told is None:
+    if info is None:
         context = argument(type(network)._forward, args, kwargs, "context").shape[1]
         return kind(network, Layout((text,), ((0, frames),), height, width), (context,), args, kwargs)
-    texts = told.texts
-    if len(texts) == 1 and kind.joint:
-        texts = (text,)  # with whatever the family adds to it
-    windows = token_windows(told.windows, patches[0])
-    layout = Layout(texts if kind.joint else (0,) * len(texts), windows, height, width)
-    return kind(network, layout, told.texts, args, kwargs)
+    text_lengths = info.text_lengths
+    if len(text_lengths) == 1 and kind.joint:
+        text_lengths = (text,)  # with whatever the family adds to it
+    windows = token_windows(info.windows, patches[0])
+    joined = text_lengths if kind.joint else (0,) * len(text_lengths)
+    return kind(network, Layout(joined, windows, height, width), info.text_lengths, args, kwargs)
 
 
 def kept_bytes(model, shape: tuple[int, ...], windows: tuple[Range, ...]) -> int:

@@ -39,8 +39,8 @@ class HunyuanVideoSegments(Segments):
     overwrites = True
     attention = ("img_attn", "txt_attn", "linear1", "linear2", "norm")
 
-    def __init__(self, network, layout, texts, args, kwargs):
-        super().__init__(network, layout, texts, args, kwargs)
+    def __init__(self, network, layout, text_lengths, args, kwargs):
+        super().__init__(network, layout, text_lengths, args, kwargs)
         given = [what for name, what in OF_NO_SEGMENT.items() if self._given(name) is not None]
         if given and layout.segments > 1:
             raise ValueError(
@@ -77,16 +77,16 @@ class HunyuanVideoSegments(Segments):
 
     def _refine(self, original):
         def refine(x, timesteps, mask, transformer_options={}):
-            texts = [self.words_of(segment) for segment in range(self.layout.segments)]
+            texts = [self.text_tokens_of(segment) for segment in range(self.layout.segments)]
             return torch.cat(
                 [
                     original(
-                        x[:, words],
+                        x[:, text_tokens],
                         timesteps,
-                        mask if mask is None else mask[:, words],
+                        mask if mask is None else mask[:, text_tokens],
                         transformer_options=transformer_options,
                     )
-                    for words in texts
+                    for text_tokens in texts
                 ],
                 dim=1,
             )
@@ -115,7 +115,7 @@ class HunyuanVideoSegments(Segments):
         """Core adds the first segment's pooled text, whose width it knows, to the timestep's vector [B, C]."""
         if segment == 0 or self.network.vector_in is None:
             return vec
-        # What was kept while a block ran without gradients would lend none to the block that is computed again.
+        # What was kept while a block ran without gradients would lend none to the block that is recomputed.
         pooled = self._pool() if torch.is_grad_enabled() else self._pooled
         return vec + (pooled[segment] - pooled[0])
 
@@ -160,9 +160,9 @@ class HunyuanVideoSegments(Segments):
         mixed = mix(attend, layout, img, ttt)
         out = room_for_result(mixed)
         for segment, frames in enumerate(own_frames(layout)):
-            words, tokens = (slice(*part) for part in (layout.text_of(segment), layout.tokens_of(frames)))
-            given = torch.cat([mixed[:, words], mixed[:, tokens]], dim=1)
-            out[:, tokens], out[:, words] = call(segment, frames, _with_attention(transformer_options, given))
+            text_tokens, tokens = (slice(*part) for part in (layout.text_of(segment), layout.tokens_of(frames)))
+            given = torch.cat([mixed[:, text_tokens], mixed[:, tokens]], dim=1)
+            out[:, tokens], out[:, text_tokens] = call(segment, frames, _with_attention(transformer_options, given))
         return out[:, border:], out[:, :border]
 
     def _single(self, original, ttt, x, vec, pe, attn_mask=None, modulation_dims=None, transformer_options={}):
@@ -171,10 +171,10 @@ class HunyuanVideoSegments(Segments):
         self.check_tokens(x.shape[1], layout.tokens)
 
         def call(segment: int, frames: Range, options: dict) -> torch.Tensor:
-            words, tokens = (slice(*part) for part in (layout.text_of(segment), layout.tokens_of(frames)))
+            text_tokens, tokens = (slice(*part) for part in (layout.text_of(segment), layout.tokens_of(frames)))
             count = tokens.stop - tokens.start
-            joined = torch.cat([x[:, words], x[:, tokens]], dim=1)
-            options = {**options, "img_slice": [words.stop - words.start, joined.shape[1]]}
+            joined = torch.cat([x[:, text_tokens], x[:, tokens]], dim=1)
+            options = {**options, "img_slice": [text_tokens.stop - text_tokens.start, joined.shape[1]]}
             return original(
                 joined,
                 vec=self._modulation(vec, segment),
@@ -190,10 +190,12 @@ class HunyuanVideoSegments(Segments):
         mixed = mix(attend, layout, x, ttt)
         out = room_for_result(mixed)
         for segment, frames in enumerate(own_frames(layout)):
-            words, tokens = (slice(*part) for part in (layout.text_of(segment), layout.tokens_of(frames)))
-            given = torch.cat([mixed[:, words], mixed[:, tokens]], dim=1)
+            text_tokens, tokens = (slice(*part) for part in (layout.text_of(segment), layout.tokens_of(frames)))
+            given = torch.cat([mixed[:, text_tokens], mixed[:, tokens]], dim=1)
             result = call(segment, frames, _with_attention(transformer_options, given))
-            out[:, words], out[:, tokens] = result.split([words.stop - words.start, tokens.stop - tokens.start], dim=1)
+            out[:, text_tokens], out[:, tokens] = result.split(
+                [text_tokens.stop - text_tokens.start, tokens.stop - tokens.start], dim=1
+            )
         return out
 
     def _positions(self, pe: torch.Tensor, segment: int, count: int) -> torch.Tensor:

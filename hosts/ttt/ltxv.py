@@ -51,12 +51,12 @@ class LTXVSegments(Segments):
 
         def call(segment: int, frames: Range) -> torch.Tensor:
             start, stop = layout.tokens_of(frames)
-            words = self.words_of(segment)
+            text_tokens = self.text_tokens_of(segment)
             # Time begins anew in every segment.
             return original(
                 x[:, start:stop],
-                context=context[:, words],
-                attention_mask=attention_mask if attention_mask is None else attention_mask[..., words],
+                context=context[:, text_tokens],
+                attention_mask=attention_mask if attention_mask is None else attention_mask[..., text_tokens],
                 timestep=self.of_frames(timestep, frames),
                 pe=(pe[0][:, : stop - start], *pe[1:]),
                 transformer_options=transformer_options,

@@ -25,7 +25,7 @@ from ...engine.ttt.order import Layout, Range
 
 
 class Segments:
-    """One forward of one network. `layout` is what TTT reads. `texts` are the text tokens of each segment in the
+    """One forward of one network. `layout` is what TTT reads. `text_lengths` are the text tokens of each segment in the
     network's context, whether or not they are joined to the video; `args`, `kwargs` are those of the network's
     `_forward`. Families override the rest."""
 
@@ -35,8 +35,10 @@ class Segments:
     overwrites = False  # whether the network's blocks write into what gradients need
     attention: tuple[str, ...]  # submodules of a block that are its self-attention, as far as it has them
 
-    def __init__(self, network, layout: Layout, texts: tuple[int, ...], args: tuple, kwargs: dict):
-        self.network, self.layout, self.texts, self.args, self.kwargs = network, layout, texts, args, kwargs
+    def __init__(self, network, layout: Layout, text_lengths: tuple[int, ...], args: tuple, kwargs: dict):
+        """Keep what one forward is about."""
+        self.network, self.layout, self.text_lengths = network, layout, text_lengths
+        self.args, self.kwargs = args, kwargs
 
     @staticmethod
     def refuse(network, segments: int) -> None:
@@ -60,10 +62,10 @@ class Segments:
         """Other modules of the network and what their forward is meanwhile."""
         return []
 
-    def words_of(self, segment: int, before: int = 0) -> slice:
+    def text_tokens_of(self, segment: int, before: int = 0) -> slice:
         """A segment's text among those of all, behind `before` other tokens."""
-        start = before + sum(self.texts[:segment])
-        return slice(start, start + self.texts[segment])
+        start = before + sum(self.text_lengths[:segment])
+        return slice(start, start + self.text_lengths[segment])
 
     def check_tokens(self, found: int, wanted: int) -> None:
         if found != wanted:
@@ -107,7 +109,8 @@ def slab_tokens(layout: Layout, ttt: TTTBlock) -> int:
     """About one segment, in whole chunks: TTT then needs no more memory at a time than attention does."""
     chunk = ttt.ttt.config.chunk
     longest = max(
-        words + (stop - start) * layout.frame_tokens for words, (start, stop) in zip(layout.text, layout.windows)
+        text_tokens + (stop - start) * layout.frame_tokens
+        for text_tokens, (start, stop) in zip(layout.text, layout.windows)
     )
     return -(-longest // chunk) * chunk
 

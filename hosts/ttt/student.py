@@ -2,18 +2,17 @@
 
 Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, sections 2.3 and 3.1). What it computes
 is what Longreel TTT Sampler evaluates at one step (hosts/ttt/timeline.py, hosts/ttt/forward.py), by core's own network.
-ComfyUI runs nodes in inference mode, whose tensors have no gradients, so the student's network and layers are copies:
-the model that it was made from does not change. What is trained is kept in float32 and cast where it is used; all else
+The student's network and layers are copies (hosts/training/network.py): the model that it was made from does not change.
+What is trained is kept in float32 and cast where it is used; all else
 stays as its file stores it.
 
 Several processes may divide the weights (training/shards.py), the frozen ones too: around the network and each of its
 blocks then stands a unit (engine/ttt/units.py), by whose calls it is known when they are needed. Core's modules stay as
-they are, and the units stand outside of what is patched and computed again.
+they are, and the units stand outside of what is patched and recomputed.
 
 Which numbers are drawn, losses, steps and files are the trainer's (training/).
 """
 
-import math
 from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -22,22 +21,21 @@ import torch
 from torch import nn
 
 import comfy.conds
-import comfy.model_management
-import comfy.model_sampling
 import comfy.ops
+from comfy.model_patcher import ModelPatcher
 
-from ...engine.sampling.denoising import FlowMatching, VPrediction
 from ...engine.ttt.block import TTTBlock
 from ...engine.ttt.files import LoadedTTT, save_ttt, save_whole
 from ...engine.ttt.layer import TTTConfig
 from ...engine.ttt.order import Layout, Range
 from ...engine.ttt.units import Unit
 from ..attention import patching
-from ..families import block_count, facts_of
+from ..families import block_count
 from ..training.encoder import MASK, POOLED, TEXT, TOKENS
 from ..training.gradients import training
+from ..training.network import NetworkStudent, make_room
 from ..training.weights_digest import digest
-from .forward import KEY, RECOMPUTE, TIMELINE, UNITS, Told, segments_of, token_windows
+from .forward import KEY, RECOMPUTE, TIMELINE, UNITS, SegmentInfo, segments_of, token_windows
 
 TTT, OTHERS = "ttt", "others"  # groups of parameters, as in training/student.py
 LAYERS, PROJECTIONS, ALL = "ttt", "qkvo", "sft"  # what may be trained: the layers, attention too, everything
@@ -45,7 +43,7 @@ PUBLISHED_START_GATE = 0.1
 TEXT_GATES = ("forward_text", "backward_text")
 
 
-class TTTStudent:
+class TTTStudent(NetworkStudent):
     """training/student.Student, of a ModelPatcher that hosts/ttt/apply.apply gave TTT layers.
 
     dtype: in which the network computes; bfloat16 or float32. start_gate: what gates that are shut (0, as in new
@@ -55,39 +53,23 @@ class TTTStudent:
     and noise schedules that are neither flow matching nor CogVideoX's.
     """
 
-    def __init__(self, model, dtype: torch.dtype = torch.bfloat16, start_gate: float = PUBLISHED_START_GATE):
-        layers = model.model_options["transformer_options"].get(KEY)
-        if not layers:
-            raise ValueError("this model carries no TTT layers to train; wire it through Longreel Apply TTT")
-        features = patching.features_of(model.model_options)
-        if features:
-            raise ValueError(
-                f"{features[0].name} works on one segment at a time and training shows all of a story at once; wire the model from before that node"
-            )
-        if model.cached_patcher_init is None:
-            raise ValueError(
-                "ComfyUI cannot load this model a second time, and training works on a copy of its own; use Load Diffusion "
-                "Model"
-            )
-        self.facts, self.segments, self.device = facts_of(model), segments_of(model), model.load_device
-        with torch.inference_mode(False):
-            # Reading the file again keeps what another node's run has patched into the loaded weights out of it.
-            self.patcher = model.clone(disable_dynamic=True, force_deepcopy=True)
-            self.patcher.set_additional_models(KEY, [])
-            self.patcher.set_model_compute_dtype(dtype)
-            sampling = self.patcher.get_model_object("model_sampling")
-            self.objective = objective_of(sampling)
-            self.patcher.add_object_patch("model_sampling", RawSampling(sampling))
-            self.layers = {number: _trainable(layer, start_gate).to(self.device) for number, layer in layers.items()}
-            self.options = self.patcher.model_options["transformer_options"]
-            self.options[KEY] = self.layers
-            load_for_good(self.patcher)
-            self.patcher.pre_run()
-            self.network = self.patcher.model.diffusion_model.requires_grad_(False)
+    def __init__(
+        self, model: ModelPatcher, dtype: torch.dtype = torch.bfloat16, start_gate: float = PUBLISHED_START_GATE
+    ):
+        """Copy the layers of `model`, and read its network again."""
+        layers = _layers_to_train(model)
+        self.segments = segments_of(model)
+        super().__init__(model, dtype, partial(self._copy_layers, layers, start_gate))
         self.whole: Unit | None = None
         self.identity = (
             f"{self.facts.family} {digest(self.network.state_dict())} {self.config} {digest(self._layer_weights())}"
         )
+
+    def _copy_layers(self, layers: Mapping[int, TTTBlock], start_gate: float) -> None:
+        """Put copies in float32 in the place of the model's layers."""
+        self.patcher.set_additional_models(KEY, [])
+        self.layers = {number: _trainable(layer, start_gate).to(self.device) for number, layer in layers.items()}
+        self.options[KEY] = self.layers
 
     @property
     def config(self) -> TTTConfig:
@@ -158,7 +140,7 @@ class TTTStudent:
         return self.whole
 
     def checkpoint(self, scan_chunks: int, blocks: bool) -> None:
-        """See training/student.Student. The blocks of LTXV and HunyuanVideo are always computed again: they write into
+        """See training/student.Student. The blocks of LTXV and HunyuanVideo are always recomputed: they write into
         what gradients need."""
         for layer in self.layers.values():
             layer.ttt.checkpoint_every = scan_chunks
@@ -191,9 +173,8 @@ class TTTStudent:
         """
         self.segments.refuse(self.network, len(windows))
         if torch.is_grad_enabled():
-            _make_room(self.device)
-        # The latent must require gradients for the first block's input to: what is computed again needs one that does.
-        noised = noised.detach().to(self.device).requires_grad_(torch.is_grad_enabled())
+            make_room(self.device)
+        noised = self.leaf(noised)
         lengths = conditioning[TOKENS]
         if self.whole is None and bool((lengths == lengths[:1]).all()):
             return self._predict(noised, levels, conditioning, windows)
@@ -212,37 +193,22 @@ class TTTStudent:
         return torch.cat(rows)
 
     def _predict(self, noised, levels, conditioning, windows) -> torch.Tensor:
-        texts = tuple(conditioning[TOKENS][0].tolist())
+        text_lengths = tuple(conditioning[TOKENS][0].tolist())
 
         def joined(name: str) -> torch.Tensor:
             """[B, n, T, ...] -> [B, all texts, ...], without what the texts were filled up with."""
-            parts = [part[:, :count] for part, count in zip(conditioning[name].unbind(1), texts)]
+            parts = [part[:, :count] for part, count in zip(conditioning[name].unbind(1), text_lengths, strict=True)]
             return torch.cat(parts, dim=1).to(self.device)
 
-        heard = {"cross_attn": joined(TEXT)}
+        prompts = {"cross_attn": joined(TEXT)}
         if MASK in conditioning:
-            heard[MASK] = joined(MASK)
+            prompts[MASK] = joined(MASK)
         if POOLED in conditioning:
-            heard[POOLED] = conditioning[POOLED].flatten(1).to(self.device)
-        levels = levels.to(self.device)
-        sigmas = self._sigmas(levels)
-        network = self.patcher.model
-        conds = network.extra_conds(noise=noised.detach(), device=self.device, **heard)
-        conds[TIMELINE] = comfy.conds.CONDConstant(Told(windows, texts))
-        given = {
-            name: cond.process_cond(batch_size=len(noised), device=self.device, area=None).cond
-            for name, cond in conds.items()
-        }
-        options = {**self.options, "wrappers": self.patcher.wrappers, "cond_or_uncond": [0], "sigmas": sigmas}
+            prompts[POOLED] = conditioning[POOLED].flatten(1).to(self.device)
+        segment_info = comfy.conds.CONDConstant(SegmentInfo(windows, text_lengths))
         with training():
             # A copy, for it may be a part of what the network put out, and a unit returns new tensors.
-            return network.apply_model(noised, sigmas, transformer_options=options, **given).clone()
-
-    def _sigmas(self, levels: torch.Tensor) -> torch.Tensor:
-        """[B] levels of the objective -> [B] core's sigmas."""
-        if isinstance(self.objective, VPrediction):
-            return self.patcher.get_model_object("model_sampling").sigmas.to(levels.device)[levels.long()]
-        return levels
+            return self.evaluate(noised, levels, prompts, {TIMELINE: segment_info}).clone()
 
     def save(self, path: Path, segment_latent_frames: int, title: str) -> None:
         """See training/student.Student."""
@@ -277,52 +243,6 @@ class TTTStudent:
         }
 
 
-def _make_room(device: torch.device) -> None:
-    """Whatever else ComfyUI has loaded goes, such as what has encoded clips: gradients take what there is."""
-    if comfy.model_management.current_loaded_models:
-        with torch.inference_mode():  # in which those weights were loaded
-            comfy.model_management.free_memory(1e30, device)
-
-
-def load_for_good(patcher) -> None:
-    """Load all of a model, and let ComfyUI forget it: it would move the weights away, and LoRAs' share in them back
-    out, when a text encoder wants the memory."""
-    _make_room(patcher.load_device)
-    comfy.model_management.load_models_gpu([patcher], force_full_load=True)
-    loaded = comfy.model_management.current_loaded_models
-    loaded[:] = [entry for entry in loaded if entry.model is not patcher]
-
-
-class RawSampling(nn.Module):
-    """A model_sampling whose network says what it says, instead of the clean video."""
-
-    def __init__(self, sampling: nn.Module):
-        super().__init__()
-        self.sampling, self.sigmas = sampling, sampling.sigmas
-
-    def calculate_input(self, sigma: torch.Tensor, noised: torch.Tensor) -> torch.Tensor:
-        return self.sampling.calculate_input(sigma, noised)
-
-    def timestep(self, sigma: torch.Tensor) -> torch.Tensor:
-        return self.sampling.timestep(sigma)
-
-    def calculate_denoised(self, sigma: torch.Tensor, output: torch.Tensor, noised: torch.Tensor) -> torch.Tensor:
-        return output
-
-
-def objective_of(sampling) -> FlowMatching | VPrediction:
-    if isinstance(sampling, comfy.model_sampling.V_PREDICTION_DDPM):
-        return VPrediction((1 + sampling.sigmas.double() ** 2).rsqrt())
-    if isinstance(sampling, comfy.model_sampling.CONST):
-        # Flux's shift is an exponent (comfy.model_sampling.flux_time_shift); the curve is the same.
-        flux = isinstance(sampling, comfy.model_sampling.ModelSamplingFlux)
-        return FlowMatching(math.exp(sampling.shift) if flux else sampling.shift)
-    raise ValueError(
-        f"this model's noise schedule is {type(sampling).__mro__[1].__name__}, and training knows flow matching and "
-        f"CogVideoX's alone; remove the node that replaces it"
-    )
-
-
 def _trainable(layer: TTTBlock, start_gate: float) -> TTTBlock:
     """A copy in float32 whose modules cast as ComfyUI's do."""
     block = TTTBlock(layer.ttt.config, comfy.ops.manual_cast, dtype=torch.float32)
@@ -331,3 +251,17 @@ def _trainable(layer: TTTBlock, start_gate: float) -> TTTBlock:
         for name, gate in block.named_parameters(recurse=False):
             gate.masked_fill_(gate == 0, start_gate)
     return block.requires_grad_(True)
+
+
+def _layers_to_train(model: ModelPatcher) -> Mapping[int, TTTBlock]:
+    """Return the layers that a MODEL carries. Raises ValueError where there are none, or nodes work beside them."""
+    layers = model.model_options["transformer_options"].get(KEY)
+    if not layers:
+        raise ValueError("this model carries no TTT layers to train; wire it through Longreel Apply TTT")
+    features = patching.features_of(model.model_options)
+    if features:
+        raise ValueError(
+            f"{features[0].name} works on one segment at a time and training shows all of a story at once; wire the "
+            f"model from before that node"
+        )
+    return layers

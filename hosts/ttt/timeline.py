@@ -3,7 +3,7 @@
 Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3.1). Core gives the network one
 text for all frames, and asks a model's context handler how to show it a long latent. This one shows all of it, with one
 conditioning entry in which the texts of all segments stand one behind the other; where one ends travels along
-(hosts/ttt/forward.Told). What is not text (pictures for all frames, guidance, areas, control) is the first segment's,
+(hosts/ttt/forward.SegmentInfo). What is not text (pictures for all frames, guidance, areas, control) is the first segment's,
 and must be that of all.
 """
 
@@ -22,7 +22,7 @@ from ..attention import patching
 from ..prompts import conditioning
 from ..windows.latent_blend import noise_of_shots
 from ..windows.progress import ProgressText
-from .forward import TIMELINE, TRAINED_SEGMENT, Told, kept_bytes, segments_of, token_windows, watch
+from .forward import TIMELINE, TRAINED_SEGMENT, SegmentInfo, kept_bytes, segments_of, token_windows, watch
 
 KEY = "longreel_ttt_timeline"
 FRAME_AXIS = 2  # [B, C, F, H, W]
@@ -101,7 +101,7 @@ class WholeTimeline(comfy.context_windows.ContextHandlerABC):
         for key, parts in given.items():
             # Regular also where the family repeats a text to another's length: every token counts here.
             model_conds[key] = comfy.conds.CONDRegular(torch.cat(parts, JOINED_ALONG[key]))
-        model_conds[TIMELINE] = comfy.conds.CONDConstant(Told(self.windows, texts))
+        model_conds[TIMELINE] = comfy.conds.CONDConstant(SegmentInfo(self.windows, texts))
         return {**first, "model_conds": model_conds}
 
     def _apply_strength(self, out: list[torch.Tensor], conds: list[list[dict] | None]) -> None:

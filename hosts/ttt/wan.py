@@ -6,7 +6,7 @@ Wan's self-attention sees video alone; text comes in by cross attention behind i
 - A segment's self-attention sees its frames, at the positions of a video that begins there. A frame that two segments
   share is given the mean of both. Everything behind TTT happens once for each frame: in cross attention it hears the
   prompt of the first segment that it belongs to.
-- Tokens of a picture in front of the text (image-to-video) are heard by every segment. A reference picture in the
+- Tokens of a picture in front of the text (image-to-video) are read by every segment. A reference picture in the
   sequence, or in-context latents, belong to no segment and are refused.
 - Timesteps per frame (masks on Wan 2.2 5B) go with their frames.
 
@@ -38,20 +38,20 @@ class WanSegments(Segments):
         """x [B, F * P, C], e [B, 1 or F, 6, C], freqs [1, F * P, 1, D / 2, 2, 2], context [B, pictures + texts, C]."""
         layout = self.layout
         self.check_tokens(x.shape[1], layout.tokens)
-        pictures = context.shape[1] - sum(self.texts)
+        pictures = context.shape[1] - sum(self.text_lengths)
 
         def call(segment: int, frames: Range) -> torch.Tensor:
             start, stop = layout.tokens_of(frames)
-            heard = context[:, self.words_of(segment, pictures)]
+            text = context[:, self.text_tokens_of(segment, pictures)]
             if pictures:
-                heard = torch.cat([context[:, :pictures], heard], dim=1)
+                text = torch.cat([context[:, :pictures], text], dim=1)
             options = {**transformer_options, "grid_sizes": (frames[1] - frames[0], layout.height, layout.width)}
             # Time begins anew in every segment.
             return original(
                 x[:, start:stop],
                 e=self.of_frames(e, frames),
                 freqs=freqs[:, : stop - start],
-                context=heard,
+                context=text,
                 context_img_len=context_img_len,
                 transformer_options=options,
             )

@@ -85,13 +85,13 @@ def network(tensors: Tensors, meta: dict) -> Tensors:
     ttt = {number: ttt_of(part_of(weights, f"layers.{number}."), meta) for number in range(layers)}
     options = {ttt_forward.KEY: ttt}
     add_wrapper(WrappersMP.DIFFUSION_MODEL, ttt_forward.evaluate, options)
-    told = ttt_forward.Told(layout.windows, layout.text)
+    segment_info = ttt_forward.SegmentInfo(layout.windows, layout.text)
     out = network(
         tensors["video"].transpose(1, 2),
         tensors["timesteps"],
         tensors["text"].flatten(1, 2),
         transformer_options=options,
-        **{ttt_forward.TIMELINE: told},
+        **{ttt_forward.TIMELINE: segment_info},
     )
     return {"out_last_eta": out.transpose(1, 2)}
 
