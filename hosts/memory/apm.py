@@ -34,7 +34,7 @@ from ..families.sites import argument
 from ..prompts import conditioning
 from ..windows.chunk_handler import handler_of
 from . import trained_memory
-from .trained_memory import LOOKING, Carried, Remembering, carry, fingerprint, layers_asked, new_memory
+from .trained_memory import IN_CONTEXT_PASS, Carried, Remembering, carry, fingerprint, layers_asked, new_memory
 
 NAME = "Longreel Long Memory (trained)"
 KEY = "longreel_apm"  # in transformer_options: Carried
@@ -189,7 +189,7 @@ def _mixed(network, carried: Carried, picture: torch.Tensor) -> Iterator[None]:
 
         def hook(module, args, kwargs):
             options = argument(type(module).forward, args, kwargs, "transformer_options") or {}
-            if LOOKING in options:  # the paper's CAM looks at frames with the text alone
+            if IN_CONTEXT_PASS in options:  # the paper's CAM sees frames with the text alone
                 return None
             return place.change(args, kwargs, lambda text: mixer(text, picture.to(text), carried.strength))
 

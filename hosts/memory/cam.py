@@ -34,9 +34,10 @@ from ..attention.patching import EVALUATION, RUN, Start
 from ..families import block_count, family_of, video_tokens
 from ..families.sites import argument
 from ..ttt.forward import KEY as TTT_KEY
-from ..windows.chunk_handler import LOOK, handler_of
+from ..windows.chunk_handler import handler_of
+from ..windows.context_pass import CONTEXT_PASS
 from . import trained_memory
-from .trained_memory import LOOKING, Carried, Remembering, carry, fingerprint, layers_asked, new_memory
+from .trained_memory import IN_CONTEXT_PASS, Carried, Remembering, carry, fingerprint, layers_asked, new_memory
 
 NAME = "Longreel Short Memory (trained)"
 KEY = "longreel_cam"  # in transformer_options: Carried
@@ -130,7 +131,8 @@ def _new_config(model) -> CAMConfig:
 
 
 def _evaluate(executor, *args, **kwargs):
-    """DIFFUSION_MODEL: the network looks at the window's first frames, then sees the window with what it found."""
+    """DIFFUSION_MODEL: the network sees the window's first frames in a context pass, then the window with their
+    features."""
     network = executor.class_obj
     options = argument(type(network)._forward, args, kwargs, "transformer_options")
     carried, frames = options[KEY], _frames(options)
@@ -141,14 +143,14 @@ def _evaluate(executor, *args, **kwargs):
     x = args[0]
     if frames.shape[2] > x.shape[2]:
         raise ValueError(f"{frames.shape[2]} conditioning frames are more than the window's {x.shape[2]}; use fewer")
-    look = _Look(network, carried, frames, x)
-    features = look.features(args, kwargs, options)
+    context = _ContextPass(network, carried, frames, x)
+    features = context.features(args, kwargs, options)
     reached: set[int] = set()
 
     def inject(number: int, video: torch.Tensor) -> torch.Tensor:
         reached.add(number)
         injector = carried.module.injectors[str(number)]
-        here = video_tokens.frames_of(video, look.grid_of(x))
+        here = video_tokens.frames_of(video, context.grid_of(x))
         return injector(here, features[number].to(here), carried.strength).flatten(1, 2)
 
     with _behind_blocks(network, carried, inject):
@@ -158,16 +160,16 @@ def _evaluate(executor, *args, **kwargs):
 
 
 def _frames(options: dict) -> torch.Tensor | None:
-    """The conditioning frames of this evaluation, or None: another memory's look at finished frames has none."""
+    """The conditioning frames of this evaluation, or None: a context pass of another memory has none."""
     if GIVEN in options:
         return options[GIVEN]
-    if RUN not in options or options[EVALUATION].role == LOOK:
+    if RUN not in options or options[EVALUATION].role == CONTEXT_PASS:
         return None
     return next(run.latents for run in options[RUN].runs if isinstance(run, FramesBefore))
 
 
-class _Look:
-    """The network's look at the first frames of the window x [B, C, F, H, W]."""
+class _ContextPass:
+    """The network's context pass over the first frames of the window x [B, C, F, H, W]."""
 
     def __init__(self, network, carried: Carried, frames: torch.Tensor, x: torch.Tensor):
         self.network, self.carried, self.x = network, carried, x
@@ -193,7 +195,7 @@ class _Look:
             return video_tokens.add_at_entrance(output, encoded, grid)
 
         # Other features have no part in the look: what they do belongs to the window.
-        seen = {**{name: value for name, value in options.items() if name != EVALUATION}, LOOKING: True}
+        seen = {**{name: value for name, value in options.items() if name != EVALUATION}, IN_CONTEXT_PASS: True}
         place = next((place for place, value in enumerate(args) if value is options), None)
         args = tuple(seen if number == place else value for number, value in enumerate(args))
         kwargs = kwargs if place is not None else {**kwargs, "transformer_options": seen}

@@ -1,17 +1,20 @@
-"""Keys and values of finished frames, read beside a chunk's own in self or joint attention: the run of a memory feature.
+"""Keys and values of finished frames, read beside a chunk's own in self or joint attention: the run of a memory
+feature.
 
-The network is shown the remembered frames (hosts/windows/chunk_handler.Look) at the chunk's first step, at a few noise levels.
-Their keys and values are kept at those levels, moved in time to where the frames stand for the reader, and in every step
-read from the nearest level. A remembered key counts `weight` times in the softmax: 1 as one of the chunk's own, 0 as if
-it were not there. Frames that every chunk remembers in the same way (an anchor) are looked at once for all; of others
-nothing is kept when the chunk is finished.
+Context passes (hosts/windows/context_pass.py) show the network the remembered frames at the chunk's first step, at a
+few noise levels. Their keys and values are kept at those levels, moved in time to where the frames stand for the
+reader, and in every step read from the nearest level. A remembered key counts `weight` times in the softmax: 1 as one
+of the chunk's own, 0 as if it were not there. Frames that every chunk remembers in the same way (an anchor) are shown
+once for all chunks, and their keys and values cached; of others nothing is kept when the chunk is finished.
 
-Training-free, and so not StreamingT2V's CAM (hosts/memory/cam.py). Which frames are remembered, and why, is not known here.
+Training-free, and so not StreamingT2V's CAM (hosts/memory/cam.py). Which frames are remembered, and why, is not known
+here.
 """
 
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -21,15 +24,20 @@ from ...engine.plan.rollout_chunks import Mix
 from ..attention.keys_values import Parts, by_entry, for_reader
 from ..attention.patching import Evaluation, Start
 from ..families.sites import CROSS, Call
-from ..windows.chunk_handler import LOOK, ChunkHandler, Look
+from ..windows.chunk_handler import ChunkHandler
+from ..windows.context_pass import CONTEXT_PASS, ContextPass
 
 PROMPTS = 2  # of classifier-free guidance
 
 
 @dataclass(frozen=True)
 class Memory:
-    """`latents` [B, C, F, H, W] as a LATENT holds them, `weights` one 0..1 per frame, `place` the latent frames from the
-    window's first frame to their first one (negative: before the window), `mix` the prompts under which they are shown."""
+    """Finished frames that a chunk remembers.
+
+    latents: [B, C, F, H, W] as a LATENT holds them. weights: one per frame, 0..1. place: latent frames from the
+    window's first frame to their first one; negative before the window. mix: the shots whose prompts they are shown
+    under, with their shares.
+    """
 
     latents: torch.Tensor
     weights: tuple[float, ...]
@@ -37,9 +45,19 @@ class Memory:
     mix: Mix
 
 
+class CacheEntry(NamedTuple):
+    """Where keys and values lie in the handler's cache, and what they are of; other contents are not read."""
+
+    key: Hashable
+    contents: Hashable
+
+
 class KVMemory:
-    """One run of a sampler. `levels` are the noise levels at which the frames are shown. `lasting` (place on the shelf of
-    the handler, what the keys and values there are of) lets later chunks read them without a look; None: this chunk alone.
+    """One run of a sampler that reads a memory.
+
+    memory: None where nothing is remembered yet. layers: blocks of the network, from 0. levels: noise levels at which
+    the frames are shown. cache_entry: lets later chunks read the keys and values without a context pass; None for this
+    chunk alone.
     """
 
     def __init__(
@@ -48,42 +66,42 @@ class KVMemory:
         memory: Memory | None,
         layers: frozenset[int],
         levels: Sequence[float],
-        lasting: tuple[Hashable, Hashable] | None = None,
+        cache_entry: CacheEntry | None = None,
     ):
         self.handler, self.layers = handler, layers
         active = memory is not None and memory.latents.shape[2] > 0 and any(memory.weights)
         self.memory = memory if active else None
-        self.views = [Look(memory.latents, level, memory.mix) for level in levels] if active else []
-        self.kept: dict[Look, dict[int, Parts]] = {look: {} for look in self.views}
-        self.shown = False
+        self.passes = [ContextPass(memory.latents, level, memory.mix) for level in levels] if active else []
+        self.kept: dict[ContextPass, dict[int, Parts]] = {context: {} for context in self.passes}
+        self.passes_made = False
         self.joined: dict[tuple, KeysValues] = {}
-        if active and lasting is not None:
-            place, what = lasting
-            if handler.shelf.get(place, (None, None))[0] == what:
-                self.kept, self.shown = handler.shelf[place][1], True
-                self.views = list(self.kept)
+        if active and cache_entry is not None:
+            key, contents = cache_entry
+            if handler.cache.get(key, (None, None))[0] == contents:
+                self.kept, self.passes_made = handler.cache[key][1], True
+                self.passes = list(self.kept)
             else:
-                handler.shelf[place] = what, self.kept
+                handler.cache[key] = contents, self.kept
 
     def roles(self, segment: int) -> tuple[str, ...]:
         return ()
 
-    def looks(self, sigma: float) -> Sequence[Look]:
-        asked = [] if self.shown else self.views
-        self.shown = True
-        return asked
+    def context_passes(self, sigma: float) -> Sequence[ContextPass]:
+        wanted = [] if self.passes_made else self.passes
+        self.passes_made = True
+        return wanted
 
     def begin(self, evaluation: Evaluation) -> None:
-        self.near = min(self.views, key=lambda look: abs(look.sigma - evaluation.sigma), default=None)
+        self.near = min(self.passes, key=lambda context: abs(context.sigma - evaluation.sigma), default=None)
 
     def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
         if self.memory is None or kind == CROSS or block not in self.layers:
             return False
-        return evaluation.role != LOOK or self.handler.look in self.kept
+        return evaluation.role != CONTEXT_PASS or self.handler.context_pass in self.kept
 
     def attend(self, call: Call, next_attention) -> torch.Tensor:
-        if call.evaluation.role == LOOK:
-            parts = self.kept[self.handler.look].setdefault(call.block, {})
+        if call.evaluation.role == CONTEXT_PASS:
+            parts = self.kept[self.handler.context_pass].setdefault(call.block, {})
             parts.update({entry: self._placed(part, call) for entry, part in by_entry(call).items()})
             return next_attention(call.q, call.k, call.v, call.mask)
         source = self._joined(call)
@@ -91,14 +109,14 @@ class KVMemory:
         return kv_share.attend_shared(next_attention, call.q, own, source, kv_share.EXTEND, share_text=False)
 
     def _joined(self, call: Call) -> KeysValues:
-        """What is read, put together once for all steps that see the prompts in the same batch."""
+        """Return what is read, joined once for all steps that see the prompts in the same batch."""
         place = (self.near, call.block, call.rows, call.entries)
         if place not in self.joined:
             self.joined[place] = for_reader(self.kept[self.near][call.block], call)
         return self.joined[place]
 
     def _placed(self, part: KeysValues, call: Call) -> KeysValues:
-        """The video's keys alone, where they belong in time, with their weights as logarithms on the logits."""
+        """Return the video's keys alone, where they belong in time, with their weights as logarithms on the logits."""
         forward = call.forward
         k = forward.turn(part.k[:, :, part.text_tokens :], self.memory.place / forward.patch_frames)
         mask = None if part.mask is None else part.mask[..., part.text_tokens :]
@@ -109,23 +127,27 @@ class KVMemory:
 
 
 def log_weights(weights: Sequence[float], tokens_of_frame: int) -> torch.Tensor:
-    """[1, 1, 1, video tokens]: what is added to the logits of keys that count `weights` times, one for each token frame."""
+    """Return [1, 1, 1, video tokens], what is added to the logits of keys that count `weights` times, one per token
+    frame."""
     logs = torch.tensor(weights).log().clamp(min=torch.finfo(torch.float16).min)
     return logs.repeat_interleave(tokens_of_frame)[None, None, None]
 
 
 def require_rotary(start: Start, name: str) -> None:
-    """Raises ValueError for a network whose keys cannot be moved in time."""
+    """Raise ValueError for a network whose keys cannot be moved in time."""
     if start.family.time_turn(start.model.diffusion_model, (), {}) is None:
         raise ValueError(
-            f"{name} moves remembered keys in time, and 0 of this network's positions are rotary, so none can "
-            f"be moved; use known frames alone"
+            f"{name} moves remembered keys in time, which takes rotary positions, and this network has none; use known "
+            f"frames alone"
         )
 
 
-def levels_of(start: Start, looks: int) -> tuple[float, ...]:
-    """Noise levels at which frames are shown: those in the middle of equal parts of the sampler's steps. Where they are
-    shown clean alone, early steps read too much from them; where noised alone, too little is there to read."""
+def levels_of(start: Start, count: int) -> tuple[float, ...]:
+    """Return up to `count` noise levels at which frames are shown: those in the middle of equal parts of the steps.
+
+    Where frames are shown clean alone, early steps read too much from them; where noised alone, too little is there to
+    read.
+    """
     steps = len(start.sigmas) - 1
-    places = sorted({min(steps - 1, (2 * look + 1) * steps // (2 * looks)) for look in range(looks)})
+    places = sorted({min(steps - 1, (2 * part + 1) * steps // (2 * count)) for part in range(count)})
     return tuple(float(start.sigmas[place]) for place in places)

@@ -1,12 +1,13 @@
 """Long-term memory of a rollout, without training: every chunk knows how the video, or its take, began.
 
-Two means, together or alone. The anchor frames' keys and values are read in self or joint attention by every later chunk,
-as an attention sink that never slides out of the window (hosts/memory/kv_memory.py); and the latent statistics of each finished
-chunk are pulled to those of the first one before it is handed over (engine/sampling/channel_statistics.py), against a drift of colour and
-contrast. Neither is StreamingT2V's APM, which is trained (hosts/memory/apm.py).
+Two means, together or alone. The anchor frames' keys and values are read in self or joint attention by every later
+chunk, as an attention sink that never slides out of the window (hosts/memory/kv_memory.py); and the latent statistics
+of each finished chunk are pulled to those of the first one before it is handed over
+(engine/sampling/channel_statistics.py), against a drift of colour and contrast. Neither is StreamingT2V's APM, which is
+trained (hosts/memory/apm.py).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -16,20 +17,24 @@ from ...engine.plan.timeline import Timeline
 from ...engine.sampling.channel_statistics import match_statistics
 from ..attention.patching import Start
 from ..windows.chunk_handler import ChunkHandler, Remembered, handler_of
-from .kv_memory import PROMPTS, KVMemory, Memory, levels_of, require_rotary
+from .kv_memory import PROMPTS, CacheEntry, KVMemory, Memory, levels_of, require_rotary
 
 NAME = "Longreel Long Memory"
 VIDEO, TAKE = "video", "take"  # whose beginning is the anchor
 BEFORE, TRUE = "before", "true"  # where in time it stands
-LOOKS = 2  # noise levels at which the anchor frames are shown
+CONTEXT_LEVELS = 2  # noise levels at which the anchor frames are shown in a context pass
 
 
 @dataclass(frozen=True)
 class LongMemory:
-    """`anchor` VIDEO or TAKE: whose first `frames` latent frames are remembered, at most those of its first chunk; TAKE
-    anchors anew at every cut. `placement`: just in front of the window, or where they are. Their keys count `strength`
-    (0..1) times in the softmax. `layers` are blocks of the network. `statistics` 0..1 pulls a chunk's statistics to those
-    of the anchor's chunk."""
+    """The first frames of the video, or of each take, are an anchor that every later chunk reads.
+
+    anchor: VIDEO or TAKE, whose first frames are remembered; TAKE anchors anew at every cut. frames: so many latent
+    frames, at most those of the first chunk. placement: BEFORE the window, or TRUE where they are. strength: 0..1, how
+    many times their keys count in the softmax. layers: blocks of the network, from 0. statistics: 0..1, how far a
+    chunk's statistics are pulled to those of the anchor's chunk. context_levels: noise levels at which the anchor is
+    shown in a context pass.
+    """
 
     anchor: str
     frames: int
@@ -37,10 +42,11 @@ class LongMemory:
     strength: float
     layers: frozenset[int]
     statistics: float
-    looks: int = field(default=LOOKS)
+    context_levels: int = CONTEXT_LEVELS
 
     name: ClassVar[str] = NAME
     excludes: ClassVar[dict[str, str]] = {NAME: "each anchors the same chunks"}
+    STORED_NAMES: ClassVar[dict[str, str]] = {"context_levels": "looks"}  # see hosts/sampling/identity.py
 
     @property
     def kept_frames(self) -> int:
@@ -56,14 +62,14 @@ class LongMemory:
         handler = handler_of(start, NAME)
         if self.strength:
             require_rotary(start, self.name)
-        memory, levels = self._memory(handler), levels_of(start, self.looks)
-        return KVMemory(handler, memory, self.layers, levels, self._lasting(start, handler, memory, levels))
+        memory, levels = self._memory(handler), levels_of(start, self.context_levels)
+        return KVMemory(handler, memory, self.layers, levels, self._cache_entry(start, handler, memory, levels))
 
-    def _lasting(
+    def _cache_entry(
         self, start: Start, handler: ChunkHandler, memory: Memory | None, levels: tuple[float, ...]
-    ) -> tuple | None:
-        """What tells one look at the anchor from another, or None where every chunk has to look for itself: where the
-        anchor stands elsewhere in time, or pictures of the chunk's own are beside the latent."""
+    ) -> CacheEntry | None:
+        """Return what tells one context pass over the anchor from another, or None where every chunk needs its own:
+        where the anchor stands elsewhere in time, or pictures of the chunk's own are beside the latent."""
         pictures = any(
             isinstance(value, torch.Tensor) and value.ndim == 5
             for entries in start.conds.values()
@@ -72,11 +78,11 @@ class LongMemory:
         )
         if memory is None or self.placement == TRUE or pictures:
             return None
-        what = self._first(handler.remembered).number, memory.latents.shape[2], levels
-        return (self.name, id(start.model)), what
+        contents = self._first(handler.remembered).number, memory.latents.shape[2], levels
+        return CacheEntry((self.name, id(start.model)), contents)
 
     def _memory(self, handler: ChunkHandler) -> Memory | None:
-        """The anchor frames as far as they are not in the window anyway; None where they are not yet made."""
+        """Return the anchor frames that are not in the window anyway, or None where they are not yet made."""
         start, latents = handler.chunk.start, self._anchor(handler.remembered)
         made_by = self._first(handler.remembered)
         if latents is None or made_by.start >= start:
@@ -98,4 +104,4 @@ class LongMemory:
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
         # Twice: prompt by prompt, and joined for the batch.
-        return 2 * PROMPTS * self.looks * len(self.layers) * bytes_of_layer if self.strength else 0
+        return 2 * PROMPTS * self.context_levels * len(self.layers) * bytes_of_layer if self.strength else 0

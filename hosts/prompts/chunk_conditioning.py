@@ -1,5 +1,5 @@
-"""The part of a CONDITIONING that one chunk of a rollout hears: the entries of its shots, and of what has a time axis the
-frames of its window. Whatever else lies on the timeline and cannot be cut is refused by name."""
+"""The part of a CONDITIONING that belongs to one chunk of a rollout: the entries of its shots, and of what has a time
+axis the frames of its window. Whatever else lies on the timeline and cannot be cut is refused by name."""
 
 from collections.abc import Iterable
 
@@ -23,17 +23,18 @@ MASK = "mask"  # core's areas: [B, H, W] where it holds at all times, [F, H, W] 
 
 
 def for_chunk(entries: list, chunk: Chunk, timeline: Timeline, shots: Iterable[int]) -> list:
-    """CONDITIONING -> CONDITIONING of these shots. Entries that came from elsewhere than Longreel Encode are heard by every
-    chunk.
+    """Return the entries of a CONDITIONING that belong to these shots (from 0), cut to the chunk's window.
+
+    Entries that came from elsewhere than Longreel Encode belong to every chunk.
 
     Raises ValueError for what stands on the timeline and cannot be cut into chunks.
     """
-    heard = [entry for entry in entries if entry[1].get(SHOT) is None or entry[1][SHOT] in shots]
+    chosen = [entry for entry in entries if entry[1].get(SHOT) is None or entry[1][SHOT] in shots]
     if chunk.frames == timeline.latent_frames:
-        return heard
+        return chosen
     return [
         [text, {key: _cut(key, value, chunk, timeline) for key, value in options.items()}, *rest]
-        for text, options, *rest in heard
+        for text, options, *rest in chosen
     ]
 
 

@@ -108,8 +108,8 @@ def _mix_entry(parts: list[tuple[dict, float]]) -> dict:
 def scale_guidance(
     conds: list[list[dict] | None], outs: list[torch.Tensor], mix: tuple[tuple[int, float], ...], timeline: Timeline
 ) -> None:
-    """A shot's strength multiplies its guidance, in place: positive <- negative + strength (positive - negative). `outs`
-    are the predictions for `conds`. Raises ValueError where one of the two prompts is not evaluated."""
+    """A shot's strength multiplies its guidance, in place: positive <- negative + strength (positive - negative).
+    `outs` are the predictions for `conds`. Raises ValueError where one of the two prompts is not evaluated."""
     strength = sum(timeline.shots[shot].shot.strength * share for shot, share in mix)
     if strength == 1.0:
         return

@@ -3,8 +3,9 @@
 
 Weights are known by 4096 numbers of each tensor, evenly spread: another checkpoint, a LoRA or another quantisation
 differs in them, and 28 GB need not be read. Objects of other packages are known by the names of their classes and what
-they hold, functions by their names and what they enclose. Two functions of one name that enclose the same but were edited
-between two starts of ComfyUI look alike.
+they hold, functions by their names and what they enclose. A class of Longreel whose fields were renamed says in
+STORED_NAMES, {name now: name once}, what they were called, so that runs on disk stay what they are. Two functions of
+one name that enclose the same but were edited between two starts of ComfyUI look alike.
 """
 
 import types
@@ -19,7 +20,8 @@ SKIPPED = (uuid.UUID, torch.device, torch.Generator, types.ModuleType, type)  # 
 
 
 def of_model(model) -> dict:
-    """A ModelPatcher: weights as they were loaded, patches (LoRA), object patches and options without Longreel's own."""
+    """A ModelPatcher: weights as they were loaded, patches (LoRA), object patches and options without Longreel's
+    own."""
     weights = {}
     for name, weight in model.model.state_dict().items():
         kept = model.backup.get(name)  # the original, where a patch is worked into the weight at the moment
@@ -69,7 +71,9 @@ def _plain(value: object, above: tuple[int, ...]) -> object:
         return [value.__qualname__, _plain(cells, above), _plain(value.__defaults__, above)]
     if hasattr(value, "model_state_dict"):  # a ModelPatcher within options
         return _plain(value.model, above)
-    return [type(value).__name__, _plain(getattr(value, "__dict__", {}), above)]
+    names = getattr(type(value), "STORED_NAMES", {})
+    fields = {names.get(name, name): item for name, item in getattr(value, "__dict__", {}).items()}
+    return [type(value).__name__, _plain(fields, above)]
 
 
 def _sampled(tensor: torch.Tensor) -> list:

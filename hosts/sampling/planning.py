@@ -1,5 +1,5 @@
-"""The plan's two questions to ComfyUI: how much memory does the model want for one segment, and where do empty
-latents live."""
+"""The plan's two questions to ComfyUI: how much memory the model wants for one segment, and where empty latents
+live."""
 
 import torch
 
@@ -11,9 +11,9 @@ WORKING_COPIES = 5  # latent-sized float32 tensors at once: noise, x, x0 and the
 
 
 def segment_bytes(model, timeline: Timeline, guidance: bool) -> int:
-    """ComfyUI's own estimate for one evaluation of the longest segment, with both prompts in one batch."""
+    """Return ComfyUI's own estimate for one evaluation of the longest segment, with both prompts in one batch."""
     facts = timeline.facts
-    frames = max(segment.length for segment in timeline.segments) + 1  # and the frame in front
+    frames = max(segment.length for segment in timeline.segments) + 1  # and the lead frame
     shape = [
         2 if guidance else 1,
         facts.latent_channels,
@@ -25,10 +25,12 @@ def segment_bytes(model, timeline: Timeline, guidance: bool) -> int:
 
 
 def latent_bytes(timeline: Timeline) -> int:
+    """Return the bytes of the whole timeline's working copies, [1, C, F, H, W] each."""
     return empty_shape(timeline).numel() * 4 * WORKING_COPIES
 
 
 def empty_shape(timeline: Timeline) -> torch.Size:
+    """Return the shape of the whole timeline's latent, [1, C, F, H, W]."""
     facts = timeline.facts
     return torch.Size(
         (
@@ -42,7 +44,7 @@ def empty_shape(timeline: Timeline) -> torch.Size:
 
 
 def empty_latent(timeline: Timeline) -> dict:
-    """LATENT of the whole timeline, all zero [1, C, F, H, W]."""
+    """Return a LATENT of the whole timeline, all zero [1, C, F, H, W]."""
     return {
         "samples": torch.zeros(empty_shape(timeline), device=comfy.model_management.intermediate_device()),
         "downscale_ratio_spacial": timeline.facts.spatial_stride,

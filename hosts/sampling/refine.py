@@ -3,9 +3,10 @@ overlapping chunks, by the model that made it or by another one.
 
 Source: StreamingT2V (arXiv 2403.14773, section 4.3), whose two public enhancers join the chunks in two ways. X0 joins
 the predicted clean video before the solver moves it, so solver history and fresh noise belong to the whole video: a
-context handler does that behind any sampler (hosts/windows/refine_chunks.py). STEP moves each chunk by a solver step of its
-own and joins what comes out (hosts/sampling/refine_steps.py). In both every overlap is cut at a new random frame each time, and
-the noise is drawn once for the whole video. Upscaling is not known here: the latent leaves in the size that it came in.
+context handler does that behind any sampler (hosts/windows/refine_chunks.py). STEP moves each chunk by a solver step of
+its own and joins what comes out (hosts/sampling/refine_steps.py). In both every overlap is cut at a new random frame
+each time, and the noise is drawn once for the whole video. Upscaling is not known here: the latent leaves in the size
+that it came in.
 """
 
 import torch
@@ -46,8 +47,8 @@ def refine(
 
     strength: 0..1, the part of the schedule that is run, counted from its end; 0 gives `latent` back, 1 runs `sigmas`
     as they are. chunk, overlap: latent frames; None is the family's native clip (the timeline's segments, where there
-    is one), and a third of a chunk. seed: the noise (except in shots with a seed of their own) and the cuts.
-    cut_range: one of engine/sampling/refine.CUT_RANGES. timeline: gives every shot its own prompt; no chunk crosses its cuts.
+    is one), and a third of a chunk. seed: the noise (except in shots with a seed of their own) and the cuts. cut_range:
+    one of engine/sampling/refine.CUT_RANGES. timeline: gives every shot its own prompt; no chunk crosses its cuts.
     Raises ValueError for what cannot be refined so.
     """
     if blend not in BLENDS:

@@ -29,8 +29,8 @@ PREFIX = "sample_"  # of core's functions
 
 
 class ChunkWindow(IndexListContextWindow):
-    """One chunk with its frame in front, which is a frame like the others here: it moves as the chunk does, so that it
-    is as noisy as the chunk at the second evaluation of a step."""
+    """One chunk with its lead frame, which is a frame like the others here: it moves as the chunk does, so that it is
+    as noisy as the chunk at the second evaluation of a step."""
 
     def __init__(self, number: int, segment: Segment, frames: list[int], total_frames: int):
         super().__init__(frames, dim=FRAME_AXIS, total_frames=total_frames)
@@ -55,7 +55,7 @@ class SteppedChunks(RefinedChunks):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.causal_window_fix = False  # the frame in front is part of the chunk
+        self.causal_window_fix = False  # the lead frame is part of the chunk
         self.video: torch.Tensor | None = None
         self.window: ChunkWindow | None = None
 
@@ -124,8 +124,8 @@ class StepSampler(comfy.samplers.Sampler):
             for number, weight in enumerate(handler.weights_at(step)):
                 frames = handler.take_up(number, x)
                 chunk, video = solver.move(x[:, :, frames], frames, step)
-                in_front = len(frames) - len(weight)
-                kept = [in_front + place for place in weight.nonzero().flatten().tolist()]
+                lead = len(frames) - len(weight)
+                kept = [lead + place for place in weight.nonzero().flatten().tolist()]
                 here = [frames[place] for place in kept]
                 moved[:, :, here], clean[:, :, here] = chunk[:, :, kept], video[:, :, kept]
             if callback is not None:

@@ -2,12 +2,12 @@
 
     plan chunks (engine/plan/rollout_chunks.py) -> for each: hand over the known frames -> sample -> keep the new ones -> save
 
-Known frames are handed over in latent space, by core's denoise mask, so every core sampler and guider works, and families
-that give each frame its own noise level do so here too. All that outlives a chunk is latents (hosts/windows/chunk_handler.py):
-what a run folder keeps is enough to go on from, to the bit. Source: StreamingT2V (arXiv 2403.14773), section 4; there the
-last frames reach the network through CAM, and pixels are handed over.
+Known frames are handed over in latent space, by core's denoise mask, so every core sampler and guider works, and
+families that give each frame its own noise level do so here too. All that outlives a chunk is latents
+(hosts/windows/chunk_handler.py): what a run folder keeps is enough to go on from, to the bit. Source: StreamingT2V
+(arXiv 2403.14773), section 4; there the last frames reach the network through CAM, and pixels are handed over.
 
-How features look at finished frames is hosts/windows/chunk_handler.py, where files lie engine/runs/folder.py.
+How features read finished frames is hosts/windows/chunk_handler.py, where files lie engine/runs/folder.py.
 """
 
 import json
@@ -50,13 +50,13 @@ PLACES = (SHOT, ROLE, WORDS)  # say where an entry belongs, not what it is
 
 @runtime_checkable
 class HandsOver(Protocol):
-    """A feature that says how the known frames are held."""
+    """A feature that says how firmly the known frames are kept."""
 
     def known_frames(self, timeline: Timeline) -> int:
         """Latent frames that each chunk takes over at least."""
 
-    def hold(self, chunks_back: int) -> float:
-        """How firmly, 0..1, frames made so many chunks ago are held: 1 keeps them, 0 lets the network draw them anew."""
+    def keep_strength(self, chunks_back: int) -> float:
+        """Return the keep strength, 0..1, of frames made so many chunks ago: 1 keeps them, 0 has them drawn anew."""
 
 
 @runtime_checkable
@@ -64,7 +64,7 @@ class Remembers(Protocol):
     """A feature that reads finished frames. What it reads decides what a finished chunk depends on."""
 
     def frames_before(self, timeline: Timeline) -> int:
-        """Latent frames in front of the window that it reads."""
+        """Return how many latent frames before the window it reads."""
 
     def reads_anchor(self) -> bool:
         """Whether it reads the first chunk of the take or of the video."""
@@ -113,7 +113,7 @@ class Task:
     add_noise: bool
     experts: Experts
     features: tuple[Any, ...]
-    shelf: dict = field(default_factory=dict)  # see hosts/windows/chunk_handler.ChunkHandler
+    cache: dict = field(default_factory=dict)  # see hosts/windows/chunk_handler.ChunkHandler
 
     @cached_property
     def makers(self) -> tuple[Chunk, ...]:
@@ -145,8 +145,9 @@ def sample_rollout(
     """-> (LATENT of the whole timeline, what was made and what was used again).
 
     latent: as long as the timeline, empty or to work on; its noise_mask is honoured. Without add_noise the new frames'
-    latent is taken as noisy already. low_noise_model: samples the noise levels below `low_noise_from` (0..1, flow models)
-    of every chunk. run: an open folder in which finished chunks are looked for and kept; the caller opens and finishes it.
+    latent is taken as noisy already. low_noise_model: samples the noise levels below `low_noise_from` (0..1, flow
+    models) of every chunk. run: an open folder in which finished chunks are looked for and kept; the caller opens and
+    finishes it.
 
     Raises ValueError for what cannot be made this way, before anything is sampled.
     """
@@ -222,7 +223,7 @@ def _check(task: Task) -> None:
         anchor_frame.check_experts(task.experts.high, low)
     for chunk in task.chunks:
         for entries in (task.positive, task.negative):
-            for_chunk(entries, chunk, task.timeline, _shots_heard(task, chunk))
+            for_chunk(entries, chunk, task.timeline, _shots_shown(task, chunk))
 
 
 def _begin(task: Task, run: RunFolder) -> None:
@@ -292,7 +293,7 @@ def _dependencies(task: Task, chunk: Chunk, hashes: dict[int, str], common: dict
         "the anchors": identity.plain([one.stored() for one in _anchors(task, chunk)]),
         **common,
         "the remembered prompts": [
-            said(entries, _shots_heard(task, chunk) - own) for entries in (task.positive, task.negative)
+            said(entries, _shots_shown(task, chunk) - own) for entries in (task.positive, task.negative)
         ],
         "the chunk before": [hashes[number] for number in _read_chunks(task, chunk)],
     }
@@ -309,11 +310,11 @@ def _read_chunks(task: Task, chunk: Chunk) -> list[int]:
     return sorted(read)
 
 
-def _shots_heard(task: Task, chunk: Chunk) -> frozenset[int]:
+def _shots_shown(task: Task, chunk: Chunk) -> frozenset[int]:
     """The chunk's own shots, and those under whose prompts remembered frames are shown once more."""
     shown = _read_chunks(task, chunk) if any(isinstance(feature, Remembers) for feature in task.features) else []
-    heard = (chunk, *(task.chunks[number] for number in shown))
-    return frozenset(shot for one in heard for shot, _ in one.mix)
+    seen = (chunk, *(task.chunks[number] for number in shown))
+    return frozenset(shot for one in seen for shot, _ in one.mix)
 
 
 def _make(task: Task, chunk: Chunk, finished: torch.Tensor, progress: "_Progress") -> torch.Tensor:
@@ -341,14 +342,20 @@ def _anchors(task: Task, chunk: Chunk) -> list[anchor_frame.AnchorFrame]:
 def _remembered(task: Task, chunk: Chunk, finished: torch.Tensor) -> Remembered:
     take_start = task.timeline.take_starts[chunk.take]
 
-    firsts = [first if first.number < chunk.number else None for first in (_first_of(task, chunk.take), task.chunks[0])]
-    anchors = [None if first is None else finished[:, :, first.new_start : first.end] for first in firsts]
+    def anchor_of(first: Chunk | None) -> torch.Tensor | None:
+        return None if first is None else finished[:, :, first.new_start : first.end]
+
+    take_first, video_first = (
+        first if first.number < chunk.number else None for first in (_first_of(task, chunk.take), task.chunks[0])
+    )
     return Remembered(
-        finished[:, :, take_start : chunk.new_start],
-        task.makers[take_start : chunk.new_start],
-        take_start,
-        *anchors,
-        *firsts,
+        finished=finished[:, :, take_start : chunk.new_start],
+        made_by=task.makers[take_start : chunk.new_start],
+        take_start=take_start,
+        take_anchor=anchor_of(take_first),
+        video_anchor=anchor_of(video_first),
+        take_first=take_first,
+        video_first=video_first,
     )
 
 
@@ -371,22 +378,22 @@ def _inputs(task: Task, chunk: Chunk, finished: torch.Tensor) -> tuple[torch.Ten
         latent = task.experts.high.model.process_latent_out(latent)
     for frame in range(chunk.known):
         latent[:, :, frame] = finished[:, :, chunk.start + frame]
-        mask[:, :, frame] = 1 - _hold(task, chunk, chunk.start + frame)
+        mask[:, :, frame] = 1 - _keep_strength(task, chunk, chunk.start + frame)
     return noise, *anchor_frame.write(anchors, latent, mask, task.experts.high)
 
 
-def _hold(task: Task, chunk: Chunk, frame: int) -> float:
+def _keep_strength(task: Task, chunk: Chunk, frame: int) -> float:
     hands_over = next((feature for feature in task.features if isinstance(feature, HandsOver)), None)
     if hands_over is None:
         return 1.0
-    return hands_over.hold(chunk.number - task.makers[frame].number)
+    return hands_over.keep_strength(chunk.number - task.makers[frame].number)
 
 
 def _noise_within(
     out: torch.Tensor, latent: torch.Tensor, noise: torch.Tensor, mask: torch.Tensor | None, sigma: float, model
 ) -> torch.Tensor:
-    """The noise with which `latent` is what the first expert left at `sigma`, so that the second goes on from there while
-    the mask still finds the clean latent beside it."""
+    """The noise with which `latent` is what the first expert left at `sigma`, so that the second goes on from there
+    while the mask still finds the clean latent beside it."""
     inner = model.model
     clean = inner.process_latent_in(latent) if latent.count_nonzero() else latent
     left = (1 - sigma) * inner.process_latent_in(out.to(latent)) - (1 - sigma) * clean
@@ -406,10 +413,10 @@ def _sample(
     progress: "_Progress",
 ) -> torch.Tensor:
     inside = model.model_options.get("context_handler")
-    model.model_options["context_handler"] = ChunkHandler(task.timeline, chunk, remembered, inside, task.shelf)
+    model.model_options["context_handler"] = ChunkHandler(task.timeline, chunk, remembered, inside, task.cache)
     try:
         guider = comfy.samplers.CFGGuider(model)
-        shots = _shots_heard(task, chunk)
+        shots = _shots_shown(task, chunk)
         guider.set_conds(
             *(for_chunk(entries, chunk, task.timeline, shots) for entries in (task.positive, task.negative))
         )

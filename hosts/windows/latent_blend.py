@@ -27,16 +27,17 @@ FRAME_AXIS = 2  # [B, C, F, H, W]
 
 
 class SegmentWindow(context_windows.IndexListContextWindow):
-    """The latent frames of one segment, with one more in front that is dropped again after the network.
+    """The latent frames of one segment, led by one more that is dropped again after the network.
 
-    A causal video VAE makes its first latent frame from a single picture, and the network has learned that; the frame
-    in front plays that part. It is the frame before the segment, or, right after a cut, the segment's own first one,
-    so that nothing crosses the cut."""
+    A causal video VAE makes its first latent frame from a single picture, and the network has learned that; the lead
+    frame plays that part. It is the frame before the segment, or, right after a cut, the segment's own first one, so
+    that nothing crosses the cut.
+    """
 
     def __init__(self, number: int, segment: Segment, total_frames: int, take_start: int):
         super().__init__(list(range(segment.start, segment.end)), dim=FRAME_AXIS, total_frames=total_frames)
         self.number, self.segment = number, segment
-        self.frame_in_front = segment.start if segment.start == take_start else segment.start - 1
+        self.lead_frame = segment.start if segment.start == take_start else segment.start - 1
 
     @property
     def causal_anchor_index(self) -> int | None:
@@ -44,7 +45,7 @@ class SegmentWindow(context_windows.IndexListContextWindow):
 
     @causal_anchor_index.setter
     def causal_anchor_index(self, asked: int) -> None:
-        self._anchor = self.frame_in_front  # core always asks for the frame before, cut or not
+        self._anchor = self.lead_frame  # core always asks for the frame before, cut or not
 
     _anchor: int | None = None
 
@@ -55,7 +56,7 @@ class SegmentWindow(context_windows.IndexListContextWindow):
 
 
 class TimelineHandler(context_windows.IndexListContextHandler):
-    """One per run: `evaluation` counts the calls of the network so far."""
+    """The context handler of one run of a sampler; `evaluation` counts the network's evaluations, from 0."""
 
     def __init__(self, timeline: Timeline, blend: str, seed: int, lead_frame: bool, inside=None):
         longest = max(segment.length for segment in timeline.segments)
@@ -97,7 +98,7 @@ class TimelineHandler(context_windows.IndexListContextHandler):
             self.evaluation, self._seen = self.evaluation + 1, seen
 
     def _weights(self, segments: tuple[Segment, ...]) -> list[torch.Tensor]:
-        """[length] per segment; the segments of each take are blended among themselves."""
+        """Return [length] per segment; the segments of each take are blended among themselves."""
         weights = []
         for take, group in itertools.groupby(segments, key=lambda s: s.take):
             group = list(group)
@@ -108,15 +109,17 @@ class TimelineHandler(context_windows.IndexListContextHandler):
         return segment_weights(self.blend, starts, lengths, seed, self.evaluation)
 
     def progress_of(self, number: int, segment: Segment) -> str:
-        """What is said under the running node while the network sees this segment."""
+        """Return the progress text while the network sees this segment."""
         return (
             f"shot {segment.main_shot + 1}/{len(self.timeline.shots)}, "
             f"segment {number + 1}/{len(self.timeline.segments)}, evaluation {self.evaluation + 1}"
         )
 
     def window_start(self, number: int) -> int:
-        """The first latent frame that the network sees with this segment: the frame in front, if there is one, counts as
-        the one before the segment, and the video's first segment has none."""
+        """Return the first latent frame that the network sees with this segment.
+
+        A lead frame counts as the one before the segment; the video's first segment has none.
+        """
         start = self.timeline.segments[number].start
         return start - 1 if self.lead_frame and start else start
 
@@ -165,7 +168,7 @@ class TimelineHandler(context_windows.IndexListContextHandler):
         return results
 
     def _inner(self, calc_cond_batch):
-        """The network, or the context handler that was on the model before."""
+        """Return the network, or the context handler that was on the model before."""
         if self.inside is None:
             return calc_cond_batch
 
@@ -202,17 +205,18 @@ class TimelineHandler(context_windows.IndexListContextHandler):
 
 
 def attach(model, timeline: Timeline, blend: str, seed: int = 0, lead_frame: bool = True):
-    """A clone of `model` (ModelPatcher) that samples `timeline` jointly."""
+    """Return a clone of `model` that samples `timeline` jointly. Raises ValueError as `attach_handler` does."""
     return attach_handler(model, TimelineHandler(timeline, blend, seed, lead_frame))
 
 
 def attach_handler(model, handler: TimelineHandler):
-    """A clone of `model` whose every run begins with a new `handler` like this one."""
+    """Return a clone of `model` whose every run begins with a new `handler` like this one.
+
+    Raises ValueError for a model that carries Longreel Latent Blend already.
+    """
     previous = model.model_options.get("context_handler")
     if isinstance(previous, TimelineHandler):
-        raise ValueError(
-            "this model already carries 1 Longreel Latent Blend and takes only 1; wire the model from before that node"
-        )
+        raise ValueError("this model already carries a Longreel Latent Blend; wire the model from before that node")
     model = model.clone()
     handler.inside = previous
     model.model_options["context_handler"] = handler
@@ -232,7 +236,7 @@ def _wrong_length(frames: int, timeline: Timeline) -> str:
 
 
 def _start_run(executor, noise, latent_image, *args, **kwargs):
-    """A fresh handler for each run, and each shot's own noise where it has a seed."""
+    """OUTER_SAMPLE: gives each run a fresh handler, and each shot its own noise where it has a seed."""
     guider = executor.class_obj
     handler = guider.model_options["context_handler"].for_new_run()
     guider.model_options["context_handler"] = handler
@@ -240,8 +244,10 @@ def _start_run(executor, noise, latent_image, *args, **kwargs):
 
 
 def noise_of_shots(noise: torch.Tensor, timeline: Timeline) -> torch.Tensor:
-    """The sampler's noise, except in shots that have a seed: theirs depends on that seed alone. Noise that is all zero
-    (a sampler that adds none) stays so."""
+    """Return the sampler's noise [B, C, F, H, W], except in shots that have a seed: theirs depends on that seed alone.
+
+    Noise that is all zero (a sampler that adds none) stays so. Raises ValueError for noise of another length.
+    """
     seeded = [planned for planned in timeline.shots if planned.shot.seed is not None]
     if not seeded or not noise.any():
         return noise

@@ -13,7 +13,8 @@ from .latent_blend import TimelineHandler
 
 
 class RefinedChunks(TimelineHandler):
-    """Each overlap is cut at a new random frame, in a range of engine/sampling/refine.CUT_RANGES, at every evaluation."""
+    """Each overlap is cut at a new random frame, in a range of engine/sampling/refine.CUT_RANGES, at every
+    evaluation."""
 
     def __init__(self, timeline: Timeline, cut_range: str, seed: int, lead_frame: bool, inside=None):
         super().__init__(timeline, "randomized", seed, lead_frame, inside)

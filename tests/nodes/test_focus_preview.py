@@ -195,5 +195,5 @@ def test_a_model_with_latent_blend_is_refused(server, base):
         transition_prompts=-1,
         lead_frame=True,
     )
-    with pytest.raises(ComfyError, match="already carries 1 Longreel Latent Blend and takes only 1"):
+    with pytest.raises(ComfyError, match="already carries a Longreel Latent Blend"):
         server.run(change({**base, "blend": blend}, "look", model=["blend", 0]))

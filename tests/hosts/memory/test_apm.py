@@ -267,7 +267,7 @@ def test_an_unknown_anchor_and_settings_of_a_trained_apm_are_refused(tiny):
 def test_ordinary_sampling_is_refused(tiny):
     loaded, conds, noise = case(tiny, "wan21")
     with pytest.raises(
-        ValueError, match=r"Longreel Long Memory \(trained\) remembers finished chunks, and this sampler makes 0"
+        ValueError, match=r"Longreel Long Memory \(trained\) remembers finished chunks, and this sampler makes none"
     ):
         denoise(apm.attach(loaded.model, None, text_tokens=TEXT_TOKENS), conds, noise)
 

@@ -206,7 +206,7 @@ def test_a_feature_beside_cam_sees_the_window_alone(tiny, every_tiny):
         assert [(call.kind, call.block, call.q.shape) for call in feature.calls] == alone
 
 
-def test_looks_of_another_memory_are_not_remembered_into(tiny):
+def test_context_passes_of_another_memory_are_not_remembered_into(tiny):
     """Keys and values are read from finished frames that the network is shown apart from the window."""
     loaded, counts = tiny("wan21"), []
     beside = short_memory.KeysAndValues(2, 1.0, 0.0, frozenset(range(4)))
@@ -241,7 +241,7 @@ def test_other_trained_weights_are_another_feature(tiny):
 
 def test_ordinary_sampling_is_refused(tiny):
     loaded, conds, noise = case(tiny, "wan21")
-    with pytest.raises(ValueError, match="remembers finished chunks, and this sampler makes 0 of them; use Longreel"):
+    with pytest.raises(ValueError, match="remembers finished chunks, and this sampler makes none; use Longreel"):
         denoise(cam.attach(loaded.model, None), conds, noise)
 
 

@@ -64,24 +64,24 @@ def test_videos_of_a_batch_remember_themselves(tiny, strength):
     assert torch.allclose(both[1:], alone, atol=1e-3)
 
 
-def test_frames_are_shown_once_per_level_in_front_of_the_first_step(tiny):
+def test_frames_are_shown_once_per_level_before_the_first_step(tiny):
     loaded = tiny("wan21")
     timeline = story(loaded.model)
     recorder = Recorder(loaded.model)
     roll(loaded, timeline, remembering(recorder.model, frames=2), steps=3)
-    looks = KeysAndValues(2, 1.0, 0.0, frozenset()).looks
+    levels = KeysAndValues(2, 1.0, 0.0, frozenset()).context_levels
     frames = [x.shape[2] for x, *_ in recorder.calls]
     expected = []
     for chunk in plan_chunks(timeline, 1):
-        expected += [min(2, chunk.start)] * (looks if chunk.start else 0) + [chunk.frames] * 3
+        expected += [min(2, chunk.start)] * (levels if chunk.start else 0) + [chunk.frames] * 3
     assert frames == expected
 
 
-@pytest.mark.parametrize(("steps", "looks", "places"), [(20, 2, [5, 15]), (9, 3, [1, 4, 7]), (1, 3, [0]), (2, 1, [1])])
-def test_levels_are_in_the_middle_of_equal_parts_of_the_steps(steps, looks, places):
+@pytest.mark.parametrize(("steps", "count", "places"), [(20, 2, [5, 15]), (9, 3, [1, 4, 7]), (1, 3, [0]), (2, 1, [1])])
+def test_levels_are_in_the_middle_of_equal_parts_of_the_steps(steps, count, places):
     sigmas = torch.linspace(1, 0, steps + 1)
     start = patching.Start(None, None, None, {}, sigmas)
-    assert levels_of(start, looks) == tuple(sigmas[places].tolist())
+    assert levels_of(start, count) == tuple(sigmas[places].tolist())
 
 
 def test_a_key_of_weight_w_counts_w_times_in_the_softmax():

@@ -90,7 +90,7 @@ def test_statistics_of_a_take_are_its_own(tiny):
 
 def test_what_is_kept_is_asked_for_in_anchor_frames():
     feature = LongMemory(VIDEO, 2, BEFORE, 1.0, frozenset(range(4)), 0.0)
-    assert feature.kept_frames == 2 and feature.kept_bytes(100) == 2 * 2 * feature.looks * 4 * 100
+    assert feature.kept_frames == 2 and feature.kept_bytes(100) == 2 * 2 * feature.context_levels * 4 * 100
     assert LongMemory(VIDEO, 2, BEFORE, 0.0, frozenset(range(4)), 1.0).kept_bytes(100) == 0
 
 
@@ -99,14 +99,14 @@ def test_a_second_long_memory_is_refused(tiny):
         anchored(anchored(tiny("wan21").model))
 
 
-@pytest.mark.parametrize(("placement", "looks"), [(BEFORE, 2), (TRUE, 4)])
-def test_an_anchor_that_stands_in_one_place_is_looked_at_once_for_all_chunks(tiny, placement, looks):
+@pytest.mark.parametrize(("placement", "passes"), [(BEFORE, 2), (TRUE, 4)])
+def test_an_anchor_that_stands_in_one_place_is_shown_once_for_all_chunks(tiny, placement, passes):
     loaded = tiny("wan21")
     timeline = story(loaded.model, ("continue", "continue"))
     chunks, recorder = plan_chunks(timeline, 1), Recorder(loaded.model)
     roll(loaded, timeline, anchored(recorder.model, frames=1, placement=placement), steps=4)
     shown = [call for call in recorder.calls if call[0].shape[2] == 1]
-    assert len(chunks) > 2 and len(shown) == (looks if placement == BEFORE else 2 * (len(chunks) - 1))
+    assert len(chunks) > 2 and len(shown) == (passes if placement == BEFORE else 2 * (len(chunks) - 1))
 
 
 def test_a_run_that_goes_on_from_disk_remembers_the_same_anchor(tiny, tmp_path):

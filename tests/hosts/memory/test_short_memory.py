@@ -104,7 +104,7 @@ def test_known_frames_and_keys_and_values_work_together(tiny):
     both = short_memory.attach(known(loaded.model, CLEAN), keys)
     alone = short_memory.attach(loaded.model, keys)
     assert not torch.equal(roll(loaded, timeline, both), roll(loaded, timeline, alone))
-    with pytest.raises(ValueError, match="each reads the frames in front of the window"):
+    with pytest.raises(ValueError, match="each reads the frames before the window"):
         short_memory.attach(both, keys)
 
 
@@ -117,5 +117,5 @@ def test_a_memory_that_would_leave_nothing_new_is_refused(tiny):
 def test_what_is_kept_is_asked_for_in_frames_of_the_memory_not_of_the_window():
     keys = KeysAndValues(2, 1.0, 0.0, frozenset(range(4)))
     assert keys.kept_frames == 2
-    assert keys.kept_bytes(100) == 2 * 2 * keys.looks * 4 * 100  # two prompts, each by itself and in a batch
+    assert keys.kept_bytes(100) == 2 * 2 * keys.context_levels * 4 * 100  # two prompts, each by itself and in a batch
     assert KeysAndValues(2, 0.0, 0.0, frozenset(range(4))).kept_bytes(100) == 0

@@ -82,7 +82,7 @@ def test_comfyui_loads_a_memory_beside_the_model(tiny, how):
     assert seen == [True]
 
 
-def test_cam_looks_with_the_text_alone_whichever_memory_was_attached_first(tiny, every_tiny):
+def test_cam_sees_its_context_with_the_text_alone_whichever_memory_was_attached_first(tiny, every_tiny):
     loaded = tiny(every_tiny.name)
     timeline = plan(loaded, shots=1)
     conds, noise = encode(loaded, timeline), noise_for(timeline)

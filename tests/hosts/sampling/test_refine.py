@@ -506,7 +506,7 @@ def test_settings_that_cannot_be_are_refused(tiny, options, message):
 def test_a_model_with_latent_blend_is_refused(tiny):
     loaded = tiny("wan21")
     model = latent_blend.attach(loaded.model, timeline_for(loaded.model), "triangle")
-    with pytest.raises(ValueError, match="already carries 1 Longreel Latent Blend"):
+    with pytest.raises(ValueError, match="already carries a Longreel Latent Blend"):
         refined(loaded, video(loaded.model), model=model)
 
 

@@ -222,7 +222,7 @@ def test_a_latent_of_another_length_is_refused_with_both_numbers(tiny):
 def test_a_second_latent_blend_is_refused(tiny):
     timeline = timeline_for(tiny("wan21").model)
     model = latent_blend.attach(tiny("wan21").model, timeline, "triangle")
-    with pytest.raises(ValueError, match="already carries 1 Longreel Latent Blend"):
+    with pytest.raises(ValueError, match="already carries a Longreel Latent Blend"):
         latent_blend.attach(model, timeline, "cut")
 
 

@@ -1,0 +1,74 @@
+"""A context pass: finished frames shown to the network once, before it sees a chunk, so that features can keep what it
+makes of them (keys and values, for instance).
+
+The frames are noised to some level and shown under the prompts that they were made with; nobody needs the prediction. A
+feature's run asks for passes as `NeedsContextPasses`, and hosts/windows/chunk_handler.py makes them. Which frames and
+levels are worth it is not known here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+
+import comfy.model_sampling
+
+from ...engine.plan.rollout_chunks import Mix
+from ...engine.sampling import alpha_space
+from ..anchor.run import HOLD
+
+CONTEXT_PASS = "context pass"  # the role of an evaluation that shows finished frames
+FRAME_AXIS = 2  # [B, C, F, H, W]
+
+
+@dataclass(frozen=True, eq=False)
+class ContextPass:
+    """One pass that a feature asks for.
+
+    latents: [B, C, F, H, W], as a LATENT holds them. sigma: the noise level at which they are shown. mix: the shots
+    whose prompts the network is given, with their shares. seed: of the noise.
+    """
+
+    latents: torch.Tensor
+    sigma: float
+    mix: Mix
+    seed: int = 0
+
+
+@runtime_checkable
+class NeedsContextPasses(Protocol):
+    """A feature's run that reads finished frames in a pass of their own."""
+
+    def context_passes(self, sigma: float) -> Sequence[ContextPass]:
+        """Return the passes that the network is to make now, before it sees the chunk at `sigma`."""
+
+
+def noised(model, context: ContextPass, like: torch.Tensor) -> torch.Tensor:
+    """Return the frames of a pass as the sampler's latent has them, [B, C, F, H, W], on the device of `like`."""
+    clean = model.process_latent_in(context.latents.to(like))
+    drawn = torch.randn(
+        clean.shape[1:], generator=torch.Generator().manual_seed(context.seed)
+    )  # the same for each video
+    noise = drawn.to(like).expand_as(clean)
+    sampling = model.model_sampling
+    if isinstance(sampling, comfy.model_sampling.V_PREDICTION_DDPM):  # CogVideoX, see hosts/sampling/alpha_space.py
+        return alpha_space.add_noise(clean, noise, alpha_space.alpha_of_sigma(context.sigma))
+    return sampling.noise_scaling(clean.new_full([clean.shape[0]], context.sigma), noise, clean)
+
+
+def entry_of_length(entry: dict, x: torch.Tensor) -> dict:
+    """Return a conditioning entry for as many frames as x [B, C, F, H, W] has.
+
+    Finished frames are all of one noise level, so there is no mask and no frame kept clean. Pictures beside the latent
+    are those of the chunk's last frames, which nobody gave.
+    """
+    frames = x.shape[FRAME_AXIS]
+    model_conds = {key: value for key, value in entry["model_conds"].items() if key not in ("denoise_mask", HOLD)}
+    for key, value in model_conds.items():
+        full = getattr(value, "cond", None)
+        if isinstance(full, torch.Tensor) and full.ndim == x.ndim:
+            last = full.shape[FRAME_AXIS] - 1
+            at = [max(0, last - frames + 1 + i) for i in range(frames)]
+            model_conds[key] = value._copy_with(full[:, :, at])
+    return {**entry, "model_conds": model_conds}
