@@ -8,8 +8,8 @@ from .storyboard.board import nearest
 
 
 def check_settings(kind: type, given: Mapping[str, Any], where: str) -> None:
-    """given: values for fields of the dataclass `kind`, of the table `where`. Raises ValueError, naming the key, for one
-    that `kind` does not have and a value of another type; a whole number is a float too."""
+    """given: values for fields of the dataclass `kind`, of the table `where`. Raises ValueError, naming the key, for
+    one that `kind` does not have and a value of another type; a whole number is a float too."""
     kinds = {one.name: one.type for one in fields(kind)}
     for name, value in given.items():
         if name not in kinds:

@@ -10,6 +10,6 @@ from . import standalone
 
 standalone.prepare()  # before the first `import comfy`
 
-from .families import block_count, facts_of, family_of  # noqa: E402
+from .families import block_count, facts_of, family_of
 
 __all__ = ["block_count", "facts_of", "family_of"]

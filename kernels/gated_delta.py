@@ -26,8 +26,8 @@ def scan(
     index: torch.Tensor | None = None,
     checkpoint_every: int = 16,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """q, k, v [B, L, H, D]; log_decay [B, L, H], log a_t, at most 0; strength [B, L, H], b_t, 0..1 (up to 2 is stable);
-    state S [B, H, D, D], float32 or float64, in which all is computed.
+    """`q`, k, v [B, L, H, D]; log_decay [B, L, H], log a_t, at most 0; strength [B, L, H], b_t, 0..1 (up to 2 is
+    stable); state S [B, H, D, D], float32 or float64, in which all is computed.
 
     index [L'] or None for 0 .. L - 1: the order of the scan, as in kernels.scan; tokens that it leaves out stay 0 in
     out. chunk: tokens that are solved at once; the result does not depend on it. checkpoint_every: chunks between two
@@ -40,7 +40,7 @@ def scan(
     needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (*rows, state))
     group = chunk * checkpoint_every if needs_grad and checkpoint_every else max(1, rows[0].shape[1])
     outs = []
-    for part in zip(*(x.split(group, 1) for x in rows)):
+    for part in zip(*(x.split(group, 1) for x in rows), strict=True):
         if group < rows[0].shape[1]:
             out, state = checkpoint(_scan_group, *part, state, chunk, use_reentrant=False, preserve_rng_state=False)
         else:
@@ -61,7 +61,7 @@ def _scan_group(
     state: torch.Tensor,
     chunk: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """q, k, v [B, L, H, D], log_decay, strength [B, L, H] in the order of the scan -> out [B, L, H, D], state."""
+    """`q`, k, v [B, L, H, D], log_decay, strength [B, L, H] in the order of the scan -> out [B, L, H, D], state."""
     tokens = q.shape[1]
 
     def chunks(x: torch.Tensor) -> torch.Tensor:

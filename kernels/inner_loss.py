@@ -17,7 +17,7 @@ def layer_norm(z: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, eps: fl
 def loss_gradient(
     z: torch.Tensor, target: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, eps: float
 ) -> torch.Tensor:
-    """d loss / d z of 1/2 || LN(z) - target ||^2, per token: z and target [..., K, D] -> [..., K, D]."""
+    """Gradient d / d z of the loss 1/2 || LN(z) - target ||^2 of each token: z, target [..., K, D] -> [..., K, D]."""
     centred = z - z.mean(-1, keepdim=True)
     s = (centred.square().mean(-1, keepdim=True) + eps).sqrt()  # torch.var is ten times slower on a CPU
     xh = centred / s
@@ -26,9 +26,10 @@ def loss_gradient(
 
 
 def gelu(z: torch.Tensor) -> torch.Tensor:
+    """The tanh form of gelu, as the published networks use it."""
     return F.gelu(z, approximate="tanh")
 
 
 def gelu_gradient(above: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-    """above * gelu'(z), the gradient below a gelu from that above it."""
+    """`above` * gelu'(z), the gradient below a gelu from that above it."""
     return torch.ops.aten.gelu_backward(above, z, approximate="tanh")

@@ -36,7 +36,7 @@ def scan(
     needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (*rows, ln_weight, ln_bias, *state.tensors()))
     group = chunk * checkpoint_every if needs_grad and checkpoint_every else max(1, rows[0].shape[1])
     outs = []
-    for XQ, XK, XV, lr in zip(*(x.split(group, 1) for x in rows)):
+    for XQ, XK, XV, lr in zip(*(x.split(group, 1) for x in rows), strict=True):
         arguments = (XQ, XK, XV, lr, ln_weight, ln_bias, state, chunk, eps)
         if group < rows[0].shape[1]:
             # Nothing in a scan is random, so the random state need not be kept.
@@ -61,11 +61,11 @@ def _scan_group(
     chunk: int,
     eps: float,
 ) -> tuple[torch.Tensor, State]:
-    """q, k, v [B, L, H, D], eta [B, L, H] in the order of the scan -> out [B, L, H, D], state."""
+    """`q`, k, v [B, L, H, D], eta [B, L, H] in the order of the scan -> out [B, L, H, D], state."""
     dtype = state.W1.dtype
     gamma, beta = (x.to(dtype)[:, None] for x in (ln_weight, ln_bias))  # [H, 1, D]
     outs = []
-    for rows in zip(*(x.split(chunk, 1) for x in (q, k, v, eta[..., None]))):
+    for rows in zip(*(x.split(chunk, 1) for x in (q, k, v, eta[..., None])), strict=True):
         XQ, XK, XV, lr = (x.transpose(1, 2).to(dtype).contiguous() for x in rows)  # [B, H, K, D], lr [B, H, K, 1]
         state = learn(XK, XV, lr, gamma, beta, state, eps)
         out = XQ + layer_norm(_f(XQ, state), gamma, beta, eps)

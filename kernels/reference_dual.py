@@ -23,14 +23,14 @@ def scan_dual(
     state: State,
     eps: float = 1e-8,
 ) -> tuple[torch.Tensor, State]:
-    """q, k, v [B, L, H, D] in the order of the scan, eta [B, H, L / K, K, K] (row: reading token, column: learned
+    """`q`, k, v [B, L, H, D] in the order of the scan, eta [B, H, L / K, K, K] (row: reading token, column: learned
     token, already divided by K), ln_weight, ln_bias [H, D] -> out [B, L, H, D], state. eps is the published code's."""
     chunks, K = eta.shape[2:4]
     if q.shape[1] != chunks * K:
         raise ValueError(f"{q.shape[1]} tokens are not {chunks} chunks of {K}; the dual form has no tail: pad them")
     gamma, beta = ln_weight[:, None], ln_bias[:, None]  # [H, 1, D]
     outs = []
-    for i, rows in enumerate(zip(*(x.split(K, 1) for x in (q, k, v)))):
+    for i, rows in enumerate(zip(*(x.split(K, 1) for x in (q, k, v)), strict=True)):
         XQ, XK, XV = (x.transpose(1, 2).contiguous() for x in rows)  # [B, H, K, D]
         z, state = _chunk(XQ, XK, XV, eta[:, :, i], gamma, beta, state, eps)
         outs.append((XQ + layer_norm(z, gamma, beta, eps)).transpose(1, 2))

@@ -23,6 +23,7 @@ def scan_linear(
     heads, tokens, eps,
     K: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
+    """One program scans one head of one video with W1 [D, D] and b1 [D] in registers, K tokens at a time."""
     program = tl.program_id(0).to(tl.int64)  # a video's tensors hold more numbers than 32 bits count
     batch, head = program // heads, program % heads
     q_ptr += batch * q_batch + head * q_head

@@ -27,6 +27,7 @@ def scan_mlp(
     heads, tokens, eps,
     K: tl.constexpr, D: tl.constexpr, APPROX: tl.constexpr,
 ):  # fmt: skip
+    """One program scans one head of one video, K tokens at a time, with the MLP's weights in registers, in halves."""
     M: tl.constexpr = 4 * D
     HALF: tl.constexpr = M // 2
     program = tl.program_id(0).to(tl.int64)  # a video's tensors hold more numbers than 32 bits count

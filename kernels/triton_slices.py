@@ -23,6 +23,7 @@ def load_slice(W1_ptr, b1_ptr, W2_ptr, program, hidden, M: tl.constexpr, D: tl.c
 
 @triton.jit
 def store_slice(W1_ptr, b1_ptr, W2_ptr, program, hidden, W1, b1, W2, M: tl.constexpr, D: tl.constexpr):
+    """Write rows `hidden` of W1 transposed, b1 and W2 back, where `load_slice` read them."""
     d = tl.arange(0, D)[None, :]
     tl.store(W1_ptr + program * D * M + d * M + hidden[:, None], W1)
     tl.store(b1_ptr + program * M + hidden, b1)
@@ -31,7 +32,7 @@ def store_slice(W1_ptr, b1_ptr, W2_ptr, program, hidden, W1, b1, W2, M: tl.const
 
 @triton.jit
 def hidden_layer(XT, W1, b1, APPROX: tl.constexpr):
-    """gelu of one slice for tokens XT [D, K] -> X2 [S, K] in their dtype, and its slope there."""
+    """`gelu` of one slice for tokens XT [D, K] -> X2 [S, K] in their dtype, and its slope there."""
     Z1 = product(W1.to(XT.dtype), XT) + b1[:, None]
     X2, t = gelu(Z1, APPROX)
     return X2.to(XT.dtype), gelu_slope(Z1, t)

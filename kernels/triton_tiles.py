@@ -21,7 +21,7 @@ LOWER = tl.constexpr(1.0 / 1024.0)
 
 @triton.jit
 def product(a, b):
-    """a [M, K] @ b [K, N] -> float32 [M, N]; a and b in the same dtype, every side at least 16."""
+    """`a` [M, K] @ b [K, N] -> float32 [M, N]; a and b in the same dtype, every side at least 16."""
     return tl.dot(a, b, input_precision="tf32x3")
 
 
@@ -30,7 +30,7 @@ def chunk_rows(index_ptr, start, tokens, K: tl.constexpr):
     """Where the K tokens from `start` lie -> int64 [K], and which of them exist -> bool [K]."""
     place = start + tl.arange(0, K)
     inside = place < tokens
-    if index_ptr is None:
+    if index_ptr is None:  # noqa: SIM108 (Triton compiles one branch of an `if`, both of a ternary)
         rows = place.to(tl.int64)
     else:
         rows = tl.load(index_ptr + place, mask=inside, other=0).to(tl.int64)
@@ -51,7 +51,7 @@ def load_rates(ptr, rows, inside, stride):
 
 @triton.jit
 def normalise(z, eps, D: tl.constexpr):
-    """z [K, D] -> (z - mean) / s [K, D], 1 / s [K, 1]."""
+    """`z` [K, D] -> (z - mean) / s [K, D], 1 / s [K, 1]."""
     centred = z - tl.sum(z, 1)[:, None] / D
     per_s = 1.0 / tl.sqrt(tl.sum(centred * centred, 1)[:, None] / D + eps)
     return centred * per_s, per_s
@@ -59,7 +59,7 @@ def normalise(z, eps, D: tl.constexpr):
 
 @triton.jit
 def loss_gradient(z, target, gamma, beta, eps, D: tl.constexpr):
-    """d / d z of 1/2 || LN(z) - target ||^2; z, target [K, D], gamma, beta [1, D] -> [K, D]."""
+    """`d` / d z of 1/2 || LN(z) - target ||^2; z, target [K, D], gamma, beta [1, D] -> [K, D]."""
     xh, per_s = normalise(z, eps, D)
     u = gamma * (gamma * xh + beta - target)
     return (u - tl.sum(u, 1)[:, None] / D - xh * (tl.sum(u * xh, 1)[:, None] / D)) * per_s
@@ -77,7 +77,7 @@ def tanh(x, APPROX: tl.constexpr):
 
 @triton.jit
 def gelu(z, APPROX: tl.constexpr):
-    """tanh form of gelu -> gelu(z), and the tanh that its derivative needs."""
+    """Tanh form of gelu -> gelu(z), and the tanh that its derivative needs."""
     t = tanh(0.7978845608028654 * z * (1.0 + 0.044715 * z * z), APPROX)
     return 0.5 * z * (1.0 + t), t
 

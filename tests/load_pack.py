@@ -15,12 +15,12 @@ comfyui, pack = sys.argv[1:]
 sys.argv = ["main.py", "--cpu"]
 sys.path[0] = comfyui  # was this file's folder
 
-import comfy.options  # noqa: E402
+import comfy.options
 
 comfy.options.enable_args_parsing()
 
-import nodes  # noqa: E402
-import server  # noqa: E402
+import nodes
+import server
 
 
 async def load() -> dict:

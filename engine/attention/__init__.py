@@ -1,4 +1,6 @@
-"""What is done to attention: sharing keys and values, editing prompts, reading where words are seen (DiTCtrl, 2412.18597).
+"""What is done to attention: sharing keys and values, editing prompts, reading where words are seen (DiTCtrl).
+
+Source: arXiv 2412.18597.
 
 Reading order: kv_share, prompt_edit, prompt_mix; focus_map and words (where a word is seen), focus_picture (drawn);
 rotary (keys moved in time).

@@ -3,8 +3,8 @@
 Source: DiTCtrl (arXiv 2412.18597, section 3.3) and its public code: the probability with which a video token reads the
 words' text tokens, averaged over heads and over the layers seen so far in one evaluation of the network.
 
-The probabilities come out of an ordinary attention call whose values are the words' weights, so the matrix of queries by
-keys never exists: beside the layer's own q and k this needs one more v and one more output.
+The probabilities come out of an ordinary attention call whose values are the words' weights, so the matrix of queries
+by keys never exists: beside the layer's own q and k this needs one more v and one more output.
 """
 
 import torch
@@ -15,7 +15,7 @@ from .kv_share import Attend
 def word_probability(
     attend: Attend, q: torch.Tensor, k: torch.Tensor, mask: torch.Tensor | None, weight: torch.Tensor
 ) -> torch.Tensor:
-    """q [B, H, Sq, D], k [B, H, Sk, D], weight [B, Sk] or [Sk]: 1 at the words' keys, 0 elsewhere, or shares of them
+    """`q` [B, H, Sq, D], k [B, H, Sk, D], weight [B, Sk] or [Sk]: 1 at the words' keys, 0 elsewhere, or shares of them
     -> [B, Sq], the weighted sum of the probabilities, mean over heads."""
     v = torch.zeros_like(k)
     v[..., 0] = weight.to(v)[..., None, :] if weight.ndim > 1 else weight.to(v)

@@ -35,7 +35,7 @@ def heat(values: torch.Tensor) -> torch.Tensor:
 def focus_pictures(
     maps: torch.Tensor, threshold: float, width: int, height: int, frames: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """maps [F, h, w] in 0..1, frames [F, height', width', 3] in 0..1 or None -> [F, height, width, 3].
+    """`maps` [F, h, w] in 0..1, frames [F, height', width', 3] in 0..1 or None -> [F, height, width, 3].
 
     With frames: the frame, dimmed where the map is low, and the outline of what reaches the threshold. Without: the map
     as heat, and the same outline.

@@ -1,12 +1,13 @@
 """KV sharing: in chosen layers and steps a segment's queries read the keys and values of another segment, so that what
 that segment shows is painted again here.
 
-Source: DiTCtrl (arXiv 2412.18597, sections 3.2 and 3.3) and its public code. There the source is the segment before, and
-all of it, text included, is read in place of the segment's own; which source, how much of it, and whether instead or
-beside are choices here. `plan_sources` and `frames_apart` are ints only; the rest is one attention call. Which network
-this is, and when a step or layer is active, is not known here.
+Source: DiTCtrl (arXiv 2412.18597, sections 3.2 and 3.3) and its public code. There the source is the segment before,
+and all of it, text included, is read in place of the segment's own; which source, how much of it, and whether instead
+or beside are choices here. `plan_sources` and `frames_apart` are ints only; the rest is one attention call. Which
+network this is, and when a step or layer is active, is not known here.
 
-Sequences are [B, H, S, D] with `text_tokens` text tokens in front of the video's (none where text has a cross attention of its own).
+Sequences are [B, H, S, D] with `text_tokens` text tokens in front of the video's (none where text has a cross attention
+of its own).
 """
 
 from collections.abc import Callable, Sequence
@@ -110,7 +111,7 @@ def attend_shared(
     share_text: bool = True,
     focus: Focus | None = None,
 ) -> torch.Tensor:
-    """q [B, H, S, D] -> [B, H, S, D]: attention that reads the source's keys and values.
+    """`q` [B, H, S, D] -> [B, H, S, D]: attention that reads the source's keys and values.
 
     join: REPLACE, instead of its own; EXTEND, beside its own. share_text: the source's text is read too; without it a
     replaced text part stays the segment's own. strength: 1 is all of that, below 1 it is mixed with attention on its
@@ -155,9 +156,9 @@ def _together(parts: Sequence[KeysValues]) -> KeysValues:
 def _attend_in_focus(
     attend: Attend, q: torch.Tensor, q_text: int, always: KeysValues, chosen: KeysValues, focus: Focus
 ) -> torch.Tensor:
-    """DiTCtrl, section 3.3. There both sides are evaluated for all queries, under masks, and picked from afterwards; here
-    each query is evaluated once, on the keys that it may see, so nothing is computed twice and no mask is needed. Text
-    queries see everything. Where nothing is left to see, a query sees all of the source."""
+    """DiTCtrl, section 3.3. There both sides are evaluated for all queries, under masks, and picked from afterwards;
+    here each query is evaluated once, on the keys that it may see, so nothing is computed twice and no mask is needed.
+    Text queries see everything. Where nothing is left to see, a query sees all of the source."""
     videos, tokens = focus.target.shape
     if q_text + tokens != q.shape[2]:
         raise ValueError(

@@ -28,7 +28,7 @@ def check_weight(weight: float, form: str) -> None:
 
 
 def word_factors(shares: torch.Tensor, weight: float) -> torch.Tensor:
-    """shares [tokens], 1 at the words and 0 elsewhere, between them where prompts are mixed -> [tokens], `weight` at
+    """`shares` [tokens], 1 at the words and 0 elsewhere, between them where prompts are mixed -> [tokens], `weight` at
     the words and 1 elsewhere."""
     return 1 + shares * (weight - 1)
 
@@ -41,7 +41,7 @@ def reweight(
     queries: torch.Tensor,
     form: str = AFTER_SOFTMAX,
 ) -> torch.Tensor:
-    """q [B, H, S, D] -> [B, H, S, D]: attention on `read` in which words count by their factors.
+    """`q` [B, H, S, D] -> [B, H, S, D]: attention on `read` in which words count by their factors.
 
     keys [B, text keys]: with what the video reads each text token; all of `read` is text where it has no text part of
     its own (cross attention). queries [B, text queries]: with what each text token in front of q reads the video; no
@@ -73,7 +73,7 @@ def _mask_of(mask: torch.Tensor | None, queries: slice | torch.Tensor) -> torch.
 def _after_softmax(
     attend: Attend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, factor: torch.Tensor
 ) -> torch.Tensor:
-    """factor [B, Sk], the same for all of these queries."""
+    """`factor` [B, Sk], the same for all of these queries."""
     return attend(q, k, v * factor[:, None, :, None].to(v), mask)
 
 

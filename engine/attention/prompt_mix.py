@@ -1,7 +1,8 @@
 """Prompts between prompts: the text embedding of a transition segment is a mix of its neighbours' embeddings.
 
 Source: DiTCtrl (arXiv 2412.18597), whose transition segments move linearly from one prompt to the next. The mix is made
-on the text encoder's output, before the network's own projection. Which segment gets which mix is latent_blend's matter.
+on the text encoder's output, before the network's own projection. Which segment gets which mix is latent_blend's
+matter.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ def mix_texts(parts: Sequence[tuple[torch.Tensor, float]]) -> torch.Tensor:
     texts = _same_length([text for text, _ in parts])
     if not texts[0].is_floating_point():
         return torch.stack(texts).amax(dim=0)
-    return sum(share * text.to(texts[0].device) for text, (_, share) in zip(texts, parts))
+    return sum(share * text.to(texts[0].device) for text, (_, share) in zip(texts, parts, strict=True))
 
 
 def _same_length(texts: list[torch.Tensor]) -> list[torch.Tensor]:

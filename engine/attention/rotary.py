@@ -15,7 +15,7 @@ def time_frequencies(channels: int, theta: float) -> torch.Tensor:
 
 
 def grid_angles(positions: torch.Tensor, height: int, width: int, channels: int, theta: float = 10000) -> torch.Tensor:
-    """positions [S], counted frame by frame and row by row on frames of height x width -> angles [S, channels / 2].
+    """`positions` [S], counted frame by frame and row by row on frames of height x width -> angles [S, channels / 2].
 
     CogVideoX's share of the axes: a quarter of the channels turns with the frame, three eighths with the row, three
     eighths with the column. Position 0 turns nothing.
@@ -31,11 +31,11 @@ def grid_angles(positions: torch.Tensor, height: int, width: int, channels: int,
         (positions % width, channels * 3 // 8),
     ]
     frequencies = [time_frequencies(share, theta).float().to(positions.device) for _, share in axes]
-    return torch.cat([place[:, None] * turns for (place, _), turns in zip(axes, frequencies)], dim=1)
+    return torch.cat([place[:, None] * turns for (place, _), turns in zip(axes, frequencies, strict=True)], dim=1)
 
 
 def turn_pairs(x: torch.Tensor, angles: torch.Tensor, halves: bool = False) -> torch.Tensor:
-    """x [..., D] with its pairs of channels turned by `angles` [..., A] radians, A <= D / 2; later pairs stay.
+    """`x` [..., D] with its pairs of channels turned by `angles` [..., A] radians, A <= D / 2; later pairs stay.
 
     Pair i is channels 2i and 2i + 1, or, with `halves`, channels i and D / 2 + i.
     """

@@ -169,6 +169,8 @@ def _aligned(
     codes = [("equal", 0, len(a), 0, len(b))] if a == b else SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
     for code, a0, a1, b0, b1 in codes:
         if code == "equal":
-            yield from ((places, tokens) for (_, places), (_, tokens) in zip(written[a0:a1], spelled[b0:b1]))
+            yield from (
+                (places, tokens) for (_, places), (_, tokens) in zip(written[a0:a1], spelled[b0:b1], strict=True)
+            )
         elif code == "replace":
             yield [p for _, places in written[a0:a1] for p in places], [t for _, ts in spelled[b0:b1] for t in ts]

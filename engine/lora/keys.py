@@ -1,7 +1,7 @@
 """The names in a LoRA file, turned into those that ComfyUI's own loader reads.
 
-ComfyUI 0.30 reads Wan and CogVideoX LoRAs under two styles alone, `diffusion_model.<layer>` and `lora_unet_<layer>` with
-underscores, and says nothing aloud of those it does not know (docs/anchor.md, The LoRA). Trainers write others:
+ComfyUI 0.30 reads Wan and CogVideoX LoRAs under two styles alone, `diffusion_model.<layer>` and `lora_unet_<layer>`
+with underscores, and says nothing aloud of those it does not know (docs/anchor.md, The LoRA). Trainers write others:
 
     diffusers      transformer.blocks.0.attn1.to_q.lora_A.weight              (CogVideoX: transformer_blocks.0...)
     PEFT           base_model.model.blocks.0.self_attn.q.lora_A.default.weight
@@ -10,7 +10,8 @@ underscores, and says nothing aloud of those it does not know (docs/anchor.md, T
     underscored    lora_unet__, lora_transformer_, lycoris_ + blocks_0_self_attn_q.lora_down.weight
 
 A LoRA counts alpha / rank. Where a file has no alpha tensors, the alpha of its metadata (diffusers) or of PEFT's
-adapter_config.json is written into it, because ComfyUI looks at neither. What is done with the tensors is not known here.
+adapter_config.json is written into it, because ComfyUI looks at neither. What is done with the tensors is not known
+here.
 """
 
 import json
@@ -125,12 +126,12 @@ def convert(
     alpha: float | None = None,
     allow_partial: bool = False,
 ) -> ConvertedLoRA:
-    """weights: of the file. family: of engine/plan/facts. layers: {name: shape of the weight [out, in, ...]} of the network.
-    known: names of layers, prefix included, that ComfyUI reads as they are. alpha: that counts where the file has no
-    alpha tensors; None: alpha = rank. allow_partial: leave out what fits no layer, instead of refusing.
+    """weights: of the file. family: of engine/plan/facts. layers: {name: shape of the weight [out, in, ...]} of the
+    network. known: names of layers, prefix included, that ComfyUI reads as they are. alpha: that counts where the file
+    has no alpha tensors; None: alpha = rank. allow_partial: leave out what fits no layer, instead of refusing.
 
-    Raises ValueError, with counts and some of the names, where nothing fits, where only part fits, where two tensors get
-    one name, where a half of a LoRA lacks the other, and for shapes of another model.
+    Raises ValueError, with counts and some of the names, where nothing fits, where only part fits, where two tensors
+    get one name, where a half of a LoRA lacks the other, and for shapes of another model.
     """
     names = _underscored(layers, family)
     found: dict[str, torch.Tensor] = {}
@@ -291,7 +292,7 @@ def _check_halves(fitting: Mapping[str, list[str]]) -> None:
 
 
 def _with_alpha(found: dict[str, torch.Tensor], alpha: float | None) -> tuple[dict[str, torch.Tensor], str]:
-    """alpha is written beside every LoRA that has none."""
+    """`alpha` is written beside every LoRA that has none."""
     downs = {
         key.removesuffix(".lora_down.weight"): value
         for key, value in found.items()

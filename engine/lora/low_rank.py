@@ -1,9 +1,9 @@
 """Low-rank adapters (LoRA, arXiv 2106.09685) on the linear layers of any network, to be trained.
 
 A layer y = W x + b becomes y = W x + b + (alpha / rank) up(down(x)), with `down` [rank, in] drawn at random and `up`
-[out, rank] zero, so that an untrained adapter changes nothing. They hang on the layers as forward hooks: the network, its
-weights and the way it casts them stay as they are. How a file names them is in engine/lora/keys.py; which network it is,
-is not known here.
+[out, rank] zero, so that an untrained adapter changes nothing. They hang on the layers as forward hooks: the network,
+its weights and the way it casts them stay as they are. How a file names them is in engine/lora/keys.py; which network
+it is, is not known here.
 """
 
 import fnmatch
@@ -17,7 +17,8 @@ MOST_RANK = 256
 
 
 class LowRank(nn.Module):
-    """What is added to one layer. down [rank, in], up [out, rank], float32; computed in the dtype of the layer's output.
+    """What is added to one layer. down [rank, in], up [out, rank], float32; computed in the dtype of the layer's
+    output.
 
     rank: 1 to 256. alpha: above 0; the adapter counts alpha / rank.
     """
@@ -34,7 +35,7 @@ class LowRank(nn.Module):
         self.up = nn.Parameter(torch.zeros(outputs, rank))
 
     def forward(self, x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """x [..., in], like: the layer's own output [..., out] -> what is added to it."""
+        """`x` [..., in], like: the layer's own output [..., out] -> what is added to it."""
         down, up = self.down.to(like.dtype), self.up.to(like.dtype)
         return F.linear(F.linear(x.to(like.dtype), down), up) * self.scale
 

@@ -19,8 +19,8 @@ from torch import Tensor
 
 # The encoder keeps some frames per thread: a fixed number keeps its memory the same on every machine.
 ENCODER_THREADS = 4
-# x264's AVX-512 code reads on behind a row of 16 x 16 pixel blocks that does not fill its registers, so that at 64, 480 or
-# 832 pixels of width the file depends on what was in memory before. With AVX2 the same frames are the same bytes.
+# x264's AVX-512 code reads on behind a row of 16 x 16 pixel blocks that does not fill its registers, so that at 64, 480
+# or 832 pixels of width the file depends on what was in memory before. With AVX2 the same frames are the same bytes.
 SAME_BYTES = {"x264-params": "asm=avx2"}
 SMALLEST_CRF, LARGEST_CRF = 1, 51
 logger = logging.getLogger(__name__)

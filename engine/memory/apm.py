@@ -34,8 +34,8 @@ ENCODER_CHANNELS = 256
 
 @dataclass(frozen=True)
 class APMConfig:
-    """in_channels: of a latent frame. width: of the text that is mixed. text_tokens: the longest text. vector, inner: of
-    the MLP that makes `picture_tokens` tokens."""
+    """in_channels: of a latent frame. width: of the text that is mixed. text_tokens: the longest text. vector, inner:
+    of the MLP that makes `picture_tokens` tokens."""
 
     in_channels: int
     width: int
@@ -66,7 +66,7 @@ class PictureTokens(nn.Module):
         )
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """vectors [B, anchors, vector] -> [B, tokens, width]."""
+        """`vectors` [B, anchors, vector] -> [B, tokens, width]."""
         return self.context_embedding(vectors.mean(dim=1)).unflatten(-1, (-1, self.width))
 
 
@@ -102,7 +102,8 @@ class TextMixer(nn.Module):
         return self.conv_ln(self.conv(torch.cat([filled, picture], dim=1)))[:, :tokens]
 
     def forward(self, text: torch.Tensor, picture: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
-        """text [B, L, C], picture [B, tokens, C] -> like text. strength scales what is added: 0 nothing, 1 as trained."""
+        """`text` [B, L, C], picture [B, tokens, C] -> like text. strength scales what is added: 0 nothing, 1 as
+        trained."""
         weight = strength * nn.functional.silu(self.alpha.to(text))
         return text + weight * self.mixture(text, picture)
 
@@ -124,7 +125,7 @@ class AnchorEncoder(nn.Module):
         self.conv_out = operations.Conv2d(ENCODER_CHANNELS, vector, 3, padding=1, stride=2, **made)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """frames [B, in_channels, F, H, W], as the network sees latents -> [B, F, vector]."""
+        """`frames` [B, in_channels, F, H, W], as the network sees latents -> [B, F, vector]."""
         x = frames.transpose(1, 2).flatten(0, 1)
         x = self.conv_out(nn.functional.silu(self.conv_in(x)))
         return x.mean(dim=(2, 3)).unflatten(0, (frames.shape[0], -1))
@@ -165,6 +166,6 @@ class APM(nn.Module):
             nn.init.zeros_(mixer.alpha)
 
     def picture(self, frames: torch.Tensor) -> torch.Tensor:
-        """Anchor frames [B, in_channels, F, H, W] -> [B, tokens, width]. Frames that are all 0 are the null anchor, which
-        negative prompts are given."""
+        """Anchor frames [B, in_channels, F, H, W] -> [B, tokens, width]. Frames that are all 0 are the null anchor,
+        which negative prompts are given."""
         return self.tokens(self.encoder(frames))

@@ -81,7 +81,7 @@ class FrameEncoder(nn.Module):
         nn.init.zeros_(self.conv_out.bias)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """frames [B, in_channels, H, W] (published: RGB, -1..1) -> [B, width, H / 2^n, W / 2^n], rounded up, for n
+        """`frames` [B, in_channels, H, W] (published: RGB, -1..1) -> [B, width, H / 2^n, W / 2^n], rounded up, for n
         halvings. Frames do not see each other."""
         x = nn.functional.silu(self.conv_in(frames))
         for number, block in enumerate(self.blocks):
@@ -142,8 +142,8 @@ class FrameInjector(nn.Module):
         nn.init.zeros_(self.proj_out.bias)
 
     def forward(self, frames: torch.Tensor, features: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
-        """frames [B, F, P, C], features [B, Fc, P, C] of the same places -> like frames. strength scales what is added:
-        0 nothing, 1 as trained."""
+        """`frames` [B, F, P, C], features [B, Fc, P, C] of the same places -> like frames. strength scales what is
+        added: 0 nothing, 1 as trained."""
         if features.shape[2] != frames.shape[2]:
             raise ValueError(
                 f"the conditioning frames have {features.shape[2]} places and the video's {frames.shape[2]}; "

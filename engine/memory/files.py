@@ -1,7 +1,7 @@
 """CAM and APM in a file: the pack's own format for trained memories.
 
-One safetensors file: tensors under the names of engine/memory/cam.py or engine/memory/apm.py, and in its metadata, as JSON under one
-key, what shapes do not tell:
+One safetensors file: tensors under the names of engine/memory/cam.py or engine/memory/apm.py, and in its metadata, as
+JSON under one key, what shapes do not tell:
 
     {"version": 1, "kind": "cam", "family": "Wan", "blocks": 30, "layers": [15, ..., 29], "config": {...}, "title": ""}
 
@@ -33,8 +33,8 @@ REMEDY = "save it again"
 
 @dataclass(frozen=True)
 class LoadedMemory:
-    """kind: CAM_KIND or APM_KIND. weights: the module's state dict. family: as engine/plan/facts.ModelFacts names it. blocks:
-    of the network. layers: those that the memory works in, from 0."""
+    """kind: CAM_KIND or APM_KIND. weights: the module's state dict. family: as engine/plan/facts.ModelFacts names it.
+    blocks: of the network. layers: those that the memory works in, from 0."""
 
     kind: str
     config: CAMConfig | APMConfig

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """`temporal_stride` pixel frames share one latent frame, except the first, which is a single pixel frame:
-    F latent frames are 1 + temporal_stride * (F - 1) pixel frames. `native_latent_frames` is the clip length that
-    the family was trained on. `size_multiple` is what width and height must be divisible by, in pixels. A token of the
-    network is `patch_frames` latent frames. `knows_frame_times`: its networks learned a time for every frame, so a frame
-    may be clean while the others are noise."""
+    """`temporal_stride` pixel frames share one latent frame, except the first, which is a single pixel frame: F latent
+    frames are 1 + temporal_stride * (F - 1) pixel frames. `native_latent_frames` is the clip length that the family was
+    trained on. `size_multiple` is what width and height must be divisible by, in pixels. A token of the network is
+    `patch_frames` latent frames. `knows_frame_times`: its networks learned a time for every frame, so a frame may be
+    clean while the others are noise."""
 
     family: str
     latent_channels: int

@@ -19,17 +19,21 @@ def plan_report(timeline: Timeline, steps: int, guidance: bool, segment_bytes: i
     own = segments_of_shots(timeline)
     rows = [header] + [_row(timeline, planned, own[planned.index]) for planned in timeline.shots]
     widths = [max(len(row[i]) for row in rows) for i in range(len(header) - 1)]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) + "  " + row[-1] for row in rows]
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(row[:-1], widths, strict=True)) + "  " + row[-1]
+        for row in rows
+    ]
     facts = timeline.facts
     asked = sum(planned.shot.seconds for planned in timeline.shots)
     lines += [
         "",
         f"{facts.family}: {timeline.width} x {timeline.height} pixels, {timeline.fps:g} fps; asked {asked:.3f} s = "
-        f"{asked * timeline.fps:.1f} pixel frames, gets {timeline.seconds:.3f} s = {timeline.pixel_frames} pixel frames = "
-        f"{timeline.latent_frames} latent frames ({facts.temporal_stride} pixel frames each, the first one)",
-        f"segments: {len(timeline.segments)} of up to {max(s.length for s in timeline.segments)} latent frames, overlap "
-        f"{timeline.overlap_frames}, {timeline.transition_prompts} transition prompts per blend; the model was trained "
-        f"on {facts.native_latent_frames} latent frames",
+        f"{asked * timeline.fps:.1f} pixel frames, gets {timeline.seconds:.3f} s = {timeline.pixel_frames} "
+        f"pixel frames = {timeline.latent_frames} latent frames ({facts.temporal_stride} pixel frames each, "
+        f"the first one)",
+        f"segments: {len(timeline.segments)} of up to {max(s.length for s in timeline.segments)} latent frames, "
+        f"overlap {timeline.overlap_frames}, {timeline.transition_prompts} transition prompts per blend; the "
+        f"model was trained on {facts.native_latent_frames} latent frames",
         f"network evaluations: {network_evaluations(timeline, steps, guidance)} = {len(timeline.segments)} segments x "
         f"{steps} steps x {2 if guidance else 1} prompts ({'with' if guidance else 'without'} guidance; samplers that "
         f"evaluate twice per step double it)",
@@ -54,8 +58,8 @@ def locked_note(timeline: Timeline) -> list[str]:
     if not locked:
         return []
     return [
-        f"note: shots {', '.join(locked[:10])}{', ...' * (len(locked) > 10)} are locked: a rollout with a run name keeps "
-        f"what it made of them; joint sampling makes them anew"
+        f"note: shots {', '.join(locked[:10])}{', ...' * (len(locked) > 10)} are locked: a rollout with a run name "
+        f"keeps what it made of them; joint sampling makes them anew"
     ]
 
 
@@ -69,8 +73,8 @@ def anchor_note(timeline: Timeline) -> list[str]:
     if not found:
         return []
     lines = [
-        f"  {field} {anchor.image}: {anchor.at:g} s of the shot = {place.seconds:.3f} s = pixel frame {place.pixel_frame} "
-        f"= latent frame {place.frame}"
+        f"  {field} {anchor.image}: {anchor.at:g} s of the shot = {place.seconds:.3f} s "
+        f"= pixel frame {place.pixel_frame} = latent frame {place.frame}"
         for field, anchor, place in found[:10]
     ]
     more = [f"  and {len(found) - 10} more"] if len(found) > 10 else []
@@ -90,9 +94,9 @@ def crowded_note(timeline: Timeline) -> list[str]:
     names = ", ".join(str(planned.index + 1) for planned in crowded[:10]) + ", ..." * (len(crowded) > 10)
     shortest = max(2, min(planned.latent_frames for planned in crowded))
     return [
-        f"note: shots {names} are shorter than what a segment of {timeline.segment_frames} latent frames spans, so their "
-        f"prompts mix or one is skipped; use segment_frames {timeline.facts.pixel_frames(shortest)}, longer shots, or "
-        f"cuts between them"
+        f"note: shots {names} are shorter than what a segment of {timeline.segment_frames} latent frames spans, so "
+        f"their prompts mix or one is skipped; use segment_frames {timeline.facts.pixel_frames(shortest)}, longer "
+        f"shots, or cuts between them"
     ]
 
 

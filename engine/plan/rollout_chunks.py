@@ -11,6 +11,7 @@ their own, whose prompts move from one shot to the next as in engine/plan/timeli
 Ints only: how a chunk is sampled, and what else it remembers, is not known here.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -53,8 +54,8 @@ def plan_chunks(timeline: Timeline, known_frames: int) -> tuple[Chunk, ...]:
     """All chunks in the order in which they are made.
 
     known_frames: latent frames that a chunk takes over at least from its take, 0 to segment_frames - 1; the first chunk
-    of a take has none. A window is as long as a segment, so where a shot ends early it reaches further back over finished
-    frames; only where the take has not got that much behind the window's end is it shorter.
+    of a take has none. A window is as long as a segment, so where a shot ends early it reaches further back over
+    finished frames; only where the take has not got that much behind the window's end is it shorter.
 
     Raises ValueError where no frame of a window would be new.
     """
@@ -94,7 +95,7 @@ def _stretches(take: list[PlannedShot], transition_prompts: int) -> Iterator[tup
         start, frames = shot.end - before, before + after
         count = min(transition_prompts, frames)
         edges = [start + frames * j // count for j in range(count + 1)] if count else []
-        for j, (left, right) in enumerate(zip(edges, edges[1:]), start=1):
+        for j, (left, right) in enumerate(itertools.pairwise(edges), start=1):
             share = j / (count + 1)
             yield left, right, ((shot.index, 1 - share), (later.index, share))
 

@@ -1,5 +1,8 @@
-"""Which steps, layers, shots and words: what users write, read into plain values. Ranges of steps and layers mean the same
-for every schedule and every depth of network."""
+"""Which steps, layers, shots and words users mean, read into plain values.
+
+Ranges of steps and layers mean the same
+for every schedule and every depth of network.
+"""
 
 import math
 import re
@@ -43,8 +46,8 @@ def parse_layers(text: str, blocks: int) -> frozenset[int]:
 
 @dataclass(frozen=True)
 class NoiseSpan:
-    """The steps from noise level `high` down to just above `low`: both are sigmas of the schedule, so 8 and 50 steps, and
-    the two experts of one schedule, mean the same stretch."""
+    """The steps from noise level `high` down to just above `low`: both are sigmas of the schedule, so 8 and 50 steps,
+    and the two experts of one schedule, mean the same stretch."""
 
     high: float
     low: float

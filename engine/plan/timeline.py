@@ -55,6 +55,8 @@ class Segment:
 
 @dataclass(frozen=True)
 class Timeline:
+    """A storyboard in the numbers of a model family: the latent frames of each shot, and the segments over them."""
+
     storyboard: Storyboard
     facts: ModelFacts
     fps: float
@@ -232,7 +234,7 @@ def _cover_take(
         high = end if after is None else after.start + _reach(after, length, transition_prompts)[0]
         own.append(_cover_range(max(begin, low), min(end, high), shot, begin, end, length, min(overlap, length - 1)))
     segments = []
-    for position, (shot, starts) in enumerate(zip(take, own)):
+    for position, (shot, starts) in enumerate(zip(take, own, strict=True)):
         segments += [Segment(s, length, ((shot.index, 1.0),), number) for s in starts]
         if position + 1 < len(take) and take[position + 1].shot.transition == "blend":
             left, right = starts[-1], own[position + 1][0]
@@ -250,7 +252,8 @@ def _reach(later: PlannedShot, length: int, transition_prompts: int) -> tuple[in
     between = transition_prompts if later.shot.transition == "blend" else 0
     width = (between - 1) * (length - shared) + length  # all transition segments together; without any, the overlap
     total = 2 * shared - width
-    # An odd frame of an overlap is the earlier shot's, as in TTT's segments (12 i, 12 i + 13); in a gap the later one's.
+    # An odd frame of an overlap is the earlier shot's, as in TTT's segments (12 i, 12 i + 13); in a gap the later
+    # one's.
     left = total // 2 if total > 0 else -(-total // 2)
     return left, total - left
 

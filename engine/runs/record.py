@@ -26,7 +26,8 @@ class RunRecord:
         return RunRecord(self.shots, {**self.files, (shot, piece): name})
 
     def for_shots(self, prompts: Sequence[str]) -> "RunRecord":
-        """The same files under the numbers that their shots have in `prompts`; files of shots that are gone drop out."""
+        """The same files under the numbers that their shots have in `prompts`; files of shots that are gone drop
+        out."""
         moved = match_shots(self.shots, prompts)
         return RunRecord(
             tuple(prompts), {(moved[shot], piece): name for (shot, piece), name in self.files.items() if shot in moved}
@@ -68,5 +69,5 @@ def match_shots(before: Sequence[str], now: Sequence[str]) -> dict[int, int]:
     moved = {}
     for kind, low, high, to_low, to_high in difflib.SequenceMatcher(None, before, now, autojunk=False).get_opcodes():
         if kind in ("equal", "replace") and high - low == to_high - to_low:
-            moved.update(zip(range(low, high), range(to_low, to_high)))
+            moved.update(zip(range(low, high), range(to_low, to_high), strict=True))
     return moved

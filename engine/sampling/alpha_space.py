@@ -68,10 +68,8 @@ def zero_snr_schedule(steps: int, shift: float = 1.0) -> AlphaSchedule:
     stride = -(TRAINING_STEPS - 1) / steps
     timesteps = [int(i * stride + (TRAINING_STEPS - 1)) for i in range(steps)]
     ascending = torch.tensor(timesteps[::-1])
-    if steps == 1:
-        alphas = [0.0]  # one level leaves nothing to rescale against: it is the pure noise itself
-    else:
-        alphas = _rescaled(signal[ascending]).flip(0).tolist()
+    # One level leaves nothing to rescale against: it is the pure noise itself.
+    alphas = [0.0] if steps == 1 else _rescaled(signal[ascending]).flip(0).tolist()
     return AlphaSchedule(tuple(timesteps), (*alphas, 1.0), _rescaled(signal))
 
 

@@ -1,8 +1,8 @@
 """What a denoising network is trained on: how a clean latent is made noisy, and what the network should say of it.
 
 Two kinds. Flow matching (Wan, HunyuanVideo, LTXV): arXiv 2210.02747, with the shift towards noise of arXiv 2403.03206.
-v-prediction (CogVideoX): arXiv 2202.00512 on the table of engine/sampling/alpha_space.py; One-Minute Video Generation with
-Test-Time Training (arXiv 2504.05298) writes its loss in the form of the clean latent,
+v-prediction (CogVideoX): arXiv 2202.00512 on the table of engine/sampling/alpha_space.py; One-Minute Video Generation
+with Test-Time Training (arXiv 2504.05298) writes its loss in the form of the clean latent,
 
     x0_hat = alpha x_t - sqrt(1 - alpha^2) v_hat        loss = mean((x0_hat - x0)^2) / (1 - alpha^2)
 
@@ -55,7 +55,7 @@ class FlowMatching:
         return noise - clean
 
     def descent(self, steps: int) -> list[float]:
-        """steps + 1 levels from noise to video."""
+        """`steps` + 1 levels from noise to video."""
         return [self.shift * u / (1 + (self.shift - 1) * u) for u in (1 - step / steps for step in range(steps + 1))]
 
     def step(self, noised: torch.Tensor, said: torch.Tensor, level: float, to: float) -> torch.Tensor:
@@ -65,8 +65,8 @@ class FlowMatching:
 
 @dataclass(frozen=True)
 class VPrediction:
-    """Levels are training timesteps, 0 to len(alphas) - 1. alphas [T]: of engine/sampling/alpha_space.AlphaSchedule.table,
-    descending, in [0, 1].
+    """Levels are training timesteps, 0 to len(alphas) - 1. alphas [T]: of
+    engine/sampling/alpha_space.AlphaSchedule.table, descending, in [0, 1].
 
     Raises ValueError where the table does not descend within 0..1.
     """
@@ -95,7 +95,7 @@ class VPrediction:
         return alpha * noise - sigma * clean
 
     def descent(self, steps: int) -> list[float]:
-        """steps + 1 levels from noise to video; the last one, -1, is the video itself."""
+        """`steps` + 1 levels from noise to video; the last one, -1, is the video itself."""
         last = len(self.alphas) - 1
         return [float(round(last * (1 - step / steps))) for step in range(steps)] + [-1.0]
 

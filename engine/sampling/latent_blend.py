@@ -34,7 +34,7 @@ def ramp_weights(length: int, overlap_before: int, overlap_after: int) -> torch.
 def take_over_frames(starts: list[int], cuts: list[int]) -> list[int]:
     """The frame from which each segment is the one that counts: start + cut, never before its predecessor's."""
     frames = [starts[0]]
-    for start, cut in zip(starts[1:], cuts):
+    for start, cut in zip(starts[1:], cuts, strict=True):
         frames.append(max(frames[-1], start + cut))
     return frames
 
@@ -42,9 +42,9 @@ def take_over_frames(starts: list[int], cuts: list[int]) -> list[int]:
 def switch_weights(starts: list[int], lengths: list[int], cuts: list[int]) -> list[torch.Tensor]:
     """Weights 0 or 1: segment i >= 1 takes over `cuts[i - 1]` frames after its start and holds until the next does."""
     begins = take_over_frames(starts, cuts)
-    ends = begins[1:] + [starts[-1] + lengths[-1]]
+    ends = [*begins[1:], starts[-1] + lengths[-1]]
     weights = []
-    for start, length, begin, end in zip(starts, lengths, begins, ends):
+    for start, length, begin, end in zip(starts, lengths, begins, ends, strict=True):
         frame = torch.arange(start, start + length)
         weights.append(((frame >= begin) & (frame < end)).float())
     return weights
@@ -52,7 +52,7 @@ def switch_weights(starts: list[int], lengths: list[int], cuts: list[int]) -> li
 
 def overlaps_of(starts: list[int], lengths: list[int]) -> list[int]:
     """Frames that each segment shares with the one before it, at least 0 -> one number per boundary."""
-    return [max(0, s + n - t) for s, n, t in zip(starts, lengths, starts[1:])]
+    return [max(0, s + n - t) for s, n, t in zip(starts, lengths, starts[1:], strict=False)]
 
 
 def draw_cuts(overlaps: list[int], seed: int, evaluation: int) -> list[int]:
@@ -73,7 +73,7 @@ def segment_weights(
     if blend == "triangle":
         return [triangle_weights(length) for length in lengths]
     if blend == "linear":
-        return [ramp_weights(*sides) for sides in zip(lengths, [0] + overlaps, overlaps + [0])]
+        return [ramp_weights(*sides) for sides in zip(lengths, [0, *overlaps], [*overlaps, 0], strict=True)]
     if blend == "cut":
         return switch_weights(starts, lengths, [overlap // 2 for overlap in overlaps])
     if blend == "randomized":
@@ -93,7 +93,7 @@ def blend_predictions(
     numerator = predictions[0].new_zeros(shape)
     denominator = predictions[0].new_zeros(total_frames)
     column = [1] * len(shape)
-    for prediction, start, weight in zip(predictions, starts, weights):
+    for prediction, start, weight in zip(predictions, starts, weights, strict=True):
         weight = weight.to(prediction)
         column[dim] = len(weight)
         numerator.narrow(dim, start, len(weight)).add_(prediction * weight.view(column))

@@ -9,7 +9,8 @@ with DPM-Solver++(2M) SDE, so that solver history and fresh noise belong to the 
     x          lives on k-diffusion's scale; the network sees x / sqrt(1 + sigma^2)
 
 The published code drops or never writes the frames behind the last full chunk. For videos of any length, `cover` shifts
-the last chunk back instead, and `chunk_weights` and `last_part` serve any solver and schedule (hosts/sampling/refine.py).
+the last chunk back instead, and `chunk_weights` and `last_part` serve any solver and schedule
+(hosts/sampling/refine.py).
 
 Kept as published although it is a slip: the start is scaled by sigma_0 instead of sqrt(1 + sigma_0^2), which shrinks it
 to 0.972 of what the network expects (`published_start`). Not known here: how a network is called, where cuts come from.

@@ -81,7 +81,7 @@ class GatedDeltaLayer(nn.Module):
     def _read_slab(
         self, x: torch.Tensor, slab: Slab, layout: Layout, state: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """x [B, S, C] in the order of the slab's ranges, state [B, H, D, D] -> output like x, state."""
+        """`x` [B, S, C] in the order of the slab's ranges, state [B, H, D, D] -> output like x, state."""
         config = self.config
         places, entries = places_of(slab, x.device)
         angles = angles_of(places, entries, layout, config.head_width)
@@ -151,7 +151,7 @@ class SlidingWindowLayer(nn.Module):
         order = segment_slabs(layout)
         for slab in reversed(order) if backwards else order:
             q, k, v = self._project(take(x, slab), slab, layout)
-            seen = [torch.cat(pair, 1) for pair in zip(before, (k, v))] if before else [k, v]
+            seen = [torch.cat(pair, 1) for pair in zip(before, (k, v), strict=True)] if before else [k, v]
             if torch.is_grad_enabled() and self.checkpoint_every:
                 out = checkpoint(_attend, q, *seen, use_reentrant=False, preserve_rng_state=False)
             else:
@@ -160,7 +160,7 @@ class SlidingWindowLayer(nn.Module):
             yield slab, self.wo(self.post_norm(out.flatten(2)))
 
     def _project(self, x: torch.Tensor, slab: Slab, layout: Layout) -> tuple[torch.Tensor, ...]:
-        """x [B, S, C] in the order of the slab's ranges -> q, scaled, and k and v [B, S, H, D]."""
+        """`x` [B, S, C] in the order of the slab's ranges -> q, scaled, and k and v [B, S, H, D]."""
         config = self.config
         angles = angles_of(*places_of(slab, x.device), layout, config.head_width)
         q, k, v = (
@@ -171,7 +171,7 @@ class SlidingWindowLayer(nn.Module):
 
 
 def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """q, scaled, [B, S, H, D], k, v [B, S', H, D] -> like q."""
+    """`q`, scaled, [B, S, H, D], k, v [B, S', H, D] -> like q."""
     heads_first = (part.transpose(1, 2) for part in (q, k, v))
     return F.scaled_dot_product_attention(*heads_first, scale=1.0).transpose(1, 2)
 

@@ -42,7 +42,7 @@ class TTTBlock(nn.Module):
         in_place: bool = False,
         backend: str | None = None,
     ) -> torch.Tensor:
-        """x [B, L, C], all texts before all frames -> [B, L, C].
+        """`x` [B, L, C], all texts before all frames -> [B, L, C].
 
         slab_tokens, backend: see TTTLayer.read. in_place: x is overwritten by the result, and beyond one slab nothing
         of the video's length is held but 4 bytes for each token and head; not while gradients are recorded.
@@ -67,7 +67,7 @@ class TTTBlock(nn.Module):
         slab_tokens: int | None,
         backend: str | None,
     ) -> None:
-        """out = x + gate * (one reading of x), slab by slab; `out` may be x."""
+        """`out` = x + gate * (one reading of x), slab by slab; `out` may be x."""
         gates = (self.backward_text, self.backward_video) if backwards else (self.forward_text, self.forward_video)
         text_gate, video_gate = (gate.to(x.device).float().tanh().to(x.dtype) for gate in gates)  # [C], -1 .. 1
         border = layout.text_tokens

@@ -150,6 +150,7 @@ def _layers_in(folder: Path) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command: convert the folder named in `arguments` (of the process, if None), or end with a message."""
     parser = argparse.ArgumentParser(prog="convert_ttt", description="TTT layers out of ttt-video's checkpoint folder.")
     parser.add_argument("folder", type=Path, help="holds .metadata and *.distcp")
     parser.add_argument("out", type=Path, help="the .safetensors for ComfyUI's models/ttt")

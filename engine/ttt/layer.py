@@ -130,10 +130,12 @@ class TTTLayer(nn.Module):
         slab_tokens: int | None = None,
         backend: str | None = None,
     ) -> torch.Tensor:
-        """x [B, L, C], all texts before all frames -> [B, L, C]. See `read`, which needs less memory."""
+        """`x` [B, L, C], all texts before all frames -> [B, L, C]. See `read`, which needs less memory."""
         out = torch.empty_like(x)
         for slab, y in self.read(x, layout, backwards, slab_tokens, backend):
-            for (start, stop), part in zip(slab.ranges, y.split([stop - start for start, stop in slab.ranges], dim=1)):
+            for (start, stop), part in zip(
+                slab.ranges, y.split([stop - start for start, stop in slab.ranges], dim=1), strict=True
+            ):
                 out[:, start:stop] = part
         return out
 
@@ -167,7 +169,7 @@ class TTTLayer(nn.Module):
     def _read_slab(
         self, x: torch.Tensor, slab: Slab, layout: Layout, rates: torch.Tensor | None, state: State, backend: str | None
     ) -> tuple[torch.Tensor, State]:
-        """x [B, S, C] in the order of the slab's ranges; rates [B, S, H] in the order of the scan, or None for the
+        """`x` [B, S, C] in the order of the slab's ranges; rates [B, S, H] in the order of the scan, or None for the
         tokens' own -> output like x, state."""
         config = self.config
         places, entries = places_of(slab, x.device)
@@ -196,7 +198,7 @@ class TTTLayer(nn.Module):
         return State(*(getattr(self, name).to(device, torch.float32).expand(batch, -1, -1, -1) for name in names))
 
     def learning_rates(self, x: torch.Tensor) -> torch.Tensor:
-        """x [B, S, C] -> [B, S, H] float32, 0 .. base_rate / D."""
+        """`x` [B, S, C] -> [B, S, H] float32, 0 .. base_rate / D."""
         weight, bias = self.learnable_ttt_lr_weight.to(x), self.learnable_ttt_lr_bias.to(x)
         logits = F.linear(x, weight[:, 0], bias[:, 0])
         return logits.float().sigmoid() * (self.config.base_rate / self.config.head_width)
@@ -215,7 +217,7 @@ class TTTLayer(nn.Module):
         return chunks[:, sources].flatten(1, 2)[:, : layout.tokens]
 
     def _project(self, x: torch.Tensor, angles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """x [B, S, C], angles [S, D / 2] -> q, k and v' = target + k, each [B, S, H, D] in x's dtype."""
+        """`x` [B, S, C], angles [S, D / 2] -> q, k and v' = target + k, each [B, S, H, D] in x's dtype."""
         heads = (self.config.heads, self.config.head_width)
         XQ, XK, XV = (project(x).unflatten(-1, heads) for project in (self.wq, self.wk, self.wv))
         XQ, XK = (unit_and_turned(part, angles) for part in (XQ, XK))

@@ -48,7 +48,7 @@ def segment_of(x: torch.Tensor, layout: Layout, segment: int, dim: int = 1) -> t
 def attend_locally(
     attend: Attend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, turn: Turn | None = None
 ) -> torch.Tensor:
-    """q, k, v [B, H, L, D] of all texts and then all frames -> [B, H, L, D]: attention within each segment.
+    """`q`, k, v [B, H, L, D] of all texts and then all frames -> [B, H, L, D]: attention within each segment.
 
     turn: moves keys and queries that were rotated by their place in the whole video to their place in the segment; None
     where positions are not rotary. Between video tokens alone that changes nothing, but text has no position in time.

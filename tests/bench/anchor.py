@@ -20,16 +20,16 @@ from tests.bench_support import call, contact_sheet, line_chart, measuring, pars
 
 nodes = start_comfyui()
 
-import comfy.samplers  # noqa: E402
-from comfy_extras.nodes_model_advanced import ModelSamplingSD3  # noqa: E402
+import comfy.samplers
+from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
-from longreel.demo import pair_world, world  # noqa: E402
-from longreel.engine.plan.anchor import CLEAN, INPAINT, place_anchor  # noqa: E402
-from longreel.hosts import facts_of  # noqa: E402
-from longreel.hosts.anchor.picture import encode_picture  # noqa: E402
-from longreel.nodes.anchor_frame import LongreelAnchorFrame  # noqa: E402
-from longreel.nodes.anchor_lora import BUNDLED, LongreelLoadAnchorLoRA  # noqa: E402
-from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402
+from longreel.demo import pair_world, world
+from longreel.engine.plan.anchor import CLEAN, INPAINT, place_anchor
+from longreel.hosts import facts_of
+from longreel.hosts.anchor.picture import encode_picture
+from longreel.nodes.anchor_frame import LongreelAnchorFrame
+from longreel.nodes.anchor_lora import BUNDLED, LongreelLoadAnchorLoRA
+from longreel.nodes.demo_model import LongreelDemoModel
 
 FRAMES, LATENT_FRAMES, LATENT_CHANNELS = 17, 5, 16
 SIZE = world.SIZE_PIXELS

@@ -20,17 +20,17 @@ from tests.bench_support import bar_chart, call, contact_sheet, measuring, parse
 
 nodes = start_comfyui()
 
-from comfy_extras.nodes_context_windows import WanContextWindowsManualNode  # noqa: E402
+from comfy_extras.nodes_context_windows import WanContextWindowsManualNode
 
-from longreel.demo import detector, world  # noqa: E402
-from longreel.engine.measure.metrics import seam_score, unexplained  # noqa: E402
-from longreel.engine.sampling.latent_blend import BLENDS  # noqa: E402
-from longreel.engine.storyboard.board import Shot, Storyboard  # noqa: E402
-from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402
-from longreel.nodes.encode import LongreelEncode  # noqa: E402
-from longreel.nodes.latent_blend import LongreelLatentBlend  # noqa: E402
-from longreel.nodes.plan import LongreelPlan  # noqa: E402
-from tests.bench.stories import SHOTS, continuous_motions, storyboard  # noqa: E402
+from longreel.demo import detector, world
+from longreel.engine.measure.metrics import seam_score, unexplained
+from longreel.engine.sampling.latent_blend import BLENDS
+from longreel.engine.storyboard.board import Shot, Storyboard
+from longreel.nodes.demo_model import LongreelDemoModel
+from longreel.nodes.encode import LongreelEncode
+from longreel.nodes.latent_blend import LongreelLatentBlend
+from longreel.nodes.plan import LongreelPlan
+from tests.bench.stories import SHOTS, continuous_motions, storyboard
 
 SEGMENT_FRAMES, OVERLAP_FRAMES = 17, 8  # pixel frames: 5 and 2 latent frames
 STEPS, CFG = 16, 4.0

@@ -14,11 +14,11 @@ from tests.bench_support import bar_chart, call, contact_sheet, measuring, parse
 
 nodes = start_comfyui()
 
-from comfy_extras.nodes_model_advanced import ModelSamplingSD3  # noqa: E402
+from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
-from longreel.demo import world  # noqa: E402
-from longreel.demo.detector import read_clip  # noqa: E402
-from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402
+from longreel.demo import world
+from longreel.demo.detector import read_clip
+from longreel.nodes.demo_model import LongreelDemoModel
 
 FRAMES = {1: 1, 5: 17, 6: 21}  # latent frames -> pixel frames
 LATENT_CHANNELS, LATENT_SIDE = 16, world.SIZE_PIXELS // 8

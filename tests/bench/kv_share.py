@@ -22,14 +22,14 @@ from tests.bench_support import bar_chart, call, contact_sheet, measuring, parse
 
 nodes = start_comfyui()
 
-from longreel.demo import detector  # noqa: E402
-from longreel.engine.measure.metrics import seam_score  # noqa: E402
-from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402
-from longreel.nodes.encode import LongreelEncode  # noqa: E402
-from longreel.nodes.kv_share import LongreelKVShare  # noqa: E402
-from longreel.nodes.latent_blend import LongreelLatentBlend  # noqa: E402
-from longreel.nodes.plan import LongreelPlan  # noqa: E402
-from tests.bench.stories import EVERYTHING, SHOTS, continuous_motions, storyboard  # noqa: E402
+from longreel.demo import detector
+from longreel.engine.measure.metrics import seam_score
+from longreel.nodes.demo_model import LongreelDemoModel
+from longreel.nodes.encode import LongreelEncode
+from longreel.nodes.kv_share import LongreelKVShare
+from longreel.nodes.latent_blend import LongreelLatentBlend
+from longreel.nodes.plan import LongreelPlan
+from tests.bench.stories import EVERYTHING, SHOTS, continuous_motions, storyboard
 
 SEGMENT_FRAMES, OVERLAP_FRAMES = 17, 8  # pixel frames: 5 and 2 latent frames
 STEPS, CFG = 16, 4.0

@@ -19,13 +19,13 @@ from tests.bench_support import bar_chart, call, contact_sheet, measuring, parse
 
 nodes = start_comfyui()
 
-from longreel.demo import detector, world  # noqa: E402
-from longreel.engine.storyboard.board import Shot, Storyboard  # noqa: E402
-from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402
-from longreel.nodes.encode import LongreelEncode  # noqa: E402
-from longreel.nodes.plan import LongreelPlan  # noqa: E402
-from longreel.nodes.prompt_edit import LongreelPromptEdit  # noqa: E402
-from tests.bench.stories import EVERYTHING  # noqa: E402
+from longreel.demo import detector, world
+from longreel.engine.storyboard.board import Shot, Storyboard
+from longreel.nodes.demo_model import LongreelDemoModel
+from longreel.nodes.encode import LongreelEncode
+from longreel.nodes.plan import LongreelPlan
+from longreel.nodes.prompt_edit import LongreelPromptEdit
+from tests.bench.stories import EVERYTHING
 
 FRAMES = 17
 STEPS, CFG = 16, 4.0

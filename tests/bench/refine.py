@@ -21,17 +21,17 @@ from tests.bench_support import bar_chart, call, contact_sheet, measuring, parse
 
 nodes = start_comfyui()
 
-from comfy_extras.nodes_custom_sampler import BasicScheduler, KSamplerSelect  # noqa: E402
+from comfy_extras.nodes_custom_sampler import BasicScheduler, KSamplerSelect
 
-from longreel.demo import detector, world  # noqa: E402
-from longreel.engine.measure.metrics import seam_score, unexplained  # noqa: E402
-from longreel.engine.sampling.refine import cover  # noqa: E402
-from longreel.engine.storyboard.board import Shot, Storyboard  # noqa: E402
-from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402
-from longreel.nodes.encode import LongreelEncode  # noqa: E402
-from longreel.nodes.latent_blend import LongreelLatentBlend  # noqa: E402
-from longreel.nodes.plan import LongreelPlan  # noqa: E402
-from longreel.nodes.refine import LongreelRefine  # noqa: E402
+from longreel.demo import detector, world
+from longreel.engine.measure.metrics import seam_score, unexplained
+from longreel.engine.sampling.refine import cover
+from longreel.engine.storyboard.board import Shot, Storyboard
+from longreel.nodes.demo_model import LongreelDemoModel
+from longreel.nodes.encode import LongreelEncode
+from longreel.nodes.latent_blend import LongreelLatentBlend
+from longreel.nodes.plan import LongreelPlan
+from longreel.nodes.refine import LongreelRefine
 
 FRAMES, CHUNK, OVERLAP = 10, 5, 2  # latent frames
 DRAFT_STEPS, STEPS, CFG = 8, 16, 4.0

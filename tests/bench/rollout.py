@@ -24,18 +24,18 @@ from tests.bench_support import call, line_chart, measuring, parser, percent, st
 
 nodes = start_comfyui()
 
-from comfy_extras.nodes_custom_sampler import BasicScheduler, KSamplerSelect  # noqa: E402
+from comfy_extras.nodes_custom_sampler import BasicScheduler, KSamplerSelect
 
-from longreel.demo import detector, world  # noqa: E402
-from longreel.engine.measure.metrics import seam_score  # noqa: E402
-from longreel.engine.storyboard.board import Shot, Storyboard  # noqa: E402
-from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402
-from longreel.nodes.encode import LongreelEncode  # noqa: E402
-from longreel.nodes.long_memory import LongreelLongMemory  # noqa: E402
-from longreel.nodes.plan import LongreelPlan  # noqa: E402
-from longreel.nodes.sampler import LongreelSampler  # noqa: E402
-from longreel.nodes.short_memory import LongreelShortMemory  # noqa: E402
-from tests.bench.stories import EVERYTHING  # noqa: E402
+from longreel.demo import detector, world
+from longreel.engine.measure.metrics import seam_score
+from longreel.engine.storyboard.board import Shot, Storyboard
+from longreel.nodes.demo_model import LongreelDemoModel
+from longreel.nodes.encode import LongreelEncode
+from longreel.nodes.long_memory import LongreelLongMemory
+from longreel.nodes.plan import LongreelPlan
+from longreel.nodes.sampler import LongreelSampler
+from longreel.nodes.short_memory import LongreelShortMemory
+from tests.bench.stories import EVERYTHING
 
 STEPS, CFG = 16, 4.0
 WINDOW = 17  # pixel frames: 5 latent frames

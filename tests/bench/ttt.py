@@ -31,16 +31,16 @@ from tests.bench_support import call, contact_sheet, line_chart, measuring, pars
 
 nodes = start_comfyui()
 
-from comfy_extras.nodes_custom_sampler import BasicScheduler, KSamplerSelect  # noqa: E402
+from comfy_extras.nodes_custom_sampler import BasicScheduler, KSamplerSelect
 
-from longreel.demo import detector, stories  # noqa: E402
-from longreel.demo.export_ttt import COMPARED, SHOWN  # noqa: E402
-from longreel.engine.measure.metrics import seam_score  # noqa: E402
-from longreel.engine.ttt.files import load_ttt  # noqa: E402
-from longreel.nodes.demo_model import LongreelDemoModel  # noqa: E402
-from longreel.nodes.encode import LongreelEncode  # noqa: E402
-from longreel.nodes.plan import LongreelPlan  # noqa: E402
-from longreel.nodes.ttt import LongreelApplyTTT, LongreelTTTSampler  # noqa: E402
+from longreel.demo import detector, stories
+from longreel.demo.export_ttt import COMPARED, SHOWN
+from longreel.engine.measure.metrics import seam_score
+from longreel.engine.ttt.files import load_ttt
+from longreel.nodes.demo_model import LongreelDemoModel
+from longreel.nodes.encode import LongreelEncode
+from longreel.nodes.plan import LongreelPlan
+from longreel.nodes.ttt import LongreelApplyTTT, LongreelTTTSampler
 
 STEPS, CFG = 16, 4.0
 ROWS = 10  # stories that are sampled at once

@@ -7,11 +7,11 @@ from tests.comfy_inprocess import import_comfyui
 
 import_comfyui()
 
-import comfy.ops  # noqa: E402
-from comfy.ldm.wan.model import WanModel  # noqa: E402
-from comfy.ldm.wan.vae import WanVAE  # noqa: E402
+import comfy.ops
+from comfy.ldm.wan.model import WanModel
+from comfy.ldm.wan.vae import WanVAE
 
-from longreel.demo import dit_net, muon, vae_net  # noqa: E402
+from longreel.demo import dit_net, muon, vae_net
 
 
 def mean_difference(one: torch.Tensor, two: torch.Tensor) -> float:

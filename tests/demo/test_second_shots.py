@@ -10,13 +10,13 @@ from tests.comfy_inprocess import import_comfyui
 
 import_comfyui()
 
-import comfy.samplers  # noqa: E402
+import comfy.samplers
 
-from longreel.demo import dit_net, text_encoder, train_dit, world  # noqa: E402
-from longreel.engine.plan.timeline import plan_timeline  # noqa: E402
-from longreel.engine.storyboard.board import Shot, Storyboard  # noqa: E402
+from longreel.demo import dit_net, text_encoder, train_dit, world
+from longreel.engine.plan.timeline import plan_timeline
+from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts import demo_model, facts_of
-from longreel.hosts.attention import patching  # noqa: E402
+from longreel.hosts.attention import patching
 from longreel.hosts.features import kv_share
 from longreel.hosts.prompts import conditioning
 from longreel.hosts.windows import latent_blend

@@ -10,15 +10,15 @@ from tests.comfy_inprocess import import_comfyui
 
 import_comfyui()
 
-from longreel.demo import dit_net, encode_stories, stories, ttt_student  # noqa: E402
-from longreel.engine.ttt.files import load_ttt  # noqa: E402
+from longreel.demo import dit_net, encode_stories, stories, ttt_student
+from longreel.engine.ttt.files import load_ttt
 from longreel.hosts import facts_of
-from longreel.hosts.demo_model import load_demo_model  # noqa: E402
-from longreel.hosts.ttt import apply as ttt  # noqa: E402
-from longreel.hosts.ttt.student import TTTStudent  # noqa: E402
-from longreel.training.config import read_config  # noqa: E402
-from longreel.training.dataset import Geometry, parts_of, read_dataset, read_latent  # noqa: E402
-from longreel.training.ttt import builder_of  # noqa: E402
+from longreel.hosts.demo_model import load_demo_model
+from longreel.hosts.ttt import apply as ttt
+from longreel.hosts.ttt.student import TTTStudent
+from longreel.training.config import read_config
+from longreel.training.dataset import Geometry, parts_of, read_dataset, read_latent
+from longreel.training.ttt import builder_of
 
 RECIPES = sorted(Path(ttt_student.__file__).parent.glob("ttt_*.toml"))
 

@@ -14,13 +14,13 @@ def along_gradients(
     """All parameters moved by `step` along and against their own gradients: (slope of `value` as measured, as the
     gradients say). The parameters end where they were."""
     direction = [gradient / gradient.norm() for gradient in gradients]
-    along = sum((gradient * way).sum() for gradient, way in zip(gradients, direction))
+    along = sum((gradient * way).sum() for gradient, way in zip(gradients, direction, strict=True))
     ends = []
     for sign in (-1, 1):
         with torch.no_grad():
-            for parameter, way in zip(parameters, direction):
+            for parameter, way in zip(parameters, direction, strict=True):
                 parameter += sign * step * way
             ends.append(value())
-            for parameter, way in zip(parameters, direction):
+            for parameter, way in zip(parameters, direction, strict=True):
                 parameter -= sign * step * way
     return (ends[1] - ends[0]) / (2 * step), along

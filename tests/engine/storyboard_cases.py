@@ -10,7 +10,7 @@ from longreel.engine.storyboard.board import MAX_SEED, MAX_SHOT_SECONDS, TRANSIT
 # A busy machine draws slowly; that is no fault of the storyboard.
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # Marks that CSV, spreadsheets and path rules care about turn up often.
-marks = st.sampled_from(list("'\"|@[]{},;=+-/\t\n\r .0129aZ") + ["TRUE", "1/2", "1e5", " @ ", " | ", "''"])
+marks = st.sampled_from([*list("'\"|@[]{},;=+-/\t\n\r .0129aZ"), "TRUE", "1/2", "1e5", " @ ", " | ", "''"])
 rare = st.sampled_from("灯🦊\u2028\ufeff\uffff")
 characters = st.one_of(st.characters(min_codepoint=1, max_codepoint=0x4FF), rare)
 texts = st.lists(st.one_of(marks, characters), max_size=12).map("".join)

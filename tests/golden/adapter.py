@@ -66,10 +66,10 @@ def _ttt_op(tensors: Tensors, meta: dict) -> Tensors:
     with torch.no_grad():
         answers = {"out_kernel_emul": run_scan(_TTT_KERNEL_EPS)[0]}
     answers["out" if meta["eta_rows_identical"] else "out_last_eta"] = out.detach()
-    answers |= {f"{name}_final": x.detach() for name, x in zip(("W1", "b1", "W2", "b2"), final.tensors())}
+    answers |= {f"{name}_final": x.detach() for name, x in zip(("W1", "b1", "W2", "b2"), final.tensors(), strict=False)}
     if wants_grad:
         gradients = torch.autograd.grad((out * tensors["grad_out"]).sum(), list(inputs.values()))
-        answers |= {f"grad_{name}": gradient for name, gradient in zip(inputs, gradients)}
+        answers |= {f"grad_{name}": gradient for name, gradient in zip(inputs, gradients, strict=True)}
     return answers
 
 
@@ -187,7 +187,7 @@ def _ditctrl_mask(tensors: Tensors, meta: dict) -> Tensors:
     out = {}
     for number, words in enumerate(meta["token_lists"]):
         seen, maps = focus_map.FocusMap(), []
-        for q, k in zip(tensors["q"], tensors["k"]):  # [4, H, S, D], layer by layer
+        for q, k in zip(tensors["q"], tensors["k"], strict=True):  # [4, H, S, D], layer by layer
             seen.add(_probability_of(words, q, k, meta["text_len"]))
             maps.append(_picture(seen, meta))
         out[f"norm_map_{number}"] = torch.stack(maps)
@@ -339,7 +339,7 @@ def _streaming_paper_formula(tensors: Tensors, meta: dict) -> Tensors:
 def _streaming_blend_x_before(tensors: Tensors, meta: dict) -> Tensors:
     timesteps, alphas = tensors["timesteps"].tolist(), tensors["alphas_cumprod"].double().sqrt().tolist()
     stride = len(alphas) // meta["steps"]
-    levels = timesteps + [max(0, timesteps[-1] - stride)]  # the published scheduler ends at timestep 0
+    levels = [*timesteps, max(0, timesteps[-1] - stride)]  # the published scheduler ends at timestep 0
 
     def predict(x_chunk: torch.Tensor, step: int, index: int) -> torch.Tensor:
         rows = (toy_networks.enhancer_noise(x_chunk, value.item(), timesteps[step])
@@ -377,7 +377,7 @@ def _streaming_flat_frame_injector(tensors: Tensors, meta: dict) -> Tensors:
 
 
 def _inject(sample: torch.Tensor, conditioning: torch.Tensor, tensors: Tensors, meta: dict) -> torch.Tensor:
-    """sample [B, F, C, H, W], conditioning [B, Fc, C, H, W] -> like sample."""
+    """`sample` [B, F, C, H, W], conditioning [B, Fc, C, H, W] -> like sample."""
     injector = cam.FrameInjector(sample.shape[2], sample.shape[2] // meta["head_dim"])
     injector.load_state_dict(_parameters(tensors, "temporal_transformer."))
     rows = (frames.flatten(3).transpose(2, 3) for frames in (sample, conditioning))  # [B, F, H * W, C]
@@ -421,7 +421,7 @@ def _sample(
         before_step.append(x)
 
     out = alpha_space.sample(x, schedule.alphas, schedule.timesteps, denoise, noise, callback=remember)
-    return out, torch.stack(before_step[1:] + [out])
+    return out, torch.stack([*before_step[1:], out])
 
 
 def _second_of_each_pair(draws: torch.Tensor) -> Callable[[int], torch.Tensor]:

@@ -1,8 +1,8 @@
 """ditctrl/g_tiny_dit: the recorded tiny transformer as a ComfyUI MODEL, sampled as a user's is.
 
 The network is ComfyUI's own CogVideoX class at the file's sizes, with the published weights under ComfyUI's names. It
-is driven by a CFGGuider over the pack's TimelineHandler and KV Share; the steps are engine/sampling/alpha_space's. Only names,
-shapes and the recorded noise are handed over here.
+is driven by a CFGGuider over the pack's TimelineHandler and KV Share; the steps are engine/sampling/alpha_space's. Only
+names, shapes and the recorded noise are handed over here.
 
 A golden file's prompts stand for segments, so the timeline has one shot for each segment. Words are token numbers.
 """
@@ -92,7 +92,7 @@ def comfyui_weights(tensors: Tensors, layers: int) -> Tensors:
             f"{block}.ff_proj": f"{layer}.mlp.dense_h_to_4h", f"{block}.ff_out": f"{layer}.mlp.dense_4h_to_h",
         }  # fmt: skip
         for end in ("weight", "bias"):
-            for name, part in zip("qkv", w[f"{layer}.attention.query_key_value.{end}"].chunk(3)):
+            for name, part in zip("qkv", w[f"{layer}.attention.query_key_value.{end}"].chunk(3), strict=True):
                 out[f"{block}.{name}.{end}"] = part
             # SAT: video's attention and MLP, then text's; ComfyUI: attention's video and text, then the MLP's.
             video_attn, video_mlp, text_attn, text_mlp = w[f"{mixin}.adaLN_modulations.{i}.1.{end}"].chunk(4)
@@ -104,7 +104,7 @@ def comfyui_weights(tensors: Tensors, layers: int) -> Tensors:
 def sigma_table(schedule: alpha_space.AlphaSchedule) -> torch.Tensor:
     """[1000]: core's table of sigmas with the schedule's levels at its own timesteps, log-linear in between, so that
     the network is told the published timestep and a part of the schedule means the published step."""
-    knots = sorted(zip(schedule.timesteps, (network_sigma(schedule, alpha) for alpha in schedule.alphas)))
+    knots = sorted(zip(schedule.timesteps, (network_sigma(schedule, alpha) for alpha in schedule.alphas), strict=False))
     if knots[0][0] > 0:
         knots.insert(0, (0, knots[0][1] / 10))
     table = torch.empty(alpha_space.TRAINING_STEPS)
@@ -150,7 +150,7 @@ def make_timeline(meta: dict, facts: ModelFacts) -> Timeline:
     ends = [segment.start for segment in segments[1:]] + [segments[-1].end]
     shots = tuple(
         PlannedShot(k, Shot("ref cur", 1.0, focus=("cur" if k else "ref",)), segment.start, end, 0)
-        for k, (segment, end) in enumerate(zip(segments, ends))
+        for k, (segment, end) in enumerate(zip(segments, ends, strict=True))
     )
     width, height = (facts.spatial_stride * meta[side] for side in "wh")  # pixels
     board = Storyboard(tuple(planned.shot for planned in shots))
@@ -181,7 +181,8 @@ def kv_share_of(mode: str, meta: dict) -> KVShare:
 
 
 class PublishedSampler(comfy.samplers.Sampler):
-    """engine/sampling/alpha_space with the recorded noise [draws, 1, C, T, H, W]; later steps take every second draw."""
+    """engine/sampling/alpha_space with the recorded noise [draws, 1, C, T, H, W]; later steps take every second
+    draw."""
 
     def __init__(self, schedule: alpha_space.AlphaSchedule, draws: torch.Tensor):
         self.schedule, self.draws = schedule, draws

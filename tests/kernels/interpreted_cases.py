@@ -39,7 +39,9 @@ def near(got: tuple[torch.Tensor, State], want: tuple[torch.Tensor, State], star
     """Compare outputs, and what each weight learned: a wrong update hides behind the residual in the outputs."""
     error = relative_error(got[0], want[0])
     assert error < tolerance, f"out is off by {error:.1e}, allowed {tolerance:.0e}"
-    for name, a, b, zero in zip(("W1", "b1", "W2", "b2"), got[1].tensors(), want[1].tensors(), start.tensors()):
+    for name, a, b, zero in zip(
+        ("W1", "b1", "W2", "b2"), got[1].tensors(), want[1].tensors(), start.tensors(), strict=False
+    ):
         error = relative_error(a - zero, b - zero)
         assert error < tolerance, f"what {name} learned is off by {error:.1e}, allowed {tolerance:.0e}"
 
@@ -85,7 +87,9 @@ def slabs(mlp: bool, D: int) -> None:
         outs.append(out)
     whole = scan(**case, backend="triton")
     assert torch.equal(torch.cat(outs, 1), whole[0]), "two slabs differ from one scan"
-    assert all(torch.equal(a, b) for a, b in zip(state.tensors(), whole[1].tensors())), "the carried state differs"
+    assert all(torch.equal(a, b) for a, b in zip(state.tensors(), whole[1].tensors(), strict=True)), (
+        "the carried state differs"
+    )
 
 
 def tail_reads_nothing_behind_it(mlp: bool, D: int) -> None:
@@ -106,11 +110,11 @@ def no_tokens(mlp: bool, D: int) -> None:
     nothing = {name: case[name][:, :0] for name in ("q", "k", "v", "eta")}
     out, state = scan(**{**case, **nothing}, backend="triton")
     assert out.shape == (1, 0, 2, D)
-    assert all(torch.equal(a, b) for a, b in zip(state.tensors(), case["state"].tensors()))
+    assert all(torch.equal(a, b) for a, b in zip(state.tensors(), case["state"].tensors(), strict=True))
 
 
 def any_strides(mlp: bool, D: int) -> None:
-    """q, k, v as slices of one projection, head-major k, a q whose numbers are not neighbours, an expanded state."""
+    """`q`, k, v as slices of one projection, head-major k, a q whose numbers are not neighbours, an expanded state."""
     case = scan_case(mlp, B=2, L=20, D=D, chunk=16)
     joint = torch.cat([case["q"], case["k"], case["v"]], -1)  # [B, L, H, 3 D]
     q, k, v = joint.split(D, -1)

@@ -10,7 +10,7 @@ B, L, H, D = 2, 23, 2, 8
 
 
 def case(dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
-    """q, k, v, log_decay, strength, state."""
+    """`q`, k, v, log_decay, strength, state."""
     torch.manual_seed(0)
     q, k, v = (torch.randn(B, L, H, D, dtype=dtype) for _ in range(3))
     log_decay = -F.softplus(2 * torch.randn(B, L, H, dtype=dtype) - 1)
@@ -63,7 +63,7 @@ def test_gradients_are_those_of_the_recurrence(checkpoint_every):
     weight = torch.randn(B, L, H, D, dtype=torch.float64)
     ours = torch.autograd.grad((gated_delta.scan(*given, 4, None, checkpoint_every)[0] * weight).sum(), given)
     theirs = torch.autograd.grad((token_by_token(*given)[0] * weight).sum(), given)
-    for gradient, expected in zip(ours, theirs):
+    for gradient, expected in zip(ours, theirs, strict=True):
         torch.testing.assert_close(gradient, expected)
 
 

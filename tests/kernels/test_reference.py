@@ -34,7 +34,7 @@ def test_a_step_descends_the_gradient_that_autograd_finds(mlp):
     loss = 0.5 * (f(k) - (v - k)).square().sum(-1)  # [B, H, K]
     gradients = torch.autograd.grad((case["eta"].transpose(1, 2) * loss).sum(), weights)
     _, state = scan(**case)
-    for got, start, gradient in zip(state.tensors(), weights, gradients):
+    for got, start, gradient in zip(state.tensors(), weights, gradients, strict=True):
         torch.testing.assert_close(got, start - gradient, atol=1e-12, rtol=1e-10)
     weights = state.tensors()
     q = case["q"].transpose(1, 2)
@@ -99,7 +99,7 @@ def test_no_tokens_leave_the_state_as_it_is(mlp):
     nothing = {name: case[name][:, :0] for name in ("q", "k", "v", "eta")}
     out, state = scan(**{**case, **nothing})
     assert out.shape == (1, 0, 2, 8)
-    assert all(torch.equal(a, b) for a, b in zip(state.tensors(), case["state"].tensors()))
+    assert all(torch.equal(a, b) for a, b in zip(state.tensors(), case["state"].tensors(), strict=True))
 
 
 @both
@@ -111,7 +111,7 @@ def test_any_strides_give_the_same_and_nothing_is_written_in_place(mlp):
     weights = [x.clone() for x in case["state"].tensors()]
     assert same(scan(**{**case, **strange}), want)
     assert all(torch.equal(case[name], x) for name, x in kept.items())
-    assert all(torch.equal(a, b) for a, b in zip(case["state"].tensors(), weights))
+    assert all(torch.equal(a, b) for a, b in zip(case["state"].tensors(), weights, strict=True))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 5e-3), (torch.float16, 6e-4)])
@@ -131,7 +131,7 @@ def differentiable(case: dict) -> tuple[list[torch.Tensor], callable]:
     leaves = [x.clone().requires_grad_() for x in (*(case[n] for n in names), *case["state"].tensors())]
 
     def run(*x: torch.Tensor, **more):
-        out, state = scan(**{**case, **dict(zip(names, x)), "state": State(*x[len(names) :])}, **more)
+        out, state = scan(**{**case, **dict(zip(names, x, strict=False)), "state": State(*x[len(names) :])}, **more)
         return out, *state.tensors()
 
     return leaves, run
@@ -164,7 +164,7 @@ def kept_bytes(chunks: int, every: int) -> int:
     """What the forward pass of so many chunks leaves behind for the backward pass, beside inputs and output."""
     leaves, run = differentiable(scan_case(True, L=8 * chunks, H=1, D=16))
     with LiveBytes(*leaves) as memory:
-        out, *state = run(*leaves, checkpoint_every=every)
+        out, *_state = run(*leaves, checkpoint_every=every)
     return memory.alive - out.nbytes
 
 

@@ -13,7 +13,7 @@ FILES = [path for path in golden_files(golden_folder()) if label(path).startswit
 
 
 def rates_as_matrix(eta: torch.Tensor, chunk: int) -> torch.Tensor:
-    """eta [B, L, H] -> [B, H, L / K, K, K] with equal rows."""
+    """`eta` [B, L, H] -> [B, H, L / K, K, K] with equal rows."""
     return eta.transpose(1, 2).unflatten(2, (-1, 1, chunk)).expand(-1, -1, -1, chunk, -1)
 
 
@@ -24,7 +24,7 @@ def test_it_is_what_the_published_code_computes_with_its_whole_eta(path):
     start = State(*(golden[f"{name}_init"] for name in ("W1", "b1", "W2", "b2") if f"{name}_init" in golden))
     out, end = scan_dual(q, k, v, golden["eta"], golden["ln_weight"], golden["ln_bias"], start)
     torch.testing.assert_close(out.unflatten(1, golden["out"].shape[1:3]), golden["out"], atol=2e-5, rtol=1e-4)
-    for name, got in zip(("W1", "b1", "W2", "b2"), end.tensors()):
+    for name, got in zip(("W1", "b1", "W2", "b2"), end.tensors(), strict=False):
         torch.testing.assert_close(got, golden[f"{name}_final"], atol=2e-5, rtol=1e-4)
 
 
@@ -35,7 +35,7 @@ def test_it_equals_the_primal_form_where_all_rows_are_equal(mlp):
     rates = rates_as_matrix(case.pop("eta"), case.pop("chunk"))
     dual, dual_end = scan_dual(**case, eta=rates, eps=1e-6)
     assert relative_error(dual, out) < 1e-6
-    assert all(relative_error(a, b) < 1e-6 for a, b in zip(dual_end.tensors(), end.tensors()))
+    assert all(relative_error(a, b) < 1e-6 for a, b in zip(dual_end.tensors(), end.tensors(), strict=True))
 
 
 def test_a_tail_is_refused():

@@ -6,7 +6,7 @@ from tests.comfy_inprocess import import_comfyui
 
 import_comfyui()
 
-from longreel.nodes.choices import check_choice  # noqa: E402
+from longreel.nodes.choices import check_choice
 
 
 def test_an_option_passes_with_its_inputs():

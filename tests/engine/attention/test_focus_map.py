@@ -1,4 +1,4 @@
-"""engine/attention/focus_map.py: probabilities of words without the matrix of queries by keys, and their maps per frame."""
+"""engine/attention/focus_map.py: probabilities of words without the matrix of queries by keys, and maps per frame."""
 
 import pytest
 import torch

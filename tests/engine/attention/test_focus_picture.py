@@ -1,4 +1,4 @@
-"""engine/attention/focus_picture.py: heat grows with the map, frames are dimmed where it is low, the outline parts the two."""
+"""engine/attention/focus_picture.py: heat grows with the map, frames dim where it is low, the outline parts them."""
 
 import pytest
 import torch

@@ -18,9 +18,9 @@ def test_the_mix_is_the_weighted_sum_with_zeros_after_the_shorter_text(share, to
     shares = [share / (len(tokens) - 1)] * (len(tokens) - 1) + [1 - share]
     texts = [text(1, count, 4, seed=k) for k, count in enumerate(tokens)]
     expected = torch.zeros(1, max(tokens), 4)
-    for one, part in zip(texts, shares):
+    for one, part in zip(texts, shares, strict=True):
         expected[:, : one.shape[1]] += part * one
-    torch.testing.assert_close(mix_texts(list(zip(texts, shares))), expected)
+    torch.testing.assert_close(mix_texts(list(zip(texts, shares, strict=True))), expected)
 
 
 def test_equal_texts_stay_and_a_whole_share_is_that_text():

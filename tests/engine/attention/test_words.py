@@ -1,4 +1,4 @@
-"""engine/attention/words.py: words are found in the pieces of every kind of tokenizer, and unknown ones are refused by name."""
+"""engine/attention/words.py: words are found in the pieces of any tokenizer, and unknown ones refused by name."""
 
 import pytest
 

@@ -25,7 +25,7 @@ def timeline():
 
 def test_every_shot_is_a_row_with_what_was_asked_and_what_it_gets(timeline):
     lines = report(timeline).splitlines()
-    for line, planned in zip(lines[1:], timeline.shots):
+    for line, planned in zip(lines[1:], timeline.shots, strict=False):
         first, last = timeline.shot_pixel_frames(planned)
         for text in (
             f"{planned.shot.seconds:.3f}",

@@ -22,12 +22,12 @@ many = settings(max_examples=60, deadline=None)
 @given(plans())
 def test_shots_follow_each_other_without_gap_and_add_up(timeline):
     assert timeline.shots[0].start == 0
-    assert all(a.end == b.start for a, b in zip(timeline.shots, timeline.shots[1:]))
+    assert all(a.end == b.start for a, b in zip(timeline.shots, timeline.shots[1:], strict=False))
     assert all(shot.latent_frames >= 1 for shot in timeline.shots)
     assert sum(shot.latent_frames for shot in timeline.shots) == timeline.latent_frames
     ranges = [timeline.shot_pixel_frames(shot) for shot in timeline.shots]
     assert ranges[0][0] == 0 and ranges[-1][1] == timeline.pixel_frames
-    assert all(a[1] == b[0] for a, b in zip(ranges, ranges[1:]))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(ranges))
     assert timeline.seconds == pytest.approx(timeline.pixel_frames / timeline.fps)
 
 
@@ -66,7 +66,7 @@ def test_segments_follow_each_other_as_the_shots_do(timeline):
 @given(plans())
 def test_shares_sum_to_one_and_blends_have_their_transition_prompts(timeline):
     assert all(math.isclose(sum(share for _, share in s.mix), 1) for s in timeline.segments)
-    for a, b in zip(timeline.shots, timeline.shots[1:]):
+    for a, b in zip(timeline.shots, timeline.shots[1:], strict=False):
         between = [s for s in timeline.segments if [shot for shot, _ in s.mix] == [a.index, b.index]]
         count = timeline.transition_prompts
         assert len(between) == (count if b.shot.transition == "blend" else 0)
@@ -76,7 +76,7 @@ def test_shares_sum_to_one_and_blends_have_their_transition_prompts(timeline):
 @many
 @given(plans())
 def test_neighbouring_segments_of_a_take_share_at_least_the_overlap(timeline):
-    for a, b in zip(timeline.segments, timeline.segments[1:]):
+    for a, b in zip(timeline.segments, timeline.segments[1:], strict=False):
         if a.take != b.take:
             continue
         shots = {shot for s in (a, b) for shot, _ in s.mix}
@@ -91,7 +91,7 @@ def test_every_blend_gives_every_frame_of_every_plan_a_positive_weight(timeline,
         own = [s for s in timeline.segments if s.take == number]
         weights = segment_weights(blend, [s.start for s in own], [s.length for s in own], seed)
         total = [0.0] * timeline.latent_frames
-        for segment, weight in zip(own, weights):
+        for segment, weight in zip(own, weights, strict=True):
             for frame, value in enumerate(weight.tolist(), start=segment.start):
                 assert value >= 0
                 total[frame] += value
@@ -103,7 +103,7 @@ def test_every_blend_gives_every_frame_of_every_plan_a_positive_weight(timeline,
 def test_each_boundary_is_rounded_by_half_a_latent_frame_at_most_and_never_accumulates(facts, fps, lengths):
     seconds = [length * facts.temporal_stride / fps for length in lengths]
     timeline = plan_timeline(storyboard(*seconds, fps=fps), facts)
-    for planned, until in zip(timeline.shots, itertools.accumulate(Fraction(s) for s in seconds)):
+    for planned, until in zip(timeline.shots, itertools.accumulate(Fraction(s) for s in seconds), strict=True):
         exact = float(until * Fraction(fps))
         assert abs(facts.pixel_frames(planned.end) - exact) <= facts.temporal_stride / 2 + 1e-6
 
@@ -240,11 +240,13 @@ def test_with_segments_keeps_shots_and_sizes_and_equals_a_new_plan():
         ({"segment_frames": 1}, "a segment of 1 latent frames cannot overlap its neighbour; use 2 or more"),
         (
             {"segment_frames": 5, "overlap_frames": 5},
-            "an overlap of 5 latent frames does not fit into segments of 5; use 0 to 4 (up to 16 pixel frames), or longer segments",
+            "an overlap of 5 latent frames does not fit into segments of 5; use 0 to 4 (up to 16 pixel frames), "
+            "or longer segments",
         ),
         (
             {"segment_frames": 5, "overlap_frames": -1},
-            "an overlap of -1 latent frames does not fit into segments of 5; use 0 to 4 (up to 16 pixel frames), or longer segments",
+            "an overlap of -1 latent frames does not fit into segments of 5; use 0 to 4 (up to 16 pixel frames), "
+            "or longer segments",
         ),
         ({"transition_prompts": 17}, "17 transition prompts; use 0 to 16"),
         ({"transition_prompts": -1}, "-1 transition prompts; use 0 to 16"),

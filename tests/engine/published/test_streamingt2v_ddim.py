@@ -1,4 +1,4 @@
-"""engine/published/streamingt2v_ddim.py: chunks step alone and are joined after the step, beside the golden tensors of the public code."""
+"""engine/published/streamingt2v_ddim.py: chunks step alone and are joined after it."""
 
 import math
 

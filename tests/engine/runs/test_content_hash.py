@@ -1,4 +1,4 @@
-"""engine/runs/content_hash.py: equal content has equal hashes everywhere, any difference another, and the rest is refused."""
+"""engine/runs/content_hash.py: equal content has equal hashes, other content others, the rest is refused."""
 
 import enum
 import itertools

@@ -161,7 +161,7 @@ def test_ddim_keeps_the_noise_it_started_with() -> None:
     alphas = [0.0, 0.3, 0.6, 0.9]
     seen = []
     out = A.sample(noise, alphas, range(3), lambda x, *_: video, no_noise, "ddim", 0.0, lambda i, v, x: seen.append(x))
-    for alpha, x in zip(alphas, seen + [out]):
+    for alpha, x in zip(alphas, [*seen, out], strict=True):
         torch.testing.assert_close(x, A.add_noise(video, noise, alpha))
 
 

@@ -1,5 +1,6 @@
 """engine/sampling/denoising.py: what is noised comes back, whichever level it is asked of."""
 
+import itertools
 import math
 
 import pytest
@@ -27,7 +28,7 @@ def test_a_perfect_network_steps_to_the_noise_of_the_next_level_and_at_the_end_t
     levels = objective.descent(7)
     assert len(levels) == 8
     x = noise
-    for level, to in zip(levels, levels[1:]):
+    for level, to in itertools.pairwise(levels):
         torch.testing.assert_close(x, objective.noise(clean, noise, torch.tensor([level], dtype=torch.float64)))
         x = objective.step(x, objective.target(clean, noise, torch.tensor([level], dtype=torch.float64)), level, to)
     torch.testing.assert_close(x, clean)

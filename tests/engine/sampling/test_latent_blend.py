@@ -1,4 +1,4 @@
-"""engine/sampling/latent_blend.py: weights of the four blends, cuts, DiTCtrl's layout, and the weighted mean they serve."""
+"""engine/sampling/latent_blend.py: weights of the four blends, cuts, and the weighted mean they serve."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def rows(draw: st.DrawFn) -> tuple[list[int], list[int]]:
 def normalised(starts: list[int], weights: list[torch.Tensor], total: int) -> torch.Tensor:
     """[segments, frames]: each segment's share of each frame."""
     table = torch.zeros(len(starts), total, dtype=torch.float64)
-    for row, start, weight in zip(table, starts, weights):
+    for row, start, weight in zip(table, starts, weights, strict=True):
         row[start : start + len(weight)] = weight.double()
     return table / table.sum(0)
 
@@ -93,7 +93,7 @@ def test_cut_switches_in_the_middle_of_the_overlap():
 def test_cuts_lie_in_the_overlap_and_repeat_with_the_seed(overlaps, seed, evaluation):
     cuts = draw_cuts(overlaps, seed, evaluation)
     assert len(cuts) == len(overlaps)
-    assert all(0 <= cut <= overlap for cut, overlap in zip(cuts, overlaps))
+    assert all(0 <= cut <= overlap for cut, overlap in zip(cuts, overlaps, strict=True))
     assert draw_cuts(overlaps, seed, evaluation) == cuts
 
 

@@ -26,7 +26,7 @@ def test_sigmas_fall_and_match_their_timesteps(steps: int) -> None:
     schedule = R.refine_schedule(steps)
     assert len(schedule.sigmas) == len(schedule.timesteps) + 1
     assert (schedule.sigmas[1:] < schedule.sigmas[:-1]).all()
-    for sigma, timestep in zip(schedule.sigmas, schedule.timesteps):
+    for sigma, timestep in zip(schedule.sigmas, schedule.timesteps, strict=False):
         share = float(schedule.noise[timestep])
         assert float(sigma) == pytest.approx(share / schedule.alpha_at(timestep), rel=0.05)  # timesteps are rounded
 
@@ -77,7 +77,9 @@ def test_a_video_of_any_length_is_covered_and_every_frame_is_one_chunks(frames, 
     assert starts[0] == 0 and starts[-1] + length == frames
     assert all(0 < b - a <= chunk - overlap for a, b in itertools.pairwise(starts))
     count = torch.zeros(frames)
-    for start, weight in zip(starts, R.chunk_weights(starts, [length] * len(starts), cut_range, frames, chunk)):
+    for start, weight in zip(
+        starts, R.chunk_weights(starts, [length] * len(starts), cut_range, frames, chunk), strict=True
+    ):
         assert set(weight.tolist()) <= {0.0, 1.0}
         count[start : start + length] += weight
     assert count.tolist() == [1.0] * frames

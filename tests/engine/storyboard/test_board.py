@@ -1,4 +1,4 @@
-"""engine/storyboard/board.py: JSON version 1 round-trips, its schema agrees with the reader, its errors name the field."""
+"""engine/storyboard/board.py: JSON version 1 round-trips, its schema agrees with the reader, errors name the field."""
 
 import copy
 import json

@@ -53,7 +53,7 @@ def frames_that_see(block: TTTBlock, layout: Layout, frame: int, backwards: bool
 def _reading(block: TTTBlock, x: torch.Tensor, layout: Layout, backwards: bool) -> torch.Tensor:
     out = torch.empty_like(x)
     for slab, y in block.ttt.read(x, layout, backwards):
-        for (start, stop), part in zip(slab.ranges, y.split([b - a for a, b in slab.ranges], 1)):
+        for (start, stop), part in zip(slab.ranges, y.split([b - a for a, b in slab.ranges], 1), strict=True):
             out[:, start:stop] = part
     return out
 
@@ -73,7 +73,7 @@ def test_gradients_are_those_of_finite_differences(kind, checkpoint_every):
     weight, parameters = torch.randn_like(x) / x.numel() ** 0.5, list(block.parameters())
     gradients = torch.autograd.grad((block(x, THREE_SEGMENTS, 3 * CHUNK) * weight).sum(), parameters)
     assert all(gradient.abs().max() > 0 for gradient in gradients)
-    measured, along = along_gradients(lambda: (block(x, THREE_SEGMENTS) * weight).sum(), parameters, gradients, 1e-4)
+    measured, along = along_gradients(lambda: (block(x, THREE_SEGMENTS) * weight).sum(), parameters, gradients, 1e-4)  # noqa: PLW0108
     # Some of it is computed in float32, whatever the layer's own dtype.
     torch.testing.assert_close(measured, along, rtol=2e-3, atol=0)
 

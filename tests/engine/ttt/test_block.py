@@ -81,7 +81,7 @@ def test_gradients_are_those_of_finite_differences(kind):
     parameters = list(block.parameters())
     gradients = torch.autograd.grad((block(x, THREE_SEGMENTS, 3 * CHUNK) * weight).sum(), parameters)
     assert all(gradient.abs().max() > 0 for gradient in gradients)
-    measured, along = along_gradients(lambda: (block(x, THREE_SEGMENTS) * weight).sum(), parameters, gradients, 1e-3)
+    measured, along = along_gradients(lambda: (block(x, THREE_SEGMENTS) * weight).sum(), parameters, gradients, 1e-3)  # noqa: PLW0108
     torch.testing.assert_close(measured, along, rtol=0.02, atol=0)
 
 

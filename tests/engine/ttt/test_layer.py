@@ -148,7 +148,7 @@ def test_the_memory_of_reading_does_not_grow_with_the_video(backwards, rates):
         layout = even_layout(text=6, segments=segments, frames=4 * segments + 1, height=4, width=8)
         x = tokens_like(layout)
         with LiveBytes(x, *layer.parameters()) as memory:
-            for slab, part in layer.read(x, layout, backwards, slab_tokens=128):
+            for _slab, part in layer.read(x, layout, backwards, slab_tokens=128):
                 del part
         rates_held = 4 * layout.tokens * layer.config.heads if rates == AS_TRAINED else 0
         peaks.append(memory.peak - rates_held)
