@@ -1,7 +1,7 @@
 """Every golden tensor of the papers' public code, computed by the pack.
 
 The folder is $LONGREEL_GOLDEN, else ../shared/golden beside the checkout, else the copied subset in tests/golden/data.
-Outputs and tolerances are those of CONTRACT.md and the READMEs there. A kind that is not built yet must say so.
+Outputs and tolerances are those of data/CONTRACT.md and the READMEs there. A kind that is not built yet must say so.
 """
 
 import json
@@ -81,7 +81,7 @@ def label(path: Path) -> str:
 
 
 def read(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
-    """The file's tensors and its metadata, decoded as CONTRACT.md says."""
+    """The file's tensors and its metadata, decoded as data/CONTRACT.md says."""
     with safe_open(path, "pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safetensors files do not iterate)
         raw = file.metadata()
