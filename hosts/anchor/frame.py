@@ -19,8 +19,8 @@ import torch
 import comfy.patcher_extension as extension
 
 from ...engine.plan.anchor import CLEAN, Anchor, check_anchors
+from .. import keys
 from ..families import cogvideox, facts_of, family_of, hunyuan_video, wan
-from ..ttt.forward import KEY as TTT_LAYERS
 from ..ttt.timeline import WholeTimeline
 from ..windows.chunk_handler import ChunkHandler
 from . import cogvideox as anchor_cogvideox
@@ -29,8 +29,6 @@ from . import wan as anchor_wan
 from .run import AnchorFramesRun, around_sampler
 
 NAME = "Longreel Anchor Frame"
-KEY = "longreel_anchor"  # of the attachment that a MODEL carries, and of our wrappers
-TRAINED = "longreel_anchor_trained"  # attachment of a MODEL whose weights were trained for anchors
 FRAME_AXIS = 2  # [B, C, F, H, W]
 FRAME_TIME_ADAPTERS = {wan: anchor_wan, cogvideox: anchor_cogvideox, hunyuan_video: anchor_hunyuan_video}
 
@@ -77,20 +75,20 @@ def attach(model, anchored: Sequence[Anchored]):
     model = model.clone()
     if not anchored:
         return model
-    model.set_attachments(KEY, everyone)
-    model.remove_wrappers_with_key(extension.WrappersMP.OUTER_SAMPLE, KEY)
-    model.add_wrapper_with_key(extension.WrappersMP.OUTER_SAMPLE, KEY, _sample)
+    model.set_attachments(keys.ANCHORS, everyone)
+    model.remove_wrappers_with_key(extension.WrappersMP.OUTER_SAMPLE, keys.ANCHORS)
+    model.add_wrapper_with_key(extension.WrappersMP.OUTER_SAMPLE, keys.ANCHORS, _sample)
     return model
 
 
 def anchors_of(model) -> tuple[Anchored, ...]:
     """Return the anchors that a MODEL carries, in the order of the nodes."""
-    return model.attachments.get(KEY, ())
+    return model.attachments.get(keys.ANCHORS, ())
 
 
 def is_trained(model) -> bool:
     """Tell whether weights that were trained for anchors are on this MODEL."""
-    return bool(model.attachments.get(TRAINED))
+    return bool(model.attachments.get(keys.ANCHOR_TRAINED))
 
 
 def check_experts(high, low) -> None:
@@ -246,7 +244,7 @@ def _run_of(guider, keep_strengths: dict[int, float], frames: int) -> AnchorFram
 
 
 def _refuse_segments(family, model_options: dict, handler) -> None:
-    in_segments = isinstance(handler, WholeTimeline) or TTT_LAYERS in model_options.get("transformer_options", {})
+    in_segments = isinstance(handler, WholeTimeline) or keys.TTT_LAYERS in model_options.get("transformer_options", {})
     if in_segments and not FRAME_TIME_ADAPTERS[family].IN_SEGMENTS:
         raise ValueError(
             f"TTT evaluates {family.NAME}'s blocks segment by segment with one time for all frames, and a clean anchor "

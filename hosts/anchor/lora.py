@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 import comfy.lora
 
 from ...engine.lora.keys import OWN_PREFIX, ConvertedLoRA, convert, stated_alpha
+from .. import keys
 from ..families import facts_of
-from .frame import TRAINED
 
 SUFFIX = ".safetensors"
 _WEIGHT = ".weight"
@@ -79,7 +79,7 @@ def attach(
     patched = model.clone()
     if strength == 0:
         return patched, converted
-    patched.set_attachments(TRAINED, True)  # mode auto of an anchor asks for it
+    patched.set_attachments(keys.ANCHOR_TRAINED, True)  # mode auto of an anchor asks for it
     taken = patched.add_patches(patches, strength)
     if len(taken) < len(converted.layers):
         raise ValueError(

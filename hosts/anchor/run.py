@@ -19,8 +19,8 @@ import comfy.conds
 import comfy.sample
 from comfy.patcher_extension import WrappersMP
 
-KEY = "longreel_anchor_run"
-HOLD = "longreel_anchor_hold"  # in model_conds: each latent frame's keep strength, [1, 1, F, 1, 1] of 0..1
+from .. import keys
+
 FRAME_AXIS = 2  # [B, C, F, H, W]
 
 
@@ -77,7 +77,7 @@ class AnchorFramesRun:
 
     def show(self, executor, x, t, *args, **kwargs):
         """DIFFUSION_MODEL: gives the network the times of the frames of the window that it sees."""
-        strengths = kwargs.pop(HOLD, None)
+        strengths = kwargs.pop(keys.ANCHOR_KEEP_STRENGTHS, None)
         # Finished frames that a memory shows once more have none, and so have windows without an anchor.
         if strengths is None or not strengths.any():
             return executor(x, t, *args, **kwargs)
@@ -104,17 +104,20 @@ def around_sampler(guider, run: AnchorFramesRun | None, masked_frames: Sequence[
         wrappers |= {WrappersMP.PREDICT_NOISE: run.predict, WrappersMP.DIFFUSION_MODEL: run.show}
         strengths = comfy.conds.CONDRegular(run.of_all_frames)
         guider.conds = {
-            name: [{**entry, "model_conds": {**entry["model_conds"], HOLD: strengths}} for entry in entries]
+            name: [
+                {**entry, "model_conds": {**entry["model_conds"], keys.ANCHOR_KEEP_STRENGTHS: strengths}}
+                for entry in entries
+            ]
             for name, entries in before.items()
         }
     known = guider.model_options["transformer_options"].setdefault("wrappers", {})
     for kind, wrapper in wrappers.items():
-        known.setdefault(kind, {})[KEY] = [wrapper]
+        known.setdefault(kind, {})[keys.ANCHOR_RUN] = [wrapper]
     try:
         yield
     finally:
         for kind in wrappers:
-            del known[kind][KEY]
+            del known[kind][keys.ANCHOR_RUN]
 
 
 def _with_noise(

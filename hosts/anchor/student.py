@@ -21,7 +21,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 
 from ...engine.sampling.denoising import VPrediction
-from .. import demo_model
+from .. import demo_model, keys
 from ..attention import patching
 from ..families import facts_of, family_of
 from ..training.encoder import MASK, POOLED, TEXT, TOKENS, TTTEncoder
@@ -31,7 +31,6 @@ from ..training.weights_digest import digest
 from ..ttt.segments import replaced
 from .frame import FRAME_TIME_ADAPTERS
 
-KEY = "longreel_anchor_training"
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 SETTINGS = {
     "demo": bool,
@@ -63,7 +62,7 @@ class AnchorStudent(NetworkStudent):
 
     def _prepare(self) -> None:
         self.patcher.patches = {}
-        self.patcher.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, self._give_frame_times)
+        self.patcher.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, keys.ANCHOR_TRAINING, self._give_frame_times)
 
     def predict(
         self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Mapping[str, torch.Tensor], held: torch.Tensor

@@ -25,11 +25,10 @@ import comfy.patcher_extension as extension
 from comfy.ldm.modules.attention import attention_pytorch
 
 from ...engine.plan.spans import NoiseSpan
+from .. import keys
 from ..families import family_of
 from ..families.sites import Call, Forward, Site, Visit
 
-KEY, FEATURES, RUN = "longreel", "longreel_features", "longreel_run"
-SEEN, EVALUATION, VISIT = "longreel_seen", "longreel_evaluation", "longreel_visit"
 OVERRIDE = "optimized_attention_override"  # core's name of its slot
 WHOLE = "whole"  # the role of a segment that no feature asks for in another one
 
@@ -127,11 +126,11 @@ def attach(model, feature: Feature):
             raise ValueError(f"{feature.name} and {other.name} cannot work on 1 model: {reason}; use one of the 2")
     model = model.clone()
     options = model.model_options["transformer_options"] = dict(model.model_options.get("transformer_options", {}))
-    options[FEATURES] = (*features, feature)
+    options[keys.FEATURES] = (*features, feature)
     if not features:
-        model.add_wrapper_with_key(extension.WrappersMP.OUTER_SAMPLE, KEY, _run)
-        model.add_wrapper_with_key(extension.WrappersMP.CALC_COND_BATCH, KEY, _announce)
-        model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, KEY, _watch)
+        model.add_wrapper_with_key(extension.WrappersMP.OUTER_SAMPLE, keys.TAP, _run)
+        model.add_wrapper_with_key(extension.WrappersMP.CALC_COND_BATCH, keys.TAP, _announce)
+        model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, keys.TAP, _watch)
         reserve_memory(model)
     return model
 
@@ -139,8 +138,8 @@ def attach(model, feature: Feature):
 def reserve_memory(model) -> None:
     """Has ComfyUI leave as much memory free as the features of `model` keep. Said again after a node that makes the
     memory fit one window, because the last word counts."""
-    model.remove_wrappers_with_key(extension.WrappersMP.PREPARE_SAMPLING, KEY)
-    model.add_wrapper_with_key(extension.WrappersMP.PREPARE_SAMPLING, KEY, _reserve)
+    model.remove_wrappers_with_key(extension.WrappersMP.PREPARE_SAMPLING, keys.TAP)
+    model.add_wrapper_with_key(extension.WrappersMP.PREPARE_SAMPLING, keys.TAP, _reserve)
 
 
 def _reserve(executor, patcher, noise_shape, conds, *args, **kwargs):
@@ -166,12 +165,12 @@ def say_steps(name: str, what: str, span: NoiseSpan, start: Start) -> None:
 
 
 def features_of(model_options: dict) -> tuple[Feature, ...]:
-    return model_options.get("transformer_options", {}).get(FEATURES, ())
+    return model_options.get("transformer_options", {}).get(keys.FEATURES, ())
 
 
 def roles_of(model_options: dict, segment: int) -> tuple[str, ...]:
     """In which roles the features want a segment evaluated; one if they do not care."""
-    running = model_options.get("transformer_options", {}).get(RUN)
+    running = model_options.get("transformer_options", {}).get(keys.RUNNING)
     asked = [roles for run in (running.runs if running else ()) if (roles := run.roles(segment))]
     return asked[0] if asked else (WHOLE,)
 
@@ -181,25 +180,25 @@ def _run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
     guider = executor.class_obj
     patcher, options = guider.model_patcher, guider.model_options["transformer_options"]
     start = Start(patcher.model, family_of(patcher), guider.model_options.get("context_handler"), guider.conds, sigmas)
-    features = options[FEATURES]
-    options[RUN] = Running(
+    features = options[keys.FEATURES]
+    options[keys.RUNNING] = Running(
         start.family, tuple(feature.name for feature in features), tuple(feature.start(start) for feature in features)
     )
     try:
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     finally:
-        del options[RUN]
+        del options[keys.RUNNING]
 
 
 def _announce(executor, model, conds, x, timestep, model_options):
     """CALC_COND_BATCH: once per window and role."""
     options = model_options["transformer_options"]
-    running = options[RUN]
-    segment, role = options.get(SEEN, (None, WHOLE))
+    running = options[keys.RUNNING]
+    segment, role = options.get(keys.SEGMENT_AND_ROLE, (None, WHOLE))
     evaluation = Evaluation(segment, role, float(timestep[0]), conds)
     for run in running.runs:
         run.begin(evaluation)
-    told = {**model_options, "transformer_options": {**options, EVALUATION: evaluation}}
+    told = {**model_options, "transformer_options": {**options, keys.EVALUATION: evaluation}}
     out = executor(model, conds, x, timestep, told)
     if not evaluation.forwards and (wanted := _wanted(running, model.diffusion_model, evaluation)):
         raise RuntimeError(
@@ -233,7 +232,7 @@ def _watch(executor, *args, **kwargs):
             f"Longreel's nodes"
         )
     options = _get(args, kwargs, place)
-    running, evaluation = options[RUN], options[EVALUATION]
+    running, evaluation = options[keys.RUNNING], options[keys.EVALUATION]
     wanted = _wanted(running, network, evaluation)
     forward = _describe(running.family, network, args, kwargs)
     evaluation.forwards.append(forward)
@@ -271,7 +270,7 @@ def _place_of_options(args: tuple, kwargs: dict) -> int | str | None:
         (
             place
             for place, value in [*enumerate(args), *kwargs.items()]
-            if isinstance(value, dict) and EVALUATION in value
+            if isinstance(value, dict) and keys.EVALUATION in value
         ),
         None,
     )
@@ -295,7 +294,7 @@ def _mark(site: Site):
         if place is None:
             return None
         visit = Visit(site, site.text_tokens(module, args, kwargs))
-        return _set(args, kwargs, place, {**_get(args, kwargs, place), VISIT: visit})
+        return _set(args, kwargs, place, {**_get(args, kwargs, place), keys.VISIT: visit})
 
     return hook
 
@@ -310,7 +309,7 @@ class _Tap:
     def __call__(self, func, q, k, v, heads, mask=None, **kwargs):
         attend = func if self.before is None else partial(self.before, func)
         options = kwargs.get("transformer_options") or {}
-        visit = options.get(VISIT)
+        visit = options.get(keys.VISIT)
         if visit is None:
             return attend(q, k, v, heads, mask=mask, **kwargs)
         visit.calls += 1

@@ -26,6 +26,7 @@ import comfy.sampler_helpers
 from ...engine.attention import prompt_edit
 from ...engine.attention.kv_share import KeysValues
 from ...engine.plan.spans import NoiseSpan
+from .. import keys
 from ..attention import patching
 from ..attention.keys_values import Parts, by_entry, for_reader
 from ..attention.patching import Evaluation, Start
@@ -36,7 +37,6 @@ from ..windows.progress import ProgressText
 from . import kv_share
 
 NAME = "Longreel Prompt Edit"
-KEY = "longreel_prompt_edit"
 SOURCE = "source"  # the role in which the original is shown again
 PROMPTS = 2  # of classifier-free guidance
 POSITIVE = "positive"  # core's guiders all call it so
@@ -92,13 +92,13 @@ class PromptEdit:
         words, entries = self.reweight.words, conds.get(POSITIVE, [])
         if not words:
             raise ValueError("0 words to reweight, and 1 is needed; name words of the prompt, with commas between")
-        strangers = sum(conditioning.WORDS not in entry for entry in entries)
+        strangers = sum(keys.WORDS not in entry for entry in entries)
         if strangers or not entries:
             raise ValueError(
                 f"{strangers} of {len(entries)} positive conditioning entries do not come from Longreel "
                 f"Encode, and their words are not known; wire its output"
             )
-        spoken = [one for entry in entries for one in entry[conditioning.WORDS]]
+        spoken = [one for entry in entries for one in entry[keys.WORDS]]
         for word in words:
             if not any(_places(one, [word]) for one in spoken):
                 heard = dict.fromkeys(known.text for one in spoken for known in one.words)
@@ -116,7 +116,7 @@ def attach(model, edit: PromptEdit):
         (extension.WrappersMP.CALC_COND_BATCH, _evaluate_both),
     ):
         # Outside all other wrappers, so that each of them sees two whole samplings.
-        model.wrappers[kind] = {KEY: [wrapper], **model.wrappers[kind]}
+        model.wrappers[kind] = {keys.PROMPT_EDIT: [wrapper], **model.wrappers[kind]}
     return model
 
 
@@ -188,7 +188,7 @@ def _sample_both(
     """OUTER_SAMPLE: the original, as far as it is needed, and then the edited video. Only that one is reported."""
     guider = executor.class_obj
     options = guider.model_options["transformer_options"]
-    edit = next(feature for feature in options[patching.FEATURES] if feature.name == NAME)
+    edit = next(feature for feature in options[keys.FEATURES] if feature.name == NAME)
 
     def sample(conds: dict[str, list[dict]], noise: torch.Tensor, callback, disable_pbar: bool):
         guider.conds = {name: [dict(entry) for entry in entries] for name, entries in conds.items()}
@@ -202,18 +202,18 @@ def _sample_both(
         return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, *args, **kwargs)
     edited = guider.conds
     original = _conds_of_original(edited, edit.layout)
-    features = options[patching.FEATURES]
-    notes = options[KEY] = Notes(_span(edit.layout, guider.model_patcher.model))
+    features = options[keys.FEATURES]
+    notes = options[keys.PROMPT_EDIT] = Notes(_span(edit.layout, guider.model_patcher.model))
     device = guider.model_patcher.load_device
     try:
-        options[patching.FEATURES] = tuple(feature for feature in features if feature is not edit)
+        options[keys.FEATURES] = tuple(feature for feature in features if feature is not edit)
         with torch.random.fork_rng([device] if device.type == "cuda" else []):  # samplers without a seed draw from it
             sample(original, noise.clone(), None, True)
-        options[patching.FEATURES], notes.complete = features, True
+        options[keys.FEATURES], notes.complete = features, True
         return sample(edited, noise, callback, disable_pbar)
     finally:
-        options[patching.FEATURES] = features
-        del options[KEY]
+        options[keys.FEATURES] = features
+        del options[keys.PROMPT_EDIT]
 
 
 def _conds_of_original(edited: dict[str, list[dict]], layout: Layout) -> dict[str, list[dict]]:
@@ -238,7 +238,7 @@ def _conds_of_original(edited: dict[str, list[dict]], layout: Layout) -> dict[st
 def _evaluate_both(executor, model, conds, x, timestep, model_options):
     """CALC_COND_BATCH: notes what is shown of the original, and shows it again before the edited video's."""
     options = model_options["transformer_options"]
-    notes: Notes | None = options.get(KEY)
+    notes: Notes | None = options.get(keys.PROMPT_EDIT)
     if notes is None:
         return executor(model, conds, x, timestep, model_options)
     comfy.model_management.throw_exception_if_processing_interrupted()
@@ -247,8 +247,8 @@ def _evaluate_both(executor, model, conds, x, timestep, model_options):
     if notes.complete:
         if in_span:
             shown = notes.take(x, sigma)
-            segment, _ = options.get(patching.SEEN, (None, patching.WHOLE))
-            told = {**model_options, "transformer_options": {**options, patching.SEEN: (segment, SOURCE)}}
+            segment, _ = options.get(keys.SEGMENT_AND_ROLE, (None, patching.WHOLE))
+            told = {**model_options, "transformer_options": {**options, keys.SEGMENT_AND_ROLE: (segment, SOURCE)}}
             executor(model, shown.conds, shown.x.to(x), timestep, told)
         return executor(model, conds, x, timestep, model_options)
     notes.over = notes.over or (not in_span and sigma < notes.span.high)
@@ -299,9 +299,9 @@ class PromptEditRun(patching.Bystander):
             read, heard = for_reader(self.kept[call.block, call.kind], call), self.shown
         if not self._reweights(call.kind, evaluation):
             return next_attention(call.q, read.k, read.v, read.mask)
-        keys = self._factors(call, heard, read.k.shape[2] if call.kind == CROSS else read.text_tokens)
-        queries = self._factors(call, evaluation.conds, call.text_tokens)
-        return prompt_edit.reweight(next_attention, call.q, read, keys, queries, self.edit.reweight.form)
+        key_factors = self._factors(call, heard, read.k.shape[2] if call.kind == CROSS else read.text_tokens)
+        query_factors = self._factors(call, evaluation.conds, call.text_tokens)
+        return prompt_edit.reweight(next_attention, call.q, read, key_factors, query_factors, self.edit.reweight.form)
 
     def _factors(self, call: Call, conds: list[list[dict] | None], tokens: int) -> torch.Tensor:
         """[B, tokens]: how much each text token of these prompts counts."""
@@ -309,7 +309,7 @@ class PromptEditRun(patching.Bystander):
         shares = torch.zeros(len(call.rows), tokens)
         for row, (prompt, entry) in enumerate(zip(call.rows, call.entries)):
             if prompt == positive and tokens:
-                for spoken in conds[prompt][entry].get(conditioning.WORDS, ()):
+                for spoken in conds[prompt][entry].get(keys.WORDS, ()):
                     places = _places(spoken, self.edit.reweight.words)
                     shares[row, [call.forward.prompt_start + place for place in places]] += spoken.share
         factors = prompt_edit.word_factors(shares, self.edit.reweight.weight)

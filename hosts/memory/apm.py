@@ -27,18 +27,17 @@ import torch
 from ...engine.memory.apm import APMConfig
 from ...engine.memory.files import APM_KIND, LoadedMemory
 from ...engine.plan.timeline import Timeline
+from .. import keys
 from ..attention import patching
-from ..attention.patching import EVALUATION, RUN, Start
+from ..attention.patching import Start
 from ..families import block_count, cogvideox, family_of, hunyuan_video, ltxv, video_tokens, wan
 from ..families.sites import argument
 from ..prompts import conditioning
 from ..windows.chunk_handler import handler_of
 from . import trained_memory
-from .trained_memory import IN_CONTEXT_PASS, Carried, Remembering, carry, fingerprint, layers_asked, new_memory
+from .trained_memory import Carried, Remembering, carry, fingerprint, layers_asked, new_memory
 
 NAME = "Longreel Long Memory (trained)"
-KEY = "longreel_apm"  # in transformer_options: Carried
-GIVEN = "longreel_apm_anchor"  # in transformer_options: the anchor, where a trainer says it
 OF_VIDEO, OF_TAKE = "video", "take"  # whose first frame is the anchor
 TEXT_TOKENS = {wan: 512, cogvideox: 226, hunyuan_video: 256, ltxv: 128}  # of a prompt of usual length
 
@@ -88,7 +87,7 @@ def attach(
     if anchor not in (OF_VIDEO, OF_TAKE):
         raise ValueError(f"unknown anchor {anchor!r}; use {OF_VIDEO} or {OF_TAKE}")
     model = with_apm(model, memory, strength, layers, text_tokens)
-    memory = model.model_options["transformer_options"][KEY].memory
+    memory = model.model_options["transformer_options"][keys.APM].memory
     return patching.attach(model, APMFeature(anchor, memory.layers, strength, fingerprint(memory)))
 
 
@@ -116,23 +115,23 @@ def with_apm(
             f"this APM was trained for {len(memory.layers)} blocks and {memory.config.text_tokens} tokens "
             f"of text; leave both to it"
         )
-    return carry(model, KEY, APM_KIND, memory, strength, _evaluate)
+    return carry(model, keys.APM, APM_KIND, memory, strength, _evaluate)
 
 
 def remembering(model, anchor: torch.Tensor) -> dict:
     """transformer_options for the model's apply_model: `anchor` [B, C, F, H, W], as the network sees latents, is the
     anchor's frames; zeros are the null anchor."""
-    return trained_memory.told(model, GIVEN, anchor)
+    return trained_memory.told(model, keys.APM_ANCHOR, anchor)
 
 
 def parameters(model) -> dict[str, torch.nn.Parameter]:
     """What a trainer learns; gradients are recorded from now on."""
-    return trained_memory.parameters(model, KEY)
+    return trained_memory.parameters(model, keys.APM)
 
 
 def trained(model, title: str = "") -> LoadedMemory:
     """APM as it is now, to be saved."""
-    return trained_memory.trained(model, KEY, title)
+    return trained_memory.trained(model, keys.APM, title)
 
 
 def _new_config(model, text_tokens: int | None) -> APMConfig:
@@ -149,7 +148,7 @@ def _evaluate(executor, *args, **kwargs):
     """DIFFUSION_MODEL: for one forward, layers read text with the anchor mixed in."""
     network = executor.class_obj
     options = argument(type(network)._forward, args, kwargs, "transformer_options")
-    carried = options[KEY]
+    carried = options[keys.APM]
     picture = _picture(carried, options, args[0]) if carried.strength else None
     if picture is None:
         return executor(*args, **kwargs)
@@ -160,15 +159,15 @@ def _evaluate(executor, *args, **kwargs):
 def _picture(carried: Carried, options: dict, x: torch.Tensor) -> torch.Tensor | None:
     """[B, tokens, C] for the rows of x, which are all videos once for every prompt; None without an anchor."""
     make = carried.module.picture
-    if GIVEN in options:
-        anchor = options[GIVEN].to(x)
+    if keys.APM_ANCHOR in options:
+        anchor = options[keys.APM_ANCHOR].to(x)
         return make(anchor).repeat(x.shape[0] // anchor.shape[0], 1, 1)
-    if RUN not in options:
+    if keys.RUNNING not in options:
         return None
-    anchor = next(run.latents for run in options[RUN].runs if isinstance(run, Anchored))
+    anchor = next(run.latents for run in options[keys.RUNNING].runs if isinstance(run, Anchored))
     if anchor is None:
         return None
-    anchor, conds = anchor.to(x), options[EVALUATION].conds
+    anchor, conds = anchor.to(x), options[keys.EVALUATION].conds
     made = {null: make(torch.zeros_like(anchor) if null else anchor) for null in (False, True)}
     return torch.cat([made[_is_negative(conds, prompt)] for prompt in options["cond_or_uncond"]])
 
@@ -189,7 +188,7 @@ def _mixed(network, carried: Carried, picture: torch.Tensor) -> Iterator[None]:
 
         def hook(module, args, kwargs):
             options = argument(type(module).forward, args, kwargs, "transformer_options") or {}
-            if IN_CONTEXT_PASS in options:  # the paper's CAM sees frames with the text alone
+            if keys.IN_CONTEXT_PASS in options:  # the paper's CAM sees frames with the text alone
                 return None
             return place.change(args, kwargs, lambda text: mixer(text, picture.to(text), carried.strength))
 

@@ -29,19 +29,17 @@ import comfy.ldm.common_dit
 
 from ...engine.memory.cam import CHANNELS, HEAD_WIDTH, CAMConfig
 from ...engine.memory.files import CAM_KIND, LoadedMemory
+from .. import keys
 from ..attention import patching
-from ..attention.patching import EVALUATION, RUN, Start
+from ..attention.patching import Start
 from ..families import block_count, family_of, video_tokens
 from ..families.sites import argument
-from ..ttt.forward import KEY as TTT_KEY
 from ..windows.chunk_handler import handler_of
 from ..windows.context_pass import CONTEXT_PASS
 from . import trained_memory
-from .trained_memory import IN_CONTEXT_PASS, Carried, Remembering, carry, fingerprint, layers_asked, new_memory
+from .trained_memory import Carried, Remembering, carry, fingerprint, layers_asked, new_memory
 
 NAME = "Longreel Short Memory (trained)"
-KEY = "longreel_cam"  # in transformer_options: Carried
-GIVEN = "longreel_cam_frames"  # in transformer_options: the conditioning frames, where a trainer says them
 PROMPTS = 2  # of classifier-free guidance
 
 Grid = tuple[int, int, int]  # token frames, rows, columns
@@ -80,7 +78,7 @@ class FramesBefore(Remembering):
 def attach(model, memory: LoadedMemory | None, strength: float = 1.0, layers: frozenset[int] | None = None):
     """A clone of `model` (ModelPatcher) that remembers in a rollout. Arguments and errors: see `with_cam`."""
     model = with_cam(model, memory, strength, layers)
-    carried = model.model_options["transformer_options"][KEY]
+    carried = model.model_options["transformer_options"][keys.CAM]
     return patching.attach(model, CAMFeature(carried.memory.layers, strength, fingerprint(carried.memory)))
 
 
@@ -102,23 +100,23 @@ def with_cam(model, memory: LoadedMemory | None, strength: float = 1.0, layers: 
             f"{len(layers)} blocks are asked for and this CAM was trained for {len(memory.layers)} of its "
             f"own; leave the choice to it"
         )
-    return carry(model, KEY, CAM_KIND, memory, strength, _evaluate)
+    return carry(model, keys.CAM, CAM_KIND, memory, strength, _evaluate)
 
 
 def remembering(model, frames: torch.Tensor) -> dict:
     """transformer_options for the model's apply_model: `frames` [B, C, F, H, W], as the network sees latents, are the
     conditioning frames, and the first F of what it is shown are these frames with noise."""
-    return trained_memory.told(model, GIVEN, frames)
+    return trained_memory.told(model, keys.CAM_FRAMES, frames)
 
 
 def parameters(model) -> dict[str, torch.nn.Parameter]:
     """What a trainer learns; gradients are recorded from now on."""
-    return trained_memory.parameters(model, KEY)
+    return trained_memory.parameters(model, keys.CAM)
 
 
 def trained(model, title: str = "") -> LoadedMemory:
     """CAM as it is now, to be saved."""
-    return trained_memory.trained(model, KEY, title)
+    return trained_memory.trained(model, keys.CAM, title)
 
 
 def _new_config(model) -> CAMConfig:
@@ -135,10 +133,10 @@ def _evaluate(executor, *args, **kwargs):
     features."""
     network = executor.class_obj
     options = argument(type(network)._forward, args, kwargs, "transformer_options")
-    carried, frames = options[KEY], _frames(options)
+    carried, frames = options[keys.CAM], _frames(options)
     if frames is None or not carried.strength:
         return executor(*args, **kwargs)
-    if TTT_KEY in options:
+    if keys.TTT_LAYERS in options:
         raise ValueError(f"{NAME} and TTT layers each evaluate the blocks in their own way; use one of the two")
     x = args[0]
     if frames.shape[2] > x.shape[2]:
@@ -161,11 +159,11 @@ def _evaluate(executor, *args, **kwargs):
 
 def _frames(options: dict) -> torch.Tensor | None:
     """The conditioning frames of this evaluation, or None: a context pass of another memory has none."""
-    if GIVEN in options:
-        return options[GIVEN]
-    if RUN not in options or options[EVALUATION].role == CONTEXT_PASS:
+    if keys.CAM_FRAMES in options:
+        return options[keys.CAM_FRAMES]
+    if keys.RUNNING not in options or options[keys.EVALUATION].role == CONTEXT_PASS:
         return None
-    return next(run.latents for run in options[RUN].runs if isinstance(run, FramesBefore))
+    return next(run.latents for run in options[keys.RUNNING].runs if isinstance(run, FramesBefore))
 
 
 class _ContextPass:
@@ -195,7 +193,10 @@ class _ContextPass:
             return video_tokens.add_at_entrance(output, encoded, grid)
 
         # Other features have no part in the look: what they do belongs to the window.
-        seen = {**{name: value for name, value in options.items() if name != EVALUATION}, IN_CONTEXT_PASS: True}
+        seen = {
+            **{name: value for name, value in options.items() if name != keys.EVALUATION},
+            keys.IN_CONTEXT_PASS: True,
+        }
         place = next((place for place, value in enumerate(args) if value is options), None)
         args = tuple(seen if number == place else value for number, value in enumerate(args))
         kwargs = kwargs if place is not None else {**kwargs, "transformer_options": seen}

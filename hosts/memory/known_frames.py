@@ -11,12 +11,11 @@ import torch
 
 import comfy.patcher_extension as extension
 
-from ..attention.patching import EVALUATION, RUN, Bystander, Start
+from .. import keys
+from ..attention.patching import Bystander, Start
 from ..families import wan
 from ..windows.chunk_handler import ChunkHandler
 from ..windows.context_pass import CONTEXT_PASS
-
-KEY = "longreel_clean_frames"
 
 
 class KnownFramesRun(Bystander):
@@ -47,7 +46,7 @@ class KnownFramesRun(Bystander):
 def attach(model):
     """Return a clone of `model` that shows the frames of its KnownFramesRun."""
     model = model.clone()
-    model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, KEY, _show)
+    model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, keys.KNOWN_FRAMES, _show)
     return model
 
 
@@ -67,8 +66,8 @@ def check(start: Start, name: str, at_zero: bool) -> None:
 
 def _show(executor, x, t, *args, **kwargs):
     """DIFFUSION_MODEL: x and t come first in every family."""
-    options = next(value for value in (*args, *kwargs.values()) if isinstance(value, dict) and RUN in value)
-    run = next(run for run in options[RUN].runs if isinstance(run, KnownFramesRun))
-    if run.clean is None or t.ndim > 1 or options[EVALUATION].role == CONTEXT_PASS:
+    options = next(value for value in (*args, *kwargs.values()) if isinstance(value, dict) and keys.RUNNING in value)
+    run = next(run for run in options[keys.RUNNING].runs if isinstance(run, KnownFramesRun))
+    if run.clean is None or t.ndim > 1 or options[keys.EVALUATION].role == CONTEXT_PASS:
         return executor(x, t, *args, **kwargs)
     return executor(*run.show(x, t), *args, **kwargs)

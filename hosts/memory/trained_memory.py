@@ -21,8 +21,6 @@ from ..attention.patching import Bystander
 from ..families import block_count, facts_of, family_of
 from ..training import gradients as ttt_recompute
 
-IN_CONTEXT_PASS = "longreel_memory_looks"  # in transformer_options while a memory shows the network other frames
-
 
 @dataclass(frozen=True)
 class Carried:

@@ -7,7 +7,7 @@ import torch
 
 from ...engine.plan.rollout_chunks import Chunk
 from ...engine.plan.timeline import Timeline
-from .conditioning import SHOT
+from .. import keys
 
 UNCUT = (
     "control",
@@ -29,7 +29,7 @@ def for_chunk(entries: list, chunk: Chunk, timeline: Timeline, shots: Iterable[i
 
     Raises ValueError for what stands on the timeline and cannot be cut into chunks.
     """
-    chosen = [entry for entry in entries if entry[1].get(SHOT) is None or entry[1][SHOT] in shots]
+    chosen = [entry for entry in entries if entry[1].get(keys.SHOT) is None or entry[1][keys.SHOT] in shots]
     if chunk.frames == timeline.latent_frames:
         return chosen
     return [

@@ -12,9 +12,9 @@ import node_helpers
 from ...engine.attention.prompt_mix import mix_texts
 from ...engine.attention.words import Word, find
 from ...engine.plan.timeline import Timeline
+from .. import keys
 from .words import words_of_tokens
 
-SHOT, ROLE, WORDS = "longreel_shot", "longreel_role", "longreel_words"
 POSITIVE, NEGATIVE = "positive", "negative"
 
 
@@ -48,7 +48,7 @@ def encode_timeline(clip, timeline: Timeline) -> tuple[list, list]:
             encoded[text] = clip.encode_from_tokens_scheduled(tokens), _spoken(clip, text, tokens)
         conditioning, spoken = encoded[text]
         return node_helpers.conditioning_set_values(
-            conditioning, {SHOT: shot, ROLE: role, WORDS: (spoken._replace(shot=shot),)}
+            conditioning, {keys.SHOT: shot, keys.ROLE: role, keys.WORDS: (spoken._replace(shot=shot),)}
         )
 
     positive, negative = [], []
@@ -67,13 +67,13 @@ def _spoken(clip, text: str, tokens: dict) -> Spoken:
 
 def role_of(conds: list[dict] | None) -> str | None:
     """The role that the entries of one cond list carry, or None when they did not come from Longreel Encode."""
-    return next((cond[ROLE] for cond in conds or () if ROLE in cond), None)
+    return next((cond[keys.ROLE] for cond in conds or () if keys.ROLE in cond), None)
 
 
 def entries_for(conds: list[dict], mix: tuple[tuple[int, float], ...]) -> list[dict]:
     """What a segment listens to: entries without a shot as they are, those of the mix's shots interpolated."""
-    common = [cond for cond in conds if SHOT not in cond]
-    parts = [([cond for cond in conds if cond.get(SHOT) == shot], share) for shot, share in mix]
+    common = [cond for cond in conds if keys.SHOT not in cond]
+    parts = [([cond for cond in conds if cond.get(keys.SHOT) == shot], share) for shot, share in mix]
     missing = [shot for (entries, _), (shot, _) in zip(parts, mix) if not entries]
     if len(missing) == len(parts) and common:
         return common
@@ -101,8 +101,8 @@ def _mix_entry(parts: list[tuple[dict, float]]) -> dict:
         tensors = [(entry["model_conds"][key].cond, share) for entry, share in parts if key in entry["model_conds"]]
         if len(tensors) == len(parts) and all(isinstance(t, torch.Tensor) for t, _ in tensors):
             model_conds[key] = value._copy_with(mix_texts(tensors))
-    spoken = tuple(one._replace(share=one.share * share) for entry, share in parts for one in entry.get(WORDS, ()))
-    return {**first, "model_conds": model_conds, **({WORDS: spoken} if spoken else {})}
+    spoken = tuple(one._replace(share=one.share * share) for entry, share in parts for one in entry.get(keys.WORDS, ()))
+    return {**first, "model_conds": model_conds, **({keys.WORDS: spoken} if spoken else {})}
 
 
 def scale_guidance(
@@ -138,14 +138,14 @@ def check_words(conds: dict[str, list[dict]], words_of_shots: Sequence[Sequence[
     conds: a guider's entries by name, before core processes them. words_of_shots: for each shot the words to look for.
     """
     positive = next((entries for entries in conds.values() if role_of(entries) == POSITIVE), [])
-    strangers = sum(WORDS not in entry for entry in positive)
+    strangers = sum(keys.WORDS not in entry for entry in positive)
     if strangers or not positive:
         raise ValueError(
             f"{strangers or 'all'} of {len(positive) or 'the'} positive conditioning entries do not come "
             f"from Longreel Encode, and their words are not known; wire its output, or look for 0 words"
         )
     for shot, wanted in enumerate(words_of_shots):
-        prompts = {entry[WORDS] for entry in positive if entry[SHOT] == shot}
+        prompts = {entry[keys.WORDS] for entry in positive if entry[keys.SHOT] == shot}
         if len(prompts) != 1:
             raise ValueError(
                 f"shot {shot + 1} has {len(prompts)} positive prompts, and words are looked for in 1; wire "
@@ -166,7 +166,7 @@ def check_words(conds: dict[str, list[dict]], words_of_shots: Sequence[Sequence[
 def word_weights(entry: dict, words_of_shots: Sequence[Sequence[str]]) -> torch.Tensor:
     """[tokens] up to the last one that counts: at the tokens of each shot's words the share of that shot's prompt in
     `entry`, 0 elsewhere. Raises ValueError for a word that its prompt does not have."""
-    places = [(spoken.share, spoken.positions(words_of_shots[spoken.shot])) for spoken in entry[WORDS]]
+    places = [(spoken.share, spoken.positions(words_of_shots[spoken.shot])) for spoken in entry[keys.WORDS]]
     weights = torch.zeros(1 + max(max(positions) for _, positions in places))
     for share, positions in places:
         weights[positions] += share

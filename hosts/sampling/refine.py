@@ -15,8 +15,8 @@ from ...engine.plan.facts import ModelFacts
 from ...engine.plan.timeline import PlannedShot, Segment, Timeline, with_segments
 from ...engine.sampling import refine as engine
 from ...engine.storyboard.board import Shot, Storyboard
+from .. import keys
 from ..families import facts_of
-from ..prompts.conditioning import SHOT
 from ..windows import latent_blend
 from ..windows.refine_chunks import RefinedChunks
 from . import joint as sampling
@@ -120,7 +120,7 @@ def _check(facts: ModelFacts, samples: torch.Tensor, positive: list, negative: l
             f"the timeline that the video was made with, planned for this model"
         )
     entries = [values for _, values in (*positive, *negative)]
-    shots = {values[SHOT] for values in entries if SHOT in values}
+    shots = {values[keys.SHOT] for values in entries if keys.SHOT in values}
     if timeline is None and len(shots) > 1:
         raise ValueError(
             f"the conditioning has prompts of {len(shots)} shots, and 0 timelines say where they are; "

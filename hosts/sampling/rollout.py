@@ -28,11 +28,11 @@ from ...engine.plan.rollout_chunks import Chunk, plan_chunks
 from ...engine.plan.timeline import Timeline
 from ...engine.runs.chunk_file import chunk_key
 from ...engine.runs.folder import RunFolder
+from .. import keys
 from ..anchor import frame as anchor_frame
 from ..attention import patching
 from ..features import kv_share, prompt_edit
 from ..prompts.chunk_conditioning import for_chunk
-from ..prompts.conditioning import ROLE, SHOT, WORDS
 from ..windows import latent_blend
 from ..windows.chunk_handler import ChunkHandler, Remembered
 from ..windows.progress import ProgressText
@@ -45,7 +45,7 @@ NOT_IN_ROLLOUT = {
     kv_share.NAME: "it works between segments that are sampled together; use mode joint, or Longreel Long Memory instead",
     prompt_edit.NAME: "it samples an original beside the whole video; use mode joint",
 }
-PLACES = (SHOT, ROLE, WORDS)  # say where an entry belongs, not what it is
+PLACES = (keys.SHOT, keys.ROLE, keys.WORDS)  # say where an entry belongs, not what it is
 
 
 @runtime_checkable

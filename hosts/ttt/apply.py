@@ -18,9 +18,10 @@ from ...engine.ttt.block import TTTBlock
 from ...engine.ttt.files import LoadedTTT
 from ...engine.ttt.layer import AS_TRAINED, GATED_DELTA, MLP, OWN, SLIDING_WINDOW, TTTConfig
 from ...engine.ttt.weights import PUBLISHED_BASE_RATE, PUBLISHED_CHUNK, check_weights
+from .. import keys
 from ..families import block_count, facts_of, family_of
 from .cogvideox import CogVideoXSegments, papers_numbers
-from .forward import KEY, TRAINED_SEGMENT, segments_of, watch
+from .forward import segments_of, watch
 from .timeline import attach as attach_timeline
 
 __all__ = ["apply", "attach_timeline"]
@@ -48,7 +49,7 @@ def apply(
 
     Raises ValueError for a model that has layers already, a file of another family or size, and numbers out of range.
     """
-    if KEY in model.model_options["transformer_options"]:
+    if keys.TTT_LAYERS in model.model_options["transformer_options"]:
         raise ValueError("this model carries TTT layers already; wire the model from before that node")
     if not 0 <= strength <= 1:
         raise ValueError(f"a strength of {strength:g} is not 0 to 1; use 0 for no TTT, 1 for TTT as it was trained")
@@ -74,11 +75,11 @@ def apply(
     model = model.clone()
     holder = torch.nn.ModuleDict({str(number): layer for number, layer in layers.items()})
     patcher = comfy.model_patcher.ModelPatcher(holder, model.load_device, model.offload_device)
-    model.set_additional_models(KEY, [patcher])
+    model.set_additional_models(keys.TTT_LAYERS, [patcher])
     options = model.model_options["transformer_options"] = dict(model.model_options["transformer_options"])
-    options[KEY] = layers
+    options[keys.TTT_LAYERS] = layers
     if loaded is not None:
-        options[TRAINED_SEGMENT] = loaded.segment_latent_frames
+        options[keys.TTT_TRAINED_SEGMENT] = loaded.segment_latent_frames
     watch(model)
     if (
         loaded is not None

@@ -19,6 +19,7 @@ import comfy.patcher_extension as extension
 
 from ...engine.ttt.order import Layout, Range
 from ...engine.ttt.units import Unit
+from .. import keys
 from ..families import family_of
 from ..families.sites import argument
 from ..training.gradients import OPTIONS, recomputed
@@ -28,11 +29,6 @@ from .ltxv import LTXVSegments
 from .segments import Segments, replaced
 from .wan import WanSegments
 
-KEY = "longreel_ttt"  # in transformer_options: {block: TTTBlock}
-TRAINED_SEGMENT = "longreel_ttt_trained_segment"  # in transformer_options: latent frames, where layers were trained
-RECOMPUTE = "longreel_ttt_recompute"  # in transformer_options: whether blocks are recomputed for the gradients
-UNITS = "longreel_ttt_units"  # in transformer_options: {block: Unit}, where processes divide the weights
-TIMELINE = "longreel_ttt_timeline"  # in model_conds: SegmentInfo
 FAMILIES = {
     segments.network_class: segments
     for segments in (WanSegments, CogVideoXSegments, HunyuanVideoSegments, LTXVSegments)
@@ -63,8 +59,8 @@ def segments_of(model) -> type[Segments]:
 
 def watch(model) -> None:
     """Has `evaluate` stand around the network of this clone, once."""
-    model.remove_wrappers_with_key(extension.WrappersMP.DIFFUSION_MODEL, KEY)
-    model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, KEY, evaluate)
+    model.remove_wrappers_with_key(extension.WrappersMP.DIFFUSION_MODEL, keys.TTT_LAYERS)
+    model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, keys.TTT_LAYERS, evaluate)
 
 
 def token_windows(windows: tuple[Range, ...], patch_frames: int) -> tuple[Range, ...]:
@@ -80,15 +76,15 @@ def token_windows(windows: tuple[Range, ...], patch_frames: int) -> tuple[Range,
 def evaluate(executor, *args, **kwargs):
     """DIFFUSION_MODEL: for one forward, the blocks' forwards are the family's."""
     network = executor.class_obj
-    info = kwargs.pop(TIMELINE, None)
+    info = kwargs.pop(keys.TTT_SEGMENT_INFO, None)
     options = argument(type(network)._forward, args, kwargs, "transformer_options")
-    layers, units = options.get(KEY, {}), options.get(UNITS, {})
+    layers, units = options.get(keys.TTT_LAYERS, {}), options.get(keys.TTT_UNITS, {})
     segments = _describe(FAMILIES[type(network)], network, info, args, kwargs)
     with ExitStack() as meanwhile:
         for number, block in enumerate(segments.blocks(network)):
             if info is not None or number in layers:
                 forward = partial(segments.evaluate, block, block.forward, layers.get(number))
-                if options.get(RECOMPUTE) or segments.overwrites:
+                if options.get(keys.TTT_RECOMPUTE) or segments.overwrites:
                     forward = recomputed(forward, segments.overwrites)
                 if number in units:
                     forward = _called(units[number], forward)
@@ -141,5 +137,5 @@ def kept_bytes(model, shape: tuple[int, ...], windows: tuple[Range, ...]) -> int
     per_frame = shape[0] * tokens * family.width(network)
     frames = -(-shape[2] // patches[0])
     longest = max(stop - start for start, stop in token_windows(windows, patches[0]))
-    slab = longest if KEY in model.model_options["transformer_options"] else 0
+    slab = longest if keys.TTT_LAYERS in model.model_options["transformer_options"] else 0
     return per_frame * (2 * frames * model.model.get_dtype_inference().itemsize + 12 * slab * 4)

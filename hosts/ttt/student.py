@@ -29,13 +29,14 @@ from ...engine.ttt.files import LoadedTTT, save_ttt, save_whole
 from ...engine.ttt.layer import TTTConfig
 from ...engine.ttt.order import Layout, Range
 from ...engine.ttt.units import Unit
+from .. import keys
 from ..attention import patching
 from ..families import block_count
 from ..training.encoder import MASK, POOLED, TEXT, TOKENS
 from ..training.gradients import training
 from ..training.network import NetworkStudent, make_room
 from ..training.weights_digest import digest
-from .forward import KEY, RECOMPUTE, TIMELINE, UNITS, SegmentInfo, segments_of, token_windows
+from .forward import SegmentInfo, segments_of, token_windows
 
 TTT, OTHERS = "ttt", "others"  # groups of parameters, as in training/student.py
 LAYERS, PROJECTIONS, ALL = "ttt", "qkvo", "sft"  # what may be trained: the layers, attention too, everything
@@ -67,9 +68,9 @@ class TTTStudent(NetworkStudent):
 
     def _copy_layers(self, layers: Mapping[int, TTTBlock], start_gate: float) -> None:
         """Put copies in float32 in the place of the model's layers."""
-        self.patcher.set_additional_models(KEY, [])
+        self.patcher.set_additional_models(keys.TTT_LAYERS, [])
         self.layers = {number: _trainable(layer, start_gate).to(self.device) for number, layer in layers.items()}
-        self.options[KEY] = self.layers
+        self.options[keys.TTT_LAYERS] = self.layers
 
     @property
     def config(self) -> TTTConfig:
@@ -132,11 +133,11 @@ class TTTStudent(NetworkStudent):
         """See training/student.Student. A block of core's and its TTT layer are one unit; what else the network holds
         is the outermost."""
         blocks = self.segments.blocks(self.network)
-        self.options[UNITS] = {
+        self.options[keys.TTT_UNITS] = {
             number: Unit([block, self.layers[number]] if number in self.layers else [block])
             for number, block in enumerate(blocks)
         }
-        self.whole = Unit([self.network], self.options[UNITS].values())
+        self.whole = Unit([self.network], self.options[keys.TTT_UNITS].values())
         return self.whole
 
     def checkpoint(self, scan_chunks: int, blocks: bool) -> None:
@@ -144,7 +145,7 @@ class TTTStudent(NetworkStudent):
         what gradients need."""
         for layer in self.layers.values():
             layer.ttt.checkpoint_every = scan_chunks
-        self.options[RECOMPUTE] = blocks
+        self.options[keys.TTT_RECOMPUTE] = blocks
 
     def layout(
         self,
@@ -208,7 +209,7 @@ class TTTStudent(NetworkStudent):
         segment_info = comfy.conds.CONDConstant(SegmentInfo(windows, text_lengths))
         with training():
             # A copy, for it may be a part of what the network put out, and a unit returns new tensors.
-            return self.evaluate(noised, levels, prompts, {TIMELINE: segment_info}).clone()
+            return self.evaluate(noised, levels, prompts, {keys.TTT_SEGMENT_INFO: segment_info}).clone()
 
     def save(self, path: Path, segment_latent_frames: int, title: str) -> None:
         """See training/student.Student."""
@@ -255,7 +256,7 @@ def _trainable(layer: TTTBlock, start_gate: float) -> TTTBlock:
 
 def _layers_to_train(model: ModelPatcher) -> Mapping[int, TTTBlock]:
     """Return the layers that a MODEL carries. Raises ValueError where there are none, or nodes work beside them."""
-    layers = model.model_options["transformer_options"].get(KEY)
+    layers = model.model_options["transformer_options"].get(keys.TTT_LAYERS)
     if not layers:
         raise ValueError("this model carries no TTT layers to train; wire it through Longreel Apply TTT")
     features = patching.features_of(model.model_options)

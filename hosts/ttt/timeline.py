@@ -18,13 +18,13 @@ import comfy.patcher_extension as extension
 
 from ...engine.plan.timeline import Timeline
 from ...engine.ttt.order import Layout, own_frames
+from .. import keys
 from ..attention import patching
 from ..prompts import conditioning
 from ..windows.latent_blend import noise_of_shots
 from ..windows.progress import ProgressText
-from .forward import TIMELINE, TRAINED_SEGMENT, SegmentInfo, kept_bytes, segments_of, token_windows, watch
+from .forward import SegmentInfo, kept_bytes, segments_of, token_windows, watch
 
-KEY = "longreel_ttt_timeline"
 FRAME_AXIS = 2  # [B, C, F, H, W]
 TEXT, MASK, POOLED = "c_crossattn", "attention_mask", "y"  # of model_conds
 JOINED_ALONG = {TEXT: 1, MASK: -1, POOLED: 1}  # axis of [1, T, C], [1, T], [1, C]
@@ -101,7 +101,7 @@ class WholeTimeline(comfy.context_windows.ContextHandlerABC):
         for key, parts in given.items():
             # Regular also where the family repeats a text to another's length: every token counts here.
             model_conds[key] = comfy.conds.CONDRegular(torch.cat(parts, JOINED_ALONG[key]))
-        model_conds[TIMELINE] = comfy.conds.CONDConstant(SegmentInfo(self.windows, texts))
+        model_conds[keys.TTT_SEGMENT_INFO] = comfy.conds.CONDConstant(SegmentInfo(self.windows, texts))
         return {**first, "model_conds": model_conds}
 
     def _apply_strength(self, out: list[torch.Tensor], conds: list[list[dict] | None]) -> None:
@@ -171,7 +171,7 @@ def attach(model, timeline: Timeline):
         (extension.WrappersMP.OUTER_SAMPLE, _start_run),
         (extension.WrappersMP.PREPARE_SAMPLING, _reserve),
     ):
-        model.add_wrapper_with_key(kind, KEY, wrapper)
+        model.add_wrapper_with_key(kind, keys.TTT_WHOLE_TIMELINE, wrapper)
     return model
 
 
@@ -185,7 +185,7 @@ def _start_run(executor, noise, latent_image, *args, **kwargs):
             f"or sample with Longreel Latent Blend instead"
         )
     handler = options["context_handler"] = options["context_handler"].for_new_run()
-    trained = options["transformer_options"].get(TRAINED_SEGMENT)
+    trained = options["transformer_options"].get(keys.TTT_TRAINED_SEGMENT)
     longest = max(stop - start for start, stop in handler.windows)
     if trained not in (None, longest):
         logging.warning(

@@ -16,6 +16,7 @@ import comfy.context_windows as context_windows
 
 from ...engine.plan.rollout_chunks import Chunk, Mix
 from ...engine.plan.timeline import Timeline
+from .. import keys
 from ..attention import patching
 from ..prompts import conditioning
 from .context_pass import CONTEXT_PASS, ContextPass, NeedsContextPasses, entry_of_length, noised
@@ -70,7 +71,7 @@ class ChunkHandler(context_windows.ContextHandlerABC):
         return conditioning.entries_for(cond_in, self.chunk.mix)
 
     def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
-        running = model_options.get("transformer_options", {}).get(patching.RUN)
+        running = model_options.get("transformer_options", {}).get(keys.RUNNING)
         for run in running.runs if running else ():
             for context in run.context_passes(float(timestep[0])) if isinstance(run, NeedsContextPasses) else ():
                 self._make_context_pass(context, calc_cond_batch, model, conds, x_in, model_options)
@@ -114,5 +115,5 @@ def _conds_for(conds: list[list[dict] | None], mix: Mix) -> list[list[dict] | No
 
 
 def _seen_as(model_options: dict, chunk: int, role: str) -> dict:
-    options = {**model_options.get("transformer_options", {}), patching.SEEN: (chunk, role)}
+    options = {**model_options.get("transformer_options", {}), keys.SEGMENT_AND_ROLE: (chunk, role)}
     return {**model_options, "transformer_options": options}

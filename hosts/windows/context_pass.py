@@ -16,7 +16,7 @@ import comfy.model_sampling
 
 from ...engine.plan.rollout_chunks import Mix
 from ...engine.sampling import alpha_space
-from ..anchor.run import HOLD
+from .. import keys
 
 CONTEXT_PASS = "context pass"  # the role of an evaluation that shows finished frames
 FRAME_AXIS = 2  # [B, C, F, H, W]
@@ -64,7 +64,11 @@ def entry_of_length(entry: dict, x: torch.Tensor) -> dict:
     are those of the chunk's last frames, which nobody gave.
     """
     frames = x.shape[FRAME_AXIS]
-    model_conds = {key: value for key, value in entry["model_conds"].items() if key not in ("denoise_mask", HOLD)}
+    model_conds = {
+        key: value
+        for key, value in entry["model_conds"].items()
+        if key not in ("denoise_mask", keys.ANCHOR_KEEP_STRENGTHS)
+    }
     for key, value in model_conds.items():
         full = getattr(value, "cond", None)
         if isinstance(full, torch.Tensor) and full.ndim == x.ndim:

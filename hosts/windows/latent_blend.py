@@ -18,11 +18,11 @@ import comfy.patcher_extension as extension
 
 from ...engine.plan.timeline import Segment, Timeline
 from ...engine.sampling.latent_blend import segment_weights
+from .. import keys
 from ..attention import patching
 from ..prompts import conditioning
 from .progress import ProgressText
 
-KEY = "longreel_latent_blend"
 FRAME_AXIS = 2  # [B, C, F, H, W]
 
 
@@ -61,8 +61,8 @@ class TimelineHandler(context_windows.IndexListContextHandler):
     def __init__(self, timeline: Timeline, blend: str, seed: int, lead_frame: bool, inside=None):
         longest = max(segment.length for segment in timeline.segments)
         super().__init__(
-            context_schedule=context_windows.ContextSchedule(KEY, None),
-            fuse_method=context_windows.ContextFuseMethod(KEY, None),
+            context_schedule=context_windows.ContextSchedule(keys.LATENT_BLEND, None),
+            fuse_method=context_windows.ContextFuseMethod(keys.LATENT_BLEND, None),
             context_length=longest + lead_frame,
             context_overlap=timeline.overlap_frames,
             dim=FRAME_AXIS,
@@ -148,7 +148,7 @@ class TimelineHandler(context_windows.IndexListContextHandler):
             self.progress.show(self.progress_of(number, window.segment))
         results = []
         for role in patching.roles_of(model_options, number):
-            model_options["transformer_options"][patching.SEEN] = (number, role)
+            model_options["transformer_options"][keys.SEGMENT_AND_ROLE] = (number, role)
             results += super().evaluate_context_windows(
                 self._inner(calc_cond_batch),
                 model,
@@ -223,8 +223,8 @@ def attach_handler(model, handler: TimelineHandler):
     context_windows.create_prepare_sampling_wrapper(model)  # memory is asked for one segment, not for the video
     if patching.features_of(model.model_options):
         patching.reserve_memory(model)
-    model.remove_wrappers_with_key(extension.WrappersMP.OUTER_SAMPLE, KEY)
-    model.add_wrapper_with_key(extension.WrappersMP.OUTER_SAMPLE, KEY, _start_run)
+    model.remove_wrappers_with_key(extension.WrappersMP.OUTER_SAMPLE, keys.LATENT_BLEND)
+    model.add_wrapper_with_key(extension.WrappersMP.OUTER_SAMPLE, keys.LATENT_BLEND, _start_run)
     return model
 
 

@@ -18,6 +18,7 @@ from longreel.engine.plan.facts import ModelFacts
 from longreel.engine.plan.timeline import PlannedShot, Segment, Timeline
 from longreel.engine.sampling import alpha_space
 from longreel.engine.storyboard.board import Shot, Storyboard
+from longreel.hosts import keys
 from tests.comfy_inprocess import import_comfyui
 
 import_comfyui()
@@ -125,10 +126,10 @@ def sample(model, mode: str, tensors: Tensors, meta: dict, schedule: alpha_space
     model = latent_blend.attach(model, timeline, "triangle", lead_frame=False)
     guider = comfy.samplers.CFGGuider(patching.attach(model, kv_share_of(mode, meta)))
     words = tuple(Word(word, tuple(meta[word])) for word in ("ref", "cur"))
-    positive = [[text[None], {conditioning.SHOT: shot, conditioning.ROLE: conditioning.POSITIVE,
-                              conditioning.WORDS: (conditioning.Spoken(1.0, shot, words),)}]
+    positive = [[text[None], {keys.SHOT: shot, keys.ROLE: conditioning.POSITIVE,
+                              keys.WORDS: (conditioning.Spoken(1.0, shot, words),)}]
                 for shot, text in enumerate(tensors["cond"])]  # fmt: skip
-    negative = [[torch.zeros_like(text), {**tag, conditioning.ROLE: conditioning.NEGATIVE}] for text, tag in positive]
+    negative = [[torch.zeros_like(text), {**tag, keys.ROLE: conditioning.NEGATIVE}] for text, tag in positive]
     guider.set_conds(positive, negative)
     guider.set_cfg(GUIDANCE)
     noise = tensors["noise"].transpose(1, 2)  # [1, C, T, H, W]

@@ -11,6 +11,7 @@ from longreel.engine.ttt.block import TTTBlock
 from longreel.engine.ttt.order import Layout, even_layout
 from longreel.engine.ttt.published import block_weights, network_weights
 from longreel.engine.ttt.weights import check_weights, config_of, from_published
+from longreel.hosts import keys
 from tests.comfy_inprocess import import_comfyui
 
 import_comfyui()
@@ -83,7 +84,7 @@ def network(tensors: Tensors, meta: dict) -> Tensors:
     for path, value in papers_numbers(network):
         set_attr(network, path, value)
     ttt = {number: ttt_of(part_of(weights, f"layers.{number}."), meta) for number in range(layers)}
-    options = {ttt_forward.KEY: ttt}
+    options = {keys.TTT_LAYERS: ttt}
     add_wrapper(WrappersMP.DIFFUSION_MODEL, ttt_forward.evaluate, options)
     segment_info = ttt_forward.SegmentInfo(layout.windows, layout.text)
     out = network(
@@ -91,7 +92,7 @@ def network(tensors: Tensors, meta: dict) -> Tensors:
         tensors["timesteps"],
         tensors["text"].flatten(1, 2),
         transformer_options=options,
-        **{ttt_forward.TIMELINE: segment_info},
+        **{keys.TTT_SEGMENT_INFO: segment_info},
     )
     return {"out_last_eta": out.transpose(1, 2)}
 

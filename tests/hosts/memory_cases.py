@@ -9,6 +9,8 @@ import comfy.model_base
 import comfy.samplers
 
 from longreel.engine.memory.files import LoadedMemory
+from longreel.hosts import keys
+from longreel.hosts.memory import apm, cam
 from longreel.hosts.memory.trained_memory import training
 from longreel.hosts.sampling.alpha_space import AlphaSpaceSampler
 from longreel.hosts.sampling.rollout import sample_rollout
@@ -16,6 +18,7 @@ from tests.hosts.ttt_cases import denoise, encode, noise_for, plan
 
 FRAMES = 2  # latent frames that are remembered; even, because CogVideoX 1.5 reads two as one
 TEXT_TOKENS = 64  # room for the tiny models' prompts
+GIVEN = {cam: keys.CAM_FRAMES, apm: keys.APM_ANCHOR}  # where a trainer says what is remembered
 
 
 def drawn(memory: LoadedMemory, seed: int = 0, scale: float = 1.0) -> LoadedMemory:
@@ -31,7 +34,7 @@ def drawn(memory: LoadedMemory, seed: int = 0, scale: float = 1.0) -> LoadedMemo
 def remembers(model, how: ModuleType, latents: torch.Tensor):
     """A clone whose every evaluation remembers these latents, in any sampler."""
     model = model.clone()
-    model.model_options["transformer_options"][how.GIVEN] = latents
+    model.model_options["transformer_options"][GIVEN[how]] = latents
     return model
 
 

@@ -18,6 +18,7 @@ from comfy_extras.nodes_context_windows import WanContextWindowsManualNode
 from comfy_extras.nodes_easycache import EasyCacheNode
 from comfy_extras.nodes_nag import NAGuidance
 
+from longreel.hosts import keys
 from longreel.hosts.attention import patching
 from longreel.hosts.families.sites import CROSS, JOINT, SELF
 from tests import tiny_sampling
@@ -489,7 +490,7 @@ def assert_nothing_is_left(model, feature: Watcher):
     assert feature.runs and all(run() is None for run in feature.runs)
     assert hooks_on(network_of(model)) == 0
     options = model.model_options["transformer_options"]
-    assert not {patching.RUN, patching.EVALUATION, patching.VISIT, patching.SEEN, patching.OVERRIDE} & set(options)
+    assert not {keys.RUNNING, keys.EVALUATION, keys.VISIT, keys.SEGMENT_AND_ROLE, patching.OVERRIDE} & set(options)
 
 
 def test_nothing_is_left_behind_after_a_run(tiny, every_tiny):

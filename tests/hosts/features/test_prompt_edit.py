@@ -14,7 +14,7 @@ from longreel.engine.attention.prompt_edit import AFTER_SOFTMAX, FORMS, LOGITS
 from longreel.engine.plan.timeline import plan_timeline
 from longreel.engine.sampling.latent_blend import BLENDS
 from longreel.engine.storyboard.board import Shot, Storyboard
-from longreel.hosts import block_count, facts_of
+from longreel.hosts import block_count, facts_of, keys
 from longreel.hosts.attention import patching
 from longreel.hosts.features import prompt_edit
 from longreel.hosts.features.prompt_edit import Layout, PromptEdit, Reweight
@@ -442,6 +442,6 @@ def test_an_interrupted_run_leaves_nothing_behind(tiny):
         with pytest.raises(comfy.model_management.InterruptProcessingException):
             run(loaded, None, model=stopped)
         left = stopped.model_options["transformer_options"]
-        assert prompt_edit.KEY not in left and patching.RUN not in left
+        assert keys.PROMPT_EDIT not in left and keys.RUNNING not in left
         assert [feature.name for feature in patching.features_of(stopped.model_options)] == [prompt_edit.NAME]
     assert torch.equal(run(loaded), plain) and torch.equal(run(loaded, None, model=model), edited)

@@ -8,6 +8,7 @@ import torch
 import comfy.samplers
 
 from longreel.engine.memory.files import APM_KIND, load_memory, save_memory
+from longreel.hosts import keys
 from longreel.hosts.attention import patching
 from longreel.hosts.attention.patching import Start
 from longreel.hosts.families import video_tokens
@@ -29,7 +30,7 @@ def random_apm(model, layers: frozenset[int] | None = None, **settings):
 
 
 def in_use(model) -> torch.nn.Module:
-    return model.model_options["transformer_options"][apm.KEY].module
+    return model.model_options["transformer_options"][keys.APM].module
 
 
 def case(tiny, name: str, batch: int = 1):
@@ -273,6 +274,6 @@ def test_ordinary_sampling_is_refused(tiny):
 
 
 def test_the_prompt_that_guidance_subtracts_is_told_by_its_role_else_by_its_place():
-    conds = [[{conditioning.ROLE: conditioning.NEGATIVE}], [{conditioning.ROLE: conditioning.POSITIVE}], [{}]]
+    conds = [[{keys.ROLE: conditioning.NEGATIVE}], [{keys.ROLE: conditioning.POSITIVE}], [{}]]
     assert [apm._is_negative(conds, prompt) for prompt in range(3)] == [True, False, False]
     assert apm._is_negative([[{}], [{}]], 1)

@@ -6,6 +6,7 @@ import torch
 import comfy.model_management
 
 from longreel.engine.memory.files import CAM_KIND, load_memory, save_memory
+from longreel.hosts import keys
 from longreel.hosts.attention import patching
 from longreel.hosts.families import video_tokens
 from longreel.hosts.memory import cam, short_memory
@@ -23,7 +24,7 @@ def random_cam(model, scale: float = 1.0, **settings):
 
 
 def in_use(model) -> torch.nn.Module:
-    return model.model_options["transformer_options"][cam.KEY].module
+    return model.model_options["transformer_options"][keys.CAM].module
 
 
 def case(tiny, name: str, batch: int = 1):

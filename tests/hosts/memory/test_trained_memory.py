@@ -8,6 +8,7 @@ import torch
 import comfy.lora
 import comfy.model_management
 
+from longreel.hosts import keys
 from longreel.hosts.memory import apm, cam, trained_memory
 from tests.hosts.memory_cases import TEXT_TOKENS, drawn, free, loss_of, lower_a_loss, random_latents, remembers, shown
 from tests.hosts.ttt_cases import denoise, encode, noise_for, plan
@@ -29,13 +30,16 @@ def test_a_memory_is_no_part_of_the_model_and_no_other_clone_sees_it(tiny, every
     loaded = tiny(every_tiny.name)
     timeline = plan(loaded, shots=1)
     conds, noise = encode(loaded, timeline), noise_for(timeline)
-    names, keys = set(loaded.model.model.state_dict()), set(comfy.lora.model_lora_keys_unet(loaded.model.model, {}))
+    names, lora_keys = (
+        set(loaded.model.model.state_dict()),
+        set(comfy.lora.model_lora_keys_unet(loaded.model.model, {})),
+    )
     plain = denoise(loaded.model, conds, noise)
     model = remembers(with_memory(loaded.model, how, random_memory(loaded.model, how)), how, random_latents(noise))
     changed = denoise(model, conds, noise)
     assert not torch.allclose(changed, plain)
     assert set(model.model.state_dict()) == names
-    assert set(comfy.lora.model_lora_keys_unet(model.model, {})) == keys
+    assert set(comfy.lora.model_lora_keys_unet(model.model, {})) == lora_keys
     assert torch.equal(denoise(loaded.model, conds, noise), plain)
     assert torch.equal(denoise(model.clone(), conds, noise), changed)
     modules = list(model.model.diffusion_model.modules())
@@ -93,7 +97,7 @@ def test_cam_sees_its_context_with_the_text_alone_whichever_memory_was_attached_
         model = loaded.model
         for how in order:
             model = remembers(with_memory(model, how, memories[how]), how, frames)
-        module = model.model_options["transformer_options"][cam.KEY].module
+        module = model.model_options["transformer_options"][keys.CAM].module
         last = module.injectors[str(module.layers[-1])]
         hook = last.register_forward_pre_hook(lambda module, args: read.append(args[1].clone()))
         try:

@@ -8,7 +8,7 @@ import comfy.model_management
 
 from longreel.engine.ttt.layer import AS_TRAINED, LINEAR, MLP, TTTConfig
 from longreel.engine.ttt.order import Layout
-from longreel.hosts import family_of
+from longreel.hosts import family_of, keys
 from longreel.hosts.attention import patching
 from longreel.hosts.ttt import apply as ttt
 from longreel.hosts.ttt import forward as ttt_forward
@@ -29,7 +29,7 @@ def test_new_layers_leave_the_output_unchanged_to_the_bit(tiny, every_tiny, kind
 @pytest.mark.parametrize(("kind", "weights"), [(MLP, {"W1", "b1", "W2", "b2"}), (LINEAR, {"W1", "b1"})])
 def test_new_layers_are_of_the_kind_asked_for(tiny, kind, weights):
     model = ttt.apply(tiny("wan21").model, None, kind=kind)
-    for layer in model.model_options["transformer_options"][ttt_forward.KEY].values():
+    for layer in model.model_options["transformer_options"][keys.TTT_LAYERS].values():
         names = {name.rpartition(".")[2] for name, _ in layer.named_parameters()}
         assert names & {"W1", "b1", "W2", "b2"} == weights
 
@@ -54,7 +54,7 @@ def test_layers_stand_behind_attention(tiny, every_tiny):
     conds, noise = encode(loaded, timeline), noise_for(timeline)
     model = ttt.apply(loaded.model, layers(loaded.model))
     expected, network = denoise(model, conds, noise), loaded.model.model.diffusion_model
-    layer_of = model.model_options["transformer_options"][ttt_forward.KEY]
+    layer_of = model.model_options["transformer_options"][keys.TTT_LAYERS]
     frames = -(-4 // family_of(model).patch_size(network)[0])
 
     def read(number, attention):
@@ -99,13 +99,16 @@ def test_layers_are_no_part_of_the_model_and_no_other_clone_sees_them(tiny, ever
     loaded = tiny(every_tiny.name)
     timeline = plan(loaded, shots=1)
     conds, noise = encode(loaded, timeline), noise_for(timeline)
-    names, keys = set(loaded.model.model.state_dict()), set(comfy.lora.model_lora_keys_unet(loaded.model.model, {}))
+    names, lora_keys = (
+        set(loaded.model.model.state_dict()),
+        set(comfy.lora.model_lora_keys_unet(loaded.model.model, {})),
+    )
     plain = denoise(loaded.model, conds, noise)
     model = ttt.apply(loaded.model, layers(loaded.model))
     changed = denoise(model, conds, noise)
     assert not torch.allclose(changed, plain)
     assert set(model.model.state_dict()) == names
-    assert set(comfy.lora.model_lora_keys_unet(model.model, {})) == keys
+    assert set(comfy.lora.model_lora_keys_unet(model.model, {})) == lora_keys
     assert torch.equal(denoise(loaded.model, conds, noise), plain)
     assert torch.equal(denoise(model.clone(), conds, noise), changed)
     changed_by_forward = [
