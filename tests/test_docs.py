@@ -131,6 +131,9 @@ def resolved(page: str, target: str) -> str:
 
 def prose_of(source: str, name: str) -> Iterator[tuple[int, str]]:
     """(line, text) of all that a person reads in a file: comments and docstrings of code, everything of a page."""
+    if name.endswith((".toml", ".yml")):
+        yield from ((number, "#".join(line.split("#")[1:])) for number, line in enumerate(source.splitlines(), 1))
+        return
     if not name.endswith(".py"):
         yield 1, source
         return
@@ -329,3 +332,4 @@ def test_prose_is_comments_and_docstrings_with_their_lines():
     source = '"""One."""\nvalue = "not prose"  # two\n\n\ndef f():\n    """Three."""\n'
     assert sorted(prose_of(source, "a.py")) == [(1, "One."), (2, "# two"), (6, "Three.")]
     assert list(prose_of("# Title\n", "a.md")) == [(1, "# Title\n")]
+    assert list(prose_of("key = 1  # one\n", "a.toml")) == [(1, " one")]
