@@ -29,7 +29,7 @@ class LongreelFocusPreview(io.ComfyNode):
                 io.Latent.Input(
                     "latent", tooltip="A sampled latent of this timeline; the plan's empty one shows pure noise."
                 ),
-                io.Sampler.Input("sampler", tooltip="Any core sampler; Longreel Alpha-Space Sampler for CogVideoX."),
+                io.Sampler.Input("sampler", tooltip="Any core sampler; Longreel Alpha Space Sampler for CogVideoX."),
                 io.String.Input(
                     "words",
                     default="",

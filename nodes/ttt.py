@@ -166,7 +166,7 @@ class LongreelTTTSampler(io.ComfyNode):
                     "negative", tooltip="From Longreel Encode; shapes the result when cfg is above 1."
                 ),
                 io.Latent.Input("latent", tooltip="From Longreel Plan, or a latent of the same size to start from."),
-                io.Sampler.Input("sampler", tooltip="Any core sampler; Longreel Alpha-Space Sampler for CogVideoX."),
+                io.Sampler.Input("sampler", tooltip="Any core sampler; Longreel Alpha Space Sampler for CogVideoX."),
                 io.Sigmas.Input("sigmas", tooltip="From Basic Scheduler or any other."),
                 io.Int.Input(
                     "seed",

@@ -1,6 +1,6 @@
 """CogVideoX 1.0 and 1.5: facts and taps. Layout in comfy/ldm/cogvideo/model.py.
 
-Its network expects latents in alpha space; sample it with Longreel's Alpha-Space Sampler (hosts/sampling/alpha_space.py).
+Its network expects latents in alpha space; sample it with Longreel Alpha Space Sampler (hosts/sampling/alpha_space.py).
 """
 
 import comfy.model_base
