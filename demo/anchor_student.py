@@ -81,11 +81,11 @@ class EncodedClips:
 
 def build(settings: Mapping[str, Any]) -> tuple[TwinStudent, EncodedClips]:
     """settings: `latents`, files separated by commas; `threads`, 1 if not said. Raises ValueError for others."""
-    strangers = sorted(set(settings) - set(SETTINGS))
-    if strangers or "latents" not in settings:
-        raise ValueError(
-            f"model has {strangers or 'no latents'} and takes {len(SETTINGS)} keys; write {' and '.join(SETTINGS)}"
-        )
+    unknown = sorted(set(settings) - set(SETTINGS))
+    if unknown:
+        raise ValueError(f"model.{unknown[0]} is no known key; write {' and '.join(SETTINGS)}")
+    if "latents" not in settings:
+        raise ValueError("model.latents is missing; name the files of demo/encode_anchors.py")
     torch.set_num_threads(settings.get("threads", 1))
     student = TwinStudent()
     torch._dynamo.config.recompile_limit = 64

@@ -81,9 +81,9 @@ def random_story(kind: str, segments: int, rng: random.Random) -> Story:
     Raises ValueError for an unknown kind and fewer than one segment.
     """
     if kind not in KINDS:
-        raise ValueError(f"unknown kind of story {kind!r}, none of {len(KINDS)}; use {', '.join(KINDS)}")
+        raise ValueError(f"unknown kind of story {kind!r}; use {', '.join(KINDS)}")
     if segments < 1:
-        raise ValueError(f"a story of {segments} segments shows nothing; use 1 or more")
+        raise ValueError(f"a story has {segments} segments; use 1 or more")
     scenes = _scenes(kind, segments, rng)
     unsaid = SHAPE if kind == SHAPE else COLOR
     later = tuple(name for name in EVERYTHING if name not in ("size", unsaid))

@@ -100,8 +100,7 @@ class DemoStudent:
         wrong = [number for number in settings.blocks if not 0 <= number < count]
         if wrong or not settings.blocks:
             raise ValueError(
-                f"model.blocks names {len(settings.blocks)} blocks, {wrong or 'none'} not among the "
-                f"network's {count}; use some of 0 to {count - 1}"
+                f"model.blocks is {list(settings.blocks)} and the network has {count} blocks; use some of 0 to {count - 1}"
             )
         config = TTTConfig(
             settings.kind, train_dit.SHAPE["width"], settings.heads, settings.chunk, settings.base_rate, rates=OWN
@@ -122,10 +121,7 @@ class DemoStudent:
     def parameters_of(self, adapter: str) -> dict[str, dict[str, nn.Parameter]]:
         """See training/student.Student; "ttt" is all that there is to train."""
         if adapter != TTT:
-            raise ValueError(
-                f"adapter {adapter!r} trains the network, and this student's is frozen, 1 adapter of 3 is "
-                f'left; use "{TTT}"'
-            )
+            raise ValueError(f'adapter {adapter!r} trains the network, and this student\'s is frozen; use "{TTT}"')
         return {
             TTT: {
                 f"blocks.{number}.{name}": parameter
@@ -139,7 +135,7 @@ class DemoStudent:
         """See training/student.Student; a story of twenty segments is small, so blocks keep what they need."""
         if blocks:
             raise ValueError(
-                "checkpoint_blocks is true, and this student's 6 blocks are never computed again; set it "
+                "checkpoint_blocks is true, and this student's 6 blocks are never recomputed; set it "
                 "to false in every stage"
             )
         for layer in self.layers.values():
@@ -308,7 +304,7 @@ def _check_even(windows: Sequence[tuple[int, int]]) -> None:
         wanted = number * (length - SHARED_FRAMES)
         if (start, stop) != (wanted, wanted + length):
             raise ValueError(
-                f"segment {number} sees latent frames {start} to {stop}, not {wanted} to "
+                f"segment {number + 1} sees latent frames {start} to {stop}, not {wanted} to "
                 f"{wanted + length}; this student takes segments of one length that share "
                 f"{SHARED_FRAMES} frame"
             )

@@ -109,14 +109,14 @@ class LongreelPromptEdit(io.ComfyNode):
         if edit["edit"] == SWAP:
             if original is None:
                 raise ValueError(
-                    "a swap copies the layout of 1 original, and 0 are wired; wire the positive output of "
+                    "a swap copies the layout of an original, and none is wired; wire the positive output of "
                     "a Longreel Encode of the original prompt into original"
                 )
             return io.NodeOutput(prompt_edit.attach(model, PromptEdit(layers, layout=Layout(original, start, end))))
         copied = edit["layout_percent"]
         if original is not None and not copied:
             raise ValueError(
-                "1 original is wired, and with layout_percent 0 none of it is copied; raise "
+                "an original is wired, and with layout_percent 0 none of it is copied; raise "
                 "layout_percent, or take the wire off"
             )
         reweight = Reweight(parse_words(edit["words"]), edit["weight"], edit["form"], start, end)

@@ -125,7 +125,7 @@ def config_of(table: Mapping[str, Any], beside: Path) -> AnchorConfig:
     """A parsed file; relative folders are relative to `beside`."""
     check_keys(table, ("title", "folder", "seed", "model", "data", "lora"), "")
     if "folder" not in table:
-        raise ValueError('folder is missing, the 1 key that every run needs; write folder = "runs/first"')
+        raise ValueError('the key folder is missing; write folder = "runs/first"')
     data = None
     if "data" in table:
         given = dict(table_of(table["data"], "data"))

@@ -77,7 +77,7 @@ class Cache:
         if not bool(latent.isfinite().all()):
             raise ValueError(
                 f"the video encoder made {int((~latent.isfinite()).sum())} of {latent.numel()} numbers of "
-                f"{part.clip.path.name} that are none; encode in float32 (--fp32-vae)"
+                f"{part.clip.path.name} infinite or not a number; encode in float32 (--fp32-vae)"
             )
         save_whole(
             self._latent_path(part),
@@ -92,8 +92,8 @@ class Cache:
         found = self.encoder.encode_text(prompt)
         if TEXT not in found:
             raise ValueError(
-                f"the text encoder made {len(found)} tensors of a prompt and none is named {TEXT}; name "
-                f"the tokens' [T, D] so"
+                f"the text encoder made the tensors {', '.join(found) or '(none)'} of a prompt and no {TEXT!r}; "
+                f"give the tokens' [T, D] this name"
             )
         save_whole(
             self._text_path(prompt),
@@ -128,9 +128,8 @@ def _read(path: Path, what: str) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except FileNotFoundError as error:
-        raise ValueError(f"0 of 1 cache files of {what} are there ({path}); prepare the cache again") from error
+        raise ValueError(f"the cache has no file of {what} ({path}); prepare the cache again") from error
     except SafetensorError as error:
         raise ValueError(
-            f"{path} has {path.stat().st_size} bytes that are no whole cache file of {what} ({error}); "
-            f"delete it, and it is made again"
+            f"{path} is no whole cache file of {what} ({error}, {path.stat().st_size} bytes); delete it, and it is made again"
         ) from error

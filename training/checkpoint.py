@@ -97,8 +97,8 @@ def load_last(folder: Path) -> Checkpoint | None:
             tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, ValueError) as error:
         raise ValueError(
-            f"{path} has {path.stat().st_size} bytes that are no whole checkpoint ({error}); delete it to "
-            f"go on from one of the {len(paths) - 1} others, or to start anew"
+            f"{path} is no whole checkpoint ({error}, {path.stat().st_size} bytes); delete it to go on from "
+            f"{f'an earlier one of {len(paths) - 1}' if len(paths) > 1 else 'the start'}"
         ) from error
     if about.get("version") != VERSION:
         raise ValueError(

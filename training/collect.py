@@ -40,13 +40,15 @@ def storyboard_of(text: str, fps: float, segment_seconds: float, width: int, hei
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
-        raise ValueError("the text has 0 prompts and 1 for each segment is needed; write one in each line")
+        raise ValueError("the text has no prompts; write one for each segment, in a line of its own")
     if lines[0].startswith("{"):
         return parse_storyboard(text)
     if lines[0].startswith("["):
         boards = parse_ttt(text)
         if len(boards) != 1:
-            raise ValueError(f"the text is a list of {len(boards)} videos and belongs to 1 clip; give each its own")
+            raise ValueError(
+                f"the text is a list of {len(boards)} videos and belongs to one clip; give each clip a text of its own"
+            )
         return boards[0]
     return Storyboard(tuple(Shot(line, segment_seconds) for line in lines), fps=fps, width=width, height=height)
 

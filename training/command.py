@@ -50,8 +50,7 @@ def builder_named(name: str, default: str) -> Any:
         return getattr(importlib.import_module(module, __package__.rpartition(".")[0]), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"model.builder {name!r} names 0 functions that can be loaded ({error}); write "
-            f'"module:function", or leave it out for {default}'
+            f'model.builder {name!r} cannot be loaded ({error}); write "module:function", or leave it out for {default}'
         ) from error
 
 

@@ -102,7 +102,9 @@ class Config:
             raise ValueError(f"training.text_dropout is {training.text_dropout:g}, not 0 to 1; use 0.1 as published")
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) != len(names):
-            raise ValueError(f"{len(names)} stages have {len(set(names))} names; give each of at least 1 its own")
+            raise ValueError(
+                f"{len(names)} stages have {len(set(names))} names; write at least one stage, each with a name of its own"
+            )
 
     @property
     def cache_folder(self) -> Path:
@@ -141,14 +143,11 @@ def config_of(table: Mapping[str, Any], beside: Path) -> Config:
     check_keys(table, known, "")
     for name in ("folder", "data"):
         if name not in table:
-            raise ValueError(
-                f'{name} is missing, 1 of the 2 keys that every run needs; write folder = "runs/first" '
-                f"and a table [data]"
-            )
+            raise ValueError(f'the key {name} is missing; write folder = "runs/first" and a table [data]')
     if ("recipe" in table) == ("stage" in table):
         raise ValueError(
-            f"{2 * ('stage' in table)} of the 2 keys recipe and stage are there; write a table [recipe], "
-            f"or stages as [[stage]]"
+            f"the file has {'both' if 'stage' in table else 'neither'} of the keys recipe and stage; write a table "
+            f"[recipe], or stages as [[stage]]"
         )
     data = fill(Data, table["data"], "data")
     data = replace(data, folder=str(beside / data.folder), cache=str(beside / data.cache) if data.cache else "")
@@ -179,5 +178,5 @@ def _stages(table: Mapping[str, Any]) -> tuple[Stage, ...]:
     given = {name: value_of(value, (own | changes)[name], f"recipe.{name}") for name, value in recipe.items()}
     kind = given.pop("kind", MLP)
     if kind not in PAPER:
-        raise ValueError(f"recipe.kind {kind!r} is none of {len(PAPER)}; use {' or '.join(PAPER)}")
+        raise ValueError(f"recipe.kind is {kind!r}; use {' or '.join(PAPER)}")
     return scaled(PAPER[kind], given.pop("steps_share", 1.0), given.pop("last", None), **given)

@@ -17,7 +17,7 @@ from ..engine.storyboard.board import nearest
 def read_table(path: Path) -> Mapping[str, Any]:
     """A .toml file, or .json with the same keys. Raises ValueError where there is none that can be read."""
     if not path.is_file():
-        raise ValueError("0 files of this name; write one, see the command's --help")
+        raise ValueError("there is no such file; write one, see the command's --help")
     text = path.read_text(encoding="utf-8")
     if path.suffix.lower() == ".json":
         table = json.loads(text)
@@ -36,7 +36,7 @@ def fill(kind: type, given: Any, where: str) -> Any:
     check_keys(table_of(given, where), tuple(kinds), where)
     for one in fields(kind):
         if one.default is MISSING and one.name not in given:
-            raise ValueError(f"{where}.{one.name} is missing, 1 of {len(kinds)} keys; write {one.name} = ...")
+            raise ValueError(f"{where}.{one.name} is missing; write {one.name} = ...")
     return kind(**{name: value_of(value, kinds[name], f"{where}.{name}") for name, value in given.items()})
 
 
@@ -50,13 +50,13 @@ def check_keys(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> 
     for name in given:
         if name not in known:
             place = f"{where}.{name}" if where else name
-            raise ValueError(f'{place} is none of {len(known)} known keys; did you mean "{nearest(name, known)}"?')
+            raise ValueError(f'{place} is no known key; did you mean "{nearest(name, known)}"?')
 
 
 def table_of(value: Any, where: str) -> Mapping[str, Any]:
     """Raises ValueError where it is none."""
     if not isinstance(value, Mapping):
-        raise ValueError(f"{where} is {value!r}, and 1 table of keys is needed; write [{where}]")
+        raise ValueError(f"{where} is {value!r}, not a table; write [{where}]")
     return value
 
 

@@ -140,7 +140,7 @@ def find_clips(folder: Path) -> dict[str, tuple[Path, Path]]:
         if path.suffix.lower() in (*VIDEOS, LATENT) or (path.is_dir() and _pictures(path)):
             clips.setdefault(path.name if path.is_dir() else path.stem, []).append(path)
     if not boards and not clips:
-        raise ValueError(f"{folder} holds 0 clips and 0 storyboards; put name.mp4 and name.json into it")
+        raise ValueError(f"{folder} holds no clips and no storyboards; put name.mp4 and name.json into it")
     unsaid, unseen = sorted(set(clips) - set(boards)), sorted(set(boards) - set(clips))
     if unsaid:
         raise ValueError(
@@ -155,7 +155,7 @@ def find_clips(folder: Path) -> dict[str, tuple[Path, Path]]:
     for name, paths in clips.items():
         if len(paths) > 1:
             raise ValueError(
-                f"{name} has {len(paths)} clips, {' and '.join(path.name for path in paths)}, and 1 "
+                f"{name} has {len(paths)} clips, {' and '.join(path.name for path in paths)} for one "
                 f"storyboard; keep one of them"
             )
     return {name: (clips[name][0], boards[name]) for name in sorted(clips)}
@@ -255,7 +255,7 @@ def _read_clip(name: str, path: Path, board: Path, geometry: Geometry) -> Clip:
     storyboards = read_storyboards(board)
     if len(storyboards) != 1:
         raise ValueError(
-            f"{board.name} holds {len(storyboards)} videos and stands beside 1 clip; write one file for each clip"
+            f"{board.name} holds {len(storyboards)} videos and stands beside one clip; write one file for each clip"
         )
     prompts = _prompts(storyboards[0], board.name, geometry)
     clip = Clip(name, path, *_digest(path), prompts)
@@ -290,7 +290,7 @@ def _segments_of(shot: Shot, index: int, fps: float, file: str, geometry: Geomet
     count = round(frames / step)
     if count < 1 or abs(frames - count * step) > 0.5:
         raise ValueError(
-            f"{file}: shots[{index}].seconds {shot.seconds:g} is {frames:g} frames and a segment has "
+            f"{file}: shot {index + 1} lasts {shot.seconds:g} seconds, {frames:g} frames, and a segment has "
             f"{step}; use {max(1, count) * step / fps:g} seconds, or another segment_latent_frames"
         )
     return count
@@ -329,13 +329,12 @@ def _latent_shape(path: Path) -> tuple[int, int, int, int]:
             names = list(file.keys())
             if LATENT_NAME not in names:
                 raise ValueError(
-                    f"{path.name} holds {len(names)} tensors and none is named {LATENT_NAME}; "
-                    f"save the latent [C, F, h, w] under this name"
+                    f"{path.name} holds {len(names)} tensors and no {LATENT_NAME!r}; save the latent [C, F, h, w] under this name"
                 )
             shape = tuple(file.get_slice(LATENT_NAME).get_shape())
     except SafetensorError as error:
         raise ValueError(
-            f"{path.name} has {path.stat().st_size} bytes that are no whole safetensors file ({error}); save it again"
+            f"{path.name} is no whole safetensors file ({error}, {path.stat().st_size} bytes); save it again"
         ) from error
     if len(shape) != 4:
         raise ValueError(
@@ -378,13 +377,13 @@ def _video_facts(path: Path) -> tuple[float, int, int, int]:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise ValueError(f"{path.name} has 0 video streams; take it out, or convert it")
+                raise ValueError(f"{path.name} has no video stream; take it out, or convert it")
             stream = container.streams.video[0]
             count = stream.frames or sum(1 for _ in container.decode(stream))
             return float(stream.average_rate), count, stream.width, stream.height
     except av.FFmpegError as error:
         raise ValueError(
-            f"{path.name} has {path.stat().st_size} bytes that are no video ({error}); convert it, or take it out"
+            f"{path.name} is no video that can be read ({error}, {path.stat().st_size} bytes); convert it, or take it out"
         ) from error
 
 

@@ -108,9 +108,9 @@ def cost(network: Network, kind: str, adapter: str, segments: int, processes: in
     Raises ValueError for another adapter, and fewer than one process.
     """
     if processes < 1:
-        raise ValueError(f"{processes} processes divide nothing; use 1 or more")
+        raise ValueError(f"processes is {processes}; use 1 or more")
     if adapter not in (LAYERS, QKVO):
-        raise ValueError(f"adapter {adapter!r} is none of the 2 that are estimated; use {LAYERS} or {QKVO}")
+        raise ValueError(f"adapter {adapter!r} cannot be estimated; use {LAYERS} or {QKVO}")
     own, attention = network.trained(kind, adapter)
     weights = STATE_BYTES * (own + attention) + FROZEN_BYTES * (network.parameters - attention)
     if processes > 1:

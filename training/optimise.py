@@ -50,7 +50,9 @@ class Optimiser:
         self.parameters = {name: parameter for group in groups.values() for name, parameter in group.items()}
         named = sum(len(group) for group in groups.values())
         if not self.parameters or named != len(self.parameters):
-            raise ValueError(f"{named} parameters have {len(self.parameters)} names; give each of at least 1 its own")
+            raise ValueError(
+                f"{named} parameters have {len(self.parameters)} names; train at least one, each under a name of its own"
+            )
         self.clip_norm, self.ema = clip_norm, ema
         self.masters = {name: _master(parameter) for name, parameter in self.parameters.items()}
         self.average = {name: master.detach().clone() for name, master in self.masters.items()} if ema else {}

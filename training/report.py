@@ -106,7 +106,7 @@ def sample_page(videos: Sequence[torch.Tensor]) -> Image.Image:
     Raises ValueError for no videos.
     """
     if not videos:
-        raise ValueError("a page has 0 samples; give 1 or more")
+        raise ValueError("a page has no samples; give 1 or more")
     rows = []
     for video in videos:
         chosen = torch.linspace(0, len(video) - 1, min(PAGE_FRAMES, len(video))).round().long()

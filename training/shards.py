@@ -39,7 +39,7 @@ class Shards:
         except ImportError as error:
             raise ValueError(
                 f"torch {torch.__version__} has no fully_shard, with which {world.size} processes divide "
-                f"a model; update torch, or train with 1 process"
+                f"a model; update torch, or train with one process"
             ) from error
         for name, parameter in trained.items():
             if not _can_be_cut(parameter):

@@ -60,9 +60,7 @@ class Stage:
                     f"stage {self.name}: {field} is {getattr(self, field):g}; use 0 or more, 1e-5 as published"
                 )
         if self.adapter not in ADAPTERS:
-            raise ValueError(
-                f"stage {self.name}: adapter {self.adapter!r} is none of {len(ADAPTERS)}; use {', '.join(ADAPTERS)}"
-            )
+            raise ValueError(f"stage {self.name}: adapter is {self.adapter!r}; use {', '.join(ADAPTERS)}")
         if self.scan_chunks < 0:
             raise ValueError(f"stage {self.name}: scan_chunks is {self.scan_chunks}; use 16, or 0 to keep all states")
 
@@ -118,7 +116,7 @@ def scaled(
         raise ValueError(f"steps_share is {steps_share:g}, not above 0; use 1 for the recipe's own steps")
     names = [stage.name for stage in stages]
     if last is not None and last not in names:
-        raise ValueError(f"last stage {last!r} is none of the {len(names)}; use {', '.join(names)}")
+        raise ValueError(f"the last stage is {last!r}; use {', '.join(names)}")
     wanted = stages if last is None else stages[: names.index(last) + 1]
     return tuple(
         replace(

@@ -129,8 +129,8 @@ def test_swapping_a_prompt_for_itself_is_the_video_without_the_node(server, plai
 @pytest.mark.parametrize(
     ("inputs", "board", "reason"),
     [
-        (SWAP, None, "a swap copies the layout of 1 original, and 0 are wired"),
-        ({**REWEIGHT, "edit.layout_percent": 0.0}, ORIGINAL, "1 original is wired, and with layout_percent 0 none of"),
+        (SWAP, None, "a swap copies the layout of an original, and none is wired"),
+        ({**REWEIGHT, "edit.layout_percent": 0.0}, ORIGINAL, "an original is wired, and with layout_percent 0 none of"),
         ({**REWEIGHT, "edit.words": "purple"}, None, '"purple" is in 0 of 1 prompts; use words of a, blue, circle'),
         ({**REWEIGHT, "edit.words": " , "}, None, "0 words to reweight, and 1 is needed"),
         ({**REWEIGHT, "edit.form": "logits", "edit.weight": -1.0}, None, "weight -1 has no logarithm"),

@@ -57,11 +57,11 @@ def test_text_may_be_a_storyboard_or_a_scene_list():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (" \n", "clip 2: the text has 0 prompts and 1 for each segment is needed"),
+        (" \n", "clip 2: the text has no prompts; write one for each segment"),
         ('{"shots": 3}', "clip 2: "),
         (
             json.dumps([[{"text": "a"}], [{"text": "b"}]]),
-            "clip 2: the text is a list of 2 videos and belongs to 1 clip",
+            "clip 2: the text is a list of 2 videos and belongs to one clip",
         ),
     ],
 )

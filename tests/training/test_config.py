@@ -104,14 +104,11 @@ def test_a_recipe_is_the_papers_made_smaller(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"sed": 1}, 'sed is none of 8 known keys; did you mean "seed"?'),
-        ({"data": DATA | {"heigth": 3}}, r'data.heigth is none of 6 known keys; did you mean "height"?'),
-        ({"training": {"microbatch": 3}}, r'training.microbatch is none of 8 known keys; did you mean "micro_batch"?'),
-        (
-            {"stage": [STAGE | {"warm_up": 3}]},
-            r'stage\[0\].warm_up is none of 12 known keys; did you mean "warmup_steps"?',
-        ),
-        ({"data": {"folder": "clips", "width": 8}}, "data.height is missing, 1 of 6 keys; write height = ..."),
+        ({"sed": 1}, 'sed is no known key; did you mean "seed"?'),
+        ({"data": DATA | {"heigth": 3}}, r'data.heigth is no known key; did you mean "height"?'),
+        ({"training": {"microbatch": 3}}, r'training.microbatch is no known key; did you mean "micro_batch"?'),
+        ({"stage": [STAGE | {"warm_up": 3}]}, r'stage\[0\].warm_up is no known key; did you mean "warmup_steps"?'),
+        ({"data": {"folder": "clips", "width": 8}}, "data.height is missing; write height = ..."),
         ({"data": DATA | {"width": 83.5}}, "data.width is 83.5, not a whole number"),
         ({"data": DATA | {"width": True}}, "data.width is True, not a whole number"),
         ({"title": 4}, "title is 4, not text"),
@@ -119,10 +116,10 @@ def test_a_recipe_is_the_papers_made_smaller(tmp_path):
         ({"training": {"text_dropout": 1.5}}, "training.text_dropout is 1.5, not 0 to 1"),
         ({"training": {"micro_batch": 0}}, "training.micro_batch is 0; use 1 or more"),
         ({"seed": -1}, "seed is -1; use 0 or more"),
-        ({"data": [1]}, r"data is \[1\], and 1 table of keys is needed; write \[data\]"),
+        ({"data": [1]}, r"data is \[1\], not a table; write \[data\]"),
         ({"stage": [STAGE, STAGE]}, "2 stages have 1 names"),
         ({"stage": []}, "0 stages have 0 names"),
-        ({"recipe": {}}, "2 of the 2 keys recipe and stage are there"),
+        ({"recipe": {}}, "the file has both of the keys recipe and stage"),
     ],
 )
 def test_a_mistake_is_named(tmp_path, change, message):
@@ -133,9 +130,9 @@ def test_a_mistake_is_named(tmp_path, change, message):
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ({"kind": "lstm"}, "recipe.kind 'lstm' is none of 2; use mlp or linear"),
-        ({"steps": 4}, "recipe.steps is none of 11 known keys"),
-        ({"last": "10s"}, "last stage '10s' is none of the 5"),
+        ({"kind": "lstm"}, "recipe.kind is 'lstm'; use mlp or linear"),
+        ({"steps": 4}, "recipe.steps is no known key"),
+        ({"last": "10s"}, "the last stage is '10s'"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_named(tmp_path, recipe, message):
@@ -145,12 +142,12 @@ def test_a_mistake_in_a_recipe_is_named(tmp_path, recipe, message):
 
 @pytest.mark.parametrize("missing", ["folder", "data"])
 def test_a_key_that_every_run_needs_is_named(tmp_path, missing):
-    with pytest.raises(ValueError, match=f"{missing} is missing, 1 of the 2 keys that every run needs"):
+    with pytest.raises(ValueError, match=f"the key {missing} is missing"):
         config_of({name: value for name, value in TABLE.items() if name != missing}, tmp_path)
 
 
 def test_a_run_without_stages_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="0 of the 2 keys recipe and stage are there"):
+    with pytest.raises(ValueError, match="the file has neither of the keys recipe and stage"):
         config_of({"folder": "r", "data": DATA}, tmp_path)
 
 
@@ -165,7 +162,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name, text, message):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ValueError, match="none.toml: 0 files of this name"):
+    with pytest.raises(ValueError, match="none.toml: there is no such file"):
         read_config(tmp_path / "none.toml")
 
 

@@ -42,5 +42,5 @@ def test_a_page_has_a_row_for_each_sample():
     first, last = (page.crop((x, 0, x + 24, 16)) for x in (0, 7 * 24))
     for shown, frame in ((first, videos[0][0]), (last, videos[0][-1])):
         assert list(shown.getdata())[5] == tuple((frame[0, 5] * 255).round().int().tolist())
-    with pytest.raises(ValueError, match="a page has 0 samples"):
+    with pytest.raises(ValueError, match="a page has no samples"):
         sample_page([])

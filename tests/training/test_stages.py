@@ -42,7 +42,7 @@ def test_a_smaller_recipe_keeps_the_shape_of_the_large_one():
     ("wrong", "message"),
     [
         ({"steps_share": 0.0}, "steps_share is 0, not above 0"),
-        ({"last": "10s"}, "last stage '10s' is none of the 5; use 3s, 9s, 18s, 30s, 63s"),
+        ({"last": "10s"}, "the last stage is '10s'; use 3s, 9s, 18s, 30s, 63s"),
         ({"batch": 0}, "stage 3s: batch is 0; use 1 or more"),
     ],
 )
@@ -59,7 +59,7 @@ def test_a_recipe_that_cannot_be_made_smaller_so_is_refused(wrong, message):
         ({"warmup_steps": 11}, "warmup_steps is 11 and the stage has 10 steps; use 0 to 10"),
         ({"ttt_rate": -1e-5}, "ttt_rate is -1e-05; use 0 or more"),
         ({"others_end_rate": float("nan")}, "others_end_rate is nan; use 0 or more"),
-        ({"adapter": "lora"}, "adapter 'lora' is none of 3; use ttt, qkvo, sft"),
+        ({"adapter": "lora"}, "adapter is 'lora'; use ttt, qkvo, sft"),
         ({"scan_chunks": -1}, "scan_chunks is -1; use 16, or 0"),
     ],
 )

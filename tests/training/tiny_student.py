@@ -127,7 +127,7 @@ class TinyStudent(nn.Module):
 def build(settings) -> tuple[TinyStudent, TinyEncoder, None]:
     """What a config file names."""
     if unknown := set(settings) - {"dtype"}:
-        raise ValueError(f"model.{min(unknown)} is none of 1 known keys; use dtype")
+        raise ValueError(f"model.{min(unknown)} is no known key; use dtype")
     return TinyStudent(getattr(torch, settings.get("dtype", "float32"))), TinyEncoder(), None
 
 
