@@ -11,13 +11,15 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 from . import anchor_config
 from .anchor_config import AnchorConfig
-from .anchor_student import AnchorBuilder, FolderClips
+from .anchor_student import AnchorBuilder, Clips, FolderClips
 from .anchor_trainer import AnchorTrainer
 from .command import NowAndThen, builder_named, end_if, exit_status, interrupts
 from .report import Row
+from .student import Encoder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,10 +43,11 @@ def builder_of(config: AnchorConfig) -> AnchorBuilder:
 def run(config: AnchorConfig) -> None:
     student, supply = builder_of(config)(config.model)
     with interrupts() as asked:
-        clips = supply
-        if config.data is not None:
-            clips = FolderClips(config.data, supply, student.facts)
-            clips.prepare(lambda done, count: end_if(bool(asked)))
+        if config.data is None:
+            clips = cast(Clips, supply)
+        else:
+            clips = folder = FolderClips(config.data, cast(Encoder, supply), student.facts)
+            folder.prepare(lambda done, count: end_if(bool(asked)))
         trainer = AnchorTrainer(student, clips, config)
         already, began, said = len(trainer.rows), time.monotonic(), NowAndThen()
         print(trainer.summary() + (f"; goes on after {already} steps" if already else ""), flush=True)

@@ -124,7 +124,7 @@ class AnchorTrainer:
     def _step(self, step: int) -> Row:
         lora, seed = self.lora, self.config.seed
         chosen = draws.order(seed, STAGE, step, lora.batch, len(self.clips.trained))
-        silent = [draws.drops_text(seed, STAGE, step, place, lora.text_dropout) for place in range(lora.batch)]
+        unconditional = [draws.drops_text(seed, STAGE, step, place, lora.text_dropout) for place in range(lora.batch)]
         levels = self._draw_levels(draws.generator(seed, STAGE, "levels", step), lora.batch)
         summed = 0.0
         with torch.enable_grad():
@@ -132,7 +132,7 @@ class AnchorTrainer:
                 places = range(first, min(first + lora.micro_batch, lora.batch))
                 found = self._losses(
                     [self.clips.trained[chosen[place]] for place in places],
-                    [silent[place] for place in places],
+                    [unconditional[place] for place in places],
                     levels[places.start : places.stop],
                     [(STAGE, step, place) for place in places],
                 )
@@ -141,10 +141,14 @@ class AnchorTrainer:
                 summed += float(found.detach().sum())
         rate = self.rate_at(step)
         norm = self.optimiser.step({GROUP: rate})
-        return Row(summed / lora.batch, norm, rate, float(sum(silent)))
+        return Row(summed / lora.batch, norm, rate, float(sum(unconditional)))
 
     def _losses(
-        self, numbers: Sequence[int], silent: Sequence[bool], levels: torch.Tensor, where: Sequence[tuple]
+        self,
+        numbers: Sequence[int],
+        unconditional: Sequence[bool],
+        levels: torch.Tensor,
+        where: Sequence[tuple[str, int, int]],
     ) -> torch.Tensor:
         """[B]: of the clips, each with the anchor and the noise that its place `where` in the run draws."""
         device, objective = self.student.device, self.student.objective
@@ -158,8 +162,8 @@ class AnchorTrainer:
             held[row, frames] = 1.0
             if still is not None:
                 anchors[row, :, frames] = still[:, None]
-        conditioning = [self.clips.conditioning(number, quiet) for number, quiet in zip(numbers, silent)]
-        conditioning = {name: torch.stack([one[name] for one in conditioning]).to(device) for name in conditioning[0]}
+        texts = [self.clips.conditioning(*shown) for shown in zip(numbers, unconditional, strict=True)]
+        conditioning = {name: torch.stack([text[name] for text in texts]).to(device) for name in texts[0]}
         clean, anchors, noise, held, levels = (x.to(device) for x in (clean, anchors, noise, held, levels))
         there = held[:, None, :, None, None]
         noised = torch.where(there > 0, anchors, objective.noise(clean, noise, levels))

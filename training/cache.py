@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ..engine.ttt.files import save_whole
-from .dataset import LATENT_NAME, Geometry, Part, read_latent, read_pixels
+from .clip_files import LATENT_NAME
+from .dataset import Geometry, Part, read_latent, read_pixels
 from .student import TEXT, Conditioning, Encoder
 
 

@@ -7,7 +7,7 @@ names the nearest known one. What the keys mean is not known here.
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -40,7 +40,7 @@ def fill(kind: type, given: Any, where: str) -> Any:
     return kind(**{name: value_of(value, kinds[name], f"{where}.{name}") for name, value in given.items()})
 
 
-def kinds_of(kind: type) -> list[tuple[Any, type]]:
+def kinds_of(kind: type) -> list[tuple[Field[Any], Any]]:
     """Each field of a dataclass with the kind of value that it takes."""
     return [(one, get_origin(one.type) or one.type) for one in fields(kind)]
 

@@ -19,21 +19,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
-import numpy as np
 import torch
-from PIL import Image
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from ..engine.plan.facts import ModelFacts
 from ..engine.storyboard.board import Shot, Storyboard
 from ..engine.storyboard.files import EXTENSIONS, read_storyboards
 from ..engine.ttt.order import Range
+from .clip_files import (
+    LATENT,
+    LATENT_NAME,
+    VIDEOS,
+    digest_of,
+    latent_shape_of,
+    picture_facts,
+    picture_frames,
+    pictures_of,
+    video_facts,
+    video_frames,
+)
 
-VIDEOS = (".mp4", ".mov", ".mkv", ".webm")
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-LATENT = ".safetensors"
-LATENT_NAME = "latent"
 SHARED_FRAMES = 1  # latent frames of neighbouring segments, as published
 FPS_TOLERANCE = 0.01
 
@@ -137,7 +142,7 @@ def find_clips(folder: Path) -> dict[str, tuple[Path, Path]]:
     boards = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in EXTENSIONS}
     clips: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in (*VIDEOS, LATENT) or (path.is_dir() and _pictures(path)):
+        if path.suffix.lower() in (*VIDEOS, LATENT) or (path.is_dir() and pictures_of(path)):
             clips.setdefault(path.name if path.is_dir() else path.stem, []).append(path)
     if not boards and not clips:
         raise ValueError(f"{folder} holds no clips and no storyboards; put name.mp4 and name.json into it")
@@ -164,10 +169,10 @@ def find_clips(folder: Path) -> dict[str, tuple[Path, Path]]:
 def size_of(path: Path, facts: ModelFacts) -> tuple[int, int]:
     """Pixels (width, height) of a clip. Raises ValueError where it cannot be read."""
     if path.is_dir():
-        return _picture_facts(path)[2:]
+        return picture_facts(path)[2:]
     if path.suffix.lower() != LATENT:
-        return _video_facts(path)[2:]
-    _, _, rows, columns = _latent_shape(path)
+        return video_facts(path)[2:]
+    _, _, rows, columns = latent_shape_of(path)
     return columns * facts.spatial_stride, rows * facts.spatial_stride
 
 
@@ -203,7 +208,7 @@ def read_pixels(part: Part, geometry: Geometry) -> torch.Tensor:
     first = part.first * geometry.step_pixel_frames
     wanted = range(first, first + geometry.pixel_frames(part.segments))
     path = part.clip.path
-    frames = _picture_frames(path, wanted) if path.is_dir() else _video_frames(path, wanted)
+    frames = picture_frames(path, wanted) if path.is_dir() else video_frames(path, wanted)
     return torch.stack([torch.from_numpy(frame) for frame in frames]).float() / 255
 
 
@@ -258,11 +263,11 @@ def _read_clip(name: str, path: Path, board: Path, geometry: Geometry) -> Clip:
             f"{board.name} holds {len(storyboards)} videos and stands beside one clip; write one file for each clip"
         )
     prompts = _prompts(storyboards[0], board.name, geometry)
-    clip = Clip(name, path, *_digest(path), prompts)
+    clip = Clip(name, path, *digest_of(path), prompts)
     if clip.is_latent:
         _check_latent(path, len(prompts), geometry)
     else:
-        fps, frames, width, height = _picture_facts(path) if path.is_dir() else _video_facts(path)
+        fps, frames, width, height = picture_facts(path) if path.is_dir() else video_facts(path)
         if (width, height) != (geometry.width, geometry.height):
             raise ValueError(
                 f"{path.name} has {width}x{height} pixels and the data set {geometry.width}x"
@@ -314,96 +319,10 @@ def _check_length(file: str, frames: int, frames_of, segments: int, what: str) -
 
 
 def _check_latent(path: Path, segments: int, geometry: Geometry) -> None:
-    shape, wanted = _latent_shape(path), geometry.latent_shape(segments)
+    shape, wanted = latent_shape_of(path), geometry.latent_shape(segments)
     if (shape[0], *shape[2:]) != (wanted[0], *wanted[2:]):
         raise ValueError(
             f"{path.name} has a latent {list(shape)} and the data set [{wanted[0]}, frames, {wanted[2]}, "
             f"{wanted[3]}]; encode it again at {geometry.width}x{geometry.height}, or take it out"
         )
     _check_length(path.name, shape[1], geometry.latent_frames, segments, "latent frames")
-
-
-def _latent_shape(path: Path) -> tuple[int, int, int, int]:
-    try:
-        with safe_open(path, "pt") as file:
-            names = list(file.keys())
-            if LATENT_NAME not in names:
-                raise ValueError(
-                    f"{path.name} holds {len(names)} tensors and no {LATENT_NAME!r}; save the latent [C, F, h, w] under this name"
-                )
-            shape = tuple(file.get_slice(LATENT_NAME).get_shape())
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path.name} is no whole safetensors file ({error}, {path.stat().st_size} bytes); save it again"
-        ) from error
-    if len(shape) != 4:
-        raise ValueError(
-            f"{path.name} has a latent of {len(shape)} axes, {list(shape)}, and 4 are needed; save it as [C, F, h, w]"
-        )
-    return shape
-
-
-def _digest(path: Path) -> tuple[str, int]:
-    """SHA-256 of a file, or of a folder's pictures one after the other; and the number of bytes."""
-    found, count = hashlib.sha256(), 0
-    for file in _pictures(path) if path.is_dir() else [path]:
-        with open(file, "rb") as stream:
-            while part := stream.read(2**20):
-                found.update(part)
-                count += len(part)
-    return found.hexdigest(), count
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
-
-
-def _picture_facts(folder: Path) -> tuple[None, int, int, int]:
-    """(no frame rate, frames, width, height); all pictures have one size."""
-    pictures, first = _pictures(folder), None
-    for path in pictures:
-        with Image.open(path) as picture:
-            first = first or picture.size
-            if picture.size != first:
-                raise ValueError(
-                    f"{folder.name}/{path.name} has {picture.size[0]}x{picture.size[1]} pixels and the "
-                    f"first picture {first[0]}x{first[1]}; resize it"
-                )
-    return None, len(pictures), *first
-
-
-def _video_facts(path: Path) -> tuple[float, int, int, int]:
-    """(frames per second, frames, width, height); frames are counted where the container does not say."""
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ValueError(f"{path.name} has no video stream; take it out, or convert it")
-            stream = container.streams.video[0]
-            count = stream.frames or sum(1 for _ in container.decode(stream))
-            return float(stream.average_rate), count, stream.width, stream.height
-    except av.FFmpegError as error:
-        raise ValueError(
-            f"{path.name} is no video that can be read ({error}, {path.stat().st_size} bytes); convert it, or take it out"
-        ) from error
-
-
-def _video_frames(path: Path, wanted: range) -> list[np.ndarray]:
-    """[H, W, 3] uint8 each. Decoded from the start: clips are short, and seeking is not exact in every container."""
-    frames = []
-    with av.open(str(path)) as container:
-        for number, frame in enumerate(container.decode(container.streams.video[0])):
-            if number >= wanted.stop:
-                break
-            if number in wanted:
-                frames.append(frame.to_ndarray(format="rgb24"))
-    if len(frames) != len(wanted):
-        raise ValueError(
-            f"{path.name} gave {len(frames)} of the {len(wanted)} frames {wanted.start} to "
-            f"{wanted.stop - 1}; the file was cut short: convert it again"
-        )
-    return frames
-
-
-def _picture_frames(folder: Path, wanted: range) -> list[np.ndarray]:
-    pictures = _pictures(folder)[wanted.start : wanted.stop]
-    return [np.array(Image.open(path).convert("RGB")) for path in pictures]

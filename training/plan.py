@@ -18,10 +18,13 @@ from .stages import Stage
 
 @dataclass(frozen=True)
 class Measured:
-    """One micro-batch there and back: seconds; bytes that were needed beyond those of the weights."""
+    """One forward and backward pass of a micro-batch: seconds, and bytes that were needed beyond those of the weights."""
 
     seconds: float
     bytes: int
+
+
+NOTHING_MEASURED = Measured(0.0, 0)  # of a run that is at its end
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,12 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Plan:
-    """stages: those that are left, none of a run at its end. measured: of the first of them. done: steps that the run
+    """stages: those that are left, none of a run at its end. measured: of the first of them, zeros at the end. done: steps that the run
     has made. micro_batch, processes: how a batch is shown. state_bytes: of weights, averages and moments, as a
     checkpoint holds them."""
 
     stages: tuple[PlannedStage, ...]
-    measured: Measured | None
+    measured: Measured
     micro_batch: int
     processes: int
     state_bytes: int

@@ -2,7 +2,7 @@
 
 Source: PyTorch FSDP2, torch.distributed.fsdp.fully_shard. Each block of the network with its TTT layer is a unit
 (engine/ttt/units.py), and what is left of the network is one more. A unit's weights, trained and frozen, are gathered when
-it is evaluated and given up afterwards, there and back; its gradients are summed in float32 and scattered at once, to
+it is evaluated and given up afterwards, forward and backward; its gradients are summed in float32 and scattered at once, to
 the process that keeps the part. Masters, AdamW's moments and the average (training/optimise.py) are made like the
 weights, and so are divided with them. FSDP knows weights as DTensors; one process alone has none, and nothing here
 runs.
@@ -13,6 +13,7 @@ processes must evaluate the student equally often, in the same order; which vide
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 import torch.distributed as dist
@@ -22,6 +23,9 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..engine.ttt.units import Unit
 from .parallel import World
+
+if TYPE_CHECKING:  # not in every torch that trains in one process
+    from torch.distributed.tensor import DTensor
 
 CUT = (torch.float32, torch.bfloat16, torch.float16)  # dtypes of weights that can be divided
 
@@ -162,11 +166,11 @@ def copy_into(target: torch.Tensor, value: torch.Tensor) -> None:
 
 
 def local_bytes(tensors: Iterable[torch.Tensor]) -> int:
-    """Of these, what this process keeps."""
-    return sum((value.to_local() if _is_cut(value) else value).nbytes for value in tensors)
+    """The bytes of these that this process keeps."""
+    return sum(int((value.to_local() if _is_cut(value) else value).nbytes) for value in tensors)
 
 
-def _is_cut(value: torch.Tensor) -> bool:
+def _is_cut(value: torch.Tensor) -> TypeGuard["DTensor"]:
     return hasattr(value, "full_tensor")  # a DTensor, which not every torch has
 
 

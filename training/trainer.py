@@ -26,7 +26,7 @@ from .config import Config
 from .dataset import Part, check_unchanged, manifest
 from .optimise import Optimiser
 from .parallel import ALONE, World
-from .plan import Measured, Plan, PlannedStage, measure
+from .plan import NOTHING_MEASURED, Measured, Plan, PlannedStage, measure
 from .report import Row, learned, loss_curve, sample_page
 from .schedule import rates_at
 from .shards import Shards, copy_into, whole
@@ -118,7 +118,7 @@ class Trainer:
     @OUTSIDE_INFERENCE
     def plan(self) -> Plan:
         """Measured on one step, which changes nothing. Raises ValueError where the disk has no room for checkpoints."""
-        position, stages, measured = self.position, [], None
+        position, stages, measured = self.position, [], NOTHING_MEASURED
         for number in range(position.stage, len(self.config.stages)):
             stage = self.config.stages[number]
             trained = self._parameters(stage)

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from longreel.training.plan import Measured, Plan, PlannedStage, measure
+from longreel.training.plan import NOTHING_MEASURED, Measured, Plan, PlannedStage, measure
 from longreel.training.stages import Stage
 
 SHORT = PlannedStage(Stage("3s", 1, 100, batch=8), 40, 12, 13, 1000, 2_000_000)
@@ -67,7 +67,7 @@ def test_the_table_shows_what_will_be_done():
 
 
 def test_a_run_at_its_end_has_nothing_to_plan():
-    assert plan(stages=(), measured=None, done=110).text() == "all 110 steps are made"
+    assert plan(stages=(), measured=NOTHING_MEASURED, done=110).text() == "all 110 steps are made"
 
 
 def test_the_second_of_two_steps_is_timed_and_the_peak_is_that_of_one():
