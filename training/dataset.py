@@ -160,7 +160,7 @@ def find_clips(folder: Path) -> dict[str, tuple[Path, Path]]:
     for name, paths in clips.items():
         if len(paths) > 1:
             raise ValueError(
-                f"{name} has {len(paths)} clips, {' and '.join(path.name for path in paths)} for one "
+                f"{name} has {len(paths)} clips, {' and '.join(path.name for path in paths)}, for one "
                 f"storyboard; keep one of them"
             )
     return {name: (clips[name][0], boards[name]) for name in sorted(clips)}

@@ -118,7 +118,7 @@ def test_a_vae_of_another_family_is_refused(clips, tmp_path):
 def test_latents_that_are_no_numbers_are_refused(clips, tmp_path):
     encoder = TinyEncoder()
     encoder.encode_video = lambda pixels: torch.full((4, 3, 2, 2), float("inf"))
-    with pytest.raises(ValueError, match="48 of 48 numbers of clip0 that are none"):
+    with pytest.raises(ValueError, match="48 of 48 numbers of clip0 infinite or not a number"):
         Cache(tmp_path / "cache", encoder, GEOMETRY).prepare(parts(clips))
     assert not list((tmp_path / "cache").rglob("latents/**/*.safetensors"))
 

@@ -153,7 +153,7 @@ def test_a_run_without_stages_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
-    [("run.json", "{", "run.json: "), ("run.json", "[]", r"run.json: the file is \[\], and 1 table")],
+    [("run.json", "{", "run.json: "), ("run.json", "[]", r"run.json: the file is \[\], not a table")],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)

@@ -179,14 +179,14 @@ def test_a_file_that_is_no_video_is_named(tmp_path):
 
 def test_a_shot_that_is_no_whole_number_of_segments_is_named(tmp_path):
     write_clip(tmp_path, "a", 2, seconds=1.5)
-    with pytest.raises(ValueError, match=r"shots\[0\].seconds 1.5 is 12 frames and a segment has 8; use 2 seconds"):
+    with pytest.raises(ValueError, match=r"shot 1 lasts 1.5 seconds, 12 frames, and a segment has 8; use 2 seconds"):
         read_dataset(tmp_path, GEOMETRY)
 
 
 def test_two_clips_for_one_storyboard_are_named(tmp_path):
     write_clip(tmp_path, "a")
     write_video(tmp_path / "a.mp4")
-    with pytest.raises(ValueError, match="a has 2 clips, a and a.mp4, and 1 storyboard"):
+    with pytest.raises(ValueError, match="a has 2 clips, a and a.mp4, for one storyboard"):
         read_dataset(tmp_path, GEOMETRY)
 
 
