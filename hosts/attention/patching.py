@@ -152,8 +152,14 @@ def _reserve(executor, patcher, noise_shape, conds, *args, **kwargs):
         sizes = (getattr(feature, "kept_frames", frames), rows, columns)
         tokens = math.prod(-(-size // patch) for size, patch in zip(sizes, family.patch_size(network)))
         kept += feature.kept_bytes(tokens * bytes_of_token)
-    frames += math.ceil(kept / patcher.memory_required([batch, channels, 1, rows, columns]))
+    frames += frames_of_bytes(patcher, noise_shape, kept)
     return executor(patcher, [batch, channels, frames, rows, columns], conds, *args, **kwargs)
+
+
+def frames_of_bytes(patcher, noise_shape, kept_bytes: int) -> int:
+    """Return for how many frames of a latent [B, C, F, H, W] core reserves at least so many bytes."""
+    batch, channels, _, rows, columns = noise_shape
+    return math.ceil(kept_bytes / patcher.memory_required([batch, channels, 1, rows, columns]))
 
 
 def say_steps(name: str, what: str, span: NoiseSpan, start: Start) -> None:

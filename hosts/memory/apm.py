@@ -121,7 +121,7 @@ def with_apm(
 def remembering(model, anchor: torch.Tensor) -> dict:
     """transformer_options for the model's apply_model: `anchor` [B, C, F, H, W], as the network sees latents, is the
     anchor's frames; zeros are the null anchor."""
-    return trained_memory.told(model, keys.APM_ANCHOR, anchor)
+    return trained_memory.options_with(model, keys.APM_ANCHOR, anchor)
 
 
 def parameters(model) -> dict[str, torch.nn.Parameter]:

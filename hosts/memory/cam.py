@@ -106,7 +106,7 @@ def with_cam(model, memory: LoadedMemory | None, strength: float = 1.0, layers: 
 def remembering(model, frames: torch.Tensor) -> dict:
     """transformer_options for the model's apply_model: `frames` [B, C, F, H, W], as the network sees latents, are the
     conditioning frames, and the first F of what it is shown are these frames with noise."""
-    return trained_memory.told(model, keys.CAM_FRAMES, frames)
+    return trained_memory.options_with(model, keys.CAM_FRAMES, frames)
 
 
 def parameters(model) -> dict[str, torch.nn.Parameter]:

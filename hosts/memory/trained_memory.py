@@ -18,8 +18,9 @@ import comfy.patcher_extension as extension
 from ...engine.memory.files import KINDS, LoadedMemory
 from ...engine.runs.content_hash import content_hash
 from ..attention.patching import Bystander
-from ..families import block_count, facts_of, family_of
-from ..training import gradients as ttt_recompute
+from ..families import block_count, facts_of
+from ..training import gradients
+from ..training.fit import check_fit
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,9 @@ def carry(model, key: str, kind: str, memory: LoadedMemory, strength: float, eva
         raise ValueError(
             f"a strength of {strength:g} is not 0 to 1; use 0 for no memory, 1 for memory as it was trained"
         )
-    _check(model, memory)
+    check_fit(
+        model, f"this {memory.kind.upper()} was", family=memory.family, width=memory.config.width, blocks=memory.blocks
+    )
     module = memory.build(comfy.ops.manual_cast)
     model = model.clone()
     model.set_additional_models(
@@ -80,22 +83,6 @@ def carry(model, key: str, kind: str, memory: LoadedMemory, strength: float, eva
     options[key] = Carried(memory, module, strength)
     model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, key, evaluate)
     return model
-
-
-def _check(model, memory: LoadedMemory) -> None:
-    family, width = facts_of(model).family, family_of(model).width(model.model.diffusion_model)
-    if memory.family != family:
-        raise ValueError(
-            f"this {memory.kind.upper()} was trained for {memory.family} and this model is {family}; load "
-            f"the file of this model"
-        )
-    count = block_count(model)
-    for what, theirs, ours in (("channels", memory.config.width, width), ("blocks", memory.blocks, count)):
-        if theirs != ours:
-            raise ValueError(
-                f"this {memory.kind.upper()} was trained for {theirs} {what} and this model has {ours}; load "
-                f"the file of this model"
-            )
 
 
 def layers_asked(model, layers: frozenset[int]) -> frozenset[int]:
@@ -111,8 +98,8 @@ def layers_asked(model, layers: frozenset[int]) -> frozenset[int]:
     return layers
 
 
-def told(model, name: str, latents: torch.Tensor) -> dict:
-    """The clone's transformer_options with its wrappers, as core makes them when it samples, and `latents` as `name`."""
+def options_with(model, name: str, latents: torch.Tensor) -> dict:
+    """Return the clone's transformer_options with its wrappers, as core makes them to sample, and `latents` as `name`."""
     options = model.model_options["transformer_options"]
     wrappers = extension.merge_nested_dicts(options.get("wrappers", {}), model.wrappers)
     return {**options, "wrappers": wrappers, name: latents}
@@ -125,7 +112,7 @@ def training(model) -> Iterator[None]:
     ComfyUI loaded in inference mode, which can take part in no gradient, are copies meanwhile."""
     loaded = _made_in_inference(model.model.diffusion_model)
     try:
-        with ttt_recompute.training(), torch.inference_mode(False):
+        with gradients.training(), torch.inference_mode(False):
             for held, name, weight in loaded:
                 held[name] = _normal(weight)
             with torch.autograd.graph.allow_mutation_on_saved_tensors():

@@ -105,28 +105,6 @@ def _mix_entry(parts: list[tuple[dict, float]]) -> dict:
     return {**first, "model_conds": model_conds, **({keys.WORDS: spoken} if spoken else {})}
 
 
-def scale_guidance(
-    conds: list[list[dict] | None], outs: list[torch.Tensor], mix: tuple[tuple[int, float], ...], timeline: Timeline
-) -> None:
-    """A shot's strength multiplies its guidance, in place: positive <- negative + strength (positive - negative).
-    `outs` are the predictions for `conds`. Raises ValueError where one of the two prompts is not evaluated."""
-    strength = sum(timeline.shots[shot].shot.strength * share for shot, share in mix)
-    if strength == 1.0:
-        return
-    roles = [role_of(cond) for cond in conds]
-    if POSITIVE not in roles or NEGATIVE not in roles:
-        planned = next(p for p in (timeline.shots[shot] for shot, _ in mix) if p.shot.strength != 1)
-        raise ValueError(
-            f"shots[{planned.index}].strength {planned.shot.strength:g} scales the guidance against the "
-            f"negative prompt, but the sampler evaluates {len([r for r in roles if r])} of the 2 prompts "
-            f"of Longreel Encode; use cfg above 1 with both wired, or strength 1"
-        )
-    negative = outs[roles.index(NEGATIVE)]
-    for out, role in zip(outs, roles):
-        if role == POSITIVE:
-            out[:] = negative + strength * (out - negative)
-
-
 def number_of(conds: list[list[dict] | None], role: str) -> int | None:
     """Core's number of the prompt whose entries carry this role, or None."""
     return next((number for number, entries in enumerate(conds) if role_of(entries) == role), None)

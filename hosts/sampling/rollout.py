@@ -34,6 +34,7 @@ from ..attention import patching
 from ..features import kv_share, prompt_edit
 from ..prompts.chunk_conditioning import for_chunk
 from ..windows import latent_blend
+from ..windows.checks import check_latent_frames
 from ..windows.chunk_handler import ChunkHandler, Remembered
 from ..windows.progress import ProgressText
 from . import identity
@@ -154,11 +155,7 @@ def sample_rollout(
     experts = Experts(*(_prepared(m) for m in (model, low_noise_model)), low_noise_from)
     features = patching.features_of(model.model_options)
     start = comfy.sample.fix_empty_latent_channels(model, latent["samples"], latent.get("downscale_ratio_spacial"))
-    if start.shape[FRAME_AXIS] != timeline.latent_frames:
-        raise ValueError(
-            f"the latent has {start.shape[FRAME_AXIS]} frames and the timeline {timeline.latent_frames}; wire "
-            f"the latent output of the same Longreel Plan into the sampler"
-        )
+    check_latent_frames(start.shape[FRAME_AXIS], timeline)
     hands_over = next((feature for feature in features if isinstance(feature, HandsOver)), None)
     known = timeline.overlap_frames if hands_over is None else hands_over.known_frames(timeline)
     mask = latent.get("noise_mask")

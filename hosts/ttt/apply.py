@@ -11,15 +11,16 @@ not known here (engine/ttt/files.py).
 
 import torch
 
-import comfy.model_patcher
 import comfy.ops
+from comfy.model_patcher import ModelPatcher
 
 from ...engine.ttt.block import TTTBlock
 from ...engine.ttt.files import LoadedTTT
 from ...engine.ttt.layer import AS_TRAINED, GATED_DELTA, MLP, OWN, SLIDING_WINDOW, TTTConfig
 from ...engine.ttt.weights import PUBLISHED_BASE_RATE, PUBLISHED_CHUNK, check_weights
 from .. import keys
-from ..families import block_count, facts_of, family_of
+from ..families import block_count, family_of
+from ..training.fit import check_fit
 from .cogvideox import CogVideoXSegments, papers_numbers
 from .forward import segments_of, watch
 from .timeline import attach as attach_timeline
@@ -31,7 +32,7 @@ NEW_BASE_RATE = PUBLISHED_BASE_RATE | {GATED_DELTA: 1.0, SLIDING_WINDOW: 1.0}
 
 
 def apply(
-    model,
+    model: ModelPatcher,
     loaded: LoadedTTT | None,
     strength: float = 1.0,
     kind: str = MLP,
@@ -39,8 +40,8 @@ def apply(
     heads: int | None = None,
     chunk: int | None = None,
     base_rate: float | None = None,
-):
-    """A clone of `model` (ModelPatcher) with TTT layers.
+) -> ModelPatcher:
+    """Return a clone of `model` with TTT layers.
 
     loaded None: new, neutral layers for training; they change nothing. kind, heads, chunk, base_rate: of new layers, as
     engine/ttt/layer.TTTConfig has them; None as published, heads of 64 channels. strength: 0..1, scales what the
@@ -54,58 +55,61 @@ def apply(
     if not 0 <= strength <= 1:
         raise ValueError(f"a strength of {strength:g} is not 0 to 1; use 0 for no TTT, 1 for TTT as it was trained")
     segments_of(model)
+    wanted = _wanted_blocks(model, blocks)
+    if loaded is None:
+        config, dtype = _new_config(model, kind, heads, chunk, base_rate), model.model.get_dtype_inference()
+        return _carry(model, {number: _new_block(config, number, dtype) for number in sorted(wanted)})
+    check_fit(model, "these TTT layers were", family=loaded.family, width=loaded.config.width, blocks=loaded.blocks)
+    return _carry_loaded(model, loaded, _loaded_layers(loaded, wanted, strength))
+
+
+def _wanted_blocks(model: ModelPatcher, blocks: frozenset[int] | None) -> frozenset[int]:
+    """Return the blocks that are asked for. Raises ValueError for one that the network does not have."""
     count = block_count(model)
     wanted = frozenset(range(count)) if blocks is None else blocks
     if wanted and (min(wanted) < 0 or max(wanted) >= count):
         raise ValueError(
-            f"block {min(wanted) if min(wanted) < 0 else max(wanted)} is asked for and this model has "
-            f"{count}, counted from 0; use 0 to {count - 1}"
+            f"block {min(wanted) if min(wanted) < 0 else max(wanted)} is asked for and this model has {count}, counted "
+            f"from 0; use 0 to {count - 1}"
         )
-    if loaded is None:
-        config, dtype = _new_config(model, kind, heads, chunk, base_rate), model.model.get_dtype_inference()
-        layers = {number: _new_block(config, number, dtype) for number in sorted(wanted)}
-    else:
-        _check_file(model, loaded, count)
-        layers = {number: _loaded_block(loaded, number, strength) for number in sorted(wanted & set(loaded.layers))}
-        if not layers:
-            raise ValueError(
-                f"none of the {len(wanted)} blocks asked for is among the {len(loaded.layers)} that these TTT layers were "
-                f"trained for, which begin with block {min(loaded.layers)}; ask for all, or for some of those"
-            )
+    return wanted
+
+
+def _loaded_layers(loaded: LoadedTTT, wanted: frozenset[int], strength: float) -> dict[int, TTTBlock]:
+    layers = {number: _loaded_block(loaded, number, strength) for number in sorted(wanted & set(loaded.layers))}
+    if not layers:
+        raise ValueError(
+            f"none of the {len(wanted)} blocks asked for is among the {len(loaded.layers)} that these TTT layers were "
+            f"trained for, which begin with block {min(loaded.layers)}; ask for all, or for some of those"
+        )
+    return layers
+
+
+def _carry(model: ModelPatcher, layers: dict[int, TTTBlock]) -> ModelPatcher:
+    """Return a clone of `model` with these layers in a patcher of their own, which ComfyUI loads beside it."""
     model = model.clone()
     holder = torch.nn.ModuleDict({str(number): layer for number, layer in layers.items()})
-    patcher = comfy.model_patcher.ModelPatcher(holder, model.load_device, model.offload_device)
-    model.set_additional_models(keys.TTT_LAYERS, [patcher])
+    model.set_additional_models(keys.TTT_LAYERS, [ModelPatcher(holder, model.load_device, model.offload_device)])
     options = model.model_options["transformer_options"] = dict(model.model_options["transformer_options"])
     options[keys.TTT_LAYERS] = layers
-    if loaded is not None:
-        options[keys.TTT_TRAINED_SEGMENT] = loaded.segment_latent_frames
     watch(model)
-    if (
-        loaded is not None
-        and loaded.config.rates == AS_TRAINED
-        and isinstance(model.model.diffusion_model, CogVideoXSegments.network_class)
-    ):
-        for path, value in papers_numbers(model.model.diffusion_model):
+    return model
+
+
+def _carry_loaded(model: ModelPatcher, loaded: LoadedTTT, layers: dict[int, TTTBlock]) -> ModelPatcher:
+    """Return a clone with the layers of a file, and what the network must be for them."""
+    model = _carry(model, layers)
+    model.model_options["transformer_options"][keys.TTT_TRAINED_SEGMENT] = loaded.segment_latent_frames
+    network = model.model.diffusion_model
+    if loaded.config.rates == AS_TRAINED and isinstance(network, CogVideoXSegments.network_class):
+        for path, value in papers_numbers(network):
             model.add_object_patch(f"diffusion_model.{path}", value)
     return model
 
 
-def _check_file(model, loaded: LoadedTTT, count: int) -> None:
-    family, width = facts_of(model).family, family_of(model).width(model.model.diffusion_model)
-    if loaded.family != family:
-        raise ValueError(
-            f"these TTT layers were trained for {loaded.family} and this model is {family}; load the file of this model"
-        )
-    for what, theirs, ours in (("channels", loaded.config.width, width), ("blocks", loaded.blocks, count)):
-        if theirs != ours:
-            raise ValueError(
-                f"these TTT layers were trained for {theirs} {what} and this model has {ours}; load the "
-                f"file of this model"
-            )
-
-
-def _new_config(model, kind: str, heads: int | None, chunk: int | None, base_rate: float | None) -> TTTConfig:
+def _new_config(
+    model: ModelPatcher, kind: str, heads: int | None, chunk: int | None, base_rate: float | None
+) -> TTTConfig:
     if kind not in NEW_CHUNK:
         raise ValueError(f"unknown kind of TTT layer {kind!r}; use {' or '.join(PUBLISHED_CHUNK)}")
     width = family_of(model).width(model.model.diffusion_model)

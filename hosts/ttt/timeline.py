@@ -1,26 +1,28 @@
-"""A whole timeline in one forward: every segment hears its own prompt, attends to itself, and TTT joins them.
+"""A whole timeline in one forward: every segment reads its own prompt, attends to itself, and TTT joins them.
 
 Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3.1). Core gives the network one
 text for all frames, and asks a model's context handler how to show it a long latent. This one shows all of it, with one
 conditioning entry in which the texts of all segments stand one behind the other; where one ends travels along
-(hosts/ttt/forward.SegmentInfo). What is not text (pictures for all frames, guidance, areas, control) is the first segment's,
-and must be that of all.
+(hosts/ttt/forward.SegmentInfo). What is not text (pictures for all frames, guidance, areas, control) is the first
+segment's, and must be that of all.
 """
 
 import logging
-import math
 
 import torch
 
 import comfy.conds
 import comfy.context_windows
 import comfy.patcher_extension as extension
+from comfy.model_patcher import ModelPatcher
 
 from ...engine.plan.timeline import Timeline
 from ...engine.ttt.order import Layout, own_frames
 from .. import keys
 from ..attention import patching
 from ..prompts import conditioning
+from ..prompts.guidance import scale_guidance_of_frames, strength_of
+from ..windows.checks import check_latent_frames
 from ..windows.latent_blend import noise_of_shots
 from ..windows.progress import ProgressText
 from .forward import SegmentInfo, kept_bytes, segments_of, token_windows, watch
@@ -43,45 +45,64 @@ ACTS_WHERE = (
 
 
 class WholeTimeline(comfy.context_windows.ContextHandlerABC):
-    """One per run."""
+    """Core's context handler of one run: it shows the network all of a timeline."""
 
     def __init__(self, timeline: Timeline):
+        """Raise ValueError for segments that do not follow each other."""
         super().__init__()
         self.timeline = timeline
         self.windows = tuple((segment.start, segment.end) for segment in timeline.segments)
         # Checks that they follow each other; how many tokens a frame has does not matter here.
         frames = own_frames(Layout((0,) * len(self.windows), self.windows, 1, 1))
         self.strengths = torch.ones(timeline.latent_frames)
-        for segment, (start, stop) in zip(timeline.segments, frames):
-            self.strengths[start:stop] = sum(timeline.shots[shot].shot.strength * share for shot, share in segment.mix)
+        for segment, (start, stop) in zip(timeline.segments, frames, strict=True):
+            self.strengths[start:stop] = strength_of(segment.mix, timeline)
         self.evaluations, self.compared, self.progress = 0, set(), ProgressText()
 
     def for_new_run(self) -> "WholeTimeline":
+        """Return a handler that has counted and compared nothing yet."""
         return WholeTimeline(self.timeline)
 
     def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
-        frames = x_in.shape[FRAME_AXIS]
-        if frames != self.timeline.latent_frames:
-            raise ValueError(
-                f"the latent has {frames} frames and the timeline {self.timeline.latent_frames}; wire the "
-                f"latent output of the same Longreel Plan into the sampler"
-            )
+        """Return True: core then lets this handler show the latent. Raises ValueError for one of another length."""
+        check_latent_frames(x_in.shape[FRAME_AXIS], self.timeline)
         return True
 
     def get_resized_cond(self, cond_in, x_in, window, device=None):
-        return cond_in  # nothing is cut
+        """Return the conditioning as it is: nothing is cut."""
+        return cond_in
 
     def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
+        """Return core's predictions of all segments at once, with each shot's strength."""
         self.evaluations += 1
         self.progress.show(f"{len(self.windows)} segments at once, evaluation {self.evaluations}")
         joined = [None if entries is None else [self._join(entries, number)] for number, entries in enumerate(conds)]
         out = calc_cond_batch(model, joined, x_in, timestep, model_options)
-        self._apply_strength(out, conds)
+        scale_guidance_of_frames(conds, out, self.strengths, self.timeline)
         return out
 
     def _join(self, entries: list[dict], prompt: int) -> dict:
-        """One entry whose texts are those of all segments."""
-        heard = []
+        """Return one entry whose texts are those of all segments; `prompt` is core's number of it."""
+        of_segments = self._of_segments(entries)
+        first = of_segments[0]
+        if prompt not in self.compared:
+            for number, entry in enumerate(of_segments):
+                _compare(first, entry, number)
+            self.compared.add(prompt)
+        model_conds = dict(first["model_conds"])
+        given = {
+            key: [entry["model_conds"][key].cond for entry in of_segments] for key in JOINED_ALONG if key in model_conds
+        }
+        text_lengths = tuple(text.shape[1] for text in given[TEXT])
+        for key, parts in given.items():
+            # Regular also where the family repeats a text to another's length: every token counts here.
+            model_conds[key] = comfy.conds.CONDRegular(torch.cat(parts, JOINED_ALONG[key]))
+        model_conds[keys.TTT_SEGMENT_INFO] = comfy.conds.CONDConstant(SegmentInfo(self.windows, text_lengths))
+        return {**first, "model_conds": model_conds}
+
+    def _of_segments(self, entries: list[dict]) -> list[dict]:
+        """Return the one entry of each segment. Raises ValueError for a segment that has several, or none."""
+        found = []
         for number, segment in enumerate(self.timeline.segments):
             of_segment = conditioning.entries_for(entries, segment.mix)
             if len(of_segment) != 1:
@@ -89,44 +110,12 @@ class WholeTimeline(comfy.context_windows.ContextHandlerABC):
                     f"segment {number + 1} has {len(of_segment)} conditioning entries, and TTT reads one text for each "
                     f"segment; combine no conditionings, and wire Longreel Encode's output as it is"
                 )
-            heard += of_segment
-        first = heard[0]
-        if prompt not in self.compared:
-            for number, entry in enumerate(heard):
-                _compare(first, entry, number)
-            self.compared.add(prompt)
-        model_conds = dict(first["model_conds"])
-        given = {key: [entry["model_conds"][key].cond for entry in heard] for key in JOINED_ALONG if key in model_conds}
-        texts = tuple(text.shape[1] for text in given[TEXT])
-        for key, parts in given.items():
-            # Regular also where the family repeats a text to another's length: every token counts here.
-            model_conds[key] = comfy.conds.CONDRegular(torch.cat(parts, JOINED_ALONG[key]))
-        model_conds[keys.TTT_SEGMENT_INFO] = comfy.conds.CONDConstant(SegmentInfo(self.windows, texts))
-        return {**first, "model_conds": model_conds}
-
-    def _apply_strength(self, out: list[torch.Tensor], conds: list[list[dict] | None]) -> None:
-        """A shot's strength multiplies its guidance: positive <- negative + strength (positive - negative)."""
-        if (self.strengths == 1).all():
-            return
-        positive, negative = (
-            conditioning.number_of(conds, role) for role in (conditioning.POSITIVE, conditioning.NEGATIVE)
-        )
-        if positive is None or negative is None:
-            planned = next(shot for shot in self.timeline.shots if shot.shot.strength != 1)
-            evaluated = sum(number is not None for number in (positive, negative))
-            raise ValueError(
-                f"shots[{planned.index}].strength {planned.shot.strength:g} scales the guidance against "
-                f"the negative prompt, but the sampler evaluates {evaluated} of the 2 prompts of Longreel "
-                f"Encode; use cfg above 1 with both wired, or strength 1"
-            )
-        strengths = self.strengths.to(out[positive])[:, None, None]  # [F, 1, 1]
-        changed = self.strengths.to(out[positive].device) != 1
-        scaled = out[negative] + strengths * (out[positive] - out[negative])
-        out[positive][:, :, changed] = scaled[:, :, changed]
+            found += of_segment
+        return found
 
 
 def _compare(first: dict, other: dict, number: int) -> None:
-    """Raises ValueError where an entry differs from the first segment's in more than its text."""
+    """Raise ValueError where an entry differs from the first segment's in more than its text."""
     ours, theirs = first["model_conds"], other["model_conds"]
     different = sorted(set(ours) ^ set(theirs))
     different += [
@@ -137,8 +126,8 @@ def _compare(first: dict, other: dict, number: int) -> None:
     different += [key for key in ACTS_WHERE if not _same(first.get(key), other.get(key))]
     if different:
         raise ValueError(
-            f"the conditioning of segment {number + 1} differs from that of segment 1 in {different[0]}, and TTT shows all "
-            f"segments in one evaluation; give every shot the same, or leave it out"
+            f"the conditioning of segment {number + 1} differs from that of segment 1 in {different[0]}, and TTT shows "
+            f"all segments in one evaluation; give every shot the same, or leave it out"
         )
 
 
@@ -146,8 +135,8 @@ def _same(ours, theirs) -> bool:
     return ours is theirs or comfy.conds.is_equal(ours, theirs)
 
 
-def attach(model, timeline: Timeline):
-    """A clone of `model` (ModelPatcher), with or without TTT layers, that is shown all of `timeline` at once.
+def attach(model: ModelPatcher, timeline: Timeline) -> ModelPatcher:
+    """Return a clone of `model`, with or without TTT layers, that is shown all of `timeline` at once.
 
     Raises ValueError for a network that cannot be, segments that do not follow each other, and a model whose latent is
     cut into windows already.
@@ -181,8 +170,8 @@ def _start_run(executor, noise, latent_image, *args, **kwargs):
     others = patching.features_of(options)
     if others:
         raise ValueError(
-            f"{others[0].name} works on one segment at a time and TTT shows all of a timeline at once; remove that node, "
-            f"or sample with Longreel Latent Blend instead"
+            f"{others[0].name} works on one segment at a time and TTT shows all of a timeline at once; remove that "
+            f"node, or sample with Longreel Latent Blend instead"
         )
     handler = options["context_handler"] = options["context_handler"].for_new_run()
     trained = options["transformer_options"].get(keys.TTT_TRAINED_SEGMENT)
@@ -198,11 +187,10 @@ def _start_run(executor, noise, latent_image, *args, **kwargs):
 
 
 def _reserve(executor, patcher, noise_shape, conds, *args, **kwargs):
-    """PREPARE_SAMPLING: core asks for the memory of a latent [B, C, F, H, W]: that of one segment, and what is kept of
-    all, said in frames."""
+    """PREPARE_SAMPLING: core reserves the memory of one segment, and what is kept of all, as so many latent frames."""
     batch, channels, _, rows, columns = noise_shape
     windows = patcher.model_options["context_handler"].windows
     kept = kept_bytes(patcher, tuple(noise_shape), windows)
     frames = max(stop - start for start, stop in windows)
-    frames += math.ceil(kept / patcher.memory_required([batch, channels, 1, rows, columns]))
+    frames += patching.frames_of_bytes(patcher, noise_shape, kept)
     return executor(patcher, [batch, channels, frames, rows, columns], conds, *args, **kwargs)

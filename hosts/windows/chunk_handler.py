@@ -19,6 +19,7 @@ from ...engine.plan.timeline import Timeline
 from .. import keys
 from ..attention import patching
 from ..prompts import conditioning
+from ..prompts.guidance import scale_guidance
 from .context_pass import CONTEXT_PASS, ContextPass, NeedsContextPasses, entry_of_length, noised
 
 
@@ -81,7 +82,7 @@ class ChunkHandler(context_windows.ContextHandlerABC):
             out = self.inside.execute(calc_cond_batch, model, of_chunk, x_in, timestep, options)
         else:
             out = calc_cond_batch(model, of_chunk, x_in, timestep, options)
-        conditioning.scale_guidance(conds, out, self.chunk.mix, self.timeline)
+        scale_guidance(conds, out, self.chunk.mix, self.timeline)
         return out
 
     def _make_context_pass(self, context: ContextPass, calc_cond_batch, model, conds, x_in, model_options) -> None:

@@ -21,6 +21,8 @@ from ...engine.sampling.latent_blend import segment_weights
 from .. import keys
 from ..attention import patching
 from ..prompts import conditioning
+from ..prompts.guidance import scale_guidance
+from .checks import check_latent_frames
 from .progress import ProgressText
 
 FRAME_AXIS = 2  # [B, C, F, H, W]
@@ -81,8 +83,7 @@ class TimelineHandler(context_windows.IndexListContextHandler):
 
     def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
         frames = self._build_window_state(x_in, conds, model).latents[0].shape[self.dim]
-        if frames != self.timeline.latent_frames:
-            raise ValueError(_wrong_length(frames, self.timeline))
+        check_latent_frames(frames, self.timeline)
         return len(self.timeline.segments) > 1 or self.strengths != [1.0]
 
     def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
@@ -164,7 +165,7 @@ class TimelineHandler(context_windows.IndexListContextHandler):
             )
         for result in results:
             predictions = [out[0] for out in result.sub_conds_out]
-            conditioning.scale_guidance(conds, predictions, result.window.segment.mix, self.timeline)
+            scale_guidance(conds, predictions, result.window.segment.mix, self.timeline)
         return results
 
     def _inner(self, calc_cond_batch):
@@ -228,13 +229,6 @@ def attach_handler(model, handler: TimelineHandler):
     return model
 
 
-def _wrong_length(frames: int, timeline: Timeline) -> str:
-    return (
-        f"the latent has {frames} frames and the timeline {timeline.latent_frames}; wire the latent output of the "
-        f"same Longreel Plan into the sampler"
-    )
-
-
 def _start_run(executor, noise, latent_image, *args, **kwargs):
     """OUTER_SAMPLE: gives each run a fresh handler, and each shot its own noise where it has a seed."""
     guider = executor.class_obj
@@ -252,7 +246,7 @@ def noise_of_shots(noise: torch.Tensor, timeline: Timeline) -> torch.Tensor:
     if not seeded or not noise.any():
         return noise
     if noise.shape[FRAME_AXIS] < timeline.latent_frames:
-        raise ValueError(_wrong_length(noise.shape[FRAME_AXIS], timeline))
+        check_latent_frames(noise.shape[FRAME_AXIS], timeline)
     noise = noise.clone()
     for planned in seeded:
         generator = torch.Generator().manual_seed(planned.shot.seed % 2**63)

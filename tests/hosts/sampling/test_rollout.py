@@ -135,7 +135,7 @@ def test_a_shots_negative_and_strength_take_effect(tiny, change):
 
 def test_strength_without_guidance_is_refused(tiny):
     loaded = tiny("wan21")
-    with pytest.raises(ValueError, match=r"shots\[1\].strength 0.5 .* cfg above 1"):
+    with pytest.raises(ValueError, match="shot 2: strength 0.5 .* cfg above 1"):
         roll(loaded, story(loaded.model, strength=0.5), cfg=1.0)
 
 

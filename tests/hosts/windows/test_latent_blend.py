@@ -175,7 +175,7 @@ def test_strength_zero_follows_the_negative_prompt_alone(tiny):
 def test_strength_without_guidance_is_refused(tiny):
     loaded = tiny("wan21")
     timeline = timeline_for(loaded.model, strength=0.5)
-    with pytest.raises(ValueError, match=r"shots\[1\].strength 0.5 .* cfg above 1"):
+    with pytest.raises(ValueError, match="shot 2: strength 0.5 .* cfg above 1"):
         run(loaded, timeline, cfg=1.0)
 
 
