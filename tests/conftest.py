@@ -89,6 +89,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     return WholeFiles(config, log)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_newgateway() -> None:
+    """A worker starts, and this process is the one that hands out the tests."""
+    processes.let_last(processes.started())
+
+
+def pytest_keyboard_interrupt() -> None:
+    """A worker is only asked to stop between two tests, and killed seconds later; interrupted, it ends what it started."""
+    processes.interrupt_lasting()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_process_outlives_the_tests() -> Iterator[None]:
     """The first of all fixtures, and so the last to end."""

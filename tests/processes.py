@@ -6,6 +6,7 @@ which it keeps when whoever started it is gone. Knows nothing of what the proces
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable
@@ -44,6 +45,13 @@ def orphans() -> set[psutil.Process]:
 def let_last(processes: Iterable[psutil.Process]) -> None:
     """These, and what they start, serve several test files; whoever started them ends them."""
     _lasting.update(processes)
+
+
+def interrupt_lasting() -> None:
+    """End those as SIGTERM does."""
+    for process in _lasting:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
 
 
 def left_over(before: set[psutil.Process], everywhere: bool = False) -> list[str]:
