@@ -77,7 +77,7 @@ sys.meta_path.insert(0, DeclareBeforeTorchvision)
 
 
 # Two of pytest's workers: see tests/conftest.py for what each of them runs. `-n 0` behind them means none.
-WORKERS = ("-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder")
+WORKERS = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 class DevError(Exception):

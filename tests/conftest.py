@@ -1,8 +1,8 @@
-"""What all tests share: one ComfyUI process for everything that goes over HTTP, marks, and who runs which test.
+"""What all tests share: a ComfyUI process for everything that goes over HTTP, marks, and who runs which test.
 
 Run through `python dev.py test`, or directly with .venv/bin/pytest once `python dev.py setup` has run. `dev.py test`
-starts two workers (pytest-xdist). One of them runs all tests that share the ComfyUI process, so that there is one of
-it; a file of other tests stays whole, so that what its tests share is made once.
+starts two workers (pytest-xdist), each with a ComfyUI of its own where it needs one. A worker runs whole files, so that
+what their tests share is made once, and one of them runs all tests of the bundled workflows.
 
 With --quick, tests that are marked `slow` or that need a ComfyUI process are left out, and hypothesis tries fewer
 examples.
@@ -26,8 +26,9 @@ from longreel import dev
 from tests import processes
 from tests.comfy_process import PACK_FOLDER_NAME, ComfyProcess
 
-SHARED_COMFYUI = "comfyui"  # name of the group of tests that share the process
-LONG_FIRST = ("tests/kernels/", "tests/training/")  # folders with files that take long: not the last to be begun
+# Folders of the bundled workflows. ComfyUI remembers what the editor made of them, so that each of them runs once.
+ONE_AFTER_THE_OTHER = ("tests/browser/", "tests/workflows/")
+LONG = ("tests/kernels/", "tests/nodes/")  # folders with files that take long: a worker that begins them last ends last
 QUICK_EXAMPLES = 10  # of each property, with --quick
 
 
@@ -40,10 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
     processes.mark_children()
     config.addinivalue_line("markers", "gpu: needs an NVIDIA GPU; skipped where there is none")
     config.addinivalue_line("markers", "slow: takes seconds of a processor, or starts ComfyUI; --quick leaves it out")
-    config.addinivalue_line("markers", "xdist_group(name): tests that one worker runs, one after the other")
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in its own
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not dev.has_nvidia_gpu():
         for item in items:
@@ -51,7 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU, and nvidia-smi finds none"))
     if config.getoption("quick"):
         leave_out_slow(config, items)
-    assign_to_workers(items)
+    items.sort(key=lambda item: (not item.nodeid.startswith(ONE_AFTER_THE_OTHER), not item.nodeid.startswith(LONG)))
 
 
 def shares_comfyui(item: pytest.Item) -> bool:
@@ -68,25 +67,16 @@ def leave_out_slow(config: pytest.Config, items: list[pytest.Item]) -> None:
         function._hypothesis_internal_use_settings = hypothesis.settings(given, max_examples=fewer)
 
 
-def assign_to_workers(items: list[pytest.Item]) -> None:
-    """Mark the files that share ComfyUI, and begin with them and with the long ones: two workers then end together."""
-    files = {item.path for item in items if shares_comfyui(item)}
-    for item in items:
-        if item.path in files:
-            item.add_marker(pytest.mark.xdist_group(SHARED_COMFYUI))
-    items.sort(key=lambda item: (item.path not in files, not item.nodeid.startswith(LONG_FIRST)))
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Give a worker whole files, and all files that share ComfyUI to one of them."""
-    from xdist.scheduler import LoadGroupScheduling
+    """Give a worker whole files, and all those of ONE_AFTER_THE_OTHER to the same one."""
+    from xdist.scheduler import LoadFileScheduling
 
-    class WholeFiles(LoadGroupScheduling):
+    class Rooms(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return super()._split_scope(nodeid).split("::")[0]
+            return "editor" if nodeid.startswith(ONE_AFTER_THE_OTHER) else super()._split_scope(nodeid)
 
-    return WholeFiles(config, log)
+    return Rooms(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)
