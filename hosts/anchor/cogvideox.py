@@ -10,10 +10,12 @@ from functools import partial
 
 import torch
 
+from ..families import cogvideox
 from ..families.cogvideox import patch_size
 from ..ttt.segments import replaced
 
-IN_SEGMENTS, OVERWRITES, FRAMES_ALIKE = False, False, False  # see run.FrameTimeAdapter
+FAMILY = cogvideox
+IN_SEGMENTS, FRAMES_ALIKE = False, False  # see run.FrameTimeAdapter
 
 
 def refuse(network: torch.nn.Module) -> None:

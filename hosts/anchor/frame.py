@@ -20,7 +20,7 @@ import comfy.patcher_extension as extension
 
 from ...engine.plan.anchor import CLEAN, Anchor, check_anchors
 from .. import keys
-from ..families import cogvideox, facts_of, family_of, hunyuan_video, wan
+from ..families import facts_of, family_of
 from ..ttt.timeline import WholeTimeline
 from ..windows.chunk_handler import ChunkHandler
 from . import cogvideox as anchor_cogvideox
@@ -30,7 +30,9 @@ from .run import AnchorFramesRun, around_sampler
 
 NAME = "Longreel Anchor Frame"
 FRAME_AXIS = 2  # [B, C, F, H, W]
-FRAME_TIME_ADAPTERS = {wan: anchor_wan, cogvideox: anchor_cogvideox, hunyuan_video: anchor_hunyuan_video}
+FRAME_TIME_ADAPTERS = {  # by the family's name
+    adapter.FAMILY.NAME: adapter for adapter in (anchor_wan, anchor_cogvideox, anchor_hunyuan_video)
+}
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def attach(model, anchored: Sequence[Anchored]):
     for one in anchored:
         _check_latent(one, facts)
     if any(_is_clean(one, facts) for one in anchored):
-        FRAME_TIME_ADAPTERS[family_of(model)].refuse(model.model.diffusion_model)
+        FRAME_TIME_ADAPTERS[family_of(model).NAME].refuse(model.model.diffusion_model)
     model = model.clone()
     if not anchored:
         return model
@@ -240,12 +242,12 @@ def _run_of(guider, keep_strengths: dict[int, float], frames: int) -> AnchorFram
     """Return the run that keeps these frames clean. Raises ValueError where TTT cannot have frame times beside it."""
     family = family_of(guider.model_patcher)
     _refuse_segments(family, guider.model_options, guider.model_options.get("context_handler"))
-    return AnchorFramesRun(keep_strengths, frames, FRAME_TIME_ADAPTERS[family])
+    return AnchorFramesRun(keep_strengths, frames, FRAME_TIME_ADAPTERS[family.NAME])
 
 
 def _refuse_segments(family, model_options: dict, handler) -> None:
     in_segments = isinstance(handler, WholeTimeline) or keys.TTT_LAYERS in model_options.get("transformer_options", {})
-    if in_segments and not FRAME_TIME_ADAPTERS[family].IN_SEGMENTS:
+    if in_segments and not FRAME_TIME_ADAPTERS[family.NAME].IN_SEGMENTS:
         raise ValueError(
             f"TTT evaluates {family.NAME}'s blocks segment by segment with one time for all frames, and a clean anchor "
             f"needs a time of its own; use mode inpaint in {NAME}"

@@ -14,11 +14,13 @@ import torch
 
 from comfy.ldm.flux.layers import timestep_embedding
 
+from ..families import hunyuan_video
 from ..families.hunyuan_video import patch_size
-from ..families.sites import argument
+from ..families.sites import argument, token_grid
 from ..ttt.segments import replaced
 
-IN_SEGMENTS, OVERWRITES, FRAMES_ALIKE = False, True, True  # see run.FrameTimeAdapter
+FAMILY = hunyuan_video
+IN_SEGMENTS, FRAMES_ALIKE = False, True  # see run.FrameTimeAdapter
 AMONG_TOKENS = ("ref_latent", "guiding_frame_index")
 Stretch = tuple[int, int | None, int]  # tokens [start, stop) and their row of times
 
@@ -47,7 +49,7 @@ def evaluate(executor, keep_strengths: torch.Tensor, x: torch.Tensor, t: torch.T
             f"node that adds it, or use mode inpaint"
         )
     levels = sorted(set(keep_strengths[0].tolist()) - {0.0})
-    frame_tokens = math.prod(-(-size // patch) for size, patch in zip(x.shape[3:], patch_size(network)[1:]))
+    frame_tokens = math.prod(token_grid(x.shape[2:], patch_size(network))[1:])
     stretches = _stretches(
         [levels.index(level) + 1 if level else 0 for level in keep_strengths[0].tolist()], frame_tokens
     )

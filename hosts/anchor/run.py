@@ -20,6 +20,7 @@ import comfy.sample
 from comfy.patcher_extension import WrappersMP
 
 from .. import keys
+from ..families.family import Family
 
 FRAME_AXIS = 2  # [B, C, F, H, W]
 
@@ -27,8 +28,8 @@ FRAME_AXIS = 2  # [B, C, F, H, W]
 class FrameTimeAdapter(Protocol):
     """What a family's file (hosts/anchor/<family>.py) knows: how its network takes a time for each latent frame."""
 
+    FAMILY: Family
     IN_SEGMENTS: bool  # whether times per frame work in blocks that TTT evaluates segment by segment
-    OVERWRITES: bool  # whether the network's blocks write into what gradients need
     FRAMES_ALIKE: bool  # whether all rows of a batch must have the same anchor frames
 
     def refuse(self, network: torch.nn.Module) -> None:

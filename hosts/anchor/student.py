@@ -52,7 +52,7 @@ class AnchorStudent(NetworkStudent):
     def __init__(self, model: ModelPatcher, dtype: torch.dtype = torch.bfloat16):
         """Read the network of `model` again, without its LoRAs; it computes in `dtype`."""
         _check_trainable(model)
-        self.adapter = FRAME_TIME_ADAPTERS[family_of(model)]
+        self.adapter = FRAME_TIME_ADAPTERS[family_of(model).NAME]
         super().__init__(model, dtype, self._prepare)
         self.adapter.refuse(self.network)
         self.is_anchor: torch.Tensor | None = None  # [B, F] while the network is evaluated
@@ -105,7 +105,9 @@ class AnchorStudent(NetworkStudent):
         try:
             with training(), ExitStack() as meanwhile:
                 for block in self.adapter.recomputed_blocks(self.network):
-                    meanwhile.enter_context(replaced(block, recomputed(block.forward, self.adapter.OVERWRITES)))
+                    meanwhile.enter_context(
+                        replaced(block, recomputed(block.forward, self.adapter.FAMILY.OVERWRITES_INPUTS))
+                    )
                 return self.evaluate(self.leaf(noised), levels, prompts, {})
         finally:
             self.is_anchor = None

@@ -7,17 +7,17 @@ and is refused; so are pictures among the tokens, over which times would be spre
 
 import torch
 
-from comfy.ldm.wan.model import WanModel
-
+from ..families import wan
 from ..families.sites import argument
 
-IN_SEGMENTS, OVERWRITES, FRAMES_ALIKE = True, False, False  # see run.FrameTimeAdapter
+FAMILY = wan
+IN_SEGMENTS, FRAMES_ALIKE = True, False  # see run.FrameTimeAdapter
 AMONG_TOKENS = ("time_dim_concat", "reference_latent", "context_latents")
 
 
 def refuse(network: torch.nn.Module) -> None:
     """Raise ValueError for a network that takes one time for all frames."""
-    if type(network) is not WanModel:
+    if type(network) is not wan.NETWORK:
         raise ValueError(
             f"{type(network).__name__} takes one time for all frames, and a clean anchor needs a time of its own; use "
             f"mode inpaint, or the plain text- or image-to-video model"

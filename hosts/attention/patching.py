@@ -27,7 +27,8 @@ from comfy.ldm.modules.attention import attention_pytorch
 from ...engine.plan.spans import NoiseSpan
 from .. import keys
 from ..families import family_of
-from ..families.sites import Call, Forward, Site, Visit
+from ..families.family import Family
+from ..families.sites import Call, Forward, Site, Visit, token_grid
 
 OVERRIDE = "optimized_attention_override"  # core's name of its slot
 WHOLE = "whole"  # the role of a segment that no feature asks for in another one
@@ -39,7 +40,7 @@ class Start:
     another's, or None; `conds` are the guider's lists by name, before core processes them."""
 
     model: Any  # comfy.model_base.BaseModel
-    family: Any  # module of hosts/
+    family: Family
     handler: Any
     conds: dict[str, list[dict]]
     sigmas: torch.Tensor
@@ -150,7 +151,7 @@ def _reserve(executor, patcher, noise_shape, conds, *args, **kwargs):
     kept = 0
     for feature in features_of(patcher.model_options):
         sizes = (getattr(feature, "kept_frames", frames), rows, columns)
-        tokens = math.prod(-(-size // patch) for size, patch in zip(sizes, family.patch_size(network)))
+        tokens = math.prod(token_grid(sizes, family.patch_size(network)))
         kept += feature.kept_bytes(tokens * bytes_of_token)
     frames += frames_of_bytes(patcher, noise_shape, kept)
     return executor(patcher, [batch, channels, frames, rows, columns], conds, *args, **kwargs)
@@ -264,7 +265,7 @@ def _watch(executor, *args, **kwargs):
 
 def _describe(family, network, args: tuple, kwargs: dict) -> Forward:
     patches = family.patch_size(network)
-    grid = tuple(-(-size // patch) for size, patch in zip(args[0].shape[2:], patches))
+    grid = token_grid(args[0].shape[2:], patches)
     return Forward(
         grid, patches[0], family.time_turn(network, args, kwargs), family.prompt_start(network, args, kwargs)
     )

@@ -1,14 +1,15 @@
 """The model families: one file of facts each, and what can be asked of all of them.
 
-wan, cogvideox, hunyuan_video and ltxv say what planning must know, where attention happens and where tokens stand. sites
-holds the words they use for it, video_tokens where trained memories enter. `facts_of(model)` says which family a MODEL is;
+family is what each of wan, cogvideox, hunyuan_video and ltxv says of itself, sites the words that they say it in; video_tokens
+has what trained memories do at these places. `facts_of(model)` says which family a MODEL is;
 everything else in hosts/ works for any of them.
 """
 
 from ...engine.plan.facts import ModelFacts
 from . import cogvideox, hunyuan_video, ltxv, wan
+from .family import Family
 
-FAMILIES = (wan, cogvideox, hunyuan_video, ltxv)
+FAMILIES: tuple[Family, ...] = (wan, cogvideox, hunyuan_video, ltxv)
 
 
 def facts_of(model) -> ModelFacts:
@@ -16,7 +17,7 @@ def facts_of(model) -> ModelFacts:
     return family_of(model).facts(model.model)
 
 
-def family_of(model):
+def family_of(model) -> Family:
     """The file of this folder that knows the family of a ModelPatcher; raises ValueError as `facts_of` does."""
     for family in FAMILIES:
         if family.facts(model.model) is not None:
@@ -25,6 +26,11 @@ def family_of(model):
         f"{type(model.model).__name__} is not a video model that Longreel supports; load one of "
         f"{', '.join(family.NAME for family in FAMILIES)}"
     )
+
+
+def plain_family_of(network) -> Family | None:
+    """The family whose plain network this is; None for what is built on one, or another network."""
+    return next((family for family in FAMILIES if type(network) is family.NETWORK), None)
 
 
 def block_count(model) -> int:

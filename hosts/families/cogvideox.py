@@ -3,13 +3,20 @@
 Its network expects latents in alpha space; sample it with Longreel Alpha Space Sampler (hosts/sampling/alpha_space.py).
 """
 
+import torch
+
 import comfy.model_base
+from comfy.ldm.cogvideo.model import CogVideoXTransformer3DModel
 
 from ...engine.attention.rotary import time_frequencies, turn_pairs
 from ...engine.plan.facts import ModelFacts
-from .sites import JOINT, Site, argument
+from .sites import JOINT, Site, TextPlace, argument
 
 NAME = "CogVideoX"
+NETWORK = CogVideoXTransformer3DModel
+TEXT_TOKENS = 226
+OVERWRITES_INPUTS = False
+TAKES_FRAME_TIMES = False
 
 
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
@@ -56,4 +63,24 @@ def time_turn(network, args: tuple, kwargs: dict):
 
 
 def prompt_start(network, args: tuple, kwargs: dict) -> int:
+    return 0
+
+
+def blocks(network) -> list[torch.nn.Module]:
+    """One kind, which reads and returns (video, text)."""
+    return [*network.blocks]
+
+
+def entrance(network) -> torch.nn.Module:
+    """Its tokens come as text and video in one sequence."""
+    return network.patch_embed
+
+
+def text_place(block) -> TextPlace:
+    """What a block is given is the text as the block before left it."""
+    return TextPlace(block, "encoder_hidden_states")
+
+
+def text_in_front(block, args: tuple, kwargs: dict) -> int:
+    """None: video and text are returned apart."""
     return 0

@@ -1,12 +1,20 @@
 """HunyuanVideo: facts and taps. Layout in comfy/ldm/hunyuan_video/model.py."""
 
+import torch
+
 import comfy.model_base
+from comfy.ldm.flux.layers import SingleStreamBlock
+from comfy.ldm.hunyuan_video.model import HunyuanVideo
 
 from ...engine.attention.rotary import time_frequencies, turn_pairs
 from ...engine.plan.facts import ModelFacts
-from .sites import JOINT, Site, argument
+from .sites import JOINT, Site, TextPlace, argument
 
 NAME = "HunyuanVideo"
+NETWORK = HunyuanVideo
+TEXT_TOKENS = 256
+OVERWRITES_INPUTS = True
+TAKES_FRAME_TIMES = False
 
 
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
@@ -63,3 +71,25 @@ def prompt_start(network, args: tuple, kwargs: dict) -> int:
     if quoted is not None and network.byt5_in is not None and network.cond_type_embedding is not None:
         tokens += quoted.shape[1]
     return tokens
+
+
+def blocks(network) -> list[torch.nn.Module]:
+    """Double blocks, which return (video, text), then single blocks, which return one sequence, text first."""
+    return [*network.double_blocks, *network.single_blocks]
+
+
+def entrance(network) -> torch.nn.Module:
+    """A convolution and a projection: tokens come as [B, N, C]."""
+    return network.img_in
+
+
+def text_place(block) -> TextPlace:
+    """What a block is given is the text as the block before left it."""
+    if isinstance(block, SingleStreamBlock):
+        return TextPlace(block, "x", lambda args, kwargs: slice(0, text_in_front(block, args, kwargs)))
+    return TextPlace(block, "txt")
+
+
+def text_in_front(block, args: tuple, kwargs: dict) -> int:
+    """All text of a single block."""
+    return _text_of_single(block, args, kwargs) if isinstance(block, SingleStreamBlock) else 0

@@ -3,12 +3,17 @@
 import torch
 
 import comfy.model_base
+from comfy.ldm.lightricks.model import LTXVModel
 
 from ...engine.attention.rotary import turn_pairs
 from ...engine.plan.facts import ModelFacts
-from .sites import CROSS, SELF, Site, argument
+from .sites import CROSS, SELF, Site, TextPlace, argument
 
 NAME = "LTXV"
+NETWORK = LTXVModel
+TEXT_TOKENS = 128
+OVERWRITES_INPUTS = True
+TAKES_FRAME_TIMES = False  # of frames; ComfyUI gives it a time for every token
 
 
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
@@ -76,4 +81,24 @@ def _angles_per_second(network) -> torch.Tensor:
 
 
 def prompt_start(network, args: tuple, kwargs: dict) -> int:
+    return 0
+
+
+def blocks(network) -> list[torch.nn.Module]:
+    """One kind, which returns video alone."""
+    return [*network.transformer_blocks]
+
+
+def entrance(network) -> torch.nn.Module:
+    """A projection: tokens come as [B, N, C]."""
+    return network.patchify_proj
+
+
+def text_place(block) -> TextPlace:
+    """The text of the cross attention, the same in every block."""
+    return TextPlace(block.attn2, "context")
+
+
+def text_in_front(block, args: tuple, kwargs: dict) -> int:
+    """None: blocks return video alone."""
     return 0

@@ -6,13 +6,19 @@ tokens (if any) in front of the video's.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 SELF, CROSS, JOINT = "self", "cross", "joint"
+FRAME_AXIS = 2  # of a latent [B, C, F, H, W]
+PROMPTS = 2  # of classifier-free guidance: positive and negative
+
+Shift = Callable[[torch.Tensor, float], torch.Tensor]
+"""(keys [B, H, S, D], token frames) -> the keys so much later in time."""
+Change = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Forward:
 
     grid: tuple[int, int, int]
     patch_frames: int
-    turn: Callable[[torch.Tensor, float], torch.Tensor] | None
+    turn: Shift | None
     prompt_start: int = 0
 
     @property
@@ -74,8 +80,33 @@ class Call:
     evaluation: Any = field(repr=False, default=None)  # hosts/attention/patching.Evaluation
 
 
+@dataclass(frozen=True)
+class TextPlace:
+    """`module` is given text as the argument `name` [B, L, C]; prompt(args, kwargs) is the prompt's part of it."""
+
+    module: torch.nn.Module
+    name: str
+    prompt: Callable[[tuple, dict], slice] = lambda args, kwargs: slice(None)
+
+    def change(self, args: tuple, kwargs: dict, change: Change) -> tuple[tuple, dict]:
+        """The module's arguments with another text, of the same length."""
+        method = type(self.module).forward
+        given = argument(method, args, kwargs, self.name)
+        start, stop, _ = self.prompt(args, kwargs).indices(given.shape[1])
+        changed = torch.cat([given[:, :start], change(given[:, start:stop]), given[:, stop:]], dim=1)
+        if self.name in kwargs:
+            return args, {**kwargs, self.name: changed}
+        place = list(inspect.signature(method).parameters).index(self.name) - 1  # behind self
+        return (*args[:place], changed, *args[place + 1 :]), kwargs
+
+
 def argument(method: Callable, args: tuple, kwargs: dict, name: str) -> Any:
     """What an unbound method was given as `name` behind self, by place or by name, or else its default."""
     _, *parameters = inspect.signature(method).parameters.values()
     place = [parameter.name for parameter in parameters].index(name)
     return args[place] if place < len(args) else kwargs.get(name, parameters[place].default)
+
+
+def token_grid(latent_shape: Sequence[int], patch: Sequence[int]) -> tuple[int, ...]:
+    """How many tokens cover a latent along each axis: sizes (frames, rows, columns) over those of a patch, rounded up."""
+    return tuple(-(-size // side) for size, side in zip(latent_shape, patch, strict=True))

@@ -1,12 +1,19 @@
 """Wan 2.1 and 2.2 (1.3B, 14B with its two experts, 5B): facts and taps. Layout in comfy/ldm/wan/model.py."""
 
+import torch
+
 import comfy.model_base
+from comfy.ldm.wan.model import WanModel
 
 from ...engine.attention.rotary import time_frequencies, turn_pairs
 from ...engine.plan.facts import ModelFacts
-from .sites import CROSS, SELF, Site, argument
+from .sites import CROSS, SELF, Site, TextPlace, argument
 
 NAME = "Wan 2.1/2.2"
+NETWORK = WanModel
+TEXT_TOKENS = 512
+OVERWRITES_INPUTS = False
+TAKES_FRAME_TIMES = True
 
 
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
@@ -63,4 +70,30 @@ def time_turn(network, args: tuple, kwargs: dict):
 
 
 def prompt_start(network, args: tuple, kwargs: dict) -> int:
+    return 0
+
+
+def blocks(network) -> list[torch.nn.Module]:
+    """One kind, which returns video alone, frames row by row."""
+    return [*network.blocks]
+
+
+def entrance(network) -> torch.nn.Module:
+    """A convolution: tokens come as [B, C, F, H, W]."""
+    return network.patch_embedding
+
+
+def text_place(block) -> TextPlace:
+    """The text of the cross attention, the same in every block; a picture's tokens in front of it are left alone."""
+
+    def prompt(args: tuple, kwargs: dict) -> slice:
+        if not hasattr(block.cross_attn, "k_img"):
+            return slice(None)
+        return slice(argument(type(block.cross_attn).forward, args, kwargs, "context_img_len"), None)
+
+    return TextPlace(block.cross_attn, "context", prompt)
+
+
+def text_in_front(block, args: tuple, kwargs: dict) -> int:
+    """None: blocks return video alone."""
     return 0

@@ -22,7 +22,7 @@ from ...engine.plan.timeline import Timeline
 from ..attention import patching
 from ..attention.keys_values import Parts, by_entry, for_reader
 from ..attention.patching import Evaluation, Start
-from ..families.sites import CROSS, SELF, Call
+from ..families.sites import CROSS, PROMPTS, SELF, Call
 from ..prompts import conditioning
 from ..windows import latent_blend
 from .focus import Mask, shows_positive, word_map, words_of_shots
@@ -30,7 +30,6 @@ from .focus import Mask, shows_positive, word_map, words_of_shots
 NAME = "Longreel KV Share"
 FAST, PAPER = "fast", "paper"
 SOURCE, READER = "source", "reader"
-PROMPTS = 2  # of classifier-free guidance
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from .. import keys
 from ..attention import patching
 from ..attention.keys_values import Parts, by_entry, for_reader
 from ..attention.patching import Evaluation, Start
-from ..families.sites import CROSS, SELF, Call
+from ..families.sites import CROSS, PROMPTS, SELF, Call
 from ..prompts import conditioning
 from ..windows import latent_blend
 from ..windows.progress import ProgressText
@@ -38,8 +38,6 @@ from . import kv_share
 
 NAME = "Longreel Prompt Edit"
 SOURCE = "source"  # the role in which the original is shown again
-PROMPTS = 2  # of classifier-free guidance
-POSITIVE = "positive"  # core's guiders all call it so
 MADE_BY_OTHERS = ("hooks", "control")  # made ready before a sampler starts, for the guider's own conditioning alone
 
 
@@ -89,7 +87,7 @@ class PromptEdit:
         """Raises ValueError for a word that none of the positive prompts has, and where their tokens are not known."""
         if self.reweight is None:
             return
-        words, entries = self.reweight.words, conds.get(POSITIVE, [])
+        words, entries = self.reweight.words, conds.get(conditioning.POSITIVE, [])
         if not words:
             raise ValueError("0 words to reweight, and 1 is needed; name words of the prompt, with commas between")
         strangers = sum(keys.WORDS not in entry for entry in entries)
@@ -217,7 +215,7 @@ def _sample_both(
 
 
 def _conds_of_original(edited: dict[str, list[dict]], layout: Layout) -> dict[str, list[dict]]:
-    if POSITIVE not in edited:
+    if conditioning.POSITIVE not in edited:
         raise ValueError(
             f"{NAME} puts the original in the place of the positive prompt, and this guider has 0 of that "
             f"name, only {', '.join(edited)}; use CFGGuider or KSampler"
@@ -232,7 +230,7 @@ def _conds_of_original(edited: dict[str, list[dict]], layout: Layout) -> dict[st
                 f"{number} of {len(original)} entries of the original conditioning carry a {key}, and 0 "
                 f"may; wire it straight from Longreel Encode"
             )
-    return {**edited, POSITIVE: original}
+    return {**edited, conditioning.POSITIVE: original}
 
 
 def _evaluate_both(executor, model, conds, x, timestep, model_options):

@@ -1,4 +1,4 @@
-"""APM on a MODEL of any family: engine/memory/apm.py where the blocks read text, which hosts/families/video_tokens.py names.
+"""APM on a MODEL of any family: engine/memory/apm.py where the blocks read text, which the family names.
 
 Source: StreamingT2V (arXiv 2403.14773, section 4.2), carried over to diffusion transformers. As published: picture
 tokens of the anchor are mixed into the text of every layer by weights of its own; prompts that guidance subtracts are
@@ -30,8 +30,8 @@ from ...engine.plan.timeline import Timeline
 from .. import keys
 from ..attention import patching
 from ..attention.patching import Start
-from ..families import block_count, cogvideox, family_of, hunyuan_video, ltxv, video_tokens, wan
-from ..families.sites import argument
+from ..families import block_count, family_of, plain_family_of, video_tokens
+from ..families.sites import TextPlace, argument
 from ..prompts import conditioning
 from ..windows.chunk_handler import handler_of
 from . import trained_memory
@@ -39,7 +39,6 @@ from .trained_memory import Carried, Remembering, carry, fingerprint, layers_ask
 
 NAME = "Longreel Long Memory (trained)"
 OF_VIDEO, OF_TAKE = "video", "take"  # whose first frame is the anchor
-TEXT_TOKENS = {wan: 512, cogvideox: 226, hunyuan_video: 256, ltxv: 128}  # of a prompt of usual length
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def with_apm(
 
     Raises ValueError for a network that is not known, settings of a memory that has its own, and as `carry` does.
     """
-    video_tokens.tokens_of(model)
+    video_tokens.plain_family(model)
     if memory is None:
         wanted = frozenset(range(block_count(model))) if layers is None else layers_asked(model, layers)
         memory = new_memory(model, APM_KIND, _new_config(model, text_tokens), wanted)
@@ -136,11 +135,9 @@ def trained(model, title: str = "") -> LoadedMemory:
 
 def _new_config(model, text_tokens: int | None) -> APMConfig:
     family = family_of(model)
-    tokens = TEXT_TOKENS[family] if text_tokens is None else text_tokens
+    tokens = family.TEXT_TOKENS if text_tokens is None else text_tokens
     if tokens < 1:
-        raise ValueError(
-            f"{tokens} tokens of text are below 1; use {TEXT_TOKENS[family]}, {family.NAME}'s usual length"
-        )
+        raise ValueError(f"{tokens} tokens of text are below 1; use {family.TEXT_TOKENS}, {family.NAME}'s usual length")
     return APMConfig(model.model.latent_format.latent_channels, family.width(model.model.diffusion_model), tokens)
 
 
@@ -181,9 +178,9 @@ def _is_negative(conds: list[list[dict] | None], prompt: int) -> bool:
 @contextmanager
 def _mixed(network, carried: Carried, picture: torch.Tensor) -> Iterator[None]:
     """Meanwhile each of the memory's blocks reads its text mixed with `picture` [B, tokens, C]."""
-    places = video_tokens.NETWORKS[type(network)]
+    family = plain_family_of(network)
 
-    def hook_of(number: int, place: video_tokens.TextPlace):
+    def hook_of(number: int, place: TextPlace):
         mixer = carried.module.mixers[str(number)]
 
         def hook(module, args, kwargs):
@@ -195,9 +192,9 @@ def _mixed(network, carried: Carried, picture: torch.Tensor) -> Iterator[None]:
         return hook
 
     with ExitStack() as hooks:
-        for number, block in enumerate(places.blocks(network)):
+        for number, block in enumerate(family.blocks(network)):
             if number in carried.memory.layers:
-                place = places.text(block)
+                place = family.text_place(block)
                 handle = place.module.register_forward_pre_hook(hook_of(number, place), with_kwargs=True)
                 hooks.callback(handle.remove)
         yield

@@ -1,4 +1,4 @@
-"""CAM on a MODEL of any family: engine/memory/cam.py in the blocks that hosts/families/video_tokens.py names.
+"""CAM on a MODEL of any family: engine/memory/cam.py in the blocks that the family names.
 
 Source: StreamingT2V (arXiv 2403.14773, section 4.1), carried over to diffusion transformers. As published: the
 conditioning frames are the last ones of the chunk before, which the window begins with; they are the same for every
@@ -32,15 +32,14 @@ from ...engine.memory.files import CAM_KIND, LoadedMemory
 from .. import keys
 from ..attention import patching
 from ..attention.patching import Start
-from ..families import block_count, family_of, video_tokens
-from ..families.sites import argument
+from ..families import block_count, family_of, plain_family_of, video_tokens
+from ..families.sites import PROMPTS, argument, token_grid
 from ..windows.chunk_handler import handler_of
 from ..windows.context_pass import CONTEXT_PASS
 from . import trained_memory
 from .trained_memory import Carried, Remembering, carry, fingerprint, layers_asked, new_memory
 
 NAME = "Longreel Short Memory (trained)"
-PROMPTS = 2  # of classifier-free guidance
 
 Grid = tuple[int, int, int]  # token frames, rows, columns
 
@@ -90,7 +89,7 @@ def with_cam(model, memory: LoadedMemory | None, strength: float = 1.0, layers: 
 
     Raises ValueError for a network that is not known, layers of a memory that has its own, and as `carry` does.
     """
-    video_tokens.tokens_of(model)
+    video_tokens.plain_family(model)
     if memory is None:
         count = block_count(model)
         wanted = frozenset(range(count // 2, count)) if layers is None else layers_asked(model, layers)
@@ -171,12 +170,12 @@ class _ContextPass:
 
     def __init__(self, network, carried: Carried, frames: torch.Tensor, x: torch.Tensor):
         self.network, self.carried, self.x = network, carried, x
-        self.places = video_tokens.NETWORKS[type(network)]
-        self.patch = self.places.family.patch_size(network)
+        self.family = plain_family_of(network)
+        self.patch = self.family.patch_size(network)
         self.frames = frames.to(x)
 
     def grid_of(self, latent: torch.Tensor) -> Grid:
-        return tuple(-(-size // patch) for size, patch in zip(latent.shape[2:], self.patch))
+        return token_grid(latent.shape[2:], self.patch)
 
     def features(self, args: tuple, kwargs: dict, options: dict) -> dict[int, torch.Tensor]:
         """[B, F, P, C] behind each of the memory's blocks."""
@@ -201,7 +200,7 @@ class _ContextPass:
         args = tuple(seen if number == place else value for number, value in enumerate(args))
         kwargs = kwargs if place is not None else {**kwargs, "transformer_options": seen}
         timestep = _of_first_frames(args[1], self.grid_of(self.x), grid)
-        entrance = self.places.entrance(self.network)
+        entrance = self.family.entrance(self.network)
         with ExitStack() as hooks:
             hooks.enter_context(_behind_blocks(self.network, self.carried, keep))
             handle = entrance.register_forward_hook(enter)
@@ -230,10 +229,12 @@ def _of_first_frames(timestep: torch.Tensor, grid: Grid, first: Grid) -> torch.T
 def _behind_blocks(network, carried: Carried, change: Callable[[int, torch.Tensor], torch.Tensor]) -> Iterator[None]:
     """Meanwhile change(block's number, video tokens [B, N, C]) stands behind each of the memory's blocks."""
 
-    def hook(number: int, block, args, kwargs, output):
-        return video_tokens.change_video(block, args, kwargs, output, partial(change, number))
+    family = plain_family_of(network)
 
-    blocks = video_tokens.NETWORKS[type(network)].blocks(network)
+    def hook(number: int, block, args, kwargs, output):
+        return video_tokens.change_video(family, block, args, kwargs, output, partial(change, number))
+
+    blocks = family.blocks(network)
     with ExitStack() as hooks:
         for number in carried.memory.layers:
             handle = blocks[number].register_forward_hook(partial(hook, number), with_kwargs=True)

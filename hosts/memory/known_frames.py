@@ -13,7 +13,6 @@ import comfy.patcher_extension as extension
 
 from .. import keys
 from ..attention.patching import Bystander, Start
-from ..families import wan
 from ..windows.chunk_handler import ChunkHandler
 from ..windows.context_pass import CONTEXT_PASS
 
@@ -52,7 +51,7 @@ def attach(model):
 
 def check(start: Start, name: str, at_zero: bool) -> None:
     """Raise ValueError for a network that takes one time for all frames, or where others cut the chunk into windows."""
-    if at_zero and start.family is not wan:
+    if at_zero and not start.family.TAKES_FRAME_TIMES:
         raise ValueError(
             f"{name} is to show known frames at time 0, and {start.family.NAME} takes its own times, 1 for all "
             f"frames or those of the mask; choose clean"

@@ -27,8 +27,6 @@ from ..families.sites import CROSS, Call
 from ..windows.chunk_handler import ChunkHandler
 from ..windows.context_pass import CONTEXT_PASS, ContextPass
 
-PROMPTS = 2  # of classifier-free guidance
-
 
 @dataclass(frozen=True)
 class Memory:

@@ -16,8 +16,9 @@ from ...engine.plan.rollout_chunks import Chunk
 from ...engine.plan.timeline import Timeline
 from ...engine.sampling.channel_statistics import match_statistics
 from ..attention.patching import Start
+from ..families.sites import PROMPTS
 from ..windows.chunk_handler import ChunkHandler, Remembered, handler_of
-from .kv_memory import PROMPTS, CacheEntry, KVMemory, Memory, levels_of, require_rotary
+from .kv_memory import CacheEntry, KVMemory, Memory, levels_of, require_rotary
 
 NAME = "Longreel Long Memory"
 VIDEO, TAKE = "video", "take"  # whose beginning is the anchor

@@ -12,10 +12,11 @@ from typing import ClassVar
 from ...engine.plan.timeline import Timeline
 from ..attention import patching
 from ..attention.patching import Start
+from ..families.sites import PROMPTS
 from ..windows.chunk_handler import handler_of
 from . import known_frames
 from .known_frames import KnownFramesRun
-from .kv_memory import PROMPTS, KVMemory, Memory, levels_of, require_rotary
+from .kv_memory import KVMemory, Memory, levels_of, require_rotary
 
 NAME = "Longreel Short Memory"
 CLEAN, AT_ZERO, NOISED = "clean", "clean at time 0", "noised"  # how known frames are shown

@@ -21,7 +21,6 @@ from ...engine.ttt.weights import PUBLISHED_BASE_RATE, PUBLISHED_CHUNK, check_we
 from .. import keys
 from ..families import block_count, family_of
 from ..training.fit import check_fit
-from .cogvideox import CogVideoXSegments, papers_numbers
 from .forward import segments_of, watch
 from .timeline import attach as attach_timeline
 
@@ -100,9 +99,8 @@ def _carry_loaded(model: ModelPatcher, loaded: LoadedTTT, layers: dict[int, TTTB
     """Return a clone with the layers of a file, and what the network must be for them."""
     model = _carry(model, layers)
     model.model_options["transformer_options"][keys.TTT_TRAINED_SEGMENT] = loaded.segment_latent_frames
-    network = model.model.diffusion_model
-    if loaded.config.rates == AS_TRAINED and isinstance(network, CogVideoXSegments.network_class):
-        for path, value in papers_numbers(network):
+    if loaded.config.rates == AS_TRAINED:
+        for path, value in segments_of(model).papers_numbers(model.model.diffusion_model):
             model.add_object_patch(f"diffusion_model.{path}", value)
     return model
 

@@ -20,8 +20,6 @@ from typing import Any
 
 import torch
 
-from comfy.ldm.cogvideo.model import CogVideoXTransformer3DModel
-
 from ...engine.ttt.block import TTTBlock
 from ..families import cogvideox
 from ..families.sites import argument
@@ -31,7 +29,6 @@ from .segments import Segments, slab_tokens
 
 class CogVideoXSegments(Segments):
     family = cogvideox
-    network_class = CogVideoXTransformer3DModel
     joint = True
     attention = ("q", "k", "v", "attn_out", "norm_q", "norm_k")
 
@@ -48,8 +45,9 @@ class CogVideoXSegments(Segments):
         return argument(type(network)._forward, args, kwargs, "context").shape[1]
 
     @staticmethod
-    def blocks(network) -> list[torch.nn.Module]:
-        return list(network.blocks)
+    def papers_numbers(network) -> list[tuple[str, Any]]:
+        """Those of `papers_numbers` below."""
+        return list(papers_numbers(network))
 
     def evaluate(self, block, original, ttt: TTTBlock | None, *args, **kwargs):
         if getattr(original, "__func__", None) is not type(block).forward:

@@ -6,7 +6,6 @@ Families say how (hosts/ttt/<family>.py); which segments there are comes along w
 blocks may be recomputed in the backward pass (hosts/training/gradients.py).
 """
 
-import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ import comfy.patcher_extension as extension
 from ...engine.ttt.order import Layout, Range
 from ...engine.ttt.units import Unit
 from .. import keys
-from ..families import family_of
-from ..families.sites import argument
+from ..families import family_of, plain_family_of
+from ..families.sites import argument, token_grid
 from ..training.gradients import OPTIONS, recomputed
 from .cogvideox import CogVideoXSegments
 from .hunyuan_video import HunyuanVideoSegments
@@ -29,9 +28,8 @@ from .ltxv import LTXVSegments
 from .segments import Segments, replaced
 from .wan import WanSegments
 
-FAMILIES = {
-    segments.network_class: segments
-    for segments in (WanSegments, CogVideoXSegments, HunyuanVideoSegments, LTXVSegments)
+SEGMENTS = {  # by the family's name
+    segments.family.NAME: segments for segments in (WanSegments, CogVideoXSegments, HunyuanVideoSegments, LTXVSegments)
 }
 
 
@@ -49,12 +47,12 @@ class SegmentInfo:
 def segments_of(model) -> type[Segments]:
     """How this model's network is evaluated in segments. Raises ValueError, naming the network, where it is unknown."""
     family, network = family_of(model), model.model.diffusion_model
-    if type(network) not in FAMILIES:
+    if plain_family_of(network) is None:
         raise ValueError(
             f"{type(network).__name__} is built on {family.NAME} but attends in further places, where TTT has no layers; "
             f"use the plain text- or image-to-video model"
         )
-    return FAMILIES[type(network)]
+    return SEGMENTS[family.NAME]
 
 
 def watch(model) -> None:
@@ -79,13 +77,13 @@ def evaluate(executor, *args, **kwargs):
     info = kwargs.pop(keys.TTT_SEGMENT_INFO, None)
     options = argument(type(network)._forward, args, kwargs, "transformer_options")
     layers, units = options.get(keys.TTT_LAYERS, {}), options.get(keys.TTT_UNITS, {})
-    segments = _describe(FAMILIES[type(network)], network, info, args, kwargs)
+    segments = _describe(SEGMENTS[plain_family_of(network).NAME], network, info, args, kwargs)
     with ExitStack() as meanwhile:
-        for number, block in enumerate(segments.blocks(network)):
+        for number, block in enumerate(segments.family.blocks(network)):
             if info is not None or number in layers:
                 forward = partial(segments.evaluate, block, block.forward, layers.get(number))
-                if options.get(keys.TTT_RECOMPUTE) or segments.overwrites:
-                    forward = recomputed(forward, segments.overwrites)
+                if options.get(keys.TTT_RECOMPUTE) or segments.family.OVERWRITES_INPUTS:
+                    forward = recomputed(forward, segments.family.OVERWRITES_INPUTS)
                 if number in units:
                     forward = _called(units[number], forward)
                 meanwhile.enter_context(replaced(block, forward))
@@ -115,7 +113,7 @@ def _called(unit: Unit, forward: Callable) -> Callable:
 
 def _describe(kind: type[Segments], network, info: SegmentInfo | None, args: tuple, kwargs: dict) -> Segments:
     patches = kind.family.patch_size(network)
-    frames, height, width = (-(-size // patch) for size, patch in zip(args[0].shape[2:], patches))
+    frames, height, width = token_grid(args[0].shape[2:], patches)
     text = kind.joined_text(network, args, kwargs)
     if info is None:
         context = argument(type(network)._forward, args, kwargs, "context").shape[1]
@@ -133,9 +131,8 @@ def kept_bytes(model, shape: tuple[int, ...], windows: tuple[Range, ...]) -> int
     out, and the slab that TTT reads (twelve tensors like it, in float32)."""
     family, network = family_of(model), model.model.diffusion_model
     patches = family.patch_size(network)
-    tokens = math.prod(-(-size // patch) for size, patch in zip(shape[3:], patches[1:]))
-    per_frame = shape[0] * tokens * family.width(network)
-    frames = -(-shape[2] // patches[0])
+    frames, rows, columns = token_grid(shape[2:], patches)
+    per_frame = shape[0] * rows * columns * family.width(network)
     longest = max(stop - start for start, stop in token_windows(windows, patches[0]))
     slab = longest if keys.TTT_LAYERS in model.model_options["transformer_options"] else 0
     return per_frame * (2 * frames * model.model.get_dtype_inference().itemsize + 12 * slab * 4)

@@ -19,7 +19,6 @@ from functools import cached_property
 import torch
 
 from comfy.ldm.flux.layers import DoubleStreamBlock
-from comfy.ldm.hunyuan_video.model import HunyuanVideo
 
 from ...engine.ttt.block import TTTBlock
 from ...engine.ttt.order import Range, own_frames
@@ -34,9 +33,7 @@ OF_NO_SEGMENT = {"txt_byt5": "quoted text", "clip_fea": "a picture's tokens", "g
 
 class HunyuanVideoSegments(Segments):
     family = hunyuan_video
-    network_class = HunyuanVideo
     joint = True
-    overwrites = True
     attention = ("img_attn", "txt_attn", "linear1", "linear2", "norm")
 
     def __init__(self, network, layout, text_lengths, args, kwargs):
@@ -62,10 +59,6 @@ class HunyuanVideoSegments(Segments):
         )
         tokens = context.shape[1] + (0 if picture is None else picture.shape[1])
         return tokens + (quoted.shape[1] if quoted is not None and network.byt5_in is not None else 0)
-
-    @staticmethod
-    def blocks(network) -> list[torch.nn.Module]:
-        return [*network.double_blocks, *network.single_blocks]
 
     def around(self):
         if self.layout.segments == 1:

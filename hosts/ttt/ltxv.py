@@ -12,8 +12,6 @@ As in Wan, self-attention sees video alone and text comes in by cross attention 
 
 import torch
 
-from comfy.ldm.lightricks.model import LTXVModel
-
 from ...engine.ttt.block import TTTBlock
 from ...engine.ttt.order import Range, own_frames
 from ..families import ltxv
@@ -22,13 +20,7 @@ from .segments import Segments, mix, output_of, replaced, room_for_result
 
 class LTXVSegments(Segments):
     family = ltxv
-    network_class = LTXVModel
-    overwrites = True
     attention = ("attn1",)
-
-    @staticmethod
-    def blocks(network) -> list[torch.nn.Module]:
-        return list(network.transformer_blocks)
 
     def evaluate(
         self,

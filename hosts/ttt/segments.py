@@ -22,6 +22,7 @@ import comfy.model_management
 from ...engine.ttt.block import TTTBlock
 from ...engine.ttt.local_attention import evaluate_segments
 from ...engine.ttt.order import Layout, Range
+from ..families.family import Family
 
 
 class Segments:
@@ -29,10 +30,8 @@ class Segments:
     network's context, whether or not they are joined to the video; `args`, `kwargs` are those of the network's
     `_forward`. Families override the rest."""
 
-    family: Any  # module of hosts/
-    network_class: type
+    family: Family
     joint = False  # whether text tokens are among those that attention returns, and TTT reads
-    overwrites = False  # whether the network's blocks write into what gradients need
     attention: tuple[str, ...]  # submodules of a block that are its self-attention, as far as it has them
 
     def __init__(self, network, layout: Layout, text_lengths: tuple[int, ...], args: tuple, kwargs: dict):
@@ -50,9 +49,9 @@ class Segments:
         return 0
 
     @staticmethod
-    def blocks(network) -> list[torch.nn.Module]:
-        """In the order of hosts/families/sites.Site.block."""
-        raise NotImplementedError
+    def papers_numbers(network) -> list[tuple[str, Any]]:
+        """(place in the network, value) where the network that layers were published for has other numbers than core's."""
+        return []
 
     def evaluate(self, block: torch.nn.Module, original: Callable, ttt: TTTBlock | None, *args, **kwargs):
         """What `original`, the block's forward, does with these arguments, for all segments."""

@@ -32,6 +32,7 @@ from ...engine.ttt.units import Unit
 from .. import keys
 from ..attention import patching
 from ..families import block_count
+from ..families.sites import token_grid
 from ..training.encoder import MASK, POOLED, TEXT, TOKENS
 from ..training.gradients import training
 from ..training.network import NetworkStudent, make_room
@@ -119,7 +120,7 @@ class TTTStudent(NetworkStudent):
 
     def _attention(self) -> set[str]:
         """Names of the parameters of self-attention, in blocks that have TTT."""
-        blocks = self.segments.blocks(self.network)
+        blocks = self.segments.family.blocks(self.network)
         wanted = {
             id(parameter)
             for number in self.layers
@@ -132,7 +133,7 @@ class TTTStudent(NetworkStudent):
     def units(self) -> Unit:
         """See training/student.Student. A block of core's and its TTT layer are one unit; what else the network holds
         is the outermost."""
-        blocks = self.segments.blocks(self.network)
+        blocks = self.segments.family.blocks(self.network)
         self.options[keys.TTT_UNITS] = {
             number: Unit([block, self.layers[number]] if number in self.layers else [block])
             for number, block in enumerate(blocks)
@@ -155,7 +156,7 @@ class TTTStudent(NetworkStudent):
     ) -> Layout:
         """How TTT reads a story whose latent is [C, F, H, W]. Raises ValueError as engine/ttt/order.Layout does."""
         patches = self.segments.family.patch_size(self.network)
-        height, width = (-(-size // patch) for size, patch in zip(latent_shape[2:], patches[1:]))
+        _, height, width = token_grid(latent_shape[1:], patches)
         texts = conditioning[TOKENS][0].tolist() if self.segments.joint else [0] * len(windows)
         return Layout(tuple(texts), token_windows(windows, patches[0]), height, width)
 

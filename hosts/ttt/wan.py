@@ -15,8 +15,6 @@ What is built on WanModel (VACE, Animate, S2V, ...) attends in further places, a
 
 import torch
 
-from comfy.ldm.wan.model import WanModel
-
 from ...engine.ttt.block import TTTBlock
 from ...engine.ttt.order import Range, own_frames
 from ..families import wan
@@ -25,12 +23,7 @@ from .segments import Segments, mix, output_of, replaced, room_for_result
 
 class WanSegments(Segments):
     family = wan
-    network_class = WanModel
     attention = ("self_attn",)
-
-    @staticmethod
-    def blocks(network) -> list[torch.nn.Module]:
-        return list(network.blocks)
 
     def evaluate(
         self, block, original, ttt: TTTBlock | None, x, e, freqs, context, context_img_len=257, transformer_options={}

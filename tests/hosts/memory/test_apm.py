@@ -11,7 +11,7 @@ from longreel.engine.memory.files import APM_KIND, load_memory, save_memory
 from longreel.hosts import keys
 from longreel.hosts.attention import patching
 from longreel.hosts.attention.patching import Start
-from longreel.hosts.families import video_tokens
+from longreel.hosts.families import video_tokens, wan
 from longreel.hosts.memory import apm
 from longreel.hosts.prompts import conditioning
 from longreel.hosts.sampling import rollout
@@ -94,7 +94,7 @@ def test_each_layer_reads_what_its_mixer_makes_of_its_text(tiny, every_tiny):
         return tuple(args), kwargs
 
     attribute = {"wan": "cross_attn", "ltxv": "attn2"}.get(every_tiny.family)
-    for number, block in enumerate(video_tokens.tokens_of(model).blocks(network)):
+    for number, block in enumerate(video_tokens.plain_family(model).blocks(network)):
         place = getattr(block, attribute) if attribute else block
         hooks.append(
             place.register_forward_pre_hook(lambda *given, number=number: by_hand(number, *given), with_kwargs=True)
@@ -137,7 +137,7 @@ def test_the_tokens_of_a_picture_in_front_of_the_text_are_left_alone(tiny):
         {"forward": lambda self, x, context, context_img_len, transformer_options={}: context},
     )()
     attention.k_img = None
-    place = video_tokens.NETWORKS[type(tiny("wan21").model.model.diffusion_model)].text
+    place = wan.text_place
     holder = type("Block", (), {"cross_attn": attention})()
     context = torch.randn(1, 9, 4)
     args, _ = place(holder).change((None, context), {"context_img_len": 5}, lambda text: text + 1)

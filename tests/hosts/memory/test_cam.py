@@ -63,7 +63,7 @@ def test_features_are_what_the_network_makes_of_the_windows_first_frames(tiny, e
     loaded, conds, noise = case(tiny, every_tiny.name)
     model, seen, read = random_cam(loaded.model), {}, {}
     in_use(model).encoder.start()
-    places, network = video_tokens.tokens_of(model), loaded.model.model.diffusion_model
+    family, network = video_tokens.plain_family(model), loaded.model.model.diffusion_model
     hooks = [
         injector.register_forward_pre_hook(lambda module, args, number=number: read.update({number: args[1]}))
         for number, injector in in_use(model).injectors.items()
@@ -75,10 +75,10 @@ def test_features_are_what_the_network_makes_of_the_windows_first_frames(tiny, e
             seen[number] = video.clone()
             return video
 
-        video_tokens.change_video(block, args, kwargs, output, note)
+        video_tokens.change_video(family, block, args, kwargs, output, note)
 
     for number in in_use(model).layers:
-        block = places.blocks(network)[number]
+        block = family.blocks(network)[number]
         hooks.append(
             block.register_forward_hook(lambda *given, number=str(number): keep(*given, number), with_kwargs=True)
         )
@@ -96,9 +96,9 @@ def test_the_encoder_reads_each_conditioning_frame_where_it_stands(tiny, every_t
     """What it adds to the first tokens is its own output for the frames, place by place."""
     loaded, conds, noise = case(tiny, every_tiny.name)
     model, frames = random_cam(loaded.model), random_latents(noise)
-    places, network = video_tokens.tokens_of(model), loaded.model.model.diffusion_model
+    family, network = video_tokens.plain_family(model), loaded.model.model.diffusion_model
     entered = []
-    before = places.blocks(network)[0].register_forward_pre_hook(
+    before = family.blocks(network)[0].register_forward_pre_hook(
         lambda module, args, kwargs: entered.append(
             (args[0] if args else kwargs.get("img", kwargs.get("hidden_states"))).clone()
         ),
@@ -113,7 +113,7 @@ def test_the_encoder_reads_each_conditioning_frame_where_it_stands(tiny, every_t
     finally:
         before.remove()
     added -= entered[0]
-    patch = places.family.patch_size(network)[0]
+    patch = family.patch_size(network)[0]
     encoder = in_use(random_cam(loaded.model)).encoder
     token_frames = [frames[:, :, start : start + patch].flatten(1, 2) for start in range(0, FRAMES, patch)]
     with torch.no_grad():

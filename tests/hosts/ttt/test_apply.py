@@ -72,7 +72,7 @@ def test_layers_stand_behind_attention(tiny, every_tiny):
         plain.set_model_patch(behind, "attn1_output_patch")
     else:
         of_block = {"wan": "self_attn", "ltxv": "attn1", "cogvideox": "attn_out"}[every_tiny.family]
-        for number, block in enumerate(ttt_forward.segments_of(model).blocks(network)):
+        for number, block in enumerate(ttt_forward.segments_of(model).family.blocks(network)):
             module = getattr(block, of_block)
             hooks.append(module.register_forward_hook(lambda module, args, out, number=number: read(number, out)))
     try:

@@ -1,0 +1,60 @@
+"""What every model family says of itself. A file of this folder is a family when it has all of these names.
+
+Nothing outside this folder asks which family a model is: where families differ, they differ in a fact or a flag here.
+What a method needs beyond facts lies beside the method, one file for each family, and is looked up by NAME:
+hosts/anchor/ (a time for every frame) and hosts/ttt/ (blocks segment by segment).
+"""
+
+from typing import Protocol
+
+import torch
+
+import comfy.model_base
+
+from ...engine.plan.facts import ModelFacts
+from .sites import Shift, Site, TextPlace
+
+
+class Family(Protocol):
+    """Facts, flags and places of one model family; `network` is its diffusion model, args and kwargs a forward's."""
+
+    NAME: str
+    """As people read it."""
+    NETWORK: type[torch.nn.Module]
+    """Core's class of the plain network. What is built on it (VACE, Animate, ...) attends in further places."""
+    TEXT_TOKENS: int
+    """Of a prompt of usual length."""
+    OVERWRITES_INPUTS: bool
+    """Whether the blocks write into tensors that they are given, which gradients may need."""
+    TAKES_FRAME_TIMES: bool
+    """Whether the plain network takes a time for every latent frame, [B, F], where ComfyUI gives it one for all."""
+
+    def facts(self, model: comfy.model_base.BaseModel) -> ModelFacts | None:
+        """What planning must know; None for a model of another family, ValueError for one that is refused by name."""
+
+    def sites(self, network: torch.nn.Module) -> list[Site]:
+        """Every attention that features work in, block by block."""
+
+    def patch_size(self, network: torch.nn.Module) -> tuple[int, int, int]:
+        """Latent frames, rows and columns of one token."""
+
+    def width(self, network: torch.nn.Module) -> int:
+        """Channels of a token's key, all heads together."""
+
+    def time_turn(self, network: torch.nn.Module, args: tuple, kwargs: dict) -> Shift | None:
+        """How keys are moved in time (sites.Forward); None where positions are not rotary."""
+
+    def prompt_start(self, network: torch.nn.Module, args: tuple, kwargs: dict) -> int:
+        """Text tokens in front of the prompt's first one."""
+
+    def blocks(self, network: torch.nn.Module) -> list[torch.nn.Module]:
+        """The transformer blocks, in the order of Site.block."""
+
+    def entrance(self, network: torch.nn.Module) -> torch.nn.Module:
+        """The module that makes the first tokens of a latent."""
+
+    def text_place(self, block: torch.nn.Module) -> TextPlace:
+        """Where a block's text comes in."""
+
+    def text_in_front(self, block: torch.nn.Module, args: tuple, kwargs: dict) -> int:
+        """Text tokens in front of the video's in the one sequence that this block returns; 0 where video stands alone."""
