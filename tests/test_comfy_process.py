@@ -71,11 +71,13 @@ def test_an_interrupt_ends_a_running_prompt(comfy: ComfyProcess):
         comfy.run(prompt, listen=stop_when_it_blurs)
 
 
+@pytest.mark.slow
 def test_a_process_that_does_not_start_shows_its_log():
     with pytest.raises(ComfyError, match="no-such-argument"), ComfyProcess(arguments=("--no-such-argument",)):
         pass
 
 
+@pytest.mark.slow
 def test_a_base_folder_goes_with_its_process_but_never_the_pack(tmp_path: Path):
     process = ComfyProcess(arguments=("--no-such-argument",))
     with pytest.raises(ComfyError):

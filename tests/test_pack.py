@@ -51,14 +51,17 @@ def test_pack_loads_its_nodes_in_any_folder(loading: dict, comfy: ComfyProcess):
     assert set(loading["nodes"]) == set(pack_nodes(comfy))
 
 
+@pytest.mark.slow
 def test_pack_loads_in_under_300_milliseconds(loading: dict):
     assert loading["seconds"] < SECONDS_TO_LOAD
 
 
+@pytest.mark.slow
 def test_pack_loads_nothing_heavy(loading: dict):
     assert not HEAVY & set(loading["modules"])
 
 
+@pytest.mark.slow
 def test_a_pack_that_cannot_load_logs_its_traceback(tmp_path: Path):
     broken = tmp_path / "broken"
     (broken / "nodes").mkdir(parents=True)

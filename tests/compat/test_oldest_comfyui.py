@@ -18,6 +18,7 @@ def oldest() -> Iterator[ComfyProcess]:
         yield process
 
 
+@pytest.mark.slow
 def test_the_promise_is_what_is_tested(oldest: ComfyProcess):
     assert f'requires-comfyui = ">={dev.COMFYUI_OLDEST}"' in (dev.ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert oldest.get("/system_stats")["system"]["comfyui_version"] == dev.COMFYUI_OLDEST
@@ -28,6 +29,7 @@ def test_the_oldest_comfyui_has_the_same_nodes_of_the_pack(oldest: ComfyProcess,
     assert ours[0] and ours[0] == ours[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS, ids=name_of)
 def test_the_oldest_comfyui_takes_a_bundled_workflow(path: Path, oldest: ComfyProcess):
     assert oldest.validation_errors(oldest.to_prompt(load(path))) is None

@@ -12,6 +12,7 @@ from tests.comfy_inprocess import find_comfyui
 SAYS = "import longreel.hosts, comfy.model_management as m, folder_paths; print(m.get_torch_device().type)"
 
 
+@pytest.mark.slow
 def test_comfyui_is_found_and_runs_on_what_there_is(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", SAYS],

@@ -29,6 +29,7 @@ def empty_latent(tiny: TinyModel) -> dict:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_prompt_becomes_frames_over_http(process: ComfyProcess, tiny_models: dict[str, TinyModel], name: str) -> None:
     tiny = tiny_models[name]

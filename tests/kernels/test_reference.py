@@ -137,6 +137,7 @@ def differentiable(case: dict) -> tuple[list[torch.Tensor], callable]:
     return leaves, run
 
 
+@pytest.mark.slow
 @both
 def test_gradients_are_those_of_finite_differences(mlp):
     case = in_double(scan_case(mlp, L=5, H=1, D=3, M=4 if mlp else 3, chunk=2))
@@ -168,6 +169,7 @@ def kept_bytes(chunks: int, every: int) -> int:
     return memory.alive - out.nbytes
 
 
+@pytest.mark.slow
 def test_kept_memory_is_linear_in_the_number_of_checkpoints():
     state = sum(x.nbytes for x in scan_case(True, H=1, D=16)["state"].tensors())
     for chunks, every in ((16, 4), (32, 4), (32, 8), (64, 8)):

@@ -25,12 +25,14 @@ def reports(tmp_path_factory) -> dict[str, dict]:
     return {str(case): line for case, line in zip([*CASES, TOO_LARGE], lines, strict=True)}
 
 
+@pytest.mark.slow
 @on_linux
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 def test_a_kernel_fits_the_gpu_it_is_compiled_for(case: list, reports: dict[str, dict]):
     assert complaints(reports[str(case)]) == []
 
 
+@pytest.mark.slow
 @on_linux
 def test_the_kernel_that_no_gpu_has_memory_for_is_refused_with_what_it_needs(reports: dict[str, dict]):
     assert reports[str(TOO_LARGE)]["shared"] == TRITON_SHARED_BYTES[128, 64] > max(SHARED_BYTES.values())

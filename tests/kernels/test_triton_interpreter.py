@@ -12,6 +12,7 @@ def outcomes() -> dict[str, str | None]:
     return {line["case"]: line["error"] for line in lines}
 
 
+@pytest.mark.slow
 @on_linux
 @pytest.mark.parametrize("name", list(cases()))
 def test_the_kernel_equals_the_reference(name: str, outcomes: dict[str, str | None]):

@@ -185,6 +185,7 @@ def test_an_odd_size_is_refused_before_decoding(decode, output: Path):
     assert list(output.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_four_times_the_length_takes_no_more_memory(tiny_models, tmp_path: Path):
     # glibc keeps freed memory for later; told to give it back, the peak is what the node holds.
     environment = {

@@ -41,6 +41,8 @@ SHOTS = (
     Shot("a red circle moves left", 1.5),
     Shot("a star", 2.0, "cut"),
 )
+
+pytestmark = pytest.mark.slow  # ComfyUI processes of their own, or training
 UNCACHED = ("--cache-none",)  # every queue goes to the disk, as after a start of ComfyUI
 SIZE = 256  # pixels: a chunk's file is larger than ComfyUI's log, and a step takes longer than a message
 LARGEST_FILE = 150_000  # bytes, of which the first chunk needs twice as many

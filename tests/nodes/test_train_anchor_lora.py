@@ -19,6 +19,8 @@ from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts.anchor.lora import attach, read_lora
 from longreel.nodes.train_anchor_lora import LongreelTrainAnchorLoRA
 
+pytestmark = pytest.mark.slow  # ComfyUI processes of their own, or training
+
 SIDE, LATENT_FRAMES, FPS = 32, 3, 16
 FRAMES = 1 + 4 * (LATENT_FRAMES - 1)
 

@@ -28,6 +28,8 @@ from longreel.nodes.ttt_dataset import LongreelTTTDataset
 from tests.comfy_process import ComfyError
 from tests.nodes.graphs import EULER, change, latent, node, refusals, whole, with_layers
 
+pytestmark = pytest.mark.slow  # ComfyUI processes of their own, or training
+
 SIDE, STEP_FRAMES, FPS = 32, 8, 16  # segments of 3 latent frames are 8 pixel frames apart
 
 

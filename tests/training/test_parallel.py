@@ -60,6 +60,7 @@ def test_a_process_alone_has_nothing_to_wait_for():
     assert ALONE.speaks and ALONE.mean(0.25) == 0.25 and ALONE.agree(True) and not ALONE.agree(False)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="torch for Windows has no Gloo store that torchrun could use")
 def test_two_processes_train_what_one_does_with_the_whole_batch(tmp_path):
     """Videos, noise and dropped text are those of the batch's places; sums of float32 differ in their order alone."""

@@ -175,6 +175,7 @@ def test_a_step_uses_a_parameter_in_both_processes_in_one_and_in_none():
     assert counts >= {1, 2}
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does_where_each_uses_other_parameters(folder, alone):
     for name in ("whole float32", "at once"):
         assert_close(files(folder / name), alone)
@@ -182,6 +183,7 @@ def test_two_processes_train_what_one_does_where_each_uses_other_parameters(fold
     assert "first.attention.silent" in state and "first.attention.never" not in state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", STOPS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_run_of_two_processes_that_was_stopped_ends_like_one_that_was_not(folder, dtype, stop):
@@ -192,6 +194,7 @@ def test_a_run_of_two_processes_that_was_stopped_ends_like_one_that_was_not(fold
         assert all(torch.equal(value, other[file][name]) for name, value in tensors.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", STOPS)
 def test_one_process_goes_on_with_the_run_of_two(folder, alone, stop):
     trainer = trainer_of(folder / f"begun by two {stop}")
@@ -200,6 +203,7 @@ def test_one_process_goes_on_with_the_run_of_two(folder, alone, stop):
     assert_close(files(folder / f"begun by two {stop}"), alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", STOPS)
 def test_two_processes_go_on_with_the_run_of_one(folder, alone, stop):
     assert_close(files(folder / f"begun by one {stop}"), alone)

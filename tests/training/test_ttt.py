@@ -99,6 +99,7 @@ def test_a_second_ctrl_c_ends_at_once(monkeypatch):
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals to other processes are POSIX's")
 def test_a_process_that_is_asked_to_end_leaves_a_checkpoint(config):
     config.write_text(CONFIG.replace("STEPS", "100000"))
@@ -118,6 +119,7 @@ def test_a_process_that_is_asked_to_end_leaves_a_checkpoint(config):
     assert len(checkpoint.load_last(config.parent / "run" / "checkpoints").tensors["rows"]) >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="a killed process is POSIX's")
 def test_a_killed_process_goes_on_from_its_last_checkpoint(config, capsys):
     config.write_text(CONFIG.replace("STEPS", "100000").replace("1000}", "1}"))

@@ -40,20 +40,24 @@ def worst_seamless(cases) -> float:
     return max(score(case.clip()) for case in cases)
 
 
+@pytest.mark.slow
 def test_seamless_clips_score_below_one(worst_seamless):
     assert worst_seamless < 1.0
 
 
+@pytest.mark.slow
 def test_every_jump_scores_five_times_the_worst_seamless_clip(cases, worst_seamless):
     mildest = min(score(hard(case.clip(), case.clip(case.aside[0]))) for case in cases)
     assert mildest >= max(5 * worst_seamless, 3.0)
 
 
+@pytest.mark.slow
 def test_every_change_of_colour_scores_five_times_the_worst_seamless_clip(cases, worst_seamless):
     mildest = min(score(hard(case.clip(), case.clip(color=case.other_color))) for case in cases)
     assert mildest >= max(5 * worst_seamless, 4.0)
 
 
+@pytest.mark.slow
 def test_nine_of_ten_changes_of_shape_score_five_times_the_worst_seamless_clip(cases, worst_seamless):
     """A small circle that becomes a square during a bounce is the hardest defect of all."""
     found = sorted(score(hard(case.clip(), case.clip(shape=case.other_shape))) for case in cases)
@@ -61,6 +65,7 @@ def test_nine_of_ten_changes_of_shape_score_five_times_the_worst_seamless_clip(c
     assert found[0] >= 2 * worst_seamless
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(8))
 def test_a_change_of_background_is_seen(cases, number, worst_seamless):
     case = cases[number]
@@ -68,6 +73,7 @@ def test_a_change_of_background_is_seen(cases, number, worst_seamless):
     assert score(changed) >= max(5 * worst_seamless, 4.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(8))
 def test_a_fade_scores_between_a_seamless_joint_and_a_hard_change(cases, number):
     case = cases[number]
@@ -76,6 +82,7 @@ def test_a_fade_scores_between_a_seamless_joint_and_a_hard_change(cases, number)
     assert 2 * seamless < faded < cut / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(8))
 def test_a_ghost_scores_high(cases, number):
     case = cases[number]

@@ -64,6 +64,7 @@ def test_a_new_block_gives_its_input_back_to_the_bit(kind):
     assert torch.equal(block(x, THREE_SEGMENTS), x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MIXERS)
 @pytest.mark.parametrize("checkpoint_every", [0, 2])
 def test_gradients_are_those_of_finite_differences(kind, checkpoint_every):

@@ -91,6 +91,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_tensors_that_two_processes_saved_in_pieces_are_put_together(tmp_path):
     torch.save(checkpoint(), tmp_path / "state.pt")
     runs = [
@@ -114,6 +115,7 @@ def test_a_training_of_its_own_numbers_is_written_down(tmp_path, capsys):
     assert "TTT-linear for CogVideoX: 2 of 2 blocks" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_it_runs_from_the_command_line_without_comfyui(tmp_path):
     folder = write(tmp_path, checkpoint())
     command = [

@@ -16,6 +16,7 @@ def make_layer(kind: str = MLP, **more) -> TTTLayer:
     return make_block(kind, **more).ttt.requires_grad_(False)
 
 
+@pytest.mark.slow
 @both_directions
 @both_kinds
 @pytest.mark.parametrize("rates", [AS_TRAINED, OWN])
@@ -139,6 +140,7 @@ def test_half_precision_is_near(dtype):
     assert (half.float() - exact).norm() < 0.02 * exact.norm()
 
 
+@pytest.mark.slow
 @both_directions
 @pytest.mark.parametrize("rates", [AS_TRAINED, OWN])
 def test_the_memory_of_reading_does_not_grow_with_the_video(backwards, rates):

@@ -120,6 +120,7 @@ def together(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="torch for Windows has no Gloo store that torchrun could use")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_two_processes_that_divide_a_network_train_what_one_does(together, tmp_path, name):
