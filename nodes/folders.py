@@ -10,7 +10,8 @@ NAME = re.compile(r"[\w][\w .-]{0,99}")
 
 
 def add_model_folder(name: str, *further: Path) -> None:
-    """Make models/`name` a folder of ComfyUI's, where files are saved, and `further` ones in which it looks for them."""
+    """Make models/`name` a folder of ComfyUI's, where files are saved, and `further` ones in which it looks for
+    them."""
     for folder in (Path(folder_paths.models_dir) / name, *further):
         folder_paths.add_model_folder_path(name, str(folder))
     folder_paths.folder_names_and_paths[name][1].add(SUFFIX)  # what the list of files shows
@@ -57,7 +58,8 @@ def free_file(folder: Path, name: str) -> Path:
 
 
 def check_name(what: str, name: str) -> str:
-    """-> `name`, the input `what`, of a file or folder that is to be made. Raises ValueError for a path or an odd one."""
+    """-> `name`, the input `what`, of a file or folder that is to be made. Raises ValueError for a path or an odd
+    one."""
     if not NAME.fullmatch(name):
         raise ValueError(
             f"{what} is {name!r}, which names no folder or file; use 1 to 100 letters, digits, spaces, dots, dashes "

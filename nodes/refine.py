@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ..engine.sampling.refine import CUT_RANGES
 from ..hosts.sampling.refine import BLENDS, refine
+from ..hosts.sampling.settings import Sampling
 from .ranges import check_ranges
 from .sockets import TimelineSocket
 
@@ -182,23 +183,16 @@ class LongreelRefine(io.ComfyNode):
         lead_frame,
         timeline=None,
     ):
-        overlap = overlap_latent_frames if overlap_latent_frames >= 0 else None
-        return io.NodeOutput(
-            refine(
-                model,
-                latent,
-                positive,
-                negative,
-                sampler,
-                sigmas,
-                strength,
-                seed,
-                cfg,
-                chunk_latent_frames or None,
-                overlap,
-                blend,
-                cut_range,
-                lead_frame,
-                timeline,
-            )
+        latent = refine(
+            model,
+            latent,
+            Sampling(positive=positive, negative=negative, sampler=sampler, sigmas=sigmas, cfg=cfg, seed=seed),
+            strength=strength,
+            chunk_latent_frames=chunk_latent_frames or None,
+            overlap_latent_frames=overlap_latent_frames if overlap_latent_frames >= 0 else None,
+            blend=blend,
+            cut_range=cut_range,
+            lead_frame=lead_frame,
+            timeline=timeline,
         )
+        return io.NodeOutput(latent)

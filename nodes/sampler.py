@@ -9,8 +9,9 @@ from comfy_api.latest import io
 from ..engine.runs.folder import open_run
 from ..engine.runs.name import check_run_name
 from ..engine.sampling.latent_blend import BLENDS
-from ..hosts.sampling import joint as sampling
-from ..hosts.sampling import rollout
+from ..hosts.sampling.joint import sample_timeline
+from ..hosts.sampling.rollout import WAN_22_EXPERTS_MEET, sample_rollout
+from ..hosts.sampling.settings import Sampling
 from .choices import check_choice
 from .sockets import TimelineSocket
 
@@ -123,7 +124,7 @@ class LongreelSampler(io.ComfyNode):
                                 ),
                                 io.Float.Input(
                                     "low_noise_from",
-                                    default=rollout.WAN_22_EXPERTS_MEET,
+                                    default=WAN_22_EXPERTS_MEET,
                                     min=0.0,
                                     max=1.0,
                                     step=0.005,
@@ -146,28 +147,29 @@ class LongreelSampler(io.ComfyNode):
         cls, model, timeline, positive, negative, latent, sampler, sigmas, seed, cfg, blend, add_noise=True, mode=None
     ):
         chosen = check_choice("mode", mode or {"mode": JOINT}, (JOINT, ROLLOUT))
+        sampling = Sampling(
+            positive=positive,
+            negative=negative,
+            sampler=sampler,
+            sigmas=sigmas,
+            cfg=cfg,
+            seed=seed,
+            add_noise=add_noise,
+        )
         if chosen["mode"] == JOINT:
-            latent = sampling.sample_timeline(
-                model, timeline, positive, negative, latent, sampler, sigmas, cfg, seed, blend, add_noise
-            )
+            latent = sample_timeline(model, timeline, latent, sampling, blend=blend)
             return io.NodeOutput(latent, f"{len(timeline.segments)} segments sampled together")
         folder = Path(folder_paths.get_output_directory()) / RUNS
         name = chosen["run_name"]
         with open_run(folder / check_run_name(name)) if name else nullcontext() as run:
-            latent, report = rollout.sample_rollout(
+            latent, report = sample_rollout(
                 model,
                 timeline,
-                positive,
-                negative,
                 latent,
-                sampler,
-                sigmas,
-                cfg,
-                seed,
-                add_noise,
-                chosen.get("low_noise_model"),
-                chosen["low_noise_from"],
-                run,
+                sampling,
+                low_noise_model=chosen.get("low_noise_model"),
+                low_noise_from=chosen["low_noise_from"],
+                run=run,
             )
             if run is not None:
                 run.finish(chosen["remove_old"])

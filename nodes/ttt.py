@@ -8,7 +8,8 @@ from ..engine.ttt.files import LoadedTTT, load_ttt
 from ..engine.ttt.layer import LINEAR, MLP
 from ..hosts.demo_model import WEIGHTS
 from ..hosts.families import block_count
-from ..hosts.sampling import whole as ttt_sampling
+from ..hosts.sampling.settings import Sampling
+from ..hosts.sampling.whole import sample_ttt
 from ..hosts.ttt import apply as ttt
 from .folders import add_model_folder, fingerprint, model_file
 from .sockets import TimelineSocket, TTTSocket
@@ -199,9 +200,16 @@ class LongreelTTTSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, timeline, positive, negative, latent, sampler, sigmas, seed, cfg, add_noise=True):
-        return io.NodeOutput(
-            ttt_sampling.sample_ttt(model, timeline, positive, negative, latent, sampler, sigmas, cfg, seed, add_noise)
+        sampling = Sampling(
+            positive=positive,
+            negative=negative,
+            sampler=sampler,
+            sigmas=sigmas,
+            cfg=cfg,
+            seed=seed,
+            add_noise=add_noise,
         )
+        return io.NodeOutput(sample_ttt(model, timeline, latent, sampling))
 
 
 def _load(file: str, chunk: int, shapes_only: bool = False) -> LoadedTTT:

@@ -62,7 +62,7 @@ class APMFeature:
         return 0
 
     def frames_before(self, timeline: Timeline) -> int:
-        """See hosts/sampling/rollout.Remembers."""
+        """See hosts/memory/protocols.Remembers."""
         return 0
 
     def reads_anchor(self) -> bool:

@@ -9,6 +9,8 @@ each time, and the noise is drawn once for the whole video. Upscaling is not kno
 that it came in.
 """
 
+from dataclasses import replace
+
 import torch
 
 from ...engine.plan.facts import ModelFacts
@@ -19,8 +21,9 @@ from .. import keys
 from ..families import facts_of
 from ..windows import latent_blend
 from ..windows.refine_chunks import RefinedChunks
-from . import joint as sampling
+from .joint import sample_attached, walking_callback
 from .refine_steps import SteppedChunks, StepSampler
+from .settings import Sampling
 
 X0, STEP = "x0", "step"
 BLENDS = (X0, STEP)
@@ -29,46 +32,43 @@ BLENDS = (X0, STEP)
 def refine(
     model,
     latent: dict,
-    positive: list,
-    negative: list,
-    sampler,
-    sigmas: torch.Tensor,
+    sampling: Sampling,
+    *,
     strength: float,
-    seed: int,
-    cfg: float,
-    chunk: int | None = None,
-    overlap: int | None = None,
+    chunk_latent_frames: int | None = None,
+    overlap_latent_frames: int | None = None,
     blend: str = X0,
     cut_range: str = engine.PAPER,
     lead_frame: bool = True,
     timeline: Timeline | None = None,
 ) -> dict:
-    """-> LATENT of the same size. A noise_mask in `latent` is honoured: 0 keeps.
+    """Refine a finished video and return a LATENT of the same size. A noise_mask in `latent` is honoured: 0 keeps.
 
-    strength: 0..1, the part of the schedule that is run, counted from its end; 0 gives `latent` back, 1 runs `sigmas`
-    as they are. chunk, overlap: latent frames; None is the family's native clip (the timeline's segments, where there
-    is one), and a third of a chunk. seed: the noise (except in shots with a seed of their own) and the cuts. cut_range:
-    one of engine/sampling/refine.CUT_RANGES. timeline: gives every shot its own prompt; no chunk crosses its cuts.
+    sampling: its sigmas are the whole schedule, and noise is added whatever it says. strength: 0..1, the part of the
+    schedule that is run, counted from its end; 0 gives `latent` back, 1 runs the sigmas as they are.
+    chunk_latent_frames: None for the family's native clip, or the timeline's segments where there is one.
+    overlap_latent_frames: None for a third of a chunk. blend: one of BLENDS. cut_range: one of
+    engine/sampling/refine.CUT_RANGES. timeline: gives every shot its own prompt; no chunk crosses its cuts.
+
     Raises ValueError for what cannot be refined so.
     """
     if blend not in BLENDS:
         raise ValueError(f"unknown blend {blend!r}; use one of {', '.join(BLENDS)}")
     facts = facts_of(model)
-    _check(facts, latent["samples"], positive, negative, timeline)
-    sigmas = engine.last_part(sigmas, strength)
-    chunks = chunks_of(facts, latent["samples"].shape[2], chunk, overlap, timeline)
+    _check(facts, latent["samples"], sampling, timeline)
+    sigmas, sampler = engine.last_part(sampling.sigmas, strength), sampling.sampler
+    chunks = chunks_of(facts, latent["samples"].shape[2], chunk_latent_frames, overlap_latent_frames, timeline)
     handler = RefinedChunks
     if blend == STEP:
         handler, sampler = SteppedChunks, StepSampler(sampler)
-    model = latent_blend.attach_handler(model, handler(chunks, cut_range, seed, lead_frame))
+    model = latent_blend.attach_handler(model, handler(chunks, cut_range, sampling.seed, lead_frame))
     if len(sigmas) == 0:
         return latent
     count = len(chunks.segments)
     stops = [(f"chunk {number}/{count}", (s.start + s.end) // 2) for number, s in enumerate(chunks.segments, start=1)]
-    callback = sampling.walking_callback(model, stops, len(sigmas) - 1)
-    return sampling.sample_attached(
-        model, chunks, positive, negative, latent, sampler, sigmas, cfg, seed, True, callback
-    )
+    callback = walking_callback(model, stops, len(sigmas) - 1)
+    of_part = replace(sampling, sampler=sampler, sigmas=sigmas, add_noise=True)
+    return sample_attached(model, chunks, latent, of_part, callback=callback)
 
 
 def chunks_of(
@@ -102,7 +102,7 @@ def chunks_of(
     )
 
 
-def _check(facts: ModelFacts, samples: torch.Tensor, positive: list, negative: list, timeline: Timeline | None) -> None:
+def _check(facts: ModelFacts, samples: torch.Tensor, sampling: Sampling, timeline: Timeline | None) -> None:
     if samples.is_nested or samples.ndim != 5:
         found = "nested parts" if samples.is_nested else f"{samples.ndim} axes"
         raise ValueError(
@@ -119,16 +119,16 @@ def _check(facts: ModelFacts, samples: torch.Tensor, positive: list, negative: l
             f"the latent has {samples.shape[2]} frames and the timeline {timeline.latent_frames}; wire "
             f"the timeline that the video was made with, planned for this model"
         )
-    entries = [values for _, values in (*positive, *negative)]
+    entries = [values for _, values in (*sampling.positive, *sampling.negative)]
     shots = {values[keys.SHOT] for values in entries if keys.SHOT in values}
     if timeline is None and len(shots) > 1:
         raise ValueError(
-            f"the conditioning has prompts of {len(shots)} shots, and 0 timelines say where they are; "
+            f"the conditioning has prompts of {len(shots)} shots, and no timeline says where they are; "
             f"wire the timeline of the same Longreel Plan"
         )
     guides = sum("keyframe_idxs" in values for values in entries)
     if guides:
         raise ValueError(
-            f"{guides} of {len(entries)} conditioning entries carry LTXV guide frames, and 0 may; remove "
-            f"them with LTXV Crop Guides"
+            f"{guides} of {len(entries)} conditioning entries carry LTXV guide frames, which cannot be cut into chunks; "
+            f"remove them with LTXV Crop Guides"
         )

@@ -14,6 +14,7 @@ from longreel.hosts.memory import apm, cam
 from longreel.hosts.memory.trained_memory import training
 from longreel.hosts.sampling.alpha_space import AlphaSpaceSampler
 from longreel.hosts.sampling.rollout import sample_rollout
+from tests.hosts.sampling_cases import sampling_of
 from tests.hosts.ttt_cases import denoise, encode, noise_for, plan
 
 FRAMES = 2  # latent frames that are remembered; even, because CogVideoX 1.5 reads two as one
@@ -93,5 +94,5 @@ def chunks_of(loaded, model, frames: int = 6, overlap: int = 2) -> torch.Tensor:
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 2)
     latent = {"samples": torch.zeros_like(noise_for(timeline))}
     with torch.inference_mode():
-        out, _ = sample_rollout(model, timeline, *encode(loaded, timeline), latent, sampler, sigmas, cfg=3.0, seed=7)
+        out, _ = sample_rollout(model, timeline, latent, sampling_of(encode(loaded, timeline), sigmas, sampler))
     return out["samples"]

@@ -9,6 +9,7 @@ from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts import facts_of
 from longreel.hosts.sampling import rollout
 from longreel.hosts.sampling.alpha_space import AlphaSpaceSampler
+from tests.hosts.sampling_cases import sampling_of
 from tests.hosts.windows.test_latent_blend import empty, encode
 
 STEPS = 2
@@ -53,7 +54,17 @@ def roll(
 
 
 def rolled(
-    loaded, timeline, model=None, latent=None, conds=None, steps=STEPS, sigmas=None, cfg=3.0, seed=7, **options
+    loaded,
+    timeline,
+    model=None,
+    latent=None,
+    conds=None,
+    steps=STEPS,
+    sigmas=None,
+    cfg=3.0,
+    seed=7,
+    add_noise=True,
+    **options,
 ) -> tuple[torch.Tensor, str]:
     """The latent and the report."""
     model = loaded.model if model is None else model
@@ -62,6 +73,10 @@ def rolled(
     sigmas = sigmas_of(model, steps) if sigmas is None else sigmas
     with torch.inference_mode():
         out, report = rollout.sample_rollout(
-            model, timeline, positive, negative, latent, sampler_for(model), sigmas, cfg, seed, **options
+            model,
+            timeline,
+            latent,
+            sampling_of((positive, negative), sigmas, sampler_for(model), cfg, seed, add_noise),
+            **options,
         )
     return out["samples"], report

@@ -202,5 +202,7 @@ def test_step_refuses_a_sampler_that_looks_back_before_it_samples(server, base):
 def test_prompts_of_shots_without_their_timeline_are_refused(server, tiny_models):
     prompt = with_shots(tiny_models["wan21"])
     del prompt["refine"]["inputs"]["timeline"]
-    with pytest.raises(ComfyError, match="the conditioning has prompts of 3 shots, and 0 timelines say where they are"):
+    with pytest.raises(
+        ComfyError, match="the conditioning has prompts of 3 shots, and no timeline says where they are"
+    ):
         server.run(prompt)

@@ -22,14 +22,15 @@ from longreel.hosts.features.prompt_edit import Layout, PromptEdit
 from longreel.hosts.memory import short_memory
 from longreel.hosts.memory.long_memory import TRUE, VIDEO, LongMemory
 from longreel.hosts.memory.short_memory import AT_ZERO, KnownFrames
-from longreel.hosts.sampling import joint as sampling
 from longreel.hosts.sampling import refine
-from longreel.hosts.sampling import whole as ttt_sampling
+from longreel.hosts.sampling.joint import sample_timeline
+from longreel.hosts.sampling.whole import sample_ttt
 from longreel.hosts.windows import latent_blend
 from tests import tiny_sampling
 from tests.hosts.anchor_cases import MODES, anchored, empty, picture, with_anchor
 from tests.hosts.memory.test_short_memory import Shown
 from tests.hosts.rollout_cases import roll, rolled, sampler_for, sigmas_of, story
+from tests.hosts.sampling_cases import sampling_of
 from tests.hosts.windows.test_latent_blend import empty as empty_of
 from tests.hosts.windows.test_latent_blend import encode, timeline_for
 
@@ -207,17 +208,12 @@ def test_joint_segments_take_the_anchor_along(tiny, every_tiny, mode):
     def joint(model):
         sampler, sigmas = sampler_for(loaded.model), sigmas_of(loaded.model)
         with torch.inference_mode():
-            return sampling.sample_timeline(
+            return sample_timeline(
                 model,
                 timeline,
-                positive,
-                negative,
                 {"samples": empty_of(timeline)},
-                sampler,
-                sigmas,
-                3.0,
-                7,
-                "triangle",
+                sampling_of((positive, negative), sigmas, sampler),
+                blend="triangle",
             )["samples"]
 
     out, one = joint(model), anchored(loaded, 6, mode)
@@ -354,15 +350,11 @@ def test_ttt_sees_the_anchor_in_its_one_forward(tiny, every_tiny):
 
     def whole(model):
         with torch.inference_mode():
-            return ttt_sampling.sample_ttt(
+            return sample_ttt(
                 model,
                 timeline,
-                *encode(loaded, timeline),
                 {"samples": empty_of(timeline)},
-                sampler_for(loaded.model),
-                sigmas_of(loaded.model),
-                3.0,
-                7,
+                sampling_of(encode(loaded, timeline), sigmas_of(loaded.model), sampler_for(loaded.model)),
             )["samples"]
 
     one = anchored(loaded, 0, INPAINT)
@@ -402,14 +394,10 @@ def test_a_refinement_keeps_the_anchor(tiny, name, mode):
             return refine.refine(
                 model,
                 {"samples": picture(loaded, 9, seed=9)},
-                *conds,
-                sampler_for(model),
-                sigmas_of(model, 4),
-                0.75,
-                1,
-                3.0,
-                chunk=5,
-                overlap=2,
+                sampling_of(conds, sigmas_of(model, 4), sampler_for(model), seed=1),
+                strength=0.75,
+                chunk_latent_frames=5,
+                overlap_latent_frames=2,
                 blend=blend,
             )["samples"]
 

@@ -13,10 +13,12 @@ from longreel.hosts.attention import patching
 from longreel.hosts.attention.patching import Start
 from longreel.hosts.families import video_tokens, wan
 from longreel.hosts.memory import apm
+from longreel.hosts.memory.protocols import Remembers
 from longreel.hosts.prompts import conditioning
 from longreel.hosts.sampling import rollout
 from longreel.hosts.windows.chunk_handler import ChunkHandler, Remembered
 from tests.hosts.memory_cases import TEXT_TOKENS, chunks_of, drawn, lower_a_loss, random_latents, remembers, shown
+from tests.hosts.sampling_cases import sampling_of
 from tests.hosts.ttt_cases import denoise, encode, noise_for, plan
 
 
@@ -218,14 +220,7 @@ def test_the_prompt_that_guidance_subtracts_gets_the_null_anchor(tiny, tagged):
     try:
         with torch.inference_mode():
             out, _ = rollout.sample_rollout(
-                model,
-                timeline,
-                *conds,
-                {"samples": torch.zeros_like(noise_for(timeline))},
-                comfy.samplers.sampler_object("euler"),
-                sigmas,
-                cfg=3.0,
-                seed=7,
+                model, timeline, {"samples": torch.zeros_like(noise_for(timeline))}, sampling_of(conds, sigmas)
             )
             first = loaded.model.model.process_latent_in(out["samples"][:, :, :1])
             expected = {null: module.picture(torch.zeros_like(first) if null else first) for null in (False, True)}
@@ -250,7 +245,7 @@ def test_the_anchor_is_the_first_frame_of_the_video_or_of_the_take(tiny):
         handler = ChunkHandler(timeline, None, remembered)
         run = feature.start(Start(loaded.model.model, None, handler, {}, torch.ones(2)))
         assert torch.equal(run.latents, loaded.model.model.process_latent_in(finished[:, :, :1]))
-        assert isinstance(feature, rollout.Remembers) and feature.reads_anchor() and not feature.frames_before(timeline)
+        assert isinstance(feature, Remembers) and feature.reads_anchor() and not feature.frames_before(timeline)
 
 
 def test_an_unknown_anchor_and_settings_of_a_trained_apm_are_refused(tiny):

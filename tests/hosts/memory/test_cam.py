@@ -10,7 +10,7 @@ from longreel.hosts import keys
 from longreel.hosts.attention import patching
 from longreel.hosts.families import video_tokens
 from longreel.hosts.memory import cam, short_memory
-from longreel.hosts.sampling import rollout
+from longreel.hosts.memory.protocols import Remembers
 from longreel.hosts.ttt import apply as ttt
 from tests.hosts.attention_watcher import Watcher
 from tests.hosts.memory_cases import FRAMES, chunks_of, drawn, lower_a_loss, random_latents, remembers, shown
@@ -237,7 +237,7 @@ def test_other_trained_weights_are_another_feature(tiny):
         patching.features_of(cam.attach(model, each).model_options)[0] for each in (memory, memory, drawn(memory))
     )
     assert one == same and one != other
-    assert not isinstance(one, rollout.Remembers)  # it reads the window's own frames, which a chunk depends on anyway
+    assert not isinstance(one, Remembers)  # it reads the window's own frames, which a chunk depends on anyway
 
 
 def test_ordinary_sampling_is_refused(tiny):

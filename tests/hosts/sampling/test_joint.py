@@ -9,9 +9,9 @@ from longreel.engine.plan.timeline import plan_timeline
 from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts import facts_of
 from longreel.hosts.prompts import conditioning
-from longreel.hosts.sampling import joint as sampling
-from longreel.hosts.sampling import planning
+from longreel.hosts.sampling import joint, planning
 from longreel.hosts.windows import latent_blend
+from tests.hosts.sampling_cases import sampling_of
 
 
 @pytest.fixture
@@ -33,18 +33,12 @@ def sample(loaded, timeline):
     def run(latent, steps=2, seed=7, **options):
         sigmas = comfy.samplers.calculate_sigmas(loaded.model.get_model_object("model_sampling"), "simple", steps)
         with torch.inference_mode():
-            return sampling.sample_timeline(
+            return joint.sample_timeline(
                 loaded.model,
                 timeline,
-                positive,
-                negative,
                 latent,
-                comfy.samplers.sampler_object("euler"),
-                sigmas,
-                3.0,
-                seed,
-                "triangle",
-                **options,
+                sampling_of((positive, negative), sigmas, seed=seed, **options),
+                blend="triangle",
             )
 
     return run
@@ -85,7 +79,7 @@ def test_other_keys_of_the_latent_are_passed_on_and_the_input_stays_as_it_was(sa
 
 
 def test_the_preview_shows_the_middle_of_one_shot_after_the_other(loaded, timeline, monkeypatch):
-    shown, prepare = [], sampling.latent_preview.prepare_callback
+    shown, prepare = [], joint.latent_preview.prepare_callback
 
     def prepare_and_note(model, steps):
         core = prepare(model, steps)
@@ -96,8 +90,8 @@ def test_the_preview_shows_the_middle_of_one_shot_after_the_other(loaded, timeli
 
         return note
 
-    monkeypatch.setattr(sampling.latent_preview, "prepare_callback", prepare_and_note)
-    callback = sampling.shot_callback(loaded.model, timeline, 4)
+    monkeypatch.setattr(joint.latent_preview, "prepare_callback", prepare_and_note)
+    callback = joint.shot_callback(loaded.model, timeline, 4)
     frames = torch.arange(timeline.latent_frames, dtype=torch.float32)[None, None, :, None, None]
     for step in range(4):
         callback(step, frames, frames, 4)

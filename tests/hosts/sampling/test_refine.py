@@ -28,6 +28,7 @@ from longreel.hosts.sampling.refine_steps import NOISY, QUIET, OncePerStep
 from longreel.hosts.windows import latent_blend
 from tests import tiny_sampling
 from tests.hosts.features.test_kv_share import PLAIN
+from tests.hosts.sampling_cases import sampling_of
 from tests.hosts.windows.test_latent_blend import Recorder, encode, timeline_for
 from tests.live_bytes import LiveBytes
 
@@ -78,14 +79,10 @@ def refined(
         return refine.refine(
             model,
             latent,
-            *(conds or prompts(loaded)),
-            sampler,
-            schedule(model, steps),
-            strength,
-            seed,
-            cfg,
-            chunk,
-            overlap,
+            sampling_of(conds or prompts(loaded), schedule(model, steps), sampler, seed=seed, cfg=cfg),
+            strength=strength,
+            chunk_latent_frames=chunk,
+            overlap_latent_frames=overlap,
             **options,
         )["samples"]
 
@@ -151,7 +148,12 @@ def test_other_keys_of_the_latent_are_passed_on(tiny):
     latent = {**video(loaded.model), "note": "kept"}
     with torch.inference_mode():
         out = refine.refine(
-            loaded.model, latent, *prompts(loaded), solver(loaded.model), schedule(loaded.model), 1.0, SEED, CFG, 5, 2
+            loaded.model,
+            latent,
+            sampling_of(prompts(loaded), schedule(loaded.model), solver(loaded.model), seed=SEED, cfg=CFG),
+            strength=1.0,
+            chunk_latent_frames=5,
+            overlap_latent_frames=2,
         )
     assert out["note"] == "kept"
 
@@ -460,7 +462,7 @@ def test_step_refuses_other_samplers_and_noise_that_chunks_cannot_share(tiny):
 def test_prompts_of_many_shots_need_their_timeline(tiny):
     loaded = tiny("wan21")
     conds = encode(loaded, timeline_for(loaded.model))
-    with pytest.raises(ValueError, match="prompts of 3 shots, and 0 timelines say where they are; wire the timeline"):
+    with pytest.raises(ValueError, match="prompts of 3 shots, and no timeline says where they are; wire the timeline"):
         refined(loaded, video(loaded.model), conds=conds)
 
 

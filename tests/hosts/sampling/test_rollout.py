@@ -16,9 +16,11 @@ from longreel.hosts.attention import patching
 from longreel.hosts.features import kv_share
 from longreel.hosts.prompts.chunk_conditioning import for_chunk
 from longreel.hosts.sampling import rollout
+from longreel.hosts.sampling.rollout_task import Experts
 from longreel.hosts.windows import latent_blend
 from tests import tiny_sampling
 from tests.hosts.rollout_cases import roll, rolled, sigmas_of, story
+from tests.hosts.sampling_cases import sampling_of
 from tests.hosts.windows.test_latent_blend import Recorder, empty, encode
 from tests.live_bytes import LiveBytes
 
@@ -40,12 +42,8 @@ def test_a_timeline_of_one_chunk_is_core_sampling_to_the_bit(tiny, every_tiny):
         out, _ = rollout.sample_rollout(
             loaded.model,
             timeline,
-            *encode(loaded, timeline),
             {"samples": empty(timeline)},
-            comfy.samplers.sampler_object("euler"),
-            sigmas_of(loaded.model),
-            3.0,
-            7,
+            sampling_of(encode(loaded, timeline), sigmas_of(loaded.model)),
         )
     assert torch.equal(out["samples"], plain)
 
@@ -179,18 +177,20 @@ def test_two_experts_of_the_same_weights_are_one_model(tiny):
 def test_the_second_expert_takes_the_steps_that_begin_below_the_level(tiny):
     high, low = tiny("wan22_14b_high").model, tiny("wan22_14b_low").model
     sigmas = torch.tensor([1.0, 0.9, 0.875, 0.6, 0.0])
-    parts = rollout.Experts(high, low, 0.875).parts(sigmas)
+    parts = Experts(high, low, 0.875).parts(sigmas)
     assert [(model is low, part.tolist()) for model, part in parts] == [
         (False, sigmas[:4].tolist()),
         (True, sigmas[3:].tolist()),
     ]
-    assert [model for model, _ in rollout.Experts(high, low, 0.0).parts(sigmas)] == [high]
-    assert [model for model, _ in rollout.Experts(high, low, 1.1).parts(sigmas)] == [low]
+    assert [model for model, _ in Experts(high, low, 0.0).parts(sigmas)] == [high]
+    assert [model for model, _ in Experts(high, low, 1.1).parts(sigmas)] == [low]
 
 
 def test_a_second_expert_of_no_flow_model_is_refused(tiny):
     loaded = tiny("cogvideox10")
-    with pytest.raises(ValueError, match="CogVideoX is no flow model, and 2 experts .* wire 1 model"):
+    with pytest.raises(
+        ValueError, match="CogVideoX is no flow model, and only flow models .* leave low_noise_model unwired"
+    ):
         roll(loaded, story(loaded.model), low_noise_model=loaded.model)
 
 
@@ -211,12 +211,12 @@ def test_features_that_need_all_segments_at_once_are_refused_with_the_remedy(tin
     loaded = tiny("wan21")
     timeline = story(loaded.model)
     blended = latent_blend.attach(loaded.model, timeline, "triangle")
-    with pytest.raises(ValueError, match="carries 1 Longreel Latent Blend, .* mode joint"):
+    with pytest.raises(ValueError, match="carries a Longreel Latent Blend, .* mode joint"):
         roll(loaded, timeline, blended)
     feature = kv_share.KVShare(
         "fast", PREVIOUS, 1, (), True, "replace", "aligned", 1.0, True, frozenset([0]), 0.0, 1.0, None
     )
-    with pytest.raises(ValueError, match="Longreel KV Share cannot work in rollout, where 1 chunk .* mode joint"):
+    with pytest.raises(ValueError, match="Longreel KV Share cannot work in rollout, where one chunk .* mode joint"):
         roll(loaded, timeline, patching.attach(loaded.model, feature))
 
 
@@ -433,12 +433,10 @@ def test_whatever_a_chunk_depends_on_makes_it_again(tiny, tmp_path, change):
             _, report = rollout.sample_rollout(
                 model,
                 timeline,
-                *encode(loaded, timeline),
                 {"samples": empty(timeline)},
-                comfy.samplers.ksampler("euler", {"s_churn": 0.1}),
-                sigmas_of(model),
-                3.0,
-                7,
+                sampling_of(
+                    encode(loaded, timeline), sigmas_of(model), comfy.samplers.ksampler("euler", {"s_churn": 0.1})
+                ),
                 run=run,
             )
         said = states(report)

@@ -17,12 +17,13 @@ from longreel.engine.ttt.order import Layout
 from longreel.hosts import block_count, family_of
 from longreel.hosts.attention import patching
 from longreel.hosts.sampling import planning
-from longreel.hosts.sampling import whole as ttt_sampling
+from longreel.hosts.sampling.whole import sample_ttt
 from longreel.hosts.ttt import apply as ttt
 from longreel.hosts.ttt import forward as ttt_forward
 from longreel.hosts.windows import latent_blend
 from tests import tiny_sampling
 from tests.hosts.attention_watcher import Watcher
+from tests.hosts.sampling_cases import sampling_of
 from tests.hosts.ttt_cases import denoise, encode, layers, noise_for, plan
 from tests.live_bytes import LiveBytes
 
@@ -347,15 +348,11 @@ def test_sample_ttt_gives_a_latent_and_honours_its_mask(tiny, family):
     kept, mask = torch.full_like(latent["samples"], 0.25), torch.ones(1, 1, *latent["samples"].shape[2:])
     mask[:, :, :2] = 0
     with torch.inference_mode():
-        out = ttt_sampling.sample_ttt(
+        out = sample_ttt(
             ttt.apply(loaded.model, layers(loaded.model)),
             timeline,
-            *conds,
             {**latent, "samples": kept, "noise_mask": mask, "note": "kept"},
-            comfy.samplers.sampler_object("euler"),
-            sigmas,
-            3.0,
-            7,
+            sampling_of(conds, sigmas),
         )
     assert out["note"] == "kept" and out["samples"].shape == kept.shape and torch.isfinite(out["samples"]).all()
     torch.testing.assert_close(out["samples"][:, :, :2], kept[:, :, :2], atol=1e-3, rtol=1e-3)

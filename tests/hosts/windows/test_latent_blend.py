@@ -13,9 +13,10 @@ from longreel.engine.sampling.latent_blend import BLENDS, segment_weights
 from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts import facts_of
 from longreel.hosts.prompts import conditioning
-from longreel.hosts.sampling import joint as sampling
+from longreel.hosts.sampling.joint import sample_timeline
 from longreel.hosts.windows import latent_blend
 from tests import tiny_sampling
+from tests.hosts.sampling_cases import sampling_of
 
 SECONDS = {4: 1.0, 8: 2.0}  # per temporal stride: four latent frames at 16 fps
 
@@ -298,17 +299,12 @@ def test_longreel_sampler_equals_core_sampling_with_latent_blend(tiny, every_tin
     positive, negative = encode(loaded, timeline)
     sigmas = comfy.samplers.calculate_sigmas(loaded.model.get_model_object("model_sampling"), "simple", 2)
     with torch.inference_mode():
-        ours = sampling.sample_timeline(
+        ours = sample_timeline(
             loaded.model,
             timeline,
-            positive,
-            negative,
             {"samples": empty(timeline)},
-            comfy.samplers.sampler_object("euler"),
-            sigmas,
-            3.0,
-            7,
-            "triangle",
+            sampling_of((positive, negative), sigmas),
+            blend="triangle",
         )["samples"]
     model = latent_blend.attach(loaded.model, timeline, "triangle", 7)
     assert torch.equal(ours, tiny_sampling.sample(model, positive, negative, empty(timeline), seed=7))
@@ -348,18 +344,8 @@ def test_two_experts_hand_over_as_one_run_of_the_same_model(tiny):
 
     def sample(model, latent, part, add_noise):
         with torch.inference_mode():
-            return sampling.sample_timeline(
-                model,
-                timeline,
-                positive,
-                negative,
-                latent,
-                comfy.samplers.sampler_object("euler"),
-                part,
-                3.0,
-                7,
-                "triangle",
-                add_noise,
+            return sample_timeline(
+                model, timeline, latent, sampling_of((positive, negative), part, add_noise=add_noise), blend="triangle"
             )
 
     whole = sample(loaded.model, {"samples": empty(timeline)}, sigmas, True)["samples"]

@@ -1,0 +1,130 @@
+"""What a finished chunk of a rollout depends on, and the run folder in which it is looked for under a hash of that.
+
+The names below are read by people, in reports ("made again: the prompt changed"), and are hashed with what stands
+beside them: neither they nor what they stand for may change, or every run on disk would be made again
+(tests/hosts/sampling/test_stored_hashes.py).
+"""
+
+import json
+from dataclasses import asdict
+
+import torch
+
+from ...engine.plan.rollout_chunks import Chunk
+from ...engine.runs.chunk_file import ChunkKey, chunk_key
+from ...engine.runs.folder import RunFolder
+from .. import keys
+from . import identity
+from .rollout_task import RolloutTask
+
+PLACES = (keys.SHOT, keys.ROLE, keys.WORDS)  # say where an entry belongs, not what it is
+
+
+class NoRun:
+    """Stands for a run folder where nothing is kept."""
+
+    def __init__(self, task: RolloutTask):
+        self.count = len(task.chunks)
+
+    def find(self, chunk: Chunk) -> None:
+        """Return None: nothing is kept."""
+
+    def save(self, chunk: Chunk, new: torch.Tensor) -> torch.Tensor:
+        """Return `new` as it is."""
+        return new
+
+    def report(self) -> str:
+        """Return what was made."""
+        return f"{self.count} chunks made"
+
+
+class ChunkRun:
+    """The chunks of a task in an open run folder. They are asked for in their order: each depends on those before."""
+
+    def __init__(self, task: RolloutTask, folder: RunFolder):
+        self.task, self.folder = task, folder
+        self.hashes: dict[int, str] = {}  # by chunk number
+        self.keys: dict[int, ChunkKey] = {}
+        _begin(task, folder)
+        self.common = common_dependencies(task)
+
+    def find(self, chunk: Chunk) -> torch.Tensor | None:
+        """Return the new frames [B, C, F, H, W] of a chunk that was made before, or None if it must be made."""
+        dependencies = dependencies_of(self.task, chunk, self.hashes, self.common)
+        key = self.keys[chunk.number] = chunk_key(chunk.number, chunk.shot, chunk.piece, dependencies)
+        start = self.task.start
+        shape = [*start.shape[:2], chunk.new_frames, *start.shape[3:]]
+        locked = self.task.timeline.shots[chunk.shot].shot.locked
+        saved = self.folder.find(key, locked, {"samples": shape})
+        if saved is None:
+            return None
+        self.hashes[chunk.number] = saved.hash
+        return saved.tensors["samples"]
+
+    def save(self, chunk: Chunk, new: torch.Tensor) -> torch.Tensor:
+        """Write the new frames of a chunk that was not found, and return them as they were written."""
+        saved = self.folder.save(self.keys[chunk.number], {"samples": new.contiguous()})
+        self.hashes[chunk.number] = saved.hash
+        return saved.tensors["samples"]
+
+    def report(self) -> str:
+        """Return what was made and what was used again, a line per chunk."""
+        return self.folder.report()
+
+
+def common_dependencies(task: RolloutTask) -> dict[str, object]:
+    """Return what every chunk depends on, by names that people read."""
+    low = task.experts.low
+    return {
+        "cfg": task.sampling.cfg,
+        "the sampler": [identity.plain(task.sampling.sampler), task.sampling.sigmas],
+        "the memory": [[feature.name, identity.plain(feature)] for feature in task.features],
+        "the model": identity.of_model(task.experts.high),
+        "the low-noise model": None if low is None else [identity.of_model(low), task.experts.meet],
+    }
+
+
+def dependencies_of(
+    task: RolloutTask, chunk: Chunk, hashes: dict[int, str], common: dict[str, object]
+) -> dict[str, object]:
+    """Return what one chunk depends on, the likeliest change first, because reports name it first.
+
+    hashes: of the finished chunks, by number. common: of `common_dependencies`.
+    """
+    window = slice(chunk.start, chunk.end)
+    own = frozenset(shot for shot, _ in chunk.mix)
+    positive, negative = _prompts(task, chunk, own)
+    shots = [task.timeline.shots[shot].shot for shot, _ in chunk.mix]
+    return {
+        "the prompt": positive,
+        "the negative prompt": negative,
+        "the seed": [task.seed_of(chunk), task.sampling.add_noise, task.batch_index],
+        "the strength": [[shot.strength, share] for shot, (_, share) in zip(shots, chunk.mix, strict=True)],
+        "the frames": [chunk.frames, chunk.known],
+        "the latent": [task.start[:, :, window], None if task.mask is None else task.mask[:, :, window]],
+        "the anchors": identity.plain([one.stored() for one in task.anchors_of(chunk)]),
+        **common,
+        "the remembered prompts": _prompts(task, chunk, task.shots_of(chunk) - own),
+        "the chunk before": [hashes[number] for number in task.read_by(chunk)],
+    }
+
+
+def _prompts(task: RolloutTask, chunk: Chunk, shots: frozenset[int]) -> list[list]:
+    """Return [positive, negative] of these shots, each a list of [text, what goes with it]."""
+    return [
+        [
+            [text, identity.plain({key: value for key, value in options.items() if key not in PLACES})]
+            for text, options in entries
+        ]
+        for entries in task.prompts_of(chunk, shots)
+    ]
+
+
+def _begin(task: RolloutTask, folder: RunFolder) -> None:
+    """Write storyboard and plan into the folder, and see that there is room, before anything is sampled."""
+    board = task.timeline.storyboard
+    plan = {"segment_frames": task.timeline.segment_frames, "chunks": [asdict(chunk) for chunk in task.chunks]}
+    folder.begin(board.to_json(), json.dumps(plan, indent=1), [board.prompt_of(shot) for shot in board.shots])
+    most = max(chunk.new_frames for chunk in task.chunks)
+    missing = max(0, len(task.chunks) - len(list(folder.path.glob("chunk_*.safetensors"))))
+    folder.require_space(missing, task.start[:, :, :most].numel() * torch.float32.itemsize)

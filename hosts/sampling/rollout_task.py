@@ -1,0 +1,194 @@
+"""What all chunks of one rollout have in common: models, plan, prompts, latent and features, checked before anything is
+sampled. How a chunk is made of it is hosts/sampling/rollout.py."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+
+import comfy.model_sampling
+import comfy.sample
+import comfy.utils
+
+from ...engine.plan.rollout_chunks import Chunk, plan_chunks
+from ...engine.plan.timeline import Timeline
+from ..anchor import frame as anchor_frame
+from ..attention import patching
+from ..features import kv_share, prompt_edit
+from ..memory.protocols import HandsOver, Remembers
+from ..prompts.chunk_conditioning import for_chunk
+from ..windows import latent_blend
+from ..windows.checks import check_latent_frames
+from .joint import check_mask
+from .settings import Sampling
+
+FRAME_AXIS = 2  # [B, C, F, H, W]
+NOT_IN_ROLLOUT = {
+    kv_share.NAME: (
+        "it works between segments that are sampled together; use mode joint, or Longreel Long Memory instead"
+    ),
+    prompt_edit.NAME: "it samples an original beside the whole video; use mode joint",
+}
+
+
+@dataclass(frozen=True)
+class Experts:
+    """The models of one schedule.
+
+    low: takes the steps that begin below noise level `meet`, 0..1; None where there is one model.
+    """
+
+    high: Any
+    low: Any
+    meet: float
+
+    def parts(self, sigmas: torch.Tensor) -> list[tuple[Any, torch.Tensor]]:
+        """Return (model, its sigmas) for each that has steps; neighbours share the level at which they meet."""
+        if self.low is None:
+            return [(self.high, sigmas)]
+        first_low = int((sigmas[:-1] >= self.meet).sum())
+        parts = [(self.high, sigmas[: first_low + 1]), (self.low, sigmas[first_low:])]
+        return [(model, part) for model, part in parts if len(part) > 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutTask:
+    """All that every chunk has in common.
+
+    start: [B, C, F, H, W], the user's latent. mask: like start, 1 is drawn and 0 kept; None draws everything. cache:
+    handed from chunk to chunk, see hosts/windows/chunk_handler.ChunkHandler.
+    """
+
+    timeline: Timeline
+    chunks: tuple[Chunk, ...]
+    sampling: Sampling
+    start: torch.Tensor
+    mask: torch.Tensor | None
+    batch_index: list[int] | None
+    experts: Experts
+    features: tuple[Any, ...]
+    cache: dict = field(default_factory=dict)
+
+    @cached_property
+    def makers(self) -> tuple[Chunk, ...]:
+        """For each latent frame the chunk in which it is new."""
+        return tuple(chunk for chunk in self.chunks for _ in range(chunk.new_frames))
+
+    def seed_of(self, chunk: Chunk) -> int:
+        """Return the seed of a chunk's noise, which is the same however long the video becomes.
+
+        A shot's own seed counts on over its pieces, the sampler's over all chunks.
+        """
+        own = self.timeline.shots[chunk.shot].shot.seed
+        return (self.sampling.seed + chunk.number if own is None else own + chunk.piece) % 2**64
+
+    def first_of(self, take: int) -> Chunk:
+        """Return the first chunk of a take."""
+        return next(chunk for chunk in self.chunks if chunk.take == take)
+
+    def keep_strength(self, chunk: Chunk, frame: int) -> float:
+        """Return how firmly, 0..1, a chunk keeps the finished latent frame `frame` of the timeline."""
+        hands_over = _hands_over(self.features)
+        if hands_over is None:
+            return 1.0
+        return hands_over.keep_strength(chunk.number - self.makers[frame].number)
+
+    def anchors_of(self, chunk: Chunk) -> list[anchor_frame.AnchorFrame]:
+        """Return the anchors' frames in a chunk's window."""
+        return anchor_frame.frames_in_window(self.experts.high, chunk.start, chunk.known, chunk.frames)
+
+    def read_by(self, chunk: Chunk) -> list[int]:
+        """Return the numbers of the finished chunks that a chunk continues from or remembers, rising."""
+        remembering = [feature for feature in self.features if isinstance(feature, Remembers)]
+        before = max((feature.frames_before(self.timeline) for feature in remembering), default=0)
+        first = max(self.timeline.take_starts[chunk.take], chunk.start - before)
+        read = {
+            c.number for c in self.chunks if c.end > first and c.new_start < chunk.new_start and c.take == chunk.take
+        }
+        if any(feature.reads_anchor() for feature in remembering):
+            read |= {number for number in (0, self.first_of(chunk.take).number) if number < chunk.number}
+        return sorted(read)
+
+    def shots_of(self, chunk: Chunk) -> frozenset[int]:
+        """Return a chunk's own shots (from 0), and those under whose prompts remembered frames are shown once more."""
+        remembers = any(isinstance(feature, Remembers) for feature in self.features)
+        seen = (chunk, *(self.chunks[number] for number in (self.read_by(chunk) if remembers else ())))
+        return frozenset(shot for one in seen for shot, _ in one.mix)
+
+    def prompts_of(self, chunk: Chunk, shots: frozenset[int]) -> tuple[list, list]:
+        """Return (positive, negative) CONDITIONING of these shots, cut to the chunk's window."""
+        positive, negative = (
+            for_chunk(entries, chunk, self.timeline, shots)
+            for entries in (self.sampling.positive, self.sampling.negative)
+        )
+        return positive, negative
+
+
+def plan_task(
+    model, timeline: Timeline, latent: dict, sampling: Sampling, low_noise_model, low_noise_from: float
+) -> RolloutTask:
+    """Return the checked task of a rollout; arguments and errors are those of hosts/sampling/rollout.sample_rollout."""
+    experts = Experts(*(_prepared(m) for m in (model, low_noise_model)), low_noise_from)
+    features = patching.features_of(model.model_options)
+    start = comfy.sample.fix_empty_latent_channels(model, latent["samples"], latent.get("downscale_ratio_spacial"))
+    check_latent_frames(start.shape[FRAME_AXIS], timeline)
+    hands_over = _hands_over(features)
+    known = timeline.overlap_frames if hands_over is None else hands_over.known_frames(timeline)
+    mask = latent.get("noise_mask")
+    check_mask(mask, start.shape[FRAME_AXIS])
+    anchor_frame.check_video(model, start.shape)
+    task = RolloutTask(
+        timeline=timeline,
+        chunks=plan_chunks(timeline, known),
+        sampling=sampling,
+        start=start,
+        mask=None if mask is None else comfy.utils.reshape_mask(mask, start.shape),
+        batch_index=latent.get("batch_index"),
+        experts=experts,
+        features=features,
+    )
+    _check(task)
+    return task
+
+
+def _hands_over(features: Sequence[Any]) -> HandsOver | None:
+    return next((feature for feature in features if isinstance(feature, HandsOver)), None)
+
+
+def _prepared(model):
+    """Return a clone whose context handler is set chunk by chunk; None stays None."""
+    if model is None:
+        return None
+    if isinstance(model.model_options.get("context_handler"), latent_blend.TimelineHandler):
+        raise ValueError(
+            "this model carries a Longreel Latent Blend, which samples all segments together, and rollout makes them one "
+            "after another; wire the model from before that node, or use mode joint"
+        )
+    for feature in patching.features_of(model.model_options):
+        if feature.name in NOT_IN_ROLLOUT:
+            raise ValueError(
+                f"{feature.name} cannot work in rollout, where one chunk is sampled at a time: "
+                f"{NOT_IN_ROLLOUT[feature.name]}"
+            )
+    return model.clone()
+
+
+def _check(task: RolloutTask) -> None:
+    sigmas, low = task.sampling.sigmas, task.experts.low
+    end = float(sigmas[-1]) if len(sigmas) else 0.0
+    if end and len(task.chunks) > 1:
+        raise ValueError(
+            f"the sigmas end at {end:.4g}, and chunks that continue from each other must end at 0; wire all "
+            f"sigmas, and the second expert of Wan 2.2 14B to low_noise_model"
+        )
+    if low is not None and not isinstance(low.get_model_object("model_sampling"), comfy.model_sampling.CONST):
+        raise ValueError(
+            f"{type(low.model).__name__} is no flow model, and only flow models share a schedule between two experts "
+            f"(Wan 2.2 14B); leave low_noise_model unwired"
+        )
+    if low is not None:
+        anchor_frame.check_experts(task.experts.high, low)
+    for chunk in task.chunks:
+        task.prompts_of(chunk, task.shots_of(chunk))
