@@ -85,7 +85,7 @@ def build(settings: Mapping[str, Any]) -> tuple[TwinStudent, EncodedClips]:
     if unknown:
         raise ValueError(f"model.{unknown[0]} is no known key; write {' and '.join(SETTINGS)}")
     if "latents" not in settings:
-        raise ValueError("model.latents is missing; name the files of demo/encode_anchors.py")
+        raise ValueError("model.latents is missing; write latents and threads")
     torch.set_num_threads(settings.get("threads", 1))
     student = TwinStudent()
     torch._dynamo.config.recompile_limit = 64

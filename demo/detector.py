@@ -64,7 +64,7 @@ class Reading:
 
 
 def read_clip(video: torch.Tensor) -> Reading:
-    """video [F, 64, 64, 3], 0..1 -> Reading. Raises ValueError for another shape."""
+    """Video [F, 64, 64, 3], 0..1 -> Reading. Raises ValueError for another shape."""
     size = world.SIZE_PIXELS
     if video.ndim != 4 or video.shape[1:] != (size, size, 3) or video.shape[0] == 0:
         raise ValueError(f"the detector reads [F, {size}, {size}, 3], got {list(video.shape)}; scale the frames first")
@@ -138,7 +138,7 @@ def read_motion(positions: torch.Tensor) -> tuple[str | None, float]:
 
 
 def color_shares(video: torch.Tensor) -> dict[str, float]:
-    """video [F, H, W, 3], 0..1 -> share of all pixels that solidly have each object colour."""
+    """Video [F, H, W, 3], 0..1 -> share of all pixels that solidly have each object colour."""
     solid = _distances(video.float(), world.COLORS) < SOLID
     return {name: float(solid[..., i].float().mean()) for i, name in enumerate(world.COLORS)}
 
@@ -201,7 +201,7 @@ def _centres_only(correlation: torch.Tensor) -> torch.Tensor:
 
 
 def _overlaps(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """mask [F, H, W] -> best overlap [F, K] per template, a.b / (a.a + b.b - a.b), and its centre [F, K, 2] (x, y)."""
+    """Mask [F, H, W] -> best overlap [F, K] per template, a.b / (a.a + b.b - a.b), and its centre [F, K, 2] (x, y)."""
     spectra, energy, side = _template_spectra()
     overlaps, places = [], []
     for frame in mask:  # one frame at a time: [K, P, P] is all that is ever held

@@ -14,6 +14,8 @@ PATCH = 2  # latent pixels per token side; time is not patched
 
 
 class Linear(nn.Linear):
+    """A linear layer whose product runs in bfloat16 while HALF_PRECISION is set."""
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if HALF_PRECISION:
             return F.linear(x.bfloat16(), self.weight.bfloat16(), self.bias.bfloat16())
@@ -21,6 +23,8 @@ class Linear(nn.Linear):
 
 
 class RMSNorm(nn.Module):
+    """Root mean square normalisation of the last axis, with a learned scale."""
+
     def __init__(self, width: int):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
@@ -35,14 +39,14 @@ def rotary_table(frames: int, rows: int, columns: int, head_width: int) -> tuple
     grid = torch.meshgrid(torch.arange(frames), torch.arange(rows), torch.arange(columns), indexing="ij")
     angles = [
         axis.reshape(-1, 1).double() / 10000 ** (torch.arange(0, w, 2, dtype=torch.float64) / w)
-        for axis, w in zip(grid, widths)
+        for axis, w in zip(grid, widths, strict=False)
     ]
     table = torch.cat(angles, 1)
     return table.cos().float(), table.sin().float()
 
 
 def rotate(x: torch.Tensor, table: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """x [B, N, h, d], neighbouring pairs turn together; table [1 or B, N, d / 2]."""
+    """X [B, N, h, d], neighbouring pairs turn together; table [1 or B, N, d / 2]."""
     cos, sin = (t[:, :, None].to(x.dtype) for t in table)
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
@@ -61,12 +65,14 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 def attend_in_order(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """The first half of the batch holds first shots, the second half the shots that follow them: a first shot sees
     itself, the next one sees both."""
-    first, second = (torch.stack(halves) for halves in zip(*(t.chunk(2) for t in (q, k, v))))
+    first, second = (torch.stack(halves) for halves in zip(*(t.chunk(2) for t in (q, k, v)), strict=False))
     both = [torch.cat([first[i], second[i]], dim=2) for i in (1, 2)]
     return torch.cat([attend(*first), attend(second[0], *both)])
 
 
 class Attention(nn.Module):
+    """Attention of several heads, with normalised queries and keys; `table` turns on rotary positions."""
+
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
@@ -86,11 +92,13 @@ class Attention(nn.Module):
 
 
 def by_time(x: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
-    """x [B, N, C] -> [B, F or 1, tokens, C], for a modulation [B, F or 1, 1, C]."""
+    """X [B, N, C] -> [B, F or 1, tokens, C], for a modulation [B, F or 1, 1, C]."""
     return x.unflatten(1, (modulation.shape[1], -1))
 
 
 class Block(nn.Module):
+    """Self-attention, cross attention to the text and a feed-forward network, modulated by the time."""
+
     def __init__(self, width: int, ffn_width: int, heads: int):
         super().__init__()
         self.width = width
@@ -111,6 +119,8 @@ class Block(nn.Module):
 
 
 class Head(nn.Module):
+    """The last layer: normalised, modulated by the time, and projected to the outputs of each token."""
+
     def __init__(self, width: int, outputs: int):
         super().__init__()
         self.width = width
@@ -124,9 +134,9 @@ class Head(nn.Module):
 
 
 class DiT(nn.Module):
-    """Flow velocity (noise - clean) of latents [B, C, F, H, W] at `timestep` 0..1000, [B] or of each frame [B, F], given
-    context [B, L, text]. With `second_shots` row B/2 + i is the shot after row i: it stands later in time and sees that
-    row in self-attention."""
+    """Flow velocity (noise - clean) of latents [B, C, F, H, W] at `timestep` 0..1000, [B] or of each frame [B, F],
+    given context [B, L, text]. With `second_shots` row B/2 + i is the shot after row i: it stands later in time and
+    sees that row in self-attention."""
 
     def __init__(self, width: int, ffn_width: int, heads: int, layers: int, text_width: int = 64, channels: int = 16):
         super().__init__()

@@ -31,6 +31,7 @@ def encode(vae: vae_net.VAE, video: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def main() -> None:
+    """Read the command line, and do what the module says."""
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("out", type=Path)
     args.add_argument("--clips", type=int, default=8000)

@@ -65,12 +65,14 @@ WAN_STD = torch.tensor(
 
 
 def per_channel(values: torch.Tensor) -> torch.Tensor:
+    """One value for each channel [C] as [1, C, 1, 1, 1], beside a latent."""
     return values.view(1, -1, 1, 1, 1)
 
 
 @torch.no_grad()
 def fold_statistics(vae: vae_net.VAE, video: torch.Tensor) -> torch.Tensor:
-    """Rescales the latent so that (latent - WAN_MEAN) / WAN_STD has unit scale on `video`; returns the old scale [C]."""
+    """Rescales the latent so that (latent - WAN_MEAN) / WAN_STD has unit scale on `video`; returns the old scale
+    [C]."""
     moments = [vae.moments(part) for part in video.split(8)]
     mean = torch.cat([m[0] for m in moments])
     posterior = torch.cat([m[1] for m in moments]).exp().mean((0, 2, 3, 4))
@@ -101,6 +103,7 @@ def finish(vae: vae_net.VAE) -> None:
 
 @torch.no_grad()
 def main() -> None:
+    """Read the command line, and do what the module says."""
     args = argparse.ArgumentParser(description=__doc__)
     args.add_argument("checkpoint", type=Path, help='of train_vae, or "bundled"')
     args.add_argument("out", type=Path)
@@ -131,7 +134,7 @@ def main() -> None:
         valid += [1 + (f - 1) // 4 for f in frames]
         if len(scenes) % 2000 < 16:
             print(len(scenes), f"{(time.time() - started) / len(scenes) * 1e3:.1f} ms per clip", flush=True)
-    torch.save(dict(latents=torch.cat(latents), scenes=scenes, latent_frames=torch.tensor(valid)), opts.out)
+    torch.save({"latents": torch.cat(latents), "scenes": scenes, "latent_frames": torch.tensor(valid)}, opts.out)
     print("latent deviation", torch.cat(latents[:40]).float().std((0, 2, 3, 4)))
 
 

@@ -23,6 +23,7 @@ LATENT_NAME = "latent"  # as training/dataset.py reads it
 
 
 def bundled_vae() -> vae_net.VAE:
+    """The VAE of demo/weights in float32, not to be trained."""
     vae = vae_net.VAE().eval().requires_grad_(False)
     vae.load_state_dict({name: weight.float() for name, weight in load_file(WEIGHTS / VAE_FILE).items()})
     return vae
@@ -30,7 +31,7 @@ def bundled_vae() -> vae_net.VAE:
 
 @torch.no_grad()
 def encode(vae: vae_net.VAE, video: torch.Tensor) -> torch.Tensor:
-    """video [F, 3, H, W] in 0..1 -> latent [16, 1 + (F - 1) / 4, H / 8, W / 8] float32, as the network is trained."""
+    """Video [F, 3, H, W] in 0..1 -> latent [16, 1 + (F - 1) / 4, H / 8, W / 8] float32, as the network is trained."""
     pixels = (video.transpose(0, 1)[None] * 2 - 1).bfloat16().contiguous(memory_format=torch.channels_last_3d)
     mean, _ = vae.moments(pixels)
     return ((mean.float() - per_channel(WAN_MEAN)) / per_channel(WAN_STD))[0]
@@ -38,7 +39,7 @@ def encode(vae: vae_net.VAE, video: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def decode(vae: vae_net.VAE, latent: torch.Tensor) -> torch.Tensor:
-    """latent [16, F, h, w] -> video [4 F - 3, 8 h, 8 w, 3] in 0..1"""
+    """Latent [16, F, h, w] -> video [4 F - 3, 8 h, 8 w, 3] in 0..1"""
     video = vae.decode(latent[None].float() * per_channel(WAN_STD) + per_channel(WAN_MEAN))[0]
     return ((video.permute(1, 2, 3, 0) + 1) / 2).clamp(0, 1)
 
@@ -55,6 +56,7 @@ def write(folder: Path, number: int, story: stories.Story, latent: torch.Tensor)
 
 
 def main() -> None:
+    """Read the command line, and do what the module says."""
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("folder", type=Path)
     args.add_argument("--stories", type=int, default=1600)

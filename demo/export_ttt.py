@@ -32,6 +32,7 @@ def halved(layers: LoadedTTT) -> LoadedTTT:
 
 
 def main() -> None:
+    """Read the command line, and do what the module says."""
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("layers", type=Path, help="ttt.safetensors of a run")
     args.add_argument("name", help="of the file, without its ending")

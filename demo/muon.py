@@ -22,6 +22,8 @@ def orthogonalise(x: torch.Tensor, iterations: int = 5) -> torch.Tensor:
 
 
 class Muon:
+    """The optimiser, of weights that count as matrices [rows, columns]: all further axes are columns."""
+
     def __init__(self, parameters: list[torch.nn.Parameter], weight_decay: float = 0.02, momentum: float = 0.95):
         self.weight_decay, self.momentum = weight_decay, momentum
         self.groups: dict[tuple[int, int], list[torch.nn.Parameter]] = {}
@@ -38,5 +40,5 @@ class Muon:
             average = self.state[rows, columns].lerp_(gradient, 1 - self.momentum)
             update = orthogonalise(gradient.lerp(average, self.momentum))  # Nesterov
             scale = learning_rate * max(1.0, rows / columns) ** 0.5
-            for p, u in zip(ps, update):
+            for p, u in zip(ps, update, strict=False):
                 p.mul_(1 - learning_rate * self.weight_decay).add_(u.reshape(p.shape), alpha=-scale)

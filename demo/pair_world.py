@@ -1,8 +1,8 @@
 """Shape world with two objects: one on the left, one on the right, each with its own colour, shape and movement.
 
 The demo model was trained on one object, so a prompt with two is one that it often gets wrong; its anchor LoRA learns
-to go on from a picture that shows both. Scenes, frames and prompts of demo/world.py, doubled; movements are vertical, so
-that each object keeps its side. Scenes with an object whose combination is held out there are held out here too.
+to go on from a picture that shows both. Scenes, frames and prompts of demo/world.py, doubled; movements are vertical,
+so that each object keeps its side. Scenes with an object whose combination is held out there are held out here too.
 """
 
 import random
@@ -43,7 +43,7 @@ def random_pair(rng: random.Random, frames: int = world.CLIP_FRAMES, held_out: b
         if left[:2] != right[:2] and (left in kept_out or right in kept_out) == held_out:
             break
     scenes = []
-    for words, x in zip((left, right), SIDES.values()):
+    for words, x in zip((left, right), SIDES.values(), strict=False):
         y = rng.choice(sorted({y for _, y in world.start_positions(words[3], frames)}))
         scenes.append(world.Scene(*words, SIZE, x, float(y), rng.randrange(8) / 8))
     return PairScene(*scenes)
@@ -60,7 +60,7 @@ def render(pair: PairScene, frames: int = world.CLIP_FRAMES) -> torch.Tensor:
 def prompt(pair: PairScene, naming: tuple[str, ...] = ("color", "shape", "motion", "background")) -> str:
     """At most 19 words, of the 20 that the demo model reads."""
     parts = []
-    for side, scene in zip(SIDES, pair.both):
+    for side, scene in zip(SIDES, pair.both, strict=False):
         words = world.prompt(scene, tuple(n for n in naming if n in ("color", "shape")))
         parts.append(f"{words} on the {side}" + (f" {scene.motion}" if "motion" in naming else ""))
     return " and ".join(parts) + (f", {pair.left.background} background" if "background" in naming else "")
@@ -79,18 +79,19 @@ class PairReading:
         readings, scenes = (self.left, self.right), pair.both
         there = all(r.object_present for r in readings)
         right = {
-            "background": all(r.background == s.background for r, s in zip(readings, scenes)),
+            "background": all(r.background == s.background for r, s in zip(readings, scenes, strict=False)),
             "objects": there and sorted(str(r.shape) for r in readings) == sorted(s.shape for s in scenes),
             "colours": there and sorted(str(r.color) for r in readings) == sorted(s.color for s in scenes),
-            "places": there and all((r.color, r.shape) == (s.color, s.shape) for r, s in zip(readings, scenes)),
+            "places": there
+            and all((r.color, r.shape) == (s.color, s.shape) for r, s in zip(readings, scenes, strict=False)),
         }
         if len(self.left.present) > 1:
-            right["motion"] = there and all(r.motion == s.motion for r, s in zip(readings, scenes))
+            right["motion"] = there and all(r.motion == s.motion for r, s in zip(readings, scenes, strict=False))
         return {**right, "all": all(right.values())}
 
 
 def read_pair(video: torch.Tensor) -> PairReading:
-    """video [F, 64, 64, 3], 0..1 -> what each half shows, the other half painted over with the background."""
+    """Video [F, 64, 64, 3], 0..1 -> what each half shows, the other half painted over with the background."""
     background, _ = read_background(video)
     paper = torch.tensor(world.BACKGROUNDS[background]) if background else torch.zeros(3)
     left, right = video.float().clone(), video.float().clone()

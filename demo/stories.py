@@ -1,8 +1,8 @@
 """Stories of shape world: one object over many segments, and prompts that leave out what only a memory can know.
 
-Three kinds. COLOR and SHAPE: one object whose movement changes with every segment; its colour, or its shape, is named in
-the first prompt alone. RETURNS: like COLOR, but the object leaves: for some segments another one, of another shape and
-colour, stands in its place and is named in full, and then the first one is back, without its colour. So the colour
+Three kinds. COLOR and SHAPE: one object whose movement changes with every segment; its colour, or its shape, is named
+in the first prompt alone. RETURNS: like COLOR, but the object leaves: for some segments another one, of another shape
+and colour, stands in its place and is named in full, and then the first one is back, without its colour. So the colour
 that was last seen or last named is the wrong one.
 
 A segment is SEGMENT_FRAMES pixel frames and shares its last one with the next, as in One-Minute Video Generation with
@@ -60,7 +60,7 @@ class Story:
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        return tuple(world.prompt(scene, said) for scene, said in zip(self.scenes, self.said))
+        return tuple(world.prompt(scene, said) for scene, said in zip(self.scenes, self.said, strict=False))
 
     def storyboard(self) -> Storyboard:
         """Shots of one second, one take."""

@@ -260,7 +260,8 @@ def rate_at(progress: float, step: int, highest: float, hold: float) -> float:
 def draw_batch(
     clips: EncodedClips, pairs: dict[int, Pairs] | None, rng: random.Random
 ) -> tuple[list[int], int, list[str], torch.Tensor, bool]:
-    """What a step is shown: numbers of clips, their latent frames, prompts, sigmas, and whether they are pairs of shots."""
+    """What a step is shown: numbers of clips, their latent frames, prompts, sigmas, and whether they are pairs of
+    shots."""
     frames = rng.choices([t for t, _ in LENGTHS], [w for _, w in LENGTHS])[0]
     if pairs is not None and frames > 1:
         picked, prompts = pairs[frames].draw(PAIRS, rng)

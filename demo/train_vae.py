@@ -66,7 +66,7 @@ def held_out_clips(count: int, frames: int = 17) -> torch.Tensor:
 
 
 def phase_at(progress: float) -> tuple[int, int, float]:
-    """progress 0..1 -> pixel frames, batch, learning rate (cosine within a phase)"""
+    """Progress 0..1 -> pixel frames, batch, learning rate (cosine within a phase)"""
     start = 0.0
     for share, frames, batch, first, last in PHASES:
         if progress < start + share or frames == PHASES[-1][1]:

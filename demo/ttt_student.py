@@ -17,6 +17,7 @@ Which stories, steps and rates there are is not known here (demo/ttt_*.toml).
 """
 
 import hashlib
+import itertools
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,8 +57,8 @@ class Settings:
     """kind, heads, chunk, base_rate: see engine/ttt/layer.TTTConfig. blocks: those that get a layer, from 0. gate: what
     the gates open to at the start, before their tanh. start_scale: deviation of the small networks' first weights.
     start: a file of layers to go on from, "" for new ones. samples: stories shown at every validation, 0 for none, of
-    sample_segments segments. compile: blocks are compiled while gradients are recorded (torch.compile, which needs a C++
-    compiler): minutes once for each length of story, and two thirds of the time of a step from then on."""
+    sample_segments segments. compile: blocks are compiled while gradients are recorded (torch.compile, which needs a
+    C++ compiler): minutes once for each length of story, and two thirds of the time of a step from then on."""
 
     kind: str = MLP
     heads: int = 6
@@ -100,7 +101,8 @@ class DemoStudent:
         wrong = [number for number in settings.blocks if not 0 <= number < count]
         if wrong or not settings.blocks:
             raise ValueError(
-                f"model.blocks is {list(settings.blocks)} and the network has {count} blocks; use some of 0 to {count - 1}"
+                f"model.blocks is {list(settings.blocks)} and the network has {count} blocks; use some of 0 to "
+                f"{count - 1}"
             )
         config = TTTConfig(
             settings.kind, train_dit.SHAPE["width"], settings.heads, settings.chunk, settings.base_rate, rates=OWN
@@ -158,7 +160,7 @@ class DemoStudent:
         conditioning: Mapping[str, torch.Tensor],
         windows: tuple[tuple[int, int], ...],
     ) -> torch.Tensor:
-        """noised [B, 16, F, h, w], levels [B] sigmas, conditioning text [B, n, 20, 64] -> velocity like noised.
+        """Noised [B, 16, F, h, w], levels [B] sigmas, conditioning text [B, n, 20, 64] -> velocity like noised.
 
         Raises ValueError for segments of several lengths, or that do not share one frame.
         """
@@ -224,7 +226,7 @@ def sample(
     sigmas = SHIFT * u / (1 + (SHIFT - 1) * u)
     both = {TEXT: torch.cat([text, empty.expand_as(text)])}
     x = noise
-    for now, then in zip(sigmas, sigmas[1:]):
+    for now, then in itertools.pairwise(sigmas):
         said, silent = student.predict(torch.cat([x, x]), now.expand(2 * len(x)), both, windows).chunk(2)
         x = x + (then - now) * (silent + SAMPLE_CFG * (said - silent))
     return x
@@ -268,7 +270,7 @@ def _block(
 
 
 def _attend_locally(attention: dit_net.Attention, x: torch.Tensor, table, layout: Layout) -> torch.Tensor:
-    """x [B, L, C] -> [B, L, C]; a frame that two segments share is given the mean of both."""
+    """X [B, L, C] -> [B, L, C]; a frame that two segments share is given the mean of both."""
     B, _, C = x.shape
     P, n, length = layout.frame_tokens, layout.segments, layout.windows[0][1]  # the first window starts at 0
     step = length - SHARED_FRAMES

@@ -32,6 +32,8 @@ def compile_norms() -> None:
 
 
 class RMSNorm(nn.Module):
+    """Root mean square normalisation over the channels. images: [B, C, H, W] instead of [B, C, F, H, W]."""
+
     norm_silu = staticmethod(_rms_silu)
 
     def __init__(self, channels: int, images: bool):
@@ -61,6 +63,8 @@ class CausalConv3d(nn.Conv3d):
 
 
 class ResidualBlock(nn.Module):
+    """Two causal convolutions beside a shortcut."""
+
     def __init__(self, i: int, o: int):
         super().__init__()
         self.residual = nn.Sequential(
@@ -105,6 +109,8 @@ def _spatial_conv(conv: nn.Conv2d, x: torch.Tensor, stride: int = 1, padding: in
 
 
 class Downsample(nn.Module):
+    """Half the height and width, and where `temporal` half the later frames."""
+
     def __init__(self, channels: int, temporal: bool):
         super().__init__()
         self.resample = nn.Sequential(nn.Identity(), nn.Conv2d(channels, channels, 3, stride=2))
@@ -119,6 +125,8 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
+    """Twice the height and width at half the channels, and where `temporal` twice the later frames."""
+
     def __init__(self, channels: int, temporal: bool):
         super().__init__()
         self.resample = nn.Sequential(nn.Identity(), nn.Conv2d(channels, channels // 2, 3, padding=1))
@@ -137,6 +145,8 @@ class Upsample(nn.Module):
 
 
 class Encoder(nn.Module):
+    """Video [B, 3, 1+4k, H, W] -> [B, outputs, 1+k, H/8, W/8]."""
+
     def __init__(self, dim: int, outputs: int):
         super().__init__()
         widths = [dim] + [dim * m for m in CHANNELS]
@@ -157,6 +167,8 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
+    """Latent [B, inputs, 1+k, h, w] -> video [B, 3, 1+4k, 8h, 8w]."""
+
     def __init__(self, dim: int, inputs: int):
         super().__init__()
         widths = [dim * m for m in (CHANNELS[-1], *CHANNELS[::-1])]

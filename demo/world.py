@@ -62,6 +62,7 @@ class Scene:
 
 
 def all_combinations() -> list[tuple[str, str, str, str]]:
+    """Every (shape, colour, background, motion)."""
     return [(s, c, b, m) for s in SHAPES for c in COLORS for b in BACKGROUNDS for m in MOTIONS]
 
 

@@ -34,8 +34,9 @@ class LongreelAlphaSpaceSampler(io.ComfyNode):
                     default="off",
                     tooltip=(
                         "off: the guider's cfg in every step. published: cfg jumps between 1 and 1 + cfg from step to "
-                        "step, as CogVideoX's code computes it (cfg 6 there). rising: cfg climbs smoothly from 1 towards "
-                        "1 + cfg, as its documentation says. Needs a guider with a positive and a negative conditioning."
+                        "step, as CogVideoX's code computes it (cfg 6 there). rising: cfg climbs smoothly from 1 "
+                        "towards 1 + cfg, as its documentation says. Needs a guider with a positive and a negative "
+                        "conditioning."
                     ),
                 ),
             ],

@@ -24,8 +24,8 @@ class LongreelAnchorFrame(io.ComfyNode):
                 max=3600.0,
                 step=0.05,
                 tooltip=(
-                    "When the video shows the picture, in seconds from its start; 0 is the first frame, the method's own "
-                    "place."
+                    "When the video shows the picture, in seconds from its start; 0 is the first frame, the method's "
+                    "own place."
                 ),
             )
 
@@ -71,7 +71,8 @@ class LongreelAnchorFrame(io.ComfyNode):
                                     "width",
                                     **side,
                                     tooltip=(
-                                        "Width of the video in pixels; 0 takes the timeline's, or without one the picture's."
+                                        "Width of the video in pixels; 0 takes the timeline's, or without one the "
+                                        "picture's."
                                     ),
                                 ),
                                 io.Int.Input(
@@ -104,9 +105,9 @@ class LongreelAnchorFrame(io.ComfyNode):
                     options=list(MODES),
                     default=AUTO,
                     tooltip=(
-                        "clean: without noise and at time 0 in every step, as published; for models that know a time for "
-                        "each frame (Wan 2.2 5B, LTXV) and for weights trained for anchors. inpaint: a known frame, needs "
-                        "no training. auto: what suits the model; the report says which and why."
+                        "clean: without noise and at time 0 in every step, as published; for models that know a time "
+                        "for each frame (Wan 2.2 5B, LTXV) and for weights trained for anchors. inpaint: a known "
+                        "frame, needs no training. auto: what suits the model; the report says which and why."
                     ),
                 ),
                 io.Float.Input(
@@ -131,8 +132,8 @@ class LongreelAnchorFrame(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip=(
-                        "Frames per second in which the seconds are counted; 0 takes the timeline's, or without one the "
-                        "model family's."
+                        "Frames per second in which the seconds are counted; 0 takes the timeline's, or without one "
+                        "the model family's."
                     ),
                 ),
             ],

@@ -36,7 +36,8 @@ class LongreelLoadAnchorLoRA(io.ComfyNode):
                     "file",
                     options=[BUNDLED, *folder_paths.get_filename_list(FOLDER)],
                     tooltip=(
-                        "A .safetensors file of models/loras, or the LoRA of the demo model. A changed file is read again."
+                        "A .safetensors file of models/loras, or the LoRA of the demo model. A changed file is read "
+                        "again."
                     ),
                 ),
                 io.Float.Input(
@@ -55,8 +56,8 @@ class LongreelLoadAnchorLoRA(io.ComfyNode):
                     step=1.0,
                     advanced=True,
                     tooltip=(
-                        "The LoRA counts alpha / rank. 0: as the file says, or its rank where it says nothing; else this "
-                        "number, 0 to 4096, for a file whose trainer kept alpha to itself."
+                        "The LoRA counts alpha / rank. 0: as the file says, or its rank where it says nothing; else "
+                        "this number, 0 to 4096, for a file whose trainer kept alpha to itself."
                     ),
                 ),
                 io.Boolean.Input(
@@ -64,8 +65,8 @@ class LongreelLoadAnchorLoRA(io.ComfyNode):
                     default=False,
                     advanced=True,
                     tooltip=(
-                        "Off: a file of which some tensors fit no layer is refused. On: those are left out and named in the "
-                        "report."
+                        "Off: a file of which some tensors fit no layer is refused. On: those are left out and named "
+                        "in the report."
                     ),
                 ),
             ],

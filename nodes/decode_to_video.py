@@ -67,8 +67,8 @@ class LongreelDecodeToVideo(io.ComfyNode):
                     "timeline",
                     optional=True,
                     tooltip=(
-                        "From Longreel Plan: the VAE starts afresh at every cut, so that nothing of the shot before shows "
-                        "behind it."
+                        "From Longreel Plan: the VAE starts afresh at every cut, so that nothing of the shot before "
+                        "shows behind it."
                     ),
                 ),
             ],

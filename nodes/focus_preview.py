@@ -17,8 +17,8 @@ class LongreelFocusPreview(io.ComfyNode):
             node_id="LongreelFocusPreview",
             display_name="Longreel Focus Preview",
             category="Longreel",
-            description="Shows, frame by frame, where the model sees the chosen words of the prompts, so that words and "
-            "threshold of Longreel KV Share can be picked by looking. Evaluates the network once per segment.",
+            description="Shows, frame by frame, where the model sees the chosen words of the prompts, so that words "
+            "and threshold of Longreel KV Share can be picked by looking. Evaluates the network once per segment.",
             search_aliases=["attention map", "mask preview", "focus words", "daam"],
             inputs=[
                 io.Model.Input(
@@ -34,8 +34,8 @@ class LongreelFocusPreview(io.ComfyNode):
                     "words",
                     default="",
                     tooltip=(
-                        "Words of the prompts that name the subject, with commas between; a shot's own focus words in the "
-                        "storyboard go before them."
+                        "Words of the prompts that name the subject, with commas between; a shot's own focus words in "
+                        "the storyboard go before them."
                     ),
                 ),
                 io.Float.Input(
@@ -45,7 +45,8 @@ class LongreelFocusPreview(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     tooltip=(
-                        "From which attention on, between the frame's least (0) and most (1), a place belongs to the subject."
+                        "From which attention on, between the frame's least (0) and most (1), a place belongs to the "
+                        "subject."
                     ),
                 ),
                 io.Float.Input(
@@ -60,7 +61,8 @@ class LongreelFocusPreview(io.ComfyNode):
                     "layers",
                     default="all",
                     tooltip=(
-                        'Blocks that are averaged, from 0: "all", "0-24", "last 1/6". Longreel KV Share averages the blocks up '
+                        'Blocks that are averaged, from 0: "all", "0-24", "last 1/6". Longreel KV Share averages the '
+                        "blocks up "
                         "to the one that shares."
                     ),
                 ),

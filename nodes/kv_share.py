@@ -35,15 +35,15 @@ class LongreelKVShare(io.ComfyNode):
                     options=[FAST, PAPER],
                     default=FAST,
                     tooltip=(
-                        "fast: every segment is evaluated once per step. paper: a segment that is read from and reads itself "
-                        "is evaluated twice and both predictions are blended, as DiTCtrl's code does."
+                        "fast: every segment is evaluated once per step. paper: a segment that is read from and reads "
+                        "itself is evaluated twice and both predictions are blended, as DiTCtrl's code does."
                     ),
                 ),
                 io.DynamicCombo.Input(
                     "source",
                     tooltip=(
-                        "Whose keys and values are read. previous: those of the segment before. first: of shot 1. chosen: of "
-                        "one shot. Shots before the source are made by themselves."
+                        "Whose keys and values are read. previous: those of the segment before. first: of shot 1. "
+                        "chosen: of one shot. Shots before the source are made by themselves."
                     ),
                     options=[
                         io.DynamicCombo.Option(PREVIOUS, []),
@@ -77,8 +77,8 @@ class LongreelKVShare(io.ComfyNode):
                     options=[REPLACE, EXTEND],
                     default=REPLACE,
                     tooltip=(
-                        "replace: the source's video instead of the segment's own (DiTCtrl). extend: beside its own, which "
-                        "leaves the segment more freedom to move, and costs attention time."
+                        "replace: the source's video instead of the segment's own (DiTCtrl). extend: beside its own, "
+                        "which leaves the segment more freedom to move, and costs attention time."
                     ),
                 ),
                 io.Combo.Input(
@@ -86,8 +86,8 @@ class LongreelKVShare(io.ComfyNode):
                     options=[ALIGNED, BEFORE, TRUE],
                     default=ALIGNED,
                     tooltip=(
-                        "Where in time the source stands for the reader. aligned: frame on frame (DiTCtrl). before: as if "
-                        "it ended just before the segment. true: where it really is."
+                        "Where in time the source stands for the reader. aligned: frame on frame (DiTCtrl). before: as "
+                        "if it ended just before the segment. true: where it really is."
                     ),
                 ),
                 io.Float.Input(
@@ -97,23 +97,24 @@ class LongreelKVShare(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     tooltip=(
-                        "1: attention with the source. 0: without it, as if this node were not there. Between: mixed, which "
-                        "costs both."
+                        "1: attention with the source. 0: without it, as if this node were not there. Between: mixed, "
+                        "which costs both."
                     ),
                 ),
                 io.Boolean.Input(
                     "share_text",
                     default=True,
                     tooltip=(
-                        "Also read the source's prompt in these layers (DiTCtrl); off keeps the segment's own prompt, which "
-                        "it then follows more closely."
+                        "Also read the source's prompt in these layers (DiTCtrl); off keeps the segment's own prompt, "
+                        "which it then follows more closely."
                     ),
                 ),
                 io.String.Input(
                     "layers",
                     default="last 1/6",
                     tooltip=(
-                        'Blocks of the network, from 0: "last 1/6" (DiTCtrl\'s last five of 30), "25-29", "0, 3, 5", "all".'
+                        'Blocks of the network, from 0: "last 1/6" (DiTCtrl\'s last five of 30), "25-29", "0, 3, 5", '
+                        '"all".'
                     ),
                 ),
                 io.Float.Input(
@@ -135,8 +136,8 @@ class LongreelKVShare(io.ComfyNode):
                 io.DynamicCombo.Input(
                     "mask",
                     tooltip=(
-                        "words: the subject reads the source's subject and the background its background; both are found by "
-                        "where the words are attended to. off: everything reads everything."
+                        "words: the subject reads the source's subject and the background its background; both are "
+                        "found by where the words are attended to. off: everything reads everything."
                     ),
                     options=[
                         io.DynamicCombo.Option("off", []),
@@ -147,8 +148,8 @@ class LongreelKVShare(io.ComfyNode):
                                     "words",
                                     default="",
                                     tooltip=(
-                                        "Words of the prompts that name the subject, with commas between; a shot's own focus words "
-                                        "in the storyboard go before them."
+                                        "Words of the prompts that name the subject, with commas between; a shot's own "
+                                        "focus words in the storyboard go before them."
                                     ),
                                 ),
                                 io.Float.Input(
@@ -158,8 +159,8 @@ class LongreelKVShare(io.ComfyNode):
                                     max=1.0,
                                     step=0.01,
                                     tooltip=(
-                                        "From which attention on, between the frame's least (0) and most (1), a place belongs to "
-                                        "the subject; Longreel Focus Preview shows it."
+                                        "From which attention on, between the frame's least (0) and most (1), a place "
+                                        "belongs to the subject; Longreel Focus Preview shows it."
                                     ),
                                 ),
                             ],

@@ -16,8 +16,8 @@ class LongreelLatentBlend(io.ComfyNode):
             node_id="LongreelLatentBlend",
             display_name="Longreel Latent Blend",
             category="Longreel",
-            description="Lets any sampler denoise all segments of a timeline together and blends them where they overlap "
-            "(DiTCtrl, StreamingT2V). Use the latent of Longreel Plan and the conditioning of Longreel Encode.",
+            description="Lets any sampler denoise all segments of a timeline together and blends them where they "
+            "overlap (DiTCtrl, StreamingT2V). Use the latent of Longreel Plan and the conditioning of Longreel Encode.",
             search_aliases=["context windows", "ditctrl", "streamingt2v", "randomized blending", "long video"],
             inputs=[
                 io.Model.Input("model", tooltip="Any supported video model, with LoRAs and other patches as usual."),
@@ -27,8 +27,9 @@ class LongreelLatentBlend(io.ComfyNode):
                     options=list(BLENDS),
                     default="triangle",
                     tooltip=(
-                        "triangle: weights of a whole-segment triangle (DiTCtrl). randomized: a new hard cut in every overlap "
-                        "at every evaluation (StreamingT2V). linear: a ramp over the overlap. cut: a hard switch mid-overlap."
+                        "triangle: weights of a whole-segment triangle (DiTCtrl). randomized: a new hard cut in every "
+                        "overlap at every evaluation (StreamingT2V). linear: a ramp over the overlap. cut: a hard "
+                        "switch mid-overlap."
                     ),
                 ),
                 io.Int.Input(
@@ -53,8 +54,8 @@ class LongreelLatentBlend(io.ComfyNode):
                     max=1023,
                     advanced=True,
                     tooltip=(
-                        "Latent frames that neighbouring segments share; -1 keeps the plan's, or takes just under half of a "
-                        "segment whose length is set here."
+                        "Latent frames that neighbouring segments share; -1 keeps the plan's, or takes just under half "
+                        "of a segment whose length is set here."
                     ),
                 ),
                 io.Int.Input(
@@ -70,8 +71,9 @@ class LongreelLatentBlend(io.ComfyNode):
                     default=True,
                     advanced=True,
                     tooltip=(
-                        "Shows each later segment one more latent frame in front, which is dropped again: video VAEs make "
-                        "their first latent frame from a single picture and models expect one there. Costs one frame per segment."
+                        "Shows each later segment one more latent frame in front, which is dropped again: video VAEs "
+                        "make their first latent frame from a single picture and models expect one there. Costs one "
+                        "frame per segment."
                     ),
                 ),
             ],

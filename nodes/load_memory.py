@@ -28,7 +28,8 @@ class LongreelLoadMemory(io.ComfyNode):
                     "file",
                     options=folder_paths.get_filename_list(FOLDER),
                     tooltip=(
-                        "A .safetensors file of models/longreel_memory that Longreel saved. A changed file is read again."
+                        "A .safetensors file of models/longreel_memory that Longreel saved. A changed file is read "
+                        "again."
                     ),
                 )
             ],

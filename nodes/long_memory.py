@@ -17,9 +17,9 @@ class LongreelLongMemory(io.ComfyNode):
             node_id="LongreelLongMemory",
             display_name="Longreel Long Memory",
             category="Longreel",
-            description="Each chunk of a rollout reads the first frame of the video, or of its take, in self-attention, and "
-            "its colours are held to those of the first chunk; neither needs training. A trained APM may be "
-            "wired in beside. Works with Longreel Sampler in mode rollout.",
+            description="Each chunk of a rollout reads the first frame of the video, or of its take, in "
+            "self-attention, and its colours are held to those of the first chunk; neither needs training. A trained "
+            "APM may be wired in beside. Works with Longreel Sampler in mode rollout.",
             search_aliases=[
                 "streamingt2v",
                 "long-term memory",
@@ -35,8 +35,8 @@ class LongreelLongMemory(io.ComfyNode):
                     options=[VIDEO, TAKE],
                     default=VIDEO,
                     tooltip=(
-                        "What is remembered. video: the first latent frame of all, across cuts too. take: the first after each "
-                        "cut, so that every scene has an anchor of its own."
+                        "What is remembered. video: the first latent frame of all, across cuts too. take: the first "
+                        "after each cut, so that every scene has an anchor of its own."
                     ),
                 ),
                 io.Int.Input(
@@ -45,8 +45,8 @@ class LongreelLongMemory(io.ComfyNode):
                     min=1,
                     max=1024,
                     tooltip=(
-                        "How many latent frames from there on are remembered, 1 or more, at most those of the first chunk. More "
-                        "hold on more firmly, and cost more."
+                        "How many latent frames from there on are remembered, 1 or more, at most those of the first "
+                        "chunk. More hold on more firmly, and cost more."
                     ),
                 ),
                 io.Combo.Input(
@@ -54,8 +54,8 @@ class LongreelLongMemory(io.ComfyNode):
                     options=[BEFORE, TRUE],
                     default=BEFORE,
                     tooltip=(
-                        "Where in time the anchor stands for the chunk. before: just in front of it. true: as far back as it "
-                        "is."
+                        "Where in time the anchor stands for the chunk. before: just in front of it. true: as far back "
+                        "as it is."
                     ),
                 ),
                 io.Float.Input(
@@ -80,16 +80,16 @@ class LongreelLongMemory(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     tooltip=(
-                        "How far each finished chunk's latent mean and contrast are pulled to those of the anchor's chunk, per "
-                        "channel, against colour drift: 0 not at all, 1 all the way."
+                        "How far each finished chunk's latent mean and contrast are pulled to those of the anchor's "
+                        "chunk, per channel, against colour drift: 0 not at all, 1 all the way."
                     ),
                 ),
                 MemorySocket.Input(
                     "apm",
                     optional=True,
                     tooltip=(
-                        "A trained APM of StreamingT2V from Longreel Load Memory: the anchor's first frame is also mixed into "
-                        "the text."
+                        "A trained APM of StreamingT2V from Longreel Load Memory: the anchor's first frame is also "
+                        "mixed into the text."
                     ),
                 ),
                 io.Float.Input(

@@ -39,7 +39,8 @@ class LongreelPlan(io.ComfyNode):
                     max=4097,
                     tooltip=(
                         "Pixel frames that the model sees at once, 4n+1 (LTXV 8n+1); 0 takes the clip length that the "
-                        "model family was trained on, e.g. 81 for Wan, or the shortest shot that shares a take with others."
+                        "model family was trained on, e.g. 81 for Wan, or the shortest shot that shares a take with "
+                        "others."
                     ),
                 ),
                 io.Int.Input(
@@ -48,8 +49,8 @@ class LongreelPlan(io.ComfyNode):
                     min=-1,
                     max=4096,
                     tooltip=(
-                        "Pixel frames that neighbouring segments share, rounded to latent frames; -1 takes just under half a "
-                        "segment. A shot's own overlap_seconds wins at its transition."
+                        "Pixel frames that neighbouring segments share, rounded to latent frames; -1 takes just under "
+                        "half a segment. A shot's own overlap_seconds wins at its transition."
                     ),
                 ),
                 io.Int.Input(
@@ -58,7 +59,8 @@ class LongreelPlan(io.ComfyNode):
                     min=0,
                     max=16,
                     tooltip=(
-                        "Segments with an in-between prompt at each 'blend' transition, 0 to 16. More is smoother and slower."
+                        "Segments with an in-between prompt at each 'blend' transition, 0 to 16. More is smoother and "
+                        "slower."
                     ),
                 ),
                 io.Int.Input(

@@ -50,8 +50,8 @@ class LongreelPromptEdit(io.ComfyNode):
                                     max=10.0,
                                     step=0.05,
                                     tooltip=(
-                                        "How much the words count, -10 to 10: 0 removes them, 1 changes nothing, 2 doubles "
-                                        "them, below 0 turns them around."
+                                        "How much the words count, -10 to 10: 0 removes them, 1 changes nothing, 2 "
+                                        "doubles them, below 0 turns them around."
                                     ),
                                 ),
                                 io.Combo.Input(
@@ -59,9 +59,9 @@ class LongreelPromptEdit(io.ComfyNode):
                                     options=list(FORMS),
                                     default=AFTER_SOFTMAX,
                                     tooltip=(
-                                        "after softmax: the words' attention is multiplied (DiTCtrl). logits: the logarithm "
-                                        "of the weight is added before the softmax, so that the other words share what these "
-                                        "lose; weight 0 or more."
+                                        "after softmax: the words' attention is multiplied (DiTCtrl). logits: the "
+                                        "logarithm of the weight is added before the softmax, so that the other words "
+                                        "share what these lose; weight 0 or more."
                                     ),
                                 ),
                                 _layers("all", "DiTCtrl's choice here"),
@@ -73,9 +73,9 @@ class LongreelPromptEdit(io.ComfyNode):
                                     max=1.0,
                                     step=0.01,
                                     tooltip=(
-                                        "Part of the schedule, from its beginning, in which the layout of the original is "
-                                        "copied, 0 to 1; DiTCtrl's first 2 of 50 steps are 0.04. 0 copies nothing and costs "
-                                        "nothing."
+                                        "Part of the schedule, from its beginning, in which the layout of the original "
+                                        "is copied, 0 to 1; DiTCtrl's first 2 of 50 steps are 0.04. 0 copies nothing "
+                                        "and costs nothing."
                                     ),
                                 ),
                             ],
@@ -93,8 +93,8 @@ class LongreelPromptEdit(io.ComfyNode):
                     "original",
                     optional=True,
                     tooltip=(
-                        "The original's positive prompt, from a Longreel Encode of its own. Needed to swap; reweighting "
-                        "copies the layout of the positive prompt itself where nothing is wired."
+                        "The original's positive prompt, from a Longreel Encode of its own. Needed to swap; "
+                        "reweighting copies the layout of the positive prompt itself where nothing is wired."
                     ),
                 ),
             ],

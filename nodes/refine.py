@@ -40,8 +40,8 @@ class LongreelRefine(io.ComfyNode):
                 io.Latent.Input(
                     "latent",
                     tooltip=(
-                        "The finished video, of any length: from a sampler, Upscale Latent, or VAE Encode. A noise mask on "
-                        "it is honoured: 0 keeps."
+                        "The finished video, of any length: from a sampler, Upscale Latent, or VAE Encode. A noise "
+                        "mask on it is honoured: 0 keeps."
                     ),
                 ),
                 io.Conditioning.Input("positive", tooltip="From CLIP Text Encode, or from Longreel Encode."),
@@ -56,7 +56,8 @@ class LongreelRefine(io.ComfyNode):
                 io.Sigmas.Input(
                     "sigmas",
                     tooltip=(
-                        "The whole schedule, from Basic Scheduler with denoise 1. If it is cut already, set strength to 1."
+                        "The whole schedule, from Basic Scheduler with denoise 1. If it is cut already, set strength "
+                        "to 1."
                     ),
                 ),
                 io.Float.Input(
@@ -66,8 +67,8 @@ class LongreelRefine(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     tooltip=(
-                        "Part of the schedule that is run, counted from its end: 0 gives the video back, 1 begins as good "
-                        "as from noise alone. 20 steps at 0.6 run 12. StreamingT2V uses 0.6."
+                        "Part of the schedule that is run, counted from its end: 0 gives the video back, 1 begins as "
+                        "good as from noise alone. 20 steps at 0.6 run 12. StreamingT2V uses 0.6."
                     ),
                 ),
                 io.Int.Input(
@@ -101,8 +102,8 @@ class LongreelRefine(io.ComfyNode):
                     min=0,
                     max=1024,
                     tooltip=(
-                        "Latent frames per chunk, 2 or more; 0 takes the model's own clip length, or the segments of the "
-                        "timeline if one is wired."
+                        "Latent frames per chunk, 2 or more; 0 takes the model's own clip length, or the segments of "
+                        "the timeline if one is wired."
                     ),
                 ),
                 io.Int.Input(
@@ -138,8 +139,8 @@ class LongreelRefine(io.ComfyNode):
                     "timeline",
                     optional=True,
                     tooltip=(
-                        "From Longreel Plan, together with the conditioning of Longreel Encode: every shot is refined with "
-                        "its own prompt, and no chunk crosses a cut."
+                        "From Longreel Plan, together with the conditioning of Longreel Encode: every shot is refined "
+                        "with its own prompt, and no chunk crosses a cut."
                     ),
                 ),
             ],

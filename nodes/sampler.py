@@ -55,8 +55,8 @@ class LongreelSampler(io.ComfyNode):
                     max=2**64 - 1,
                     control_after_generate=True,
                     tooltip=(
-                        "Noise of the shots that have no seed of their own, and the cuts of the randomized blend. In rollout "
-                        "each chunk adds its number to it."
+                        "Noise of the shots that have no seed of their own, and the cuts of the randomized blend. In "
+                        "rollout each chunk adds its number to it."
                     ),
                 ),
                 io.Float.Input(
@@ -72,8 +72,8 @@ class LongreelSampler(io.ComfyNode):
                     options=list(BLENDS),
                     default="triangle",
                     tooltip=(
-                        "How overlapping segments meet: triangle (DiTCtrl), randomized (StreamingT2V), linear, or cut. In mode "
-                        "joint alone; chunks of a rollout do not overlap."
+                        "How overlapping segments meet: triangle (DiTCtrl), randomized (StreamingT2V), linear, or cut. "
+                        "In mode joint alone; chunks of a rollout do not overlap."
                     ),
                 ),
                 io.Boolean.Input(
@@ -89,8 +89,9 @@ class LongreelSampler(io.ComfyNode):
                     "mode",
                     optional=True,
                     tooltip=(
-                        "joint: all segments together. rollout: each chunk is finished, and the next one continues from its last "
-                        "frames (StreamingT2V), so that length costs no memory and finished chunks can be kept."
+                        "joint: all segments together. rollout: each chunk is finished, and the next one continues "
+                        "from its last frames (StreamingT2V), so that length costs no memory and finished chunks can "
+                        "be kept."
                     ),
                     options=[
                         io.DynamicCombo.Option(JOINT, []),
@@ -101,8 +102,9 @@ class LongreelSampler(io.ComfyNode):
                                     "run_name",
                                     default="",
                                     tooltip=(
-                                        "Folder in output/longreel where each chunk is saved once it is finished; the same name goes "
-                                        "on from there, and makes again only what changed. Empty: nothing is saved."
+                                        "Folder in output/longreel where each chunk is saved once it is finished; the "
+                                        "same name goes on from there, and makes again only what changed. Empty: "
+                                        "nothing is saved."
                                     ),
                                 ),
                                 io.Boolean.Input(
@@ -110,16 +112,16 @@ class LongreelSampler(io.ComfyNode):
                                     default=False,
                                     advanced=True,
                                     tooltip=(
-                                        "Removes the run's chunk files that are not part of the video any more, once it is "
-                                        "complete."
+                                        "Removes the run's chunk files that are not part of the video any more, once "
+                                        "it is complete."
                                     ),
                                 ),
                                 io.Model.Input(
                                     "low_noise_model",
                                     optional=True,
                                     tooltip=(
-                                        "The second expert of Wan 2.2 14B; it samples the noise levels below low_noise_from of every "
-                                        "chunk."
+                                        "The second expert of Wan 2.2 14B; it samples the noise levels below "
+                                        "low_noise_from of every chunk."
                                     ),
                                 ),
                                 io.Float.Input(
@@ -130,8 +132,8 @@ class LongreelSampler(io.ComfyNode):
                                     step=0.005,
                                     advanced=True,
                                     tooltip=(
-                                        "Noise level at which low_noise_model takes over, 0 to 1; Wan 2.2 T2V's is 0.875, I2V's "
-                                        "0.9."
+                                        "Noise level at which low_noise_model takes over, 0 to 1; Wan 2.2 T2V's is "
+                                        "0.875, I2V's 0.9."
                                     ),
                                 ),
                             ],

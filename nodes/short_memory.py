@@ -29,17 +29,17 @@ class LongreelShortMemory(io.ComfyNode):
             node_id="LongreelShortMemory",
             display_name="Longreel Short Memory",
             category="Longreel",
-            description="How a chunk of a rollout continues from what has just been made. Several of these nodes, each of "
-            "another method, may follow each other. Works with Longreel Sampler in mode rollout.",
+            description="How a chunk of a rollout continues from what has just been made. Several of these nodes, "
+            "each of another method, may follow each other. Works with Longreel Sampler in mode rollout.",
             search_aliases=["streamingt2v", "short-term memory", "endless video", "continue video", "kv cache"],
             inputs=[
                 io.Model.Input("model", tooltip="Any supported video model, with LoRAs and other patches as usual."),
                 io.DynamicCombo.Input(
                     "method",
                     tooltip=(
-                        "known frames: the last frames begin the next chunk and are held. keys and values: frames in front of "
-                        "the chunk are read in self-attention, at their true time. trained: CAM of StreamingT2V, which was trained "
-                        "for this model."
+                        "known frames: the last frames begin the next chunk and are held. keys and values: frames in "
+                        "front of the chunk are read in self-attention, at their true time. trained: CAM of "
+                        "StreamingT2V, which was trained for this model."
                     ),
                     options=[
                         io.DynamicCombo.Option(
@@ -50,9 +50,9 @@ class LongreelShortMemory(io.ComfyNode):
                                     options=[CLEAN, AT_ZERO, NOISED],
                                     default=CLEAN,
                                     tooltip=(
-                                        "How the network sees them. clean: without noise, in every step. clean at time 0: and told "
-                                        "so, where it takes a time for each frame (Wan). noised: as noisy as the rest of the step, "
-                                        "as without this node."
+                                        "How the network sees them. clean: without noise, in every step. clean at time "
+                                        "0: and told so, where it takes a time for each frame (Wan). noised: as noisy "
+                                        "as the rest of the step, as without this node."
                                     ),
                                 ),
                                 io.Int.Input(
@@ -61,8 +61,8 @@ class LongreelShortMemory(io.ComfyNode):
                                     min=0,
                                     max=1024,
                                     tooltip=(
-                                        "Latent frames that begin each chunk and are finished before, 1 or more; 0 takes the plan's "
-                                        "overlap."
+                                        "Latent frames that begin each chunk and are finished before, 1 or more; 0 "
+                                        "takes the plan's overlap."
                                     ),
                                 ),
                                 io.Float.Input(
@@ -93,7 +93,8 @@ class LongreelShortMemory(io.ComfyNode):
                                     "strength",
                                     **strength,
                                     tooltip=(
-                                        "How much a remembered key counts beside the chunk's own, 0 to 1; 0 leaves the memory out."
+                                        "How much a remembered key counts beside the chunk's own, 0 to 1; 0 leaves the "
+                                        "memory out."
                                     ),
                                 ),
                                 io.Float.Input(

@@ -28,9 +28,9 @@ class LongreelTrainAnchorLoRA(io.ComfyNode):
             node_id="LongreelTrainAnchorLoRA",
             display_name="Longreel Train Anchor LoRA",
             category="Longreel/training",
-            description="Trains a LoRA that makes a model obey an anchor frame: in every clip one latent frame is shown clean "
-            "at time 0, the others as noise (Anchored Video Generation). For Wan 2.1, Wan 2.2 14B (each expert "
-            "by itself), CogVideoX and HunyuanVideo. Cancel keeps what was learned: queue again to go on.",
+            description="Trains a LoRA that makes a model obey an anchor frame: in every clip one latent frame is "
+            "shown clean at time 0, the others as noise (Anchored Video Generation). For Wan 2.1, Wan 2.2 14B (each "
+            "expert by itself), CogVideoX and HunyuanVideo. Cancel keeps what was learned: queue again to go on.",
             search_aliases=["fvg", "avg", "factorized video", "fine-tune", "lora training"],
             is_output_node=True,
             inputs=[
@@ -43,16 +43,16 @@ class LongreelTrainAnchorLoRA(io.ComfyNode):
                     "folder",
                     options=folder_paths.get_input_subfolders(),
                     tooltip=(
-                        "A folder below ComfyUI's input: name.mp4 (or a folder of pictures, or a latent) beside name.json, a "
-                        "storyboard with the clip's prompt."
+                        "A folder below ComfyUI's input: name.mp4 (or a folder of pictures, or a latent) beside "
+                        "name.json, a storyboard with the clip's prompt."
                     ),
                 ),
                 io.String.Input(
                     "run",
                     default="first",
                     tooltip=(
-                        "Name of the run's folder below output/longreel/anchor_lora. A run that is there goes on where it "
-                        "stands."
+                        "Name of the run's folder below output/longreel/anchor_lora. A run that is there goes on where "
+                        "it stands."
                     ),
                 ),
                 io.Int.Input("width", default=832, min=16, max=16384, step=16, tooltip="Of every clip, in pixels."),
@@ -120,7 +120,8 @@ class LongreelTrainAnchorLoRA(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip=(
-                        "Share of the clips whose anchor is their first frame; that of the others is drawn from all frames."
+                        "Share of the clips whose anchor is their first frame; that of the others is drawn from all "
+                        "frames."
                     ),
                 ),
                 io.Int.Input(

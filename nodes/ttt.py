@@ -36,8 +36,9 @@ class LongreelLoadTTT(io.ComfyNode):
                     "file",
                     options=folder_paths.get_filename_list(FOLDER),
                     tooltip=(
-                        "A .safetensors file of models/ttt: saved by Longreel, or ttt-video's weights under its own names. "
-                        "A changed file is read again. Those named shapeworld come with the pack, for its demo model."
+                        "A .safetensors file of models/ttt: saved by Longreel, or ttt-video's weights under its own "
+                        "names. A changed file is read again. Those named shapeworld come with the pack, for its demo "
+                        "model."
                     ),
                 ),
                 io.Int.Input(
@@ -92,8 +93,8 @@ class LongreelApplyTTT(io.ComfyNode):
                 io.DynamicCombo.Input(
                     "weights",
                     tooltip=(
-                        "trained: layers that were trained for this model. new: untrained ones, which change nothing; for "
-                        "training, and for trying out what a length costs."
+                        "trained: layers that were trained for this model. new: untrained ones, which change nothing; "
+                        "for training, and for trying out what a length costs."
                     ),
                     options=[
                         io.DynamicCombo.Option(

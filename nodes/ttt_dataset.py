@@ -30,8 +30,8 @@ class LongreelTTTDataset(io.ComfyNode):
                 io.DynamicCombo.Input(
                     "clips",
                     tooltip=(
-                        "folder: clips and their storyboards in ComfyUI's input folder. videos: from Load Video-Text (from "
-                        "Folder) or any nodes that hand on lists of videos and texts."
+                        "folder: clips and their storyboards in ComfyUI's input folder. videos: from Load Video-Text "
+                        "(from Folder) or any nodes that hand on lists of videos and texts."
                     ),
                     options=[
                         io.DynamicCombo.Option(
@@ -41,8 +41,8 @@ class LongreelTTTDataset(io.ComfyNode):
                                     "folder",
                                     options=folder_paths.get_input_subfolders(),
                                     tooltip=(
-                                        "A folder below ComfyUI's input: name.mp4 (or a folder of pictures, or a latent) "
-                                        "beside name.json, a storyboard."
+                                        "A folder below ComfyUI's input: name.mp4 (or a folder of pictures, or a "
+                                        "latent) beside name.json, a storyboard."
                                     ),
                                 )
                             ],
@@ -71,7 +71,8 @@ class LongreelTTTDataset(io.ComfyNode):
                                     "name",
                                     default="clips",
                                     tooltip=(
-                                        "Name of the folder below output/longreel/datasets that the clips are written to."
+                                        "Name of the folder below output/longreel/datasets that the clips are written "
+                                        "to."
                                     ),
                                 ),
                             ],

@@ -8,8 +8,8 @@
     builder = ".hosts.anchor.student:build"
     diffusion_model = "models/diffusion_models/wan2.1_t2v_1.3B_bf16.safetensors"
 
-    [data]                               # as for TTT, see training/dataset.py; held_out clips are measured, not trained on
-    folder = "clips"
+    [data]                               # as for TTT, see training/dataset.py; held_out clips are measured, not
+    trained on folder = "clips"
     width = 832
     height = 480
     segment_latent_frames = 21
@@ -20,7 +20,8 @@
     steps = 6000
     batch = 8
 
-A key that is not known is an error that names the nearest known one. Without [data] the builder brings clips of its own.
+A key that is not known is an error that names the nearest known one. Without [data] the builder brings clips of its
+own.
 """
 
 from collections.abc import Mapping
@@ -43,11 +44,11 @@ class LoRASettings:
     steps, warmup_steps; rate, end_rate: AdamW's, warmed up in a line and falling as a cosine. batch: clips of a step;
     micro_batch: of them, shown at once: memory grows with it, the result does not depend on it.
 
-    first_share: 0..1 of the clips, whose anchor is their first latent frame; that of the others is drawn from all frames.
-    still_share: 0..1 of the anchors at later frames, that are a picture encoded by itself, where the clips bring such
-    pictures; the others are the clip's own latent frame. text_dropout: 0..1 of the clips, shown without prompt.
-    noise_from, noise_to: share of the noise schedule that is trained, 0 (clean) to 1; for Wan 2.2's high-noise expert
-    0.875 to 1, for its low-noise one 0 to 0.875.
+    first_share: 0..1 of the clips, whose anchor is their first latent frame; that of the others is drawn from all
+    frames. still_share: 0..1 of the anchors at later frames, that are a picture encoded by itself, where the clips
+    bring such pictures; the others are the clip's own latent frame. text_dropout: 0..1 of the clips, shown without
+    prompt. noise_from, noise_to: share of the noise schedule that is trained, 0 (clean) to 1; for Wan 2.2's high-noise
+    expert 0.875 to 1, for its low-noise one 0 to 0.875.
 
     Raises ValueError that names the field for numbers out of range.
     """

@@ -41,6 +41,7 @@ def builder_of(config: AnchorConfig) -> AnchorBuilder:
 
 
 def run(config: AnchorConfig) -> None:
+    """Train as the config says, with lines on stdout. Raises as AnchorTrainer does, and Interrupted."""
     student, supply = builder_of(config)(config.model)
     with interrupts() as asked:
         if config.data is None:

@@ -19,9 +19,9 @@ from .student import Conditioning, Encoder, Objective
 
 
 class AnchorStudent(Protocol):
-    """network: whose linear layers get adapters; nothing else of it is trained. top_level: of the objective's levels, the
-    one that is all noise: 1, or the number of timesteps. identity: differs where the weights differ. The student draws no
-    random numbers."""
+    """network: whose linear layers get adapters; nothing else of it is trained. top_level: of the objective's levels,
+    the one that is all noise: 1, or the number of timesteps. identity: differs where the weights differ. The student
+    draws no random numbers."""
 
     network: nn.Module
     facts: ModelFacts
@@ -33,13 +33,13 @@ class AnchorStudent(Protocol):
     def predict(
         self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Conditioning, held: torch.Tensor
     ) -> torch.Tensor:
-        """noised [B, C, F, H, W] with the anchors clean in it, levels [B], conditioning [B, 1, ...] of one prompt each,
+        """Noised [B, C, F, H, W] with the anchors clean in it, levels [B], conditioning [B, 1, ...] of one prompt each,
         held [B, F]: 1 where a frame is an anchor, whose time is 0 -> what the objective's target is compared with."""
 
 
 class Clips(Protocol):
-    """identity: as JSON holds it, of all that is shown. held_out: numbers of clips that are measured and not trained on;
-    `trained` those that are."""
+    """identity: as JSON holds it, of all that is shown. held_out: numbers of clips that are measured and not trained
+    on; `trained` those that are."""
 
     identity: Any
     trained: list[int]

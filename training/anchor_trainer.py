@@ -40,8 +40,8 @@ MAY_CHANGE = ("steps", "micro_batch", "checkpoint_every", "validate_every")  # o
 class AnchorTrainer:
     """A run of `config`; call `train`.
 
-    Raises ValueError for targets that fit no layer, no clips, and a model, clips or settings other than those of the run
-    that the folder holds.
+    Raises ValueError for targets that fit no layer, no clips, and a model, clips or settings other than those of the
+    run that the folder holds.
     """
 
     @OUTSIDE_INFERENCE
@@ -154,10 +154,10 @@ class AnchorTrainer:
         device, objective = self.student.device, self.student.objective
         clean = torch.stack([self.clips.latent(number) for number in numbers])  # [B, C, F, h, w]
         noise = torch.stack(
-            [draws.noise(self.config.seed, *place, tuple(one.shape)) for place, one in zip(where, clean)]
+            [draws.noise(self.config.seed, *place, tuple(one.shape)) for place, one in zip(where, clean, strict=False)]
         )
         anchors, held = clean.clone(), torch.zeros(len(numbers), clean.shape[2])
-        for row, (number, place) in enumerate(zip(numbers, where)):
+        for row, (number, place) in enumerate(zip(numbers, where, strict=False)):
             frames, still = self._anchor(number, clean.shape[2], draws.generator(self.config.seed, *place, "anchor"))
             held[row, frames] = 1.0
             if still is not None:

@@ -132,5 +132,6 @@ def _read(path: Path, what: str) -> dict[str, torch.Tensor]:
         raise ValueError(f"the cache has no file of {what} ({path}); prepare the cache again") from error
     except SafetensorError as error:
         raise ValueError(
-            f"{path} is no whole cache file of {what} ({error}, {path.stat().st_size} bytes); delete it, and it is made again"
+            f"{path} is no whole cache file of {what} ({error}, {path.stat().st_size} bytes); delete it, and it is "
+            f"made again"
         ) from error

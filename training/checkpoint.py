@@ -109,4 +109,5 @@ def load_last(folder: Path) -> Checkpoint | None:
 
 
 def bytes_of(tensors: Mapping[str, torch.Tensor]) -> int:
+    """How many bytes all of these take."""
     return sum(value.nbytes for value in tensors.values())

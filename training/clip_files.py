@@ -24,7 +24,8 @@ def latent_shape_of(path: Path) -> tuple[int, int, int, int]:
             names = list(file.keys())
             if LATENT_NAME not in names:
                 raise ValueError(
-                    f"{path.name} holds {len(names)} tensors and no {LATENT_NAME!r}; save the latent [C, F, h, w] under this name"
+                    f"{path.name} holds {len(names)} tensors and no {LATENT_NAME!r}; save the latent [C, F, h, w] "
+                    f"under this name"
                 )
             shape = list(file.get_slice(LATENT_NAME).get_shape())
     except SafetensorError as error:
@@ -84,12 +85,14 @@ def video_facts(path: Path) -> tuple[float, int, int, int]:
             return float(stream.average_rate), count, stream.width, stream.height
     except av.FFmpegError as error:
         raise ValueError(
-            f"{path.name} is no video that can be read ({error}, {path.stat().st_size} bytes); convert it, or take it out"
+            f"{path.name} is no video that can be read ({error}, {path.stat().st_size} bytes); convert it, or take it "
+            f"out"
         ) from error
 
 
 def video_frames(path: Path, wanted: range) -> list[np.ndarray]:
-    """[H, W, 3] uint8 each, of the frames with these numbers from 0. Decoded from the start: clips are short, and seeking is not exact in every container."""
+    """[H, W, 3] uint8 each, of the frames with these numbers from 0. Decoded from the start: clips are short, and
+    seeking is not exact in every container."""
     frames = []
     with av.open(str(path)) as container:
         for number, frame in enumerate(container.decode(container.streams.video[0])):

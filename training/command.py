@@ -42,8 +42,8 @@ def exit_status(run: Callable[[], None]) -> int:
 
 
 def builder_named(name: str, default: str) -> Any:
-    """The function "module:function"; a module that starts with a dot is one of this pack. Raises ValueError where there
-    is none."""
+    """The function "module:function"; a module that starts with a dot is one of this pack. Raises ValueError where
+    there is none."""
     module, _, function = name.partition(":")
     module = MOVED.get(module.removeprefix("longreel"), module)
     try:

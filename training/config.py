@@ -23,8 +23,8 @@
     last = "18s"
     batch = 8
 
-The same keys are read from a .json file (training/config_file.py). Which model, clips and prompts there are is not known
-here.
+The same keys are read from a .json file (training/config_file.py). Which model, clips and prompts there are is not
+known here.
 """
 
 import json
@@ -103,7 +103,8 @@ class Config:
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) != len(names):
             raise ValueError(
-                f"{len(names)} stages have {len(set(names))} names; write at least one stage, each with a name of its own"
+                f"{len(names)} stages have {len(set(names))} names; write at least one stage, each with a name of its "
+                f"own"
             )
 
     @property

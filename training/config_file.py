@@ -30,8 +30,8 @@ def read_table(path: Path) -> Mapping[str, Any]:
 
 
 def fill(kind: type, given: Any, where: str) -> Any:
-    """A dataclass of `kind` from the table `given`, which stands at `where` in the file. Raises ValueError for a key that
-    it does not have, one that is missing, and a value of another kind."""
+    """A dataclass of `kind` from the table `given`, which stands at `where` in the file. Raises ValueError for a key
+    that it does not have, one that is missing, and a value of another kind."""
     kinds = {one.name: value for one, value in kinds_of(kind)}
     check_keys(table_of(given, where), tuple(kinds), where)
     for one in fields(kind):

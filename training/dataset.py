@@ -177,7 +177,8 @@ def size_of(path: Path, facts: ModelFacts) -> tuple[int, int]:
 
 
 def set_apart(clips: tuple[Clip, ...], held_out: int) -> tuple[tuple[Clip, ...], tuple[Clip, ...]]:
-    """The clips to train on, and the last `held_out`, to measure on. Raises ValueError where none is left to train on."""
+    """The clips to train on, and the last `held_out`, to measure on. Raises ValueError where none is left to train
+    on."""
     if held_out >= len(clips):
         raise ValueError(
             f"data.held_out is {held_out} and the data set has {len(clips)} clips; leave at least one to train on"

@@ -51,7 +51,8 @@ class Optimiser:
         named = sum(len(group) for group in groups.values())
         if not self.parameters or named != len(self.parameters):
             raise ValueError(
-                f"{named} parameters have {len(self.parameters)} names; train at least one, each under a name of its own"
+                f"{named} parameters have {len(self.parameters)} names; train at least one, each under a name of its "
+                f"own"
             )
         self.clip_norm, self.ema = clip_norm, ema
         self.masters = {name: _master(parameter) for name, parameter in self.parameters.items()}

@@ -18,7 +18,8 @@ from .stages import Stage
 
 @dataclass(frozen=True)
 class Measured:
-    """One forward and backward pass of a micro-batch: seconds, and bytes that were needed beyond those of the weights."""
+    """One forward and backward pass of a micro-batch: seconds, and bytes that were needed beyond those of the
+    weights."""
 
     seconds: float
     bytes: int
@@ -42,9 +43,9 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Plan:
-    """stages: those that are left, none of a run at its end. measured: of the first of them, zeros at the end. done: steps that the run
-    has made. micro_batch, processes: how a batch is shown. state_bytes: of weights, averages and moments, as a
-    checkpoint holds them."""
+    """stages: those that are left, none of a run at its end. measured: of the first of them, zeros at the end. done:
+    steps that the run has made. micro_batch, processes: how a batch is shown. state_bytes: of weights, averages and
+    moments, as a checkpoint holds them."""
 
     stages: tuple[PlannedStage, ...]
     measured: Measured
@@ -110,7 +111,7 @@ class Plan:
                 )
             )
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=False)) for row in rows]
         lines.append(
             f"measured on one step of stage {self.stages[0].stage.name} on {self.device}, micro-batch "
             f"{self.micro_batch}, processes {self.processes}; ~ is estimated from it"

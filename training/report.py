@@ -1,7 +1,7 @@
 """What a run shows of itself: the loss curve, a page of validation samples, and what it has learned in a line or two.
 
-Pictures are drawn with PIL, which comes with ComfyUI. Which numbers a run records is said by `Row`; how they come about is not known
-here.
+Pictures are drawn with PIL, which comes with ComfyUI. Which numbers a run records is said by `Row`; how they come
+about is not known here.
 """
 
 import math

@@ -1,10 +1,10 @@
 """A student's weights divided between processes, by torch's own FSDP: each keeps a part of every one.
 
 Source: PyTorch FSDP2, torch.distributed.fsdp.fully_shard. Each block of the network with its TTT layer is a unit
-(engine/ttt/units.py), and what is left of the network is one more. A unit's weights, trained and frozen, are gathered when
-it is evaluated and given up afterwards, forward and backward; its gradients are summed in float32 and scattered at once, to
-the process that keeps the part. Masters, AdamW's moments and the average (training/optimise.py) are made like the
-weights, and so are divided with them. FSDP knows weights as DTensors; one process alone has none, and nothing here
+(engine/ttt/units.py), and what is left of the network is one more. A unit's weights, trained and frozen, are gathered
+when it is evaluated and given up afterwards, forward and backward; its gradients are summed in float32 and scattered at
+once, to the process that keeps the part. Masters, AdamW's moments and the average (training/optimise.py) are made like
+the weights, and so are divided with them. FSDP knows weights as DTensors; one process alone has none, and nothing here
 runs.
 
 Weights that are frozen and that FSDP cannot cut, quantised ones and single numbers, stay whole in every process. All
@@ -86,7 +86,7 @@ class Shards:
             [float(id(parameter) in self._used) for parameter in parameters.values()], device=self.world.device
         )
         dist.all_reduce(flags)
-        return {name for name, count in zip(parameters, flags.tolist()) if not count}
+        return {name for name, count in zip(parameters, flags.tolist(), strict=False) if not count}
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
@@ -112,7 +112,7 @@ class Shards:
         cut = [getattr(module, name) for module, name in places]
 
         def note() -> None:
-            for (module, name), own in zip(places, cut):
+            for (module, name), own in zip(places, cut, strict=False):
                 parameter = getattr(module, name)  # whole at this moment
                 if not parameter.requires_grad:
                     continue
@@ -128,7 +128,9 @@ class Shards:
             wanted = [
                 place for place, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor) and leaf.requires_grad
             ]
-            for place, tensor in zip(wanted, _Afterwards.apply(note, *(leaves[place] for place in wanted))):
+            for place, tensor in zip(
+                wanted, _Afterwards.apply(note, *(leaves[place] for place in wanted)), strict=False
+            ):
                 leaves[place] = tensor
             return tree_unflatten(leaves, spec)
 

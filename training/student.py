@@ -24,7 +24,8 @@ Conditioning = Mapping[str, torch.Tensor]
 
 
 class Objective(Protocol):
-    """engine/sampling/denoising.FlowMatching or VPrediction. Levels are what `Student.predict` is told: sigmas or timesteps."""
+    """engine/sampling/denoising.FlowMatching or VPrediction. Levels are what `Student.predict` is told: sigmas or
+    timesteps."""
 
     def draw_levels(self, generator: torch.Generator, batch: int) -> torch.Tensor: ...
     def noise(self, clean: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> torch.Tensor: ...
@@ -51,7 +52,7 @@ class Student(Protocol):
     def predict(
         self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Conditioning, windows: tuple[Range, ...]
     ) -> torch.Tensor:
-        """noised [B, C, F, H, W], levels [B], conditioning of the batch, windows: latent frames of each segment ->
+        """Noised [B, C, F, H, W], levels [B], conditioning of the batch, windows: latent frames of each segment ->
         what the objective's target is compared with, like noised."""
 
     def layout(

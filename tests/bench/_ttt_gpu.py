@@ -80,7 +80,9 @@ def check_kernel(mlp: bool, head_dim: int, chunk: int, dtype: torch.dtype) -> fl
     order = torch.randperm(L, device="cuda")
     out, end = scan(**case, index=order, backend="triton")
     want, want_end = scan(**in_double(case), index=order, backend="reference")
-    learned = [(a - s, b - s) for a, b, s in zip(end.tensors(), want_end.tensors(), case["state"].tensors())]
+    learned = [
+        (a - s, b - s) for a, b, s in zip(end.tensors(), want_end.tensors(), case["state"].tensors(), strict=False)
+    ]
     worst = max(relative_error(a, b) for a, b in [(out, want), *learned])
     again, _ = scan(**case, index=order, backend="triton")
     assert torch.equal(out, again), "two runs differ: a race"
@@ -187,7 +189,7 @@ def without_kernels(rounds: int) -> dict[str, float]:
 
         def by_step(rows=rows, rest=rest, case=case):
             state = case["state"]
-            for chunk in zip(*(x.split(64, 1) for x in rows)):
+            for chunk in zip(*(x.split(64, 1) for x in rows), strict=False):
                 _, state = step(*chunk, *rest.values(), state, 64, 1e-6)
 
         def dual(rows=rows, rest=rest, case=case, rates=rates):
@@ -238,7 +240,7 @@ class LocalBlock(torch.nn.Module):
         self.up, self.down = torch.nn.Linear(WIDTH, 4 * WIDTH), torch.nn.Linear(4 * WIDTH, WIDTH)
 
     def forward(self, x: torch.Tensor, between: Callable[[torch.Tensor], torch.Tensor] = lambda x: x) -> torch.Tensor:
-        """x [1, L, C]; between: what comes after the attention's output projection."""
+        """X [1, L, C]; between: what comes after the attention's output projection."""
         parts = []
         for part in x.split(SEGMENT_TOKENS, 1):
             rows = self.qkv(F.layer_norm(part, (WIDTH,))).chunk(3, -1)

@@ -3,11 +3,12 @@
     python dev.py bench anchor [--seeds 100] [--offset 0] [--ways "clean with LoRA" ...] [--steps 15 8 5 3]
                                [--tables first own later] [--images FOLDER] [--json FILE]
 
-The demo model was trained on one object; a prompt with two is one that it often gets wrong. At least one of the two is a
-combination that no training saw. The user's picture is painted by the world's own renderer; a second set of pictures is the
-demo model's own single frame of the prompt without its movements, as in the factorized pipeline. The detector reads both
-halves of every frame: objects and colours (on whatever side), places (each object, by colour and shape, on its side in every
-frame), motion, all. Anchors stand at latent frame 0, and in a third table in the middle and at the end.
+The demo model was trained on one object; a prompt with two is one that it often gets wrong. At least one of the two is
+a combination that no training saw. The user's picture is painted by the world's own renderer; a second set of pictures
+is the demo model's own single frame of the prompt without its movements, as in the factorized pipeline. The detector
+reads both halves of every frame: objects and colours (on whatever side), places (each object, by colour and shape, on
+its side in every frame), motion, all. Anchors stand at latent frame 0, and in a third table in the middle and at the
+end.
 """
 
 import random
@@ -85,7 +86,7 @@ class Bench:
         return [[torch.cat([text for text, _ in texts]), texts[0][1]]]
 
     def pictures(self, images: Sequence[torch.Tensor], seconds: float) -> torch.Tensor:
-        """images [64, 64, 3] -> latents [B, 16, 1, 8, 8] of anchors at `seconds`."""
+        """Images [64, 64, 3] -> latents [B, 16, 1, 8, 8] of anchors at `seconds`."""
         anchor = place_anchor(seconds, world.FRAMES_PER_SECOND, self.facts, CLEAN, 1.0)
         return torch.cat([encode_picture(self.vae, image[None], anchor, self.facts, SIZE, SIZE) for image in images])
 
@@ -182,7 +183,10 @@ def first_frames(bench: Bench, chosen: Sequence[Case], options, run, pictures: d
     """Every way at every number of steps, and how well the anchor's frame is kept."""
     found, rows, count, full = {}, [], len(chosen), options.steps[0]
     round_trips = [call(nodes.VAEDecode, vae=bench.vae, samples={"samples": pictures[case.seed]})[0] for case in chosen]
-    own = [psnr(one.reshape(SIZE, SIZE, 3).clamp(0, 1), painted(case)) for one, case in zip(round_trips, chosen)]
+    own = [
+        psnr(one.reshape(SIZE, SIZE, 3).clamp(0, 1), painted(case))
+        for one, case in zip(round_trips, chosen, strict=False)
+    ]
     kept = {}
     for way in options.ways:
         for steps in options.steps:
@@ -192,7 +196,7 @@ def first_frames(bench: Bench, chosen: Sequence[Case], options, run, pictures: d
             rows.append(row(f"{way}, {steps} steps", right, count))
             print(f"{way}, {steps} steps: {right}", flush=True)
             if WAYS[way][1] is not None and steps == full:
-                kept[way] = [psnr(clip[0], painted(case)) for clip, case in zip(clips, chosen)]
+                kept[way] = [psnr(clip[0], painted(case)) for clip, case in zip(clips, chosen, strict=False)]
             if options.images and steps == full:
                 contact_sheet(
                     clips[:12],
@@ -236,7 +240,9 @@ def own_pictures(bench: Bench, chosen: Sequence[Case], steps: int, run) -> dict:
         ),
     )
     still = judged(chosen, painted_by_model)
-    latents = {case.seed: bench.pictures([picture[0]], 0.0) for case, picture in zip(chosen, painted_by_model)}
+    latents = {
+        case.seed: bench.pictures([picture[0]], 0.0) for case, picture in zip(chosen, painted_by_model, strict=False)
+    }
     video = judged(chosen, run(CLEAN_LORA, steps, latents))
     print(
         "\n"
@@ -260,7 +266,9 @@ def later_frames(bench: Bench, chosen: Sequence[Case], steps: int, run) -> dict:
         for way in (INPAINTED, CLEAN_PLAIN, CLEAN_LORA):
             clips = run(way, steps, latents, seconds)
             right = judged(chosen, clips)
-            kept = [psnr(clip[pixel_frame], painted(case, pixel_frame)) for clip, case in zip(clips, chosen)]
+            kept = [
+                psnr(clip[pixel_frame], painted(case, pixel_frame)) for clip, case in zip(clips, chosen, strict=False)
+            ]
             found[f"{name}, {way}"] = {"right": right, "anchor_psnr": sum(kept) / len(kept)}
             rows.append([*row(f"{name}, {way}", right, len(chosen)), f"{sum(kept) / len(kept):.2f} dB"])
     print("\n" + table([f"anchor later, {steps} steps (experimental)", *JUDGED, "anchor's frame"], rows))

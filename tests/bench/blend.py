@@ -3,11 +3,12 @@
     python dev.py bench blend [--seeds 20] [--offset 0] [--images FOLDER] [--json FILE]
 
 Every case is one object whose movement changes twice; the movements are chosen so that one take could show them. The
-score is engine/measure/metrics.seam at both joints, the worse one counts: about 1 is what the shots themselves do; rendered
-jumps of 8 pixels score above 3 (dev.py bench seam_check). `worst pair` is the largest difference between neighbouring
-frames anywhere in the video that a small movement does not explain, 0..1: it also sees a glitch away from the joint.
-`motion right` is the share of shots in which the detector reads the movement of the prompt. `cut shots` samples the three shots as separate takes. Then the wall time of one joint sampling against
-core's windows on the same frames and windows, in turn, as a ratio.
+score is engine/measure/metrics.seam at both joints, the worse one counts: about 1 is what the shots themselves do;
+rendered jumps of 8 pixels score above 3 (dev.py bench seam_check). `worst pair` is the largest difference between
+neighbouring frames anywhere in the video that a small movement does not explain, 0..1: it also sees a glitch away from
+the joint. `motion right` is the share of shots in which the detector reads the movement of the prompt. `cut shots`
+samples the three shots as separate takes. Then the wall time of one joint sampling against core's windows on the same
+frames and windows, in turn, as a ratio.
 """
 
 import random
@@ -149,7 +150,10 @@ class Bench:
 def motions_right(video: torch.Tensor, boundaries: list[int], scenes: list[world.Scene]) -> int:
     """In how many shots the detector reads the movement that the prompt names, away from the joints."""
     edges = [0, *boundaries, video.shape[0]]
-    return sum(detector.read_clip(video[a + 2 : b - 2]).motion == s.motion for a, b, s in zip(edges, edges[1:], scenes))
+    return sum(
+        detector.read_clip(video[a + 2 : b - 2]).motion == s.motion
+        for a, b, s in zip(edges, edges[1:], scenes, strict=False)
+    )
 
 
 def worst_pair(video: torch.Tensor) -> float:

@@ -3,9 +3,10 @@
     python dev.py bench kill [--kills 20] [--seed 0] [--steps 4]
 
 A run of ten chunks of the demo model is sampled, saved and decoded without a stop, twice. Then again and again: ComfyUI
-is killed at a random moment (in turn while a random chunk is sampled, while one is written, while the video is decoded), started anew and given the same prompt. A line says what the kill hit, what was on the disk after it, and what
-is wrong with what came of it: a chunk that was lost, written or sampled again, a latent or an .mp4 that differs by a bit.
-The process exits with 1 if anything is.
+is killed at a random moment (in turn while a random chunk is sampled, while one is written, while the video is
+decoded), started anew and given the same prompt. A line says what the kill hit, what was on the disk after it, and
+what is wrong with what came of it: a chunk that was lost, written or sampled again, a latent or an .mp4 that differs
+by a bit. The process exits with 1 if anything is.
 """
 
 import argparse

@@ -2,12 +2,12 @@
 
     python dev.py bench kv_share [--seeds 40] [--offset 0] [--transition blend cut] [--images FOLDER] [--json FILE]
 
-Storyboards of three shots on the demo model: one object, three movements; only the first prompt says the colour. `recall`
-is the share of the later shots in which the detector reads the colour of the first shot as it was painted; by chance it
-is one in six. Beside it: shots that show the movement and the shape of their prompt, and the seam score of the worse
-joint (engine/measure/metrics.seam; about 1 is what the shots themselves do; cut shots meet in a cut, so it is high for them on
-purpose). `as published` are DiTCtrl's settings: mode paper, the segment before, replaced, frame on frame, text too, last
-sixth of the blocks, 4 to 50 % of the schedule.
+Storyboards of three shots on the demo model: one object, three movements; only the first prompt says the colour.
+`recall` is the share of the later shots in which the detector reads the colour of the first shot as it was painted; by
+chance it is one in six. Beside it: shots that show the movement and the shape of their prompt, and the seam score of
+the worse joint (engine/measure/metrics.seam; about 1 is what the shots themselves do; cut shots meet in a cut, so it
+is high for them on purpose). `as published` are DiTCtrl's settings: mode paper, the segment before, replaced, frame on
+frame, text too, last sixth of the blocks, 4 to 50 % of the schedule.
 
 Then the cost: wall time and peak memory of one sampling against the model without the node, in turn in one run.
 """
@@ -22,6 +22,8 @@ from tests.bench_support import bar_chart, call, contact_sheet, measuring, parse
 
 nodes = start_comfyui()
 
+import itertools
+
 from longreel.demo import detector
 from longreel.engine.measure.metrics import seam_score
 from longreel.nodes.demo_model import LongreelDemoModel
@@ -34,20 +36,20 @@ from tests.bench.stories import EVERYTHING, SHOTS, continuous_motions, storyboar
 SEGMENT_FRAMES, OVERLAP_FRAMES = 17, 8  # pixel frames: 5 and 2 latent frames
 STEPS, CFG = 16, 4.0
 SPREAD_FRAMES = 4  # pixel frames on each side of the boundary that also belong to the joint: one latent frame
-PUBLISHED = dict(
-    mode="paper",
-    source={"source": "previous"},
-    shots="",
-    across_cuts=True,
-    join="replace",
-    placement="aligned",
-    strength=1.0,
-    share_text=True,
-    layers="last 1/6",
-    start_percent=0.04,
-    end_percent=0.5,
-    mask={"mask": "off"},
-)
+PUBLISHED = {
+    "mode": "paper",
+    "source": {"source": "previous"},
+    "shots": "",
+    "across_cuts": True,
+    "join": "replace",
+    "placement": "aligned",
+    "strength": 1.0,
+    "share_text": True,
+    "layers": "last 1/6",
+    "start_percent": 0.04,
+    "end_percent": 0.5,
+    "mask": {"mask": "off"},
+}
 WORDS = {"mask": "words", "words": "", "threshold": 0.3}
 REMEMBER = {
     **PUBLISHED,
@@ -167,7 +169,7 @@ class Bench:
                 self.sample(models[name], prompts, latent, number)
                 measured[name] = time.perf_counter() - started, peak_bytes()
             for name in COSTS if number else ():
-                for kept, mine, plain in zip(ratios[name], measured[name], measured["off"]):
+                for kept, mine, plain in zip(ratios[name], measured[name], measured["off"], strict=False):
                     kept.append(mine / plain)
         return ratios
 
@@ -191,11 +193,11 @@ def peak_bytes() -> int:
 def judge(video: torch.Tensor, boundaries: list[int], scenes: list) -> dict[str, list[float]]:
     """What the detector reads of every shot, away from the joints."""
     edges = [0, *boundaries, video.shape[0]]
-    seen = [detector.read_clip(video[a + 2 : b - 2]) for a, b in zip(edges, edges[1:])]
+    seen = [detector.read_clip(video[a + 2 : b - 2]) for a, b in itertools.pairwise(edges)]
     return {
         "recall": [s.color == seen[0].color for s in seen[1:]],
-        "motion": [s.motion == scene.motion for s, scene in zip(seen, scenes)],
-        "shape": [s.shape == scene.shape for s, scene in zip(seen, scenes)],
+        "motion": [s.motion == scene.motion for s, scene in zip(seen, scenes, strict=False)],
+        "shape": [s.shape == scene.shape for s, scene in zip(seen, scenes, strict=False)],
         "seam": [max(seam_score(video, b, SPREAD_FRAMES) for b in boundaries)],
     }
 

@@ -5,10 +5,10 @@
 Every case is one bouncing or resting object, drafted as one take of 37 frames, then refined in chunks of 17 frames in
 the ways that StreamingT2V's ablation compares: chunks alone with noise of their own, chunks alone with one noise for
 both, and randomized blending over overlaps of 2 latent frames; then both blends with a solver that asks twice. `seam`
-is engine/measure/metrics.seam where chunks that stand alone meet (above 3: a rendered jump of 8 pixels). `worst pair` is the
-largest difference between neighbouring frames anywhere that a small movement does not explain, 0..1. `right` is the
-share of videos in which the detector reads the prompt's colour, shape and background. Then the processor time per chunk
-of videos 1, 2, 4 and 8 times as long.
+is engine/measure/metrics.seam where chunks that stand alone meet (above 3: a rendered jump of 8 pixels). `worst pair`
+is the largest difference between neighbouring frames anywhere that a small movement does not explain, 0..1. `right` is
+the share of videos in which the detector reads the prompt's colour, shape and background. Then the processor time per
+chunk of videos 1, 2, 4 and 8 times as long.
 """
 
 import random
@@ -143,7 +143,7 @@ class Bench:
         return scene, videos
 
     def seconds_per_chunk(self, rounds: int) -> dict[str, dict[int, float]]:
-        """blend -> chunks: median seconds per chunk, of videos of ever more chunks."""
+        """Blend -> chunks: median seconds per chunk, of videos of ever more chunks."""
         found: dict[str, dict[int, float]] = {"x0": {}, "step": {}}
         latent, positive, negative = self.draft(world.random_scene(random.Random(1), 17), 1)
         for times_as_long in (1, 2, 4, 8):

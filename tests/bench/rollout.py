@@ -5,9 +5,9 @@
 Stories of one object whose movement changes with every chunk of 16 frames (12 where two latent frames are handed over):
 the first prompt says everything, the later ones neither the colour nor the background. All stories are rows of one
 batch. Per chunk: `color` and `background`, the share of stories in which the detector reads what the first chunk shows
-(by chance one in six, and in five); `shape` and `movement`, the share that shows what its prompt says. `drift` is how far
-the latent mean and deviation per channel lie from the first chunk's (in the latent's own units). `pace` is the distance
-that moving objects cover per pixel frame over what was asked, the median of each chunk's frames. `seam` is
+(by chance one in six, and in five); `shape` and `movement`, the share that shows what its prompt says. `drift` is how
+far the latent mean and deviation per channel lie from the first chunk's (in the latent's own units). `pace` is the
+distance that moving objects cover per pixel frame over what was asked, the median of each chunk's frames. `seam` is
 engine/measure/metrics.seam where the first two and the last two chunks meet.
 
 Then the cost: processor time (one thread; other work on the machine disturbs it least) per chunk against plain sampling
@@ -193,15 +193,15 @@ def judge(
 ) -> dict[str, list[list[float]]]:
     """Measure -> per chunk, of each story (pace: of those that move)."""
     edges = [timeline.facts.first_pixel_frame(shot.end) for shot in timeline.shots]
-    ranges = list(zip([0, *edges], edges))
+    ranges = list(zip([0, *edges], edges, strict=False))
     found: dict[str, list[list[float]]] = {
         name: [[] for _ in ranges] for name in ("color", "background", "shape", "movement", "pace", "drift", "seam")
     }
     first = timeline.shots[0]
-    for scenes, video, rows in zip(stories, videos, latent):
+    for scenes, video, rows in zip(stories, videos, latent, strict=False):
         seen = [detector.read_clip(video[start:stop]) for start, stop in ranges]
         start_of = statistics_of(rows[:, first.start : first.end])
-        for number, (reading, scene, shot) in enumerate(zip(seen, scenes, timeline.shots)):
+        for number, (reading, scene, shot) in enumerate(zip(seen, scenes, timeline.shots, strict=False)):
             found["color"][number].append(reading.color is not None and reading.color == seen[0].color)
             found["background"][number].append(
                 reading.background is not None and reading.background == seen[0].background

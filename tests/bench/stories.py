@@ -1,4 +1,5 @@
-"""Stories for the benchmarks: three shots of one object whose movement changes twice, so that one take could show them."""
+"""Stories for the benchmarks: three shots of one object whose movement changes twice, so that one take could show
+them."""
 
 import random
 
@@ -35,5 +36,7 @@ def storyboard(scenes: list[world.Scene], transition: str, later: tuple[str, ...
     """Shots of about one second. The first prompt says everything, those after it the attributes `later`."""
     seconds = [17 / 16] + [1.0] * (SHOTS - 1)
     names = [EVERYTHING] + [later] * (SHOTS - 1)
-    shots = tuple(Shot(world.prompt(s, n), t, transition=transition) for s, n, t in zip(scenes, names, seconds))
+    shots = tuple(
+        Shot(world.prompt(s, n), t, transition=transition) for s, n, t in zip(scenes, names, seconds, strict=False)
+    )
     return Storyboard(shots=shots, width=64, height=64, fps=16.0)

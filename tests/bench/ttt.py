@@ -4,13 +4,13 @@
                             [--layers NAME=FILE ...] [--images FOLDER] [--json FILE]
     python dev.py bench ttt --join FILE ... [--images FOLDER]
 
-Stories on the demo model (demo/stories.py), sampled whole by Longreel TTT Sampler. `color` and `shape`: one object, whose
-colour or shape the first prompt alone names. `returns`: the object leaves, another one stands in its place and is named
-in full, and the first one comes back without its colour. Recall is the share of segments in which the detector reads
-what was named once; by chance one in six, and for shapes one in four. `far` counts segments 11 and later (in shorter
-stories the last quarter), `end` the last one that is asked about. `said` is the share of all attributes that prompts do
-name and that are shown, in the first segment and in the later ones: what layers must not cost. `seam` is
-engine/measure/metrics.seam where segments 2 and 3 meet.
+Stories on the demo model (demo/stories.py), sampled whole by Longreel TTT Sampler. `color` and `shape`: one object,
+whose colour or shape the first prompt alone names. `returns`: the object leaves, another one stands in its place and
+is named in full, and the first one comes back without its colour. Recall is the share of segments in which the
+detector reads what was named once; by chance one in six, and for shapes one in four. `far` counts segments 11 and
+later (in shorter stories the last quarter), `end` the last one that is asked about. `said` is the share of all
+attributes that prompts do name and that are shown, in the first segment and in the later ones: what layers must not
+cost. `seam` is engine/measure/metrics.seam where segments 2 and 3 meet.
 
 `local attention` is the demo model without layers: neighbours share one latent frame and know nothing else of each
 other. The bundled layers were trained on stories of at most 8 segments, all with the same data and steps;
@@ -120,7 +120,7 @@ class Bench:
 def judge(story: stories.Story, video: torch.Tensor) -> dict[str, list]:
     """recall: per segment, None where nothing is asked; said: per segment, of each attribute that its prompt names."""
     found = {"recall": [], "said": [], "seam": []}
-    for number, (scene, said) in enumerate(zip(story.scenes, story.said)):
+    for number, (scene, said) in enumerate(zip(story.scenes, story.said, strict=False)):
         start = 1 + stories.STEP_FRAMES * number if number else 0
         stop = stories.STEP_FRAMES * (number + 1) + 1
         seen = detector.read_clip(video[start + EDGE_FRAMES : stop - EDGE_FRAMES])
@@ -192,7 +192,7 @@ def show(kind: str, found: Mapping[str, Sequence[dict]], images: Path | None) ->
 
 
 def joined(files: Sequence[Path]) -> dict[str, dict[str, list[dict]]]:
-    """kind -> way -> cases, of several --json files.
+    """Kind -> way -> cases, of several --json files.
 
     Raises ValueError where the same story was measured twice, or ways were measured on other stories.
     """
@@ -261,7 +261,7 @@ def main() -> None:
                 part = told[first : first + ROWS]
                 for name, model in models.items():
                     videos = bench.videos(model, part, numbers[first])
-                    found[name] += [judge(story, video) for story, video in zip(part, videos)]
+                    found[name] += [judge(story, video) for story, video in zip(part, videos, strict=False)]
                     if first == 0:
                         shown += videos[:2]
                         captions += [f"{name}: {story.prompts[0]}" for story in part[:2]]

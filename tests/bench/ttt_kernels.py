@@ -75,7 +75,7 @@ def primal_against_dual(heads: int, rounds: int, seed: int) -> dict[str, dict]:
         error = relative_error(primal(), dual())
         assert error < 1e-5, f"{name}: the two forms differ by {error:.1e}, so their times mean nothing"
         times = in_turn([primal, dual], rounds)
-        ratios = [b / a for a, b in zip(*times)]
+        ratios = [b / a for a, b in zip(*times, strict=False)]
         asked = ASKED_PRIMAL if mlp else ASKED_LINEAR
         found[name] = {
             "primal_ms": 1e3 * statistics.median(times[0]) / CHUNKS,
@@ -101,8 +101,8 @@ def growth(heads: int, rounds: int, seed: int) -> dict[str, float]:
     cases = [scan_case(True, L=64 * n, H=heads, D=D, chunk=64, seed=seed) for n in lengths]
     times = in_turn([lambda case=case: scan(**case, backend="reference") for case in cases], rounds)
     found = {}
-    for (n, shorter), (m, longer) in itertools.pairwise(zip(lengths, times)):
-        found[f"{m} / {n} chunks"] = statistics.median(b / a for a, b in zip(shorter, longer))
+    for (n, shorter), (m, longer) in itertools.pairwise(zip(lengths, times, strict=False)):
+        found[f"{m} / {n} chunks"] = statistics.median(b / a for a, b in zip(shorter, longer, strict=False))
     low, high = ASKED_GROWTH
     print(
         "\n"

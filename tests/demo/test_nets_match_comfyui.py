@@ -15,7 +15,8 @@ from longreel.demo import dit_net, muon, vae_net
 
 
 def mean_difference(one: torch.Tensor, two: torch.Tensor) -> float:
-    """Not the largest: a pixel whose features happen to be nearly zero is normalised to full size, rounding included."""
+    """Not the largest: a pixel whose features happen to be nearly zero is normalised to full size, rounding
+    included."""
     assert one.shape == two.shape
     return (one - two).abs().mean().item()
 
@@ -44,7 +45,7 @@ def test_the_vae_encodes_and_decodes_as_comfyui_does(pixel_frames):
 def test_the_transformer_predicts_as_comfyui_does(latent_frames, times, monkeypatch):
     monkeypatch.setattr(dit_net, "HALF_PRECISION", False)
     torch.manual_seed(0)
-    shape = dict(width=64, ffn_width=128, heads=2, layers=2)
+    shape = {"width": 64, "ffn_width": 128, "heads": 2, "layers": 2}
     ours = dit_net.DiT(**shape, text_width=32).eval()
     with torch.no_grad():
         for p in ours.parameters():

@@ -1,5 +1,5 @@
-"""Training in pairs of shots: what the second shot sees, which clips may follow each other, and that this is what Longreel
-KV Share does in sampling."""
+"""Training in pairs of shots: what the second shot sees, which clips may follow each other, and that this is what
+Longreel KV Share does in sampling."""
 
 import random
 
@@ -65,13 +65,15 @@ def test_a_shot_is_followed_by_the_same_object_or_by_one_that_is_named():
     scenes = [world.random_scene(rng, 17) for _ in range(4000)]
     numbers, prompts = train_dit.Pairs(scenes, list(range(len(scenes)))).draw(400, rng)
     first, second = [scenes[i] for i in numbers[:400]], [scenes[i] for i in numbers[400:]]
-    same = [a.shape == b.shape and a.color == b.color for a, b in zip(first, second)]
+    same = [a.shape == b.shape and a.color == b.color for a, b in zip(first, second, strict=False)]
     assert 0.8 < sum(same) / 400 < 0.95
-    for kept, scene, before, said in zip(same, second, prompts[:400], prompts[400:]):
+    for kept, scene, before, said in zip(same, second, prompts[:400], prompts[400:], strict=False):
         assert (before == "") == (said == "")
         if not kept and said:
             assert scene.color in said and scene.shape in said
-    unsaid = [scene.color not in said for kept, scene, said in zip(same, second, prompts[400:]) if kept and said]
+    unsaid = [
+        scene.color not in said for kept, scene, said in zip(same, second, prompts[400:], strict=False) if kept and said
+    ]
     assert sum(unsaid) / len(unsaid) > 0.7
 
 

@@ -1,4 +1,5 @@
-"""Stories of shape world: what their prompts leave out is in the pictures, and can be known from the first prompt alone."""
+"""Stories of shape world: what their prompts leave out is in the pictures, and can be known from the first prompt
+alone."""
 
 import random
 
@@ -44,7 +45,7 @@ def test_an_object_that_returns_has_been_away_behind_one_of_another_shape_and_co
 @pytest.mark.parametrize("kind", stories.KINDS)
 def test_movement_goes_on_where_the_last_segment_ended(kind):
     told = story(kind)
-    for last, following in zip(told.scenes, told.scenes[1:]):
+    for last, following in zip(told.scenes, told.scenes[1:], strict=False):
         x, y = world.track(last.motion, last.x, last.y, last.phase, stories.SEGMENT_FRAMES)[-1].tolist()
         assert max(abs(following.x - x), abs(following.y - y)) <= world.CELL
         assert following.motion != last.motion
@@ -78,7 +79,9 @@ def test_an_object_that_comes_and_goes_is_always_named_by_its_shape_in_training(
     assert all("shape" in said for one in told if one.kind == stories.RETURNS for said in one.said)
 
 
-@pytest.mark.parametrize("kind, segments, said", [("colour", 3, "none of 3"), (stories.COLOR, 0, "0 segments")])
+@pytest.mark.parametrize(
+    "kind, segments, said", [("colour", 3, "unknown kind of story 'colour'"), (stories.COLOR, 0, "0 segments")]
+)
 def test_bad_wishes_are_named(kind, segments, said):
     with pytest.raises(ValueError, match=said):
         stories.random_story(kind, segments, random.Random(0))

@@ -79,7 +79,7 @@ def test_layers_go_on_from_a_file(tmp_path):
     [
         ({"blcoks": [1]}, '"blocks"'),
         ({"heads": "six"}, "model.heads"),
-        ({"blocks": [6]}, "network's 6"),
+        ({"blocks": [6]}, "the network has 6 blocks"),
         ({"compile": 1}, "model.compile"),
     ],
 )

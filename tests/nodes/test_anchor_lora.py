@@ -1,4 +1,5 @@
-"""nodes/anchor_lora.py in a running ComfyUI: files are found, checked before anything is loaded, and every input matters."""
+"""nodes/anchor_lora.py in a running ComfyUI: files are found, checked before anything is loaded, and every input
+matters."""
 
 from pathlib import Path
 

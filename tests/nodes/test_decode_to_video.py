@@ -108,7 +108,7 @@ def test_chunk_reaches_the_decoder(decode, vae, monkeypatch):
     monkeypatch.setattr(decoder, "forward", lambda x, **kept: lengths.append(x.shape[2]) or original(x, **kept))
     decode()
     decode(chunk_latent_frames=1)
-    assert lengths == [1, 2] + [1, 1, 1]
+    assert lengths == [1, 2, 1, 1, 1]
 
 
 def test_files_are_counted_and_the_preview_names_them(decode, output: Path):

@@ -75,7 +75,8 @@ def test_values_that_stand_for_the_plans_own_give_the_same_video(server, base, b
         ),
         (
             {"segment_latent_frames": 5, "overlap_latent_frames": 5},
-            "overlap_latent_frames is 5, which does not fit into segment_latent_frames 5; use up to 4, or longer segments",
+            "overlap_latent_frames is 5, which does not fit into segment_latent_frames 5; use up to 4, or longer "
+            "segments",
         ),
         ({"segment_latent_frames": 1025}, "segment_latent_frames is 1025; use 0 to 1024"),
         ({"overlap_latent_frames": -2}, "overlap_latent_frames is -2; use -1 to 1023"),

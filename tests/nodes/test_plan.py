@@ -161,7 +161,8 @@ def test_bad_input_is_refused_before_anything_runs_with_field_and_remedy(server,
         (
             {"segment_frames": 0, "overlap_frames": 84},
             BOARD,
-            "an overlap of 21 latent frames does not fit into segments of 8; use 0 to 7 (up to 28 pixel frames), or longer",
+            "an overlap of 21 latent frames does not fit into segments of 8; use 0 to 7 (up to 28 pixel frames), or "
+            "longer",
         ),
         (
             {},
@@ -171,7 +172,8 @@ def test_bad_input_is_refused_before_anything_runs_with_field_and_remedy(server,
         (
             {},
             Storyboard((Shot("a", 4.0), Shot("b", 0.1)), width=64, height=64),
-            "shots[1].seconds 0.1 is 1.6 pixel frames at 16 fps, less than one latent frame (4) of Wan; use 0.25 s or more",
+            "shots[1].seconds 0.1 is 1.6 pixel frames at 16 fps, less than one latent frame (4) of Wan; use 0.25 s or "
+            "more",
         ),
         (
             {},

@@ -86,7 +86,7 @@ def test_the_second_expert_and_where_it_begins_change_the_result(server, base, b
 def test_a_run_of_the_same_name_is_used_again_and_says_so(server, base, base_latent):
     named = {**rollout(base, run_name="board"), "say": node("PreviewAny", source=["sample", 1])}
     first = server.run(named)["say"]["text"][0]
-    assert set(line.split(": ", 1)[1] for line in first.splitlines()) == {"made: new"}
+    assert {line.split(": ", 1)[1] for line in first.splitlines()} == {"made: new"}
     folder = server.output_path / "longreel" / "board"
     files = {path.name for path in folder.glob("chunk_*.safetensors")}
     assert len(files) == len(first.splitlines()) and (folder / "storyboard.json").exists()

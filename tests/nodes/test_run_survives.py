@@ -1,4 +1,5 @@
-"""A run of Longreel Sampler in a real ComfyUI: killed, interrupted, damaged, refused the disk; what was finished is kept.
+"""A run of Longreel Sampler in a real ComfyUI: killed, interrupted, damaged, refused the disk; what was finished is
+kept.
 
 `python dev.py bench kill` kills ComfyUI at as many random moments as it is told.
 """

@@ -1,4 +1,5 @@
-"""nodes/train_ttt.py, nodes/ttt_dataset.py and nodes/save_ttt.py: a graph that trains, saves and is used; cancelled it goes on; every input matters."""
+"""nodes/train_ttt.py, nodes/ttt_dataset.py and nodes/save_ttt.py: a graph that trains, saves and is used; cancelled
+it goes on; every input matters."""
 
 import re
 import shutil
@@ -87,14 +88,14 @@ def train(loaded, dataset, output):
     """Run the node in this process, in a run folder of its own -> (layers, curve, report)."""
     count = iter(range(1000))
 
-    def run(stages: dict = {}, **inputs):
+    def run(stages: dict | None = None, **inputs):
         given = {
             "model": ttt.apply(loaded.model, None, heads=4),
             "clip": loaded.clip,
             "vae": loaded.vae,
             "dataset": dataset,
             "run": f"run {next(count)}",
-            "stages": {**ONE_STAGE, **stages},
+            "stages": {**ONE_STAGE, **(stages or {})},
             "batch": 2,
             "segment_latent_frames": 3,
             "seed": 0,

@@ -81,7 +81,7 @@ def trainer(folder, student=None, clips=None, **settings) -> AnchorTrainer:
 
 
 def shown_in_a_step(tmp_path, patch_frames: int = 1, clips=None, **settings):
-    """noised [B, C, F, H, W], levels [B], text, held [B, F] of a large first batch, and the clips' numbers."""
+    """Noised [B, C, F, H, W], levels [B], text, held [B, F] of a large first batch, and the clips' numbers."""
     student = Student(patch_frames)
     run = trainer(tmp_path, student, clips, batch=60, micro_batch=60, **settings)
     run._step(0)
@@ -90,7 +90,7 @@ def shown_in_a_step(tmp_path, patch_frames: int = 1, clips=None, **settings):
 
 
 def test_the_anchor_is_shown_clean_at_time_zero_and_all_else_is_noisy(tmp_path):
-    noised, levels, _, held, numbers, clips = shown_in_a_step(tmp_path, still_share=0.0)
+    noised, _levels, _, held, numbers, clips = shown_in_a_step(tmp_path, still_share=0.0)
     assert held.sum(1).eq(1).all()
     for row, number in enumerate(numbers):
         equal = [torch.equal(noised[row, :, frame], clips.latents[number, :, frame]) for frame in range(FRAMES)]

@@ -89,7 +89,7 @@ def test_pixels_are_those_of_the_part(tmp_path):
     pixels = read_pixels(part, GEOMETRY)
     assert pixels.shape == (9, 16, 16, 3) and pixels.dtype == torch.float32 and float(pixels.max()) == 1.0
     bright = pixels[:, 0, :, 0].argmax(1)  # the column that moves one pixel with each frame
-    assert bright.tolist() == list(range(8, 16)) + [0]
+    assert bright.tolist() == [*list(range(8, 16)), 0]
 
 
 def test_a_video_is_read_as_a_folder_of_pictures_is(tmp_path):
