@@ -1,14 +1,14 @@
 """Anchors on a MODEL of any family: latent frames that a video must show, held while any sampler works.
 
-Source: Factorized, now Anchored, Video Generation (arXiv 2512.16371), injection at timestep 0; engine/plan/anchor.py says
-where anchors stand. What happens when a sampler starts:
+Source: Factorized, now Anchored, Video Generation (arXiv 2512.16371), injection at timestep 0; engine/plan/anchor.py
+says where anchors stand. What happens when a sampler starts:
 - The anchor is written into the latent, so that also a second sampler (Wan 2.2's low-noise expert) finds it exact
   there, and the sampler's result holds it exactly.
 - INPAINT, and families that show masked frames clean and at time 0 by themselves (Wan 2.2 5B, LTXV): core's noise mask.
 - CLEAN elsewhere: hosts/anchor/run.py, with the family's frame-time adapter (hosts/anchor/<family>.py).
 
-A chunk of a rollout (hosts/sampling/rollout.py) has the anchors of its window. Those among its known frames are finished
-already: they stay what they became, and in CLEAN the network is given their time as well.
+A chunk of a rollout (hosts/sampling/rollout.py) has the anchors of its window. Those among its known frames are
+finished already: they stay what they became, and in CLEAN the network is given their time as well.
 """
 
 from collections.abc import Sequence
@@ -47,9 +47,9 @@ class Anchored:
 class AnchorFrame:
     """One latent frame of a window that an anchor stands on.
 
-    frame: its number in the window. latent: what it shows, [1 or B, C, H, W]; None for a finished frame, which shows what
-    the sampler's latent has. strength: its keep strength, 0..1. is_clean: kept clean by AnchorFramesRun, else by core's
-    noise mask.
+    frame: its number in the window. latent: what it shows, [1 or B, C, H, W]; None for a finished frame, which shows
+    what the sampler's latent has. strength: its keep strength, 0..1. is_clean: kept clean by AnchorFramesRun, else by
+    core's noise mask.
     """
 
     frame: int
@@ -128,7 +128,8 @@ def check_video(model, shape: Sequence[int]) -> None:
 
 
 def frames_in_window(model, start: int, known: int, frames: int) -> list[AnchorFrame]:
-    """Return the anchors' frames among latent frames [start, start + frames), of which the first `known` are finished."""
+    """Return the anchors' frames among latent frames [start, start + frames), of which the first `known` are
+    finished."""
     facts, found = facts_of(model), []
     for one in anchors_of(model):
         is_clean = _is_clean(one, facts)

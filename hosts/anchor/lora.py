@@ -1,7 +1,8 @@
 """A LoRA file under whatever names its trainer gave it, put onto a MODEL by ComfyUI's own patches.
 
-The names are converted by engine/lora/keys.py; ComfyUI then loads, offloads, quantises and merges the LoRA as any other.
-Whatever is loaded here counts as trained for anchors (hosts/anchor/frame.py chooses a mode by it); a file does not say.
+The names are converted by engine/lora/keys.py; ComfyUI then loads, offloads, quantises and merges the LoRA as any
+other. Whatever is loaded here counts as trained for anchors (hosts/anchor/frame.py chooses a mode by it); a file does
+not say.
 """
 
 from collections.abc import Mapping

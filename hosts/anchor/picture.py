@@ -28,11 +28,11 @@ def load_picture(path: Path) -> torch.Tensor:
 def encode_picture(
     vae, image: torch.Tensor, anchor: Anchor, facts: ModelFacts, width: int, height: int
 ) -> torch.Tensor:
-    """image [1, H, W, C] in 0..1 -> [1, C, anchor.frames, height / stride, width / stride], as a LATENT holds it.
+    """Return what a picture is in its anchor's place, [1, C, anchor.frames, height / stride, width / stride].
 
-    The picture is cut and scaled to width x height pixels as core's image-to-video nodes do; alpha is left out. Both
-    are logged. Raises ValueError for several pictures, for a size that the family cannot make, and for another family's
-    VAE.
+    image [1, H, W, C] in 0..1; the result is as a LATENT holds it. The picture is cut and scaled to width x height
+    pixels as core's image-to-video nodes do; alpha is left out. Both are logged. Raises ValueError for several
+    pictures, for a size that the family cannot make, and for another family's VAE.
     """
     facts.check_size(width, height)
     pixels = _fitted(_one(image, "the image"), width, height)

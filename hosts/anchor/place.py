@@ -1,7 +1,9 @@
-"""The whole way of Longreel Anchor Frame: from what is wired, a picture, a latent or a storyboard, to anchors on a MODEL.
+"""The whole way of Longreel Anchor Frame: from what is wired, a picture, a latent or a storyboard, to anchors on a
+MODEL.
 
-Each source says at which frames its anchors stand (engine/plan/anchor.py) and makes their latents (hosts/anchor/picture.py)
-once all places are known to be possible; hosts/anchor/frame.py then holds them while a sampler works.
+Each source says at which frames its anchors stand (engine/plan/anchor.py) and makes their latents
+(hosts/anchor/picture.py) once all places are known to be possible; hosts/anchor/frame.py then holds them while a
+sampler works.
 """
 
 from collections.abc import Callable
@@ -135,8 +137,8 @@ def place(
     facts = facts_of(model)
     if timeline is not None and timeline.facts != facts:
         raise ValueError(
-            f"the timeline is planned for {timeline.facts.family} and the model is {facts.family}; wire this model into "
-            f"Longreel Plan"
+            f"the timeline is planned for {timeline.facts.family} and the model is {facts.family}; wire this model "
+            f"into Longreel Plan"
         )
     mode, reason = choose_mode(mode, facts, is_trained(model))
     video = Video(facts, timeline, mode, strength, fps)

@@ -2,8 +2,8 @@
 
 Clean frames, for networks that ComfyUI gives one time for all frames: around every evaluation a known frame takes its
 place, before and after, with the arithmetic of core's own masks; and the network is told each frame's time, as the
-family's frame-time adapter (hosts/anchor/<family>.py) can. So any sampler works, those included that know no masks. Each
-frame's keep strength travels with the conditioning, where every context handler cuts it as it cuts the latent.
+family's frame-time adapter (hosts/anchor/<family>.py) can. So any sampler works, those included that know no masks.
+Each frame's keep strength travels with the conditioning, where every context handler cuts it as it cuts the latent.
 
 Masked frames are shown by core with the sampler's noise. A second sampler, which adds none, would show them without: it
 is drawn here from the same seed.
@@ -39,7 +39,8 @@ class FrameTimeAdapter(Protocol):
         """Return the blocks that keep their input alone for the gradients, and are recomputed in the backward pass."""
 
     def evaluate(self, executor, keep_strengths: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs):
-        """DIFFUSION_MODEL: evaluates x [B, C, F, H, W] at times t (1 - keep_strengths), keep_strengths [B, F] of 0..1."""
+        """DIFFUSION_MODEL: evaluates x [B, C, F, H, W] at times t (1 - keep_strengths), keep_strengths [B, F] of
+        0..1."""
 
 
 class AnchorFramesRun:

@@ -1,11 +1,13 @@
-"""A MODEL as the student of training/anchor_trainer.py: it is told which frames the anchor stands on, and has gradients.
+"""A MODEL as the student of training/anchor_trainer.py: it is told which frames the anchor stands on, and has
+gradients.
 
-What it computes is what a clean anchor has core's own network compute at one step of sampling (hosts/anchor/run.py, with
-the family's frame-time adapter). ComfyUI runs nodes in inference mode, whose tensors have no gradients, so the student's
-network is read from its file again: the model that it was made from, and LoRAs on it, do not change and are not seen.
+What it computes is what a clean anchor has core's own network compute at one step of sampling (hosts/anchor/run.py,
+with the family's frame-time adapter). ComfyUI runs nodes in inference mode, whose tensors have no gradients, so the
+student's network is read from its file again: the model that it was made from, and LoRAs on it, do not change and are
+not seen.
 
-Each block of Wan and HunyuanVideo keeps its input alone and is recomputed in the backward pass; CogVideoX keeps all that
-gradients need. Which numbers are drawn, losses, steps and files are the trainer's (training/).
+Each block of Wan and HunyuanVideo keeps its input alone and is recomputed in the backward pass; CogVideoX keeps all
+that gradients need. Which numbers are drawn, losses, steps and files are the trainer's (training/).
 """
 
 from collections.abc import Mapping
@@ -121,8 +123,8 @@ def _check_trainable(model: ModelPatcher) -> None:
     facts, features = facts_of(model), patching.features_of(model.model_options)
     if facts.knows_frame_times:
         raise ValueError(
-            f"{facts.family} was trained with a time for every frame and needs no anchor LoRA; use Longreel Anchor Frame "
-            f"as it is"
+            f"{facts.family} was trained with a time for every frame and needs no anchor LoRA; use Longreel Anchor "
+            f"Frame as it is"
         )
     if features:
         raise ValueError(
@@ -170,8 +172,8 @@ def _load_files(settings: Mapping[str, Any]) -> tuple[ModelPatcher, comfy.sd.CLI
     missing = [name for name in wanted if name not in settings]
     if missing:
         raise ValueError(
-            f"{len(missing)} of the {len(wanted)} files of a model are missing in [model], first {missing[0]}; name them, "
-            f"or write demo = true"
+            f"{len(missing)} of the {len(wanted)} files of a model are missing in [model], first {missing[0]}; name "
+            f"them, or write demo = true"
         )
     kind = getattr(comfy.sd.CLIPType, settings["text_encoder_type"].upper(), None)
     if kind is None:

@@ -2,15 +2,16 @@
 
 Source: StreamingT2V (arXiv 2403.14773, section 4.2), carried over to diffusion transformers. As published: picture
 tokens of the anchor are mixed into the text of every layer by weights of its own; prompts that guidance subtracts are
-given the null anchor, zeros, instead; the anchor is the first frame of the video. A new take may have its own, which the
-paper, with one scene, does not need.
+given the null anchor, zeros, instead; the anchor is the first frame of the video. A new take may have its own, which
+the paper, with one scene, does not need.
 
-Where a family reads text by cross attention (Wan, LTXV) each layer mixes into the same text, as in the paper. Where text
-goes through the blocks beside the video (CogVideoX, HunyuanVideo) each layer mixes into what the one before left of it.
+Where a family reads text by cross attention (Wan, LTXV) each layer mixes into the same text, as in the paper. Where
+text goes through the blocks beside the video (CogVideoX, HunyuanVideo) each layer mixes into what the one before left
+of it.
 
-Not as published: the picture's vector is a pooled encoding of the anchor latent instead of CLIP's (engine/memory/apm.py says
-why), and the paper's range of anchors in training is the trainer's matter. The chunk that makes the anchor has none, and
-is made as without APM.
+Not as published: the picture's vector is a pooled encoding of the anchor latent instead of CLIP's (engine/memory/apm.py
+says why), and the paper's range of anchors in training is the trainer's matter. The chunk that makes the anchor has
+none, and is made as without APM.
 
 Wan image-to-video has trained cross attention to a picture of its own: without any APM, give the first frame of the
 video to WanImageToVideo's `clip_vision_output` (CLIP Vision Encode) and every chunk keeps to it. What is mixed here is

@@ -60,8 +60,8 @@ class CAMFeature:
         chunk, remembered = handler.chunk, handler.remembered
         if remembered.finished.shape[2] and not chunk.known:
             raise ValueError(
-                f"{NAME} remembers the known frames that a chunk begins with, and chunk {chunk.number + 1} has none; use "
-                f"an overlap of 1 latent frame or more in Longreel Plan"
+                f"{NAME} remembers the known frames that a chunk begins with, and chunk {chunk.number + 1} has none; "
+                f"use an overlap of 1 latent frame or more in Longreel Plan"
             )
         before = remembered.before(chunk.new_start, chunk.known)
         return FramesBefore(start.model.process_latent_in(before) if before.shape[2] else None)

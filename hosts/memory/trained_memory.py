@@ -1,8 +1,8 @@
 """What CAM and APM have in common on a MODEL: they are attached to a clone, and are no part of its network.
 
-A memory's module lives in a ModelPatcher of its own that ComfyUI loads, casts and offloads beside the model, so it is in
-no state dict of the model, no LoRA finds it, and no other clone sees it. A wrapper around the network puts it to work.
-What a memory does there is its own file's matter (hosts/memory/cam.py, hosts/memory/apm.py).
+A memory's module lives in a ModelPatcher of its own that ComfyUI loads, casts and offloads beside the model, so it is
+in no state dict of the model, no LoRA finds it, and no other clone sees it. A wrapper around the network puts it to
+work. What a memory does there is its own file's matter (hosts/memory/cam.py, hosts/memory/apm.py).
 """
 
 from collections.abc import Callable, Iterator
@@ -60,8 +60,8 @@ def carry(model, key: str, kind: str, memory: LoadedMemory, strength: float, eva
     """
     if memory.kind != kind:
         raise ValueError(
-            f"this memory is {memory.kind.upper()}, and the node takes {kind.upper()}; CAM is for Longreel Short Memory, "
-            f"APM for Longreel Long Memory"
+            f"this memory is {memory.kind.upper()}, and the node takes {kind.upper()}; CAM is for Longreel Short "
+            f"Memory, APM for Longreel Long Memory"
         )
     if key in model.model_options["transformer_options"]:
         raise ValueError(
@@ -99,7 +99,8 @@ def layers_asked(model, layers: frozenset[int]) -> frozenset[int]:
 
 
 def options_with(model, name: str, latents: torch.Tensor) -> dict:
-    """Return the clone's transformer_options with its wrappers, as core makes them to sample, and `latents` as `name`."""
+    """Return the clone's transformer_options with its wrappers, as core makes them to sample, and `latents` as
+    `name`."""
     options = model.model_options["transformer_options"]
     wrappers = extension.merge_nested_dicts(options.get("wrappers", {}), model.wrappers)
     return {**options, "wrappers": wrappers, name: latents}
@@ -107,9 +108,9 @@ def options_with(model, name: str, latents: torch.Tensor) -> dict:
 
 @contextmanager
 def training(model) -> Iterator[None]:
-    """Around a trainer's steps, forward and backward. Core's own switch, without which rotary positions have no gradient;
-    some blocks (HunyuanVideo, LTXV) overwrite tensors that gradients need, which are then copied first; and weights that
-    ComfyUI loaded in inference mode, which can take part in no gradient, are copies meanwhile."""
+    """Around a trainer's steps, forward and backward. Core's own switch, without which rotary positions have no
+    gradient; some blocks (HunyuanVideo, LTXV) overwrite tensors that gradients need, which are then copied first; and
+    weights that ComfyUI loaded in inference mode, which can take part in no gradient, are copies meanwhile."""
     loaded = _made_in_inference(model.model.diffusion_model)
     try:
         with gradients.training(), torch.inference_mode(False):

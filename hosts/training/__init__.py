@@ -1,1 +1,2 @@
-"""What all students of core's networks need: gradients (recomputed blocks), encoder, progress, weights_digest."""
+"""What all students of core's networks need: network, gradients (recomputed blocks), encoder, fit,
+progress, weights_digest."""

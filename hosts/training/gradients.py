@@ -1,4 +1,4 @@
-"""A transformer block whose inside is computed again on the way back, instead of being kept for the gradients.
+"""A transformer block whose inside is recomputed in the backward pass, instead of being kept for the gradients.
 
 Gradient checkpointing (arXiv 1604.06174) around the segments of one block (hosts/ttt/segments.py): what is kept is the
 block's input, so memory grows with the blocks, and not with what happens in them. torch's own checkpoint does not serve
@@ -23,8 +23,8 @@ OPTIONS = "transformer_options"  # a block's argument that holds no part of the 
 
 
 def recomputed(evaluate: Callable, overwrites: bool) -> Callable:
-    """`evaluate` of a block's arguments, which keeps no more than those for the gradients. overwrites: it writes into
-    tensors that the gradients need.
+    """Return `evaluate` of a block's arguments, which keeps no more than those for the gradients. overwrites: it writes
+    into tensors that the gradients need.
 
     One tensor among the arguments must require gradients, or the result requires none.
     """
@@ -40,7 +40,7 @@ def recomputed(evaluate: Callable, overwrites: bool) -> Callable:
 
         def call(given: list[torch.Tensor]) -> Any:
             filled = list(rest)
-            for place, tensor in zip(places, given):
+            for place, tensor in zip(places, given, strict=True):
                 filled[place] = tensor
             again_args, again_kwargs = tree_unflatten(filled, spec)
             with training():
@@ -53,7 +53,7 @@ def recomputed(evaluate: Callable, overwrites: bool) -> Callable:
 
 @contextmanager
 def training() -> Iterator[None]:
-    """Core then uses operations that have gradients; as it was afterwards."""
+    """Have core use operations that have gradients, for as long as the context lasts."""
     before = comfy.model_management.in_training
     comfy.model_management.in_training = True
     try:
@@ -74,12 +74,12 @@ class _Recomputed(torch.autograd.Function):
     def backward(ctx, *gradients: torch.Tensor):
         leaves = [
             tensor.detach().requires_grad_(needed)
-            for tensor, needed in zip(ctx.saved_tensors, ctx.needs_input_grad[2:])
+            for tensor, needed in zip(ctx.saved_tensors, ctx.needs_input_grad[2:], strict=True)
         ]
         with torch.enable_grad(), allow_mutation_on_saved_tensors() if ctx.overwrites else nullcontext():
             # Copies, for a leaf may not be written into.
             found = ctx.call([leaf.clone() for leaf in leaves] if ctx.overwrites else leaves)
             outs = found if isinstance(found, tuple) else (found,)
-            wanted = [(out, gradient) for out, gradient in zip(outs, gradients) if out.requires_grad]
-            torch.autograd.backward(*zip(*wanted))
+            wanted = [(out, gradient) for out, gradient in zip(outs, gradients, strict=True) if out.requires_grad]
+            torch.autograd.backward(*zip(*wanted, strict=True))
         return None, None, *(leaf.grad for leaf in leaves)

@@ -1,9 +1,9 @@
 """What every student of core's networks is: a network of its own that is read from its file again, and has gradients.
 
-ComfyUI runs nodes in inference mode, whose tensors have no gradients, and moves weights away when it wants their memory.
-So a student's network is a copy that ComfyUI forgets, with a noise schedule that returns what the network itself says.
-The noise schedule tells how the family is trained (engine/sampling/denoising.py). What is shown to the network, and what
-is learned, is each student's own (hosts/ttt/student.py, hosts/anchor/student.py).
+ComfyUI runs nodes in inference mode, whose tensors have no gradients, and moves weights away when it wants their
+memory. So a student's network is a copy that ComfyUI forgets, with a noise schedule that returns what the network
+itself says. The noise schedule tells how the family is trained (engine/sampling/denoising.py). What is shown to the
+network, and what is learned, is each student's own (hosts/ttt/student.py, hosts/anchor/student.py).
 """
 
 import math
@@ -24,20 +24,21 @@ from ..families import facts_of
 class NetworkStudent:
     """A network of its own, made from a MODEL that stays as it is.
 
-    facts: of the family. device: where it computes. patcher: the copy, `network` its diffusion model, frozen. objective:
-    how the family is trained. options: the copy's transformer_options.
+    facts: of the family. device: where it computes. patcher: the copy, `network` its diffusion model, frozen.
+    objective: how the family is trained. options: the copy's transformer_options.
     """
 
     def __init__(self, model: ModelPatcher, dtype: torch.dtype, prepare: Callable[[], None]):
-        """Read `model` again; the network computes in `dtype`. `prepare` is called once the copy is there, to be loaded.
+        """Read `model` again; the network computes in `dtype`. `prepare` is called once the copy is there, to be
+        loaded.
 
         Raises ValueError for a loader that cannot load it again, and for noise schedules that are neither flow matching
         nor CogVideoX's.
         """
         if model.cached_patcher_init is None:
             raise ValueError(
-                "ComfyUI cannot load this model a second time, and training works on a copy of its own; use Load Diffusion "
-                "Model"
+                "ComfyUI cannot load this model a second time, and training works on a copy of its own; use Load "
+                "Diffusion Model"
             )
         self.facts, self.device = facts_of(model), model.load_device
         with torch.inference_mode(False):

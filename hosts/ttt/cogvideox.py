@@ -28,6 +28,8 @@ from .segments import Segments, slab_tokens
 
 
 class CogVideoXSegments(Segments):
+    """One forward of CogVideoX with its blocks in segments."""
+
     family = cogvideox
     joint = True
     attention = ("q", "k", "v", "attn_out", "norm_q", "norm_k")
@@ -52,7 +54,8 @@ class CogVideoXSegments(Segments):
     def evaluate(self, block, original, ttt: TTTBlock | None, *args, **kwargs):
         if getattr(original, "__func__", None) is not type(block).forward:
             raise ValueError(
-                "another node has patched CogVideoX's blocks, whose order of steps TTT changes; remove that node, or Longreel's TTT nodes"
+                "another node has patched CogVideoX's blocks, whose order of steps TTT changes; remove that node, or "
+                "Longreel's TTT nodes"
             )
         slab = None if ttt is None else slab_tokens(self.layout, ttt)
         return evaluate_block(block, ttt or _as_it_is, self.layout, *args, **kwargs, slab_tokens=slab)

@@ -27,7 +27,7 @@ Rotary = tuple[torch.Tensor, torch.Tensor]  # core's (cos, sin), each [video tok
 def norms_of(network: CogVideoXTransformer3DModel) -> list[torch.nn.LayerNorm]:
     """The LayerNorms whose eps is LAYER_NORM_EPS in the paper's network; those of q and k are so in core's too."""
     in_blocks = [norm for block in network.blocks for norm in (block.norm1.norm, block.norm2.norm)]
-    return in_blocks + [network.norm_final, network.norm_out.norm]
+    return [*in_blocks, network.norm_final, network.norm_out.norm]
 
 
 def evaluate_block(

@@ -2,8 +2,8 @@
 
 Families say how (hosts/ttt/<family>.py); which segments there are comes along with the conditioning
 (hosts/ttt/timeline.py) or else everything that the network is shown is one; layers come with transformer_options
-(hosts/ttt/apply.py). Nothing of the network stays changed behind a forward, interrupted or not. While gradients are recorded,
-blocks may be recomputed in the backward pass (hosts/training/gradients.py).
+(hosts/ttt/apply.py). Nothing of the network stays changed behind a forward, interrupted or not. While gradients are
+recorded, blocks may be recomputed in the backward pass (hosts/training/gradients.py).
 """
 
 from collections.abc import Callable
@@ -35,7 +35,8 @@ SEGMENTS = {  # by the family's name
 
 @dataclass(frozen=True)
 class SegmentInfo:
-    """Where segments lie in what the network is shown; comes along with conditioning whose texts are those of all segments.
+    """Where segments lie in what the network is shown; comes along with conditioning whose texts are those of all
+    segments.
 
     windows: [start, stop) of each segment in latent frames. text_lengths: the text tokens of each segment.
     """
@@ -45,18 +46,19 @@ class SegmentInfo:
 
 
 def segments_of(model) -> type[Segments]:
-    """How this model's network is evaluated in segments. Raises ValueError, naming the network, where it is unknown."""
+    """Return how this model's network is evaluated in segments. Raises ValueError, naming the network, where it is
+    unknown."""
     family, network = family_of(model), model.model.diffusion_model
     if plain_family_of(network) is None:
         raise ValueError(
-            f"{type(network).__name__} is built on {family.NAME} but attends in further places, where TTT has no layers; "
-            f"use the plain text- or image-to-video model"
+            f"{type(network).__name__} is built on {family.NAME} but attends in further places, where TTT has no "
+            f"layers; use the plain text- or image-to-video model"
         )
     return SEGMENTS[family.NAME]
 
 
 def watch(model) -> None:
-    """Has `evaluate` stand around the network of this clone, once."""
+    """Have `evaluate` stand around the network of this clone, once."""
     model.remove_wrappers_with_key(extension.WrappersMP.DIFFUSION_MODEL, keys.TTT_LAYERS)
     model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, keys.TTT_LAYERS, evaluate)
 

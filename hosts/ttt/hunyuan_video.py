@@ -32,6 +32,8 @@ OF_NO_SEGMENT = {"txt_byt5": "quoted text", "clip_fea": "a picture's tokens", "g
 
 
 class HunyuanVideoSegments(Segments):
+    """One forward of HunyuanVideo with its blocks in segments."""
+
     family = hunyuan_video
     joint = True
     attention = ("img_attn", "txt_attn", "linear1", "linear2", "norm")
@@ -41,8 +43,8 @@ class HunyuanVideoSegments(Segments):
         given = [what for name, what in OF_NO_SEGMENT.items() if self._given(name) is not None]
         if given and layout.segments > 1:
             raise ValueError(
-                f"{given[0]} in the conditioning cannot be divided between {layout.segments} segments; use one segment, "
-                f"or remove the node that adds it"
+                f"{given[0]} in the conditioning cannot be divided between {layout.segments} segments; use one "
+                f"segment, or remove the node that adds it"
             )
         if self._given("ref_latent") is not None:
             raise ValueError(
@@ -69,7 +71,7 @@ class HunyuanVideoSegments(Segments):
         return changed
 
     def _refine(self, original):
-        def refine(x, timesteps, mask, transformer_options={}):
+        def refine(x, timesteps, mask, transformer_options=None):
             texts = [self.text_tokens_of(segment) for segment in range(self.layout.segments)]
             return torch.cat(
                 [
@@ -77,7 +79,7 @@ class HunyuanVideoSegments(Segments):
                         x[:, text_tokens],
                         timesteps,
                         mask if mask is None else mask[:, text_tokens],
-                        transformer_options=transformer_options,
+                        transformer_options=transformer_options or {},
                     )
                     for text_tokens in texts
                 ],
@@ -127,10 +129,10 @@ class HunyuanVideoSegments(Segments):
         attn_mask=None,
         modulation_dims_img=None,
         modulation_dims_txt=None,
-        transformer_options={},
+        transformer_options=None,
     ):
-        """img [B, F * P, C], txt [B, texts, C], which core's block overwrites; vec [B, C]; pe [B, 1, all, D / 2, 2, 2];
-        attn_mask [1, 1, all] or None."""
+        """Evaluate a double block: img [B, F * P, C], txt [B, texts, C], which core's block overwrites; vec [B, C]; pe
+        [B, 1, all, D / 2, 2, 2]; attn_mask [1, 1, all] or None."""
         layout, border = self.layout, self.layout.text_tokens
         self.check_tokens(txt.shape[1] + img.shape[1], layout.tokens)
 
@@ -148,18 +150,20 @@ class HunyuanVideoSegments(Segments):
             )
 
         def attend(segment: int) -> torch.Tensor:
-            return until_reached(lambda: call(segment, layout.windows[segment], _cut_short(transformer_options)))
+            return until_reached(lambda: call(segment, layout.windows[segment], _cut_short(transformer_options or {})))
 
         mixed = mix(attend, layout, img, ttt)
         out = room_for_result(mixed)
         for segment, frames in enumerate(own_frames(layout)):
             text_tokens, tokens = (slice(*part) for part in (layout.text_of(segment), layout.tokens_of(frames)))
             given = torch.cat([mixed[:, text_tokens], mixed[:, tokens]], dim=1)
-            out[:, tokens], out[:, text_tokens] = call(segment, frames, _with_attention(transformer_options, given))
+            out[:, tokens], out[:, text_tokens] = call(
+                segment, frames, _with_attention(transformer_options or {}, given)
+            )
         return out[:, border:], out[:, :border]
 
-    def _single(self, original, ttt, x, vec, pe, attn_mask=None, modulation_dims=None, transformer_options={}):
-        """x [B, texts + F * P, C]; the rest as in a double block."""
+    def _single(self, original, ttt, x, vec, pe, attn_mask=None, modulation_dims=None, transformer_options=None):
+        """Evaluate a single block: x [B, texts + F * P, C]; the rest as in a double block."""
         layout = self.layout
         self.check_tokens(x.shape[1], layout.tokens)
 
@@ -178,14 +182,14 @@ class HunyuanVideoSegments(Segments):
             )
 
         def attend(segment: int) -> torch.Tensor:
-            return until_reached(lambda: call(segment, layout.windows[segment], _cut_short(transformer_options)))
+            return until_reached(lambda: call(segment, layout.windows[segment], _cut_short(transformer_options or {})))
 
         mixed = mix(attend, layout, x, ttt)
         out = room_for_result(mixed)
         for segment, frames in enumerate(own_frames(layout)):
             text_tokens, tokens = (slice(*part) for part in (layout.text_of(segment), layout.tokens_of(frames)))
             given = torch.cat([mixed[:, text_tokens], mixed[:, tokens]], dim=1)
-            result = call(segment, frames, _with_attention(transformer_options, given))
+            result = call(segment, frames, _with_attention(transformer_options or {}, given))
             out[:, text_tokens], out[:, tokens] = result.split(
                 [text_tokens.stop - text_tokens.start, tokens.stop - tokens.start], dim=1
             )

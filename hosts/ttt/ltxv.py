@@ -19,6 +19,8 @@ from .segments import Segments, mix, output_of, replaced, room_for_result
 
 
 class LTXVSegments(Segments):
+    """One forward of LTX-Video with its blocks in segments."""
+
     family = ltxv
     attention = ("attn1",)
 
@@ -32,12 +34,13 @@ class LTXVSegments(Segments):
         attention_mask=None,
         timestep=None,
         pe=None,
-        transformer_options={},
+        transformer_options=None,
         self_attention_mask=None,
         prompt_timestep=None,
     ):
-        """x [B, F * P, C], which core's block overwrites; context [B, texts, C]; attention_mask [B, 1, 1, texts] or
-        None; timestep [B, 1 or F * P, 6 C]; pe (matrices [1, F * P, H, D / 2, 2, 2], how they pair channels)."""
+        """See Segments: x [B, F * P, C], which core's block overwrites; context [B, texts, C]; attention_mask [B, 1, 1,
+        texts] or None; timestep [B, 1 or F * P, 6 C]; pe (matrices [1, F * P, H, D / 2, 2, 2], how they pair
+        channels)."""
         layout = self.layout
         self.check_tokens(x.shape[1], layout.tokens)
 
@@ -51,7 +54,7 @@ class LTXVSegments(Segments):
                 attention_mask=attention_mask if attention_mask is None else attention_mask[..., text_tokens],
                 timestep=self.of_frames(timestep, frames),
                 pe=(pe[0][:, : stop - start], *pe[1:]),
-                transformer_options=transformer_options,
+                transformer_options=transformer_options or {},
                 self_attention_mask=self_attention_mask,
                 prompt_timestep=prompt_timestep,
             )
@@ -63,6 +66,6 @@ class LTXVSegments(Segments):
         out = room_for_result(mixed)
         for segment, frames in enumerate(own_frames(layout)):
             tokens = slice(*layout.tokens_of(frames))
-            with replaced(block.attn1, lambda *args, **kwargs: mixed[:, tokens]):
+            with replaced(block.attn1, lambda *args, result=mixed[:, tokens], **kwargs: result):
                 out[:, tokens] = call(segment, frames)
         return out

@@ -1,10 +1,11 @@
 """Stories that the student tells as it is at a moment of its training: pictures to watch, not the final sampler.
 
 Fixed noise, so that two pages of one run differ by what was learned in between alone. Steps are Euler's for flow
-matching and DDIM's for CogVideoX (engine/sampling/denoising.py), with plain guidance. When pages are made is the trainer's
-matter.
+matching and DDIM's for CogVideoX (engine/sampling/denoising.py), with plain guidance. When pages are made is the
+trainer's matter.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -94,7 +95,7 @@ class StorySampler:
     def _latent(self, story: Conditioning, noise: torch.Tensor) -> torch.Tensor:
         objective, x = self.student.objective, noise.to(self.student.device)
         levels = objective.descent(self.steps)
-        for level, to in zip(levels, levels[1:]):
+        for level, to in itertools.pairwise(levels):
             said = self._predict(x, level, story)
             if self.cfg != 1:
                 silent = self._predict(x, level, self.silent)

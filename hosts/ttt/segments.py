@@ -69,8 +69,8 @@ class Segments:
     def check_tokens(self, found: int, wanted: int) -> None:
         if found != wanted:
             raise ValueError(
-                f"the network's blocks read {found} tokens and the timeline has {wanted}; reference pictures and guides "
-                f"belong to no segment: remove the node that adds them"
+                f"the network's blocks read {found} tokens and the timeline has {wanted}; reference pictures and "
+                f"guides belong to no segment: remove the node that adds them"
             )
 
     def of_frames(self, modulation: torch.Tensor, frames: Range) -> torch.Tensor:
@@ -109,7 +109,7 @@ def slab_tokens(layout: Layout, ttt: TTTBlock) -> int:
     chunk = ttt.ttt.config.chunk
     longest = max(
         text_tokens + (stop - start) * layout.frame_tokens
-        for text_tokens, (start, stop) in zip(layout.text, layout.windows)
+        for text_tokens, (start, stop) in zip(layout.text, layout.windows, strict=True)
     )
     return -(-longest // chunk) * chunk
 
@@ -141,18 +141,20 @@ def output_of(module: torch.nn.Module, evaluate: Callable[[], Any]) -> torch.Ten
 
 
 def until_reached(evaluate: Callable[[], Any]) -> torch.Tensor:
+    """Return the attention's output that cuts evaluate() short. Raises RuntimeError where none came."""
     try:
         evaluate()
     except Reached as end:
         return end.output
     raise RuntimeError(
-        "the attention of a block was never evaluated: another node replaces it; remove that node, or Longreel's TTT nodes"
+        "the attention of a block was never evaluated: another node replaces it; remove that node, or Longreel's TTT "
+        "nodes"
     )
 
 
 @contextmanager
 def replaced(module: torch.nn.Module, forward: Callable) -> Iterator[None]:
-    """Has `module` run `forward`, and afterwards what it ran before (its class's, or a patch's)."""
+    """Have `module` run `forward`, and afterwards what it ran before (its class's, or a patch's)."""
     before = vars(module).get("forward")
     module.forward = forward
     try:

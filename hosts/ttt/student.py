@@ -2,9 +2,8 @@
 
 Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, sections 2.3 and 3.1). What it computes
 is what Longreel TTT Sampler evaluates at one step (hosts/ttt/timeline.py, hosts/ttt/forward.py), by core's own network.
-The student's network and layers are copies (hosts/training/network.py): the model that it was made from does not change.
-What is trained is kept in float32 and cast where it is used; all else
-stays as its file stores it.
+The student's network and layers are copies (hosts/training/network.py): the model that it was made from does not
+change. What is trained is kept in float32 and cast where it is used; all else stays as its file stores it.
 
 Several processes may divide the weights (training/shards.py), the frozen ones too: around the network and each of its
 blocks then stands a unit (engine/ttt/units.py), by whose calls it is known when they are needed. Core's modules stay as
@@ -167,8 +166,9 @@ class TTTStudent(NetworkStudent):
         conditioning: Mapping[str, torch.Tensor],
         windows: tuple[Range, ...],
     ) -> torch.Tensor:
-        """noised [B, C, F, H, W], levels [B] of the objective, conditioning [B, n, ...] as hosts/training/encoder.py encodes
-        prompts, windows: latent frames of each segment -> float32 like noised, for the objective's target.
+        """Return what the network says of a batch: noised [B, C, F, H, W], levels [B] of the objective, conditioning
+        [B, n, ...] as hosts/training/encoder.py encodes prompts, windows: latent frames of each segment -> float32 like
+        noised, for the objective's target.
 
         Raises ValueError where this network cannot be evaluated in so many segments, and core's exception when the
         user interrupts.
@@ -250,7 +250,7 @@ def _trainable(layer: TTTBlock, start_gate: float) -> TTTBlock:
     block = TTTBlock(layer.ttt.config, comfy.ops.manual_cast, dtype=torch.float32)
     block.load_state_dict({name: value.detach().float().clone() for name, value in layer.state_dict().items()})
     with torch.no_grad():
-        for name, gate in block.named_parameters(recurse=False):
+        for _, gate in block.named_parameters(recurse=False):
             gate.masked_fill_(gate == 0, start_gate)
     return block.requires_grad_(True)
 

@@ -22,13 +22,16 @@ from .segments import Segments, mix, output_of, replaced, room_for_result
 
 
 class WanSegments(Segments):
+    """One forward of Wan with its blocks in segments."""
+
     family = wan
     attention = ("self_attn",)
 
     def evaluate(
-        self, block, original, ttt: TTTBlock | None, x, e, freqs, context, context_img_len=257, transformer_options={}
+        self, block, original, ttt: TTTBlock | None, x, e, freqs, context, context_img_len=257, transformer_options=None
     ):
-        """x [B, F * P, C], e [B, 1 or F, 6, C], freqs [1, F * P, 1, D / 2, 2, 2], context [B, pictures + texts, C]."""
+        """See Segments: x [B, F * P, C], e [B, 1 or F, 6, C], freqs [1, F * P, 1, D / 2, 2, 2], context [B, pictures +
+        texts, C]."""
         layout = self.layout
         self.check_tokens(x.shape[1], layout.tokens)
         pictures = context.shape[1] - sum(self.text_lengths)
@@ -38,7 +41,10 @@ class WanSegments(Segments):
             text = context[:, self.text_tokens_of(segment, pictures)]
             if pictures:
                 text = torch.cat([context[:, :pictures], text], dim=1)
-            options = {**transformer_options, "grid_sizes": (frames[1] - frames[0], layout.height, layout.width)}
+            options = {
+                **(transformer_options or {}),
+                "grid_sizes": (frames[1] - frames[0], layout.height, layout.width),
+            }
             # Time begins anew in every segment.
             return original(
                 x[:, start:stop],
@@ -56,6 +62,6 @@ class WanSegments(Segments):
         out = room_for_result(mixed)
         for segment, frames in enumerate(own_frames(layout)):
             tokens = slice(*layout.tokens_of(frames))
-            with replaced(block.self_attn, lambda *args, **kwargs: mixed[:, tokens]):
+            with replaced(block.self_attn, lambda *args, result=mixed[:, tokens], **kwargs: result):
                 out[:, tokens] = call(segment, frames)
         return out

@@ -35,7 +35,8 @@ class OneEvaluation:
         self.given = shown(loaded.model, conds, noise)
 
     def __call__(self, adapter=None, keep_strengths=None, time=None, **more):
-        """The prediction; `keep_strengths` [F] go through the family's adapter, `time` replaces the network's own for all."""
+        """The prediction; `keep_strengths` [F] go through the family's adapter, `time` replaces the network's own for
+        all."""
 
         def evaluate(executor, x, t, *args, **kwargs):
             t = t if time is None else torch.full_like(t, time)

@@ -1,5 +1,5 @@
-"""hosts/anchor/frame.py and hosts/anchor/run.py on every family: the anchor is held in every step, by every sampler, in every
-way of sampling, and comes out as it went in."""
+"""hosts/anchor/frame.py and hosts/anchor/run.py on every family: the anchor is held in every step, by every sampler, in
+every way of sampling, and comes out as it went in."""
 
 import pytest
 import torch
@@ -230,7 +230,7 @@ def test_each_segment_sees_time_0_where_its_anchor_stands(tiny):
     tiny_sampling.sample(model, *encode(loaded, timeline), empty_of(timeline), steps=1)
     known = loaded.model.model.process_latent_in(picture(loaded))
     holders = 0
-    for segment, (x, t) in zip(timeline.segments, shown.calls):
+    for segment, (x, _) in zip(timeline.segments, shown.calls, strict=False):
         lead = x.shape[2] - segment.length
         first = segment.start - (lead if segment.start > timeline.take_start(segment) else 0)
         frames = list(range(first, segment.start)) + list(range(segment.start, segment.end))
@@ -306,7 +306,7 @@ def test_a_run_makes_again_what_a_changed_anchor_stands_in_and_what_follows(tiny
     again, said = run()
     assert all(line.endswith("reused") for line in said)
     changed, said = run(**change)
-    for chunk, line in zip(chunks, said):
+    for chunk, line in zip(chunks, said, strict=False):
         if chunk.end <= 10:
             assert line.endswith("reused")
         elif chunk.new_start <= 10:

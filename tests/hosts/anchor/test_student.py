@@ -1,4 +1,5 @@
-"""hosts/anchor/student.py: the student is core's network as an anchor has it evaluated, with gradients, on every family."""
+"""hosts/anchor/student.py: the student is core's network as an anchor has it evaluated, with gradients, on every
+family."""
 
 import pytest
 import torch

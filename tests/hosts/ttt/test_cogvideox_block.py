@@ -57,7 +57,7 @@ def test_one_segment_with_shut_gates_is_cores_block():
     rotary = network._get_rotary_emb(2, 3, 4, torch.device("cpu"))
     ttt, block = TTTBlock(TTTConfig(MLP, WIDTH, HEADS, 4, 0.1)), network.blocks[0]
     arguments = {**inputs(layout, batch=2), "image_rotary_emb": rotary}
-    for got, expected in zip(evaluate_block(block, ttt, layout, **arguments), block(**arguments)):
+    for got, expected in zip(evaluate_block(block, ttt, layout, **arguments), block(**arguments), strict=False):
         torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)
 
 
@@ -66,7 +66,7 @@ def test_a_whole_network_runs_with_its_blocks_replaced():
     network, layout = make_network(), even_layout(text=3, segments=1, frames=3, height=2, width=2)
     x, timestep, context = torch.randn(1, 4, 3, 4, 4), torch.tensor([500.0]), torch.randn(1, 3, 6)
     expected = network(x, timestep, context)
-    for number, block in enumerate(network.blocks):
+    for block in network.blocks:
         block.forward = partial(evaluate_block, block, TTTBlock(TTTConfig(MLP, WIDTH, HEADS, 4, 0.1)), layout)
     torch.testing.assert_close(network(x, timestep, context), expected, atol=1e-6, rtol=1e-5)
 
@@ -93,7 +93,7 @@ def test_the_inputs_are_left_as_they_are_and_gradients_change_nothing():
     with torch.no_grad():
         plain = evaluate_block(network.blocks[0], ttt, layout, **given, slab_tokens=8)
     assert all(torch.equal(given[name], value) for name, value in kept.items())
-    for got, expected in zip(plain, recorded):
+    for got, expected in zip(plain, recorded, strict=False):
         torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-4)
     sum(part.square().sum() for part in recorded).backward()
     assert all(value.grad.abs().max() > 0 for value in ttt.parameters())

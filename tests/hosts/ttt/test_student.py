@@ -90,16 +90,16 @@ def test_gradients_are_those_of_the_loss(tiny, family, adapter):
     directions = [torch.randn_like(parameter) * parameter.detach().std().nan_to_num(1.0) for parameter in trained]
     slope = sum(
         (parameter.grad * direction).sum().item()
-        for parameter, direction in zip(trained, directions)
+        for parameter, direction in zip(trained, directions, strict=False)
         if parameter.grad is not None
     )
 
     def at(distance: float) -> float:
         with torch.no_grad():
-            for parameter, direction in zip(trained, directions):
+            for parameter, direction in zip(trained, directions, strict=False):
                 parameter.add_(direction, alpha=distance)
             loss = case.loss().item()
-            for parameter, direction in zip(trained, directions):
+            for parameter, direction in zip(trained, directions, strict=False):
                 parameter.sub_(direction, alpha=distance)
         return loss
 

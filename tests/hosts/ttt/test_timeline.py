@@ -238,7 +238,7 @@ def test_token_frames_that_two_segments_share():
 def test_memory_is_asked_for_one_segment_and_what_is_kept(tiny, family, monkeypatch):
     loaded, asked = tiny(family), {}
     facts, network = family_of(loaded.model), loaded.model.model.diffusion_model
-    sizes = zip(noise_for(plan(loaded)).shape[3:], facts.patch_size(network)[1:])
+    sizes = zip(noise_for(plan(loaded)).shape[3:], facts.patch_size(network)[1:], strict=False)
     of_frame = math.prod(size // patch for size, patch in sizes) * facts.width(network) * 4
     # Core takes a frame of a tiny model for thousands of times what is kept of it; let it be as in a large one.
     monkeypatch.setattr(
