@@ -50,7 +50,8 @@ class Segments:
 
     @staticmethod
     def papers_numbers(network) -> list[tuple[str, Any]]:
-        """(place in the network, value) where the network that layers were published for has other numbers than core's."""
+        """(place in the network, value) where the network that layers were published for has other numbers than
+        core's."""
         return []
 
     def evaluate(self, block: torch.nn.Module, original: Callable, ttt: TTTBlock | None, *args, **kwargs):
