@@ -17,6 +17,7 @@ import comfy.utils
 from comfy.sd1_clip import escape_important, token_weights, unescape_important
 
 from ..demo import text_encoder
+from .types import ModelOptions
 
 WEIGHTS = Path(text_encoder.__file__).resolve().parent / "weights"
 MODEL_FILE = "shapeworld_t2v.safetensors"
@@ -65,7 +66,7 @@ class _Tokenizer:
 
     whole_words = True  # hosts/prompts/words.py: untokenize gives one word per token
 
-    def __init__(self, embedding_directory=None, tokenizer_data=None):
+    def __init__(self, embedding_directory: str | None = None, tokenizer_data: dict | None = None):
         pass  # core passes both; there are no textual inversions and nothing to configure
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs) -> dict[str, list[list[tuple]]]:
@@ -115,7 +116,12 @@ def _explain(word: str) -> str:
 class _Encoder(torch.nn.Module):
     """The text encoder behind the interface that comfy.sd.CLIP expects."""
 
-    def __init__(self, device=None, dtype=None, model_options=None):
+    def __init__(
+        self,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        model_options: ModelOptions | None = None,
+    ):
         super().__init__()
         self.dtypes = {torch.float32}  # 0.1 M weights: float32 whatever core would choose
         self.net = text_encoder.TextEncoder().to(device).requires_grad_(False).eval()

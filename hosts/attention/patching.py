@@ -13,11 +13,12 @@ network, from a feature that wants it is an error, after that forward.
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
+from uuid import UUID
 
 import torch
 
@@ -29,6 +30,18 @@ from .. import keys
 from ..families import family_of
 from ..families.family import Family
 from ..families.sites import Call, Forward, Site, Visit, token_grid
+from ..types import (
+    Attention,
+    BaseModel,
+    CondLists,
+    CoreAttention,
+    Entry,
+    Executor,
+    ModelOptions,
+    ModelPatcher,
+    Network,
+    Sampler,
+)
 
 OVERRIDE = "optimized_attention_override"  # core's name of its slot
 WHOLE = "whole"  # the role of a segment that no feature asks for in another one
@@ -117,7 +130,7 @@ class Feature(Protocol):
         that keeps fewer frames than a window has says how many, as `kept_frames`; then they are of those."""
 
 
-def attach(model, feature: Feature):
+def attach(model: ModelPatcher, feature: Feature):
     """A clone of `model` (ModelPatcher) with one more feature. Raises ValueError where two exclude each other."""
     family_of(model)
     features = features_of(model.model_options)
@@ -136,14 +149,21 @@ def attach(model, feature: Feature):
     return model
 
 
-def reserve_memory(model) -> None:
+def reserve_memory(model: ModelPatcher) -> None:
     """Has ComfyUI leave as much memory free as the features of `model` keep. Said again after a node that makes the
     memory fit one window, because the last word counts."""
     model.remove_wrappers_with_key(extension.WrappersMP.PREPARE_SAMPLING, keys.TAP)
     model.add_wrapper_with_key(extension.WrappersMP.PREPARE_SAMPLING, keys.TAP, _reserve)
 
 
-def _reserve(executor, patcher, noise_shape, conds, *args, **kwargs):
+def _reserve(
+    executor: Executor,
+    patcher: ModelPatcher,
+    noise_shape: Sequence[int],
+    conds: dict[str, list[Entry]],
+    *args,
+    **kwargs,
+):
     """PREPARE_SAMPLING: core asks for the memory of a latent [B, C, F, H, W]; what is kept is said in frames of it."""
     batch, channels, frames, rows, columns = noise_shape
     family, network = family_of(patcher), patcher.model.diffusion_model
@@ -182,7 +202,15 @@ def roles_of(model_options: dict, segment: int) -> tuple[str, ...]:
     return asked[0] if asked else (WHOLE,)
 
 
-def _run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
+def _run(
+    executor: Executor,
+    noise: torch.Tensor,
+    latent_image: torch.Tensor,
+    sampler: Sampler,
+    sigmas: torch.Tensor,
+    *args,
+    **kwargs,
+):
     """OUTER_SAMPLE: features live as long as one call of the sampler."""
     guider = executor.class_obj
     patcher, options = guider.model_patcher, guider.model_options["transformer_options"]
@@ -197,7 +225,14 @@ def _run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
         del options[keys.RUNNING]
 
 
-def _announce(executor, model, conds, x, timestep, model_options):
+def _announce(
+    executor: Executor,
+    model: BaseModel,
+    conds: CondLists,
+    x: torch.Tensor,
+    timestep: torch.Tensor,
+    model_options: ModelOptions,
+):
     """CALC_COND_BATCH: once per window and role."""
     options = model_options["transformer_options"]
     running = options[keys.RUNNING]
@@ -216,7 +251,7 @@ def _announce(executor, model, conds, x, timestep, model_options):
     return out
 
 
-def _wanted(running: Running, network, evaluation: Evaluation) -> list[Site]:
+def _wanted(running: Running, network: Network, evaluation: Evaluation) -> list[Site]:
     return [
         site
         for site in running.family.sites(network)
@@ -228,7 +263,7 @@ def _names(running: Running) -> str:
     return " and ".join(running.names)
 
 
-def _watch(executor, *args, **kwargs):
+def _watch(executor: Executor, *args, **kwargs):
     """DIFFUSION_MODEL: chains the attention override and marks every attention call with its site, for one forward."""
     network = executor.class_obj
     place = _place_of_options(args, kwargs)
@@ -263,7 +298,7 @@ def _watch(executor, *args, **kwargs):
     return out
 
 
-def _describe(family, network, args: tuple, kwargs: dict) -> Forward:
+def _describe(family: Family, network: Network, args: tuple, kwargs: dict) -> Forward:
     patches = family.patch_size(network)
     grid = token_grid(args[0].shape[2:], patches)
     return Forward(
@@ -296,7 +331,7 @@ def _set(args: tuple, kwargs: dict, place: int | str, options: dict) -> tuple[tu
 def _mark(site: Site):
     """A module that is entered without our options stays unmarked, and is missed afterwards."""
 
-    def hook(module, args, kwargs):
+    def hook(module: torch.nn.Module, args: tuple, kwargs: dict):
         place = _place_of_options(args, kwargs)
         if place is None:
             return None
@@ -313,7 +348,16 @@ class _Tap:
         self.runs, self.evaluation, self.forward, self.before = runs, evaluation, forward, before
         self.handed_on: set[tuple[str, int]] = set()
 
-    def __call__(self, func, q, k, v, heads, mask=None, **kwargs):
+    def __call__(
+        self,
+        func: CoreAttention,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        heads: int,
+        mask: torch.Tensor | None = None,
+        **kwargs,
+    ):
         attend = func if self.before is None else partial(self.before, func)
         options = kwargs.get("transformer_options") or {}
         visit = options.get(keys.VISIT)
@@ -325,17 +369,28 @@ class _Tap:
         self.handed_on.add((visit.site.kind, visit.site.block))
         return self._fold(visit, options, attend, q, k, v, heads, mask, kwargs)
 
-    def _fold(self, visit: Visit, options: dict, attend, q, k, v, heads: int, mask, kwargs: dict):
+    def _fold(
+        self,
+        visit: Visit,
+        options: dict,
+        attend: CoreAttention,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        heads: int,
+        mask: torch.Tensor | None,
+        kwargs: dict,
+    ):
         apart = kwargs.get("skip_reshape", False)  # [B, H, S, D] already
         four_axes = mask if mask is None else _with_heads(mask)
 
-        def split(t):
+        def split(t: torch.Tensor):
             return t if apart else t.unflatten(-1, (heads, -1)).transpose(1, 2)
 
-        def join(t):
+        def join(t: torch.Tensor):
             return t if apart else t.transpose(1, 2).flatten(2)
 
-        def plain(q, k, v, new_mask):
+        def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, new_mask: torch.Tensor | None):
             if new_mask is four_axes:
                 out = attend(join(q), join(k), join(v), heads, mask=mask, **kwargs)
             else:  # a mask of ours: exact attention, whatever backend or override would leave it out
@@ -364,7 +419,7 @@ class _Tap:
         return layered(call.q, call.k, call.v, four_axes).transpose(1, 2).flatten(2)
 
 
-def _entry(conds: list[dict], uuid) -> int:
+def _entry(conds: list[dict], uuid: UUID) -> int:
     known = [cond["uuid"] for cond in conds]
     if uuid not in known:
         raise RuntimeError(
@@ -380,8 +435,8 @@ def _with_heads(mask: torch.Tensor) -> torch.Tensor:
     return mask[(None,) * max(0, 3 - mask.ndim)].unsqueeze(1) if mask.ndim < 4 else mask
 
 
-def _layer(run: Run, call: Call, inner):
-    def attend(q, k, v, mask):
+def _layer(run: Run, call: Call, inner: Attention):
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None):
         return run.attend(replace(call, q=q, k=k, v=v, mask=mask), inner)
 
     return attend

@@ -12,6 +12,7 @@ from ...engine.attention.focus_map import word_probability
 from ...engine.plan.timeline import Timeline
 from ..families.sites import Call
 from ..prompts import conditioning
+from ..types import Attention
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def shows_positive(call: Call) -> bool:
     return conditioning.number_of(call.evaluation.conds, conditioning.POSITIVE) in call.rows
 
 
-def word_map(call: Call, attend, words: list[tuple[str, ...]]) -> torch.Tensor | None:
+def word_map(call: Call, attend: Attention, words: list[tuple[str, ...]]) -> torch.Tensor | None:
     """[N, video tokens]: how much the positive prompt's words are read here, in a joint attention or one on text; None
     where the positive prompt is not in this batch."""
     if not shows_positive(call):

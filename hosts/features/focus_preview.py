@@ -15,6 +15,7 @@ from ..attention import patching
 from ..attention.patching import Evaluation, Start
 from ..families.sites import SELF, Call
 from ..prompts import conditioning
+from ..types import Attention, ModelPatcher, Sampler
 from ..windows import latent_blend
 from .focus import Mask, word_map, words_of_shots
 
@@ -55,7 +56,7 @@ class FocusPreviewRun(patching.Bystander):
     def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
         return kind != SELF and block in self.settings.layers
 
-    def attend(self, call: Call, next_attention) -> torch.Tensor:
+    def attend(self, call: Call, next_attention: Attention) -> torch.Tensor:
         found = word_map(call, next_attention, self.words)
         if found is not None:
             self.map.add(found)
@@ -77,11 +78,11 @@ class FocusPreviewRun(patching.Bystander):
 
 
 def focus_maps(
-    model,
+    model: ModelPatcher,
     timeline: Timeline,
     positive: list,
     latent: dict,
-    sampler,
+    sampler: Sampler,
     mask: Mask,
     layers: frozenset[int],
     percent: float,

@@ -24,6 +24,7 @@ from ..attention.keys_values import Parts, by_entry, for_reader
 from ..attention.patching import Evaluation, Start
 from ..families.sites import CROSS, PROMPTS, SELF, Call
 from ..prompts import conditioning
+from ..types import Attention
 from ..windows import latent_blend
 from .focus import Mask, shows_positive, word_map, words_of_shots
 
@@ -145,7 +146,7 @@ class KVShareRun:
     def _maps(self, kind: str, block: int) -> bool:
         return self.settings.mask is not None and kind != SELF and block <= max(self.settings.layers)
 
-    def attend(self, call: Call, next_attention) -> torch.Tensor:
+    def attend(self, call: Call, next_attention: Attention) -> torch.Tensor:
         evaluation = call.evaluation
         if self._maps(call.kind, call.block) and (found := word_map(call, next_attention, self.words)) is not None:
             self.map.add(found)

@@ -32,6 +32,7 @@ from ..attention.keys_values import Parts, by_entry, for_reader
 from ..attention.patching import Evaluation, Start
 from ..families.sites import CROSS, PROMPTS, SELF, Call
 from ..prompts import conditioning
+from ..types import Attention, BaseModel, Callback, CondLists, Executor, ModelOptions, ModelPatcher, Sampler
 from ..windows import latent_blend
 from ..windows.progress import ProgressText
 from . import kv_share
@@ -103,7 +104,7 @@ class PromptEdit:
                 raise ValueError(f'"{word}" is in 0 of {len(spoken)} prompts; use words of {", ".join(heard)}')
 
 
-def attach(model, edit: PromptEdit):
+def attach(model: ModelPatcher, edit: PromptEdit):
     """A clone of `model` (ModelPatcher) that samples the edited video. Raises ValueError beside Longreel KV Share, for
     a second edit, and for a weight that its form cannot take."""
     if edit.reweight:
@@ -118,7 +119,7 @@ def attach(model, edit: PromptEdit):
     return model
 
 
-def _span(percents: Reweight | Layout | None, model) -> NoiseSpan | None:
+def _span(percents: Reweight | Layout | None, model: BaseModel) -> NoiseSpan | None:
     if percents is None:
         return None
     return NoiseSpan.of(percents.start_percent, percents.end_percent, model.model_sampling.percent_to_sigma)
@@ -172,14 +173,14 @@ class Notes:
 
 
 def _sample_both(
-    executor,
-    noise,
-    latent_image,
-    sampler,
-    sigmas,
-    denoise_mask=None,
-    callback=None,
-    disable_pbar=False,
+    executor: Executor,
+    noise: torch.Tensor,
+    latent_image: torch.Tensor,
+    sampler: Sampler,
+    sigmas: torch.Tensor,
+    denoise_mask: torch.Tensor | None = None,
+    callback: Callback | None = None,
+    disable_pbar: bool = False,
     *args,
     **kwargs,
 ):
@@ -188,7 +189,7 @@ def _sample_both(
     options = guider.model_options["transformer_options"]
     edit = next(feature for feature in options[keys.FEATURES] if feature.name == NAME)
 
-    def sample(conds: dict[str, list[dict]], noise: torch.Tensor, callback, disable_pbar: bool):
+    def sample(conds: dict[str, list[dict]], noise: torch.Tensor, callback: Callback | None, disable_pbar: bool):
         guider.conds = {name: [dict(entry) for entry in entries] for name, entries in conds.items()}
         handler = guider.model_options.get("context_handler")
         if isinstance(handler, latent_blend.TimelineHandler):
@@ -233,7 +234,14 @@ def _conds_of_original(edited: dict[str, list[dict]], layout: Layout) -> dict[st
     return {**edited, conditioning.POSITIVE: original}
 
 
-def _evaluate_both(executor, model, conds, x, timestep, model_options):
+def _evaluate_both(
+    executor: Executor,
+    model: BaseModel,
+    conds: CondLists,
+    x: torch.Tensor,
+    timestep: torch.Tensor,
+    model_options: ModelOptions,
+):
     """CALC_COND_BATCH: notes what is shown of the original, and shows it again before the edited video's."""
     options = model_options["transformer_options"]
     notes: Notes | None = options.get(keys.PROMPT_EDIT)
@@ -286,7 +294,7 @@ class PromptEditRun(patching.Bystander):
             return False
         return self.reweighted.holds(evaluation.sigma)
 
-    def attend(self, call: Call, next_attention) -> torch.Tensor:
+    def attend(self, call: Call, next_attention: Attention) -> torch.Tensor:
         evaluation = call.evaluation
         copies = call.kind != CROSS and self._copies(evaluation)
         if evaluation.role == SOURCE:

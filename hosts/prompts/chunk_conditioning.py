@@ -38,7 +38,7 @@ def for_chunk(entries: list, chunk: Chunk, timeline: Timeline, shots: Iterable[i
     ]
 
 
-def _cut(key: str, value, chunk: Chunk, timeline: Timeline):
+def _cut(key: str, value: object, chunk: Chunk, timeline: Timeline):
     frames = timeline.latent_frames
     window = slice(chunk.start, chunk.end)
     if isinstance(value, torch.Tensor):

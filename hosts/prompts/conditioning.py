@@ -13,6 +13,7 @@ from ...engine.attention.prompt_mix import mix_texts
 from ...engine.attention.words import Word, find
 from ...engine.plan.timeline import Timeline
 from .. import keys
+from ..types import CLIP
 from .words import words_of_tokens
 
 POSITIVE, NEGATIVE = "positive", "negative"
@@ -35,7 +36,7 @@ class Spoken(NamedTuple):
         return sorted({token for word in wanted for token in find(self.words, word)})
 
 
-def encode_timeline(clip, timeline: Timeline) -> tuple[list, list]:
+def encode_timeline(clip: CLIP | None, timeline: Timeline) -> tuple[list, list]:
     """One positive and one negative CONDITIONING entry per shot; equal texts are encoded once. Raises ValueError for
     the None that core's checkpoint loader gives where there is no text encoder."""
     if clip is None:
@@ -58,7 +59,7 @@ def encode_timeline(clip, timeline: Timeline) -> tuple[list, list]:
     return positive, negative
 
 
-def _spoken(clip, text: str, tokens: dict) -> Spoken:
+def _spoken(clip: CLIP, text: str, tokens: dict) -> Spoken:
     try:
         return Spoken(1.0, 0, words_of_tokens(clip, text, tokens))
     except ValueError as error:  # most users never ask for words, and encode with any encoder

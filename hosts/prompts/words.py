@@ -11,22 +11,25 @@ import itertools
 import numbers
 from collections.abc import Sequence
 
-from comfy.sd1_clip import SD1ClipModel, escape_important, token_weights, unescape_important
+import torch
+
+from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer, escape_important, token_weights, unescape_important
 from comfy.text_encoders.hunyuan_image import HunyuanImageTEModel
 from comfy.text_encoders.hunyuan_video import HunyuanVideoClipModel
 
 from ...engine.attention.words import Word, words_of_pieces
+from ..types import CLIP
 
 _LLAMA_HEADER, _LLAMA_USER, _LLAMA_HEADER_END, _LLAMA_TURN_END, _LLAMA_GAP = 128006, 882, 128007, 128009, 271
 _QWEN_TURN, _QWEN_USER, _QWEN_LINE_END = 151644, 872, 198
 
 
-def words_of_prompt(clip, text: str) -> tuple[Word, ...]:
+def words_of_prompt(clip: CLIP, text: str) -> tuple[Word, ...]:
     """`text` as the CLIP's own tokenizer splits it; see words_of_tokens."""
     return words_of_tokens(clip, text, clip.tokenize(text))
 
 
-def words_of_tokens(clip, text: str, tokens: dict[str, list[list[tuple]]]) -> tuple[Word, ...]:
+def words_of_tokens(clip: CLIP, text: str, tokens: dict[str, list[list[tuple]]]) -> tuple[Word, ...]:
     """The words of `text` with their positions in the conditioning tensor [B, tokens, width].
 
     tokens: what `clip.tokenize(text)` gave. A tokenizer may say `whole_words = True`: then its `untokenize` gives one
@@ -46,7 +49,7 @@ def words_of_tokens(clip, text: str, tokens: dict[str, list[list[tuple]]]) -> tu
     )
 
 
-def _text_part(tokenizer, encoder) -> tuple[str, dict[int, str]]:
+def _text_part(tokenizer: SD1Tokenizer, encoder: torch.nn.Module) -> tuple[str, dict[int, str]]:
     """(the key of the tokens that become the conditioning tensor, piece of each token number)."""
     if isinstance(encoder, HunyuanVideoClipModel):  # its CLIP-L makes the pooled output alone
         return "llama", tokenizer.llama.inv_vocab
@@ -61,7 +64,7 @@ def _text_part(tokenizer, encoder) -> tuple[str, dict[int, str]]:
     )
 
 
-def _words_begin(encoder, ids: Sequence[int | None]) -> int:
+def _words_begin(encoder: torch.nn.Module, ids: Sequence[int | None]) -> int:
     """How many tokens at the start HunyuanVideo's encoders cut off, by the rules of their encode_token_weights."""
     if isinstance(encoder, HunyuanVideoClipModel):
         user = [
@@ -80,7 +83,7 @@ def _words_begin(encoder, ids: Sequence[int | None]) -> int:
     return 0
 
 
-def _words_end(encoder, ids: Sequence[int | None], begin: int) -> int:
+def _words_end(encoder: torch.nn.Module, ids: Sequence[int | None], begin: int) -> int:
     if isinstance(encoder, HunyuanVideoClipModel) and begin and _LLAMA_TURN_END in ids[begin:]:
         return ids.index(_LLAMA_TURN_END, begin) + 1
     return len(ids)

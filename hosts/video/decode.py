@@ -14,6 +14,7 @@ from torch import Tensor
 from comfy import model_management
 from comfy.utils import ProgressBar
 
+from ..types import VAE
 from .decode_wan import core_chunk, is_wan_vae, pixel_frames, wan_frames
 
 IMAGES_PER_CHUNK = 8
@@ -23,13 +24,13 @@ TILE_PIXEL_FRAMES, TILE_OVERLAP_PIXEL_FRAMES = 64, 8
 logger = logging.getLogger(__name__)
 
 
-def pixel_size(vae, samples: Tensor) -> tuple[int, int]:
+def pixel_size(vae: VAE, samples: Tensor) -> tuple[int, int]:
     """Width and height in pixels of the decoded video; `samples` is [..., H, W]."""
     stride = vae.spacial_compression_decode()
     return samples.shape[-1] * stride, samples.shape[-2] * stride
 
 
-def decode_frames(vae, samples: Tensor, chunk_latent_frames: int = 0) -> Iterator[Tensor]:
+def decode_frames(vae: VAE, samples: Tensor, chunk_latent_frames: int = 0) -> Iterator[Tensor]:
     """Yield the frames of a latent video in order. Checks are made here, decoding starts with the first `next`.
 
     Args:
@@ -57,7 +58,7 @@ def decode_frames(vae, samples: Tensor, chunk_latent_frames: int = 0) -> Iterato
     return _only_colour(vae, frames)
 
 
-def decode_takes(vae, samples: Tensor, takes: list[int], chunk_latent_frames: int = 0) -> Iterator[Tensor]:
+def decode_takes(vae: VAE, samples: Tensor, takes: list[int], chunk_latent_frames: int = 0) -> Iterator[Tensor]:
     """As `decode_frames`, but nothing of what was before a cut shows behind it: the VAE starts afresh with every one of
     `takes`, their latent frames in order.
 
@@ -88,7 +89,7 @@ def _joined(takes: list[Iterator[Tensor]]) -> Iterator[Tensor]:
             skip = max(0, skip - pixels.shape[0])
 
 
-def _refuse_what_is_no_video(vae, samples: Tensor, chunk_latent_frames: int) -> None:
+def _refuse_what_is_no_video(vae: VAE, samples: Tensor, chunk_latent_frames: int) -> None:
     vae.throw_exception_if_invalid()
     name = _class_name(vae)
     if samples.is_nested:
@@ -119,12 +120,12 @@ def _refuse_what_is_no_video(vae, samples: Tensor, chunk_latent_frames: int) -> 
         raise ValueError(f"chunk_latent_frames is {chunk_latent_frames}; use 0 (automatic) or 1 and more")
 
 
-def _class_name(vae) -> str:
+def _class_name(vae: VAE) -> str:
     network = type(vae.first_stage_model)
     return f"{network.__module__}.{network.__qualname__}"
 
 
-def _wan_or_tiled(vae, samples: Tensor, chunk_latent_frames: int) -> Iterator[Tensor]:
+def _wan_or_tiled(vae: VAE, samples: Tensor, chunk_latent_frames: int) -> Iterator[Tensor]:
     total = pixel_frames(samples.shape[2])
     progress = ProgressBar(total)
     done = 0
@@ -142,7 +143,7 @@ def _wan_or_tiled(vae, samples: Tensor, chunk_latent_frames: int) -> Iterator[Te
         yield from _tiled(vae, samples, 0, skip=done)
 
 
-def _image_by_image(vae, samples: Tensor, images_per_chunk: int) -> Iterator[Tensor]:
+def _image_by_image(vae: VAE, samples: Tensor, images_per_chunk: int) -> Iterator[Tensor]:
     if samples.ndim == 5:
         samples = samples[0].movedim(1, 0)  # [1, C, F, H, W] -> [F, C, H, W]
     logger.info("The VAE %s decodes images: every latent frame becomes one frame.", _class_name(vae))
@@ -155,7 +156,7 @@ def _image_by_image(vae, samples: Tensor, images_per_chunk: int) -> Iterator[Ten
         yield pixels
 
 
-def _tiled(vae, samples: Tensor, chunk_latent_frames: int, skip: int = 0) -> Iterator[Tensor]:
+def _tiled(vae: VAE, samples: Tensor, chunk_latent_frames: int, skip: int = 0) -> Iterator[Tensor]:
     """Core's VAE Decode (Tiled) with its default sizes; `skip` pixel frames at the start are not yielded."""
     model_management.throw_exception_if_processing_interrupted()
     stride = vae.spacial_compression_decode()
@@ -176,7 +177,7 @@ def _tiled(vae, samples: Tensor, chunk_latent_frames: int, skip: int = 0) -> Ite
     yield from pixels[skip:].split(TILE_PIXEL_FRAMES)
 
 
-def _only_colour(vae, frames: Iterator[Tensor]) -> Iterator[Tensor]:
+def _only_colour(vae: VAE, frames: Iterator[Tensor]) -> Iterator[Tensor]:
     """Leave the three colours of RGBA and refuse what is no colour; frames are [f, H, W, c]."""
     warned = False
     for pixels in frames:

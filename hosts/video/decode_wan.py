@@ -16,16 +16,18 @@ import comfy.ldm.wan.vae as wan21
 import comfy.ldm.wan.vae2_2 as wan22
 from comfy import model_management
 
+from ..types import VAE
+
 PIXEL_FRAMES_PER_LATENT = 4
 logger = logging.getLogger(__name__)
 
 
-def is_wan_vae(vae) -> bool:
+def is_wan_vae(vae: VAE) -> bool:
     """Whether `vae` (comfy.sd.VAE) holds Wan's 2.1 or 2.2 network itself; a subclass may decode in its own way."""
     return type(vae.first_stage_model) in (wan21.WanVAE, wan22.WanVAE)
 
 
-def core_chunk(vae) -> int:
+def core_chunk(vae: VAE) -> int:
     """Latent frames that core's own decode passes through the network at once: 2 for Wan 2.1, 1 for Wan 2.2."""
     return 1 if isinstance(vae.first_stage_model, wan22.WanVAE) else 2
 
@@ -35,7 +37,7 @@ def pixel_frames(latent_frames: int) -> int:
     return (latent_frames - 1) * PIXEL_FRAMES_PER_LATENT + 1
 
 
-def wan_frames(vae, latent: Tensor, chunk_latent_frames: int) -> Iterator[Tensor]:
+def wan_frames(vae: VAE, latent: Tensor, chunk_latent_frames: int) -> Iterator[Tensor]:
     """Yield the pixel frames of `latent` in order, chunk by chunk.
 
     A chunk that does not fit into memory halves the chunk and decodes again from the start (the cache needs the whole
@@ -76,7 +78,7 @@ def wan_frames(vae, latent: Tensor, chunk_latent_frames: int) -> Iterator[Tensor
         chunk_latent_frames = smaller
 
 
-def _one_walk(vae, latent: Tensor, chunk_latent_frames: int) -> Iterator[Tensor]:
+def _one_walk(vae: VAE, latent: Tensor, chunk_latent_frames: int) -> Iterator[Tensor]:
     """Decode from the first frame to the last. Same arguments and results as `wan_frames`."""
     network = vae.first_stage_model
     total = latent.shape[2]
@@ -102,7 +104,7 @@ def _one_walk(vae, latent: Tensor, chunk_latent_frames: int) -> Iterator[Tensor]
         start = stop
 
 
-def _memory_bytes(vae, latent: Tensor, chunk_latent_frames: int) -> int:
+def _memory_bytes(vae: VAE, latent: Tensor, chunk_latent_frames: int) -> int:
     """Bytes for one chunk. Core's estimate is for its own chunk; Wan 2.2's network grows with the chunk, 2.1's does
     not, because it cuts the chunk up again behind its first upsampling."""
     estimate = vae.memory_used_decode(latent.shape, vae.vae_dtype)

@@ -20,6 +20,7 @@ from .. import keys
 from ..attention import patching
 from ..prompts import conditioning
 from ..prompts.guidance import scale_guidance
+from ..types import BaseModel, CalcCondBatch, CondLists, ContextHandler, ContextWindow, Entry, ModelOptions
 from .context_pass import CONTEXT_PASS, ContextPass, NeedsContextPasses, entry_of_length, noised
 
 
@@ -59,19 +60,41 @@ class ChunkHandler(context_windows.ContextHandlerABC):
     """
 
     def __init__(
-        self, timeline: Timeline, chunk: Chunk, remembered: Remembered, inside=None, cache: dict | None = None
+        self,
+        timeline: Timeline,
+        chunk: Chunk,
+        remembered: Remembered,
+        inside: ContextHandler | None = None,
+        cache: dict | None = None,
     ):
         self.timeline, self.chunk, self.remembered, self.inside = timeline, chunk, remembered, inside
         self.cache = {} if cache is None else cache
         self.context_pass: ContextPass | None = None
 
-    def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
+    def should_use_context(
+        self,
+        model: BaseModel,
+        conds: CondLists,
+        x_in: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: ModelOptions,
+    ) -> bool:
         return True
 
-    def get_resized_cond(self, cond_in, x_in, window, device=None) -> list:
+    def get_resized_cond(
+        self, cond_in: list[Entry] | None, x_in: torch.Tensor, window: ContextWindow, device: torch.device | None = None
+    ) -> list:
         return conditioning.entries_for(cond_in, self.chunk.mix)
 
-    def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
+    def execute(
+        self,
+        calc_cond_batch: CalcCondBatch,
+        model: BaseModel,
+        conds: CondLists,
+        x_in: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: ModelOptions,
+    ):
         running = model_options.get("transformer_options", {}).get(keys.RUNNING)
         for run in running.runs if running else ():
             for context in run.context_passes(float(timestep[0])) if isinstance(run, NeedsContextPasses) else ():
@@ -85,7 +108,15 @@ class ChunkHandler(context_windows.ContextHandlerABC):
         scale_guidance(conds, out, self.chunk.mix, self.timeline)
         return out
 
-    def _make_context_pass(self, context: ContextPass, calc_cond_batch, model, conds, x_in, model_options) -> None:
+    def _make_context_pass(
+        self,
+        context: ContextPass,
+        calc_cond_batch: CalcCondBatch,
+        model: BaseModel,
+        conds: CondLists,
+        x_in: torch.Tensor,
+        model_options: ModelOptions,
+    ) -> None:
         x = noised(model, context, x_in)
         of_pass = [
             cond if cond is None else [entry_of_length(entry, x) for entry in cond]

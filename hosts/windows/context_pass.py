@@ -17,6 +17,7 @@ import comfy.model_sampling
 from ...engine.plan.rollout_chunks import Mix
 from ...engine.sampling import alpha_space
 from .. import keys
+from ..types import BaseModel
 
 CONTEXT_PASS = "context pass"  # the role of an evaluation that shows finished frames
 FRAME_AXIS = 2  # [B, C, F, H, W]
@@ -44,7 +45,7 @@ class NeedsContextPasses(Protocol):
         """Return the passes that the network is to make now, before it sees the chunk at `sigma`."""
 
 
-def noised(model, context: ContextPass, like: torch.Tensor) -> torch.Tensor:
+def noised(model: BaseModel, context: ContextPass, like: torch.Tensor) -> torch.Tensor:
     """Return the frames of a pass as the sampler's latent has them, [B, C, F, H, W], on the device of `like`."""
     clean = model.process_latent_in(context.latents.to(like))
     drawn = torch.randn(

@@ -10,6 +10,7 @@ their own noise and strength, and a handler that was there before goes on workin
 """
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 
@@ -22,6 +23,7 @@ from .. import keys
 from ..attention import patching
 from ..prompts import conditioning
 from ..prompts.guidance import scale_guidance
+from ..types import BaseModel, CalcCondBatch, CondLists, ContextHandler, Entry, Executor, ModelOptions, ModelPatcher
 from .checks import check_latent_frames
 from .progress import ProgressText
 
@@ -51,7 +53,13 @@ class SegmentWindow(context_windows.IndexListContextWindow):
 
     _anchor: int | None = None
 
-    def get_tensor(self, full, device=None, dim=None, retain_index_list=[]):
+    def get_tensor(
+        self,
+        full: torch.Tensor,
+        device: torch.device | None = None,
+        dim: int | None = None,
+        retain_index_list: Sequence[int] = (),
+    ):
         if dim == 0:  # core asks for the timesteps of the batch; a segment is a stretch of frames, of every row
             return full
         return super().get_tensor(full, device, dim, retain_index_list)
@@ -60,7 +68,9 @@ class SegmentWindow(context_windows.IndexListContextWindow):
 class TimelineHandler(context_windows.IndexListContextHandler):
     """The context handler of one run of a sampler; `evaluation` counts the network's evaluations, from 0."""
 
-    def __init__(self, timeline: Timeline, blend: str, seed: int, lead_frame: bool, inside=None):
+    def __init__(
+        self, timeline: Timeline, blend: str, seed: int, lead_frame: bool, inside: ContextHandler | None = None
+    ):
         longest = max(segment.length for segment in timeline.segments)
         super().__init__(
             context_schedule=context_windows.ContextSchedule(keys.LATENT_BLEND, None),
@@ -81,12 +91,27 @@ class TimelineHandler(context_windows.IndexListContextHandler):
     def for_new_run(self) -> "TimelineHandler":
         return TimelineHandler(self.timeline, self.blend, self.seed, self.lead_frame, self.inside)
 
-    def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
+    def should_use_context(
+        self,
+        model: BaseModel,
+        conds: CondLists,
+        x_in: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: ModelOptions,
+    ) -> bool:
         frames = self._build_window_state(x_in, conds, model).latents[0].shape[self.dim]
         check_latent_frames(frames, self.timeline)
         return len(self.timeline.segments) > 1 or self.strengths != [1.0]
 
-    def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
+    def execute(
+        self,
+        calc_cond_batch: CalcCondBatch,
+        model: BaseModel,
+        conds: CondLists,
+        x_in: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: ModelOptions,
+    ):
         self._count_evaluation(x_in, timestep)
         segments = self.timeline.segments
         self.weights = self._weights(segments)
@@ -124,7 +149,7 @@ class TimelineHandler(context_windows.IndexListContextHandler):
         start = self.timeline.segments[number].start
         return start - 1 if self.lead_frame and start else start
 
-    def get_context_windows(self, model, x_in, model_options):
+    def get_context_windows(self, model: BaseModel, x_in: torch.Tensor, model_options: ModelOptions):
         total = x_in.shape[self.dim]
         return [
             SegmentWindow(number, s, total, self.timeline.take_start(s))
@@ -133,17 +158,17 @@ class TimelineHandler(context_windows.IndexListContextHandler):
 
     def evaluate_context_windows(
         self,
-        calc_cond_batch,
-        model,
-        x_in,
-        conds,
-        timestep,
-        enumerated_context_windows,
-        model_options,
-        window_state,
-        total_windows=None,
-        device=None,
-        first_device=None,
+        calc_cond_batch: CalcCondBatch,
+        model: BaseModel,
+        x_in: torch.Tensor,
+        conds: CondLists,
+        timestep: torch.Tensor,
+        enumerated_context_windows: Sequence[tuple[int, "SegmentWindow"]],
+        model_options: ModelOptions,
+        window_state: context_windows.WindowingState,
+        total_windows: int | None = None,
+        device: torch.device | None = None,
+        first_device: torch.device | None = None,
     ):
         for number, window in enumerated_context_windows:
             self.progress.show(self.progress_of(number, window.segment))
@@ -168,35 +193,43 @@ class TimelineHandler(context_windows.IndexListContextHandler):
             scale_guidance(conds, predictions, result.window.segment.mix, self.timeline)
         return results
 
-    def _inner(self, calc_cond_batch):
+    def _inner(self, calc_cond_batch: CalcCondBatch):
         """Return the network, or the context handler that was on the model before."""
         if self.inside is None:
             return calc_cond_batch
 
-        def evaluate(model, conds, x, timestep, model_options):
+        def evaluate(
+            model: BaseModel, conds: CondLists, x: torch.Tensor, timestep: torch.Tensor, model_options: ModelOptions
+        ):
             if self.inside.should_use_context(model, conds, x, timestep, model_options):
                 return self.inside.execute(calc_cond_batch, model, conds, x, timestep, model_options)
             return calc_cond_batch(model, conds, x, timestep, model_options)
 
         return evaluate
 
-    def get_resized_cond(self, cond_in, x_in, window, device=None):
+    def get_resized_cond(
+        self,
+        cond_in: list[Entry] | None,
+        x_in: torch.Tensor,
+        window: "SegmentWindow",
+        device: torch.device | None = None,
+    ):
         if cond_in is None:
             return None
         return super().get_resized_cond(conditioning.entries_for(cond_in, window.segment.mix), x_in, window, device)
 
     def combine_context_window_results(
         self,
-        x_in,
-        sub_conds_out,
-        sub_conds,
-        window,
-        window_idx,
-        total_windows,
-        timestep,
-        conds_final,
-        counts_final,
-        biases_final,
+        x_in: torch.Tensor,
+        sub_conds_out: list[torch.Tensor],
+        sub_conds: CondLists,
+        window: "SegmentWindow",
+        window_idx: int,
+        total_windows: int,
+        timestep: torch.Tensor,
+        conds_final: list[torch.Tensor],
+        counts_final: list[torch.Tensor],
+        biases_final: list,
     ):
         weight = self.weights[window_idx].to(x_in)[None, None, :, None, None]  # [1, 1, F, 1, 1]
         frames = slice(window.segment.start, window.segment.end)
@@ -205,12 +238,12 @@ class TimelineHandler(context_windows.IndexListContextHandler):
             count[:, :, frames] += weight
 
 
-def attach(model, timeline: Timeline, blend: str, seed: int = 0, lead_frame: bool = True):
+def attach(model: ModelPatcher, timeline: Timeline, blend: str, seed: int = 0, lead_frame: bool = True):
     """Return a clone of `model` that samples `timeline` jointly. Raises ValueError as `attach_handler` does."""
     return attach_handler(model, TimelineHandler(timeline, blend, seed, lead_frame))
 
 
-def attach_handler(model, handler: TimelineHandler):
+def attach_handler(model: ModelPatcher, handler: TimelineHandler):
     """Return a clone of `model` whose every run begins with a new `handler` like this one.
 
     Raises ValueError for a model that carries Longreel Latent Blend already.
@@ -229,7 +262,7 @@ def attach_handler(model, handler: TimelineHandler):
     return model
 
 
-def _start_run(executor, noise, latent_image, *args, **kwargs):
+def _start_run(executor: Executor, noise: torch.Tensor, latent_image: torch.Tensor, *args, **kwargs):
     """OUTER_SAMPLE: gives each run a fresh handler, and each shot its own noise where it has a seed."""
     guider = executor.class_obj
     handler = guider.model_options["context_handler"].for_new_run()

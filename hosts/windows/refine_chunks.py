@@ -9,6 +9,7 @@ import torch
 
 from ...engine.plan.timeline import Segment, Timeline
 from ...engine.sampling.refine import chunk_weights
+from ..types import ContextHandler
 from .latent_blend import TimelineHandler
 
 
@@ -16,7 +17,9 @@ class RefinedChunks(TimelineHandler):
     """Each overlap is cut at a new random frame, in a range of engine/sampling/refine.CUT_RANGES, at every
     evaluation."""
 
-    def __init__(self, timeline: Timeline, cut_range: str, seed: int, lead_frame: bool, inside=None):
+    def __init__(
+        self, timeline: Timeline, cut_range: str, seed: int, lead_frame: bool, inside: ContextHandler | None = None
+    ):
         super().__init__(timeline, "randomized", seed, lead_frame, inside)
         self.cut_range, self.steps = cut_range, 0
 

@@ -12,13 +12,11 @@ import nodes
 from longreel.engine.plan.timeline import plan_timeline
 from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts import facts_of
+from longreel.hosts.keys import ROLE, SHOT, WORDS
 from longreel.hosts.prompts import conditioning
 from longreel.hosts.prompts.conditioning import (
     NEGATIVE,
     POSITIVE,
-    ROLE,
-    SHOT,
-    WORDS,
     check_words,
     encode_timeline,
     entries_for,
