@@ -39,7 +39,7 @@ def find_comfyui() -> Path:
         if (folder / "comfy" / "sd.py").is_file():
             return folder
     raise ImportError(
-        f"0 of {len(looked_at)} folders hold a ComfyUI ({', '.join(map(str, looked_at))}); set "
+        f"none of these folders holds a ComfyUI: {', '.join(map(str, looked_at))}; set "
         f"COMFYUI_PATH to the one with main.py"
     )
 

@@ -137,7 +137,7 @@ def attach(model: ModelPatcher, feature: Feature):
     for other in features:
         reason = feature.excludes.get(other.name) or other.excludes.get(feature.name)
         if reason:
-            raise ValueError(f"{feature.name} and {other.name} cannot work on 1 model: {reason}; use one of the 2")
+            raise ValueError(f"{feature.name} and {other.name} cannot work on one model: {reason}; use one of the two")
     model = model.clone()
     options = model.model_options["transformer_options"] = dict(model.model_options.get("transformer_options", {}))
     options[keys.FEATURES] = (*features, feature)
@@ -244,7 +244,7 @@ def _announce(
     out = executor(model, conds, x, timestep, told)
     if not evaluation.forwards and (wanted := _wanted(running, model.diffusion_model, evaluation)):
         raise RuntimeError(
-            f"0 of {len(wanted)} attention modules that {_names(running)} works in were evaluated at "
+            f"none of the {len(wanted)} attention modules that {_names(running)} works in was evaluated at "
             f"sigma {evaluation.sigma:.4g}: another node answered in the network's place; remove nodes "
             f"that skip evaluations, such as EasyCache"
         )
@@ -269,9 +269,8 @@ def _watch(executor: Executor, *args, **kwargs):
     place = _place_of_options(args, kwargs)
     if place is None:
         raise RuntimeError(
-            f"none of the network's {len(args) + len(kwargs)} arguments is Longreel's evaluation, 1 "
-            f"should be; a node calls the network apart from ComfyUI's sampler: remove it, or "
-            f"Longreel's nodes"
+            "the network was called without what Longreel told it of this evaluation; a node calls it apart from "
+            "ComfyUI's sampler: remove that node, or Longreel's"
         )
     options = _get(args, kwargs, place)
     running, evaluation = options[keys.RUNNING], options[keys.EVALUATION]
@@ -423,8 +422,8 @@ def _entry(conds: list[dict], uuid: UUID) -> int:
     known = [cond["uuid"] for cond in conds]
     if uuid not in known:
         raise RuntimeError(
-            f"the network is shown a prompt that is none of the {len(known)} that Longreel was told of, "
-            f"1 should be; another node changes the conditioning during sampling: remove it, or "
+            f"the network is shown a prompt that is none of the {len(known)} that Longreel was told of; "
+            f"another node changes the conditioning during sampling: remove it, or "
             f"Longreel's nodes"
         )
     return known.index(uuid)

@@ -58,8 +58,8 @@ class KVShare:
         timeline = timeline_of(start, NAME)
         if self.placement != kv_share.ALIGNED and start.family.time_turn(start.model.diffusion_model, (), {}) is None:
             raise ValueError(
-                f"placement {self.placement} moves keys in time, and 0 of this network's positions are "
-                f"rotary, so none can be moved; use placement {kv_share.ALIGNED}"
+                f"placement {self.placement} moves keys in time, and this network has no rotary "
+                f"positions to move them by; use placement {kv_share.ALIGNED}"
             )
         span = NoiseSpan.of(self.start_percent, self.end_percent, start.model.model_sampling.percent_to_sigma)
         if self.strength:
@@ -79,12 +79,12 @@ def timeline_of(start: Start, name: str) -> Timeline:
     """The timeline that the sampler works on. Raises ValueError where there is none, or windows inside its segments."""
     if not isinstance(start.handler, latent_blend.TimelineHandler):
         raise ValueError(
-            f"{name} works between the segments of a timeline, and this sampler has 0; wire Longreel Latent "
+            f"{name} works between the segments of a timeline, and this sampler has no timeline; wire Longreel Latent "
             f"Blend behind it, or use Longreel Sampler"
         )
     if start.handler.inside is not None:
         raise ValueError(
-            f"{name} needs a segment to be seen at once, and this model carries 2 context handlers; remove "
+            f"{name} needs a segment to be seen at once, and another context handler on this model cuts it up; remove "
             f"the context windows node"
         )
     return start.handler.timeline

@@ -90,7 +90,7 @@ class PromptEdit:
             return
         words, entries = self.reweight.words, conds.get(conditioning.POSITIVE, [])
         if not words:
-            raise ValueError("0 words to reweight, and 1 is needed; name words of the prompt, with commas between")
+            raise ValueError("there are no words to reweight; name words of the prompt, with commas between")
         strangers = sum(keys.WORDS not in entry for entry in entries)
         if strangers or not entries:
             raise ValueError(
@@ -101,7 +101,7 @@ class PromptEdit:
         for word in words:
             if not any(_places(one, [word]) for one in spoken):
                 heard = dict.fromkeys(known.text for one in spoken for known in one.words)
-                raise ValueError(f'"{word}" is in 0 of {len(spoken)} prompts; use words of {", ".join(heard)}')
+                raise ValueError(f'"{word}" is in none of the positive prompts; use words of {", ".join(heard)}')
 
 
 def attach(model: ModelPatcher, edit: PromptEdit):
@@ -218,7 +218,7 @@ def _sample_both(
 def _conds_of_original(edited: dict[str, list[dict]], layout: Layout) -> dict[str, list[dict]]:
     if conditioning.POSITIVE not in edited:
         raise ValueError(
-            f"{NAME} puts the original in the place of the positive prompt, and this guider has 0 of that "
+            f"{NAME} puts the original in the place of the positive prompt, and this guider has none of that "
             f"name, only {', '.join(edited)}; use CFGGuider or KSampler"
         )
     if layout.original is None:
@@ -228,8 +228,8 @@ def _conds_of_original(edited: dict[str, list[dict]], layout: Layout) -> dict[st
         number = sum(key in entry for entry in original)
         if number:
             raise ValueError(
-                f"{number} of {len(original)} entries of the original conditioning carry a {key}, and 0 "
-                f"may; wire it straight from Longreel Encode"
+                f"{number} of {len(original)} entries of the original conditioning carry a {key}, which is "
+                f"made ready for the edited prompt alone; wire it straight from Longreel Encode"
             )
     return {**edited, conditioning.POSITIVE: original}
 

@@ -40,7 +40,7 @@ def encode_timeline(clip: CLIP | None, timeline: Timeline) -> tuple[list, list]:
     """One positive and one negative CONDITIONING entry per shot; equal texts are encoded once. Raises ValueError for
     the None that core's checkpoint loader gives where there is no text encoder."""
     if clip is None:
-        raise ValueError("0 text encoders came with this checkpoint and 1 is needed; load it with Load CLIP")
+        raise ValueError("no text encoder came with this checkpoint; load one with Load CLIP")
     encoded: dict[str, tuple[list, Spoken]] = {}
 
     def entries(text: str, shot: int, role: str) -> list:
@@ -121,7 +121,7 @@ def check_words(conds: dict[str, list[dict]], words_of_shots: Sequence[Sequence[
     if strangers or not positive:
         raise ValueError(
             f"{strangers or 'all'} of {len(positive) or 'the'} positive conditioning entries do not come "
-            f"from Longreel Encode, and their words are not known; wire its output, or look for 0 words"
+            f"from Longreel Encode, and their words are not known; wire its output, or look for no words"
         )
     for shot, wanted in enumerate(words_of_shots):
         prompts = {entry[keys.WORDS] for entry in positive if entry[keys.SHOT] == shot}
@@ -132,7 +132,7 @@ def check_words(conds: dict[str, list[dict]], words_of_shots: Sequence[Sequence[
             )
         if not wanted:
             raise ValueError(
-                f"shot {shot + 1} has 0 words to look for and needs 1; name words of its prompt in the "
+                f"shot {shot + 1} has no words to look for; name words of its prompt in the "
                 f"node, or as its focus in the storyboard"
             )
         try:

@@ -59,8 +59,8 @@ def _text_part(tokenizer: SD1Tokenizer, encoder: torch.nn.Module) -> tuple[str, 
     if plain or isinstance(encoder, HunyuanImageTEModel):
         return tokenizer.clip_name, getattr(tokenizer, tokenizer.clip).inv_vocab
     raise ValueError(
-        f"0 words can be found in the tokens of text encoder {type(encoder).__name__}, and 1 is "
-        f"asked for; use the encoder of Wan, CogVideoX, HunyuanVideo or LTXV (T5), or ask for no words"
+        f"no words can be found in the tokens of text encoder {type(encoder).__name__}; "
+        f"use the encoder of Wan, CogVideoX, HunyuanVideo or LTXV (T5), or ask for no words"
     )
 
 

@@ -29,7 +29,7 @@ def test_comfyui_is_found_and_runs_on_what_there_is(tmp_path):
 def test_without_comfyui_the_folders_that_were_looked_at_are_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COMFYUI_PATH", str(tmp_path / "elsewhere"))
-    with pytest.raises(ImportError, match=r"0 of 2 folders hold a ComfyUI \(.*elsewhere, .*\); set COMFYUI_PATH"):
+    with pytest.raises(ImportError, match=r"none of these folders holds a ComfyUI: .*elsewhere, .*; set COMFYUI_PATH"):
         standalone.find_comfyui()
 
 

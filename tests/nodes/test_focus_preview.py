@@ -142,7 +142,7 @@ def test_a_model_that_carries_kv_share_shows_its_masks_as_they_are_while_sharing
 @pytest.mark.parametrize(
     ("inputs", "reason"),
     [
-        ({"words": ""}, "shot 1 has 0 words to look for and needs 1; name words of its prompt in the node, or as its"),
+        ({"words": ""}, "shot 1 has no words to look for; name words of its prompt in the node, or as its"),
         (
             {"words": "circel"},
             'shot 1: "circel" is 0 times among the 5 words of the prompt; use words of a, red, circle, moves, right '

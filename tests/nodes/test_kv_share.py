@@ -212,7 +212,7 @@ def refused(server, prompt) -> str:
             masked(words="red"),
             'shot 2: "red" is 0 times among the 4 words of the prompt; use words of a, circle, moves',
         ),
-        (masked(), "shot 1 has 0 words to look for and needs 1; name words of its prompt in the node, or as its focus"),
+        (masked(), "shot 1 has no words to look for; name words of its prompt in the node, or as its focus"),
     ],
 )
 def test_bad_input_is_refused_before_sampling_with_the_remedy(server, plain, inputs, reason):
@@ -237,7 +237,7 @@ def test_values_out_of_range_are_refused_before_anything_runs(server, plain, inp
 def test_a_sampler_without_a_timeline_is_refused(server, plain):
     alone = change(shared(plain), "sample", model=["share", 0])
     assert (
-        "Longreel KV Share works between the segments of a timeline, and this sampler has 0; wire Longreel Latent "
+        "Longreel KV Share works between the segments of a timeline, and this sampler has no timeline; wire Longreel Latent "
         "Blend behind it, or use Longreel Sampler"
     ) in refused(server, alone)
 
@@ -260,7 +260,7 @@ def test_a_second_kv_share_is_refused(server, plain):
     once = shared(plain)
     twice = change({**once, "again": change(once, "share", model=["share", 0])["share"]}, "blend", model=["again", 0])
     assert (
-        "Longreel KV Share and Longreel KV Share cannot work on 1 model: each replaces the keys and values; use "
+        "Longreel KV Share and Longreel KV Share cannot work on one model: each replaces the keys and values; use "
         "one of the 2"
     ) in refused(server, twice)
 
@@ -284,7 +284,7 @@ def test_prompt_edit_beside_it_is_refused_in_either_order(server, plain, order):
     first, second = order
     both = change({**shared(plain), "edit": edit}, second, model=[first, 0])
     said = refused(server, change(both, "blend", model=[second, 0]))
-    assert "cannot work on 1 model: each replaces the keys and values; use one of the 2" in said
+    assert "cannot work on one model: each replaces the keys and values; use one of the two" in said
     assert "Longreel KV Share" in said and "Longreel Prompt Edit" in said
 
 
@@ -313,5 +313,5 @@ def test_context_windows_inside_the_segments_are_refused(server, plain):
     )
     inside = change({**shared(plain), "windows": windows}, "share", model=["windows", 0])
     assert (
-        "needs a segment to be seen at once, and this model carries 2 context handlers; remove the context windows node"
+        "needs a segment to be seen at once, and another context handler on this model cuts it up; remove the context windows node"
     ) in refused(server, inside)

@@ -131,8 +131,12 @@ def test_swapping_a_prompt_for_itself_is_the_video_without_the_node(server, plai
     [
         (SWAP, None, "a swap copies the layout of an original, and none is wired"),
         ({**REWEIGHT, "edit.layout_percent": 0.0}, ORIGINAL, "an original is wired, and with layout_percent 0 none of"),
-        ({**REWEIGHT, "edit.words": "purple"}, None, '"purple" is in 0 of 1 prompts; use words of a, blue, circle'),
-        ({**REWEIGHT, "edit.words": " , "}, None, "0 words to reweight, and 1 is needed"),
+        (
+            {**REWEIGHT, "edit.words": "purple"},
+            None,
+            '"purple" is in none of the positive prompts; use words of a, blue, circle',
+        ),
+        ({**REWEIGHT, "edit.words": " , "}, None, "there are no words to reweight"),
         ({**REWEIGHT, "edit.form": "logits", "edit.weight": -1.0}, None, "weight -1 has no logarithm"),
         ({**SWAP, "edit.layers": "0-9"}, ORIGINAL, "is not in the network's 4 blocks"),
         ({**SWAP, "edit.start_percent": 0.6}, ORIGINAL, "start 0.6 and end 0.5 hold no step"),
@@ -153,7 +157,7 @@ def test_values_out_of_range_are_refused_before_anything_runs(server, plain, inp
 
 def test_a_second_edit_is_refused(server, plain):
     twice = edited({**edited(plain, SWAP), "first": edited(plain, SWAP)["edit"]}, SWAP)
-    with pytest.raises(ComfyError, match="Longreel Prompt Edit and Longreel Prompt Edit cannot work on 1 model"):
+    with pytest.raises(ComfyError, match="Longreel Prompt Edit and Longreel Prompt Edit cannot work on one model"):
         server.run(change(twice, "edit", model=["first", 0]))
 
 
@@ -175,5 +179,5 @@ def test_kv_share_on_the_same_model_is_refused(server, plain):
         mask="off",
     )
     prompt = change({**edited(plain, SWAP), "share": share}, "edit", model=["share", 0])
-    with pytest.raises(ComfyError, match="Longreel Prompt Edit and Longreel KV Share cannot work on 1 model"):
+    with pytest.raises(ComfyError, match="Longreel Prompt Edit and Longreel KV Share cannot work on one model"):
         server.run(prompt)

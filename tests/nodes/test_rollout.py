@@ -170,7 +170,7 @@ def test_a_memory_without_rollout_is_refused_with_the_remedy(server, tiny_models
 def test_two_memories_of_one_kind_are_refused(server, base):
     twice = short(base, **KEYS)
     twice["again"] = node("LongreelShortMemory", model=["short", 0], **KEYS)
-    with pytest.raises(ComfyError, match="cannot work on 1 model: each reads the frames before the window"):
+    with pytest.raises(ComfyError, match="cannot work on one model: each reads the frames before the window"):
         server.run(change(twice, "sample", model=["again", 0]))
 
 

@@ -321,7 +321,7 @@ def test_layers_on_layers_are_refused(server, plain, files):
 
 
 def test_nodes_that_work_between_segments_are_refused(server, plain, files):
-    assert "Longreel KV Share works between the segments of a timeline, and this sampler has 0" in refused(
+    assert "Longreel KV Share works between the segments of a timeline, and this sampler has no timeline" in refused(
         server, shared(plain)
     )
 

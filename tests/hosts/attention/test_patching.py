@@ -533,7 +533,7 @@ def test_features_that_exclude_each_other_are_refused_by_name(tiny):
     other.excludes = {"One": "both want the first word"}
     for pair in [(one, other), (other, one)]:
         model = patching.attach(tiny("wan21").model, pair[0])
-        with pytest.raises(ValueError, match="cannot work on 1 model: both want the first word; use one of the 2"):
+        with pytest.raises(ValueError, match="cannot work on one model: both want the first word; use one of the two"):
             patching.attach(model, pair[1])
 
 

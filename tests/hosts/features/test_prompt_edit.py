@@ -370,8 +370,8 @@ def counting(loaded):
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (("purple",), '"purple" is in 0 of 1 prompts; use words of a, pink, circle, moves, right'),
-        ((), "0 words to reweight"),
+        (("purple",), '"purple" is in none of the positive prompts; use words of a, pink, circle, moves, right'),
+        ((), "there are no words to reweight"),
     ],
 )
 def test_words_that_are_missing_are_refused_before_sampling(tiny, words, reason):
@@ -403,14 +403,16 @@ def test_an_original_with_hooks_or_control_is_refused_before_sampling(tiny, key)
     loaded = tiny("wan21")
     model, forwards = counting(loaded)
     original = [[tensor, {**options, key: object()}] for tensor, options in encode(loaded, BLUE)[0]]
-    with pytest.raises(ValueError, match=f"1 of 1 entries of the original conditioning carry a {key}, and 0 may"):
+    with pytest.raises(
+        ValueError, match=f"1 of 1 entries of the original conditioning carry a {key}, which is made ready"
+    ):
         run(loaded, swap(original), model=model)
     assert not forwards
 
 
 def test_a_second_edit_is_refused(tiny):
     model = prompt_edit.attach(tiny("wan21").model, reweight())
-    with pytest.raises(ValueError, match="Longreel Prompt Edit and Longreel Prompt Edit cannot work on 1 model"):
+    with pytest.raises(ValueError, match="Longreel Prompt Edit and Longreel Prompt Edit cannot work on one model"):
         prompt_edit.attach(model, reweight())
 
 

@@ -132,7 +132,7 @@ def test_the_role_is_that_of_longreel_encode_or_none():
 
 
 def test_a_model_without_a_text_encoder_is_told_where_to_get_one(timeline):
-    with pytest.raises(ValueError, match="0 text encoders.*1"):
+    with pytest.raises(ValueError, match="no text encoder came with this checkpoint; load one with Load CLIP"):
         conditioning.encode_timeline(None, timeline)
 
 
@@ -214,7 +214,7 @@ def test_words_are_looked_for_in_the_positive_prompt_alone(encoded):
 
 
 def test_a_shot_without_words_is_refused(encoded):
-    with pytest.raises(ValueError, match="^shot 2 has 0 words to look for and needs 1; name words of its prompt"):
+    with pytest.raises(ValueError, match="^shot 2 has no words to look for; name words of its prompt"):
         check_words(guider_of(encoded), [("fox",), (), ("fox",)])
 
 
@@ -246,7 +246,7 @@ def test_an_encoder_without_known_words_encodes_and_is_refused_when_words_are_as
         lambda: check_words({"positive": entries}, [("fox",), ("ship",), ("fox",)]),
         lambda: word_weights(entries[0], [("fox",)]),
     ):
-        with pytest.raises(ValueError, match="0 words can be found in the tokens of text encoder HashEncoder"):
+        with pytest.raises(ValueError, match="no words can be found in the tokens of text encoder HashEncoder"):
             ask()
 
 
