@@ -1,24 +1,25 @@
-"""Rotary positions: keys that stand at one time are moved to another by turning pairs of their channels.
+"""Rotary positions: keys that stand at one time are moved to another by rotating pairs of their channels.
 
-Source: RoFormer (arXiv 2104.09864). A rotary position p turns each pair of channels by p times the pair's frequency,
-and turns add up, so a rotated key is moved by n positions by n more of the same turn. Which channels carry time, and
-how fast each pair turns, is the network's matter (hosts/families/<family>.py); so is whether it has rotary positions at
-all. `grid_angles` are those of CogVideoX and of TTT layers.
+Source: RoFormer (arXiv 2104.09864). A rotary position p rotates each pair of channels by p times the pair's frequency,
+and rotations add up, so a rotated key is moved by n positions by a further rotation of n. Which channels carry time,
+and how fast each pair rotates, is the network's matter (hosts/families/<family>.py); so is whether it has rotary
+positions at all. `grid_angles` are those of CogVideoX and of TTT layers.
 """
 
 import torch
 
 
 def time_frequencies(channels: int, theta: float) -> torch.Tensor:
-    """[channels / 2], radians per position of the pairs of one axis: theta ** (-2 pair / channels)."""
+    """Return [channels / 2], the radians per position of the pairs of one axis: theta ** (-2 pair / channels)."""
     return theta ** -(torch.arange(0, channels, 2, dtype=torch.float64) / channels)
 
 
 def grid_angles(positions: torch.Tensor, height: int, width: int, channels: int, theta: float = 10000) -> torch.Tensor:
-    """`positions` [S], counted frame by frame and row by row on frames of height x width -> angles [S, channels / 2].
+    """Return the angles [S, channels / 2] of tokens on frames of height x width, in CogVideoX's share of the axes.
 
-    CogVideoX's share of the axes: a quarter of the channels turns with the frame, three eighths with the row, three
-    eighths with the column. Position 0 turns nothing.
+    A quarter of the channels rotates with the frame, three eighths with the row and three eighths with the column.
+    `positions` [S] are counted frame by frame and row by row; position 0 rotates nothing. Raises ValueError where the
+    channels do not divide so.
     """
     if channels % 16:
         raise ValueError(
@@ -31,11 +32,11 @@ def grid_angles(positions: torch.Tensor, height: int, width: int, channels: int,
         (positions % width, channels * 3 // 8),
     ]
     frequencies = [time_frequencies(share, theta).float().to(positions.device) for _, share in axes]
-    return torch.cat([place[:, None] * turns for (place, _), turns in zip(axes, frequencies, strict=True)], dim=1)
+    return torch.cat([place[:, None] * speeds for (place, _), speeds in zip(axes, frequencies, strict=True)], dim=1)
 
 
-def turn_pairs(x: torch.Tensor, angles: torch.Tensor, halves: bool = False) -> torch.Tensor:
-    """`x` [..., D] with its pairs of channels turned by `angles` [..., A] radians, A <= D / 2; later pairs stay.
+def rotate_pairs(x: torch.Tensor, angles: torch.Tensor, halves: bool = False) -> torch.Tensor:
+    """Rotate the first A pairs of channels of x [..., D] by `angles` [..., A] radians, A <= D / 2; the others stay.
 
     Pair i is channels 2i and 2i + 1, or, with `halves`, channels i and D / 2 + i.
     """
@@ -44,5 +45,5 @@ def turn_pairs(x: torch.Tensor, angles: torch.Tensor, halves: bool = False) -> t
     cos, sin = angles.cos().to(x.device, torch.float32), angles.sin().to(x.device, torch.float32)
     pairs = x.float().unflatten(-1, (2, -1) if halves else (-1, 2))
     a, b = pairs.unbind(-2 if halves else -1)  # [..., D / 2]
-    turned = torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-2 if halves else -1)
-    return turned.flatten(-2).to(x.dtype)
+    rotated = torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-2 if halves else -1)
+    return rotated.flatten(-2).to(x.dtype)

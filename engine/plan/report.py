@@ -31,7 +31,7 @@ def plan_report(timeline: Timeline, steps: int, guidance: bool, segment_bytes: i
         f"{asked * timeline.fps:.1f} pixel frames, gets {timeline.seconds:.3f} s = {timeline.pixel_frames} "
         f"pixel frames = {timeline.latent_frames} latent frames ({facts.temporal_stride} pixel frames each, "
         f"the first one)",
-        f"segments: {len(timeline.segments)} of up to {max(s.length for s in timeline.segments)} latent frames, "
+        f"segments: {len(timeline.segments)} of up to {max(s.latent_frames for s in timeline.segments)} latent frames, "
         f"overlap {timeline.overlap_frames}, {timeline.transition_prompts} transition prompts per blend; the "
         f"model was trained on {facts.native_latent_frames} latent frames",
         f"network evaluations: {network_evaluations(timeline, steps, guidance)} = {len(timeline.segments)} segments x "
@@ -86,7 +86,7 @@ def crowded_note(timeline: Timeline) -> list[str]:
     then act on each other's frames, and a hard switch (blends `cut` and `randomized`) may skip one."""
     crowded: list[PlannedShot] = []
     for take in takes_of(timeline.shots):
-        length = take[-1].end - take[0].start
+        length = take[-1].end_frame - take[0].start_frame
         reach = length if length <= timeline.segment_frames else timeline.segment_frames - timeline.overlap_frames
         crowded += [planned for planned in take if len(take) > 1 and planned.latent_frames < reach]
     if not crowded:
@@ -112,15 +112,15 @@ def segments_of_shots(timeline: Timeline) -> list[list[int]]:
 def _row(timeline: Timeline, planned: PlannedShot, own: list[int]) -> tuple[str, ...]:
     first, last = timeline.shot_pixel_frames(planned)
     meets = "start" if planned.index == 0 else planned.shot.transition
-    if planned.overlap and meets == "blend":
-        meets += f" ({planned.overlap} latent frames)"
+    if planned.overlap_frames and meets == "blend":
+        meets += f" ({planned.overlap_frames} latent frames)"
     prompt = planned.shot.prompt if len(planned.shot.prompt) <= 60 else planned.shot.prompt[:57] + "..."
     return (
         str(planned.index + 1),
         f"{planned.shot.seconds:.3f}",
         f"{(last - first) / timeline.fps:.3f}",
         f"{first}-{last - 1} ({last - first})",
-        f"{planned.start}-{planned.end - 1} ({planned.latent_frames})",
+        f"{planned.start_frame}-{planned.end_frame - 1} ({planned.latent_frames})",
         meets,
         f"{own[0]}-{own[-1]}" if len(own) > 1 else str(own[0]),
         prompt,

@@ -1,12 +1,12 @@
 """Rollout: a timeline cut into chunks that are finished one after another, each continuing from the one before.
 
 StreamingT2V (arXiv 2403.14773, section 4) makes long video this way: every chunk sees the last frames of what is there
-and adds new ones. Here a chunk is a window of latent frames of one take. Its first `known` frames are finished and
+and adds new ones. Here a chunk is a window of latent frames of one take. Its first `known_frames` are finished and
 handed over as they are, the rest are new; every latent frame of the timeline is new in exactly one chunk, and no window
 reaches across a cut.
 
-A shot's frames hear its prompt alone, except the frames that two shots share in a `blend`: those are made in chunks of
-their own, whose prompts move from one shot to the next as in engine/plan/timeline.py.
+A shot's frames follow its prompt alone, except the frames that two shots share in a `blend`: those are made in chunks
+of their own, whose prompts move from one shot to the next as in engine/plan/timeline.py.
 
 Ints only: how a chunk is sampled, and what else it remembers, is not known here.
 """
@@ -22,32 +22,45 @@ Mix = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True)
 class Chunk:
-    """The window of latent frames [start, end), of which the first `known` are finished before.
+    """The window of latent frames [start_frame, end_frame), of which the first `known_frames` are finished before.
 
-    `mix` names the shots whose prompts it hears and their shares, which sum to one. It belongs to `shot`, the later one
-    of the mix, as its piece number `piece` (from 0), and to the run of shots `take`.
+    `mix` names the shots whose prompts it follows and their shares, which sum to one. It belongs to `shot`, the later
+    one of the mix, as its piece number `piece` (from 0), and to the run of shots `take`.
     """
 
     number: int
-    start: int
-    end: int
-    known: int
+    start_frame: int
+    end_frame: int
+    known_frames: int
     mix: Mix
     shot: int
     piece: int
     take: int
 
     @property
-    def frames(self) -> int:
-        return self.end - self.start
+    def latent_frames(self) -> int:
+        return self.end_frame - self.start_frame
 
     @property
-    def new_start(self) -> int:
-        return self.start + self.known
+    def first_new_frame(self) -> int:
+        return self.start_frame + self.known_frames
 
     @property
     def new_frames(self) -> int:
-        return self.end - self.new_start
+        return self.end_frame - self.first_new_frame
+
+    def to_plain(self) -> dict[str, object]:
+        """The chunk under the keys that plan.json of a run folder has had from the first version on."""
+        return {
+            "number": self.number,
+            "start": self.start_frame,
+            "end": self.end_frame,
+            "known": self.known_frames,
+            "mix": self.mix,
+            "shot": self.shot,
+            "piece": self.piece,
+            "take": self.take,
+        }
 
 
 def plan_chunks(timeline: Timeline, known_frames: int) -> tuple[Chunk, ...]:
@@ -68,7 +81,7 @@ def plan_chunks(timeline: Timeline, known_frames: int) -> tuple[Chunk, ...]:
     chunks: list[Chunk] = []
     pieces = [0] * len(timeline.shots)
     for number, take in enumerate(takes_of(timeline.shots)):
-        begin = take[0].start
+        begin = take[0].start_frame
         for stretch_start, stretch_end, mix in _stretches(take, timeline.transition_prompts):
             at = stretch_start
             while at < stretch_end:
@@ -83,16 +96,16 @@ def plan_chunks(timeline: Timeline, known_frames: int) -> tuple[Chunk, ...]:
 
 
 def _stretches(take: list[PlannedShot], transition_prompts: int) -> Iterator[tuple[int, int, Mix]]:
-    """(start, end, mix) of neighbouring stretches of a take that hear one prompt."""
-    begin = take[0].start
+    """Yield (start, end, mix) of neighbouring stretches of a take that follow one prompt."""
+    begin = take[0].start_frame
     for position, shot in enumerate(take):
         later = take[position + 1] if position + 1 < len(take) else None
         before, after = (0, 0) if later is None else _shared(shot, later, transition_prompts)
-        yield begin, shot.end - before, ((shot.index, 1.0),)
-        begin = shot.end + after
+        yield begin, shot.end_frame - before, ((shot.index, 1.0),)
+        begin = shot.end_frame + after
         if later is None:
             continue
-        start, frames = shot.end - before, before + after
+        start, frames = shot.end_frame - before, before + after
         count = min(transition_prompts, frames)
         edges = [start + frames * j // count for j in range(count + 1)] if count else []
         for j, (left, right) in enumerate(itertools.pairwise(edges), start=1):
@@ -106,6 +119,6 @@ def _shared(shot: PlannedShot, later: PlannedShot, transition_prompts: int) -> t
         return 0, 0
     # An odd frame is the earlier shot's, as in engine/plan/timeline.py.
     return (
-        min(-(-later.overlap // 2), (shot.latent_frames - 1) // 2),
-        min(later.overlap // 2, (later.latent_frames - 1) // 2),
+        min(-(-later.overlap_frames // 2), (shot.latent_frames - 1) // 2),
+        min(later.overlap_frames // 2, (later.latent_frames - 1) // 2),
     )

@@ -21,32 +21,35 @@ SHORTEST_DEFAULT = 5  # latent frames; models make little sense of shorter clips
 
 @dataclass(frozen=True)
 class PlannedShot:
-    """One shot on the latent frames [start, end); `overlap` latent frames are shared with the shot before."""
+    """One shot on the latent frames [start_frame, end_frame), `overlap_frames` of them shared with the one before."""
 
-    index: int
+    index: int  # from 0
     shot: Shot
-    start: int
-    end: int
-    overlap: int
+    start_frame: int
+    end_frame: int
+    overlap_frames: int
 
     @property
     def latent_frames(self) -> int:
-        return self.end - self.start
+        return self.end_frame - self.start_frame
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Latent frames [start, start + length) seen at once; `mix` names the shots whose prompts it follows and their
-    shares, which sum to one; `take` is the run of shots that it belongs to."""
+    """One evaluation of the network sees the `latent_frames` from `start_frame` at once.
 
-    start: int
-    length: int
+    `mix` names the shots whose prompts it follows and their shares, which sum to one; `take` is the run of shots that
+    it belongs to.
+    """
+
+    start_frame: int
+    latent_frames: int
     mix: tuple[tuple[int, float], ...]
     take: int
 
     @property
-    def end(self) -> int:
-        return self.start + self.length
+    def end_frame(self) -> int:
+        return self.start_frame + self.latent_frames
 
     @property
     def main_shot(self) -> int:
@@ -70,7 +73,7 @@ class Timeline:
 
     @property
     def latent_frames(self) -> int:
-        return self.shots[-1].end
+        return self.shots[-1].end_frame
 
     @property
     def pixel_frames(self) -> int:
@@ -87,16 +90,16 @@ class Timeline:
     @cached_property
     def take_starts(self) -> list[int]:
         """Latent frames at which takes begin: 0 and every cut."""
-        return [take[0].start for take in takes_of(self.shots)]
+        return [take[0].start_frame for take in takes_of(self.shots)]
 
     @property
     def take_lengths(self) -> list[int]:
         """Latent frames of each take."""
-        return [take[-1].end - take[0].start for take in takes_of(self.shots)]
+        return [take[-1].end_frame - take[0].start_frame for take in takes_of(self.shots)]
 
     def shot_pixel_frames(self, shot: PlannedShot) -> tuple[int, int]:
         """[first, last + 1) pixel frames of a shot."""
-        return self.facts.first_pixel_frame(shot.start), self.facts.first_pixel_frame(shot.end)
+        return self.facts.first_pixel_frame(shot.start_frame), self.facts.first_pixel_frame(shot.end_frame)
 
 
 def plan_timeline(
@@ -225,13 +228,13 @@ def _cover_take(
 ) -> list[Segment]:
     """Segments of one take, by rising start. A take shorter than a segment is one segment per shot, all of its
     length."""
-    begin, end = take[0].start, take[-1].end
+    begin, end = take[0].start_frame, take[-1].end_frame
     length = min(length, end - begin)
     own = []
     for position, shot in enumerate(take):
         after = take[position + 1] if position + 1 < len(take) else None
-        low = begin if not position else shot.start - _reach(shot, length, transition_prompts)[1]
-        high = end if after is None else after.start + _reach(after, length, transition_prompts)[0]
+        low = begin if not position else shot.start_frame - _reach(shot, length, transition_prompts)[1]
+        high = end if after is None else after.start_frame + _reach(after, length, transition_prompts)[0]
         own.append(_cover_range(max(begin, low), min(end, high), shot, begin, end, length, min(overlap, length - 1)))
     segments = []
     for position, (shot, starts) in enumerate(zip(take, own, strict=True)):
@@ -242,13 +245,13 @@ def _cover_take(
                 share = j / (transition_prompts + 1)
                 mix = ((shot.index, 1 - share), (take[position + 1].index, share))
                 segments.append(Segment(round(left + (right - left) * share), length, mix, number))
-    return sorted(segments, key=lambda s: (s.start, s.mix[-1]))
+    return sorted(segments, key=lambda s: (s.start_frame, s.mix[-1]))
 
 
 def _reach(later: PlannedShot, length: int, transition_prompts: int) -> tuple[int, int]:
     """How far, in latent frames, the own segments left and right of a boundary reach beyond it (negative: stop short
     of it, because transition segments stand in between)."""
-    shared = min(later.overlap, length - 1)
+    shared = min(later.overlap_frames, length - 1)
     between = transition_prompts if later.shot.transition == "blend" else 0
     width = (between - 1) * (length - shared) + length  # all transition segments together; without any, the overlap
     total = 2 * shared - width
@@ -262,7 +265,7 @@ def _cover_range(low: int, high: int, shot: PlannedShot, begin: int, end: int, l
     """Starts of segments that cover [low, high) inside the take [begin, end); the last one is shifted back. A range
     shorter than a segment gets one, with its middle inside the shot, so that segments follow each other as shots do."""
     if high - low < length:
-        middle = min(max(shot.start, (low + high) // 2), shot.end)
+        middle = min(max(shot.start_frame, (low + high) // 2), shot.end_frame)
         low = min(max(begin, middle - length // 2), end - length)
         high = low + length
     starts = list(range(low, high - length + 1, length - overlap))

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ...kernels import State, scan
-from ..attention.rotary import grid_angles, turn_pairs
+from ..attention.rotary import grid_angles, rotate_pairs
 from .order import Layout, Slab, chunks_of_last_tokens, pass_runs, slabs
 
 LINEAR, MLP = "linear", "mlp"
@@ -239,7 +239,7 @@ def check_tokens(x: torch.Tensor, layout: Layout, config: TTTConfig) -> None:
 
 def unit_and_turned(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
     """Queries or keys [B, S, H, D], angles [S, D / 2] -> of length one, turned to their places, in x's dtype."""
-    return turn_pairs(F.normalize(x.float(), dim=-1, eps=UNIT_EPS), angles[:, None]).to(x.dtype)
+    return rotate_pairs(F.normalize(x.float(), dim=-1, eps=UNIT_EPS), angles[:, None]).to(x.dtype)
 
 
 def take(x: torch.Tensor, slab: Slab) -> torch.Tensor:

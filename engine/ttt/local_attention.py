@@ -13,7 +13,7 @@ import torch
 from ..attention.kv_share import Attend
 from .order import Layout
 
-Turn = Callable[[torch.Tensor, int], torch.Tensor]
+TimeShift = Callable[[torch.Tensor, int], torch.Tensor]
 """(rotated video queries or keys [B, H, S, D], latent frames) -> the same, standing so many frames later."""
 
 
@@ -27,7 +27,7 @@ def evaluate_segments(
     """
     seen = [0] * layout.frames  # how many segments have written each frame
     for segment, (start, stop) in enumerate(layout.windows):
-        text, video = evaluate(segment).split([layout.text[segment], (stop - start) * layout.frame_tokens], dim)
+        text, video = evaluate(segment).split([layout.text_lengths[segment], (stop - start) * layout.frame_tokens], dim)
         _part(out, layout.text_of(segment), dim).copy_(text)
         shared = layout.windows[segment - 1][1] - start if segment else 0
         overlap, rest = video.split([shared * layout.frame_tokens, (stop - start - shared) * layout.frame_tokens], dim)
@@ -46,11 +46,16 @@ def segment_of(x: torch.Tensor, layout: Layout, segment: int, dim: int = 1) -> t
 
 
 def attend_locally(
-    attend: Attend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, turn: Turn | None = None
+    attend: Attend,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    layout: Layout,
+    time_shift: TimeShift | None = None,
 ) -> torch.Tensor:
     """`q`, k, v [B, H, L, D] of all texts and then all frames -> [B, H, L, D]: attention within each segment.
 
-    turn: moves keys and queries that were rotated by their place in the whole video to their place in the segment; None
+    time_shift: moves keys and queries that were rotated by their place in the whole video to their place in the segment; None
     where positions are not rotary. Between video tokens alone that changes nothing, but text has no position in time.
     """
 
@@ -59,8 +64,8 @@ def attend_locally(
 
         def joined(x: torch.Tensor, rotary: bool) -> torch.Tensor:
             text, video = segment_of(x, layout, segment, dim=2)
-            if rotary and turn is not None and start:
-                video = turn(video, -start)
+            if rotary and time_shift is not None and start:
+                video = time_shift(video, -start)
             return torch.cat([text, video], dim=2)
 
         return attend(joined(q, True), joined(k, True), joined(v, False), None)

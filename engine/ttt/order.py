@@ -18,21 +18,24 @@ Range = tuple[int, int]  # first, last + 1
 
 @dataclass(frozen=True)
 class Layout:
-    """`text`: tokens of each segment's text, zeros where text is not joined to the video. `windows`: latent frames
-    [start, stop) that each segment sees; neighbours may share some. `height`, `width`: a frame's token rows, columns.
+    """Where the tokens of texts and frames stand when a video of several segments is joined.
+
+    `text_lengths`: the tokens of each segment's text, zeros where text is not joined to the video. `windows`: the
+    latent frames [start, stop) that each segment sees; neighbours may share some. `height`, `width`: a frame's rows and
+    columns of tokens.
 
     Raises ValueError where the windows do not cover the frames in order, or a segment lacks its text.
     """
 
-    text: tuple[int, ...]
+    text_lengths: tuple[int, ...]
     windows: tuple[Range, ...]
     height: int
     width: int
 
     def __post_init__(self) -> None:
-        if len(self.text) != len(self.windows) or not self.windows:
+        if len(self.text_lengths) != len(self.windows) or not self.windows:
             raise ValueError(
-                f"{len(self.text)} texts for {len(self.windows)} segments; give each segment one (of 0 "
+                f"{len(self.text_lengths)} texts for {len(self.windows)} segments; give each segment one (of 0 "
                 f"tokens where text is not joined)"
             )
         before = (0, 0)
@@ -59,7 +62,7 @@ class Layout:
 
     @property
     def text_tokens(self) -> int:
-        return sum(self.text)
+        return sum(self.text_lengths)
 
     @property
     def tokens(self) -> int:
@@ -67,20 +70,23 @@ class Layout:
 
     def text_of(self, segment: int) -> Range:
         """The joined tokens of a segment's text."""
-        start = sum(self.text[:segment])
-        return start, start + self.text[segment]
+        start = sum(self.text_lengths[:segment])
+        return start, start + self.text_lengths[segment]
 
     def tokens_of(self, frames: Range) -> Range:
         """The joined tokens of some frames."""
         return self.text_tokens + frames[0] * self.frame_tokens, self.text_tokens + frames[1] * self.frame_tokens
 
 
-def even_layout(text: int, segments: int, frames: int, height: int, width: int) -> Layout:
-    """The paper's: `segments` of frames // segments frames and one more that is shared with the next (in general what
-    the division leaves), with `text` tokens each."""
+def even_layout(text_tokens: int, segments: int, frames: int, height: int, width: int) -> Layout:
+    """Lay out `segments` of frames // segments frames and one more that is shared with the next, as the paper does.
+
+    Where the division leaves more than one frame, all of them are shared. Each segment has `text_tokens` tokens of
+    text.
+    """
     own, shared = divmod(frames, segments)
     windows = [(own * i, own * (i + 1) + shared) for i in range(segments)]
-    return Layout((text,) * segments, tuple(windows), height, width)
+    return Layout((text_tokens,) * segments, tuple(windows), height, width)
 
 
 @dataclass(frozen=True)
@@ -176,7 +182,7 @@ def slabs(layout: Layout, backwards: bool, tokens: int | None = None) -> Iterato
 def segment_slabs(layout: Layout) -> list[Slab]:
     """The scan forwards in slabs of one segment: its text, then its own frames."""
     runs, found, first = iter(scan_runs(layout)), [], 0
-    for text in layout.text:
+    for text in layout.text_lengths:
         held = [next(runs) for _ in range(2 if text else 1)]
         found.append(_slab(first, held))
         first += len(found[-1])

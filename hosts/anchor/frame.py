@@ -217,7 +217,7 @@ def _frames_of_call(guider, shape: Sequence[int]) -> list[AnchorFrame]:
     """Return the anchors' frames in the latent [B, C, F, H, W] of one call: a rollout's chunk, or a whole video."""
     handler, start, known = guider.model_options.get("context_handler"), 0, 0
     if isinstance(handler, ChunkHandler):
-        start, known = handler.chunk.start, handler.chunk.known
+        start, known = handler.chunk.start_frame, handler.chunk.known_frames
     else:
         check_video(guider.model_patcher, shape)
     return frames_in_window(guider.model_patcher, start, known, shape[FRAME_AXIS])

@@ -301,7 +301,7 @@ def _describe(family: Family, network: Network, args: tuple, kwargs: dict) -> Fo
     patches = family.patch_size(network)
     grid = token_grid(args[0].shape[2:], patches)
     return Forward(
-        grid, patches[0], family.time_turn(network, args, kwargs), family.prompt_start(network, args, kwargs)
+        grid, patches[0], family.time_shift(network, args, kwargs), family.prompt_start(network, args, kwargs)
     )
 
 

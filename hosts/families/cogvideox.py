@@ -8,7 +8,7 @@ import torch
 import comfy.model_base
 from comfy.ldm.cogvideo.model import CogVideoXTransformer3DModel
 
-from ...engine.attention.rotary import time_frequencies, turn_pairs
+from ...engine.attention.rotary import rotate_pairs, time_frequencies
 from ...engine.plan.facts import ModelFacts
 from .sites import JOINT, Site, TextPlace, argument
 
@@ -53,13 +53,13 @@ def width(network) -> int:
     return network.dim
 
 
-def time_turn(network, args: tuple, kwargs: dict):
+def time_shift(network, args: tuple, kwargs: dict):
     """See hosts/families/sites.Forward. Time is the first quarter of a head's channels. CogVideoX-2B adds its positions to the
     tokens instead, where no key can be moved."""
     if not network.use_rotary_positional_embeddings:
         return None
     frequencies = time_frequencies(network.attention_head_dim // 4, 10000)
-    return lambda k, frames: turn_pairs(k, frames * frequencies)
+    return lambda k, frames: rotate_pairs(k, frames * frequencies)
 
 
 def prompt_start(network, args: tuple, kwargs: dict) -> int:

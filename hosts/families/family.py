@@ -41,7 +41,7 @@ class Family(Protocol):
     def width(self, network: torch.nn.Module) -> int:
         """Channels of a token's key, all heads together."""
 
-    def time_turn(self, network: torch.nn.Module, args: tuple, kwargs: dict) -> Shift | None:
+    def time_shift(self, network: torch.nn.Module, args: tuple, kwargs: dict) -> Shift | None:
         """How keys are moved in time (sites.Forward); None where positions are not rotary."""
 
     def prompt_start(self, network: torch.nn.Module, args: tuple, kwargs: dict) -> int:

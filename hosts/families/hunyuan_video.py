@@ -6,7 +6,7 @@ import comfy.model_base
 from comfy.ldm.flux.layers import SingleStreamBlock
 from comfy.ldm.hunyuan_video.model import HunyuanVideo
 
-from ...engine.attention.rotary import time_frequencies, turn_pairs
+from ...engine.attention.rotary import rotate_pairs, time_frequencies
 from ...engine.plan.facts import ModelFacts
 from .sites import JOINT, Site, TextPlace, argument
 
@@ -57,11 +57,11 @@ def width(network) -> int:
     return network.hidden_size
 
 
-def time_turn(network, args: tuple, kwargs: dict):
+def time_shift(network, args: tuple, kwargs: dict):
     """See hosts/families/sites.Forward. A reference picture, one position before the video, moves along."""
     rotary = network.pe_embedder
     frequencies = time_frequencies(rotary.axes_dim[0], rotary.theta)
-    return lambda k, frames: turn_pairs(k, frames * frequencies)
+    return lambda k, frames: rotate_pairs(k, frames * frequencies)
 
 
 def prompt_start(network, args: tuple, kwargs: dict) -> int:

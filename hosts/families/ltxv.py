@@ -5,7 +5,7 @@ import torch
 import comfy.model_base
 from comfy.ldm.lightricks.model import LTXVModel
 
-from ...engine.attention.rotary import turn_pairs
+from ...engine.attention.rotary import rotate_pairs
 from ...engine.plan.facts import ModelFacts
 from .sites import CROSS, SELF, Site, TextPlace, argument
 
@@ -52,7 +52,7 @@ def width(network) -> int:
     return network.inner_dim
 
 
-def time_turn(network, args: tuple, kwargs: dict):
+def time_shift(network, args: tuple, kwargs: dict):
     """See hosts/families/sites.Forward. Positions are seconds, so a token frame's length depends on the frame rate; guide
     pictures move along.
 
@@ -64,7 +64,7 @@ def time_turn(network, args: tuple, kwargs: dict):
     frame_seconds = network.vae_scale_factors[0] / float(frame_rate)
     angles = frame_seconds * _angles_per_second(network)  # [H, 1, D / 2]
     halves = network.split_positional_embedding == "split"  # comfy.ldm.lightricks.model.LTXRopeType
-    return lambda k, frames: turn_pairs(k, frames * angles, halves)
+    return lambda k, frames: rotate_pairs(k, frames * angles, halves)
 
 
 def _angles_per_second(network) -> torch.Tensor:

@@ -24,8 +24,8 @@ Change = Callable[[torch.Tensor], torch.Tensor]
 @dataclass(frozen=True)
 class Site:
     """`module` is entered once in every forward, with transformer_options; `block` counts from 0 over all blocks of the
-    network. `text_tokens(module, args, kwargs)` is the number of text tokens in front of the keys (JOINT). The module's first
-    `calls_before` attention calls read other tokens (a picture's) and are none of the features' business."""
+    network. `text_tokens(module, args, kwargs)` is the number of text tokens in front of the keys (JOINT). The module's
+    first `calls_before` attention calls read other tokens (a picture's) and are none of the features' business."""
 
     module: torch.nn.Module
     kind: str
@@ -46,13 +46,13 @@ class Visit:
 @dataclass(frozen=True)
 class Forward:
     """One forward of the network. `grid` counts video tokens: frames, rows, columns; a token frame is `patch_frames`
-    latent frames. `turn(k, frames)` moves rotated video keys [B, H, S, D] later in time by so many token frames, which
-    may be negative or a fraction; None where positions are not rotary. `prompt_start` is the place of the prompt's first
-    token among the text tokens that are attended to."""
+    latent frames. `time_shift(k, frames)` moves rotated video keys [B, H, S, D] later in time by so many token frames,
+    which may be negative or a fraction; None where positions are not rotary. `prompt_start` is the place of the
+    prompt's first token among the text tokens that are attended to."""
 
     grid: tuple[int, int, int]
     patch_frames: int
-    turn: Shift | None
+    time_shift: Shift | None
     prompt_start: int = 0
 
     @property
@@ -64,8 +64,8 @@ class Forward:
 @dataclass(frozen=True)
 class Call:
     """One attention call of a site. `rows` names the prompt (its number in core's cond_or_uncond) of each equal part of
-    the batch, `entries` the place of that part's entry in the prompt's list of conditioning. `text_tokens` counts the text
-    tokens in front of q and k (0 for SELF and CROSS)."""
+    the batch, `entries` the place of that part's entry in the prompt's list of conditioning. `text_tokens` counts the
+    text tokens in front of q and k (0 for SELF and CROSS)."""
 
     kind: str
     block: int

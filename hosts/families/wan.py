@@ -5,7 +5,7 @@ import torch
 import comfy.model_base
 from comfy.ldm.wan.model import WanModel
 
-from ...engine.attention.rotary import time_frequencies, turn_pairs
+from ...engine.attention.rotary import rotate_pairs, time_frequencies
 from ...engine.plan.facts import ModelFacts
 from .sites import CROSS, SELF, Site, TextPlace, argument
 
@@ -59,14 +59,14 @@ def width(network) -> int:
     return network.dim
 
 
-def time_turn(network, args: tuple, kwargs: dict):
+def time_shift(network, args: tuple, kwargs: dict):
     """See hosts/families/sites.Forward. Positions are token frames, times `scale_t` of core's rope options. Reference pictures
     in the sequence have times too and move along."""
     rotary = network.rope_embedder
     frequencies = time_frequencies(rotary.axes_dim[0], rotary.theta)
     options = argument(type(network)._forward, args, kwargs, "transformer_options") or {}
     positions_per_frame = (options.get("rope_options") or {}).get("scale_t", 1.0)
-    return lambda k, frames: turn_pairs(k, frames * positions_per_frame * frequencies)
+    return lambda k, frames: rotate_pairs(k, frames * positions_per_frame * frequencies)
 
 
 def prompt_start(network, args: tuple, kwargs: dict) -> int:

@@ -67,13 +67,13 @@ class FocusPreviewRun(patching.Bystander):
     def _lay_down(self, call: Call) -> None:
         timeline, forward = self.settings.timeline, call.forward
         segment = timeline.segments[call.evaluation.segment or 0]
-        lead = int(self.lead_frame and segment.start > 0)
+        lead = int(self.lead_frame and segment.start_frame > 0)
         seen = self.map.normalised(forward.grid[0]).unflatten(2, forward.grid[1:])  # [N, token frames, h, w]
-        seen = seen.repeat_interleave(forward.patch_frames, dim=1)[:, lead : lead + segment.length].cpu()
-        before, after = segment.start, timeline.latent_frames - segment.end
+        seen = seen.repeat_interleave(forward.patch_frames, dim=1)[:, lead : lead + segment.latent_frames].cpu()
+        before, after = segment.start_frame, timeline.latent_frames - segment.end_frame
         pad = (0, 0, 0, 0, before, after)
         self.total = self.total + torch.nn.functional.pad(seen, pad)
-        self.count = self.count + torch.nn.functional.pad(torch.ones(segment.length, 1, 1), pad)
+        self.count = self.count + torch.nn.functional.pad(torch.ones(segment.latent_frames, 1, 1), pad)
         self.settings.seen = self.total / self.count.clamp(min=1)
 
 

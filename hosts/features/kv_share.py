@@ -56,7 +56,7 @@ class KVShare:
 
     def start(self, start: Start) -> "KVShareRun":
         timeline = timeline_of(start, NAME)
-        if self.placement != kv_share.ALIGNED and start.family.time_turn(start.model.diffusion_model, (), {}) is None:
+        if self.placement != kv_share.ALIGNED and start.family.time_shift(start.model.diffusion_model, (), {}) is None:
             raise ValueError(
                 f"placement {self.placement} moves keys in time, and this network has no rotary "
                 f"positions to move them by; use placement {kv_share.ALIGNED}"
@@ -193,7 +193,7 @@ class KVShareRun:
         )
         text, video = source.k[:, :, : source.text_tokens], source.k[:, :, source.text_tokens :]
         return KeysValues(
-            torch.cat([text, call.forward.turn(video, apart)], dim=2), source.v, source.mask, source.text_tokens
+            torch.cat([text, call.forward.time_shift(video, apart)], dim=2), source.v, source.mask, source.text_tokens
         )
 
     def _foreground(self, evaluation: Evaluation, call: Call) -> torch.Tensor | None:

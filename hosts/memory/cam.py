@@ -58,12 +58,12 @@ class CAMFeature:
     def start(self, start: Start) -> "FramesBefore":
         handler = handler_of(start, NAME)
         chunk, remembered = handler.chunk, handler.remembered
-        if remembered.finished.shape[2] and not chunk.known:
+        if remembered.finished.shape[2] and not chunk.known_frames:
             raise ValueError(
                 f"{NAME} remembers the known frames that a chunk begins with, and chunk {chunk.number + 1} has none; "
                 f"use an overlap of 1 latent frame or more in Longreel Plan"
             )
-        before = remembered.before(chunk.new_start, chunk.known)
+        before = remembered.before(chunk.first_new_frame, chunk.known_frames)
         return FramesBefore(start.model.process_latent_in(before) if before.shape[2] else None)
 
     def kept_bytes(self, bytes_of_layer: int) -> int:

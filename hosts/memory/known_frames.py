@@ -24,7 +24,7 @@ class KnownFramesRun(Bystander):
     """
 
     def __init__(self, start: Start, handler: ChunkHandler, keep_strengths: tuple[float, ...], at_zero: bool):
-        known = handler.chunk.known
+        known = handler.chunk.known_frames
         finished = handler.remembered.finished
         self.keep_strengths, self.at_zero = torch.tensor(keep_strengths), at_zero
         self.clean = start.model.process_latent_in(finished[:, :, finished.shape[2] - known :]) if known else None

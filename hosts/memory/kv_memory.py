@@ -116,7 +116,7 @@ class KVMemory:
     def _placed(self, part: KeysValues, call: Call) -> KeysValues:
         """Return the video's keys alone, where they belong in time, with their weights as logarithms on the logits."""
         forward = call.forward
-        k = forward.turn(part.k[:, :, part.text_tokens :], self.memory.place / forward.patch_frames)
+        k = forward.time_shift(part.k[:, :, part.text_tokens :], self.memory.place / forward.patch_frames)
         mask = None if part.mask is None else part.mask[..., part.text_tokens :]
         if any(weight != 1 for weight in self.memory.weights):
             bias = log_weights(self.memory.weights[:: forward.patch_frames], math.prod(forward.grid[1:])).to(k)
@@ -133,7 +133,7 @@ def log_weights(weights: Sequence[float], tokens_of_frame: int) -> torch.Tensor:
 
 def require_rotary(start: Start, name: str) -> None:
     """Raise ValueError for a network whose keys cannot be moved in time."""
-    if start.family.time_turn(start.model.diffusion_model, (), {}) is None:
+    if start.family.time_shift(start.model.diffusion_model, (), {}) is None:
         raise ValueError(
             f"{name} moves remembered keys in time, which takes rotary positions, and this network has none; use known "
             f"frames alone"

@@ -84,13 +84,13 @@ class LongMemory:
 
     def _memory(self, handler: ChunkHandler) -> Memory | None:
         """Return the anchor frames that are not in the window anyway, or None where they are not yet made."""
-        start, latents = handler.chunk.start, self._anchor(handler.remembered)
+        start, latents = handler.chunk.start_frame, self._anchor(handler.remembered)
         made_by = self._first(handler.remembered)
-        if latents is None or made_by.start >= start:
+        if latents is None or made_by.start_frame >= start:
             return None
-        shown = latents[:, :, : min(self.frames, start - made_by.start)]
+        shown = latents[:, :, : min(self.frames, start - made_by.start_frame)]
         frames = shown.shape[2]
-        place = -frames if self.placement == BEFORE else made_by.start - start
+        place = -frames if self.placement == BEFORE else made_by.start_frame - start
         return Memory(shown, (self.strength,) * frames, place, made_by.mix)
 
     def _first(self, remembered: Remembered) -> Chunk | None:

@@ -54,7 +54,8 @@ class KnownFrames:
         known_frames.check(start, NAME, self.shown == AT_ZERO)
         chunk, maker_of = handler.chunk, handler.remembered.maker_of
         keep_strengths = tuple(
-            self.keep_strength(chunk.number - maker_of(frame).number) for frame in range(chunk.start, chunk.new_start)
+            self.keep_strength(chunk.number - maker_of(frame).number)
+            for frame in range(chunk.start_frame, chunk.first_new_frame)
         )
         return KnownFramesRun(start, handler, keep_strengths, self.shown == AT_ZERO)
 
@@ -96,13 +97,13 @@ class KeysAndValues:
         if self.strength:
             require_rotary(start, self.name)
         chunk, remembered = handler.chunk, handler.remembered
-        latents = remembered.before(chunk.start, self.frames)
+        latents = remembered.before(chunk.start_frame, self.frames)
         frames = latents.shape[2]
         weights = tuple(
             weight_of(self.strength, self.decay, chunk.number - remembered.maker_of(frame).number)
-            for frame in range(chunk.start - frames, chunk.start)
+            for frame in range(chunk.start_frame - frames, chunk.start_frame)
         )
-        memory = Memory(latents, weights, -frames, remembered.maker_of(chunk.start - 1).mix) if frames else None
+        memory = Memory(latents, weights, -frames, remembered.maker_of(chunk.start_frame - 1).mix) if frames else None
         return KVMemory(handler, memory, self.layers, levels_of(start, self.context_levels))
 
     def kept_bytes(self, bytes_of_layer: int) -> int:

@@ -30,7 +30,7 @@ def for_chunk(entries: list, chunk: Chunk, timeline: Timeline, shots: Iterable[i
     Raises ValueError for what stands on the timeline and cannot be cut into chunks.
     """
     chosen = [entry for entry in entries if entry[1].get(keys.SHOT) is None or entry[1][keys.SHOT] in shots]
-    if chunk.frames == timeline.latent_frames:
+    if chunk.latent_frames == timeline.latent_frames:
         return chosen
     return [
         [text, {key: _cut(key, value, chunk, timeline) for key, value in options.items()}, *rest]
@@ -40,7 +40,7 @@ def for_chunk(entries: list, chunk: Chunk, timeline: Timeline, shots: Iterable[i
 
 def _cut(key: str, value: object, chunk: Chunk, timeline: Timeline):
     frames = timeline.latent_frames
-    window = slice(chunk.start, chunk.end)
+    window = slice(chunk.start_frame, chunk.end_frame)
     if isinstance(value, torch.Tensor):
         if value.ndim == 5 and value.shape[2] == frames:  # [B, C, F, H, W]
             return value[:, :, window]
@@ -52,7 +52,7 @@ def _cut(key: str, value: object, chunk: Chunk, timeline: Timeline):
         return [_cut(key, part, chunk, timeline) for part in value]
     if (key in UNCUT and value is not None) or (key == "area" and _has_time(value)):
         raise ValueError(
-            f"the conditioning has a {key} for {frames} latent frames, and rollout makes {chunk.frames} at a "
+            f"the conditioning has a {key} for {frames} latent frames, and rollout makes {chunk.latent_frames} at a "
             f"time and cannot cut it; remove the node that adds it, or use mode joint"
         )
     return value

@@ -72,7 +72,7 @@ def check_mask(mask: torch.Tensor | None, frames: int) -> None:
 def shot_callback(model, timeline: Timeline, steps: int):
     """Return a callback with progress per step; the preview shows the middle of one shot after the other."""
     shots = timeline.shots
-    stops = [(f"shot {shot.index + 1}/{len(shots)}", (shot.start + shot.end) // 2) for shot in shots]
+    stops = [(f"shot {shot.index + 1}/{len(shots)}", (shot.start_frame + shot.end_frame) // 2) for shot in shots]
     return walking_callback(model, stops, steps)
 
 

@@ -13,7 +13,7 @@ WORKING_COPIES = 5  # latent-sized float32 tensors at once: noise, x, x0 and the
 def segment_bytes(model, timeline: Timeline, guidance: bool) -> int:
     """Return ComfyUI's own estimate for one evaluation of the longest segment, with both prompts in one batch."""
     facts = timeline.facts
-    frames = max(segment.length for segment in timeline.segments) + 1  # and the lead frame
+    frames = max(segment.latent_frames for segment in timeline.segments) + 1  # and the lead frame
     shape = [
         2 if guidance else 1,
         facts.latent_channels,

@@ -65,7 +65,10 @@ def refine(
     if len(sigmas) == 0:
         return latent
     count = len(chunks.segments)
-    stops = [(f"chunk {number}/{count}", (s.start + s.end) // 2) for number, s in enumerate(chunks.segments, start=1)]
+    stops = [
+        (f"chunk {number}/{count}", (s.start_frame + s.end_frame) // 2)
+        for number, s in enumerate(chunks.segments, start=1)
+    ]
     callback = walking_callback(model, stops, len(sigmas) - 1)
     of_part = replace(sampling, sampler=sampler, sigmas=sigmas, add_noise=True)
     return sample_attached(model, chunks, latent, of_part, callback=callback)

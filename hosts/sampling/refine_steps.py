@@ -70,10 +70,10 @@ class SteppedChunks(RefinedChunks):
     def take_up(self, number: int, video: torch.Tensor) -> list[int]:
         """The chunk that the sampler shows from now on, and the frames of `video` that it consists of."""
         segment = self.timeline.segments[number]
-        frames = list(range(segment.start, segment.end))
-        if self.lead_frame and segment.start:
-            at_cut = segment.start == self.timeline.take_start(segment)
-            frames.insert(0, segment.start if at_cut else segment.start - 1)
+        frames = list(range(segment.start_frame, segment.end_frame))
+        if self.lead_frame and segment.start_frame:
+            at_cut = segment.start_frame == self.timeline.take_start(segment)
+            frames.insert(0, segment.start_frame if at_cut else segment.start_frame - 1)
         self.video, self.window = video, ChunkWindow(number, segment, frames, video.shape[FRAME_AXIS])
         return frames
 

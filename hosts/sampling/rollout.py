@@ -66,7 +66,7 @@ def sample_rollout(
             new = kept.save(chunk, new)
         else:
             progress.skip(chunk)
-        finished[:, :, chunk.new_start : chunk.end] = new
+        finished[:, :, chunk.first_new_frame : chunk.end_frame] = new
     rest = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio")}
     return {**rest, "samples": finished}, kept.report()
 
@@ -76,14 +76,14 @@ def _remembered(task: RolloutTask, chunk: Chunk, finished: torch.Tensor) -> Reme
     take_start = task.timeline.take_starts[chunk.take]
 
     def anchor_of(first: Chunk | None) -> torch.Tensor | None:
-        return None if first is None else finished[:, :, first.new_start : first.end]
+        return None if first is None else finished[:, :, first.first_new_frame : first.end_frame]
 
     take_first, video_first = (
         first if first.number < chunk.number else None for first in (task.first_of(chunk.take), task.chunks[0])
     )
     return Remembered(
-        finished=finished[:, :, take_start : chunk.new_start],
-        made_by=task.makers[take_start : chunk.new_start],
+        finished=finished[:, :, take_start : chunk.first_new_frame],
+        made_by=task.makers[take_start : chunk.first_new_frame],
         take_start=take_start,
         take_anchor=anchor_of(take_first),
         video_anchor=anchor_of(video_first),
@@ -104,7 +104,7 @@ def _sample(
         out = _sample_part(task, chunk, model, sigmas, (noise, latent, mask), remembered, progress)
     if out is None:  # no sigmas: core gives the latent back
         out = latent
-    return out[:, :, chunk.known :]
+    return out[:, :, chunk.known_frames :]
 
 
 def _finish(task: RolloutTask, chunk: Chunk, new: torch.Tensor, remembered: Remembered) -> torch.Tensor:
@@ -112,27 +112,27 @@ def _finish(task: RolloutTask, chunk: Chunk, new: torch.Tensor, remembered: Reme
     for feature in task.features:
         if isinstance(feature, Finishes):
             new = feature.finish(new, remembered)
-    return anchor_frame.paste(task.anchors_of(chunk), new, chunk.known)
+    return anchor_frame.paste(task.anchors_of(chunk), new, chunk.known_frames)
 
 
 def _inputs(
     task: RolloutTask, chunk: Chunk, finished: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Return (noise, latent, mask) of the window, [B, C, F, H, W] each, with the known frames handed over."""
-    window, model = slice(chunk.start, chunk.end), task.experts.high
+    window, model = slice(chunk.start_frame, chunk.end_frame), task.experts.high
     latent = task.start[:, :, window].clone()
     noise = comfy.sample.prepare_noise(latent, task.seed_of(chunk), task.batch_index)
     if not task.sampling.add_noise:
-        noise[:, :, chunk.known :] = 0
+        noise[:, :, chunk.known_frames :] = 0
     anchors = task.anchors_of(chunk)
-    if task.mask is None and not chunk.known:
+    if task.mask is None and not chunk.known_frames:
         return noise, *anchor_frame.write(anchors, latent, None, model)
     mask = torch.ones_like(latent) if task.mask is None else task.mask[:, :, window].clone()
     if not latent.count_nonzero():  # core leaves an empty latent at the network's zero; so does the empty part here
         latent = model.model.process_latent_out(latent)
-    for frame in range(chunk.known):
-        latent[:, :, frame] = finished[:, :, chunk.start + frame]
-        mask[:, :, frame] = 1 - task.keep_strength(chunk, chunk.start + frame)
+    for frame in range(chunk.known_frames):
+        latent[:, :, frame] = finished[:, :, chunk.start_frame + frame]
+        mask[:, :, frame] = 1 - task.keep_strength(chunk, chunk.start_frame + frame)
     return noise, *anchor_frame.write(anchors, latent, mask, model)
 
 

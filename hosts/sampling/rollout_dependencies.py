@@ -6,7 +6,6 @@ beside them: neither they nor what they stand for may change, or every run on di
 """
 
 import json
-from dataclasses import asdict
 
 import torch
 
@@ -91,7 +90,7 @@ def dependencies_of(
 
     hashes: of the finished chunks, by number. common: of `common_dependencies`.
     """
-    window = slice(chunk.start, chunk.end)
+    window = slice(chunk.start_frame, chunk.end_frame)
     own = frozenset(shot for shot, _ in chunk.mix)
     positive, negative = _prompts(task, chunk, own)
     shots = [task.timeline.shots[shot].shot for shot, _ in chunk.mix]
@@ -100,7 +99,7 @@ def dependencies_of(
         "the negative prompt": negative,
         "the seed": [task.seed_of(chunk), task.sampling.add_noise, task.batch_index],
         "the strength": [[shot.strength, share] for shot, (_, share) in zip(shots, chunk.mix, strict=True)],
-        "the frames": [chunk.frames, chunk.known],
+        "the frames": [chunk.latent_frames, chunk.known_frames],
         "the latent": [task.start[:, :, window], None if task.mask is None else task.mask[:, :, window]],
         "the anchors": identity.plain([one.stored() for one in task.anchors_of(chunk)]),
         **common,
@@ -123,7 +122,7 @@ def _prompts(task: RolloutTask, chunk: Chunk, shots: frozenset[int]) -> list[lis
 def _begin(task: RolloutTask, folder: RunFolder) -> None:
     """Write storyboard and plan into the folder, and see that there is room, before anything is sampled."""
     board = task.timeline.storyboard
-    plan = {"segment_frames": task.timeline.segment_frames, "chunks": [asdict(chunk) for chunk in task.chunks]}
+    plan = {"segment_frames": task.timeline.segment_frames, "chunks": [chunk.to_plain() for chunk in task.chunks]}
     folder.begin(board.to_json(), json.dumps(plan, indent=1), [board.prompt_of(shot) for shot in board.shots])
     most = max(chunk.new_frames for chunk in task.chunks)
     missing = max(0, len(task.chunks) - len(list(folder.path.glob("chunk_*.safetensors"))))

@@ -21,7 +21,7 @@ class RolloutProgress:
     def callback(self, chunk: Chunk):
         """Return core's callback of each step, for one chunk and the expert that samples it now."""
         before, of_chunk = chunk.number * self.steps, self._steps_before()
-        middle = chunk.known + chunk.new_frames // 2
+        middle = chunk.known_frames + chunk.new_frames // 2
 
         def callback(step: int, x0: torch.Tensor, x: torch.Tensor, total_steps: int) -> None:
             at = of_chunk + step

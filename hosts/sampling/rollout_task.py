@@ -97,15 +97,19 @@ class RolloutTask:
 
     def anchors_of(self, chunk: Chunk) -> list[anchor_frame.AnchorFrame]:
         """Return the anchors' frames in a chunk's window."""
-        return anchor_frame.frames_in_window(self.experts.high, chunk.start, chunk.known, chunk.frames)
+        return anchor_frame.frames_in_window(
+            self.experts.high, chunk.start_frame, chunk.known_frames, chunk.latent_frames
+        )
 
     def read_by(self, chunk: Chunk) -> list[int]:
         """Return the numbers of the finished chunks that a chunk continues from or remembers, rising."""
         remembering = [feature for feature in self.features if isinstance(feature, Remembers)]
         before = max((feature.frames_before(self.timeline) for feature in remembering), default=0)
-        first = max(self.timeline.take_starts[chunk.take], chunk.start - before)
+        first = max(self.timeline.take_starts[chunk.take], chunk.start_frame - before)
         read = {
-            c.number for c in self.chunks if c.end > first and c.new_start < chunk.new_start and c.take == chunk.take
+            c.number
+            for c in self.chunks
+            if c.end_frame > first and c.first_new_frame < chunk.first_new_frame and c.take == chunk.take
         }
         if any(feature.reads_anchor() for feature in remembering):
             read |= {number for number in (0, self.first_of(chunk.take).number) if number < chunk.number}

@@ -110,7 +110,7 @@ def slab_tokens(layout: Layout, ttt: TTTBlock) -> int:
     chunk = ttt.ttt.config.chunk
     longest = max(
         text_tokens + (stop - start) * layout.frame_tokens
-        for text_tokens, (start, stop) in zip(layout.text, layout.windows, strict=True)
+        for text_tokens, (start, stop) in zip(layout.text_lengths, layout.windows, strict=True)
     )
     return -(-longest // chunk) * chunk
 

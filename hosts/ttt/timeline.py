@@ -51,7 +51,7 @@ class WholeTimeline(comfy.context_windows.ContextHandlerABC):
         """Raise ValueError for segments that do not follow each other."""
         super().__init__()
         self.timeline = timeline
-        self.windows = tuple((segment.start, segment.end) for segment in timeline.segments)
+        self.windows = tuple((segment.start_frame, segment.end_frame) for segment in timeline.segments)
         # Checks that they follow each other; how many tokens a frame has does not matter here.
         frames = own_frames(Layout((0,) * len(self.windows), self.windows, 1, 1))
         self.strengths = torch.ones(timeline.latent_frames)

@@ -39,9 +39,9 @@ class SegmentWindow(context_windows.IndexListContextWindow):
     """
 
     def __init__(self, number: int, segment: Segment, total_frames: int, take_start: int):
-        super().__init__(list(range(segment.start, segment.end)), dim=FRAME_AXIS, total_frames=total_frames)
+        super().__init__(list(range(segment.start_frame, segment.end_frame)), dim=FRAME_AXIS, total_frames=total_frames)
         self.number, self.segment = number, segment
-        self.lead_frame = segment.start if segment.start == take_start else segment.start - 1
+        self.lead_frame = segment.start_frame if segment.start_frame == take_start else segment.start_frame - 1
 
     @property
     def causal_anchor_index(self) -> int | None:
@@ -71,7 +71,7 @@ class TimelineHandler(context_windows.IndexListContextHandler):
     def __init__(
         self, timeline: Timeline, blend: str, seed: int, lead_frame: bool, inside: ContextHandler | None = None
     ):
-        longest = max(segment.length for segment in timeline.segments)
+        longest = max(segment.latent_frames for segment in timeline.segments)
         super().__init__(
             context_schedule=context_windows.ContextSchedule(keys.LATENT_BLEND, None),
             fuse_method=context_windows.ContextFuseMethod(keys.LATENT_BLEND, None),
@@ -128,7 +128,9 @@ class TimelineHandler(context_windows.IndexListContextHandler):
         weights = []
         for take, group in itertools.groupby(segments, key=lambda s: s.take):
             group = list(group)
-            weights += self.weights_of_take([s.start for s in group], [s.length for s in group], self.seed + take)
+            weights += self.weights_of_take(
+                [s.start_frame for s in group], [s.latent_frames for s in group], self.seed + take
+            )
         return weights
 
     def weights_of_take(self, starts: list[int], lengths: list[int], seed: int) -> list[torch.Tensor]:
@@ -146,7 +148,7 @@ class TimelineHandler(context_windows.IndexListContextHandler):
 
         A lead frame counts as the one before the segment; the video's first segment has none.
         """
-        start = self.timeline.segments[number].start
+        start = self.timeline.segments[number].start_frame
         return start - 1 if self.lead_frame and start else start
 
     def get_context_windows(self, model: BaseModel, x_in: torch.Tensor, model_options: ModelOptions):
@@ -232,7 +234,7 @@ class TimelineHandler(context_windows.IndexListContextHandler):
         biases_final: list,
     ):
         weight = self.weights[window_idx].to(x_in)[None, None, :, None, None]  # [1, 1, F, 1, 1]
-        frames = slice(window.segment.start, window.segment.end)
+        frames = slice(window.segment.start_frame, window.segment.end_frame)
         for total, count, out in zip(conds_final, counts_final, sub_conds_out):
             total[:, :, frames] += out * weight
             count[:, :, frames] += weight
@@ -284,5 +286,5 @@ def noise_of_shots(noise: torch.Tensor, timeline: Timeline) -> torch.Tensor:
     for planned in seeded:
         generator = torch.Generator().manual_seed(planned.shot.seed % 2**63)
         shape = (*noise.shape[:FRAME_AXIS], planned.latent_frames, *noise.shape[FRAME_AXIS + 1 :])
-        noise[:, :, planned.start : planned.end] = torch.randn(shape, generator=generator).to(noise)
+        noise[:, :, planned.start_frame : planned.end_frame] = torch.randn(shape, generator=generator).to(noise)
     return noise

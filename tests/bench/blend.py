@@ -123,7 +123,7 @@ class Bench:
             plain += call(nodes.CLIPTextEncode, clip=self.clip, text=shot.shot.prompt)[0]
         (empty,) = call(nodes.CLIPTextEncode, clip=self.clip, text="")
         videos[CORE] = self.video(self.sample(self.windowed(True), plain, empty, latent, number))
-        self.boundaries = [timeline.facts.first_pixel_frame(s.start) for s in timeline.shots[1:]]
+        self.boundaries = [timeline.facts.first_pixel_frame(s.start_frame) for s in timeline.shots[1:]]
         self.scenes = scenes
         return videos
 
@@ -134,7 +134,7 @@ class Bench:
         timeline, latent = self.plan(board)
         positive, negative = call(LongreelEncode, clip=self.clip, timeline=timeline)
         ours, core = self.blended(timeline, "triangle", 0), self.windowed(False)
-        assert [s.start for s in timeline.segments] == [0, 3, 6, 8], "core's standard_static makes these windows"
+        assert [s.start_frame for s in timeline.segments] == [0, 3, 6, 8], "core's standard_static makes these windows"
         ratios = []
         for number in range(rounds + 1):  # the first round warms up
             seconds = []

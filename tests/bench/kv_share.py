@@ -149,7 +149,7 @@ class Bench:
             samples=self.sample(self.shared(None, "", timeline, number), prompts, latent, number),
         )
         videos["off, colour said"] = frames.reshape(-1, 64, 64, 3).clamp(0, 1)
-        return scenes, [timeline.facts.first_pixel_frame(s.start) for s in timeline.shots[1:]], videos
+        return scenes, [timeline.facts.first_pixel_frame(s.start_frame) for s in timeline.shots[1:]], videos
 
     def costs(self, rounds: int) -> dict[str, tuple[list[float], list[float]]]:
         """Way -> (wall times, peak memory), each divided by the model without the node in the same round."""

@@ -192,7 +192,7 @@ def judge(
     stories: list[list[world.Scene]], latent: torch.Tensor, videos: list[torch.Tensor], timeline
 ) -> dict[str, list[list[float]]]:
     """Measure -> per chunk, of each story (pace: of those that move)."""
-    edges = [timeline.facts.first_pixel_frame(shot.end) for shot in timeline.shots]
+    edges = [timeline.facts.first_pixel_frame(shot.end_frame) for shot in timeline.shots]
     ranges = list(zip([0, *edges], edges, strict=False))
     found: dict[str, list[list[float]]] = {
         name: [[] for _ in ranges] for name in ("color", "background", "shape", "movement", "pace", "drift", "seam")
@@ -200,7 +200,7 @@ def judge(
     first = timeline.shots[0]
     for scenes, video, rows in zip(stories, videos, latent, strict=False):
         seen = [detector.read_clip(video[start:stop]) for start, stop in ranges]
-        start_of = statistics_of(rows[:, first.start : first.end])
+        start_of = statistics_of(rows[:, first.start_frame : first.end_frame])
         for number, (reading, scene, shot) in enumerate(zip(seen, scenes, timeline.shots, strict=False)):
             found["color"][number].append(reading.color is not None and reading.color == seen[0].color)
             found["background"][number].append(
@@ -211,7 +211,7 @@ def judge(
             if scene.motion.startswith("moves"):
                 found["pace"][number].append(pace(reading) / world.SPEED)
             found["drift"][number].append(
-                float((statistics_of(rows[:, shot.start : shot.end]) - start_of).abs().mean())
+                float((statistics_of(rows[:, shot.start_frame : shot.end_frame]) - start_of).abs().mean())
             )
             if number in (1, len(scenes) - 1):  # a score takes seconds
                 found["seam"][number].append(seam_score(video, edges[number - 1], SPREAD_FRAMES))

@@ -98,7 +98,7 @@ def test_kv_share_shows_the_network_what_training_showed_it(full_precision):
     )
     board = Storyboard(shots=shots, width=64, height=64, fps=16.0)
     timeline = plan_timeline(board, facts_of(model), segment_frames=5)
-    assert [(s.start, s.length) for s in timeline.segments] == [(0, 5), (5, 4)]
+    assert [(s.start_frame, s.latent_frames) for s in timeline.segments] == [(0, 5), (5, 4)]
     feature = kv_share.KVShare(
         mode="fast",
         source="first",

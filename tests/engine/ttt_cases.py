@@ -10,8 +10,10 @@ from longreel.engine.ttt.order import Layout, Run, even_layout
 KINDS = (LINEAR, MLP)
 CHUNK = 4
 WIDTH, HEADS = 32, 2
-THREE_SEGMENTS = even_layout(text=3, segments=3, frames=7, height=2, width=2)  # 37 tokens: no multiple of 4 anywhere
-ALIGNED = even_layout(text=4, segments=2, frames=5, height=2, width=2)  # 28 tokens
+THREE_SEGMENTS = even_layout(
+    text_tokens=3, segments=3, frames=7, height=2, width=2
+)  # 37 tokens: no multiple of 4 anywhere
+ALIGNED = even_layout(text_tokens=4, segments=2, frames=5, height=2, width=2)  # 28 tokens
 
 
 def tokens(runs: list[Run]) -> list[int]:

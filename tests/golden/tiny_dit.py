@@ -148,9 +148,9 @@ def make_timeline(meta: dict, facts: ModelFacts) -> Timeline:
             f"a shot has one list of words"
         )
     segments = tuple(Segment(k * stride, length, ((k, 1.0),), 0) for k in range(count))
-    ends = [segment.start for segment in segments[1:]] + [segments[-1].end]
+    ends = [segment.start_frame for segment in segments[1:]] + [segments[-1].end_frame]
     shots = tuple(
-        PlannedShot(k, Shot("ref cur", 1.0, focus=("cur" if k else "ref",)), segment.start, end, 0)
+        PlannedShot(k, Shot("ref cur", 1.0, focus=("cur" if k else "ref",)), segment.start_frame, end, 0)
         for k, (segment, end) in enumerate(zip(segments, ends, strict=True))
     )
     width, height = (facts.spatial_stride * meta[side] for side in "wh")  # pixels

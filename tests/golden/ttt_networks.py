@@ -86,7 +86,7 @@ def network(tensors: Tensors, meta: dict) -> Tensors:
     ttt = {number: ttt_of(part_of(weights, f"layers.{number}."), meta) for number in range(layers)}
     options = {keys.TTT_LAYERS: ttt}
     add_wrapper(WrappersMP.DIFFUSION_MODEL, ttt_forward.evaluate, options)
-    segment_info = ttt_forward.SegmentInfo(layout.windows, layout.text)
+    segment_info = ttt_forward.SegmentInfo(layout.windows, layout.text_lengths)
     out = network(
         tensors["video"].transpose(1, 2),
         tensors["timesteps"],

@@ -3,57 +3,59 @@
 import pytest
 import torch
 
-from longreel.engine.attention.rotary import grid_angles, time_frequencies, turn_pairs
+from longreel.engine.attention.rotary import grid_angles, rotate_pairs, time_frequencies
 
 
 def sample(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(3))
 
 
-def test_neighbouring_channels_turn_as_complex_numbers():
+def test_neighbouring_channels_rotate_as_complex_numbers():
     x, angles = sample(2, 3, 5, 8), torch.linspace(-4, 4, 4)
-    turned = torch.view_as_complex(x.unflatten(-1, (-1, 2))) * torch.polar(torch.ones(4), angles)
-    assert torch.allclose(turn_pairs(x, angles), torch.view_as_real(turned).flatten(-2), atol=1e-6)
+    rotated = torch.view_as_complex(x.unflatten(-1, (-1, 2))) * torch.polar(torch.ones(4), angles)
+    assert torch.allclose(rotate_pairs(x, angles), torch.view_as_real(rotated).flatten(-2), atol=1e-6)
 
 
-def test_halves_turn_as_complex_numbers():
+def test_halves_rotate_as_complex_numbers():
     x, angles = sample(2, 3, 5, 8), torch.linspace(-4, 4, 4)
-    turned = torch.complex(*x.chunk(2, dim=-1)) * torch.polar(torch.ones(4), angles)
-    assert torch.allclose(turn_pairs(x, angles, halves=True), torch.cat([turned.real, turned.imag], dim=-1), atol=1e-6)
+    rotated = torch.complex(*x.chunk(2, dim=-1)) * torch.polar(torch.ones(4), angles)
+    assert torch.allclose(
+        rotate_pairs(x, angles, halves=True), torch.cat([rotated.real, rotated.imag], dim=-1), atol=1e-6
+    )
 
 
 def test_pairs_behind_the_last_angle_stay():
     x, angles = sample(1, 1, 4, 8), torch.tensor([1.0])
-    assert torch.equal(turn_pairs(x, angles)[..., 2:], x[..., 2:])
+    assert torch.equal(rotate_pairs(x, angles)[..., 2:], x[..., 2:])
     stays = [1, 2, 3, 5, 6, 7]  # channels 0 and 4 are the first pair of halves
-    assert torch.equal(turn_pairs(x, angles, halves=True)[..., stays], x[..., stays])
+    assert torch.equal(rotate_pairs(x, angles, halves=True)[..., stays], x[..., stays])
 
 
 def test_every_head_has_its_own_angles():
     x, angles = sample(2, 3, 5, 8), sample(3, 1, 4)
     for head in range(3):
-        assert torch.equal(turn_pairs(x, angles)[:, head], turn_pairs(x[:, head], angles[head]))
+        assert torch.equal(rotate_pairs(x, angles)[:, head], rotate_pairs(x[:, head], angles[head]))
 
 
-def test_turning_by_zero_changes_nothing_and_turns_add_up():
+def test_rotation_by_zero_changes_nothing_and_rotations_add_up():
     x, angles = sample(2, 2, 6, 16), torch.linspace(0.1, 2, 5)
-    assert torch.equal(turn_pairs(x, 0 * angles), x)
-    assert torch.allclose(turn_pairs(turn_pairs(x, angles), 2 * angles), turn_pairs(x, 3 * angles), atol=1e-5)
+    assert torch.equal(rotate_pairs(x, 0 * angles), x)
+    assert torch.allclose(rotate_pairs(rotate_pairs(x, angles), 2 * angles), rotate_pairs(x, 3 * angles), atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_turned_in_single_precision(dtype):
+def test_half_precision_is_rotated_in_single_precision(dtype):
     x, angles = sample(1, 2, 6, 16).to(dtype), 1000 * torch.linspace(0.1, 2, 8, dtype=torch.float64)
-    assert torch.equal(turn_pairs(x, angles), turn_pairs(x.float(), angles).to(dtype))
+    assert torch.equal(rotate_pairs(x, angles), rotate_pairs(x.float(), angles).to(dtype))
 
 
-def test_turned_keys_have_the_same_logits_as_keys_at_that_position():
+def test_rotated_keys_have_the_same_logits_as_keys_at_that_position():
     frequencies = time_frequencies(8, 10000.0)
     assert torch.allclose(frequencies, torch.tensor([1.0, 0.1, 0.01, 0.001], dtype=torch.float64))
     q, k = sample(1, 8), sample(1, 8).flip(-1)
 
     def logit(query_at: float, key_at: float) -> torch.Tensor:
-        return (turn_pairs(q, query_at * frequencies) * turn_pairs(k, key_at * frequencies)).sum()
+        return (rotate_pairs(q, query_at * frequencies) * rotate_pairs(k, key_at * frequencies)).sum()
 
     assert torch.allclose(logit(3, 1), logit(10, 8), atol=1e-5)  # it is their distance that counts
     assert not torch.allclose(logit(3, 1), logit(3, 2), atol=1e-2)
@@ -73,7 +75,7 @@ def test_each_axis_turns_its_share_of_the_channels():
 
 def test_position_0_turns_nothing():
     x = torch.randn(1, 2, 16)
-    assert torch.equal(turn_pairs(x, grid_angles(torch.tensor([0]), 4, 5, 16)), x)
+    assert torch.equal(rotate_pairs(x, grid_angles(torch.tensor([0]), 4, 5, 16)), x)
 
 
 def test_a_head_that_does_not_divide_is_refused():

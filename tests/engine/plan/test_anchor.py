@@ -108,9 +108,9 @@ def test_a_shots_anchor_counts_from_its_first_frame_and_stays_in_it():
     second = timeline.shots[1]
     first, stop = timeline.shot_pixel_frames(second)
     start, end = (place_in_shot(timeline, second, at, CLEAN, 1.0) for at in (0.0, 1.0))
-    assert (start.pixel_frame, start.frame) == (first, second.start)
-    assert (end.pixel_frame, end.frame) == (stop - 1, second.end - 1)
-    assert place_in_shot(timeline, timeline.shots[0], 1.0, CLEAN, 1.0).frame == second.start - 1
+    assert (start.pixel_frame, start.frame) == (first, second.start_frame)
+    assert (end.pixel_frame, end.frame) == (stop - 1, second.end_frame - 1)
+    assert place_in_shot(timeline, timeline.shots[0], 1.0, CLEAN, 1.0).frame == second.start_frame - 1
 
 
 def test_the_report_shows_every_step_of_the_mapping():

@@ -31,7 +31,7 @@ def test_every_shot_is_a_row_with_what_was_asked_and_what_it_gets(timeline):
             f"{planned.shot.seconds:.3f}",
             f"{(last - first) / 16:.3f}",
             f"{first}-{last - 1} ({last - first})",
-            f"{planned.start}-{planned.end - 1} ({planned.latent_frames})",
+            f"{planned.start_frame}-{planned.end_frame - 1} ({planned.latent_frames})",
         ):
             assert re.search(rf"(^|  ){re.escape(text)}(  |$)", line), (text, line)
     assert lines[1].endswith("a keeper climbs") and lines[2].endswith("x" * 57 + "...")

@@ -29,7 +29,7 @@ def take_of(timeline: Timeline, frame: int) -> int:
 @given(rollouts())
 def test_every_latent_frame_is_new_in_exactly_one_chunk_and_in_order(case):
     timeline, _, chunks = case
-    made = [frame for chunk in chunks for frame in range(chunk.new_start, chunk.end)]
+    made = [frame for chunk in chunks for frame in range(chunk.first_new_frame, chunk.end_frame)]
     assert made == list(range(timeline.latent_frames))
     assert [chunk.number for chunk in chunks] == list(range(len(chunks)))
 
@@ -39,7 +39,7 @@ def test_every_latent_frame_is_new_in_exactly_one_chunk_and_in_order(case):
 def test_no_chunk_crosses_a_cut(case):
     timeline, _, chunks = case
     for chunk in chunks:
-        assert {take_of(timeline, frame) for frame in range(chunk.start, chunk.end)} == {chunk.take}
+        assert {take_of(timeline, frame) for frame in range(chunk.start_frame, chunk.end_frame)} == {chunk.take}
 
 
 @many
@@ -47,8 +47,8 @@ def test_no_chunk_crosses_a_cut(case):
 def test_a_window_is_as_long_as_a_segment_or_as_its_take_so_far(case):
     timeline, _, chunks = case
     for chunk in chunks:
-        behind = chunk.end - timeline.take_starts[chunk.take]
-        assert chunk.frames == min(timeline.segment_frames, behind)
+        behind = chunk.end_frame - timeline.take_starts[chunk.take]
+        assert chunk.latent_frames == min(timeline.segment_frames, behind)
 
 
 @many
@@ -56,8 +56,8 @@ def test_a_window_is_as_long_as_a_segment_or_as_its_take_so_far(case):
 def test_only_the_first_chunk_of_a_take_knows_fewer_frames_than_asked_for(case):
     timeline, known, chunks = case
     for chunk in chunks:
-        behind = chunk.new_start - timeline.take_starts[chunk.take]
-        assert min(known, behind) <= chunk.known <= behind
+        behind = chunk.first_new_frame - timeline.take_starts[chunk.take]
+        assert min(known, behind) <= chunk.known_frames <= behind
         assert chunk.new_frames > 0
 
 
@@ -68,12 +68,15 @@ def test_frames_hear_the_prompt_of_their_shot_and_shared_frames_that_of_both(cas
     for chunk in chunks:
         assert sum(share for _, share in chunk.mix) == pytest.approx(1)
         shots = [timeline.shots[shot] for shot, _ in chunk.mix]
-        assert shots[0].start <= chunk.new_start and chunk.end <= shots[-1].end
+        assert shots[0].start_frame <= chunk.first_new_frame and chunk.end_frame <= shots[-1].end_frame
         assert len(shots) == 1 or shots[1].index == shots[0].index + 1
         assert chunk.shot == shots[-1].index
         if len(shots) == 2:
             assert shots[1].shot.transition == "blend"
-            assert max(shots[1].start - chunk.new_start, chunk.end - shots[1].start) <= shots[1].overlap
+            assert (
+                max(shots[1].start_frame - chunk.first_new_frame, chunk.end_frame - shots[1].start_frame)
+                <= shots[1].overlap_frames
+            )
 
 
 @many
@@ -97,7 +100,7 @@ def test_the_pieces_of_a_shot_are_counted_from_zero(case):
 def test_a_longer_last_shot_keeps_all_but_its_last_chunk(timeline, data):
     known = data.draw(st.integers(0, timeline.segment_frames - 1))
     last = timeline.shots[-1]
-    more = replace(last, end=last.end + data.draw(st.integers(1, 30)))
+    more = replace(last, end_frame=last.end_frame + data.draw(st.integers(1, 30)))
     longer = plan_chunks(replace(timeline, shots=(*timeline.shots[:-1], more)), known)
     before = [chunk for chunk in plan_chunks(timeline, known) if last.index not in (shot for shot, _ in chunk.mix)]
     assert longer[: len(before)] == tuple(before)
@@ -105,7 +108,7 @@ def test_a_longer_last_shot_keeps_all_but_its_last_chunk(timeline, data):
 
 def test_the_chunks_of_a_story_of_two_shots():
     timeline = plan_timeline(storyboard(33 / 16, 1.25, transition="continue"), WAN, segment_frames=5, overlap_frames=1)
-    assert [(c.start, c.known, c.end, c.shot, c.piece) for c in plan_chunks(timeline, 1)] == [
+    assert [(c.start_frame, c.known_frames, c.end_frame, c.shot, c.piece) for c in plan_chunks(timeline, 1)] == [
         (0, 0, 5, 0, 0),
         (4, 1, 9, 0, 1),
         (8, 1, 13, 1, 0),
@@ -117,13 +120,13 @@ def test_a_blend_is_made_in_chunks_whose_prompts_move_over():
     timeline = plan_timeline(
         storyboard(33 / 16, 2.0, transition="blend"), WAN, segment_frames=5, overlap_frames=4, transition_prompts=3
     )
-    shared = [(c.new_start, c.end, c.mix[1][1]) for c in plan_chunks(timeline, 1) if len(c.mix) == 2]
+    shared = [(c.first_new_frame, c.end_frame, c.mix[1][1]) for c in plan_chunks(timeline, 1) if len(c.mix) == 2]
     assert shared == [(7, 8, 0.25), (8, 9, 0.5), (9, 11, 0.75)]
 
 
 def test_a_cut_begins_with_a_whole_window_of_new_frames():
     timeline = plan_timeline(storyboard(33 / 16, 2.0, transition="cut"), WAN, segment_frames=5, overlap_frames=1)
-    assert [(c.start, c.known, c.end, c.take) for c in plan_chunks(timeline, 1)] == [
+    assert [(c.start_frame, c.known_frames, c.end_frame, c.take) for c in plan_chunks(timeline, 1)] == [
         (0, 0, 5, 0),
         (4, 1, 9, 0),
         (9, 0, 14, 1),

@@ -21,8 +21,8 @@ many = settings(max_examples=60, deadline=None)
 @many
 @given(plans())
 def test_shots_follow_each_other_without_gap_and_add_up(timeline):
-    assert timeline.shots[0].start == 0
-    assert all(a.end == b.start for a, b in zip(timeline.shots, timeline.shots[1:], strict=False))
+    assert timeline.shots[0].start_frame == 0
+    assert all(a.end_frame == b.start_frame for a, b in zip(timeline.shots, timeline.shots[1:], strict=False))
     assert all(shot.latent_frames >= 1 for shot in timeline.shots)
     assert sum(shot.latent_frames for shot in timeline.shots) == timeline.latent_frames
     ranges = [timeline.shot_pixel_frames(shot) for shot in timeline.shots]
@@ -35,11 +35,11 @@ def test_shots_follow_each_other_without_gap_and_add_up(timeline):
 @given(plans())
 def test_every_latent_frame_is_covered_by_its_own_take_and_no_segment_crosses_a_cut(timeline):
     for number, take in enumerate(takes_of(timeline.shots)):
-        begin, end = take[0].start, take[-1].end
+        begin, end = take[0].start_frame, take[-1].end_frame
         own = [s for s in timeline.segments if s.take == number]
-        assert all(begin <= s.start < s.end <= end for s in own)
-        assert {frame for s in own for frame in range(s.start, s.end)} == set(range(begin, end))
-        assert {s.length for s in own} == {min(timeline.segment_frames, end - begin)}
+        assert all(begin <= s.start_frame < s.end_frame <= end for s in own)
+        assert {frame for s in own for frame in range(s.start_frame, s.end_frame)} == set(range(begin, end))
+        assert {s.latent_frames for s in own} == {min(timeline.segment_frames, end - begin)}
         assert {shot for s in own for shot, _ in s.mix} == {planned.index for planned in take}
         assert all(timeline.take_start(s) == begin for s in own)
     assert len(timeline.segments) == sum(1 for s in timeline.segments if s.take <= number)
@@ -51,13 +51,13 @@ def test_every_shot_has_a_segment_with_its_prompt_alone_that_touches_the_shot(ti
     for planned in timeline.shots:
         own = [s for s in timeline.segments if s.mix == ((planned.index, 1.0),)]
         assert own and all(s.main_shot == planned.index for s in own)
-        assert any(s.start <= planned.end and planned.start <= s.end for s in own)
+        assert any(s.start_frame <= planned.end_frame and planned.start_frame <= s.end_frame for s in own)
 
 
 @many
 @given(plans())
 def test_segments_follow_each_other_as_the_shots_do(timeline):
-    assert [s.start for s in timeline.segments] == sorted(s.start for s in timeline.segments)
+    assert [s.start_frame for s in timeline.segments] == sorted(s.start_frame for s in timeline.segments)
     heard = [s.mix[0][0] + s.mix[-1][1] * (len(s.mix) - 1) for s in timeline.segments]
     assert heard == sorted(heard)
 
@@ -80,8 +80,8 @@ def test_neighbouring_segments_of_a_take_share_at_least_the_overlap(timeline):
         if a.take != b.take:
             continue
         shots = {shot for s in (a, b) for shot, _ in s.mix}
-        own = [timeline.shots[shot].overlap for shot in shots - {min(shots)}]
-        assert a.end - b.start >= min([timeline.overlap_frames, a.length - 1, *own])
+        own = [timeline.shots[shot].overlap_frames for shot in shots - {min(shots)}]
+        assert a.end_frame - b.start_frame >= min([timeline.overlap_frames, a.latent_frames - 1, *own])
 
 
 @many
@@ -89,13 +89,13 @@ def test_neighbouring_segments_of_a_take_share_at_least_the_overlap(timeline):
 def test_every_blend_gives_every_frame_of_every_plan_a_positive_weight(timeline, blend, seed):
     for number, take in enumerate(takes_of(timeline.shots)):
         own = [s for s in timeline.segments if s.take == number]
-        weights = segment_weights(blend, [s.start for s in own], [s.length for s in own], seed)
+        weights = segment_weights(blend, [s.start_frame for s in own], [s.latent_frames for s in own], seed)
         total = [0.0] * timeline.latent_frames
         for segment, weight in zip(own, weights, strict=True):
-            for frame, value in enumerate(weight.tolist(), start=segment.start):
+            for frame, value in enumerate(weight.tolist(), start=segment.start_frame):
                 assert value >= 0
                 total[frame] += value
-        assert all(total[frame] > 0 for frame in range(take[0].start, take[-1].end))
+        assert all(total[frame] > 0 for frame in range(take[0].start_frame, take[-1].end_frame))
 
 
 @many
@@ -105,7 +105,7 @@ def test_each_boundary_is_rounded_by_half_a_latent_frame_at_most_and_never_accum
     timeline = plan_timeline(storyboard(*seconds, fps=fps), facts)
     for planned, until in zip(timeline.shots, itertools.accumulate(Fraction(s) for s in seconds), strict=True):
         exact = float(until * Fraction(fps))
-        assert abs(facts.pixel_frames(planned.end) - exact) <= facts.temporal_stride / 2 + 1e-6
+        assert abs(facts.pixel_frames(planned.end_frame) - exact) <= facts.temporal_stride / 2 + 1e-6
 
 
 @pytest.mark.parametrize(
@@ -142,10 +142,10 @@ def test_equal_shots_of_ditctrls_lengths_give_ditctrls_layout(prompts, length, o
         transition_prompts=between,
     )
     assert [planned.latent_frames for planned in timeline.shots] == shots
-    assert tuple(s.start for s in timeline.segments) == layout.starts
+    assert tuple(s.start_frame for s in timeline.segments) == layout.starts
     assert tuple(s.mix for s in timeline.segments) == layout.mixes
     assert timeline.latent_frames == layout.total_frames
-    assert {s.length for s in timeline.segments} == {length}
+    assert {s.latent_frames for s in timeline.segments} == {length}
 
 
 @pytest.mark.parametrize("transition", ["continue", "blend"])
@@ -153,7 +153,7 @@ def test_three_second_shots_that_share_one_latent_frame_are_the_ttt_papers_segme
     timeline = plan_timeline(
         storyboard(*[3.0] * 21, transition=transition), WAN, segment_frames=13, overlap_frames=1, transition_prompts=0
     )
-    assert [(s.start, s.end) for s in timeline.segments] == [(12 * i, 12 * i + 13) for i in range(21)]
+    assert [(s.start_frame, s.end_frame) for s in timeline.segments] == [(12 * i, 12 * i + 13) for i in range(21)]
     assert [s.mix for s in timeline.segments] == [((i, 1.0),) for i in range(21)]
 
 
@@ -181,25 +181,25 @@ def test_continue_switches_prompts_in_one_take_and_cut_begins_another():
         timeline = plan_timeline(storyboard(2.0, 2.0, transition=transition), WAN, segment_frames=8, overlap_frames=4)
         assert [take for take, _ in itertools.groupby(s.take for s in timeline.segments)] == takes
         assert sum(len(s.mix) == 2 for s in timeline.segments) == mixed
-        assert timeline.shots[1].overlap == (0 if transition == "cut" else 4)
+        assert timeline.shots[1].overlap_frames == (0 if transition == "cut" else 4)
 
 
 def test_a_shots_own_overlap_wins_at_its_transition_alone():
     shots = (Shot("a", 8.0), Shot("b", 8.0, "blend", overlap_seconds=0.5), Shot("c", 8.0, "blend"))
     timeline = plan_timeline(Storyboard(shots, width=64, height=64), WAN, segment_frames=13, overlap_frames=6)
-    assert [planned.overlap for planned in timeline.shots] == [0, 2, 6]
-    starts = {s.mix: s.start for s in timeline.segments if len(s.mix) == 2}
+    assert [planned.overlap_frames for planned in timeline.shots] == [0, 2, 6]
+    starts = {s.mix: s.start_frame for s in timeline.segments if len(s.mix) == 2}
     for pair, shared in (((0, 1), 2), ((1, 2), 6)):
         middle = starts[(pair[0], 0.5), (pair[1], 0.5)]
-        before = max(s.end for s in timeline.segments if s.mix == ((pair[0], 1.0),))
-        after = min(s.start for s in timeline.segments if s.mix == ((pair[1], 1.0),))
+        before = max(s.end_frame for s in timeline.segments if s.mix == ((pair[0], 1.0),))
+        after = min(s.start_frame for s in timeline.segments if s.mix == ((pair[1], 1.0),))
         assert before - middle == middle + 13 - after == shared
 
 
 def test_a_take_shorter_than_a_segment_is_one_segment_per_prompt():
     timeline = plan_timeline(storyboard(1.0, 1.0, transition="blend"), WAN, segment_frames=21)
     assert timeline.latent_frames == 9
-    assert [(s.start, s.length) for s in timeline.segments] == [(0, 9)] * 3
+    assert [(s.start_frame, s.latent_frames) for s in timeline.segments] == [(0, 9)] * 3
     assert [s.mix for s in timeline.segments] == [((0, 1.0),), ((0, 0.5), (1, 0.5)), ((1, 1.0),)]
 
 
@@ -231,7 +231,9 @@ def test_with_segments_keeps_shots_and_sizes_and_equals_a_new_plan():
         timeline.storyboard, WAN, fps=24.0, width=128, segment_frames=9, overlap_frames=2, transition_prompts=0
     )
     for other in (longer, fewer):
-        assert [(p.start, p.end) for p in other.shots] == [(p.start, p.end) for p in timeline.shots]
+        assert [(p.start_frame, p.end_frame) for p in other.shots] == [
+            (p.start_frame, p.end_frame) for p in timeline.shots
+        ]
 
 
 @pytest.mark.parametrize(
@@ -280,12 +282,12 @@ def test_a_blend_longer_than_a_segment_is_refused_and_the_remedy_works():
     assert str(caught.value) == (
         "shots[1].overlap_seconds 29 is 174 latent frames, but a segment has 121; use 20 s or less, or longer segments"
     )
-    assert plan(20.0).shots[1].overlap == 120
+    assert plan(20.0).shots[1].overlap_frames == 120
 
 
 def test_a_thousand_shots_are_planned_in_well_under_a_second():
     shots = tuple(Shot(f"shot {i}", 1.0 + i % 5, ("continue", "blend", "cut")[i % 3]) for i in range(1000))
     began = time.process_time()
     timeline = plan_timeline(Storyboard(shots, width=64, height=64), WAN, segment_frames=13)
-    assert [timeline.take_start(s) for s in timeline.segments][-1] == timeline.shots[998].start
+    assert [timeline.take_start(s) for s in timeline.segments][-1] == timeline.shots[998].start_frame
     assert time.process_time() - began < 0.5

@@ -14,7 +14,7 @@ from tests.engine.ttt_cases import CHUNK, HEADS, THREE_SEGMENTS, WIDTH, tokens_l
 
 MIXERS = (GATED_DELTA, SLIDING_WINDOW)
 GATES = ("forward_text", "forward_video", "backward_text", "backward_video")
-SIX_SEGMENTS = even_layout(text=3, segments=6, frames=13, height=2, width=2)
+SIX_SEGMENTS = even_layout(text_tokens=3, segments=6, frames=13, height=2, width=2)
 
 
 def config_of(kind: str) -> TTTConfig:

@@ -95,7 +95,7 @@ def test_a_shut_gate_still_learns():
 def test_in_place_holds_one_slab_however_long_the_video():
     block, peaks = make_block(MLP, chunk=16), []
     for segments in (4, 16):
-        layout = even_layout(text=6, segments=segments, frames=4 * segments + 1, height=4, width=8)
+        layout = even_layout(text_tokens=6, segments=segments, frames=4 * segments + 1, height=4, width=8)
         x = tokens_like(layout)
         with LiveBytes(x, *block.parameters()) as memory:
             block(x, layout, slab_tokens=64, in_place=True)

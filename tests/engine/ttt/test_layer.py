@@ -100,7 +100,7 @@ def test_what_is_learned_is_the_value_without_its_mean():
 def test_text_has_no_position_and_video_has_its_own():
     """The same token everywhere and nothing learned: all text reads alike, video as its place."""
     layer = make_layer(base_rate=0.0)
-    layout = even_layout(text=3, segments=1, frames=2, height=2, width=2)
+    layout = even_layout(text_tokens=3, segments=1, frames=2, height=2, width=2)
     out = layer(torch.ones(1, layout.tokens, WIDTH), layout)[0]
     assert torch.equal(out[:3], out[:1].expand(3, -1))
     torch.testing.assert_close(out[3], out[0])  # frame 0, row 0, column 0
@@ -117,7 +117,7 @@ def test_the_clips_of_a_batch_do_not_see_each_other():
 
 
 def test_a_model_without_joined_text_has_video_alone():
-    layout = Layout(text=(0, 0), windows=((0, 2), (2, 4)), height=2, width=2)
+    layout = Layout(text_lengths=(0, 0), windows=((0, 2), (2, 4)), height=2, width=2)
     layer, x = make_layer(), tokens_like(layout)
     assert layer(x, layout).shape == x.shape
     torch.testing.assert_close(layer(x, layout, slab_tokens=CHUNK), layer(x, layout), atol=2e-5, rtol=1e-4)
@@ -147,7 +147,7 @@ def test_the_memory_of_reading_does_not_grow_with_the_video(backwards, rates):
     layer = make_layer(LINEAR, rates=rates, chunk=16)
     peaks = []
     for segments in (4, 8, 16):
-        layout = even_layout(text=6, segments=segments, frames=4 * segments + 1, height=4, width=8)
+        layout = even_layout(text_tokens=6, segments=segments, frames=4 * segments + 1, height=4, width=8)
         x = tokens_like(layout)
         with LiveBytes(x, *layer.parameters()) as memory:
             for _slab, part in layer.read(x, layout, backwards, slab_tokens=128):

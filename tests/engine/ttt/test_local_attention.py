@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 
-from longreel.engine.attention.rotary import grid_angles, turn_pairs
+from longreel.engine.attention.rotary import grid_angles, rotate_pairs
 from longreel.engine.ttt.local_attention import attend_locally, evaluate_segments, segment_of
 from longreel.engine.ttt.order import Layout, even_layout
 from tests.engine.ttt_cases import layouts
@@ -45,13 +45,13 @@ def test_it_is_dense_attention_under_the_segments_masks_and_the_mean_of_what_ove
 
 
 def test_one_segment_is_the_attention_itself_to_the_bit():
-    layout = even_layout(text=3, segments=1, frames=4, height=2, width=2)
+    layout = even_layout(text_tokens=3, segments=1, frames=4, height=2, width=2)
     q, k, v = rows_of(layout)
-    assert torch.equal(attend_locally(attend, q, k, v, layout, turn=pytest.fail), attend(q, k, v, None))
+    assert torch.equal(attend_locally(attend, q, k, v, layout, time_shift=pytest.fail), attend(q, k, v, None))
 
 
 def test_nothing_crosses_from_segment_to_segment():
-    layout = even_layout(text=2, segments=3, frames=7, height=1, width=2)
+    layout = even_layout(text_tokens=2, segments=3, frames=7, height=1, width=2)
     q, k, v = rows_of(layout)
     before = attend_locally(attend, q, k, v, layout)
     last = seen_by(layout, 2) & ~seen_by(layout, 1)
@@ -63,7 +63,7 @@ def test_nothing_crosses_from_segment_to_segment():
 
 
 def test_shared_frames_are_averaged_and_all_others_copied():
-    layout = Layout(text=(1, 1, 1), windows=((0, 3), (1, 4), (2, 6)), height=1, width=1)
+    layout = Layout(text_lengths=(1, 1, 1), windows=((0, 3), (1, 4), (2, 6)), height=1, width=1)
     out = evaluate_segments(
         lambda segment: torch.full((1, 1 + [3, 3, 4][segment], 1), 10.0**segment),
         layout,
@@ -74,7 +74,7 @@ def test_shared_frames_are_averaged_and_all_others_copied():
 
 
 def test_what_is_cut_out_and_put_back_is_unchanged():
-    layout = even_layout(text=2, segments=3, frames=7, height=2, width=1)
+    layout = even_layout(text_tokens=2, segments=3, frames=7, height=2, width=1)
     x = torch.randn(2, layout.tokens, 5)
     put_back = evaluate_segments(
         lambda segment: torch.cat(segment_of(x, layout, segment), dim=1), layout, torch.empty_like(x)
@@ -83,17 +83,17 @@ def test_what_is_cut_out_and_put_back_is_unchanged():
 
 
 def test_positions_in_time_begin_anew_in_every_segment():
-    layout = even_layout(text=2, segments=3, frames=7, height=2, width=2)
+    layout = even_layout(text_tokens=2, segments=3, frames=7, height=2, width=2)
     q, k, v = rows_of(layout)
 
     def rotated(x: torch.Tensor, frames: int) -> torch.Tensor:
         text, video = x.split([x.shape[2] - frames * layout.frame_tokens, frames * layout.frame_tokens], dim=2)
         angles = grid_angles(torch.arange(video.shape[2]), layout.height, layout.width, CHANNELS)
-        return torch.cat([text, turn_pairs(video, angles)], dim=2)
+        return torch.cat([text, rotate_pairs(video, angles)], dim=2)
 
-    def turn(x: torch.Tensor, frames: int) -> torch.Tensor:
+    def time_shift(x: torch.Tensor, frames: int) -> torch.Tensor:
         tokens = torch.full((x.shape[2],), frames)[:, None]
-        return turn_pairs(
+        return rotate_pairs(
             x, tokens * grid_angles(torch.tensor([layout.frame_tokens]), layout.height, layout.width, CHANNELS)
         )
 
@@ -101,7 +101,7 @@ def test_positions_in_time_begin_anew_in_every_segment():
         q_own, k_own, v_own = (torch.cat(segment_of(x, layout, segment, dim=2), dim=2) for x in (q, k, v))
         return attend(rotated(q_own, 3), rotated(k_own, 3), v_own, None)
 
-    got = attend_locally(attend, rotated(q, 7), rotated(k, 7), v, layout, turn)
+    got = attend_locally(attend, rotated(q, 7), rotated(k, 7), v, layout, time_shift)
     expected = evaluate_segments(alone, layout, torch.empty_like(q), dim=2)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
     unturned = attend_locally(attend, rotated(q, 7), rotated(k, 7), v, layout)
@@ -109,7 +109,7 @@ def test_positions_in_time_begin_anew_in_every_segment():
 
 
 def test_gradients_reach_queries_keys_and_values():
-    layout = even_layout(text=2, segments=2, frames=5, height=1, width=2)
+    layout = even_layout(text_tokens=2, segments=2, frames=5, height=1, width=2)
     rows = [x.requires_grad_() for x in rows_of(layout)]
     attend_locally(attend, *rows, layout).square().sum().backward()
     assert all(x.grad.abs().amax(-1).min() > 0 for x in rows)

@@ -39,14 +39,16 @@ def test_an_entry_is_a_place_in_the_input_of_the_pass(layout, backwards):
 @given(layouts())
 def test_turned_round_twice_is_where_it_began(layout):
     turned = tokens(pass_runs(layout, backwards=True))
-    segments = layout.text[::-1]
+    segments = layout.text_lengths[::-1]
     again = tokens(pass_runs(Layout(segments, layout.windows, layout.height, layout.width), backwards=True))
     assert [turned[token] for token in again] == list(range(layout.tokens))
     assert tokens(pass_runs(layout)) == list(range(layout.tokens))
 
 
 def test_text_and_frames_alternate_and_a_shared_frame_belongs_to_the_segment_read_first():
-    layout = Layout(text=(2, 1), windows=((0, 2), (1, 3)), height=1, width=2)  # texts 0 1 | 2, frames 3 4, 5 6, 7 8
+    layout = Layout(
+        text_lengths=(2, 1), windows=((0, 2), (1, 3)), height=1, width=2
+    )  # texts 0 1 | 2, frames 3 4, 5 6, 7 8
     assert tokens(scan_runs(layout)) == [0, 1, 3, 4, 5, 6, 2, 7, 8]
     assert tokens(scan_runs(layout, backwards=True)) == [2, 8, 7, 6, 5, 0, 1, 4, 3]
     assert own_frames(layout) == [(0, 2), (2, 3)]
@@ -54,7 +56,7 @@ def test_text_and_frames_alternate_and_a_shared_frame_belongs_to_the_segment_rea
 
 
 def test_one_segment_reads_its_text_and_then_its_video():
-    layout = even_layout(text=2, segments=1, frames=2, height=1, width=2)
+    layout = even_layout(text_tokens=2, segments=1, frames=2, height=1, width=2)
     assert tokens(scan_runs(layout)) == [0, 1, 2, 3, 4, 5]
     assert tokens(scan_runs(layout, backwards=True)) == [0, 1, 5, 4, 3, 2]
 
@@ -120,7 +122,7 @@ def test_a_chunk_points_to_the_input_chunk_of_its_last_token(layout, backwards, 
 
 @pytest.mark.parametrize("backwards", [False, True])
 def test_where_all_parts_are_multiples_of_the_chunk_no_token_leaves_its_chunk(backwards):
-    layout = even_layout(text=4, segments=2, frames=5, height=2, width=2)
+    layout = even_layout(text_tokens=4, segments=2, frames=5, height=2, width=2)
     scan, entered = tokens(scan_runs(layout, backwards)), tokens(pass_runs(layout, backwards))
     for number, source in enumerate(chunks_of_last_tokens(layout, backwards, 4)):
         assert scan[4 * number : 4 * number + 4] == entered[4 * source : 4 * source + 4]

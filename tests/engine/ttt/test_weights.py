@@ -9,7 +9,7 @@ from tests.engine.ttt_cases import CHUNK, KINDS, make_block
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_published_names_lead_there_and_back(kind):
+def test_published_names_round_trip(kind):
     weights = make_block(kind).state_dict()
     published = to_published(weights)
     assert len(published) == len(weights) and all(name.startswith(tuple(PUBLISHED)) for name in published)

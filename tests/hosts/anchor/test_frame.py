@@ -231,10 +231,10 @@ def test_each_segment_sees_time_0_where_its_anchor_stands(tiny):
     known = loaded.model.model.process_latent_in(picture(loaded))
     holders = 0
     for segment, (x, _) in zip(timeline.segments, shown.calls, strict=False):
-        lead = x.shape[2] - segment.length
-        first = segment.start - (lead if segment.start > timeline.take_start(segment) else 0)
-        frames = list(range(first, segment.start)) + list(range(segment.start, segment.end))
-        frames = frames if len(frames) == x.shape[2] else [segment.start, *frames]
+        lead = x.shape[2] - segment.latent_frames
+        first = segment.start_frame - (lead if segment.start_frame > timeline.take_start(segment) else 0)
+        frames = list(range(first, segment.start_frame)) + list(range(segment.start_frame, segment.end_frame))
+        frames = frames if len(frames) == x.shape[2] else [segment.start_frame, *frames]
         for place, frame in enumerate(frames):
             assert torch.equal(x[:1, :, place], known[:, :, 0]) == (frame == 6)
         holders += 6 in frames
@@ -248,8 +248,8 @@ def test_a_rollout_holds_anchors_in_the_chunks_that_they_fall_into(tiny, every_t
     one = anchored(loaded, 10, mode)
     out, plain = roll(loaded, timeline, anchor_frame.attach(loaded.model, [one])), roll(loaded, timeline)
     assert torch.equal(out[:, :, one.anchor.frame : one.anchor.end], one.latent)
-    before = [chunk for chunk in plan_chunks(timeline, timeline.overlap_frames) if chunk.end <= one.anchor.frame]
-    border = before[-1].end
+    before = [chunk for chunk in plan_chunks(timeline, timeline.overlap_frames) if chunk.end_frame <= one.anchor.frame]
+    border = before[-1].end_frame
     assert border > 4 and torch.equal(out[:, :, :border], plain[:, :, :border])
     assert not torch.equal(out[:, :, one.anchor.end :], plain[:, :, one.anchor.end :])
 
@@ -307,9 +307,9 @@ def test_a_run_makes_again_what_a_changed_anchor_stands_in_and_what_follows(tiny
     assert all(line.endswith("reused") for line in said)
     changed, said = run(**change)
     for chunk, line in zip(chunks, said, strict=False):
-        if chunk.end <= 10:
+        if chunk.end_frame <= 10:
             assert line.endswith("reused")
-        elif chunk.new_start <= 10:
+        elif chunk.first_new_frame <= 10:
             assert "made again: the anchors changed" in line
     assert said[-1].count("made again") and not torch.equal(changed, again)
     assert torch.equal(run()[0], again)

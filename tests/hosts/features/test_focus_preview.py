@@ -79,9 +79,9 @@ def test_maps_are_those_of_explicit_softmax_averaged_where_segments_overlap(tiny
         grid = calls[0].forward.grid
         found = normalised(found, grid[0]).reshape(grid)
         patch = calls[0].forward.patch_frames
-        for frame in range(segment.length):
-            total[segment.start + frame] += found[(frame + (segment.start > 0)) // patch]
-            count[segment.start + frame] += 1
+        for frame in range(segment.latent_frames):
+            total[segment.start_frame + frame] += found[(frame + (segment.start_frame > 0)) // patch]
+            count[segment.start_frame + frame] += 1
     assert maps.shape == (1, timeline.latent_frames, rows, columns) and count.max() > 1
     assert maps.min() >= 0 and maps.max() <= 1
     assert torch.allclose(maps[0], total / count, atol=1e-4)

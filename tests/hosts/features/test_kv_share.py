@@ -264,7 +264,7 @@ def test_sources_stand_where_placement_says(tiny, every_tiny, placement, lead_fr
     sources = previous(timeline)
 
     def first_frame_seen(number: int) -> int:
-        start = timeline.segments[number].start
+        start = timeline.segments[number].start_frame
         return start - 1 if lead_frame and start > 0 else start
 
     moved = set()
@@ -279,7 +279,7 @@ def test_sources_stand_where_placement_says(tiny, every_tiny, placement, lead_fr
         moved.add(frames[placement])
         for prompt, (q, _, _, mask, out) in record.parts().items():
             k, v, mask, text = source_part(records, record, sources, settings, prompt)
-            k = torch.cat([k[:, :, :text], call.forward.turn(k[:, :, text:], frames[placement])], dim=2)
+            k = torch.cat([k[:, :, :text], call.forward.time_shift(k[:, :, text:], frames[placement])], dim=2)
             assert torch.allclose(out, attention(q, k, v, mask), atol=1e-5)
     assert moved and max(moved) < 0  # sources come before
 
@@ -341,7 +341,7 @@ def test_segments_before_the_source_and_shots_that_do_not_read_are_made_by_thems
     timeline = story(loaded.model, transitions=("continue", "cut", "cut"))
     one = sample(loaded, timeline, dataclasses.replace(PLAIN, shots=(3,)), steps=2)
     plain = sample(loaded, timeline, steps=2)
-    border = timeline.shots[2].start
+    border = timeline.shots[2].start_frame
     assert torch.equal(one[:, :, :border], plain[:, :, :border])
     assert not torch.equal(one[:, :, border:], plain[:, :, border:])
 

@@ -272,7 +272,7 @@ def test_words_are_found_in_those_shots_that_have_them(tiny):
     plain = run(loaded, None, prompts, blend="cut", steps=1)
     edited = run(loaded, reweight("slowly"), prompts, blend="cut", steps=1)
     segments = timeline_of(loaded.model, *prompts).segments
-    untouched = next(s.start for s in segments if len(s.mix) > 1 or s.mix[0][0] == 1)
+    untouched = next(s.start_frame for s in segments if len(s.mix) > 1 or s.mix[0][0] == 1)
     assert torch.equal(plain[:, :, :untouched], edited[:, :, :untouched])
     assert not torch.equal(plain, edited)
 

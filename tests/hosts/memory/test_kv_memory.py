@@ -73,7 +73,7 @@ def test_frames_are_shown_once_per_level_before_the_first_step(tiny):
     frames = [x.shape[2] for x, *_ in recorder.calls]
     expected = []
     for chunk in plan_chunks(timeline, 1):
-        expected += [min(2, chunk.start)] * (levels if chunk.start else 0) + [chunk.frames] * 3
+        expected += [min(2, chunk.start_frame)] * (levels if chunk.start_frame else 0) + [chunk.latent_frames] * 3
     assert frames == expected
 
 

@@ -30,7 +30,7 @@ def other_start(model, transition):
 def test_the_anchor_of_the_video_crosses_a_cut_and_that_of_a_take_does_not(tiny, every_tiny):
     loaded = tiny(every_tiny.name)
     boards = other_start(loaded.model, "cut")
-    border = boards[0].shots[1].start
+    border = boards[0].shots[1].start_frame
     for anchor, crosses in ((VIDEO, True), (TAKE, False)):
         one, two = (roll(loaded, board, anchored(loaded.model, anchor)) for board in boards)
         assert torch.equal(one[:, :, border:], two[:, :, border:]) != crosses
@@ -39,7 +39,7 @@ def test_the_anchor_of_the_video_crosses_a_cut_and_that_of_a_take_does_not(tiny,
 def test_a_take_anchors_anew(tiny):
     loaded = tiny("wan21")
     timeline = story(loaded.model, ("continue", "cut"))
-    border = timeline.shots[1].start
+    border = timeline.shots[1].start_frame
     plain, take = roll(loaded, timeline), roll(loaded, timeline, anchored(loaded.model, TAKE))
     assert torch.equal(
         plain[:, :, border : border + 5], take[:, :, border : border + 5]
@@ -54,7 +54,7 @@ def test_the_anchor_frames_are_those_of_the_first_chunk_and_not_those_in_the_win
     out = roll(loaded, timeline, anchored(recorder.model, frames=9), steps=1)
     first, second = plan_chunks(timeline, 1)[:2]
     x, sigma, *_ = recorder.calls[1]  # the look of the second chunk, at the one step's sigma, which is 1
-    assert sigma == 1.0 and x.shape[2] == min(first.frames, second.start)
+    assert sigma == 1.0 and x.shape[2] == min(first.latent_frames, second.start_frame)
     assert out.shape[2] == timeline.latent_frames
 
 
@@ -70,18 +70,18 @@ def test_statistics_hold_every_later_chunk_to_the_first(tiny, strength):
     timeline = story(loaded.model)
     held = roll(loaded, timeline, anchored(loaded.model, strength=strength, statistics=1.0))
     chunks = plan_chunks(timeline, 1)
-    first = held[:, :, : chunks[0].end]
+    first = held[:, :, : chunks[0].end_frame]
     for chunk in chunks[1:]:
-        new = held[:, :, chunk.new_start : chunk.end]
+        new = held[:, :, chunk.first_new_frame : chunk.end_frame]
         assert torch.allclose(new.mean(AXES), first.mean(AXES), atol=1e-3)
         assert torch.allclose(new.std(AXES, correction=0), first.std(AXES, correction=0), atol=1e-3)
-    assert torch.equal(first, roll(loaded, timeline)[:, :, : chunks[0].end])
+    assert torch.equal(first, roll(loaded, timeline)[:, :, : chunks[0].end_frame])
 
 
 def test_statistics_of_a_take_are_its_own(tiny):
     loaded = tiny("wan21")
     timeline = story(loaded.model, ("continue", "cut"))
-    border = timeline.shots[1].start
+    border = timeline.shots[1].start_frame
     plain = roll(loaded, timeline)
     for anchor, same in ((TAKE, True), (VIDEO, False)):
         held = roll(loaded, timeline, anchored(loaded.model, anchor, strength=0.0, statistics=1.0))

@@ -52,11 +52,11 @@ def test_the_network_sees_clean_frames_and_time_zero_only_where_asked_for(tiny, 
     shown = Shown(known(loaded.model, how))
     out = roll(loaded, timeline, shown.model, steps=1)
     for chunk, (x, t) in zip(plan_chunks(timeline, 1), shown.calls):
-        finished = loaded.model.model.process_latent_in(out[:, :, chunk.start : chunk.new_start])
-        assert torch.allclose(x[:, :, : chunk.known], finished.expand(x.shape[0], -1, -1, -1, -1), atol=1e-5)
-        if chunk.known and how == AT_ZERO:
-            assert t.shape == (x.shape[0], chunk.frames)
-            assert (t[:, : chunk.known] == 0).all() and (t[:, chunk.known :] == 1000).all()
+        finished = loaded.model.model.process_latent_in(out[:, :, chunk.start_frame : chunk.first_new_frame])
+        assert torch.allclose(x[:, :, : chunk.known_frames], finished.expand(x.shape[0], -1, -1, -1, -1), atol=1e-5)
+        if chunk.known_frames and how == AT_ZERO:
+            assert t.shape == (x.shape[0], chunk.latent_frames)
+            assert (t[:, : chunk.known_frames] == 0).all() and (t[:, chunk.known_frames :] == 1000).all()
         else:
             assert t.shape == (x.shape[0],)
 

@@ -95,7 +95,7 @@ def test_the_preview_shows_the_middle_of_one_shot_after_the_other(loaded, timeli
     frames = torch.arange(timeline.latent_frames, dtype=torch.float32)[None, None, :, None, None]
     for step in range(4):
         callback(step, frames, frames, 4)
-    middles = [(shot.start + shot.end) // 2 for shot in timeline.shots]
+    middles = [(shot.start_frame + shot.end_frame) // 2 for shot in timeline.shots]
     assert [x0.flatten().tolist() for _, x0, _ in shown] == [[m] for m in (*middles, middles[0])]
     assert [(step, total) for step, _, total in shown] == [(s, 4) for s in range(4)]
 

@@ -176,8 +176,8 @@ def test_no_frame_of_any_length_is_left_uninitialised(tiny, poisoned_memory, ble
 
 def test_the_last_chunk_is_shifted_back_and_a_short_video_is_one_chunk(tiny):
     facts = facts_of(tiny("wan21").model)
-    assert [s.start for s in refine.chunks_of(facts, 12, 5, 2).segments] == [0, 3, 6, 7]
-    assert [(s.start, s.length) for s in refine.chunks_of(facts, 4, 5, 2).segments] == [(0, 4)]
+    assert [s.start_frame for s in refine.chunks_of(facts, 12, 5, 2).segments] == [0, 3, 6, 7]
+    assert [(s.start_frame, s.latent_frames) for s in refine.chunks_of(facts, 4, 5, 2).segments] == [(0, 4)]
 
 
 def test_the_defaults_are_the_native_clip_and_a_third_of_it(tiny, every_tiny):
@@ -205,9 +205,9 @@ def test_x0_every_frame_is_what_one_chunk_predicted(tiny):
     chunks = refine.chunks_of(facts_of(loaded.model), 11, 5, 2).segments
     predicted = {}
     for chunk, (*_, outs) in zip(chunks, recorder.calls, strict=True):
-        clean = loaded.model.model.process_latent_out(outs[0])[:, :, -chunk.length :]
-        for place in range(chunk.length):
-            predicted.setdefault(chunk.start + place, []).append(clean[:, :, place])
+        clean = loaded.model.model.process_latent_out(outs[0])[:, :, -chunk.latent_frames :]
+        for place in range(chunk.latent_frames):
+            predicted.setdefault(chunk.start_frame + place, []).append(clean[:, :, place])
     assert max(len(choices) for choices in predicted.values()) == 2
     for frame, choices in predicted.items():
         assert any(torch.allclose(out[:, :, frame], choice, atol=1e-5) for choice in choices), frame
@@ -309,13 +309,13 @@ def test_every_shot_keeps_its_prompt_and_no_chunk_crosses_a_cut(tiny, blend):
         blend=blend,
         timeline=timeline,
     )
-    cut = timeline.shots[2].start
+    cut = timeline.shots[2].start_frame
     chunks = refine.chunks_of(timeline.facts, timeline.latent_frames, 5, 2, timeline).segments
     for chunk, (x, _, texts, _) in zip(chunks, recorder.calls, strict=True):
         expected = sum(positive[shot][0] * share for shot, share in chunk.mix)
         assert torch.allclose(texts[0][0].float(), expected.float(), atol=1e-5)
-        assert chunk.end <= cut or chunk.start >= cut
-        if chunk.start == cut:
+        assert chunk.end_frame <= cut or chunk.start_frame >= cut
+        if chunk.start_frame == cut:
             assert torch.equal(x[:, :, 0], x[:, :, 1])  # in front stands its own first frame
 
 
@@ -326,7 +326,7 @@ def test_a_shot_behind_a_cut_never_changes_what_is_before_it(tiny, blend):
     other = timeline_for(loaded.model, transitions=("continue", "cut"), negative="another")
     latent = video(loaded.model, one.latent_frames)
     a, b = (refined(loaded, latent, conds=encode(loaded, t), blend=blend, timeline=t) for t in (one, other))
-    cut = one.shots[1].start
+    cut = one.shots[1].start_frame
     assert torch.equal(a[:, :, :cut], b[:, :, :cut]) and not torch.equal(a[:, :, cut:], b[:, :, cut:])
 
 
@@ -522,5 +522,5 @@ def test_a_shots_seed_fixes_its_noise_whatever_the_seed(tiny):
     one, other = (
         refined(loaded, latent, conds=conds, chunk=4, overlap=0, seed=seed, timeline=timeline) for seed in (1, 2)
     )
-    cut = timeline.shots[1].start
+    cut = timeline.shots[1].start_frame
     assert torch.equal(one[:, :, cut:], other[:, :, cut:]) and not torch.equal(one[:, :, :cut], other[:, :, :cut])

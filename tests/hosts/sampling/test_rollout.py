@@ -57,13 +57,13 @@ def test_the_network_sees_the_known_frames_as_its_family_wants_them(tiny, name):
     recorder = Recorder(loaded.model)
     out = roll(loaded, timeline, recorder.model, steps=1)
     for chunk, (x, sigma, *_) in zip(chunks, recorder.calls):
-        assert x.shape[2] == chunk.frames
-        known = loaded.model.model.process_latent_in(out[:, :, chunk.start : chunk.new_start])
+        assert x.shape[2] == chunk.latent_frames
+        known = loaded.model.model.process_latent_in(out[:, :, chunk.start_frame : chunk.first_new_frame])
         noise = torch.randn((1, *x.shape[1:]), generator=torch.Generator().manual_seed(7 + chunk.number))[
-            :, :, : chunk.known
+            :, :, : chunk.known_frames
         ]
         expected = known if name != "wan21" else sigma * noise + (1 - sigma) * known
-        assert torch.allclose(x[:, :, : chunk.known], expected, atol=1e-4)
+        assert torch.allclose(x[:, :, : chunk.known_frames], expected, atol=1e-4)
 
 
 def test_a_chunk_continues_from_the_frames_before_it(tiny, every_tiny):
@@ -84,7 +84,7 @@ def test_nothing_crosses_a_cut(tiny, every_tiny):
     timeline = story(loaded.model, ("continue", "cut"))
     other = story(loaded.model, shots=(Shot("another", timeline.shots[0].shot.seconds), timeline.shots[1].shot))
     one, two = roll(loaded, timeline), roll(loaded, other)
-    border = timeline.shots[1].start
+    border = timeline.shots[1].start_frame
     assert torch.equal(one[:, :, border:], two[:, :, border:])
     assert not torch.equal(one[:, :, :border], two[:, :, :border])
 
@@ -105,7 +105,7 @@ def test_each_chunk_hears_its_own_shot_and_a_blend_hears_both(tiny):
 def test_a_longer_video_begins_with_the_same_frames(tiny, every_tiny):
     loaded = tiny(every_tiny.name)
     short, long = story(loaded.model, ("continue",)), story(loaded.model, ("continue",), frames=16)
-    same = plan_chunks(short, 1)[-1].new_start
+    same = plan_chunks(short, 1)[-1].first_new_frame
     assert torch.equal(roll(loaded, short)[:, :, :same], roll(loaded, long)[:, :, :same])
 
 
@@ -113,7 +113,7 @@ def test_a_shots_seed_holds_its_noise_whatever_the_samplers_seed(tiny):
     loaded = tiny("wan21")
     timeline = story(loaded.model, ("continue", "cut"), seed=11)
     one, two = roll(loaded, timeline, seed=1), roll(loaded, timeline, seed=2)
-    border = timeline.shots[1].start
+    border = timeline.shots[1].start_frame
     assert torch.equal(one[:, :, border:], two[:, :, border:])
     assert not torch.equal(one[:, :, :border], two[:, :, :border])
 
@@ -232,7 +232,7 @@ def test_conditioning_with_a_time_axis_is_cut_to_the_window(tiny):
         "guidance": 3.0,
     }
     ((_, cut),) = for_chunk([["text", options]], chunk, timeline, [0])
-    window = list(range(chunk.start, chunk.end))
+    window = list(range(chunk.start_frame, chunk.end_frame))
     assert cut["concat_latent_image"].flatten().tolist() == window
     assert cut["vace_frames"][0].flatten().tolist() == cut["mask"].flatten().tolist() == window
     assert cut["reference_latents"][0].shape[2] == 1 and cut["guidance"] == 3.0
@@ -402,7 +402,7 @@ def test_a_locked_shot_is_kept_whatever_changed(tiny, tmp_path):
     seconds = story(loaded.model).shots[0].shot.seconds
     locked = story(loaded.model, shots=(Shot("scene 0", seconds), Shot("another prompt", seconds, locked=True)))
     out, said = run_in(tmp_path, loaded, locked, seed=8)
-    border = locked.shots[1].start
+    border = locked.shots[1].start_frame
     assert torch.equal(out[:, :, border:], first[:, :, border:])
     assert not torch.equal(out[:, :, :border], first[:, :, :border])
     assert said[-1] == "locked" and said[0] == "made again: the seed changed"

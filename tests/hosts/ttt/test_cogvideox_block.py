@@ -53,7 +53,7 @@ def inputs(layout, batch: int = 1) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def test_one_segment_with_shut_gates_is_cores_block():
-    network, layout = make_network(), even_layout(text=3, segments=1, frames=4, height=2, width=3)
+    network, layout = make_network(), even_layout(text_tokens=3, segments=1, frames=4, height=2, width=3)
     rotary = network._get_rotary_emb(2, 3, 4, torch.device("cpu"))
     ttt, block = TTTBlock(TTTConfig(MLP, WIDTH, HEADS, 4, 0.1)), network.blocks[0]
     arguments = {**inputs(layout, batch=2), "image_rotary_emb": rotary}
@@ -63,7 +63,7 @@ def test_one_segment_with_shut_gates_is_cores_block():
 
 @torch.no_grad()
 def test_a_whole_network_runs_with_its_blocks_replaced():
-    network, layout = make_network(), even_layout(text=3, segments=1, frames=3, height=2, width=2)
+    network, layout = make_network(), even_layout(text_tokens=3, segments=1, frames=3, height=2, width=2)
     x, timestep, context = torch.randn(1, 4, 3, 4, 4), torch.tensor([500.0]), torch.randn(1, 3, 6)
     expected = network(x, timestep, context)
     for block in network.blocks:
@@ -73,7 +73,7 @@ def test_a_whole_network_runs_with_its_blocks_replaced():
 
 @torch.no_grad()
 def test_segments_meet_in_ttt_alone():
-    network, layout = make_network(), even_layout(text=3, segments=3, frames=7, height=2, width=2)
+    network, layout = make_network(), even_layout(text_tokens=3, segments=3, frames=7, height=2, width=2)
     before = inputs(layout)
     after = {**before, "encoder_hidden_states": before["encoder_hidden_states"].clone()}
     after["encoder_hidden_states"][:, :3] += 1  # the first segment's text
@@ -86,7 +86,7 @@ def test_segments_meet_in_ttt_alone():
 
 
 def test_the_inputs_are_left_as_they_are_and_gradients_change_nothing():
-    network, layout = make_network(), even_layout(text=3, segments=2, frames=5, height=2, width=2)
+    network, layout = make_network(), even_layout(text_tokens=3, segments=2, frames=5, height=2, width=2)
     given, ttt = inputs(layout), make_block(MLP)
     kept = {name: value.clone() for name, value in given.items()}
     recorded = evaluate_block(network.blocks[0], ttt, layout, **given)
@@ -103,7 +103,7 @@ def test_the_inputs_are_left_as_they_are_and_gradients_change_nothing():
 def test_memory_is_the_attentions_output_and_one_segment():
     network, ttt, beyond = make_network(), make_block(MLP, chunk=16), []
     for segments in (3, 12):
-        layout = even_layout(text=6, segments=segments, frames=4 * segments + 1, height=4, width=8)
+        layout = even_layout(text_tokens=6, segments=segments, frames=4 * segments + 1, height=4, width=8)
         given = inputs(layout)
         held = sum(value.nbytes for value in given.values())
         with LiveBytes(*given.values(), *network.parameters(), *ttt.parameters()) as memory:

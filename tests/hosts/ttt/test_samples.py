@@ -31,7 +31,7 @@ def sampler(loaded, **more) -> StorySampler:
 def test_one_step_is_that_of_the_sampler(tiny, family):
     loaded = tiny(family)
     timeline = plan(loaded, shots=2, prompts=PROMPTS)
-    windows = tuple((segment.start, segment.end) for segment in timeline.segments)
+    windows = tuple((segment.start_frame, segment.end_frame) for segment in timeline.segments)
     ours = replace(sampler(loaded), steps=1, windows=windows)
     ours = replace(
         ours,

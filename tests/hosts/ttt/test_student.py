@@ -153,7 +153,7 @@ def test_what_is_trained_is_what_is_sampled(tiny, every_tiny):
     conds = encode(loaded, timeline)
     sampled = loaded.model.model.process_latent_in(denoise(model, conds, noise, cfg=1.0))
     student = student_of(loaded, file)
-    windows = tuple((segment.start, segment.end) for segment in timeline.segments)
+    windows = tuple((segment.start_frame, segment.end_frame) for segment in timeline.segments)
     level = torch.tensor([1.0 if isinstance(student.objective, FlowMatching) else 999.0])
     with torch.no_grad():
         said = student.predict(noise, level, hear(loaded, PROMPTS), windows)

@@ -35,7 +35,7 @@ def family(request) -> str:
 
 
 def frames_of(timeline, shot: int) -> slice:
-    return slice(timeline.shots[shot].start, timeline.shots[shot].end)
+    return slice(timeline.shots[shot].start_frame, timeline.shots[shot].end_frame)
 
 
 def of_shot(conds: tuple[list, list], shot: int) -> tuple[list, list]:
@@ -107,7 +107,12 @@ def test_a_shared_frame_carries_one_segment_into_the_next(tiny, family):
     """Two segments share two frames: what is there hears both, and what is beyond only through more than one block."""
     loaded = tiny(family)
     timeline = plan(loaded, shots=1, frames=10, segment=4, overlap=2)
-    assert [(segment.start, segment.end) for segment in timeline.segments] == [(0, 4), (2, 6), (4, 8), (6, 10)]
+    assert [(segment.start_frame, segment.end_frame) for segment in timeline.segments] == [
+        (0, 4),
+        (2, 6),
+        (4, 8),
+        (6, 10),
+    ]
     conds, noise = encode(loaded, timeline), noise_for(timeline)
     changed = noise.clone()
     changed[:, :, 8:] += 1.0

@@ -100,8 +100,8 @@ def test_blended_x0_is_the_weighted_mean_of_what_the_network_predicted(tiny):
     total, count = torch.zeros_like(out), torch.zeros(out.shape[2])
     for segment, weight, call in zip(timeline.segments, weights, recorder.calls):
         cond, uncond = call[3]
-        total[:, :, segment.start : segment.end] += (uncond + 3.0 * (cond - uncond)) * weight[:, None, None]
-        count[segment.start : segment.end] += weight
+        total[:, :, segment.start_frame : segment.end_frame] += (uncond + 3.0 * (cond - uncond)) * weight[:, None, None]
+        count[segment.start_frame : segment.end_frame] += weight
     expected = loaded.model.model.process_latent_out(total / count[:, None, None])  # one step: the result is x0
     assert torch.allclose(out, expected, atol=1e-4)
 
@@ -129,8 +129,8 @@ def test_the_frame_in_front_never_comes_from_the_other_side_of_a_cut(tiny):
     model = latent_blend.attach(recorder.model, timeline, "cut")
     tiny_sampling.sample(model, positive, negative, empty(timeline), steps=1)
     for segment, (x, *_) in zip(timeline.segments, recorder.calls):
-        assert x.shape[2] == segment.length + (segment.start > 0)
-        if segment.start == timeline.take_start(segment) > 0:
+        assert x.shape[2] == segment.latent_frames + (segment.start_frame > 0)
+        if segment.start_frame == timeline.take_start(segment) > 0:
             assert torch.equal(x[:, :, 0], x[:, :, 1])  # its own first frame
 
 
@@ -139,7 +139,7 @@ def test_changing_a_shot_after_a_cut_leaves_the_shots_before_it_unchanged(tiny):
     one = timeline_for(loaded.model, transitions=("continue", "cut"))
     other = timeline_for(loaded.model, transitions=("continue", "cut"), negative="another")
     a, b = run(loaded, one), run(loaded, other)
-    border = one.shots[1].start
+    border = one.shots[1].start_frame
     assert torch.equal(a[:, :, :border], b[:, :, :border])
     assert not torch.equal(a[:, :, border:], b[:, :, border:])
 
@@ -150,8 +150,8 @@ def test_a_shots_seed_fixes_its_noise_whatever_the_samplers_seed(tiny):
     shot = timeline.shots[1]
     first = latent_blend.noise_of_shots(torch.randn(shape), timeline)
     second = latent_blend.noise_of_shots(torch.randn(shape), timeline)
-    assert torch.equal(first[:, :, shot.start : shot.end], second[:, :, shot.start : shot.end])
-    assert not torch.equal(first[:, :, : shot.start], second[:, :, : shot.start])
+    assert torch.equal(first[:, :, shot.start_frame : shot.end_frame], second[:, :, shot.start_frame : shot.end_frame])
+    assert not torch.equal(first[:, :, : shot.start_frame], second[:, :, : shot.start_frame])
     assert not latent_blend.noise_of_shots(torch.zeros(shape), timeline).any()
 
 
@@ -170,7 +170,7 @@ def test_strength_zero_follows_the_negative_prompt_alone(tiny):
     out = tiny_sampling.sample(model, positive, negative, empty(timeline), steps=1)
     shot = timeline.shots[1]
     unconditional = loaded.model.model.process_latent_out(recorder.calls[-1][3][1])[:, :, 1:]
-    assert torch.allclose(out[:, :, shot.end - unconditional.shape[2] : shot.end], unconditional, atol=1e-4)
+    assert torch.allclose(out[:, :, shot.end_frame - unconditional.shape[2] : shot.end_frame], unconditional, atol=1e-4)
 
 
 def test_strength_without_guidance_is_refused(tiny):
@@ -331,7 +331,7 @@ def test_weights_of_takes_are_blended_among_themselves(tiny):
     handler = latent_blend.TimelineHandler(timeline, "linear", 0, True)
     weights = handler._weights(timeline.segments)
     alone = [s for s in timeline.segments if s.take == 1]
-    expected = segment_weights("linear", [s.start for s in alone], [s.length for s in alone])
+    expected = segment_weights("linear", [s.start_frame for s in alone], [s.latent_frames for s in alone])
     assert all(torch.equal(a, b) for a, b in zip(weights[-len(alone) :], expected))
 
 

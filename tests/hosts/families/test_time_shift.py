@@ -41,19 +41,19 @@ def wan_keys(network, k: torch.Tensor, start: float, options: dict) -> torch.Ten
 @pytest.mark.parametrize("options", [{}, {"rope_options": {"scale_t": 0.5, "shift_t": 3.0}}], ids=["plain", "scaled"])
 @pytest.mark.parametrize("frames", [1, -7, 2.5])
 @pytest.mark.parametrize("name", ["wan21", "wan22_5b"])
-def test_turned_keys_of_wan_are_keys_at_other_times(tiny, name, frames, options):
+def test_shifted_keys_of_wan_are_keys_at_other_times(tiny, name, frames, options):
     network = network_of(tiny, name)
     k = keys(network.num_heads, network.dim // network.num_heads)
-    turn = wan.time_turn(network, (None, None, None, None, None, options), {})
+    shift = wan.time_shift(network, (None, None, None, None, None, options), {})
     positions = frames * options.get("rope_options", {}).get("scale_t", 1.0)
     expected = wan_keys(network, k, positions, options)
-    assert torch.allclose(turn(wan_keys(network, k, 0, options), frames), expected, atol=1e-4)
+    assert torch.allclose(shift(wan_keys(network, k, 0, options), frames), expected, atol=1e-4)
     assert not torch.allclose(wan_keys(network, k, 0, options), expected, atol=1e-1)
 
 
 @pytest.mark.parametrize("frames", [1, -7, 2.5])
 @pytest.mark.parametrize("name", ["cogvideox10", "cogvideox15"])
-def test_turned_keys_of_cogvideox_are_keys_at_other_times(tiny, name, frames, monkeypatch):
+def test_shifted_keys_of_cogvideox_are_keys_at_other_times(tiny, name, frames, monkeypatch):
     network = network_of(tiny, name)
     k = keys(1, network.attention_head_dim)
     here = network._get_rotary_emb(ROWS, COLUMNS, FRAMES, "cpu")
@@ -66,13 +66,13 @@ def test_turned_keys_of_cogvideox_are_keys_at_other_times(tiny, name, frames, mo
     there = network._get_rotary_emb(ROWS, COLUMNS, FRAMES, "cpu")
     monkeypatch.undo()
     rotate = comfy.ldm.cogvideo.model.apply_rotary_emb
-    moved = cogvideox.time_turn(network, (), {})(rotate(k, here), frames)
+    moved = cogvideox.time_shift(network, (), {})(rotate(k, here), frames)
     assert torch.allclose(moved, rotate(k, there), atol=1e-4)
     assert not torch.allclose(moved, rotate(k, here), atol=1e-1)
 
 
 @pytest.mark.parametrize("learned", [False, True])
-def test_keys_of_a_network_without_rotary_positions_cannot_be_turned(learned):
+def test_keys_of_a_network_without_rotary_positions_cannot_be_shifted(learned):
     network = comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel(
         num_attention_heads=3,
         attention_head_dim=64,
@@ -85,11 +85,11 @@ def test_keys_of_a_network_without_rotary_positions_cannot_be_turned(learned):
         use_learned_positional_embeddings=learned,
         **OPTIONS,
     )
-    assert cogvideox.time_turn(network, (), {}) is None
+    assert cogvideox.time_shift(network, (), {}) is None
 
 
 @pytest.mark.parametrize("frames", [1, -7, 2.5])
-def test_turned_keys_of_hunyuan_video_are_keys_at_other_times(tiny, frames):
+def test_shifted_keys_of_hunyuan_video_are_keys_at_other_times(tiny, frames):
     network = network_of(tiny, "hunyuan_video")
     k = keys(1, 128)
     ids = network.img_ids(torch.zeros(1, 16, FRAMES, 2 * ROWS, 2 * COLUMNS)).clone()
@@ -97,7 +97,7 @@ def test_turned_keys_of_hunyuan_video_are_keys_at_other_times(tiny, frames):
     ids[..., 0] += frames
     rotated = comfy.ldm.flux.math.apply_rope1(k, here)
     expected = comfy.ldm.flux.math.apply_rope1(k, network.pe_embedder(ids))
-    assert torch.allclose(hunyuan_video.time_turn(network, (), {})(rotated, frames), expected, atol=1e-4)
+    assert torch.allclose(hunyuan_video.time_shift(network, (), {})(rotated, frames), expected, atol=1e-4)
     assert not torch.allclose(rotated, expected, atol=1e-1)
 
 
@@ -145,15 +145,15 @@ def rotated_at(network, k: torch.Tensor, pixels: torch.Tensor, frame_rate: float
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("middle", [False, True])
 @pytest.mark.parametrize("head, precision", [(32, "float32"), (32, "float64"), (48, "float32")])
-def test_turned_keys_of_ltxv_are_keys_at_other_times(rope, causal, middle, head, precision):
+def test_shifted_keys_of_ltxv_are_keys_at_other_times(rope, causal, middle, head, precision):
     network = ltxv_network(rope, causal, middle, precision, head)  # 2 x 32 channels need padding, 2 x 48 do not
     k, frame_rate, by = keys(2, head), 12.5, 3
     first = 1 if causal else 0  # see the next test for the first frame
     at = ltxv_keys(network, k, first, frame_rate)
     expected = ltxv_keys(network, k, first + by, frame_rate)
-    turn = ltxv.time_turn(network, (None, None, None, None, frame_rate), {})
-    assert torch.allclose(turn(at, by), expected, atol=1e-4)
-    assert torch.allclose(turn(expected, -by), at, atol=1e-4)
+    shift = ltxv.time_shift(network, (None, None, None, None, frame_rate), {})
+    assert torch.allclose(shift(at, by), expected, atol=1e-4)
+    assert torch.allclose(shift(expected, -by), at, atol=1e-4)
     assert not torch.allclose(at, expected, atol=1e-1)
 
 
@@ -166,8 +166,10 @@ def test_the_first_frame_of_causal_ltxv_moves_to_the_last_pixel_frame_of_its_new
         pixels = torch.tensor([frame, 0, 0]).reshape(1, 3, 1, 1).expand(1, 3, 1, 2)
         return rotated_at(network, k, pixels, 25)
 
-    turn = ltxv.time_turn(network, (), {})  # 25 frames a second is core's default
-    assert torch.allclose(turn(at_pixel_frame(0), 3), at_pixel_frame(24), atol=1e-4)  # token frame 3 is pixels 17 to 24
+    shift = ltxv.time_shift(network, (), {})  # 25 frames a second is core's default
+    assert torch.allclose(
+        shift(at_pixel_frame(0), 3), at_pixel_frame(24), atol=1e-4
+    )  # token frame 3 is pixels 17 to 24
 
 
 PICTURE, QUOTED, TEXT = 5, 3, 7  # tokens
