@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from ..engine.ttt.files import save_whole
+from ..engine.runs.whole_file import save_whole
 from . import stories, vae_net
 from .encode_clips import VAE_FILE, WAN_MEAN, WAN_STD, WEIGHTS, per_channel
 

@@ -1,12 +1,23 @@
 """What the project knows, in plain torch; it has never heard of ComfyUI.
 
-Reading order: storyboard (what the user writes), facts (what a model family is), timeline (the one in the numbers of
-the other), latent_blend (how segments become one video), prompt_mix, plan_report; then alpha_space and refine
-(samplers), pair_blend (DiTCtrl's step as published), metrics, video_file. Test-time training: ttt_order (who is read
-when), ttt_layer, ttt_block (there and back through gates), local_attention, ttt_weights. Trained memories of a rollout:
-cam (what just happened), apm (how it began), memory_files; refine_ddim is StreamingT2V's second enhancer.
+Reading order, by rooms:
+
+    storyboard/  what the user writes: shots, prompts, anchors; as JSON, TOML, CSV or ttt-video's scene list
+    plan/        a storyboard in the numbers of a model family: timeline, segments, chunks, anchors, the report
+    sampling/    how segments become one video: latent blend, alpha-space sampler, refinement, noise levels
+    attention/   what is done to attention: shared keys and values, edited prompts, focus maps, rotary positions
+    ttt/         test-time training: the layer, its block, the order of a scan, files, what it is compared with
+    memory/      trained memories of a rollout: what just happened (CAM), how it began (APM)
+    lora/        adapters of low rank, and the names in LoRA files
+    runs/        runs that survive: folders of finished chunks, content hashes, files that are whole or not there
+    measure/     metrics of videos, and the video file that they are read from
+    published/   two methods as their authors published them, which the golden tests alone run
+    settings     tables of settings, checked against a dataclass
+
+Which room may import which is a table in tests/test_layers.py.
 
 Shape letters: B batch, C channels, F frames (latent ones unless a name says pixel), H W height and width in latent
-cells, L text tokens, N video tokens, h heads, d head width. In the ttt_ files, as in the paper: B batch, L all tokens,
-S those of a slab, C model width, H heads, D head width, K tokens of a chunk, M width inside the small network.
+cells, L text tokens, N video tokens, S tokens of any kind, h heads, d head width. In ttt/, as in the paper: B batch,
+L all tokens, S those of a slab, C model width, H heads, D head width, K tokens of a mini-batch, M width inside the
+small network.
 """

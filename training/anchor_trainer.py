@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from ..engine.lora.low_rank import attach, layers_of, parameters_of, weights_of
-from ..engine.ttt.files import save_whole
+from ..engine.runs.whole_file import save_whole
 from . import checkpoint, draws
 from .anchor_config import AnchorConfig
 from .anchor_student import AnchorStudent, Clips

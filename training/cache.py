@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ..engine.ttt.files import save_whole
+from ..engine.runs.whole_file import save_whole
 from .clip_files import LATENT_NAME
 from .dataset import Geometry, Part, read_latent, read_pixels
 from .student import TEXT, Conditioning, Encoder

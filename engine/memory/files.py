@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from ..ttt.files import check_whole, save_whole
+from ..runs.whole_file import check_whole, save_whole
 from .apm import APM, APMConfig
 from .cam import CAM, CAMConfig
 

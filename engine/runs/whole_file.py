@@ -7,9 +7,15 @@ Two processes that write the same file at once are not expected: engine/runs/loc
 
 import contextlib
 import errno
+import json
 import os
 import shutil
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
 
 UNFINISHED = ".{}.part"
 FOLDER_IS_NOT_SYNCED = (errno.EINVAL, errno.ENOTSUP)  # network folders that keep names by themselves
@@ -68,3 +74,41 @@ def _sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def save_whole(path: Path | str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file that is there whole or not at all; `metadata` are the texts in its header."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    os.close(handle)
+    try:
+        save_file(dict(tensors), unfinished, metadata=dict(metadata))
+        os.replace(unfinished, path)
+    finally:
+        Path(unfinished).unlink(missing_ok=True)
+
+
+def check_whole(path: Path) -> None:
+    """Raise ValueError for a safetensors file that was cut short.
+
+    Such a file is 8 bytes that count those of its header, the header as JSON, and the bytes that it speaks of.
+    """
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        start = file.read(8)
+        header = int.from_bytes(start, "little")
+        if len(start) == 8 and 2 <= header <= size - 8:
+            try:
+                entries = json.loads(file.read(header))
+                ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
+                needed = 8 + header + max(ends, default=0)
+            except (ValueError, AttributeError, KeyError, TypeError, IndexError):
+                return  # no header at all: safetensors says what is wrong with it
+        else:
+            needed = 8 + header
+    if size < needed and header < 2**32:
+        raise ValueError(
+            f"the file has {size} bytes and its header speaks of {needed}: it was cut short, or is no "
+            f"safetensors file; copy or convert it again"
+        )

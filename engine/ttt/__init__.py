@@ -4,6 +4,5 @@ Reading order: order (who is read when), layer, block (forward and reversed, thr
 files, convert and published (files of the pack, and of ttt-video); baselines (other layers in the same place, for
 comparison), units (parts that several processes divide). The inner loop itself is in kernels/.
 
-Shape letters, as in the paper: B batch, L all tokens, S those of a slab, C model width, H heads, D head width, K tokens
-of a mini-batch, M width inside the small network.
+Shape letters are those of the paper, and stand in engine/__init__.py.
 """

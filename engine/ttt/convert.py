@@ -21,8 +21,9 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
+from ..runs.whole_file import save_whole
 from . import published as ttt_video
-from .files import LoadedTTT, save_ttt, save_whole
+from .files import LoadedTTT, save_ttt
 from .weights import config_of
 
 METADATA = ".metadata"

@@ -14,17 +14,15 @@ known here.
 
 import json
 import math
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
+from ..runs.whole_file import check_whole, save_whole
 from . import published as ttt_video
 from .block import TTTBlock
 from .layer import GATED_DELTA, LINEAR, MLP, SLIDING_WINDOW, TTTConfig
@@ -115,19 +113,6 @@ def save_ttt(path: Path | str, ttt: LoadedTTT) -> None:
     save_whole(path, tensors, {KEY: json.dumps(about)})
 
 
-def save_whole(path: Path | str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """A safetensors file that is there whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(handle)
-    try:
-        save_file(dict(tensors), unfinished, metadata=dict(metadata))
-        os.replace(unfinished, path)
-    finally:
-        Path(unfinished).unlink(missing_ok=True)
-
-
 def load_ttt(path: Path | str, chunk: int | None = None, shapes_only: bool = False) -> LoadedTTT:
     """The layers in a file of the pack or of ttt-video.
 
@@ -175,29 +160,6 @@ def check_layers(ttt: LoadedTTT) -> None:
             check_weights(wanted, weights)
         except ValueError as error:
             raise ValueError(f"block {number}: {error}") from error
-
-
-def check_whole(path: Path) -> None:
-    """Raise ValueError for a file that was cut short: a safetensors file is 8 bytes that count those of its header, the
-    header, and the bytes that it speaks of."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        start = file.read(8)
-        header = int.from_bytes(start, "little")
-        if len(start) == 8 and 2 <= header <= size - 8:
-            try:
-                entries = json.loads(file.read(header))
-                ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
-                needed = 8 + header + max(ends, default=0)
-            except (ValueError, AttributeError, KeyError, TypeError, IndexError):
-                return  # no header at all: safetensors says what is wrong with it
-        else:
-            needed = 8 + header
-    if size < needed and header < 2**32:
-        raise ValueError(
-            f"the file has {size} bytes and its header speaks of {needed}: it was cut short, or is no "
-            f"safetensors file; copy or convert it again"
-        )
 
 
 def _names_of_layers(names: Iterable[str], published: bool) -> list[str]:

@@ -55,8 +55,9 @@ def attend_locally(
 ) -> torch.Tensor:
     """`q`, k, v [B, H, L, D] of all texts and then all frames -> [B, H, L, D]: attention within each segment.
 
-    time_shift: moves keys and queries that were rotated by their place in the whole video to their place in the segment; None
-    where positions are not rotary. Between video tokens alone that changes nothing, but text has no position in time.
+    time_shift: moves keys and queries that were rotated by their place in the whole video to their place in the
+    segment; None where positions are not rotary. Between video tokens alone that changes nothing, but text has no
+    position in time.
     """
 
     def evaluate(segment: int) -> torch.Tensor:

@@ -23,8 +23,9 @@ import comfy.conds
 import comfy.ops
 from comfy.model_patcher import ModelPatcher
 
+from ...engine.runs.whole_file import save_whole
 from ...engine.ttt.block import TTTBlock
-from ...engine.ttt.files import LoadedTTT, save_ttt, save_whole
+from ...engine.ttt.files import LoadedTTT, save_ttt
 from ...engine.ttt.layer import TTTConfig
 from ...engine.ttt.order import Layout, Range
 from ...engine.ttt.units import Unit

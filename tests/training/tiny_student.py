@@ -12,9 +12,10 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from longreel.engine.plan.facts import ModelFacts
+from longreel.engine.runs.whole_file import save_whole
 from longreel.engine.sampling.denoising import FlowMatching
 from longreel.engine.ttt.block import TTTBlock
-from longreel.engine.ttt.files import LoadedTTT, save_ttt, save_whole
+from longreel.engine.ttt.files import LoadedTTT, save_ttt
 from longreel.engine.ttt.layer import MLP, OWN, TTTConfig
 from longreel.engine.ttt.order import Layout
 from longreel.engine.ttt.units import Unit
