@@ -1,7 +1,6 @@
 """Write, load and save a storyboard: JSON, CSV and the scene lists of ttt-video."""
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import folder_paths
@@ -12,6 +11,7 @@ from ..engine.storyboard.files import EXTENSIONS, FORMATS, read_storyboards, wri
 from ..engine.storyboard.media import resolve_anchors, resolve_media
 from ..engine.storyboard.rules import StoryboardError
 from .sockets import StoryboardSocket
+from .validation import verdict
 
 EXAMPLE = """{
   "longreel": 1,
@@ -57,7 +57,7 @@ class LongreelStoryboard(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, text: str | None = None) -> bool | str:
-        return True if text is None else _fault(lambda: _parsed(text))  # None: the text comes through a wire
+        return True if text is None else verdict(lambda: _parsed(text))  # None: the text comes through a wire
 
     @classmethod
     def fingerprint_inputs(cls, text: str | None = None) -> str:
@@ -105,7 +105,7 @@ class LongreelLoadStoryboard(io.ComfyNode):
     def validate_inputs(cls, file: str | None = None, video: int | None = None) -> bool | str:
         if file is None:  # it comes through a wire
             return True
-        return _fault(lambda: _loaded(file, video or 0))
+        return verdict(lambda: _loaded(file, video or 0))
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None = None, video: int | None = None) -> str | float:
@@ -158,22 +158,13 @@ class LongreelSaveStoryboard(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
-        return True if filename_prefix is None else _fault(lambda: _check_prefix(filename_prefix))
+        return True if filename_prefix is None else verdict(lambda: _check_prefix(filename_prefix))
 
     @classmethod
     def execute(cls, storyboard: Storyboard, filename_prefix: str, format: str) -> io.NodeOutput:
         data, text, extension = write_storyboard(storyboard, format)
         path = _new_file(filename_prefix, extension, data)
         return io.NodeOutput(storyboard, str(path), ui=ui.PreviewText(f"{path}\n\n{text}"))
-
-
-def _fault(check: Callable[[], object]) -> bool | str:
-    """True, or the error of `check` as core's validation wants it: a string."""
-    try:
-        check()
-    except StoryboardError as error:
-        return str(error)
-    return True
 
 
 def _fingerprint(storyboard: Storyboard) -> str:
