@@ -85,6 +85,7 @@ class DevError(Exception):
 
 
 def say(text: str) -> None:
+    """Print a line of ours, at once."""
     print(f"longreel: {text}", flush=True)
 
 
@@ -96,6 +97,7 @@ def run_step(what: str, command: list[str | Path], remedy: str) -> None:
     try:
         done = subprocess.run(
             words,
+            check=False,
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -117,6 +119,7 @@ def run_step(what: str, command: list[str | Path], remedy: str) -> None:
 
 
 def pip(what: str, *arguments: str | Path) -> None:
+    """Run the environment's pip as a step called `what`; raise DevError when it fails."""
     run_step(
         what,
         [PYTHON, "-m", "pip", "--disable-pip-version-check", *arguments],
@@ -126,15 +129,17 @@ def pip(what: str, *arguments: str | Path) -> None:
 
 def python_says(code: str) -> str | None:
     """What a line of Python prints in the environment, or None when it fails."""
-    done = subprocess.run([str(PYTHON), "-I", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    command = [str(PYTHON), "-I", "-c", code]
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     return done.stdout.strip() if done.returncode == 0 else None
 
 
 def has_nvidia_gpu() -> bool:
+    """Whether nvidia-smi lists a GPU."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return False
-    listed = subprocess.run([tool, "-L"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    listed = subprocess.run([tool, "-L"], check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     return listed.returncode == 0 and "GPU" in listed.stdout
 
 
@@ -251,6 +256,7 @@ def setup() -> None:
 
 
 def make_venv() -> None:
+    """Make .venv unless there is one with a pip that runs."""
     if PYTHON.exists() and python_says("import pip") is not None:
         return
     command = [sys.executable, "-m", "venv", "--clear"]
@@ -260,6 +266,7 @@ def make_venv() -> None:
 
 
 def is_torch_package(requirement: str) -> bool:
+    """Whether a line of a requirements file asks for torch, torchvision or torchaudio."""
     name = requirement.split("#", maxsplit=1)[0].strip().lower()
     for mark in "=<>!~[; ":
         name = name.split(mark)[0]
@@ -350,6 +357,7 @@ def find_chromium() -> str | None:
 
 
 def provide_chromium() -> None:
+    """Install a Chromium where `find_chromium` finds none; raise DevError when that fails."""
     if find_chromium():
         return
     if hasattr(os, "geteuid") and os.geteuid() == 0 and Path("/etc/debian_version").exists():
@@ -369,24 +377,28 @@ def provide_chromium() -> None:
 
 def in_environment(*words: str | Path) -> int:
     """Run the environment's Python; -I keeps the pack's root off sys.path, where nodes/ hides ComfyUI's nodes.py."""
-    return subprocess.run([str(PYTHON), "-I", *map(str, words)], cwd=ROOT).returncode
+    return subprocess.run([str(PYTHON), "-I", *map(str, words)], check=False, cwd=ROOT).returncode
 
 
 def demo(rest: list[str]) -> int:
+    """Run the bundled storyboard and return an exit code, as the other commands do."""
     return in_environment("-m", "tests.comfy_process", "run", ROOT / "workflows" / "storyboard.json", *rest)
 
 
 def test(rest: list[str]) -> int:
+    """Run the tests in two workers; `rest` goes to pytest."""
     if "--quick" not in rest:
         provide_chromium()
     return in_environment("-m", "pytest", *WORKERS, *rest)
 
 
 def comfy(rest: list[str]) -> int:
+    """Open ComfyUI with the pack; `rest` goes to ComfyUI."""
     return in_environment("-m", "tests.comfy_process", "edit", *rest)
 
 
 def bench(rest: list[str]) -> int:
+    """Run the benchmark that `rest` names first, with the words behind its name."""
     known = sorted(path.stem for path in (ROOT / "tests" / "bench").glob("[!_]*.py"))
     if not rest or rest[0] not in known:
         raise DevError(
@@ -399,6 +411,7 @@ COMMANDS = {"setup": lambda rest: 0, "demo": demo, "test": test, "comfy": comfy,
 
 
 def main() -> int:
+    """Set up, run the command of the command line and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("rest", nargs=argparse.REMAINDER)

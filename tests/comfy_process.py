@@ -25,12 +25,15 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from longreel import dev
 from tests.ui_to_api import WorkflowError, ui_to_api
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of typing itself from Python 3.11 on
 
 Listener = Callable[[str, Any], None]  # message type ("progress", "executed", ..., "preview") and its data
 LOG_TAIL_LINES = 40
@@ -118,7 +121,7 @@ class ComfyProcess:
         self.seconds_to_start = seconds_to_start
         self.process: subprocess.Popen | None = None
 
-    def __enter__(self) -> ComfyProcess:
+    def __enter__(self) -> Self:
         self.base = self.kept_base or Path(tempfile.mkdtemp(prefix="longreel-comfyui-"))
         lay_out(self.base, self.packs)
         self.log_path = self.base / "comfyui.log"
@@ -285,7 +288,7 @@ class ComfyProcess:
         def work() -> None:  # a thread of its own, because a test may already run an event loop in this one
             try:
                 outcome.append(asyncio.run(self._run(prompt, timeout, listen)))
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  raised again by the thread that waits
                 outcome.append(error)
 
         thread = threading.Thread(target=work, name="comfy-run", daemon=True)

@@ -86,7 +86,7 @@ def pytest_xdist_newgateway() -> None:
 
 
 def pytest_keyboard_interrupt() -> None:
-    """A worker is only asked to stop between two tests, and killed seconds later; interrupted, it ends what it started."""
+    """Interrupt the workers too: xdist kills them after a while, and then nobody ends what they started."""
     processes.interrupt_lasting()
 
 

@@ -1,4 +1,4 @@
-"""A rollout whose ComfyUI is killed in the middle, started anew and given the same prompt: what lay on the disk between.
+"""A rollout whose ComfyUI is killed in the middle and given the same prompt again: what lay on the disk between.
 
 Every kill is SIGKILL to a real process. For tests/nodes/test_run_survives.py, which kills it three times, and
 tests/bench/kill.py, which does it as often as it is told.
@@ -157,7 +157,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Pace:
-    """The least seconds that a chunk, and decoding the video, took so far: other work on the machine only adds to them."""
+    """The least seconds that a chunk, and decoding the video, took so far: a busy machine only adds to them."""
 
     chunk: float = math.inf
     decode: float = math.inf

@@ -13,7 +13,8 @@ from tests import processes
 SLEEP = "import time; time.sleep(600)  # {}"
 START_AND_LEAVE = (
     "import subprocess, sys; "
-    f"print(subprocess.Popen([sys.executable, '-c', {SLEEP!r}], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)"
+    "quiet = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}; "
+    f"print(subprocess.Popen([sys.executable, '-c', {SLEEP!r}], **quiet).pid)"
 )
 
 

@@ -102,8 +102,7 @@ class Converter:
             }
             return {name: value for name, value in stored.items() if name.split(".")[0] in names}
         left = list(stored or [])
-        values = dict(self.take(node, self.definitions[node["type"]], "", left))
-        return values
+        return dict(self.take(node, self.definitions[node["type"]], "", left))
 
     def take(self, node: dict, definition: dict, prefix: str, left: list) -> Iterator[tuple[str, Any]]:
         """Take one value off `left` per widget of a definition; a dynamic combo's key brings further widgets."""
