@@ -53,12 +53,12 @@ def check(start: Start, name: str, at_zero: bool) -> None:
     """Raise ValueError for a network that takes one time for all frames, or where others cut the chunk into windows."""
     if at_zero and not start.family.TAKES_FRAME_TIMES:
         raise ValueError(
-            f"{name} is to show known frames at time 0, and {start.family.NAME} takes its own times, 1 for all "
+            f"{name} is to show known frames at time 0, and {start.family.NAME} takes its own times, one for all "
             f"frames or those of the mask; choose clean"
         )
     if start.handler.inside is not None:
         raise ValueError(
-            f"{name} needs a chunk to be seen at once, and this model carries 2 context handlers; remove the "
+            f"{name} needs a chunk to be seen at once, and another context handler on this model cuts it; remove the "
             f"context windows node, or choose noised"
         )
 

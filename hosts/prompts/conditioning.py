@@ -75,7 +75,7 @@ def entries_for(conds: list[dict], mix: tuple[tuple[int, float], ...]) -> list[d
     """What a segment listens to: entries without a shot as they are, those of the mix's shots interpolated."""
     common = [cond for cond in conds if keys.SHOT not in cond]
     parts = [([cond for cond in conds if cond.get(keys.SHOT) == shot], share) for shot, share in mix]
-    missing = [shot for (entries, _), (shot, _) in zip(parts, mix) if not entries]
+    missing = [shot for (entries, _), (shot, _) in zip(parts, mix, strict=True) if not entries]
     if len(missing) == len(parts) and common:
         return common
     if missing:

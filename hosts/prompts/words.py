@@ -24,13 +24,8 @@ _LLAMA_HEADER, _LLAMA_USER, _LLAMA_HEADER_END, _LLAMA_TURN_END, _LLAMA_GAP = 128
 _QWEN_TURN, _QWEN_USER, _QWEN_LINE_END = 151644, 872, 198
 
 
-def words_of_prompt(clip: CLIP, text: str) -> tuple[Word, ...]:
-    """`text` as the CLIP's own tokenizer splits it; see words_of_tokens."""
-    return words_of_tokens(clip, text, clip.tokenize(text))
-
-
 def words_of_tokens(clip: CLIP, text: str, tokens: dict[str, list[list[tuple]]]) -> tuple[Word, ...]:
-    """The words of `text` with their positions in the conditioning tensor [B, tokens, width].
+    """Return the words of `text` with their positions in the conditioning tensor [B, tokens, width].
 
     tokens: what `clip.tokenize(text)` gave. A tokenizer may say `whole_words = True`: then its `untokenize` gives one
     word per token and its encoder passes every token on, in order. Raises ValueError for an encoder whose tokens cannot
@@ -50,7 +45,7 @@ def words_of_tokens(clip: CLIP, text: str, tokens: dict[str, list[list[tuple]]])
 
 
 def _text_part(tokenizer: SD1Tokenizer, encoder: torch.nn.Module) -> tuple[str, dict[int, str]]:
-    """(the key of the tokens that become the conditioning tensor, piece of each token number)."""
+    """Return (the key of the tokens that become the conditioning tensor, piece of each token number)."""
     if isinstance(encoder, HunyuanVideoClipModel):  # its CLIP-L makes the pooled output alone
         return "llama", tokenizer.llama.inv_vocab
     plain = isinstance(encoder, SD1ClipModel) and (
@@ -65,7 +60,7 @@ def _text_part(tokenizer: SD1Tokenizer, encoder: torch.nn.Module) -> tuple[str, 
 
 
 def _words_begin(encoder: torch.nn.Module, ids: Sequence[int | None]) -> int:
-    """How many tokens at the start HunyuanVideo's encoders cut off, by the rules of their encode_token_weights."""
+    """Return how many tokens HunyuanVideo's encoders cut off at the start, by the rules of encode_token_weights."""
     if isinstance(encoder, HunyuanVideoClipModel):
         user = [
             at

@@ -132,6 +132,6 @@ def _check(facts: ModelFacts, samples: torch.Tensor, sampling: Sampling, timelin
     guides = sum("keyframe_idxs" in values for values in entries)
     if guides:
         raise ValueError(
-            f"{guides} of {len(entries)} conditioning entries carry LTXV guide frames, which cannot be cut into chunks; "
-            f"remove them with LTXV Crop Guides"
+            f"{guides} of {len(entries)} conditioning entries carry LTXV guide frames, which cannot be cut into "
+            f"chunks; remove them with LTXV Crop Guides"
         )

@@ -36,7 +36,7 @@ class ChunkWindow(IndexListContextWindow):
         super().__init__(frames, dim=FRAME_AXIS, total_frames=total_frames)
         self.number, self.segment = number, segment
 
-    def get_tensor(self, full, device=None, dim=None, retain_index_list=[]):
+    def get_tensor(self, full, device=None, dim=None, retain_index_list=()):
         return full if dim == 0 else super().get_tensor(full, device, dim, retain_index_list)  # 0: rows of the batch
 
 
@@ -91,7 +91,7 @@ class SteppedChunks(RefinedChunks):
             model_options,
             state,
         )
-        seen_as = zip(*([out[0] for out in result.sub_conds_out] for result in results))
+        seen_as = zip(*([out[0] for out in result.sub_conds_out] for result in results), strict=True)
         return [torch.stack(outs).mean(0) if len(outs) > 1 else outs[0] for outs in seen_as]
 
 

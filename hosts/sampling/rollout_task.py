@@ -167,8 +167,8 @@ def _prepared(model):
         return None
     if isinstance(model.model_options.get("context_handler"), latent_blend.TimelineHandler):
         raise ValueError(
-            "this model carries a Longreel Latent Blend, which samples all segments together, and rollout makes them one "
-            "after another; wire the model from before that node, or use mode joint"
+            "this model carries a Longreel Latent Blend, which samples all segments together, and rollout makes them "
+            "one after another; wire the model from before that node, or use mode joint"
         )
     for feature in patching.features_of(model.model_options):
         if feature.name in NOT_IN_ROLLOUT:

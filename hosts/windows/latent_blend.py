@@ -235,7 +235,7 @@ class TimelineHandler(context_windows.IndexListContextHandler):
     ):
         weight = self.weights[window_idx].to(x_in)[None, None, :, None, None]  # [1, 1, F, 1, 1]
         frames = slice(window.segment.start_frame, window.segment.end_frame)
-        for total, count, out in zip(conds_final, counts_final, sub_conds_out):
+        for total, count, out in zip(conds_final, counts_final, sub_conds_out, strict=True):
             total[:, :, frames] += out * weight
             count[:, :, frames] += weight
 

@@ -8,13 +8,18 @@ import torch
 
 from longreel.engine.attention.words import find
 from longreel.hosts.demo_model import TEXT_FILE, WEIGHTS, load_demo_clip
-from longreel.hosts.prompts.words import words_of_prompt
+from longreel.hosts.prompts.words import words_of_tokens
 from tests.tiny_sampling import encode
 from tests.tiny_text_encoders import tiny_text_encoder
 
 WEIGHTED = ("cogvideox", "ltxv", "wan", "hunyuan_video")
 EVERY = (*WEIGHTED, "hunyuan_video_15")
 PROMPT = "A red fox, a naïve fox and a café"
+
+
+def words_of_prompt(clip, text: str):
+    """The words of `text` as the CLIP's own tokenizer splits it."""
+    return words_of_tokens(clip, text, clip.tokenize(text))
 
 
 def changed(clip, one, other):
