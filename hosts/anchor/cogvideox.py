@@ -12,7 +12,7 @@ import torch
 
 from ..families import cogvideox
 from ..families.cogvideox import patch_size
-from ..ttt.segments import replaced
+from ..families.modules import replaced
 
 FAMILY = cogvideox
 IN_SEGMENTS, FRAMES_ALIKE = False, False  # see run.FrameTimeAdapter

@@ -21,7 +21,6 @@ import comfy.patcher_extension as extension
 from ...engine.plan.anchor import CLEAN, Anchor, check_anchors
 from .. import keys
 from ..families import facts_of, family_of
-from ..ttt.timeline import WholeTimeline
 from ..windows.chunk_handler import ChunkHandler
 from . import cogvideox as anchor_cogvideox
 from . import hunyuan_video as anchor_hunyuan_video
@@ -247,7 +246,9 @@ def _run_of(guider, keep_strengths: dict[int, float], frames: int) -> AnchorFram
 
 
 def _refuse_segments(family, model_options: dict, handler) -> None:
-    in_segments = isinstance(handler, WholeTimeline) or keys.TTT_LAYERS in model_options.get("transformer_options", {})
+    in_segments = getattr(handler, "in_segments", False) or keys.TTT_LAYERS in model_options.get(
+        "transformer_options", {}
+    )
     if in_segments and not FRAME_TIME_ADAPTERS[family.NAME].IN_SEGMENTS:
         raise ValueError(
             f"TTT evaluates {family.NAME}'s blocks segment by segment with one time for all frames, and a clean anchor "

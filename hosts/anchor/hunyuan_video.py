@@ -16,8 +16,8 @@ from comfy.ldm.flux.layers import timestep_embedding
 
 from ..families import hunyuan_video
 from ..families.hunyuan_video import patch_size
+from ..families.modules import replaced
 from ..families.sites import argument, token_grid
-from ..ttt.segments import replaced
 
 FAMILY = hunyuan_video
 IN_SEGMENTS, FRAMES_ALIKE = False, True  # see run.FrameTimeAdapter

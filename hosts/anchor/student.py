@@ -26,11 +26,11 @@ from ...engine.sampling.denoising import VPrediction
 from .. import demo_model, keys
 from ..attention import patching
 from ..families import facts_of, family_of
+from ..families.modules import replaced
 from ..training.encoder import MASK, POOLED, TEXT, TOKENS, TTTEncoder
 from ..training.gradients import recomputed, training
 from ..training.network import NetworkStudent
 from ..training.weights_digest import digest
-from ..ttt.segments import replaced
 from .frame import FRAME_TIME_ADAPTERS
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}

@@ -117,10 +117,16 @@ class Bystander:
 
 
 class Feature(Protocol):
-    """Settings of one method. `name` is its node's; `excludes` names nodes that cannot work beside it, by reason."""
+    """Settings of one method, and what the rest of the pack must know of it.
+
+    name: its node's. excludes: names of nodes that cannot work beside it, by reason. Two that replace keys cannot work on one
+    model either. A feature that does not say `replaces_keys` does not; one without `not_in_rollout` works there.
+    """
 
     name: str
     excludes: dict[str, str]
+    replaces_keys: bool  # whether attention reads others in place of the network's own keys and values
+    not_in_rollout: str | None  # why it cannot work where one chunk is sampled after another, and what to do
 
     def start(self, start: Start) -> Run:
         """Raises ValueError where this model, timeline or conditioning cannot be served."""
@@ -136,6 +142,8 @@ def attach(model: ModelPatcher, feature: Feature):
     features = features_of(model.model_options)
     for other in features:
         reason = feature.excludes.get(other.name) or other.excludes.get(feature.name)
+        if all(getattr(one, "replaces_keys", False) for one in (feature, other)):
+            reason = "each replaces the keys and values"
         if reason:
             raise ValueError(f"{feature.name} and {other.name} cannot work on one model: {reason}; use one of the two")
     model = model.clone()

@@ -11,6 +11,7 @@ before, the segment's last map.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -52,7 +53,11 @@ class KVShare:
     mask: Mask | None
 
     name = NAME
-    excludes = {NAME: "each replaces the keys and values"}
+    excludes: ClassVar[dict[str, str]] = {}
+    replaces_keys = True
+    not_in_rollout = (
+        "it works between segments that are sampled together; use mode joint, or Longreel Long Memory instead"
+    )
 
     def start(self, start: Start) -> "KVShareRun":
         timeline = timeline_of(start, NAME)

@@ -16,6 +16,7 @@ prompt alone: the tokens at the same places of a negative prompt are other words
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 
@@ -35,7 +36,6 @@ from ..prompts import conditioning
 from ..types import Attention, BaseModel, Callback, CondLists, Executor, ModelOptions, ModelPatcher, Sampler
 from ..windows import latent_blend
 from ..windows.progress import ProgressText
-from . import kv_share
 
 NAME = "Longreel Prompt Edit"
 SOURCE = "source"  # the role in which the original is shown again
@@ -71,7 +71,9 @@ class PromptEdit:
     layout: Layout | None = None
 
     name = NAME
-    excludes = {NAME: "each replaces the keys and values", kv_share.NAME: "each replaces the keys and values"}
+    excludes: ClassVar[dict[str, str]] = {}
+    replaces_keys = True
+    not_in_rollout = "it samples an original beside the whole video; use mode joint"
 
     def start(self, start: Start) -> "PromptEditRun":
         self.check_words(start.conds)

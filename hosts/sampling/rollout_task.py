@@ -16,7 +16,6 @@ from ...engine.plan.rollout_chunks import Chunk, plan_chunks
 from ...engine.plan.timeline import Timeline
 from ..anchor import frame as anchor_frame
 from ..attention import patching
-from ..features import kv_share, prompt_edit
 from ..memory.protocols import HandsOver, Remembers
 from ..prompts.chunk_conditioning import for_chunk
 from ..windows import latent_blend
@@ -25,12 +24,6 @@ from .joint import check_mask
 from .settings import Sampling
 
 FRAME_AXIS = 2  # [B, C, F, H, W]
-NOT_IN_ROLLOUT = {
-    kv_share.NAME: (
-        "it works between segments that are sampled together; use mode joint, or Longreel Long Memory instead"
-    ),
-    prompt_edit.NAME: "it samples an original beside the whole video; use mode joint",
-}
 
 
 @dataclass(frozen=True)
@@ -171,11 +164,8 @@ def _prepared(model):
             "one after another; wire the model from before that node, or use mode joint"
         )
     for feature in patching.features_of(model.model_options):
-        if feature.name in NOT_IN_ROLLOUT:
-            raise ValueError(
-                f"{feature.name} cannot work in rollout, where one chunk is sampled at a time: "
-                f"{NOT_IN_ROLLOUT[feature.name]}"
-            )
+        if reason := getattr(feature, "not_in_rollout", None):
+            raise ValueError(f"{feature.name} cannot work in rollout, where one chunk is sampled at a time: {reason}")
     return model.clone()
 
 

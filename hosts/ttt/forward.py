@@ -20,12 +20,13 @@ from ...engine.ttt.order import Layout, Range
 from ...engine.ttt.units import Unit
 from .. import keys
 from ..families import family_of, plain_family_of
+from ..families.modules import replaced
 from ..families.sites import argument, token_grid
 from ..training.gradients import OPTIONS, recomputed
 from .cogvideox import CogVideoXSegments
 from .hunyuan_video import HunyuanVideoSegments
 from .ltxv import LTXVSegments
-from .segments import Segments, replaced
+from .segments import Segments
 from .wan import WanSegments
 
 SEGMENTS = {  # by the family's name

@@ -23,8 +23,9 @@ from comfy.ldm.flux.layers import DoubleStreamBlock
 from ...engine.ttt.block import TTTBlock
 from ...engine.ttt.order import Range, own_frames
 from ..families import hunyuan_video
+from ..families.modules import Reached, until_reached
 from ..families.sites import argument
-from .segments import Reached, Segments, mix, room_for_result, until_reached
+from .segments import Segments, mix, room_for_result
 
 OVERRIDE = "optimized_attention_override"  # core's name of its slot
 BEFORE, BEHIND = "attn1_patch", "attn1_output_patch"  # core's lists of patches before and behind attention

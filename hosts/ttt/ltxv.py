@@ -15,7 +15,8 @@ import torch
 from ...engine.ttt.block import TTTBlock
 from ...engine.ttt.order import Range, own_frames
 from ..families import ltxv
-from .segments import Segments, mix, output_of, replaced, room_for_result
+from ..families.modules import output_of, replaced
+from .segments import Segments, mix, room_for_result
 
 
 class LTXVSegments(Segments):

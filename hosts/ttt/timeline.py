@@ -47,6 +47,8 @@ ACTS_WHERE = (
 class WholeTimeline(comfy.context_windows.ContextHandlerABC):
     """Core's context handler of one run: it shows the network all of a timeline."""
 
+    in_segments = True  # blocks are evaluated segment by segment, with one time for all frames
+
     def __init__(self, timeline: Timeline):
         """Raise ValueError for segments that do not follow each other."""
         super().__init__()
