@@ -35,7 +35,24 @@ ROOMS = {  # package: its rooms (folders, or files beside them): the rooms of th
         "convert_ttt": {"ttt"},
         "memory": {"runs"},
         "published": {"sampling"},
-    }
+    },
+    "hosts": {
+        "families": set(),
+        "keys": set(),
+        "standalone": set(),
+        "types": set(),
+        "attention": {"families", "keys", "types"},
+        "demo_model": {"types"},
+        "prompts": {"keys", "types"},
+        "video": {"types"},
+        "windows": {"keys", "types", "attention", "prompts"},
+        "features": {"families", "keys", "types", "attention", "prompts", "windows"},
+        "training": {"families", "windows"},
+        "anchor": {"families", "keys", "attention", "demo_model", "windows", "training"},
+        "memory": {"families", "keys", "attention", "prompts", "windows", "training"},
+        "ttt": {"families", "keys", "attention", "prompts", "windows", "training"},
+        "sampling": {"families", "keys", "attention", "prompts", "windows", "anchor", "memory", "ttt"},
+    },
 }
 OF_COMFYUI = {
     "comfy",

@@ -17,7 +17,7 @@ from ...engine.plan.anchor import Anchor, check_anchors, choose_mode, describe, 
 from ...engine.plan.facts import ModelFacts
 from ...engine.plan.timeline import Timeline
 from ...engine.storyboard.media import resolve_anchors
-from .. import facts_of
+from ..families import facts_of
 from .frame import Anchored, attach, is_trained
 from .picture import encode_picture, load_picture
 

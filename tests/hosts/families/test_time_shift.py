@@ -31,7 +31,7 @@ def keys(heads: int, channels: int, tokens: int = TOKENS) -> torch.Tensor:
 
 
 def wan_keys(network, k: torch.Tensor, start: float, options: dict) -> torch.Tensor:
-    """k [B, H, S, D] rotated by core's own table from token frame `start` on."""
+    """K [B, H, S, D] rotated by core's own table from token frame `start` on."""
     table = network.rope_encode(
         FRAMES, 2 * ROWS, 2 * COLUMNS, t_start=start, dtype=torch.float32, transformer_options=options
     )
@@ -118,7 +118,7 @@ def ltxv_network(rope: str, causal: bool, middle: bool, precision: str, head: in
 
 
 def ltxv_keys(network, k: torch.Tensor, first_frame: int, frame_rate: float) -> torch.Tensor:
-    """k [B, H, S, D] rotated by core's own table, as token frames `first_frame` and later of a longer video."""
+    """K [B, H, S, D] rotated by core's own table, as token frames `first_frame` and later of a longer video."""
     coords = network.patchifier.get_latent_coords(first_frame + FRAMES, ROWS, COLUMNS, 1, "cpu")
     pixels = latent_to_pixel_coords(coords, network.vae_scale_factors, network.causal_temporal_positioning)
     return rotated_at(network, k, pixels[:, :, first_frame * ROWS * COLUMNS :], frame_rate)

@@ -98,7 +98,7 @@ def core(loaded, latent, *, sampler=None, steps=2, first_step=0) -> torch.Tensor
 
 @pytest.fixture
 def poisoned_memory() -> Iterator[None]:
-    """torch fills what is not written with NaN."""
+    """Torch fills what is not written with NaN."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     yield
     torch.use_deterministic_algorithms(False)
