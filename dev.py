@@ -3,7 +3,7 @@
     python dev.py setup             make .venv, install what ComfyUI and the tests need, fetch ComfyUI
     python dev.py demo              run the bundled storyboard on the demo model and print the path of its .mp4
     python dev.py test [...]        run every test, in two workers; further words go to pytest
-    python dev.py test --quick      leave out what is slow, needs a ComfyUI process or a browser; further words as well
+    python dev.py test --quick      leave out what is slow or needs ComfyUI or a browser, and most model families
     python dev.py comfy [...]       open ComfyUI with the pack installed; further words go to ComfyUI
     python dev.py bench NAME [...]  run one benchmark from tests/bench
 

@@ -4,8 +4,8 @@ Run through `python dev.py test`, or directly with .venv/bin/pytest once `python
 starts two workers (pytest-xdist), each with a ComfyUI of its own where it needs one. A worker runs whole files, so that
 what their tests share is made once, and one of them runs all tests of the bundled workflows.
 
-With --quick, tests that are marked `slow` or that need a ComfyUI process are left out, and hypothesis tries fewer
-examples.
+With --quick, tests that are marked `slow` or that need a ComfyUI process are left out, tests of every family run with
+two of the tiny models, and hypothesis tries fewer examples.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ import pytest
 from longreel import dev
 from tests import processes
 from tests.comfy_process import PACK_FOLDER_NAME, ComfyProcess
+from tests.tiny_models import MODELS
 
 # Folders of the bundled workflows. ComfyUI remembers what the editor made of them, so that each of them runs once.
 ONE_AFTER_THE_OTHER = ("tests/browser/", "tests/workflows/")
 LONG = ("tests/kernels/", "tests/nodes/")  # folders with files that take long: a worker that begins them last ends last
 QUICK_EXAMPLES = 10  # of each property, with --quick
+QUICK_MODELS = ("wan21", "cogvideox15")  # of tests that run with one tiny model after the other, with --quick
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,10 +59,16 @@ def shares_comfyui(item: pytest.Item) -> bool:
     return "comfy" in getattr(item, "fixturenames", ())
 
 
+def another_model(item: pytest.Item) -> bool:
+    """Whether a test's parameters name a tiny model that is not among QUICK_MODELS."""
+    given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return any(isinstance(value, str) and value in MODELS and value not in QUICK_MODELS for value in given)
+
+
 def leave_out_slow(config: pytest.Config, items: list[pytest.Item]) -> None:
-    slow = [item for item in items if shares_comfyui(item) or item.get_closest_marker("slow")]
-    config.hook.pytest_deselected(items=slow)
-    items[:] = [item for item in items if item not in set(slow)]
+    slow = {item for item in items if shares_comfyui(item) or item.get_closest_marker("slow") or another_model(item)}
+    config.hook.pytest_deselected(items=list(slow))
+    items[:] = [item for item in items if item not in slow]
     for function in {item.function for item in items if hasattr(getattr(item, "function", None), "hypothesis")}:
         given = getattr(function, "_hypothesis_internal_use_settings", None) or hypothesis.settings.default
         fewer = min(given.max_examples, QUICK_EXAMPLES)

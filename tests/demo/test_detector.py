@@ -23,6 +23,7 @@ def _clip(scene: world.Scene, frames: int) -> torch.Tensor:
     return world.render(scene, frames).permute(0, 2, 3, 1)  # [F, H, W, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [1, 17, 21])
 def test_every_rendered_clip_is_read_right(frames):
     rng = random.Random(frames)
@@ -36,6 +37,7 @@ def test_every_rendered_clip_is_read_right(frames):
         assert (reading.positions - track).abs().max() < 0.6
 
 
+@pytest.mark.slow
 def test_blurred_and_noisy_clips_are_still_read():
     rng = random.Random(5)
     noise = torch.Generator().manual_seed(5)

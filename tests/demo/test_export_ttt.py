@@ -43,6 +43,7 @@ def test_bundled_layers_fit_the_demo_model_and_stay_small():
         assert (layers.family, layers.blocks, layers.config.width) == ("Wan", 6, 192)
 
 
+@pytest.mark.slow
 def test_with_bundled_layers_the_last_segment_knows_the_color_that_the_first_prompt_named():
     student, encoder = student_with(export_ttt.SHOWN / "shapeworld_ttt_mlp.safetensors"), ttt_student.DemoEncoder()
     gains, without = [], []

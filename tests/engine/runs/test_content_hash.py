@@ -241,6 +241,7 @@ def test_tensors_whose_numbers_are_not_their_bytes_are_refused():
         content_hash(torch.quantize_per_tensor(torch.zeros(2), 1.0, 0, torch.qint8))
 
 
+@pytest.mark.slow
 def test_the_hash_is_the_same_in_another_process_and_in_a_year():
     code = (
         "from longreel.engine.runs.content_hash import content_hash; import torch;"

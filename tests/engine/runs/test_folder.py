@@ -369,6 +369,7 @@ def test_a_record_that_names_other_files_leads_to_none_of_them(path, name):
     assert run.report().startswith(f"chunks.json is damaged ({name!r} is no name of a chunk's file)")
 
 
+@pytest.mark.slow
 def test_killed_at_any_call_every_finished_chunk_is_used_again_and_the_end_is_the_same(tmp_path):
     """In between, files of the run before are there too, and the run ends by removing them."""
     prompts, before, whole = ("a", "B", "x"), tmp_path / "before", tmp_path / "whole"

@@ -422,6 +422,7 @@ def test_an_edited_video_and_its_original_show_the_anchor_in_either_order(tiny, 
     assert not torch.equal(one, sample(loaded, with_anchor(loaded, mode=mode)))
 
 
+@pytest.mark.slow
 def test_every_core_sampler_hands_the_anchor_back(tiny):
     loaded = tiny("wan21")
     for mode in MODES:
