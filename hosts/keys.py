@@ -17,25 +17,26 @@ FEATURES = "longreel_features"
 takes itself out of it for its source pass and puts it back (hosts/features/prompt_edit.py)."""
 
 RUNNING = "longreel_run"
-"""transformer_options: Running, the runs of all features. `_run` writes it when a sampler starts and removes it when it
-ends, interrupted or not."""
+"""transformer_options: Running, the runs of all features. `_run` writes it when a sampler starts and removes it when
+it ends, interrupted or not."""
 
 SEGMENT_AND_ROLE = "longreel_seen"
-"""transformer_options: (number of the segment, role) that is evaluated. Whoever cuts a latent or asks for a role writes
-it: Latent Blend, the chunk handler and Prompt Edit; it goes with the copy of the options of that evaluation."""
+"""transformer_options: (number of the segment, role) that is evaluated. Whoever cuts a latent or asks for a role
+writes it: Latent Blend, the chunk handler and Prompt Edit; it goes with the copy of the options of that
+evaluation."""
 
 EVALUATION = "longreel_evaluation"
 """transformer_options: Evaluation. `_announce` writes it into the copy of the options that one evaluation sees."""
 
 VISIT = "longreel_visit"
-"""transformer_options: Visit, the site of one attention call. A hook of the attention module writes it into the copy of
-the options that this module sees."""
+"""transformer_options: Visit, the site of one attention call. A hook of the attention module writes it into the copy
+of the options that this module sees."""
 
 # Features and windows
 
 PROMPT_EDIT = "longreel_prompt_edit"
-"""transformer_options: Notes, what the source pass has left. Prompt Edit's OUTER_SAMPLE wrapper writes it and removes it.
-Also that wrapper's key, which stays with the clone."""
+"""transformer_options: Notes, what the source pass has left. Prompt Edit's OUTER_SAMPLE wrapper writes it and
+removes it. Also that wrapper's key, which stays with the clone."""
 
 LATENT_BLEND = "longreel_latent_blend"
 """Wrapper of OUTER_SAMPLE, which stays with the clone; also the name of the schedule of windows that core shows."""
@@ -49,27 +50,27 @@ ROLE = "longreel_role"
 """Conditioning entry: "positive" or "negative". Longreel Encode writes it, and it stays."""
 
 WORDS = "longreel_words"
-"""Conditioning entry: tuple of Spoken, the prompts that the entry's text was made of. Longreel Encode writes it; a blend of
-shots writes those of all its parts."""
+"""Conditioning entry: tuple of Spoken, the prompts that the entry's text was made of. Longreel Encode writes it; a
+blend of shots writes those of all its parts."""
 
 # TTT (hosts/ttt)
 
 TTT_LAYERS = "longreel_ttt"
 """transformer_options: {block: TTTBlock}, written by hosts/ttt/apply.py and, with layers that train, by
-hosts/ttt/student.py. Also the additional model that holds them, and the wrapper of DIFFUSION_MODEL that evaluates in
-segments. All stay with the clone."""
+hosts/ttt/student.py. Also the additional model that holds them, and the wrapper of DIFFUSION_MODEL that evaluates
+in segments. All stay with the clone."""
 
 TTT_TRAINED_SEGMENT = "longreel_ttt_trained_segment"
 """transformer_options: int, the latent frames of the segments that the layers were trained on. Written by
 hosts/ttt/apply.py; stays with the clone."""
 
 TTT_RECOMPUTE = "longreel_ttt_recompute"
-"""transformer_options: bool, whether blocks are recomputed for the backward pass. Written by hosts/ttt/student.py into the
-options of one forward."""
+"""transformer_options: bool, whether blocks are recomputed for the backward pass. Written by hosts/ttt/student.py
+into the options of one forward."""
 
 TTT_UNITS = "longreel_ttt_units"
-"""transformer_options: {block: Unit}, where processes divide the weights. Written by hosts/ttt/student.py into the options
-of its own clone."""
+"""transformer_options: {block: Unit}, where processes divide the weights. Written by hosts/ttt/student.py into the
+options of its own clone."""
 
 TTT_SEGMENT_INFO = "longreel_ttt_timeline"
 """model_conds: what hosts/ttt/forward.py is told about the segments whose texts stand in one entry. Written by
@@ -81,8 +82,8 @@ TTT_WHOLE_TIMELINE = "longreel_ttt_whole_timeline"
 # Anchors (hosts/anchor)
 
 ANCHORS = "longreel_anchor"
-"""Attachment: tuple of Anchored, and the wrapper of OUTER_SAMPLE that works with them. Written by hosts/anchor/frame.py;
-both stay with the clone."""
+"""Attachment: tuple of Anchored, and the wrapper of OUTER_SAMPLE that works with them. Written by
+hosts/anchor/frame.py; both stay with the clone."""
 
 ANCHOR_TRAINED = "longreel_anchor_trained"
 """Attachment: True on a MODEL that carries a LoRA trained for anchors. Written by hosts/anchor/lora.py; stays."""
@@ -92,8 +93,8 @@ ANCHOR_RUN = "longreel_anchor_run"
 hosts/anchor/run.py."""
 
 ANCHOR_KEEP_STRENGTHS = "longreel_anchor_hold"
-"""model_conds: each latent frame's keep strength, [1, 1, F, 1, 1] of 0..1. hosts/anchor/run.py writes it into the guider's
-conditioning for one call of a sampler, and takes it out of the arguments before the network runs."""
+"""model_conds: each latent frame's keep strength, [1, 1, F, 1, 1] of 0..1. hosts/anchor/run.py writes it into the
+guider's conditioning for one call of a sampler, and takes it out of the arguments before the network runs."""
 
 ANCHOR_TRAINING = "longreel_anchor_training"
 """Wrapper of DIFFUSION_MODEL of the clone that hosts/anchor/student.py trains; stays with it."""
@@ -101,18 +102,20 @@ ANCHOR_TRAINING = "longreel_anchor_training"
 # Memory (hosts/memory)
 
 KNOWN_FRAMES = "longreel_clean_frames"
-"""Wrapper of DIFFUSION_MODEL, which shows known frames without noise; written by hosts/memory/known_frames.py, stays with
-the clone."""
+"""Wrapper of DIFFUSION_MODEL, which shows known frames without noise; written by hosts/memory/known_frames.py, stays
+with the clone."""
 
 IN_CONTEXT_PASS = "longreel_memory_looks"
-"""transformer_options: True in the copy that the network sees while CAM has it evaluate other frames than those drawn."""
+"""transformer_options: True in the copy that the network sees while CAM has it evaluate other frames than those
+drawn."""
 
 CAM = "longreel_cam"
-"""transformer_options: Carried; also the additional model and the wrapper of DIFFUSION_MODEL of the memory. Written by
-hosts/memory/trained_memory.carry; all stay with the clone."""
+"""transformer_options: Carried; also the additional model and the wrapper of DIFFUSION_MODEL of the memory. Written
+by hosts/memory/trained_memory.carry; all stay with the clone."""
 
 CAM_FRAMES = "longreel_cam_frames"
-"""transformer_options: the conditioning frames [B, C, F, H, W], where a trainer gives them; in the copy of one forward."""
+"""transformer_options: the conditioning frames [B, C, F, H, W], where a trainer gives them; in the copy of one
+forward."""
 
 APM = "longreel_apm"
 """transformer_options, additional model and wrapper, as CAM has them, for APM."""

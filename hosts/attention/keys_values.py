@@ -12,10 +12,10 @@ Parts = dict[tuple[int, int], KeysValues]
 
 
 def by_entry(call: Call) -> Parts:
-    """The call's keys and values, owning no more memory than they show."""
+    """Return the call's keys and values by prompt and entry, owning no more memory than they show."""
     parts, size = {}, call.k.shape[0] // len(call.rows)
     k, v = _own(call.k), _own(call.v)
-    for place, entry in enumerate(zip(call.rows, call.entries)):
+    for place, entry in enumerate(zip(call.rows, call.entries, strict=True)):
         rows = slice(place * size, (place + 1) * size)
         mask = call.mask if call.mask is None or call.mask.shape[0] == 1 else call.mask[rows]
         parts[entry] = KeysValues(k[rows], v[rows], mask, call.text_tokens)
@@ -23,8 +23,11 @@ def by_entry(call: Call) -> Parts:
 
 
 def for_reader(parts: Parts, call: Call) -> KeysValues:
-    """What was kept, in the order of the reader's batch. Raises ValueError for a prompt of which nothing was kept."""
-    wanted = list(zip(call.rows, call.entries))
+    """Return what was kept, in the order of the reader's batch.
+
+    Raises ValueError for a prompt of which nothing was kept.
+    """
+    wanted = list(zip(call.rows, call.entries, strict=True))
     missing = [entry for entry in wanted if entry not in parts]
     if missing:
         prompt, entry = missing[0]
@@ -45,7 +48,7 @@ def for_reader(parts: Parts, call: Call) -> KeysValues:
 
 
 def _stretched(part: KeysValues, tokens: int) -> KeysValues:
-    """`tokens` keys, those that are added behind the text never read."""
+    """Return a part with `tokens` keys; those that are added behind the text are never read."""
     rows, heads, known, width = part.k.shape
     behind, gap = part.text_tokens or known, tokens - known
 

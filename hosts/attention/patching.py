@@ -49,8 +49,11 @@ WHOLE = "whole"  # the role of a segment that no feature asks for in another one
 
 @dataclass(frozen=True)
 class Start:
-    """What a feature is told before sampling. `handler` is the context handler in charge, ours with its `timeline`, or
-    another's, or None; `conds` are the guider's lists by name, before core processes them."""
+    """This is what a feature is told before sampling.
+
+    `handler` is the context handler in charge, ours with its `timeline`, or another's, or None; `conds` are the
+    guider's lists by name, before core processes them.
+    """
 
     model: Any  # comfy.model_base.BaseModel
     family: Family
@@ -61,7 +64,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Running:
-    """Kept in transformer_options while a sampler runs."""
+    """The runs of all features are kept in transformer_options while a sampler runs."""
 
     family: Any
     names: tuple[str, ...]  # of the nodes
@@ -70,9 +73,12 @@ class Running:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation of the network: the number of the segment that it sees (None without a timeline), in which role a
-    feature asked for it, at which sigma, and the conditioning lists, by core's numbers of them. It takes one forward,
-    or several where prompts are not seen in one batch; `forwards` collects those that were begun."""
+    """This is one evaluation of the network.
+
+    It says the number of the segment that is seen (None without a timeline), in which role a feature asked for it, at
+    which sigma, and the conditioning lists, by core's numbers of them. It takes one forward, or several where prompts
+    are not seen in one batch; `forwards` collects those that were begun.
+    """
 
     segment: int | None
     role: str
@@ -85,42 +91,45 @@ class Run(Protocol):
     """A feature at work in one run of a sampler."""
 
     def roles(self, segment: int) -> tuple[str, ...]:
-        """Once for each role is this segment evaluated in every step; the predictions are blended alike."""
+        """Return the roles in which this segment is evaluated in every step; their predictions are blended alike."""
 
     def begin(self, evaluation: Evaluation) -> None:
-        """The network is about to see this."""
+        """Take note that the network is about to see this."""
 
     def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
-        """Whether `attend` is to be asked in this block's attention."""
+        """Return whether `attend` is to be asked in this block's attention."""
 
     def attend(self, call: Call, next_attention: Callable[..., torch.Tensor]) -> torch.Tensor:
-        """[B, H, Sq, D]; `next_attention(q, k, v, mask)` is the next feature's, and at last the network's, attention."""
+        """Return [B, H, Sq, D] for a call.
+
+        `next_attention(q, k, v, mask)` is the next feature's attention, and at last the network's.
+        """
 
 
 class Bystander:
     """A run that leaves attention alone: it asks for no role, keeps nothing and attends to no call."""
 
     def roles(self, segment: int) -> tuple[str, ...]:
-        """No role: the segment is evaluated as it is."""
+        """Return no role: the segment is evaluated as it is."""
         return ()
 
     def begin(self, evaluation: Evaluation) -> None:
-        """Nothing is kept from one evaluation to the next."""
+        """Keep nothing from one evaluation to the next."""
 
     def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
-        """No call is wanted."""
+        """Want no call."""
         return False
 
     def attend(self, call: Call, next_attention: Callable[..., torch.Tensor]) -> torch.Tensor:
-        """[B, H, Sq, D], as it comes from behind."""
+        """Return [B, H, Sq, D] as the next attention gives it."""
         return next_attention(call.q, call.k, call.v, call.mask)
 
 
 class Feature(Protocol):
-    """Settings of one method, and what the rest of the pack must know of it.
+    """A feature is the settings of one method, and what the rest of the pack must know of it.
 
-    name: its node's. excludes: names of nodes that cannot work beside it, by reason. Two that replace keys cannot work on one
-    model either. A feature that does not say `replaces_keys` does not; one without `not_in_rollout` works there.
+    name: its node's. excludes: names of nodes that cannot work beside it, by reason. Two that replace keys cannot work
+    on one model either. A feature that does not say `replaces_keys` does not; one without `not_in_rollout` works there.
     """
 
     name: str
@@ -129,15 +138,21 @@ class Feature(Protocol):
     not_in_rollout: str | None  # why it cannot work where one chunk is sampled after another, and what to do
 
     def start(self, start: Start) -> Run:
-        """Raises ValueError where this model, timeline or conditioning cannot be served."""
+        """Begin a run of a sampler.
+
+        Raises ValueError where this model, timeline or conditioning cannot be served.
+        """
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
-        """What a run keeps at most; `bytes_of_layer` is one layer's keys and values of one window, for one prompt. A feature
-        that keeps fewer frames than a window has says how many, as `kept_frames`; then they are of those."""
+        """Return how many bytes a run keeps at most.
+
+        `bytes_of_layer` is one layer's keys and values of one window, for one prompt. A feature that keeps fewer frames
+        than a window has says how many, as `kept_frames`; then they are of those.
+        """
 
 
 def attach(model: ModelPatcher, feature: Feature):
-    """A clone of `model` (ModelPatcher) with one more feature. Raises ValueError where two exclude each other."""
+    """Return a clone of `model` with one more feature. Raises ValueError where two exclude each other."""
     family_of(model)
     features = features_of(model.model_options)
     for other in features:
@@ -158,8 +173,10 @@ def attach(model: ModelPatcher, feature: Feature):
 
 
 def reserve_memory(model: ModelPatcher) -> None:
-    """Has ComfyUI leave as much memory free as the features of `model` keep. Said again after a node that makes the
-    memory fit one window, because the last word counts."""
+    """Have ComfyUI leave as much memory free as the features of `model` keep.
+
+    It is said again after a node that makes the memory fit one window, because the last word counts.
+    """
     model.remove_wrappers_with_key(extension.WrappersMP.PREPARE_SAMPLING, keys.TAP)
     model.add_wrapper_with_key(extension.WrappersMP.PREPARE_SAMPLING, keys.TAP, _reserve)
 
@@ -185,26 +202,29 @@ def _reserve(
     return executor(patcher, [batch, channels, frames, rows, columns], conds, *args, **kwargs)
 
 
-def frames_of_bytes(patcher, noise_shape, kept_bytes: int) -> int:
+def frames_of_bytes(patcher: ModelPatcher, noise_shape: Sequence[int], kept_bytes: int) -> int:
     """Return for how many frames of a latent [B, C, F, H, W] core reserves at least so many bytes."""
     batch, channels, _, rows, columns = noise_shape
     return math.ceil(kept_bytes / patcher.memory_required([batch, channels, 1, rows, columns]))
 
 
 def say_steps(name: str, what: str, span: NoiseSpan, start: Start) -> None:
-    """Logs in how many of the sampler's steps a feature does `what`; none is worth a warning, though right for one of two
-    experts."""
+    """Log in how many of the sampler's steps a feature does `what`.
+
+    No step at all is worth a warning, though right for one of two experts.
+    """
     total, active = len(start.sigmas) - 1, span.steps(start.sigmas.tolist())
     level = logging.INFO if active else logging.WARNING
     logging.log(level, "%s: %s in %d of this sampler's %d steps", name, what, active, total)
 
 
 def features_of(model_options: dict) -> tuple[Feature, ...]:
+    """Return the features that these options of a MODEL carry, in the order in which they were attached."""
     return model_options.get("transformer_options", {}).get(keys.FEATURES, ())
 
 
 def roles_of(model_options: dict, segment: int) -> tuple[str, ...]:
-    """In which roles the features want a segment evaluated; one if they do not care."""
+    """Return in which roles the features want a segment evaluated; one if they do not care."""
     running = model_options.get("transformer_options", {}).get(keys.RUNNING)
     asked = [roles for run in (running.runs if running else ()) if (roles := run.roles(segment))]
     return asked[0] if asked else (WHOLE,)
@@ -314,7 +334,7 @@ def _describe(family: Family, network: Network, args: tuple, kwargs: dict) -> Fo
 
 
 def _place_of_options(args: tuple, kwargs: dict) -> int | str | None:
-    """Families take transformer_options at different places; it alone carries the evaluation."""
+    """Return where the options with the evaluation stand: families take transformer_options at different places."""
     return next(
         (
             place
@@ -336,7 +356,10 @@ def _set(args: tuple, kwargs: dict, place: int | str, options: dict) -> tuple[tu
 
 
 def _mark(site: Site):
-    """A module that is entered without our options stays unmarked, and is missed afterwards."""
+    """Return a hook that marks a site's module as visited.
+
+    A module that is entered without our options stays unmarked, and is missed afterwards.
+    """
 
     def hook(module: torch.nn.Module, args: tuple, kwargs: dict):
         place = _place_of_options(args, kwargs)
@@ -349,7 +372,7 @@ def _mark(site: Site):
 
 
 class _Tap:
-    """The attention override of one forward. `before` is another node's."""
+    """This is the attention override of one forward; `before` is another node's."""
 
     def __init__(self, runs: tuple[Run, ...], evaluation: Evaluation, forward: Forward, before: Callable | None):
         self.runs, self.evaluation, self.forward, self.before = runs, evaluation, forward, before
@@ -406,7 +429,9 @@ class _Tap:
 
         layered = plain
         rows = tuple(options["cond_or_uncond"])
-        entries = tuple(_entry(self.evaluation.conds[prompt], uuid) for prompt, uuid in zip(rows, options["uuids"]))
+        entries = tuple(
+            _entry(self.evaluation.conds[prompt], uuid) for prompt, uuid in zip(rows, options["uuids"], strict=True)
+        )
         call = Call(
             visit.site.kind,
             visit.site.block,
@@ -438,7 +463,7 @@ def _entry(conds: list[dict], uuid: UUID) -> int:
 
 
 def _with_heads(mask: torch.Tensor) -> torch.Tensor:
-    """Core's masks [Sq, Sk] or [B, Sq, Sk] -> [B, 1, Sq, Sk]."""
+    """Return core's masks [Sq, Sk] or [B, Sq, Sk] as [B, 1, Sq, Sk]."""
     return mask[(None,) * max(0, 3 - mask.ndim)].unsqueeze(1) if mask.ndim < 4 else mask
 
 

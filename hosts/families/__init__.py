@@ -1,24 +1,27 @@
 """The model families: one file of facts each, and what can be asked of all of them.
 
-family is what each of wan, cogvideox, hunyuan_video and ltxv says of itself, sites the words that they say it in; video_tokens
-has what trained memories do at these places. `facts_of(model)` says which family a MODEL is;
-everything else in hosts/ works for any of them.
+family is what each of wan, cogvideox, hunyuan_video and ltxv says of itself, sites the words that they say it in;
+video_tokens has what trained memories do at these places. `facts_of(model)` says which family a MODEL is; everything
+else in hosts/ works for any of them.
 """
 
 from ...engine.plan.facts import ModelFacts
+from ..types import ModelPatcher, Network
 from . import cogvideox, hunyuan_video, ltxv, wan
 from .family import Family
 
 FAMILIES: tuple[Family, ...] = (wan, cogvideox, hunyuan_video, ltxv)
 
 
-def facts_of(model) -> ModelFacts:
-    """Facts of a ModelPatcher's family; raises ValueError, naming the model's class, for one that is not supported."""
+def facts_of(model: ModelPatcher) -> ModelFacts:
+    """Return the facts of a ModelPatcher's family. Raises ValueError, naming the model's class, for an unsupported
+    one.
+    """
     return family_of(model).facts(model.model)
 
 
-def family_of(model) -> Family:
-    """The file of this folder that knows the family of a ModelPatcher; raises ValueError as `facts_of` does."""
+def family_of(model: ModelPatcher) -> Family:
+    """Return the file of this folder that knows the family of a ModelPatcher. Raises ValueError as `facts_of` does."""
     for family in FAMILIES:
         if family.facts(model.model) is not None:
             return family
@@ -28,11 +31,11 @@ def family_of(model) -> Family:
     )
 
 
-def plain_family_of(network) -> Family | None:
-    """The family whose plain network this is; None for what is built on one, or another network."""
+def plain_family_of(network: Network) -> Family | None:
+    """Return the family whose plain network this is; None for what is built on one, or another network."""
     return next((family for family in FAMILIES if type(network) is family.NETWORK), None)
 
 
-def block_count(model) -> int:
-    """Transformer blocks of a ModelPatcher's network."""
+def block_count(model: ModelPatcher) -> int:
+    """Return how many transformer blocks a ModelPatcher's network has."""
     return 1 + max(site.block for site in family_of(model).sites(model.model.diffusion_model))

@@ -10,6 +10,7 @@ from comfy.ldm.cogvideo.model import CogVideoXTransformer3DModel
 
 from ...engine.attention.rotary import rotate_pairs, time_frequencies
 from ...engine.plan.facts import ModelFacts
+from ..types import Network
 from .sites import JOINT, Site, TextPlace, argument
 
 NAME = "CogVideoX"
@@ -20,6 +21,7 @@ TAKES_FRAME_TIMES = False
 
 
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
+    """Return what planning must know of a CogVideoX model, 1.0 or 1.5; None for a model of another family."""
     if not isinstance(model, comfy.model_base.CogVideoX):
         return None
     newer = model.diffusion_model.patch_size_t is not None  # 1.5 also patches time
@@ -35,52 +37,57 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
     )
 
 
-def sites(network) -> list[Site]:
-    """One joint attention per block, text in front."""
+def sites(network: Network) -> list[Site]:
+    """Return one joint attention per block, text in front."""
     return [Site(block, JOINT, number, _text_tokens) for number, block in enumerate(network.blocks)]
 
 
-def _text_tokens(block, args: tuple, kwargs: dict) -> int:
+def _text_tokens(block: torch.nn.Module, args: tuple, kwargs: dict) -> int:
     return argument(type(block).forward, args, kwargs, "encoder_hidden_states").shape[1]
 
 
-def patch_size(network) -> tuple[int, int, int]:
+def patch_size(network: Network) -> tuple[int, int, int]:
+    """Return the latent frames, rows and columns of one token."""
     return (network.patch_size_t or 1, network.patch_size, network.patch_size)
 
 
-def width(network) -> int:
-    """Channels of a token's key, all heads together."""
+def width(network: Network) -> int:
+    """Return the channels of a token's key, all heads together."""
     return network.dim
 
 
-def time_shift(network, args: tuple, kwargs: dict):
-    """See hosts/families/sites.Forward. Time is the first quarter of a head's channels. CogVideoX-2B adds its positions to the
-    tokens instead, where no key can be moved."""
+def time_shift(network: Network, args: tuple, kwargs: dict):
+    """Return how keys are moved in time (hosts/families/sites.Forward), or None for CogVideoX-2B.
+
+    Time is the first quarter of a head's channels. CogVideoX-2B adds its positions to the tokens instead, where no key
+    can be moved.
+    """
     if not network.use_rotary_positional_embeddings:
         return None
     frequencies = time_frequencies(network.attention_head_dim // 4, 10000)
     return lambda k, frames: rotate_pairs(k, frames * frequencies)
 
 
-def prompt_start(network, args: tuple, kwargs: dict) -> int:
+def prompt_start(network: Network, args: tuple, kwargs: dict) -> int:
+    """Return 0: no text token stands in front of the prompt's first one."""
     return 0
 
 
-def blocks(network) -> list[torch.nn.Module]:
-    """One kind, which reads and returns (video, text)."""
+def blocks(network: Network) -> list[torch.nn.Module]:
+    """Return the blocks, all of one kind, which reads and returns (video, text)."""
     return [*network.blocks]
 
 
-def entrance(network) -> torch.nn.Module:
-    """Its tokens come as text and video in one sequence."""
+def entrance(network: Network) -> torch.nn.Module:
+    """Return the module that makes the first tokens, text and video in one sequence."""
     return network.patch_embed
 
 
-def text_place(block) -> TextPlace:
-    """What a block is given is the text as the block before left it."""
+def text_place(block: torch.nn.Module) -> TextPlace:
+    """Return where a block is given its text, as the block before left it."""
     return TextPlace(block, "encoder_hidden_states")
 
 
-def text_in_front(block, args: tuple, kwargs: dict) -> int:
-    """None: video and text are returned apart."""
+def text_in_front(block: torch.nn.Module, args: tuple, kwargs: dict) -> int:
+    """Return 0: video and text are returned apart."""
     return 0

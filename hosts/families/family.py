@@ -30,31 +30,36 @@ class Family(Protocol):
     """Whether the plain network takes a time for every latent frame, [B, F], where ComfyUI gives it one for all."""
 
     def facts(self, model: comfy.model_base.BaseModel) -> ModelFacts | None:
-        """What planning must know; None for a model of another family, ValueError for one that is refused by name."""
+        """Return what planning must know; None for a model of another family. Raises ValueError for one refused by
+        name.
+        """
 
     def sites(self, network: torch.nn.Module) -> list[Site]:
-        """Every attention that features work in, block by block."""
+        """Return every attention that features work in, block by block."""
 
     def patch_size(self, network: torch.nn.Module) -> tuple[int, int, int]:
-        """Latent frames, rows and columns of one token."""
+        """Return the latent frames, rows and columns of one token."""
 
     def width(self, network: torch.nn.Module) -> int:
-        """Channels of a token's key, all heads together."""
+        """Return the channels of a token's key, all heads together."""
 
     def time_shift(self, network: torch.nn.Module, args: tuple, kwargs: dict) -> Shift | None:
-        """How keys are moved in time (sites.Forward); None where positions are not rotary."""
+        """Return how keys are moved in time (sites.Forward); None where positions are not rotary."""
 
     def prompt_start(self, network: torch.nn.Module, args: tuple, kwargs: dict) -> int:
-        """Text tokens in front of the prompt's first one."""
+        """Return how many text tokens stand in front of the prompt's first one."""
 
     def blocks(self, network: torch.nn.Module) -> list[torch.nn.Module]:
-        """The transformer blocks, in the order of Site.block."""
+        """Return the transformer blocks, in the order of Site.block."""
 
     def entrance(self, network: torch.nn.Module) -> torch.nn.Module:
-        """The module that makes the first tokens of a latent."""
+        """Return the module that makes the first tokens of a latent."""
 
     def text_place(self, block: torch.nn.Module) -> TextPlace:
-        """Where a block's text comes in."""
+        """Return where a block's text comes in."""
 
     def text_in_front(self, block: torch.nn.Module, args: tuple, kwargs: dict) -> int:
-        """Text tokens in front of the video's in the one sequence that this block returns; 0 where video stands alone."""
+        """Return how many text tokens precede the video's in the one sequence that this block returns.
+
+        It is 0 where video stands alone.
+        """

@@ -8,6 +8,7 @@ from comfy.ldm.hunyuan_video.model import HunyuanVideo
 
 from ...engine.attention.rotary import rotate_pairs, time_frequencies
 from ...engine.plan.facts import ModelFacts
+from ..types import Network
 from .sites import JOINT, Site, TextPlace, argument
 
 NAME = "HunyuanVideo"
@@ -18,6 +19,7 @@ TAKES_FRAME_TIMES = False
 
 
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
+    """Return what planning must know of a HunyuanVideo model; None for a model of another family."""
     if not isinstance(model, comfy.model_base.HunyuanVideo):
         return None
     latent = model.latent_format
@@ -32,40 +34,50 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
     )
 
 
-def sites(network) -> list[Site]:
-    """One joint attention per double and then per single block, text in front. The text refiner is left alone."""
+def sites(network: Network) -> list[Site]:
+    """Return one joint attention per double and then per single block, text in front.
+
+    The text refiner is left alone.
+    """
     double = [Site(block, JOINT, number, _text_of_double) for number, block in enumerate(network.double_blocks)]
     return double + [
         Site(block, JOINT, len(double) + number, _text_of_single) for number, block in enumerate(network.single_blocks)
     ]
 
 
-def _text_of_double(block, args: tuple, kwargs: dict) -> int:
+def _text_of_double(block: torch.nn.Module, args: tuple, kwargs: dict) -> int:
     return argument(type(block).forward, args, kwargs, "txt").shape[1]
 
 
-def _text_of_single(block, args: tuple, kwargs: dict) -> int:
+def _text_of_single(block: torch.nn.Module, args: tuple, kwargs: dict) -> int:
     return argument(type(block).forward, args, kwargs, "transformer_options")["img_slice"][0]
 
 
-def patch_size(network) -> tuple[int, int, int]:
+def patch_size(network: Network) -> tuple[int, int, int]:
+    """Return the latent frames, rows and columns of one token."""
     return tuple(network.patch_size)
 
 
-def width(network) -> int:
-    """Channels of a token's key, all heads together."""
+def width(network: Network) -> int:
+    """Return the channels of a token's key, all heads together."""
     return network.hidden_size
 
 
-def time_shift(network, args: tuple, kwargs: dict):
-    """See hosts/families/sites.Forward. A reference picture, one position before the video, moves along."""
+def time_shift(network: Network, args: tuple, kwargs: dict):
+    """Return how keys are moved in time (hosts/families/sites.Forward).
+
+    A reference picture, one position before the video, moves along.
+    """
     rotary = network.pe_embedder
     frequencies = time_frequencies(rotary.axes_dim[0], rotary.theta)
     return lambda k, frames: rotate_pairs(k, frames * frequencies)
 
 
-def prompt_start(network, args: tuple, kwargs: dict) -> int:
-    """Behind the tokens of a picture (CLIP vision) and, in HunyuanVideo 1.5, those of quoted text (byt5)."""
+def prompt_start(network: Network, args: tuple, kwargs: dict) -> int:
+    """Return how many text tokens stand in front of the prompt's first one.
+
+    They are those of a picture (CLIP vision) and, in HunyuanVideo 1.5, those of quoted text (byt5).
+    """
     picture, quoted = (argument(type(network)._forward, args, kwargs, name) for name in ("clip_fea", "txt_byt5"))
     tokens = 0 if picture is None else picture.shape[1]
     if quoted is not None and network.byt5_in is not None and network.cond_type_embedding is not None:
@@ -73,23 +85,23 @@ def prompt_start(network, args: tuple, kwargs: dict) -> int:
     return tokens
 
 
-def blocks(network) -> list[torch.nn.Module]:
+def blocks(network: Network) -> list[torch.nn.Module]:
     """Double blocks, which return (video, text), then single blocks, which return one sequence, text first."""
     return [*network.double_blocks, *network.single_blocks]
 
 
-def entrance(network) -> torch.nn.Module:
+def entrance(network: Network) -> torch.nn.Module:
     """A convolution and a projection: tokens come as [B, N, C]."""
     return network.img_in
 
 
-def text_place(block) -> TextPlace:
+def text_place(block: torch.nn.Module) -> TextPlace:
     """What a block is given is the text as the block before left it."""
     if isinstance(block, SingleStreamBlock):
         return TextPlace(block, "x", lambda args, kwargs: slice(0, text_in_front(block, args, kwargs)))
     return TextPlace(block, "txt")
 
 
-def text_in_front(block, args: tuple, kwargs: dict) -> int:
+def text_in_front(block: torch.nn.Module, args: tuple, kwargs: dict) -> int:
     """All text of a single block."""
     return _text_of_single(block, args, kwargs) if isinstance(block, SingleStreamBlock) else 0

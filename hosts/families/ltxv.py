@@ -7,6 +7,7 @@ from comfy.ldm.lightricks.model import LTXVModel
 
 from ...engine.attention.rotary import rotate_pairs
 from ...engine.plan.facts import ModelFacts
+from ..types import Network
 from .sites import CROSS, SELF, Site, TextPlace, argument
 
 NAME = "LTXV"
@@ -17,6 +18,9 @@ TAKES_FRAME_TIMES = False  # of frames; ComfyUI gives it a time for every token
 
 
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
+    """Return what planning must know of an LTXV model; None for a model of another family. Raises ValueError for
+    LTXAV.
+    """
     if isinstance(model, comfy.model_base.LTXAV):
         raise ValueError(
             "LTXAV makes audio and video in one packed latent; Longreel samples video-only LTXV checkpoints"
@@ -35,30 +39,31 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
     )
 
 
-def sites(network) -> list[Site]:
-    """Self and cross attention of every block."""
+def sites(network: Network) -> list[Site]:
+    """Return self and cross attention of every block."""
     found = []
     for number, block in enumerate(network.transformer_blocks):
         found += [Site(block.attn1, SELF, number), Site(block.attn2, CROSS, number)]
     return found
 
 
-def patch_size(network) -> tuple[int, int, int]:
+def patch_size(network: Network) -> tuple[int, int, int]:
+    """Return the latent frames, rows and columns of one token."""
     return (1, 1, 1)
 
 
-def width(network) -> int:
-    """Channels of a token's key, all heads together."""
+def width(network: Network) -> int:
+    """Return the channels of a token's key, all heads together."""
     return network.inner_dim
 
 
-def time_shift(network, args: tuple, kwargs: dict):
-    """See hosts/families/sites.Forward. Positions are seconds, so a token frame's length depends on the frame rate; guide
-    pictures move along.
+def time_shift(network: Network, args: tuple, kwargs: dict):
+    """Return how keys are moved in time (hosts/families/sites.Forward).
 
-    With causal positions the first token frame is one pixel frame, and every later one begins 7 pixel frames sooner
-    than at 8 a frame. All keys move by the same time here: later frames stand exactly where the network would put them
-    n frames on, and the first, a single picture, stands at the last pixel frame of token frame n.
+    Positions are seconds, so a token frame's length depends on the frame rate; guide pictures move along. With causal
+    positions the first token frame is one pixel frame, and every later one begins 7 pixel frames sooner than at 8 a
+    frame. All keys move by the same time here: later frames stand exactly where the network would put them n frames on,
+    and the first, a single picture, stands at the last pixel frame of token frame n.
     """
     frame_rate = argument(type(network)._forward, args, kwargs, "frame_rate")
     frame_seconds = network.vae_scale_factors[0] / float(frame_rate)
@@ -67,9 +72,12 @@ def time_shift(network, args: tuple, kwargs: dict):
     return lambda k, frames: rotate_pairs(k, frames * angles, halves)
 
 
-def _angles_per_second(network) -> torch.Tensor:
-    """[H, 1, D / 2] radians. Frequencies run over all heads together, (t, x, y) for each, behind the padding that makes
-    their number even; x and y do not turn."""
+def _angles_per_second(network: Network) -> torch.Tensor:
+    """Return [H, 1, D / 2] radians.
+
+    Frequencies run over all heads together, (t, x, y) for each, behind the padding that makes their number even; x and
+    y do not turn.
+    """
     pairs = network.inner_dim // 2
     frequencies = network.freq_grid_generator(
         network.positional_embedding_theta, 3, network.inner_dim, torch.device("cpu")
@@ -80,25 +88,26 @@ def _angles_per_second(network) -> torch.Tensor:
     return angles.unflatten(0, (network.num_attention_heads, 1, -1))
 
 
-def prompt_start(network, args: tuple, kwargs: dict) -> int:
+def prompt_start(network: Network, args: tuple, kwargs: dict) -> int:
+    """Return 0: no text token stands in front of the prompt's first one."""
     return 0
 
 
-def blocks(network) -> list[torch.nn.Module]:
-    """One kind, which returns video alone."""
+def blocks(network: Network) -> list[torch.nn.Module]:
+    """Return the blocks, all of one kind, which returns video alone."""
     return [*network.transformer_blocks]
 
 
-def entrance(network) -> torch.nn.Module:
-    """A projection: tokens come as [B, N, C]."""
+def entrance(network: Network) -> torch.nn.Module:
+    """Return the projection that makes the first tokens, as [B, N, C]."""
     return network.patchify_proj
 
 
-def text_place(block) -> TextPlace:
-    """The text of the cross attention, the same in every block."""
+def text_place(block: torch.nn.Module) -> TextPlace:
+    """Return where the cross attention is given its text, the same in every block."""
     return TextPlace(block.attn2, "context")
 
 
-def text_in_front(block, args: tuple, kwargs: dict) -> int:
-    """None: blocks return video alone."""
+def text_in_front(block: torch.nn.Module, args: tuple, kwargs: dict) -> int:
+    """Return 0: blocks return video alone."""
     return 0

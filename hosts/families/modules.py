@@ -1,7 +1,7 @@
 """A network's modules, evaluated in part or replaced for a while, by nothing but torch's own means.
 
-Nothing stays changed: hooks and forwards are taken back when the evaluation ends, interrupted or not. Which modules, and
-what for, is not known here.
+Nothing stays changed: hooks and forwards are taken back when the evaluation ends, interrupted or not. Which modules,
+and what for, is not known here.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,9 +20,9 @@ class Reached(Exception):
 
 
 def output_of(module: torch.nn.Module, evaluate: Callable[[], Any]) -> torch.Tensor:
-    """What `module` returns in the course of evaluate(), which goes no further."""
+    """Return what `module` returns in the course of evaluate(), which goes no further."""
 
-    def reached(module, args, output):
+    def reached(module: torch.nn.Module, args: tuple, output: torch.Tensor):
         raise Reached(output)
 
     handle = module.register_forward_hook(reached)

@@ -23,9 +23,12 @@ Change = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Site:
-    """`module` is entered once in every forward, with transformer_options; `block` counts from 0 over all blocks of the
+    """A site is one attention module of a network.
+
+    `module` is entered once in every forward, with transformer_options; `block` counts from 0 over all blocks of the
     network. `text_tokens(module, args, kwargs)` is the number of text tokens in front of the keys (JOINT). The module's
-    first `calls_before` attention calls read other tokens (a picture's) and are none of the features' business."""
+    first `calls_before` attention calls read other tokens (a picture's) and are none of the features' business.
+    """
 
     module: torch.nn.Module
     kind: str
@@ -45,10 +48,13 @@ class Visit:
 
 @dataclass(frozen=True)
 class Forward:
-    """One forward of the network. `grid` counts video tokens: frames, rows, columns; a token frame is `patch_frames`
-    latent frames. `time_shift(k, frames)` moves rotated video keys [B, H, S, D] later in time by so many token frames,
-    which may be negative or a fraction; None where positions are not rotary. `prompt_start` is the place of the
-    prompt's first token among the text tokens that are attended to."""
+    """This describes one forward of the network.
+
+    `grid` counts video tokens: frames, rows, columns; a token frame is `patch_frames` latent frames. `time_shift(k,
+    frames)` moves rotated video keys [B, H, S, D] later in time by so many token frames, which may be negative or a
+    fraction; None where positions are not rotary. `prompt_start` is the place of the prompt's first token among the
+    text tokens that are attended to.
+    """
 
     grid: tuple[int, int, int]
     patch_frames: int
@@ -57,15 +63,19 @@ class Forward:
 
     @property
     def video_tokens(self) -> int:
+        """Return how many tokens the grid has."""
         frames, rows, columns = self.grid
         return frames * rows * columns
 
 
 @dataclass(frozen=True)
 class Call:
-    """One attention call of a site. `rows` names the prompt (its number in core's cond_or_uncond) of each equal part of
-    the batch, `entries` the place of that part's entry in the prompt's list of conditioning. `text_tokens` counts the
-    text tokens in front of q and k (0 for SELF and CROSS)."""
+    """This is one attention call of a site.
+
+    `rows` names the prompt (its number in core's cond_or_uncond) of each equal part of the batch, `entries` the place
+    of that part's entry in the prompt's list of conditioning. `text_tokens` counts the text tokens in front of q and k
+    (0 for SELF and CROSS).
+    """
 
     kind: str
     block: int
@@ -89,7 +99,7 @@ class TextPlace:
     prompt: Callable[[tuple, dict], slice] = lambda args, kwargs: slice(None)
 
     def change(self, args: tuple, kwargs: dict, change: Change) -> tuple[tuple, dict]:
-        """The module's arguments with another text, of the same length."""
+        """Return the module's arguments with another text, of the same length."""
         method = type(self.module).forward
         given = argument(method, args, kwargs, self.name)
         start, stop, _ = self.prompt(args, kwargs).indices(given.shape[1])
@@ -101,12 +111,15 @@ class TextPlace:
 
 
 def argument(method: Callable, args: tuple, kwargs: dict, name: str) -> Any:
-    """What an unbound method was given as `name` behind self, by place or by name, or else its default."""
+    """Return what an unbound method was given as `name` behind self, by place or by name, or else its default."""
     _, *parameters = inspect.signature(method).parameters.values()
     place = [parameter.name for parameter in parameters].index(name)
     return args[place] if place < len(args) else kwargs.get(name, parameters[place].default)
 
 
 def token_grid(latent_shape: Sequence[int], patch: Sequence[int]) -> tuple[int, ...]:
-    """How many tokens cover a latent along each axis: sizes (frames, rows, columns) over those of a patch, rounded up."""
+    """Return how many tokens cover a latent along each axis.
+
+    They are the sizes (frames, rows, columns) over those of a patch, rounded up.
+    """
     return tuple(-(-size // side) for size, side in zip(latent_shape, patch, strict=True))

@@ -1,31 +1,43 @@
 """What trained memories do where a network's blocks hold the video's tokens (hosts/families/family.py says where).
 
-Only plain networks are served: what is built on them (VACE, Animate, audio, ...) attends in further places and is refused
-by name. Reference pictures and guides that stand among the video's tokens belong to no frame: `frames_of` refuses them.
+Only plain networks are served: what is built on them (VACE, Animate, audio, ...) attends in further places and is
+refused by name. Reference pictures and guides that stand among the video's tokens belong to no frame: `frames_of`
+refuses them.
 """
 
 import math
 
 import torch
 
+from ..types import ModelPatcher
 from . import family_of, plain_family_of
 from .family import Family
 from .sites import Change
 
 
-def plain_family(model) -> Family:
-    """Of a ModelPatcher's network. Raises ValueError, naming the network, where it is built on the family's plain one."""
+def plain_family(model: ModelPatcher) -> Family:
+    """Return the family of a ModelPatcher's network.
+
+    Raises ValueError, naming the network, where it is built on the family's plain one.
+    """
     family, network = family_of(model), model.model.diffusion_model
     if plain_family_of(network) is None:
         raise ValueError(
-            f"{type(network).__name__} is built on {family.NAME} but attends in further places, which trained memories do "
-            f"not reach; use the plain text- or image-to-video model"
+            f"{type(network).__name__} is built on {family.NAME} but attends in further places, which trained memories "
+            f"do not reach; use the plain text- or image-to-video model"
         )
     return family
 
 
-def change_video(family: Family, block, args: tuple, kwargs: dict, output, change: Change):
-    """What a block of a family returned, with its video tokens [B, N, C] changed."""
+def change_video(
+    family: Family,
+    block: torch.nn.Module,
+    args: tuple,
+    kwargs: dict,
+    output: torch.Tensor | tuple[torch.Tensor, torch.Tensor],
+    change: Change,
+):
+    """Return what a block of a family returned, with its video tokens [B, N, C] changed."""
     if isinstance(output, tuple):
         return change(output[0]), *output[1:]
     text = family.text_in_front(block, args, kwargs)
@@ -35,7 +47,7 @@ def change_video(family: Family, block, args: tuple, kwargs: dict, output, chang
 
 
 def add_at_entrance(output: torch.Tensor, added: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
-    """What the entrance returned, with `added` [B, F * P, C] on the video's tokens."""
+    """Return what the entrance returned, with `added` [B, F * P, C] on the video's tokens."""
     added = added.to(output)
     if output.ndim == 5:
         return output + added.transpose(1, 2).unflatten(2, grid)
@@ -44,7 +56,9 @@ def add_at_entrance(output: torch.Tensor, added: torch.Tensor, grid: tuple[int, 
 
 
 def frames_of(video: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
-    """[B, N, C] -> [B, F, P, C]. Raises ValueError where there are tokens of no frame."""
+    """Return the tokens [B, N, C] frame by frame, [B, F, P, C]. Raises ValueError where there are tokens of no
+    frame.
+    """
     if video.shape[1] != math.prod(grid):
         raise ValueError(
             f"the network's blocks read {video.shape[1]} video tokens and the window has {math.prod(grid)}; "

@@ -7,6 +7,7 @@ from comfy.ldm.wan.model import WanModel
 
 from ...engine.attention.rotary import rotate_pairs, time_frequencies
 from ...engine.plan.facts import ModelFacts
+from ..types import Network
 from .sites import CROSS, SELF, Site, TextPlace, argument
 
 NAME = "Wan 2.1/2.2"
@@ -17,6 +18,9 @@ TAKES_FRAME_TIMES = True
 
 
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
+    """Return what planning must know of a Wan model, 2.1 or 2.2; None for a model of another family. Raises
+    ValueError for WAN21_CausalAR.
+    """
     if not isinstance(model, comfy.model_base.WAN21):
         return None
     if isinstance(model, comfy.model_base.WAN21_CausalAR):
@@ -38,9 +42,12 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
     )
 
 
-def sites(network) -> list[Site]:
-    """Self and cross attention of every block. The cross attention of an image-to-video block attends to the picture's
-    tokens first, with keys of their own, whether or not there is a picture."""
+def sites(network: Network) -> list[Site]:
+    """Return self and cross attention of every block.
+
+    The cross attention of an image-to-video block attends to the picture's tokens first, with keys of their own,
+    whether or not there is a picture.
+    """
     found = []
     for number, block in enumerate(network.blocks):
         found += [
@@ -50,18 +57,22 @@ def sites(network) -> list[Site]:
     return found
 
 
-def patch_size(network) -> tuple[int, int, int]:
+def patch_size(network: Network) -> tuple[int, int, int]:
+    """Return the latent frames, rows and columns of one token."""
     return tuple(network.patch_size)
 
 
-def width(network) -> int:
-    """Channels of a token's key, all heads together."""
+def width(network: Network) -> int:
+    """Return the channels of a token's key, all heads together."""
     return network.dim
 
 
-def time_shift(network, args: tuple, kwargs: dict):
-    """See hosts/families/sites.Forward. Positions are token frames, times `scale_t` of core's rope options. Reference pictures
-    in the sequence have times too and move along."""
+def time_shift(network: Network, args: tuple, kwargs: dict):
+    """Return how keys are moved in time (hosts/families/sites.Forward).
+
+    Positions are token frames, times `scale_t` of core's rope options. Reference pictures in the sequence have times
+    too and move along.
+    """
     rotary = network.rope_embedder
     frequencies = time_frequencies(rotary.axes_dim[0], rotary.theta)
     options = argument(type(network)._forward, args, kwargs, "transformer_options") or {}
@@ -69,22 +80,23 @@ def time_shift(network, args: tuple, kwargs: dict):
     return lambda k, frames: rotate_pairs(k, frames * positions_per_frame * frequencies)
 
 
-def prompt_start(network, args: tuple, kwargs: dict) -> int:
+def prompt_start(network: Network, args: tuple, kwargs: dict) -> int:
+    """Return 0: no text token stands in front of the prompt's first one."""
     return 0
 
 
-def blocks(network) -> list[torch.nn.Module]:
-    """One kind, which returns video alone, frames row by row."""
+def blocks(network: Network) -> list[torch.nn.Module]:
+    """Return the blocks, all of one kind, which returns video alone, frames row by row."""
     return [*network.blocks]
 
 
-def entrance(network) -> torch.nn.Module:
-    """A convolution: tokens come as [B, C, F, H, W]."""
+def entrance(network: Network) -> torch.nn.Module:
+    """Return the convolution that makes the first tokens, as [B, C, F, H, W]."""
     return network.patch_embedding
 
 
-def text_place(block) -> TextPlace:
-    """The text of the cross attention, the same in every block; a picture's tokens in front of it are left alone."""
+def text_place(block: torch.nn.Module) -> TextPlace:
+    """Return where the cross attention is given its text; a picture's tokens in front of it are left alone."""
 
     def prompt(args: tuple, kwargs: dict) -> slice:
         if not hasattr(block.cross_attn, "k_img"):
@@ -94,6 +106,6 @@ def text_place(block) -> TextPlace:
     return TextPlace(block.cross_attn, "context", prompt)
 
 
-def text_in_front(block, args: tuple, kwargs: dict) -> int:
-    """None: blocks return video alone."""
+def text_in_front(block: torch.nn.Module, args: tuple, kwargs: dict) -> int:
+    """Return 0: blocks return video alone."""
     return 0

@@ -1,7 +1,7 @@
-"""From words of prompts to maps of the picture, at the taps of hosts/attention/patching.py: engine/attention/focus_map.py on any family.
+"""From words of prompts to maps of the picture: engine/attention/focus_map.py on any family.
 
-Which words a shot's map follows is said by its `focus` in the storyboard, else by the node. How words become text tokens
-is the conditioning's matter.
+It works at the taps of hosts/attention/patching.py. Which words a shot's map follows is said by its `focus` in the
+storyboard, else by the node. How words become text tokens is the conditioning's matter.
 """
 
 from dataclasses import dataclass
@@ -17,25 +17,30 @@ from ..types import Attention
 
 @dataclass(frozen=True)
 class Mask:
-    """`words` apply to the shots that name none of their own; `threshold` 0..1 parts foreground from background."""
+    """This is what a node asks of a focus mask.
+
+    `words` apply to the shots that name none of their own; `threshold` 0..1 parts foreground from background.
+    """
 
     words: tuple[str, ...]
     threshold: float
 
 
 def words_of_shots(timeline: Timeline, mask: Mask) -> list[tuple[str, ...]]:
-    """For each shot the words that its map follows."""
+    """Return for each shot the words that its map follows."""
     return [planned.shot.focus or mask.words for planned in timeline.shots]
 
 
 def shows_positive(call: Call) -> bool:
-    """Whether the positive prompt is in this batch."""
+    """Return whether the positive prompt is in this batch."""
     return conditioning.number_of(call.evaluation.conds, conditioning.POSITIVE) in call.rows
 
 
 def word_map(call: Call, attend: Attention, words: list[tuple[str, ...]]) -> torch.Tensor | None:
-    """[N, video tokens]: how much the positive prompt's words are read here, in a joint attention or one on text; None
-    where the positive prompt is not in this batch."""
+    """Return [N, video tokens]: how much the positive prompt's words are read here.
+
+    The call is of a joint attention or of one on text. None where the positive prompt is not in this batch.
+    """
     if not shows_positive(call):
         return None
     prompt = conditioning.number_of(call.evaluation.conds, conditioning.POSITIVE)

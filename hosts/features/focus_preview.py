@@ -3,6 +3,7 @@ chosen part of the schedule, through the same windows, prompts and taps as in sa
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 
@@ -24,7 +25,10 @@ NAME = "Longreel Focus Preview"
 
 @dataclass
 class LookForWords:
-    """A feature that only looks: `seen` [N, latent frames, rows, columns], 0..1, is there when the sampler has run."""
+    """This feature only looks.
+
+    `seen` [N, latent frames, rows, columns], 0..1, is there when the sampler has run.
+    """
 
     timeline: Timeline
     mask: Mask
@@ -32,31 +36,36 @@ class LookForWords:
     seen: torch.Tensor | None = field(default=None, init=False)
 
     name = NAME
-    excludes = {}
+    excludes: ClassVar[dict[str, str]] = {}
 
     def start(self, start: Start) -> "FocusPreviewRun":
+        """Begin a run. Raises ValueError for words that the shots' prompts do not have."""
         words = words_of_shots(self.timeline, self.mask)
         conditioning.check_words(start.conds, words)
         return FocusPreviewRun(self, words, start.handler.lead_frame)
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
+        """Return 0: its maps are as small as a picture."""
         return 0  # its maps are as small as a picture
 
 
 class FocusPreviewRun(patching.Bystander):
-    """One run: the maps of the segments, averaged where they overlap."""
+    """One run lays down the maps of the segments, averaged where they overlap."""
 
     def __init__(self, settings: LookForWords, words: list[tuple[str, ...]], lead_frame: bool):
         self.settings, self.words, self.lead_frame = settings, words, lead_frame
         self.map, self.total, self.count = FocusMap(), 0.0, torch.zeros(settings.timeline.latent_frames, 1, 1)
 
     def begin(self, evaluation: Evaluation) -> None:
+        """Begin a new map with every evaluation."""
         self.map = FocusMap()
 
     def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
+        """Return whether text is read here, in one of the chosen layers."""
         return kind != SELF and block in self.settings.layers
 
     def attend(self, call: Call, next_attention: Attention) -> torch.Tensor:
+        """Return [B, H, Sq, D] as the next attention gives it, with the words' map added up on the way."""
         found = word_map(call, next_attention, self.words)
         if found is not None:
             self.map.add(found)
@@ -88,8 +97,11 @@ def focus_maps(
     percent: float,
     seed: int,
 ) -> torch.Tensor:
-    """[N, latent frames, rows, columns] in 0..1. `percent` of the schedule says how much noise the latent gets, 0 all of
-    it; `sampler` is one that the model's family can be sampled with, and makes one step."""
+    """Return [N, latent frames, rows, columns] in 0..1.
+
+    `percent` of the schedule says how much noise the latent gets, 0 all of it; `sampler` is one that the model's family
+    can be sampled with, and makes one step.
+    """
     looking = LookForWords(timeline, mask, layers)
     model = latent_blend.attach(patching.attach(model, looking), timeline, "triangle")
     sigma = float(model.get_model_object("model_sampling").percent_to_sigma(percent))

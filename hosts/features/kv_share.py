@@ -1,13 +1,14 @@
-"""KV sharing on a MODEL of any family: engine/attention/kv_share.py and engine/attention/focus_map.py at the taps of hosts/attention/patching.py.
+"""KV sharing on a MODEL of any family, with focus masks, at the taps of hosts/attention/patching.py.
 
-Segments are evaluated in order within a step, so a source's keys and values are there when its readers come; what no
-later segment needs is let go. Two ways: `fast` evaluates every segment once, and its own keys and values, made while
-it read from its source, are what the next one reads. `paper` evaluates a segment that is read from once by itself and
-once as a reader, and both predictions are blended (DiTCtrl's public code).
+The maths is in engine/attention/kv_share.py and engine/attention/focus_map.py. Segments are evaluated in order within a
+step, so a source's keys and values are there when its readers come; what no later segment needs is let go. Two ways:
+`fast` evaluates every segment once, and its own keys and values, made while it read from its source, are what the next
+one reads. `paper` evaluates a segment that is read from once by itself and once as a reader, and both predictions are
+blended (DiTCtrl's public code).
 
-Focus masks come from the layers before, in the same evaluation, as in that code. Where the positive prompt is not in the
-batch (little memory, guiders that ask apart), the mask that it had at the same place stands in; where no layer has been
-before, the segment's last map.
+Focus masks come from the layers before, in the same evaluation, as in that code. Where the positive prompt is not in
+the batch (little memory, guiders that ask apart), the mask that it had at the same place stands in; where no layer has
+been before, the segment's last map.
 """
 
 from dataclasses import dataclass
@@ -36,7 +37,10 @@ SOURCE, READER = "source", "reader"
 
 @dataclass(frozen=True)
 class KVShare:
-    """Settings, in the words of engine/attention/kv_share.py. `layers` are blocks of the network, percents parts of the schedule."""
+    """These are the settings, in the words of engine/attention/kv_share.py.
+
+    `layers` are blocks of the network, percents parts of the schedule.
+    """
 
     mode: str
     source: str
@@ -60,6 +64,11 @@ class KVShare:
     )
 
     def start(self, start: Start) -> "KVShareRun":
+        """Begin a run.
+
+        Raises ValueError without a timeline, for a placement that the network's positions cannot make, and for words of
+        the mask that the shots' prompts do not have.
+        """
         timeline = timeline_of(start, NAME)
         if self.placement != kv_share.ALIGNED and start.family.time_shift(start.model.diffusion_model, (), {}) is None:
             raise ValueError(
@@ -76,12 +85,16 @@ class KVShare:
         return KVShareRun(self, timeline, windows, sources, span)
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
+        """Return the bytes of one source's keys and values, or of two where each segment reads from the one before."""
         windows = 2 if self.source == kv_share.PREVIOUS else 1  # that which is read, and that which will be
         return windows * PROMPTS * len(self.layers) * bytes_of_layer
 
 
 def timeline_of(start: Start, name: str) -> Timeline:
-    """The timeline that the sampler works on. Raises ValueError where there is none, or windows inside its segments."""
+    """Return the timeline that the sampler works on.
+
+    Raises ValueError where there is none, or windows inside its segments.
+    """
     if not isinstance(start.handler, latent_blend.TimelineHandler):
         raise ValueError(
             f"{name} works between the segments of a timeline, and this sampler has no timeline; wire Longreel Latent "
@@ -97,7 +110,7 @@ def timeline_of(start: Start, name: str) -> Timeline:
 
 @dataclass
 class Kept:
-    """What one site keeps of a source: keys and values by prompt, and where the words are, if known."""
+    """A site keeps this of a source: keys and values by prompt, and where the words are, if known."""
 
     parts: Parts
     frames: int  # token frames of the source's window
@@ -105,8 +118,11 @@ class Kept:
 
 
 class KVShareRun:
-    """One run of a sampler. What is kept of a segment lives until its last reader has come by, that of the last source
-    until the next step. `windows` are the first latent frames that the network sees of each segment."""
+    """This is one run of a sampler.
+
+    What is kept of a segment lives until its last reader has come by, that of the last source until the next step.
+    `windows` are the first latent frames that the network sees of each segment.
+    """
 
     def __init__(
         self, settings: KVShare, timeline: Timeline, windows: list[int], sources: list[int | None], span: NoiseSpan
@@ -120,12 +136,14 @@ class KVShareRun:
         self.foregrounds: dict[tuple[int, str, int, str], torch.Tensor] = {}  # by segment, role, block and kind
 
     def roles(self, segment: int) -> tuple[str, ...]:
+        """Return reader for a segment with a source, else source; in mode paper both, where it is also read from."""
         reads, is_read = self.sources[segment] is not None, segment in self.last_reader
         if self.settings.mode == PAPER and self.settings.strength and reads and is_read:
             return READER, SOURCE
         return (READER,) if reads else (SOURCE,)
 
     def begin(self, evaluation: Evaluation) -> None:
+        """Let go what no later segment of this step reads, and begin what this evaluation keeps."""
         segment = evaluation.segment
         self.kept = {
             number: sites for number, sites in self.kept.items() if number < segment <= self.last_reader[number]
@@ -135,6 +153,7 @@ class KVShareRun:
         self.map = FocusMap()
 
     def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
+        """Return whether this block keeps, reads or maps something in this evaluation."""
         settings = self.settings
         if not settings.strength or not self.span.holds(evaluation.sigma):
             return False
@@ -152,6 +171,7 @@ class KVShareRun:
         return self.settings.mask is not None and kind != SELF and block <= max(self.settings.layers)
 
     def attend(self, call: Call, next_attention: Attention) -> torch.Tensor:
+        """Return [B, H, Sq, D], read from the source's keys and values where this evaluation is a reader."""
         evaluation = call.evaluation
         if self._maps(call.kind, call.block) and (found := word_map(call, next_attention, self.words)) is not None:
             self.map.add(found)
@@ -186,7 +206,7 @@ class KVShareRun:
         )
 
     def _placed(self, source: KeysValues, kept: Kept, call: Call) -> KeysValues:
-        """The source's keys where they belong in time."""
+        """Return the source's keys where they belong in time."""
         if call.kind == CROSS or self.settings.placement == kv_share.ALIGNED:
             return source
         here, patch = call.evaluation.segment, call.forward.patch_frames
@@ -202,7 +222,7 @@ class KVShareRun:
         )
 
     def _foreground(self, evaluation: Evaluation, call: Call) -> torch.Tensor | None:
-        """[N, video tokens], or None while nothing is known of this segment."""
+        """Return [N, video tokens], or None while nothing is known of this segment."""
         if self.settings.mask is None:
             return None
         seen_as = (evaluation.segment, evaluation.role)

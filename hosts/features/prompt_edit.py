@@ -1,6 +1,6 @@
-"""Prompt editing on a MODEL of any family: words that count more or less (engine/attention/prompt_edit.py), and the layout of an
-original video under another prompt, at the taps of hosts/attention/patching.py.
+"""Prompt editing on a MODEL of any family, at the taps of hosts/attention/patching.py.
 
+Words count more or less (engine/attention/prompt_edit.py), and an original video lends its layout to another prompt.
 Source: the editing mode of DiTCtrl (arXiv 2412.18597) and of its public code, where both videos are rows of one batch
 and share every draw of noise. Here the original is sampled first, with the same noise, as far as its layout is read;
 what the network was shown is noted. When the edited video comes to the same window and noise level, the network is
@@ -44,7 +44,10 @@ MADE_BY_OTHERS = ("hooks", "control")  # made ready before a sampler starts, for
 
 @dataclass(frozen=True)
 class Reweight:
-    """`words` count `weight` times, in a form of engine/attention/prompt_edit.py; percents are parts of the schedule."""
+    """These words count `weight` times, in a form of engine/attention/prompt_edit.py.
+
+    Percents are parts of the schedule.
+    """
 
     words: tuple[str, ...]
     weight: float
@@ -55,7 +58,10 @@ class Reweight:
 
 @dataclass(frozen=True)
 class Layout:
-    """`original` is its CONDITIONING, or None for the edited one's; percents say when its keys and values are read."""
+    """An original lends its layout.
+
+    `original` is its CONDITIONING, or None for the edited one's; percents say when its keys and values are read.
+    """
 
     original: list | None
     start_percent: float
@@ -64,7 +70,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class PromptEdit:
-    """Either or both, in `layers`, the blocks of the network."""
+    """These settings edit by words, by layout or by both, in `layers`, the blocks of the network."""
 
     layers: frozenset[int]
     reweight: Reweight | None = None
@@ -76,6 +82,7 @@ class PromptEdit:
     not_in_rollout = "it samples an original beside the whole video; use mode joint"
 
     def start(self, start: Start) -> "PromptEditRun":
+        """Begin a run. Raises ValueError as `check_words` does."""
         self.check_words(start.conds)
         layout, reweighted = _span(self.layout, start.model), _span(self.reweight, start.model)
         for what, span in (("copies the layout", layout), ("reweights", reweighted)):
@@ -84,10 +91,14 @@ class PromptEdit:
         return PromptEditRun(self, layout, reweighted)
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
+        """Return the bytes of the original's keys and values of one window; 0 where no layout is copied."""
         return 0 if self.layout is None else PROMPTS * len(self.layers) * bytes_of_layer
 
     def check_words(self, conds: dict[str, list[dict]]) -> None:
-        """Raises ValueError for a word that none of the positive prompts has, and where their tokens are not known."""
+        """Check that the words are there.
+
+        Raises ValueError for a word that none of the positive prompts has, and where their tokens are not known.
+        """
         if self.reweight is None:
             return
         words, entries = self.reweight.words, conds.get(conditioning.POSITIVE, [])
@@ -107,8 +118,10 @@ class PromptEdit:
 
 
 def attach(model: ModelPatcher, edit: PromptEdit):
-    """A clone of `model` (ModelPatcher) that samples the edited video. Raises ValueError beside Longreel KV Share, for
-    a second edit, and for a weight that its form cannot take."""
+    """Return a clone of `model` that samples the edited video.
+
+    Raises ValueError beside Longreel KV Share, for a second edit, and for a weight that its form cannot take.
+    """
     if edit.reweight:
         prompt_edit.check_weight(edit.reweight.weight, edit.reweight.form)
     model = patching.attach(model, edit)
@@ -128,8 +141,10 @@ def _span(percents: Reweight | Layout | None, model: BaseModel) -> NoiseSpan | N
 
 
 def _places(spoken: conditioning.Spoken, words: Sequence[str]) -> list[int]:
-    """Positions in the text of those of the words that the prompt has. Raises ValueError where its tokens are not
-    known."""
+    """Return the positions in the text of those of the words that the prompt has.
+
+    Raises ValueError where its tokens are not known.
+    """
     if spoken.unknown:
         raise ValueError(spoken.unknown)
     return spoken.positions(word for word in words if _is_there(spoken, word))
@@ -145,7 +160,7 @@ def _is_there(spoken: conditioning.Spoken, word: str) -> bool:
 
 @dataclass(frozen=True)
 class Shown:
-    """What the network was shown of the original: one window, on the CPU, at one noise level."""
+    """The network was shown this of the original: one window, on the CPU, at one noise level."""
 
     x: torch.Tensor  # [B, C, F, H, W]
     sigma: float
@@ -154,8 +169,10 @@ class Shown:
 
 @dataclass
 class Notes:
-    """All of the original that the edited video will read, in the order in which it will come by. `over` once the
-    original's sampler has left `span`: from there on nobody looks at it, and the network is not asked."""
+    """These notes hold all of the original that the edited video will read, in the order in which it will come by.
+
+    `over` once the original's sampler has left `span`: from there on nobody looks at it, and the network is not asked.
+    """
 
     span: NoiseSpan
     shown: deque[Shown] = field(default_factory=deque)
@@ -164,7 +181,7 @@ class Notes:
     progress: ProgressText = field(default_factory=ProgressText)
 
     def take(self, x: torch.Tensor, sigma: float) -> Shown:
-        """Raises RuntimeError where the two samplings went different ways."""
+        """Return what the original was shown next. Raises RuntimeError where the two samplings went different ways."""
         if not self.shown or self.shown[0].sigma != sigma or self.shown[0].x.shape != x.shape:
             there = f"{self.shown[0].sigma:.4g}" if self.shown else "none"
             raise RuntimeError(
@@ -269,7 +286,7 @@ def _evaluate_both(
 
 
 class PromptEditRun(patching.Bystander):
-    """One run of the sampler, on the edited video. What is kept of the original lasts for one window."""
+    """This is one run of the sampler, on the edited video; what is kept of the original lasts for one window."""
 
     def __init__(self, edit: PromptEdit, layout: NoiseSpan | None, reweighted: NoiseSpan | None):
         self.edit, self.layout, self.reweighted = edit, layout, reweighted
@@ -277,12 +294,14 @@ class PromptEditRun(patching.Bystander):
         self.shown: list[list[dict] | None] = []  # the original's conditioning
 
     def begin(self, evaluation: Evaluation) -> None:
+        """Let go what was kept of the window before."""
         if evaluation.role == SOURCE:
             self.kept, self.shown = {}, evaluation.conds
         elif not self._copies(evaluation):
             self.kept = {}
 
     def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
+        """Return whether this block lends its layout, copies one, or reweights words in this evaluation."""
         if block not in self.edit.layers:
             return False
         copies = kind != CROSS and self._copies(evaluation)
@@ -297,6 +316,7 @@ class PromptEditRun(patching.Bystander):
         return self.reweighted.holds(evaluation.sigma)
 
     def attend(self, call: Call, next_attention: Attention) -> torch.Tensor:
+        """Return [B, H, Sq, D], with the original's keys and values, and with words reweighted, where that is asked."""
         evaluation = call.evaluation
         copies = call.kind != CROSS and self._copies(evaluation)
         if evaluation.role == SOURCE:
@@ -312,10 +332,10 @@ class PromptEditRun(patching.Bystander):
         return prompt_edit.reweight(next_attention, call.q, read, key_factors, query_factors, self.edit.reweight.form)
 
     def _factors(self, call: Call, conds: list[list[dict] | None], tokens: int) -> torch.Tensor:
-        """[B, tokens]: how much each text token of these prompts counts."""
+        """Return [B, tokens]: how much each text token of these prompts counts."""
         positive = conditioning.number_of(conds, conditioning.POSITIVE)
         shares = torch.zeros(len(call.rows), tokens)
-        for row, (prompt, entry) in enumerate(zip(call.rows, call.entries)):
+        for row, (prompt, entry) in enumerate(zip(call.rows, call.entries, strict=True)):
             if prompt == positive and tokens:
                 for spoken in conds[prompt][entry].get(keys.WORDS, ()):
                     places = _places(spoken, self.edit.reweight.words)

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def pixel_size(vae: VAE, samples: Tensor) -> tuple[int, int]:
-    """Width and height in pixels of the decoded video; `samples` is [..., H, W]."""
+    """Return width and height in pixels of the decoded video; `samples` is [..., H, W]."""
     stride = vae.spacial_compression_decode()
     return samples.shape[-1] * stride, samples.shape[-2] * stride
 

@@ -23,17 +23,17 @@ logger = logging.getLogger(__name__)
 
 
 def is_wan_vae(vae: VAE) -> bool:
-    """Whether `vae` (comfy.sd.VAE) holds Wan's 2.1 or 2.2 network itself; a subclass may decode in its own way."""
+    """Return whether `vae` holds Wan's 2.1 or 2.2 network itself; a subclass may decode in its own way."""
     return type(vae.first_stage_model) in (wan21.WanVAE, wan22.WanVAE)
 
 
 def core_chunk(vae: VAE) -> int:
-    """Latent frames that core's own decode passes through the network at once: 2 for Wan 2.1, 1 for Wan 2.2."""
+    """Return the latent frames that core's own decode passes through the network at once: 2 for Wan 2.1, 1 for 2.2."""
     return 1 if isinstance(vae.first_stage_model, wan22.WanVAE) else 2
 
 
 def pixel_frames(latent_frames: int) -> int:
-    """Pixel frames of a Wan latent: one for the first latent frame, four for every other one."""
+    """Return the pixel frames of a Wan latent: one for the first latent frame, four for every other one."""
     return (latent_frames - 1) * PIXEL_FRAMES_PER_LATENT + 1
 
 

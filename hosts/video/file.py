@@ -10,9 +10,9 @@ from comfy.cli_args import args
 
 
 def graph_metadata(prompt: Any, extra_pnginfo: dict[str, Any] | None) -> dict[str, str]:
-    """Tags of the file: every entry of `extra_pnginfo` (the workflow) and `prompt`, as JSON.
+    """Return the tags of the file: every entry of `extra_pnginfo` (the workflow) and `prompt`, as JSON.
 
-    Empty when ComfyUI runs with --disable-metadata.
+    They are empty when ComfyUI runs with --disable-metadata.
     """
     if args.disable_metadata:
         return {}
