@@ -13,9 +13,7 @@ def check_settings(kind: type, given: Mapping[str, Any], where: str) -> None:
     kinds = {one.name: one.type for one in fields(kind)}
     for name, value in given.items():
         if name not in kinds:
-            raise ValueError(
-                f'{where}.{name} is none of {len(kinds)} known keys; did you mean "{nearest(name, tuple(kinds))}"?'
-            )
+            raise ValueError(f'{where}.{name} is not a known key; did you mean "{nearest(name, tuple(kinds))}"?')
         wanted = (int, float) if kinds[name] is float else kinds[name]
         if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
-            raise ValueError(f"{where}.{name} is {value!r}, and 1 {kinds[name].__name__} is needed; correct it")
+            raise ValueError(f"{where}.{name} is {value!r}, not a {kinds[name].__name__}; correct it")

@@ -60,7 +60,7 @@ def find(words: Sequence[Word], wanted: str) -> tuple[int, ...]:
     """
     sought = [word.casefold() for word in _WORD.findall(unicodedata.normalize("NFKC", wanted))]
     if not sought:
-        raise ValueError(f'"{wanted}" holds 0 words and 1 is needed; {_choice(words)}')
+        raise ValueError(f'"{wanted}" holds no word; {_choice(words)}')
     spoken = [word.text.casefold() for word in words]
     phrases = [spoken[at : at + len(sought)] for at in range(len(spoken) - len(sought) + 1)]
     positions = {
@@ -73,7 +73,7 @@ def find(words: Sequence[Word], wanted: str) -> tuple[int, ...]:
     if not positions:
         near = get_close_matches(" ".join(sought), [" ".join(phrase) for phrase in phrases] + spoken, n=1)
         raise ValueError(
-            f'"{wanted}" is 0 times among the {len(words)} words of the prompt; {_choice(words)}'
+            f'"{wanted}" is not among the {len(words)} words of the prompt; {_choice(words)}'
             + (f' (nearest: "{near[0]}")' if near else "")
         )
     return tuple(sorted(positions))

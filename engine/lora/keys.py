@@ -153,7 +153,7 @@ def convert(
             _check_shape(key, value, part, own, layers[own])
         if new in found:
             raise ValueError(
-                f"{key} and {origin[new]} are 2 tensors for 1 place, {new}; split the file, or load the "
+                f"{key} and {origin[new]} are tensors for the same place, {new}; split the file, or load the "
                 f"adapter that is wanted alone"
             )
         found[new], origin[new] = value, key
@@ -189,8 +189,8 @@ def stated_alpha(metadata: Mapping[str, str] | None, beside: Path | None) -> flo
     }
     if told.get("alpha_pattern"):
         raise ValueError(
-            f"{where} has {len(told['alpha_pattern'])} alphas for layers of their own, and 1 for all layers "
-            f"is read; write alpha tensors into the file"
+            f"{where} has {len(told['alpha_pattern'])} alphas for layers of their own, and one for all "
+            f"layers is read; write alpha tensors into the file"
         )
     value = told.get("lora_alpha")
     return None if value is None else float(value)
@@ -268,7 +268,7 @@ def _check_fit(
 ) -> None:
     if not fitting:
         raise ValueError(
-            f"0 of {len(weights)} tensors fit one of the {len(layers)} layers of this {family} model; the "
+            f"none of the {len(weights)} tensors fits one of the {len(layers)} layers of this {family} model; the "
             f"file has {', '.join(list(weights)[:EXAMPLES]) or 'none'}, and the model layers like "
             f"{', '.join(list(layers)[:EXAMPLES])}: load a LoRA of this model"
         )

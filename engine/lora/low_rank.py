@@ -57,12 +57,12 @@ def layers_of(network: nn.Module, targets: Iterable[str]) -> dict[str, nn.Module
         if not fitting:
             some = ", ".join(list(linear)[:: max(1, len(linear) // 4)][:4])
             raise ValueError(
-                f"targets: {pattern!r} fits 0 of the {len(linear)} linear layers of this network; they have "
+                f"targets: {pattern!r} fits none of the {len(linear)} linear layers of this network; they have "
                 f"names like {some}"
             )
         found |= fitting
     if not found:
-        raise ValueError(f'targets names 0 patterns for {len(linear)} linear layers; use "blocks.*" for all blocks')
+        raise ValueError(f'targets names none of the {len(linear)} linear layers; use "blocks.*" for all blocks')
     return {name: module for name, module in linear.items() if name in found}
 
 

@@ -84,7 +84,7 @@ def _encode(
     pictures = _pictures(frames)
     first = next(pictures, None)
     if first is None:
-        raise ValueError("0 frames came in; a video has at least 1")
+        raise ValueError("no frames came in; give at least one")
     height, width = first.shape[:2]
     refuse_odd_size(width, height)
     # faststart puts the index in front, so that a browser plays while it loads; the tags need use_metadata_tags.

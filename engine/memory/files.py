@@ -100,7 +100,7 @@ def load_memory(path: Path | str, kind: str | None = None) -> LoadedMemory:
             metadata, names = file.metadata() or {}, list(file.keys())
             if KEY not in metadata:
                 raise ValueError(
-                    f"0 of {len(names)} tensors are known to be a trained memory's, without {KEY} in the "
+                    f"none of the {len(names)} tensors is known to be a trained memory's, without {KEY} in the "
                     f"metadata; choose a file that Longreel saved (LoRAs go into a LoRA loader)"
                 )
             about = _read_about(metadata[KEY])

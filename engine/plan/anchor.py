@@ -109,9 +109,9 @@ def check_anchors(anchors: Sequence[Anchor], facts: ModelFacts, latent_frames: i
                 other = holders[frame]
                 raise ValueError(
                     f"the anchors at {other.seconds:g} s and {anchor.seconds:g} s (pixel frames "
-                    f"{other.pixel_frame} and {anchor.pixel_frame}) stand on 1 latent frame, number "
+                    f"{other.pixel_frame} and {anchor.pixel_frame}) stand on the same latent frame, "
                     f"{frame}, which holds {facts.temporal_stride * (frame > 0) or 1} pixel frames; move "
-                    "one of the 2"
+                    "one of them"
                 )
             holders[frame] = anchor
 

@@ -66,7 +66,11 @@ def locked_note(timeline: Timeline) -> list[str]:
 def anchor_note(timeline: Timeline) -> list[str]:
     """Where the storyboard's anchors stand, one line each, and which node holds them; nothing without any."""
     found = [
-        (f"shots[{planned.index}].anchors[{place}]", anchor, place_in_shot(timeline, planned, anchor.at, AUTO, 1.0))
+        (
+            f"shot {planned.index + 1}, anchor {place + 1}",
+            anchor,
+            place_in_shot(timeline, planned, anchor.at, AUTO, 1.0),
+        )
         for planned in timeline.shots
         for place, anchor in enumerate(planned.shot.anchors)
     ]

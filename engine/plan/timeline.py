@@ -193,7 +193,7 @@ def _place_shots(
         if end <= start:
             shortest = math.ceil(1000 * facts.temporal_stride / fps) / 1000
             raise ValueError(
-                f"shots[{index}].seconds {shot.seconds:g} is {shot.seconds * fps:.1f} pixel frames at "
+                f"shot {index + 1}: seconds {shot.seconds:g} is {shot.seconds * fps:.1f} pixel frames at "
                 f"{fps:g} fps, less than one latent frame ({facts.temporal_stride}) of {facts.family}; "
                 f"use {shortest:g} s or more"
             )
@@ -203,7 +203,7 @@ def _place_shots(
             if shared >= length:
                 longest = math.floor(1000 * (length - 1) * facts.temporal_stride / fps) / 1000
                 raise ValueError(
-                    f"shots[{index}].overlap_seconds {shot.overlap_seconds:g} is {shared} latent frames, "
+                    f"shot {index + 1}: overlap_seconds {shot.overlap_seconds:g} is {shared} latent frames, "
                     f"but a segment has {length}; use {longest:g} s or less, "
                     f"or longer segments"
                 )

@@ -21,7 +21,7 @@ REMEDY = "use letters, digits, spaces, - and _"
 def check_run_name(name: str) -> str:
     """-> `name`. Raises ValueError, naming the character or the word that makes it no folder name."""
     if not name.strip():
-        raise ValueError(f"the run name has {len(name)} characters and none to read; {REMEDY}")
+        raise ValueError(f"the run name is empty; {REMEDY}")
     if len(name) > MAX_CHARACTERS:
         raise ValueError(f"the run name has {len(name)} characters, and at most {MAX_CHARACTERS} are taken; shorten it")
     for place, character in enumerate(name, 1):

@@ -15,7 +15,7 @@ import json
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
-from .rules import Choice, Flag, Media, Number, StoryboardError, Text, show
+from .rules import Choice, Flag, Media, Number, StoryboardError, Text, show, within
 
 VERSION = 1
 MAX_SHOTS = 1000
@@ -118,14 +118,14 @@ class Storyboard:
         for name, rule in BOARD_RULES.items():
             object.__setattr__(self, name, rule.read(getattr(self, name), name))
         _check_shot_count(len(self.shots))
-        shots = tuple(_checked_shot(shot, f"shots[{index}]") for index, shot in enumerate(self.shots))
+        shots = tuple(_checked_shot(shot, f"shot {index + 1}") for index, shot in enumerate(self.shots))
         object.__setattr__(self, "shots", shots)
         self._check_overlaps()
         self._check_words()
 
     def _check_overlaps(self) -> None:
         for index, shot in enumerate(self.shots):
-            field = f"shots[{index}].overlap_seconds"
+            field = f"shot {index + 1}: overlap_seconds"
             if shot.overlap_seconds is None:
                 continue
             longest = min(other.seconds for other in self.shots[max(index - 1, 0) : index + 1])
@@ -141,13 +141,13 @@ class Storyboard:
             for place, word in enumerate(shot.focus):
                 if word.casefold() not in prompt:
                     raise StoryboardError(
-                        f"shots[{index}].focus[{place}] is {show(word)}, which the prompt does not contain; "
+                        f"shot {index + 1}: focus {place + 1} is {show(word)}, which the prompt does not contain; "
                         "write words of the prompt or of the style"
                     )
             for place, anchor in enumerate(shot.anchors):
                 if anchor.at > shot.seconds:
                     raise StoryboardError(
-                        f"shots[{index}].anchors[{place}].at is {show(anchor.at)}, after the end of the shot "
+                        f"shot {index + 1}, anchor {place + 1}: at is {show(anchor.at)}, after the end of the shot "
                         f"({show(shot.seconds)} s); write at most {show(shot.seconds)}"
                     )
 
@@ -203,7 +203,7 @@ def storyboard_from_dict(data: dict[str, Any]) -> Storyboard:
         raise StoryboardError(f'shots {found}; write "shots": [{{"prompt": "...", "seconds": 3.0}}]')
     _check_shot_count(len(shots))
     board = {name: value for name, value in data.items() if name not in ("longreel", "shots")}
-    return Storyboard(shots=tuple(_shot_from(shot, f"shots[{index}]") for index, shot in enumerate(shots)), **board)
+    return Storyboard(shots=tuple(_shot_from(shot, f"shot {index + 1}") for index, shot in enumerate(shots)), **board)
 
 
 def load_json(text: str, what: str) -> Any:
@@ -238,23 +238,23 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _shot_from(data: Any, field: str) -> Shot:
+def _shot_from(data: Any, place: str) -> Shot:
     if not isinstance(data, dict):
-        raise StoryboardError(f'{field} is {show(data)}, not an object; write {{"prompt": "...", "seconds": 3.0}}')
-    _check_keys(data, _names(Shot), field, (*BOARD_RULES, "shots"))
-    _require(data, Shot, field)
+        raise StoryboardError(f'{place} is {show(data)}, not an object; write {{"prompt": "...", "seconds": 3.0}}')
+    _check_keys(data, _names(Shot), place, (*BOARD_RULES, "shots"))
+    _require(data, Shot, place)
     found = dict(data)
     for name in ("focus", "anchors"):
-        found[name] = _list(data.get(name, []), f"{field}.{name}")
-    found["anchors"] = tuple(_anchor_from(one, f"{field}.anchors[{at}]") for at, one in enumerate(found["anchors"]))
+        found[name] = _list(data.get(name, []), within(place, name))
+    found["anchors"] = tuple(_anchor_from(one, f"{place}, anchor {at + 1}") for at, one in enumerate(found["anchors"]))
     return Shot(**found)
 
 
-def _anchor_from(data: Any, field: str) -> Anchor:
+def _anchor_from(data: Any, place: str) -> Anchor:
     if not isinstance(data, dict):
-        raise StoryboardError(f'{field} is {show(data)}, not an object; write {{"at": 0.0, "image": "ship.png"}}')
-    _check_keys(data, _names(Anchor), field, ())
-    _require(data, Anchor, field)
+        raise StoryboardError(f'{place} is {show(data)}, not an object; write {{"at": 0.0, "image": "ship.png"}}')
+    _check_keys(data, _names(Anchor), place, ())
+    _require(data, Anchor, place)
     return Anchor(**data)
 
 
@@ -268,20 +268,20 @@ def _names(kind: type) -> tuple[str, ...]:
     return tuple(one.name for one in fields(kind))
 
 
-def _require(data: dict[str, Any], kind: type, field: str) -> None:
+def _require(data: dict[str, Any], kind: type, place: str) -> None:
     for one in fields(kind):
         if one.default is MISSING and one.name not in data:
-            raise StoryboardError(f'{field}.{one.name} is missing; add "{one.name}" to {field}')
+            raise StoryboardError(f'{within(place, one.name)} is missing; add "{one.name}" to {place}')
 
 
-def _check_keys(data: dict[str, Any], known: tuple[str, ...], field: str, elsewhere: tuple[str, ...]) -> None:
+def _check_keys(data: dict[str, Any], known: tuple[str, ...], place: str, elsewhere: tuple[str, ...]) -> None:
     for key in data:
         if key in known:
             continue
-        name = f"{field}.{show(key, bare=True)}" if field else show(key, bare=True)
+        name = within(place, show(key, bare=True))
         if key in elsewhere:
-            place = "the storyboard, beside shots" if field else "a shot"
-            raise StoryboardError(f"{name} is not a known key here; it belongs to {place}")
+            home = "the storyboard, beside shots" if place else "a shot"
+            raise StoryboardError(f"{name} is not a known key here; it belongs to {home}")
         raise StoryboardError(f'{name} is not a known key; did you mean "{nearest(key, known)}"?')
 
 
@@ -292,30 +292,36 @@ def nearest(key: str, known: tuple[str, ...]) -> str:
 
 def _check_shot_count(count: int) -> None:
     if count < 1:
-        raise StoryboardError("shots has 0 shots; write at least one")
+        raise StoryboardError("the storyboard has no shots; write at least one")
     if count > MAX_SHOTS:
-        raise StoryboardError(f"shots has {count} shots; the limit is {MAX_SHOTS}: split it into several storyboards")
+        raise StoryboardError(
+            f"the storyboard has {count} shots; the limit is {MAX_SHOTS}: split it into several storyboards"
+        )
 
 
-def _checked_shot(shot: Shot, field: str) -> Shot:
-    found: dict[str, Any] = _read(shot, SHOT_RULES, field)
+def _checked_shot(shot: Shot, place: str) -> Shot:
+    found: dict[str, Any] = _read(shot, SHOT_RULES, place)
     for name in ("focus", "anchors"):
         if len(getattr(shot, name)) > MAX_LIST_ITEMS:
             count = len(getattr(shot, name))
-            raise StoryboardError(f"{field}.{name} has {count} entries; the limit is {MAX_LIST_ITEMS}: remove some")
-    found["focus"] = tuple(FOCUS_RULE.read(word, f"{field}.focus[{at}]") for at, word in enumerate(shot.focus))
+            raise StoryboardError(
+                f"{within(place, name)} has {count} entries; the limit is {MAX_LIST_ITEMS}: remove some"
+            )
+    found["focus"] = tuple(
+        FOCUS_RULE.read(word, within(place, f"focus {at + 1}")) for at, word in enumerate(shot.focus)
+    )
     anchors = enumerate(shot.anchors)
-    found["anchors"] = tuple(Anchor(**_read(one, ANCHOR_RULES, f"{field}.anchors[{at}]")) for at, one in anchors)
+    found["anchors"] = tuple(Anchor(**_read(one, ANCHOR_RULES, f"{place}, anchor {at + 1}")) for at, one in anchors)
     if found["overlap_seconds"] is not None and found["transition"] != "blend":
         raise StoryboardError(
-            f'{field}.overlap_seconds is {show(shot.overlap_seconds)} but the transition is "{shot.transition}", which '
-            'has no overlap; remove overlap_seconds or write "transition": "blend"'
+            f'{place}: overlap_seconds is {show(shot.overlap_seconds)} but the transition is "{shot.transition}", '
+            'which has no overlap; remove overlap_seconds or write "transition": "blend"'
         )
     return replace(shot, **found)
 
 
-def _read(one: Shot | Anchor, rules: dict[str, Any], field: str) -> dict[str, Any]:
-    return {name: rule.read(getattr(one, name), f"{field}.{name}") for name, rule in rules.items()}
+def _read(one: Shot | Anchor, rules: dict[str, Any], place: str) -> dict[str, Any]:
+    return {name: rule.read(getattr(one, name), within(place, name)) for name, rule in rules.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -74,7 +74,9 @@ def parse_csv(text: str) -> Storyboard:
     columns = _columns(rows[0])
     filled = [(number, row) for number, row in enumerate(rows[1:], start=2) if any(cell.strip() for cell in row)]
     if len(filled) > MAX_SHOTS:
-        raise StoryboardError(f"shots has {len(filled)} shots; the limit is {MAX_SHOTS}: split it into several tables")
+        raise StoryboardError(
+            f"the table has {len(filled)} shots; the limit is {MAX_SHOTS}: split it into several tables"
+        )
     shots, board = [], {}
     for number, row in filled:
         found = _read_row(row, columns, number, decimal_comma=delimiter != ",")
@@ -93,10 +95,10 @@ def parse_csv(text: str) -> Storyboard:
 
 
 def _placed(error: StoryboardError, numbers: list[int]) -> StoryboardError:
-    """The same error in the table's own words: the row of shots[3], the column of a storyboard field."""
-    shot = re.match(r"shots\[(\d+)\]", str(error))
+    """The same error in the table's own words: the row of shot 3, the column of a storyboard field."""
+    shot = re.match(r"shot (\d+)", str(error))
     if shot:
-        return StoryboardError(f"row {numbers[int(shot[1])]}: {error}")
+        return StoryboardError(f"row {numbers[int(shot[1]) - 1]}: {error}")
     column = str(error).split(" ", 1)[0]
     return StoryboardError(f"board_{error}" if column in BOARD_RULES else str(error))
 

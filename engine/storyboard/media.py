@@ -33,6 +33,6 @@ def resolve_anchors(storyboard: Storyboard, input_folder: str | os.PathLike[str]
     found: dict[str, Path] = {}
     for index, shot in enumerate(storyboard.shots):
         for place, anchor in enumerate(shot.anchors):
-            field = f"shots[{index}].anchors[{place}].image"
+            field = f"shot {index + 1}, anchor {place + 1}: image"
             found[anchor.image] = resolve_media(anchor.image, input_folder, field)
     return found

@@ -39,6 +39,11 @@ def show(value: Any, bare: bool = False) -> str:
     return written[1:-1] if bare else written
 
 
+def within(place: str, field: str) -> str:
+    """A field as messages name it: "shot 2: seconds", or "seconds" where `place` is empty, the storyboard's own."""
+    return f"{place}: {field}" if place else field
+
+
 @dataclass(frozen=True)
 class Text:
     """A string up to `longest` characters; `filled` is the remedy when it may not be blank."""

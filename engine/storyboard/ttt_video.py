@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .board import MAX_SHOTS, MAX_TEXT_CHARACTERS, SHOT_RULES, Shot, Storyboard, load_json, nearest
-from .rules import Flag, StoryboardError, Text, show
+from .rules import Flag, StoryboardError, Text, show, within
 
 SCENE_SECONDS = 3.0
 SCENE_FPS = 16.0
@@ -40,7 +40,7 @@ def parse_ttt(text: str) -> tuple[Storyboard, ...]:
         data = [data]  # one line of JSONL is one video
     if len(data) > MAX_VIDEOS:
         raise StoryboardError(f"the scene list has {len(data)} videos; the limit is {MAX_VIDEOS}: split the file")
-    return tuple(_video(scenes, f"videos[{index}]") for index, scenes in enumerate(data))
+    return tuple(_video(scenes, f"video {index + 1}") for index, scenes in enumerate(data))
 
 
 def to_ttt_json(storyboards: Sequence[Storyboard]) -> str:
@@ -66,25 +66,25 @@ def _whole_list(line: str) -> bool:
     return line.strip().removeprefix("\ufeff").startswith("[") and line.strip().endswith("]")
 
 
-def _video(scenes: Any, field: str) -> Storyboard:
+def _video(scenes: Any, place: str) -> Storyboard:
     if not isinstance(scenes, list) or not scenes:
-        raise StoryboardError(f'{field} is {show(scenes)}, not a list of scenes; write [{{"text": "..."}}]')
+        raise StoryboardError(f'{place} is {show(scenes)}, not a list of scenes; write [{{"text": "..."}}]')
     if len(scenes) > MAX_SHOTS:
-        raise StoryboardError(f"{field} has {len(scenes)} scenes; the limit is {MAX_SHOTS}: split it into several")
-    shots = tuple(_shot(scene, f"{field}[{index}]") for index, scene in enumerate(scenes))
+        raise StoryboardError(f"{place} has {len(scenes)} scenes; the limit is {MAX_SHOTS}: split it into several")
+    shots = tuple(_shot(scene, f"{place}, scene {index + 1}") for index, scene in enumerate(scenes))
     return Storyboard(shots=shots, fps=SCENE_FPS, width=SCENE_WIDTH, height=SCENE_HEIGHT)
 
 
-def _shot(scene: Any, field: str) -> Shot:
+def _shot(scene: Any, place: str) -> Shot:
     if not isinstance(scene, dict):
-        raise StoryboardError(f'{field} is {show(scene)}, not a scene; write {{"text": "..."}}')
+        raise StoryboardError(f'{place} is {show(scene)}, not a scene; write {{"text": "..."}}')
     for key in scene:
         if key not in _SCENE_RULES:
             name, known = show(key, bare=True), nearest(key, tuple(_SCENE_RULES))
-            raise StoryboardError(f'{field}.{name} is not a known key; did you mean "{known}"?')
+            raise StoryboardError(f'{place}: {name} is not a known key; did you mean "{known}"?')
     if "text" not in scene:
-        raise StoryboardError(f'{field}.text is missing; add "text" to {field}')
-    found = {key: _SCENE_RULES[key].read(value, f"{field}.{key}") for key, value in scene.items()}
+        raise StoryboardError(f'{place}: text is missing; add "text" to {place}')
+    found = {key: _SCENE_RULES[key].read(value, within(place, key)) for key, value in scene.items()}
     return Shot(
         prompt=found["text"],
         seconds=SCENE_SECONDS,
@@ -125,7 +125,7 @@ def _problems(storyboard: Storyboard) -> list[str]:
     if storyboard.seed is not None:
         found.append(f"seed {storyboard.seed} (remove it)")
     for index, shot in enumerate(storyboard.shots):
-        found += [f"shots[{index}].{problem}" for problem in _shot_problems(storyboard, shot)]
+        found += [f"shot {index + 1}: {problem}" for problem in _shot_problems(storyboard, shot)]
     scenes = sum(shot.seconds for shot in storyboard.shots) / SCENE_SECONDS
     if scenes > MAX_SHOTS:
         found.append(f"{show(scenes)} scenes (use at most {MAX_SHOTS}, {show(MAX_SHOTS * SCENE_SECONDS)} seconds)")

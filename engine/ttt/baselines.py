@@ -179,5 +179,5 @@ def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 def _check_backend(config: TTTConfig, backend: str | None) -> None:
     if backend not in (None, "reference"):
         raise ValueError(
-            f"the TTT backend {backend} was asked for, and {config.kind} has 1, the reference; ask for that, or none"
+            f"the TTT backend {backend} was asked for, and {config.kind} runs on the reference alone; ask for that"
         )

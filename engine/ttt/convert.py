@@ -119,7 +119,7 @@ def convert(folder: Path, out: Path, chunk: int | None = None, base_rate: float 
     """
     layers = ttt_video.ttt_layers(read_folder(folder, lambda name: bool(ttt_video.ttt_layers({name: None}))))
     if not layers:
-        raise ValueError(f"0 tensors of {folder} are TTT's; give a checkpoint of ttt-video's network with TTT layers")
+        raise ValueError(f"no tensor of {folder} is TTT's; give a checkpoint of ttt-video's network with TTT layers")
     ttt = LoadedTTT(
         layers,
         config_of(layers[min(layers)], chunk, base_rate),
@@ -137,7 +137,7 @@ def convert_transformer(folder: Path, out: Path) -> int:
     found = read_folder(folder, lambda name: bool(_of_core({name: None}, count)))
     weights = _of_core(found, count)
     if not weights:
-        raise ValueError(f"0 tensors of {folder} are a CogVideoX's; give a checkpoint of ttt-video's network")
+        raise ValueError(f"no tensor of {folder} is a CogVideoX's; give a checkpoint of ttt-video's network")
     save_whole(out, weights, {})
     return len(weights)
 

@@ -168,7 +168,7 @@ def _names_of_layers(names: Iterable[str], published: bool) -> list[str]:
     if not found:
         said = "no" if published else "a"
         raise ValueError(
-            f"0 of {len(names)} tensors are TTT's, with {said} {KEY} in the metadata; choose a file that "
+            f"none of the {len(names)} tensors is TTT's, with {said} {KEY} in the metadata; choose a file that "
             f"Longreel saved or converted, or ttt-video's weights (LoRAs go into a LoRA loader)"
         )
     return found

@@ -64,7 +64,7 @@ class TTTConfig:
         if self.rates not in (AS_TRAINED, OWN):
             raise ValueError(f"unknown learning rates {self.rates!r}; use {AS_TRAINED!r} or {OWN!r}")
         if self.kind not in (LINEAR, MLP) and self.rates != OWN:
-            raise ValueError(f"{self.kind} has 1 way to read its learning rates, not {self.rates!r}; use {OWN!r}")
+            raise ValueError(f"{self.kind} reads its own learning rates, not {self.rates!r}; use {OWN!r}")
         if self.kind == SLIDING_WINDOW and (self.chunk, self.base_rate) != (1, 1):
             raise ValueError(
                 f"{SLIDING_WINDOW} has chunk {self.chunk} and base_rate {self.base_rate:g} and learns "
@@ -72,7 +72,7 @@ class TTTConfig:
             )
         for name, value in (("heads", self.heads), ("chunk", self.chunk)):
             if value < 1:
-                raise ValueError(f"a TTT layer with {name} {value} reads nothing; use 1 or more")
+                raise ValueError(f"a TTT layer with {name} {value} reads nothing; use at least 1")
         if self.width % self.heads or self.head_width % 16:
             raise ValueError(
                 f"{self.width} channels in {self.heads} heads are {self.width / self.heads:g} each; a "

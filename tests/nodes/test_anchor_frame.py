@@ -147,7 +147,7 @@ def test_a_storyboards_anchors_are_those_of_its_shots(server, tiny_models, base_
     later = Storyboard((board.shots[0], star), width=64, height=64, negative="blurry")
     two = held(blended(tiny_models["wan21"], later), "storyboard")
     assert not torch.equal(latent(server, two)[:, :, 9:], base_latent[:, :, 9:])
-    assert "shots[1].anchors[0] wide.png: 0.5 s of the shot" in report(server, two)
+    assert "shot 2, anchor 1 wide.png: 0.5 s of the shot" in report(server, two)
 
 
 def test_the_report_says_where_the_anchor_stands_and_which_mode_and_why(server, plain, tiny_models):
@@ -247,7 +247,7 @@ def test_two_pictures_or_two_anchors_on_one_latent_frame_are_refused(server, pla
         server.run(twice)
     once = held(plain, **{"picture.seconds": 1.0})
     again = change(once, "anchor", model=["anchor2", 0], **{"picture.seconds": 0.9})
-    with pytest.raises(ComfyError, match="stand on 1 latent frame, number 4, which holds 4 pixel frames; move one of"):
+    with pytest.raises(ComfyError, match="stand on the same latent frame, 4, which holds 4 pixel frames; move one of"):
         server.run({**again, "anchor2": once["anchor"]})
 
 

@@ -75,7 +75,7 @@ def test_a_file_that_fits_in_part_is_loaded_only_where_that_is_allowed(server, f
 
 
 def test_a_file_of_another_model_is_refused(server, files, plain):
-    with pytest.raises(ComfyError, match="stranger.safetensors: 0 of 2 tensors fit"):
+    with pytest.raises(ComfyError, match="stranger.safetensors: none of the 2 tensors fits"):
         server.run(with_lora(plain, "stranger.safetensors"))
 
 

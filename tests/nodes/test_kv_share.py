@@ -206,12 +206,9 @@ def refused(server, prompt) -> str:
         ({"source": "chosen", "source.source_shot": 3, "shots": "2"}, "shot 2 would read from shot 3, the last one"),
         (
             masked(words="circle, dog"),
-            'shot 1: "dog" is 0 times among the 5 words of the prompt; use words of a, red, circle, moves, right',
+            'shot 1: "dog" is not among the 5 words of the prompt; use words of a, red, circle, moves, right',
         ),
-        (
-            masked(words="red"),
-            'shot 2: "red" is 0 times among the 4 words of the prompt; use words of a, circle, moves',
-        ),
+        (masked(words="red"), 'shot 2: "red" is not among the 4 words of the prompt; use words of a, circle, moves'),
         (masked(), "shot 1 has no words to look for; name words of its prompt in the node, or as its focus"),
     ],
 )

@@ -129,12 +129,12 @@ def test_fps_and_seed_come_from_the_storyboard(server, base):
         (
             "board",
             {"text": BOARD.to_json().replace('"seconds": 2', '"seconds": -2', 1)},
-            "shots[0].seconds is -2; write seconds above 0 and up to 3600",
+            "shot 1: seconds is -2; write seconds above 0 and up to 3600",
         ),
         (
             "board",
             {"text": json.dumps({"longreel": 1, "shots": [{"prompt": "a", "seconds": 1}] * 10_000})},
-            "shots has 10000 shots; the limit is 1000: split it into several storyboards",
+            "the storyboard has 10000 shots; the limit is 1000: split it into several storyboards",
         ),
         (
             "board",
@@ -167,12 +167,12 @@ def test_bad_input_is_refused_before_anything_runs_with_field_and_remedy(server,
         (
             {},
             Storyboard((Shot("a", 4.0), Shot("b", 4.0, "blend", overlap_seconds=3.0)), width=64, height=64),
-            "shots[1].overlap_seconds 3 is 12 latent frames, but a segment has 5; use 1 s or less, or longer segments",
+            "shot 2: overlap_seconds 3 is 12 latent frames, but a segment has 5; use 1 s or less, or longer segments",
         ),
         (
             {},
             Storyboard((Shot("a", 4.0), Shot("b", 0.1)), width=64, height=64),
-            "shots[1].seconds 0.1 is 1.6 pixel frames at 16 fps, less than one latent frame (4) of Wan; use 0.25 s or "
+            "shot 2: seconds 0.1 is 1.6 pixel frames at 16 fps, less than one latent frame (4) of Wan; use 0.25 s or "
             "more",
         ),
         (

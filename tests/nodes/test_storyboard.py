@@ -80,7 +80,7 @@ def test_the_text_decides_the_storyboard(folders: Path) -> None:
         ("fox", "text - the storyboard is not JSON: Expecting value (line 1, column 1); correct the text there"),
         (
             '{"longreel": 1, "shots": [{"prompt": "a", "seconds": -2}]}',
-            "text - shots[0].seconds is -2; write seconds above 0 and up to 3600",
+            "text - shot 1: seconds is -2; write seconds above 0 and up to 3600",
         ),
         (
             '{"longreel": 1, "shots": [{"prompt": "a", "seconds": 2}], "stylle": "x"}',
@@ -88,7 +88,7 @@ def test_the_text_decides_the_storyboard(folders: Path) -> None:
         ),
         (
             json.dumps({"longreel": 1, "shots": [{"prompt": "a", "seconds": 2}] * 10_000}),
-            "text - shots has 10000 shots; the limit is 1000: split it into several storyboards",
+            "text - the storyboard has 10000 shots; the limit is 1000: split it into several storyboards",
         ),
     ],
 )
@@ -161,7 +161,7 @@ def test_the_video_is_chosen_and_a_wrong_one_refused(validate: Callable[..., str
 def test_a_bad_file_fails_in_validation_with_file_and_folder(validate: Callable[..., str], folders: Path) -> None:
     (folders / "input" / "bad.csv").write_text("prompt,seconds\na,0\n")
     place = str((folders / "input").resolve())
-    assert f"bad.csv in {place}: row 2: shots[0].seconds is 0; write" in validate(
+    assert f"bad.csv in {place}: row 2: shot 1: seconds is 0; write" in validate(
         "LongreelLoadStoryboard", file="bad.csv", video=0
     )
     assert f"file is 'lost.csv', no file in {place}; put it there" in validate(

@@ -160,7 +160,7 @@ def test_a_run_with_other_settings_is_refused(train):
         ({"width": 48}, "has 32x32 pixels and the data set 48x32"),
         ({"latent_frames": 5}, "and a segment has 16"),
         ({"folder": "../.."}, "is no folder below"),
-        ({"targets": "nothing"}, "'nothing' fits 0 of"),
+        ({"targets": "nothing"}, "'nothing' fits none of"),
         ({"noise_from": 0.5, "noise_to": 0.1}, "0.5 to noise_to 0.1"),
     ],
 )

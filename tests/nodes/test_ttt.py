@@ -268,7 +268,11 @@ def test_the_summary_says_whose_layers_they_are(server, files):
     ("file", "chunk", "says"),
     [
         ("layers.pt", 0, "layers.pt is a .pt, and TTT layers are read from .safetensors alone, because pickles"),
-        ("lora.safetensors", 0, "lora.safetensors: 0 of 1 tensors are TTT's, with no longreel_ttt in the metadata"),
+        (
+            "lora.safetensors",
+            0,
+            "lora.safetensors: none of the 1 tensors is TTT's, with no longreel_ttt in the metadata",
+        ),
         ("short.safetensors", 0, "it was cut short, or is no safetensors file; copy or convert it again"),
         ("ungated.safetensors", 0, "block 0: 4 of 22 TTT weights are missing, first backward_text"),
         (

@@ -65,7 +65,7 @@ def test_a_config_file_becomes_a_lora_that_a_second_call_goes_on_with(config, tm
         ({"lora": {"steps": "many"}}, "lora.steps is 'many'"),
         ({"model": {"demo": False}}, "4 of the 4 files of a model are missing"),
         ({"stage": {}}, "stage is no known key"),
-        ({"model": {"demo": True}, "lora": {"targets": "x"}}, "'x' fits 0 of"),
+        ({"model": {"demo": True}, "lora": {"targets": "x"}}, "'x' fits none of"),
     ],
 )
 def test_bad_files_end_with_their_reason_and_status_1(config, capsys, change, message):

@@ -222,7 +222,7 @@ def test_a_finished_run_goes_on_when_more_steps_are_asked_for(tmp_path):
 
 
 def test_targets_that_fit_nothing_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"'\*attn3\*' fits 0 of the \d+ linear layers"):
+    with pytest.raises(ValueError, match=r"'\*attn3\*' fits none of the \d+ linear layers"):
         trainer(tmp_path, targets="*attn3*")
 
 

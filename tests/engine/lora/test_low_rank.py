@@ -66,8 +66,8 @@ def test_a_layer_in_bfloat16_is_added_to_in_bfloat16():
 @pytest.mark.parametrize(
     "targets, message",
     [
-        (["nothing*"], r"'nothing\*' fits 0 of the 3 linear layers of this network; they have names like block.0"),
-        ([], "0 patterns for 3 linear layers"),
+        (["nothing*"], r"'nothing\*' fits none of the 3 linear layers of this network; they have names like block.0"),
+        ([], "none of the 3 linear layers"),
     ],
 )
 def test_targets_that_fit_nothing_are_refused(targets, message):

@@ -116,7 +116,7 @@ def test_frames_that_are_no_numbers_become_black_with_a_line_in_the_log(tmp_path
         (list(frames_of([0.1], width=63)), 16.0, 20, "63x48 pixels.*use 64x48"),
         (list(frames_of([0.1], height=47)), 16.0, 20, "64x47 pixels.*use 64x48"),
         ([*frames_of([0.1]), *frames_of([0.1], width=32)], 16.0, 20, "frame 1 has 32x48 .* 64x48"),
-        ([], 16.0, 20, "0 frames .* at least 1"),
+        ([], 16.0, 20, "no frames .* at least one"),
         (list(frames_of([0.1])), 0.0, 20, "fps is 0.0; .* 16"),
         (list(frames_of([0.1])), 16.0, 60, "crf is 60; use 1 .* 51"),
     ],

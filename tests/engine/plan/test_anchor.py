@@ -79,11 +79,11 @@ def test_two_on_one_latent_frame_are_refused_with_both_times():
     check_anchors([at(1.0), at(1.25), at(0.0)], WAN, 6)
     with pytest.raises(
         ValueError,
-        match=r"anchors at 0.8125 s and 1 s \(pixel frames 13 and 16\) stand on 1 latent "
-        r"frame, number 4, which holds 4 pixel frames; move one of the 2",
+        match=r"anchors at 0.8125 s and 1 s \(pixel frames 13 and 16\) stand on the same latent "
+        r"frame, 4, which holds 4 pixel frames; move one of them",
     ):
         check_anchors([at(0.8125), at(1.0)], WAN)
-    with pytest.raises(ValueError, match="number 1, which holds 4"):
+    with pytest.raises(ValueError, match="latent frame, 1, which holds 4"):
         check_anchors([at(0.0, COG_15), at(0.25, COG_15, INPAINT)], COG_15)
 
 

@@ -116,7 +116,7 @@ def test_locked_shots_and_anchors_are_named():
         Shot("a ship", 1.0, "cut", locked=True),
     )
     timeline = plan_timeline(Storyboard(shots, width=64, height=64), WAN)
-    assert "shots[0].anchors[0] keeper.png: 0.5 s of the shot = 0.500 s = pixel frame 8 = latent frame 2" in report(
+    assert "shot 1, anchor 1 keeper.png: 0.5 s of the shot = 0.500 s = pixel frame 8 = latent frame 2" in report(
         timeline
     )
     assert "note: shots 2 are locked: a rollout with a run name keeps" in report(timeline)

@@ -265,8 +265,7 @@ def test_a_shot_without_a_latent_frame_is_refused_and_the_remedy_works():
     with pytest.raises(ValueError) as caught:
         plan_timeline(storyboard(1.0, 0.1, fps=24.0), LTXV)
     assert str(caught.value) == (
-        "shots[1].seconds 0.1 is 2.4 pixel frames at 24 fps, less than one latent frame (8) of "
-        "LTXV; use 0.334 s or more"
+        "shot 2: seconds 0.1 is 2.4 pixel frames at 24 fps, less than one latent frame (8) of LTXV; use 0.334 s or more"
     )
     for offset in range(40):  # wherever it stands
         plan_timeline(storyboard(1 + offset / 100, 0.334, 0.334, fps=24.0), LTXV)
@@ -280,7 +279,7 @@ def test_a_blend_longer_than_a_segment_is_refused_and_the_remedy_works():
     with pytest.raises(ValueError) as caught:
         plan(29.0)
     assert str(caught.value) == (
-        "shots[1].overlap_seconds 29 is 174 latent frames, but a segment has 121; use 20 s or less, or longer segments"
+        "shot 2: overlap_seconds 29 is 174 latent frames, but a segment has 121; use 20 s or less, or longer segments"
     )
     assert plan(20.0).shots[1].overlap_frames == 120
 

@@ -33,8 +33,8 @@ def test_plain_names_pass_as_they_are(name):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("", "the run name has 0 characters and none to read; use letters"),
-        ("  ", "has 2 characters and none to read"),
+        ("", "the run name is empty; use letters"),
+        ("  ", "the run name is empty"),
         ("x" * 101, "has 101 characters, and at most 100 are taken; shorten it"),
         ("a/b", "'a/b' has '/' at character 2 of 3, which no folder name may have"),
         ("a\\b", r"has '\\\\' at character 2 of 3"),

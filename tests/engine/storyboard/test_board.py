@@ -215,26 +215,26 @@ SEED_REMEDY = "write a whole number from 0 to 18446744073709551615"
             board(shots={}),
             ('shots is an object of 0 keys, not a list; write "shots": [{"prompt": "...", "seconds": 3.0}]'),
         ),
-        (board(shots=[]), "shots has 0 shots; write at least one"),
-        (board(shots=[4]), 'shots[0] is 4, not an object; write {"prompt": "...", "seconds": 3.0}'),
-        (board(shots=[{"seconds": 1}]), 'shots[0].prompt is missing; add "prompt" to shots[0]'),
+        (board(shots=[]), "the storyboard has no shots; write at least one"),
+        (board(shots=[4]), 'shot 1 is 4, not an object; write {"prompt": "...", "seconds": 3.0}'),
+        (board(shots=[{"seconds": 1}]), 'shot 1: prompt is missing; add "prompt" to shot 1'),
         (board(tittle="x"), 'tittle is not a known key; did you mean "title"?'),
         (board(Width=64), 'Width is not a known key; did you mean "width"?'),
         (board(transition="cut"), "transition is not a known key here; it belongs to a shot"),
-        (one(secs=3), 'shots[0].secs is not a known key; did you mean "seconds"?'),
-        (one(fps=3), "shots[0].fps is not a known key here; it belongs to the storyboard, beside shots"),
-        (one(seconds=-1), f"shots[0].seconds is -1; {SECONDS_REMEDY}"),
-        (one(seconds=0), f"shots[0].seconds is 0; {SECONDS_REMEDY}"),
-        (one(seconds=float("nan")), f"shots[0].seconds is nan; {SECONDS_REMEDY}"),
-        (one(seconds=float("inf")), f"shots[0].seconds is inf; {SECONDS_REMEDY}"),
-        (one(seconds=10**400), f"shots[0].seconds is a number of 1329 bits; {SECONDS_REMEDY}"),
-        (one(seconds="3"), f"shots[0].seconds is '3', not a number; {SECONDS_REMEDY}"),
-        (one(seconds=True), f"shots[0].seconds is true, not a number; {SECONDS_REMEDY}"),
-        (one(seconds=None), f"shots[0].seconds is null, not a number; {SECONDS_REMEDY}"),
+        (one(secs=3), 'shot 1: secs is not a known key; did you mean "seconds"?'),
+        (one(fps=3), "shot 1: fps is not a known key here; it belongs to the storyboard, beside shots"),
+        (one(seconds=-1), f"shot 1: seconds is -1; {SECONDS_REMEDY}"),
+        (one(seconds=0), f"shot 1: seconds is 0; {SECONDS_REMEDY}"),
+        (one(seconds=float("nan")), f"shot 1: seconds is nan; {SECONDS_REMEDY}"),
+        (one(seconds=float("inf")), f"shot 1: seconds is inf; {SECONDS_REMEDY}"),
+        (one(seconds=10**400), f"shot 1: seconds is a number of 1329 bits; {SECONDS_REMEDY}"),
+        (one(seconds="3"), f"shot 1: seconds is '3', not a number; {SECONDS_REMEDY}"),
+        (one(seconds=True), f"shot 1: seconds is true, not a number; {SECONDS_REMEDY}"),
+        (one(seconds=None), f"shot 1: seconds is null, not a number; {SECONDS_REMEDY}"),
         (board(seed="9" * 70), f"seed is '{'9' * 57}...', not a number; {SEED_REMEDY}"),
         (board(seed=2**64), f"seed is 18446744073709551616; {SEED_REMEDY}"),
-        (one(seed=-1), f"shots[0].seed is -1; {SEED_REMEDY}"),
-        (one(seed=1.5), f"shots[0].seed is 1.5; {SEED_REMEDY}"),
+        (one(seed=-1), f"shot 1: seed is -1; {SEED_REMEDY}"),
+        (one(seed=1.5), f"shot 1: seed is 1.5; {SEED_REMEDY}"),
         (
             '{"longreel": 1, "seed": ' + "9" * 5000 + "}",
             "the storyboard holds a number with too many digits; write a shorter number",
@@ -244,26 +244,23 @@ SEED_REMEDY = "write a whole number from 0 to 18446744073709551615"
         (board(width=8), "width is 8; write whole pixels from 16 to 16384"),
         (board(fps=0), "fps is 0; write frames per second above 0 and up to 240"),
         (board(title=3), "title is 3, not text; write it in quotation marks"),
-        (one(prompt=" \n"), "shots[0].prompt is empty; say what the shot shows"),
-        (one(prompt="a" * 10_001), "shots[0].prompt has 10001 characters; the limit is 10000: shorten it"),
-        (one(prompt="a\0"), "shots[0].prompt holds U+0000, which is not a character; remove it"),
-        (one(prompt="a\ud800"), "shots[0].prompt holds U+D800, which is not a character; remove it"),
-        (one(transition="fade"), 'shots[0].transition is \'fade\'; write "continue", "blend" or "cut"'),
-        (one(strength=11), "shots[0].strength is 11; write a strength from 0 to 10; 1 is normal"),
-        (one(locked=1), "shots[0].locked is 1; write true or false"),
-        (one(focus="fox"), "shots[0].focus is 'fox', not a list; write it in square brackets"),
+        (one(prompt=" \n"), "shot 1: prompt is empty; say what the shot shows"),
+        (one(prompt="a" * 10_001), "shot 1: prompt has 10001 characters; the limit is 10000: shorten it"),
+        (one(prompt="a\0"), "shot 1: prompt holds U+0000, which is not a character; remove it"),
+        (one(prompt="a\ud800"), "shot 1: prompt holds U+D800, which is not a character; remove it"),
+        (one(transition="fade"), 'shot 1: transition is \'fade\'; write "continue", "blend" or "cut"'),
+        (one(strength=11), "shot 1: strength is 11; write a strength from 0 to 10; 1 is normal"),
+        (one(locked=1), "shot 1: locked is 1; write true or false"),
+        (one(focus="fox"), "shot 1: focus is 'fox', not a list; write it in square brackets"),
         (
             one(focus=["fox", "wolf"]),
-            (
-                "shots[0].focus[1] is 'wolf', which the prompt does not contain; "
-                "write words of the prompt or of the style"
-            ),
+            ("shot 1: focus 2 is 'wolf', which the prompt does not contain; write words of the prompt or of the style"),
         ),
-        (one(focus=["fox"] * 65), "shots[0].focus has 65 entries; the limit is 64: remove some"),
+        (one(focus=["fox"] * 65), "shot 1: focus has 65 entries; the limit is 64: remove some"),
         (
             one(overlap_seconds=1),
             (
-                'shots[0].overlap_seconds is 1 but the transition is "continue", which has no '
+                'shot 1: overlap_seconds is 1 but the transition is "continue", which has no '
                 'overlap; remove overlap_seconds or write "transition": "blend"'
             ),
         ),
@@ -274,18 +271,18 @@ SEED_REMEDY = "write a whole number from 0 to 18446744073709551615"
                     {"prompt": "b", "seconds": 3, "transition": "blend", "overlap_seconds": 2},
                 ]
             ),
-            "shots[1].overlap_seconds is 2, longer than the shorter of the shots it joins (1 s); write at most 1",
+            "shot 2: overlap_seconds is 2, longer than the shorter of the shots it joins (1 s); write at most 1",
         ),
-        (one(anchors=[{"at": 0}]), 'shots[0].anchors[0].image is missing; add "image" to shots[0].anchors[0]'),
-        (one(anchors=[{"at": 0, "img": "a"}]), 'shots[0].anchors[0].img is not a known key; did you mean "image"?'),
+        (one(anchors=[{"at": 0}]), 'shot 1, anchor 1: image is missing; add "image" to shot 1, anchor 1'),
+        (one(anchors=[{"at": 0, "img": "a"}]), 'shot 1, anchor 1: img is not a known key; did you mean "image"?'),
         (
             one(anchors=[{"at": 4, "image": "a"}]),
-            "shots[0].anchors[0].at is 4, after the end of the shot (3 s); write at most 3",
+            "shot 1, anchor 1: at is 4, after the end of the shot (3 s); write at most 3",
         ),
         (
             one(anchors=[{"at": 0, "image": "../a.png"}]),
             (
-                "shots[0].anchors[0].image is '../a.png', which leaves the "
+                "shot 1, anchor 1: image is '../a.png', which leaves the "
                 'input folder; write a path below ComfyUI\'s input folder, such as "shots/ship.png"'
             ),
         ),
@@ -297,13 +294,11 @@ def test_a_bad_storyboard_is_one_line_with_field_and_remedy(text: str, message: 
 
 def test_ten_thousand_shots_are_refused_within_milliseconds() -> None:
     text = board(shots=[{"prompt": "a big red circle moves right on a teal background", "seconds": 1.1}] * 10_000)
-    seconds = []
-    for _ in range(3):  # a busy machine only adds to the time
-        started = time.perf_counter()
-        message = fault(text)
-        seconds.append(time.perf_counter() - started)
-    assert message == "shots has 10000 shots; the limit is 1000: split it into several storyboards"
-    assert min(seconds) < 0.25
+    started = time.perf_counter()
+    message = fault(text)
+    elapsed_seconds = time.perf_counter() - started
+    assert message == "the storyboard has 10000 shots; the limit is 1000: split it into several storyboards"
+    assert elapsed_seconds < 0.25
 
 
 def test_a_text_over_the_limit_is_refused_before_it_is_parsed() -> None:
@@ -313,7 +308,7 @@ def test_a_text_over_the_limit_is_refused_before_it_is_parsed() -> None:
 
 
 def test_a_storyboard_made_in_code_is_held_to_the_same_rules() -> None:
-    with pytest.raises(StoryboardError, match=r"^shots\[0\]\.seconds is -1"):
+    with pytest.raises(StoryboardError, match="^shot 1: seconds is -1"):
         Storyboard((Shot("a", -1.0),))
-    with pytest.raises(StoryboardError, match=r"^shots has 0 shots"):
+    with pytest.raises(StoryboardError, match=r"^the storyboard has no shots"):
         Storyboard(())

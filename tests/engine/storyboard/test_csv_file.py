@@ -98,8 +98,8 @@ def test_board_fields_are_read_from_any_row() -> None:
         ("prompt,seconds\na,1,7\n", "row 2: '7' stands in a column without a name; name it in row 1"),
         ("prompt,seconds\na,1\n\n,\nb,long\n", "row 5: seconds is 'long', not a number; write digits such as 3 or 4.5"),
         ('prompt,seconds\na,"1,5"\n', "row 2: seconds is '1,5', not a number; write digits such as 3 or 4.5"),
-        ("prompt,seconds\na,1\n\nb,-2\n", "row 4: shots[1].seconds is -2; write seconds above 0 and up to 3600"),
-        ("prompt,seconds\n,2\n", 'row 2: shots[0].prompt is missing; add "prompt" to shots[0]'),
+        ("prompt,seconds\na,1\n\nb,-2\n", "row 4: shot 2: seconds is -2; write seconds above 0 and up to 3600"),
+        ("prompt,seconds\n,2\n", 'row 2: shot 1: prompt is missing; add "prompt" to shot 1'),
         ("prompt,seconds,board_fps\na,1,0\n", "board_fps is 0; write frames per second above 0 and up to 240"),
         ("prompt,seconds,longreel\na,1,2\n", 'longreel is 2; this pack reads version 1: write "longreel": 1'),
         ("prompt,seconds,locked\na,1,maybe\n", "row 2: locked is 'maybe'; write true or false"),
@@ -122,7 +122,7 @@ def test_board_fields_are_read_from_any_row() -> None:
         ('prompt,seconds\n"a,1\n', "the table is not CSV at line 2: unexpected end of data; correct it there"),
         (
             "prompt,seconds\n" + "a,1\n" * 10_000,
-            "shots has 10000 shots; the limit is 1000: split it into several tables",
+            "the table has 10000 shots; the limit is 1000: split it into several tables",
         ),
         (
             "prompt,seconds\n" + "a" * 4_000_000,

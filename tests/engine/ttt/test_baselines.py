@@ -153,7 +153,7 @@ def test_they_have_about_as_many_parameters_as_ttt_mlp():
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"kind": GATED_DELTA, "rates": AS_TRAINED}, "gated_delta has 1 way to read its learning rates"),
+        ({"kind": GATED_DELTA, "rates": AS_TRAINED}, "gated_delta reads its own learning rates"),
         ({"kind": SLIDING_WINDOW, "chunk": 64}, "sliding_window has chunk 64 and base_rate 1 and learns nothing"),
         ({"kind": MLP, "heads": 0}, "a TTT layer with heads 0 reads nothing"),
         ({"kind": LINEAR, "chunk": 0}, "a TTT layer with chunk 0 reads nothing"),

@@ -153,14 +153,14 @@ def without_layer_1(state: dict) -> dict:
     [
         (
             lambda: {name: value for name, value in checkpoint().items() if "ssm" not in name},
-            "0 tensors of .* are TTT's",
+            "no tensor of .* is TTT's",
         ),
         (
             lambda: {name: value for name, value in checkpoint().items() if "gating" not in name},
             "block 0: 4 of 22 TTT weights are missing, first backward_text",
         ),
         (lambda: without_layer_1(checkpoint()), "block 1: none of the|block 1: 18 of 22 TTT weights are missing"),
-        (lambda: {"x": torch.zeros(1)}, "0 tensors of .* are TTT's"),
+        (lambda: {"x": torch.zeros(1)}, "no tensor of .* is TTT's"),
     ],
     ids=["no layers", "no gates", "half a layer", "something else"],
 )

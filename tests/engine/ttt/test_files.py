@@ -95,7 +95,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(saved, monkeypatch):
         Path(path).write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr("longreel.engine.ttt.files.save_file", fail)
+    monkeypatch.setattr("longreel.engine.runs.whole_file.save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         save_ttt(saved, make_ttt())
     assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
@@ -164,7 +164,9 @@ def test_pickles_are_refused_by_name_and_not_opened(tmp_path, name):
 def test_a_file_of_something_else_is_refused(tmp_path, tensors):
     path = tmp_path / "other.safetensors"
     save_file(tensors, path, {"format": "pt"})
-    with pytest.raises(ValueError, match="other.safetensors: 0 of 2 tensors are TTT's, with no longreel_ttt in the"):
+    with pytest.raises(
+        ValueError, match="other.safetensors: none of the 2 tensors is TTT's, with no longreel_ttt in the"
+    ):
         load_ttt(path)
 
 

@@ -459,7 +459,7 @@ def test_nothing_is_left_behind_by_a_run_even_one_that_fails(tiny, every_tiny):
 
 def test_what_cannot_be_is_refused_with_both_numbers(tiny):
     loaded = tiny("wan21")
-    with pytest.raises(ValueError, match="at 0 s and 0 s .* stand on 1 latent frame, number 0"):
+    with pytest.raises(ValueError, match="at 0 s and 0 s .* stand on the same latent frame, 0"):
         with_anchor(loaded, model=with_anchor(loaded))
     with pytest.raises(ValueError, match="reaches latent frame 9, beyond a video of 6 latent frames; use up to"):
         sample(loaded, with_anchor(loaded, 9))

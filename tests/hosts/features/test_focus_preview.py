@@ -145,7 +145,7 @@ def test_each_video_of_a_batch_has_maps_of_its_own(tiny):
 def test_a_word_that_is_not_in_the_prompt_is_refused_before_the_network_is_asked(tiny):
     loaded = tiny("wan21")
     timeline, watcher = story(loaded.model), Watcher()
-    with pytest.raises(ValueError, match='shot 2: "red" is 0 times among the 3 words of the prompt; use words'):
+    with pytest.raises(ValueError, match='shot 2: "red" is not among the 3 words of the prompt; use words'):
         look(loaded, timeline, noise(timeline), watcher, words=("red",))
     assert not watcher.evaluations
 

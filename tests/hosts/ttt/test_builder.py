@@ -100,12 +100,12 @@ def test_layers_of_a_file_are_gone_on_from(names, tiny, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"unett": "a"}, 'model.unett is none of 19 known keys; did you mean "unet"'),
-        ({"heads": "four"}, "model.heads is 'four', and 1 int is needed"),
+        ({"unett": "a"}, 'model.unett is not a known key; did you mean "unet"'),
+        ({"heads": "four"}, "model.heads is 'four', not a int"),
         ({"vae": ""}, "1 of 4 names are missing in .model., first vae"),
         ({"clip": ["a", "b", "c"]}, "model.clip names 3 files and ComfyUI's loaders take 1 or 2"),
         ({"dtype": "float8"}, "model.dtype 'float8' is not known; use bfloat16 or float32"),
-        ({"sample": "a story"}, "model.sample is 'a story', and 1 list is needed"),
+        ({"sample": "a story"}, "model.sample is 'a story', not a list"),
         (
             {"layers": "x.safetensors", "chunk": 8},
             "model.layers names a file, .* but heads, chunk, base_rate are 0, 8, 0",
