@@ -37,7 +37,7 @@ ROOMS = {  # package: its rooms (folders, or files beside them): the rooms of th
         "published": {"sampling"},
     },
     "hosts": {
-        "families": set(),
+        "families": {"types"},
         "keys": set(),
         "standalone": set(),
         "types": set(),
