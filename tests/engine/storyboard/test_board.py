@@ -294,11 +294,13 @@ def test_a_bad_storyboard_is_one_line_with_field_and_remedy(text: str, message: 
 
 def test_ten_thousand_shots_are_refused_within_milliseconds() -> None:
     text = board(shots=[{"prompt": "a big red circle moves right on a teal background", "seconds": 1.1}] * 10_000)
-    started = time.perf_counter()
-    message = fault(text)
-    elapsed_seconds = time.perf_counter() - started
+    seconds = []
+    for _ in range(3):  # a busy machine only adds to the time
+        started = time.perf_counter()
+        message = fault(text)
+        seconds.append(time.perf_counter() - started)
     assert message == "the storyboard has 10000 shots; the limit is 1000: split it into several storyboards"
-    assert elapsed_seconds < 0.25
+    assert min(seconds) < 0.25
 
 
 def test_a_text_over_the_limit_is_refused_before_it_is_parsed() -> None:
