@@ -47,11 +47,11 @@ ROOMS = {  # package: its rooms (folders, or files beside them): the rooms of th
         "video": {"types"},
         "windows": {"keys", "types", "attention", "prompts"},
         "features": {"families", "keys", "types", "attention", "prompts", "windows"},
-        "training": {"families", "windows"},
-        "anchor": {"families", "keys", "attention", "demo_model", "windows", "training"},
-        "memory": {"families", "keys", "attention", "prompts", "windows", "training"},
-        "ttt": {"families", "keys", "attention", "prompts", "windows", "training"},
-        "sampling": {"families", "keys", "attention", "prompts", "windows", "anchor", "memory", "ttt"},
+        "training": {"families", "types", "windows"},
+        "anchor": {"families", "keys", "types", "attention", "demo_model", "windows", "training"},
+        "memory": {"families", "keys", "types", "attention", "prompts", "windows", "training"},
+        "ttt": {"families", "keys", "types", "attention", "prompts", "windows", "training"},
+        "sampling": {"families", "keys", "types", "attention", "prompts", "windows", "anchor", "memory", "ttt"},
     },
 }
 OF_COMFYUI = {

@@ -13,6 +13,7 @@ import torch
 from ..families import cogvideox
 from ..families.cogvideox import patch_size
 from ..families.modules import replaced
+from ..types import Executor
 
 FAMILY = cogvideox
 IN_SEGMENTS, FRAMES_ALIKE = False, False  # see run.FrameTimeAdapter
@@ -28,7 +29,7 @@ def recomputed_blocks(network: torch.nn.Module) -> list[torch.nn.Module]:
 
 
 def evaluate(
-    executor,
+    executor: Executor,
     keep_strengths: torch.Tensor,
     x: torch.Tensor,
     t: torch.Tensor,
@@ -69,7 +70,7 @@ def _block_norm(norm, rows: int, hidden_states, encoder_hidden_states, temb):
     return video, norm.norm(encoder_hidden_states) * (1 + text_scale) + text_shift, gate, text_gate
 
 
-def _last_norm(norm, rows: int, x, temb):
+def _last_norm(norm, rows: int, x: torch.Tensor, temb):
     parts = norm.linear(norm.silu(temb)).unflatten(0, (-1, rows)).chunk(2, dim=-1)
     shift, scale = (_per_token(part[:, :-1], x) for part in parts)
     return norm.norm(x) * (1 + scale) + shift

@@ -21,6 +21,7 @@ import comfy.patcher_extension as extension
 from ...engine.plan.anchor import CLEAN, Anchor, check_anchors
 from .. import keys
 from ..families import facts_of, family_of
+from ..types import Executor, Guider, ModelPatcher, Sampler
 from ..windows.chunk_handler import ChunkHandler
 from . import cogvideox as anchor_cogvideox
 from . import hunyuan_video as anchor_hunyuan_video
@@ -61,7 +62,7 @@ class AnchorFrame:
         return ["Held", {"frame": self.frame, "latent": self.latent, "strength": self.strength, "ours": self.is_clean}]
 
 
-def attach(model, anchored: Sequence[Anchored]):
+def attach(model: ModelPatcher, anchored: Sequence[Anchored]):
     """Return a clone of `model` that holds these anchors besides those that it has; strength 0 holds none.
 
     Raises ValueError for a family or network that cannot, for 2 on 1 latent frame, and for latents of other channels.
@@ -82,17 +83,17 @@ def attach(model, anchored: Sequence[Anchored]):
     return model
 
 
-def anchors_of(model) -> tuple[Anchored, ...]:
+def anchors_of(model: ModelPatcher) -> tuple[Anchored, ...]:
     """Return the anchors that a MODEL carries, in the order of the nodes."""
     return model.attachments.get(keys.ANCHORS, ())
 
 
-def is_trained(model) -> bool:
+def is_trained(model: ModelPatcher) -> bool:
     """Tell whether weights that were trained for anchors are on this MODEL."""
     return bool(model.attachments.get(keys.ANCHOR_TRAINED))
 
 
-def check_experts(high, low) -> None:
+def check_experts(high: ModelPatcher, low: ModelPatcher) -> None:
     """Raise ValueError unless two MODELs that sample one video carry the same anchors: one without draws over them."""
     one, other = anchors_of(high), anchors_of(low)
     if len(one) != len(other):
@@ -106,7 +107,7 @@ def check_experts(high, low) -> None:
     )
 
 
-def check_video(model, shape: Sequence[int]) -> None:
+def check_video(model: ModelPatcher, shape: Sequence[int]) -> None:
     """Raise ValueError for an anchor that a latent of this shape, [B, C, F, H, W], has no place for."""
     everyone, facts = anchors_of(model), facts_of(model)
     check_anchors([one.anchor for one in everyone], facts, shape[FRAME_AXIS])
@@ -126,7 +127,7 @@ def check_video(model, shape: Sequence[int]) -> None:
             )
 
 
-def frames_in_window(model, start: int, known: int, frames: int) -> list[AnchorFrame]:
+def frames_in_window(model: ModelPatcher, start: int, known: int, frames: int) -> list[AnchorFrame]:
     """Return the anchors' frames among latent frames [start, start + frames), of which the first `known` are
     finished."""
     facts, found = facts_of(model), []
@@ -142,7 +143,7 @@ def frames_in_window(model, start: int, known: int, frames: int) -> list[AnchorF
 
 
 def write(
-    anchor_frames: Sequence[AnchorFrame], latent: torch.Tensor, mask: torch.Tensor | None, model
+    anchor_frames: Sequence[AnchorFrame], latent: torch.Tensor, mask: torch.Tensor | None, model: ModelPatcher
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return (latent, mask) of a sampler, each [B, C, F, H, W], with the anchors written into them.
 
@@ -192,7 +193,16 @@ def _is_clean(one: Anchored, facts) -> bool:
     return one.anchor.mode == CLEAN and not facts.knows_frame_times
 
 
-def _sample(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, *args, **kwargs):
+def _sample(
+    executor: Executor,
+    noise: torch.Tensor,
+    latent_image: torch.Tensor,
+    sampler: Sampler,
+    sigmas: torch.Tensor,
+    denoise_mask: torch.Tensor | None = None,
+    *args,
+    **kwargs,
+):
     """OUTER_SAMPLE: everything of an anchor lives as long as one call of the sampler."""
     guider = executor.class_obj
     patcher = guider.model_patcher
@@ -212,7 +222,7 @@ def _sample(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, *
     return paste(anchor_frames, out)
 
 
-def _frames_of_call(guider, shape: Sequence[int]) -> list[AnchorFrame]:
+def _frames_of_call(guider: Guider, shape: Sequence[int]) -> list[AnchorFrame]:
     """Return the anchors' frames in the latent [B, C, F, H, W] of one call: a rollout's chunk, or a whole video."""
     handler, start, known = guider.model_options.get("context_handler"), 0, 0
     if isinstance(handler, ChunkHandler):
@@ -238,7 +248,7 @@ def _keep_strength(one: AnchorFrame, mask: torch.Tensor | None) -> float:
     return 1.0 - float(mask[:, :, one.frame].mean())
 
 
-def _run_of(guider, keep_strengths: dict[int, float], frames: int) -> AnchorFramesRun:
+def _run_of(guider: Guider, keep_strengths: dict[int, float], frames: int) -> AnchorFramesRun:
     """Return the run that keeps these frames clean. Raises ValueError where TTT cannot have frame times beside it."""
     family = family_of(guider.model_patcher)
     _refuse_segments(family, guider.model_options, guider.model_options.get("context_handler"))

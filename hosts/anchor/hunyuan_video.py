@@ -18,6 +18,7 @@ from ..families import hunyuan_video
 from ..families.hunyuan_video import patch_size
 from ..families.modules import replaced
 from ..families.sites import argument, token_grid
+from ..types import Executor, Network
 
 FAMILY = hunyuan_video
 IN_SEGMENTS, FRAMES_ALIKE = False, True  # see run.FrameTimeAdapter
@@ -39,7 +40,9 @@ def recomputed_blocks(network: torch.nn.Module) -> list[torch.nn.Module]:
     return [*network.double_blocks, *network.single_blocks]
 
 
-def evaluate(executor, keep_strengths: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+def evaluate(
+    executor: Executor, keep_strengths: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs
+) -> torch.Tensor:
     """keep_strengths [B, F], the same in all rows; x [B, C, F, H, W]; t [B]."""
     network = executor.class_obj
     given = [name for name in AMONG_TOKENS if argument(type(network)._forward, (x, t, *args), kwargs, name) is not None]
@@ -70,7 +73,7 @@ def evaluate(executor, keep_strengths: torch.Tensor, x: torch.Tensor, t: torch.T
         return executor(x, t, *args, **kwargs)
 
 
-def _embedded(network, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def _embedded(network: Network, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """[B] -> [B, C], as the network's own forward does it."""
     return network.time_in(timestep_embedding(t, 256, time_factor=1.0).to(x.dtype))
 
@@ -87,17 +90,32 @@ def _stretches(row_of_frame: list[int], frame_tokens: int) -> list[Stretch]:
     return found
 
 
-def _double(original: Callable, rows: Callable, stretches: list[Stretch], vec, **kwargs):
+def _double(original: Callable, rows: Callable, stretches: list[Stretch], vec: torch.Tensor, **kwargs):
     told = {"modulation_dims_img": stretches, "modulation_dims_txt": [(0, None, 0)]}
     return original(vec=rows(vec), **{**kwargs, **told})
 
 
-def _single(original: Callable, rows: Callable, stretches: list[Stretch], x, vec, transformer_options, **kwargs):
+def _single(
+    original: Callable,
+    rows: Callable,
+    stretches: list[Stretch],
+    x: torch.Tensor,
+    vec: torch.Tensor,
+    transformer_options,
+    **kwargs,
+):
     text = transformer_options["img_slice"][0]
     behind_text = [(start + text, stop + text, row) for start, stop, row in stretches]
     told = {"modulation_dims": [(0, text, 0), *behind_text], "transformer_options": transformer_options}
     return original(x, vec=rows(vec), **{**kwargs, **told})
 
 
-def _last(original: Callable, rows: Callable, stretches: list[Stretch], x, vec, modulation_dims=None):
+def _last(
+    original: Callable,
+    rows: Callable,
+    stretches: list[Stretch],
+    x: torch.Tensor,
+    vec: torch.Tensor,
+    modulation_dims=None,
+):
     return original(x, rows(vec), stretches)

@@ -17,6 +17,7 @@ import comfy.lora
 from ...engine.lora.keys import OWN_PREFIX, ConvertedLoRA, convert, stated_alpha
 from .. import keys
 from ..families import facts_of
+from ..types import ModelPatcher
 
 SUFFIX = ".safetensors"
 _WEIGHT = ".weight"
@@ -54,7 +55,7 @@ def read_lora(path: Path) -> LoRAFile:
 
 
 def attach(
-    model, lora: LoRAFile, strength: float = 1.0, alpha: float | None = None, allow_partial: bool = False
+    model: ModelPatcher, lora: LoRAFile, strength: float = 1.0, alpha: float | None = None, allow_partial: bool = False
 ) -> tuple[object, ConvertedLoRA]:
     """A clone of the ModelPatcher with the LoRA's patches -> (clone, what was converted).
 

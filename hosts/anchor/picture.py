@@ -16,6 +16,7 @@ import nodes
 
 from ...engine.plan.anchor import Anchor
 from ...engine.plan.facts import ModelFacts
+from ..types import VAE
 
 NAME = "Longreel Anchor Frame"
 
@@ -26,7 +27,7 @@ def load_picture(path: Path) -> torch.Tensor:
 
 
 def encode_picture(
-    vae, image: torch.Tensor, anchor: Anchor, facts: ModelFacts, width: int, height: int
+    vae: VAE, image: torch.Tensor, anchor: Anchor, facts: ModelFacts, width: int, height: int
 ) -> torch.Tensor:
     """Return what a picture is in its anchor's place, [1, C, anchor.frames, height / stride, width / stride].
 

@@ -18,6 +18,7 @@ from ...engine.plan.facts import ModelFacts
 from ...engine.plan.timeline import Timeline
 from ...engine.storyboard.media import resolve_anchors
 from ..families import facts_of
+from ..types import ModelPatcher
 from .frame import Anchored, attach, is_trained
 from .picture import encode_picture, load_picture
 
@@ -125,7 +126,13 @@ class StoryboardPictures:
 
 
 def place(
-    model, source: Source, *, mode: str, strength: float = 1.0, timeline: Timeline | None = None, fps: float = 0.0
+    model: ModelPatcher,
+    source: Source,
+    *,
+    mode: str,
+    strength: float = 1.0,
+    timeline: Timeline | None = None,
+    fps: float = 0.0,
 ) -> tuple[Any, str]:
     """Return (a clone of `model` that holds the anchors of `source`, a report with one line for each anchor).
 

@@ -21,6 +21,7 @@ from comfy.patcher_extension import WrappersMP
 
 from .. import keys
 from ..families.family import Family
+from ..types import Executor, Guider
 
 FRAME_AXIS = 2  # [B, C, F, H, W]
 
@@ -38,7 +39,9 @@ class FrameTimeAdapter(Protocol):
     def recomputed_blocks(self, network: torch.nn.Module) -> list[torch.nn.Module]:
         """Return the blocks that keep their input alone for the gradients, and are recomputed in the backward pass."""
 
-    def evaluate(self, executor, keep_strengths: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs):
+    def evaluate(
+        self, executor: Executor, keep_strengths: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs
+    ):
         """DIFFUSION_MODEL: evaluates x [B, C, F, H, W] at times t (1 - keep_strengths), keep_strengths [B, F] of
         0..1."""
 
@@ -58,7 +61,7 @@ class AnchorFramesRun:
             self.of_all_frames[:, :, frame] = strength
         self.latent: torch.Tensor | None = None  # [B, C, F, H, W] in the model's scale, once the sampler has it
 
-    def predict(self, executor, x, *args, **kwargs):
+    def predict(self, executor: Executor, x: torch.Tensor, *args, **kwargs):
         """PREDICT_NOISE: x [B, C, F, H, W] of the whole latent, before windows."""
         if x.shape[FRAME_AXIS] != self.of_all_frames.shape[FRAME_AXIS]:
             raise ValueError(
@@ -77,7 +80,7 @@ class AnchorFramesRun:
             x[:, :, frame] = x[:, :, frame] * m + self.latent[:, :, frame] * (1.0 - m)  # as core blends
         return x
 
-    def show(self, executor, x, t, *args, **kwargs):
+    def show(self, executor: Executor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs):
         """DIFFUSION_MODEL: gives the network the times of the frames of the window that it sees."""
         strengths = kwargs.pop(keys.ANCHOR_KEEP_STRENGTHS, None)
         # Finished frames that a memory shows once more have none, and so have windows without an anchor.
@@ -87,13 +90,23 @@ class AnchorFramesRun:
 
 
 @contextmanager
-def around_sampler(guider, run: AnchorFramesRun | None, masked_frames: Sequence[int]) -> Iterator[None]:
+def around_sampler(guider: Guider, run: AnchorFramesRun | None, masked_frames: Sequence[int]) -> Iterator[None]:
     """Put a run around the sampler of a guider, innermost, for as long as the context lasts.
 
     run: None where no anchor is clean. masked_frames: numbers of the latent frames that core's noise mask holds.
     """
 
-    def begin(executor, wrap, sigmas, extra_args, callback, noise, latent_image, *args, **kwargs):
+    def begin(
+        executor: Executor,
+        wrap,
+        sigmas: torch.Tensor,
+        extra_args,
+        callback,
+        noise: torch.Tensor,
+        latent_image: torch.Tensor,
+        *args,
+        **kwargs,
+    ):
         """SAMPLER_SAMPLE: noise and latent as the sampler has them, on its device."""
         if run is not None:
             run.latent = latent_image

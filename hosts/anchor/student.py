@@ -31,6 +31,7 @@ from ..training.encoder import MASK, POOLED, TEXT, TOKENS, TTTEncoder
 from ..training.gradients import recomputed, training
 from ..training.network import NetworkStudent
 from ..training.weights_digest import digest
+from ..types import Executor
 from .frame import FRAME_TIME_ADAPTERS
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -114,7 +115,7 @@ class AnchorStudent(NetworkStudent):
         finally:
             self.is_anchor = None
 
-    def _give_frame_times(self, executor, x, t, *args, **kwargs):
+    def _give_frame_times(self, executor: Executor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs):
         """DIFFUSION_MODEL: the network is given the time of each frame as in sampling."""
         return self.adapter.evaluate(executor, self.is_anchor.to(x), x, t, *args, **kwargs)
 

@@ -9,6 +9,7 @@ import torch
 
 from ..families import wan
 from ..families.sites import argument
+from ..types import Executor, Network
 
 FAMILY = wan
 IN_SEGMENTS, FRAMES_ALIKE = True, False  # see run.FrameTimeAdapter
@@ -29,7 +30,9 @@ def recomputed_blocks(network: torch.nn.Module) -> list[torch.nn.Module]:
     return list(network.blocks)
 
 
-def evaluate(executor, keep_strengths: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+def evaluate(
+    executor: Executor, keep_strengths: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs
+) -> torch.Tensor:
     """keep_strengths [B, F]; x [B, C, F, H, W]; t [B], or [B, F] where known frames of a rollout have times already."""
     network = executor.class_obj
     given = [name for name in AMONG_TOKENS if _given(network, name, (x, t, *args), kwargs)]
@@ -42,7 +45,7 @@ def evaluate(executor, keep_strengths: torch.Tensor, x: torch.Tensor, t: torch.T
     return executor(x, times * (1.0 - keep_strengths), *args, **kwargs)
 
 
-def _given(network, name: str, args: tuple, kwargs: dict) -> bool:
+def _given(network: Network, name: str, args: tuple, kwargs: dict) -> bool:
     if name == "reference_latent":
         return network.ref_conv is not None and kwargs.get(name) is not None
     if name == "time_dim_concat":

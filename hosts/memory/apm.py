@@ -34,6 +34,7 @@ from ..attention.patching import Start
 from ..families import block_count, family_of, plain_family_of, video_tokens
 from ..families.sites import TextPlace, argument
 from ..prompts import conditioning
+from ..types import Executor, ModelPatcher, Network
 from ..windows.chunk_handler import handler_of
 from . import trained_memory
 from .trained_memory import Carried, Remembering, carry, fingerprint, layers_asked, new_memory
@@ -75,7 +76,7 @@ class Anchored(Remembering):
 
 
 def attach(
-    model,
+    model: ModelPatcher,
     memory: LoadedMemory | None,
     anchor: str = OF_VIDEO,
     strength: float = 1.0,
@@ -92,7 +93,7 @@ def attach(
 
 
 def with_apm(
-    model,
+    model: ModelPatcher,
     memory: LoadedMemory | None,
     strength: float = 1.0,
     layers: frozenset[int] | None = None,
@@ -118,23 +119,23 @@ def with_apm(
     return carry(model, keys.APM, APM_KIND, memory, strength, _evaluate)
 
 
-def remembering(model, anchor: torch.Tensor) -> dict:
+def remembering(model: ModelPatcher, anchor: torch.Tensor) -> dict:
     """transformer_options for the model's apply_model: `anchor` [B, C, F, H, W], as the network sees latents, is the
     anchor's frames; zeros are the null anchor."""
     return trained_memory.options_with(model, keys.APM_ANCHOR, anchor)
 
 
-def parameters(model) -> dict[str, torch.nn.Parameter]:
+def parameters(model: ModelPatcher) -> dict[str, torch.nn.Parameter]:
     """What a trainer learns; gradients are recorded from now on."""
     return trained_memory.parameters(model, keys.APM)
 
 
-def trained(model, title: str = "") -> LoadedMemory:
+def trained(model: ModelPatcher, title: str = "") -> LoadedMemory:
     """APM as it is now, to be saved."""
     return trained_memory.trained(model, keys.APM, title)
 
 
-def _new_config(model, text_tokens: int | None) -> APMConfig:
+def _new_config(model: ModelPatcher, text_tokens: int | None) -> APMConfig:
     family = family_of(model)
     tokens = family.TEXT_TOKENS if text_tokens is None else text_tokens
     if tokens < 1:
@@ -142,7 +143,7 @@ def _new_config(model, text_tokens: int | None) -> APMConfig:
     return APMConfig(model.model.latent_format.latent_channels, family.width(model.model.diffusion_model), tokens)
 
 
-def _evaluate(executor, *args, **kwargs):
+def _evaluate(executor: Executor, *args, **kwargs):
     """DIFFUSION_MODEL: for one forward, layers read text with the anchor mixed in."""
     network = executor.class_obj
     options = argument(type(network)._forward, args, kwargs, "transformer_options")
@@ -177,14 +178,14 @@ def _is_negative(conds: list[list[dict] | None], prompt: int) -> bool:
 
 
 @contextmanager
-def _mixed(network, carried: Carried, picture: torch.Tensor) -> Iterator[None]:
+def _mixed(network: Network, carried: Carried, picture: torch.Tensor) -> Iterator[None]:
     """Meanwhile each of the memory's blocks reads its text mixed with `picture` [B, tokens, C]."""
     family = plain_family_of(network)
 
     def hook_of(number: int, place: TextPlace):
         mixer = carried.module.mixers[str(number)]
 
-        def hook(module, args, kwargs):
+        def hook(module: torch.nn.Module, args, kwargs):
             options = argument(type(module).forward, args, kwargs, "transformer_options") or {}
             if keys.IN_CONTEXT_PASS in options:  # the paper's CAM sees frames with the text alone
                 return None

@@ -34,6 +34,7 @@ from ..attention import patching
 from ..attention.patching import Start
 from ..families import block_count, family_of, plain_family_of, video_tokens
 from ..families.sites import PROMPTS, argument, token_grid
+from ..types import Executor, ModelPatcher, Network
 from ..windows.chunk_handler import handler_of
 from ..windows.context_pass import CONTEXT_PASS
 from . import trained_memory
@@ -74,14 +75,18 @@ class FramesBefore(Remembering):
     """Conditioning frames: the window's first ones, as they are finished."""
 
 
-def attach(model, memory: LoadedMemory | None, strength: float = 1.0, layers: frozenset[int] | None = None):
+def attach(
+    model: ModelPatcher, memory: LoadedMemory | None, strength: float = 1.0, layers: frozenset[int] | None = None
+):
     """A clone of `model` (ModelPatcher) that remembers in a rollout. Arguments and errors: see `with_cam`."""
     model = with_cam(model, memory, strength, layers)
     carried = model.model_options["transformer_options"][keys.CAM]
     return patching.attach(model, CAMFeature(carried.memory.layers, strength, fingerprint(carried.memory)))
 
 
-def with_cam(model, memory: LoadedMemory | None, strength: float = 1.0, layers: frozenset[int] | None = None):
+def with_cam(
+    model: ModelPatcher, memory: LoadedMemory | None, strength: float = 1.0, layers: frozenset[int] | None = None
+):
     """A clone of `model` (ModelPatcher) that carries CAM, for a trainer: `remembering` says what it is to remember.
 
     memory None: a new, neutral one for training; it changes nothing. layers: the blocks of a new one, counted from 0;
@@ -102,23 +107,23 @@ def with_cam(model, memory: LoadedMemory | None, strength: float = 1.0, layers: 
     return carry(model, keys.CAM, CAM_KIND, memory, strength, _evaluate)
 
 
-def remembering(model, frames: torch.Tensor) -> dict:
+def remembering(model: ModelPatcher, frames: torch.Tensor) -> dict:
     """transformer_options for the model's apply_model: `frames` [B, C, F, H, W], as the network sees latents, are the
     conditioning frames, and the first F of what it is shown are these frames with noise."""
     return trained_memory.options_with(model, keys.CAM_FRAMES, frames)
 
 
-def parameters(model) -> dict[str, torch.nn.Parameter]:
+def parameters(model: ModelPatcher) -> dict[str, torch.nn.Parameter]:
     """What a trainer learns; gradients are recorded from now on."""
     return trained_memory.parameters(model, keys.CAM)
 
 
-def trained(model, title: str = "") -> LoadedMemory:
+def trained(model: ModelPatcher, title: str = "") -> LoadedMemory:
     """CAM as it is now, to be saved."""
     return trained_memory.trained(model, keys.CAM, title)
 
 
-def _new_config(model) -> CAMConfig:
+def _new_config(model: ModelPatcher) -> CAMConfig:
     family, network = family_of(model), model.model.diffusion_model
     patch, width = family.patch_size(network), family.width(network)
     heads = width // HEAD_WIDTH if width % HEAD_WIDTH == 0 else 1
@@ -127,7 +132,7 @@ def _new_config(model) -> CAMConfig:
     return CAMConfig(model.model.latent_format.latent_channels * patch[0], channels, width, heads)
 
 
-def _evaluate(executor, *args, **kwargs):
+def _evaluate(executor: Executor, *args, **kwargs):
     """DIFFUSION_MODEL: the network sees the window's first frames in a context pass, then the window with their
     features."""
     network = executor.class_obj
@@ -168,7 +173,7 @@ def _frames(options: dict) -> torch.Tensor | None:
 class _ContextPass:
     """The network's context pass over the first frames of the window x [B, C, F, H, W]."""
 
-    def __init__(self, network, carried: Carried, frames: torch.Tensor, x: torch.Tensor):
+    def __init__(self, network: Network, carried: Carried, frames: torch.Tensor, x: torch.Tensor):
         self.network, self.carried, self.x = network, carried, x
         self.family = plain_family_of(network)
         self.patch = self.family.patch_size(network)
@@ -187,7 +192,7 @@ class _ContextPass:
             found[number] = video_tokens.frames_of(video, grid).clone()  # later blocks may overwrite it
             return video
 
-        def enter(module, inputs, output):
+        def enter(module: torch.nn.Module, inputs, output):
             handle.remove()  # what comes in behind the video, a reference picture, is no frame of it
             return video_tokens.add_at_entrance(output, encoded, grid)
 
@@ -226,12 +231,14 @@ def _of_first_frames(timestep: torch.Tensor, grid: Grid, first: Grid) -> torch.T
 
 
 @contextmanager
-def _behind_blocks(network, carried: Carried, change: Callable[[int, torch.Tensor], torch.Tensor]) -> Iterator[None]:
+def _behind_blocks(
+    network: Network, carried: Carried, change: Callable[[int, torch.Tensor], torch.Tensor]
+) -> Iterator[None]:
     """Meanwhile change(block's number, video tokens [B, N, C]) stands behind each of the memory's blocks."""
 
     family = plain_family_of(network)
 
-    def hook(number: int, block, args, kwargs, output):
+    def hook(number: int, block: torch.nn.Module, args, kwargs, output):
         return video_tokens.change_video(family, block, args, kwargs, output, partial(change, number))
 
     blocks = family.blocks(network)

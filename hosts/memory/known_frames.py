@@ -13,6 +13,7 @@ import comfy.patcher_extension as extension
 
 from .. import keys
 from ..attention.patching import Bystander, Start
+from ..types import Executor, ModelPatcher
 from ..windows.chunk_handler import ChunkHandler
 from ..windows.context_pass import CONTEXT_PASS
 
@@ -42,7 +43,7 @@ class KnownFramesRun(Bystander):
         return x, t
 
 
-def attach(model):
+def attach(model: ModelPatcher):
     """Return a clone of `model` that shows the frames of its KnownFramesRun."""
     model = model.clone()
     model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, keys.KNOWN_FRAMES, _show)
@@ -63,7 +64,7 @@ def check(start: Start, name: str, at_zero: bool) -> None:
         )
 
 
-def _show(executor, x, t, *args, **kwargs):
+def _show(executor: Executor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs):
     """DIFFUSION_MODEL: x and t come first in every family."""
     options = next(value for value in (*args, *kwargs.values()) if isinstance(value, dict) and keys.RUNNING in value)
     run = next(run for run in options[keys.RUNNING].runs if isinstance(run, KnownFramesRun))

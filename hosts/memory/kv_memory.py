@@ -24,6 +24,7 @@ from ...engine.plan.rollout_chunks import Mix
 from ..attention.keys_values import Parts, by_entry, for_reader
 from ..attention.patching import Evaluation, Start
 from ..families.sites import CROSS, Call
+from ..types import Attention
 from ..windows.chunk_handler import ChunkHandler
 from ..windows.context_pass import CONTEXT_PASS, ContextPass
 
@@ -97,7 +98,7 @@ class KVMemory:
             return False
         return evaluation.role != CONTEXT_PASS or self.handler.context_pass in self.kept
 
-    def attend(self, call: Call, next_attention) -> torch.Tensor:
+    def attend(self, call: Call, next_attention: Attention) -> torch.Tensor:
         if call.evaluation.role == CONTEXT_PASS:
             parts = self.kept[self.handler.context_pass].setdefault(call.block, {})
             parts.update({entry: self._placed(part, call) for entry, part in by_entry(call).items()})

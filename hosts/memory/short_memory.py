@@ -13,6 +13,7 @@ from ...engine.plan.timeline import Timeline
 from ..attention import patching
 from ..attention.patching import Start
 from ..families.sites import PROMPTS
+from ..types import ModelPatcher
 from ..windows.chunk_handler import handler_of
 from . import known_frames
 from .known_frames import KnownFramesRun
@@ -111,7 +112,7 @@ class KeysAndValues:
         return 2 * PROMPTS * self.context_levels * len(self.layers) * bytes_of_layer if self.strength else 0
 
 
-def attach(model, feature: KnownFrames | KeysAndValues):
+def attach(model: ModelPatcher, feature: KnownFrames | KeysAndValues):
     """Return a clone of `model` with this memory. Raises ValueError where it has one of the kind."""
     model = patching.attach(model, feature)
     return known_frames.attach(model) if isinstance(feature, KnownFrames) and feature.shown != NOISED else model

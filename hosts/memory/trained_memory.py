@@ -21,6 +21,7 @@ from ..attention.patching import Bystander
 from ..families import block_count, facts_of
 from ..training import gradients
 from ..training.fit import check_fit
+from ..types import ModelPatcher
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Remembering(Bystander):
         self.latents = latents
 
 
-def new_memory(model, kind: str, config, layers: frozenset[int]) -> LoadedMemory:
+def new_memory(model: ModelPatcher, kind: str, config, layers: frozenset[int]) -> LoadedMemory:
     """Neutral, as training begins; the rest drawn the same each time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -52,7 +53,7 @@ def new_memory(model, kind: str, config, layers: frozenset[int]) -> LoadedMemory
     return LoadedMemory(kind, config, weights, facts_of(model).family, block_count(model), tuple(sorted(layers)))
 
 
-def carry(model, key: str, kind: str, memory: LoadedMemory, strength: float, evaluate: Callable):
+def carry(model: ModelPatcher, key: str, kind: str, memory: LoadedMemory, strength: float, evaluate: Callable):
     """A clone of `model` with a memory of `kind`; evaluate(executor, *args, **kwargs) stands around its network.
 
     Raises ValueError for a memory of the other kind, a second one, one of another family or size, and a strength out of
@@ -85,7 +86,7 @@ def carry(model, key: str, kind: str, memory: LoadedMemory, strength: float, eva
     return model
 
 
-def layers_asked(model, layers: frozenset[int]) -> frozenset[int]:
+def layers_asked(model: ModelPatcher, layers: frozenset[int]) -> frozenset[int]:
     """Raises ValueError for a block that the network does not have, or none at all."""
     count = block_count(model)
     if not layers:
@@ -98,7 +99,7 @@ def layers_asked(model, layers: frozenset[int]) -> frozenset[int]:
     return layers
 
 
-def options_with(model, name: str, latents: torch.Tensor) -> dict:
+def options_with(model: ModelPatcher, name: str, latents: torch.Tensor) -> dict:
     """Return the clone's transformer_options with its wrappers, as core makes them to sample, and `latents` as
     `name`."""
     options = model.model_options["transformer_options"]
@@ -107,7 +108,7 @@ def options_with(model, name: str, latents: torch.Tensor) -> dict:
 
 
 @contextmanager
-def training(model) -> Iterator[None]:
+def training(model: ModelPatcher) -> Iterator[None]:
     """Around a trainer's steps, forward and backward. Core's own switch, without which rotary positions have no
     gradient; some blocks (HunyuanVideo, LTXV) overwrite tensors that gradients need, which are then copied first; and
     weights that ComfyUI loaded in inference mode, which can take part in no gradient, are copies meanwhile."""
@@ -123,7 +124,7 @@ def training(model) -> Iterator[None]:
             held[name] = weight
 
 
-def parameters(model, key: str) -> dict[str, torch.nn.Parameter]:
+def parameters(model: ModelPatcher, key: str) -> dict[str, torch.nn.Parameter]:
     """What a trainer learns, by the names of the memory's weights; gradients are recorded from now on."""
     module = model.model_options["transformer_options"][key].module
     with torch.inference_mode(False):
@@ -148,7 +149,7 @@ def _normal(tensor: torch.Tensor) -> torch.Tensor:
     return torch.nn.Parameter(copy, requires_grad=False) if isinstance(tensor, torch.nn.Parameter) else copy
 
 
-def trained(model, key: str, title: str = "") -> LoadedMemory:
+def trained(model: ModelPatcher, key: str, title: str = "") -> LoadedMemory:
     """The memory as it is now, for engine/memory/files.save_memory; the weights are copies."""
     carried = model.model_options["transformer_options"][key]
     weights = {name: value.detach().cpu().clone() for name, value in carried.module.state_dict().items()}

@@ -20,6 +20,7 @@ import comfy.model_sampling
 import comfy.samplers
 
 from ...engine.sampling import alpha_space
+from ..types import Guider, ModelPatcher
 
 GUIDANCE_MODES = ("off", "published", "rising")
 
@@ -84,7 +85,7 @@ class AlphaSpaceSampler(comfy.samplers.Sampler):
         return x / alphas[-1]
 
 
-def require_alpha_space(model) -> None:
+def require_alpha_space(model: ModelPatcher) -> None:
     """Raises ValueError, naming the model and how it is sampled, unless it predicts v in alpha space."""
     sampling = model.model_sampling
     if isinstance(sampling, comfy.model_sampling.V_PREDICTION_DDPM):
@@ -99,7 +100,15 @@ def require_alpha_space(model) -> None:
 class MaskedPrediction:
     """The guider's clean video at one level, with the frames and pixels that the mask protects kept as they are."""
 
-    def __init__(self, model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask):
+    def __init__(
+        self,
+        model_wrap,
+        sigmas: torch.Tensor,
+        extra_args,
+        noise: torch.Tensor,
+        latent_image: torch.Tensor,
+        denoise_mask: torch.Tensor | None,
+    ):
         self.model_wrap = model_wrap
         self.sigmas = sigmas
         self.model_options = extra_args.get("model_options", {})
@@ -149,7 +158,7 @@ class StepNoise:
         return torch.randn(self.like.shape, generator=generator, dtype=torch.float32).to(self.like)
 
 
-def require_one_cfg(guider, mode: str) -> None:
+def require_one_cfg(guider: Guider, mode: str) -> None:
     """Raises ValueError unless the guider is guided by one cfg between a positive and a negative conditioning."""
     remedy = "use CFGGuider or set dynamic_guidance to off"
     kind = type(guider)
@@ -166,7 +175,7 @@ def require_one_cfg(guider, mode: str) -> None:
 
 
 @contextmanager
-def guidance_of_step(guider, mode: str, sigma: torch.Tensor, step: int, steps: int) -> Iterator[None]:
+def guidance_of_step(guider: Guider, mode: str, sigma: torch.Tensor, step: int, steps: int) -> Iterator[None]:
     """Lends the guider the cfg of one step."""
     if mode == "off":
         yield

@@ -14,12 +14,14 @@ from collections.abc import Mapping
 
 import torch
 
+from ..types import ModelPatcher
+
 SAMPLE = 4096  # numbers of each large tensor
 PLAIN = (type(None), bool, int, float, str, bytes)
 SKIPPED = (uuid.UUID, torch.device, torch.Generator, types.ModuleType, type)  # of this process, or said by a name
 
 
-def of_model(model) -> dict:
+def of_model(model: ModelPatcher) -> dict:
     """A ModelPatcher: weights as they were loaded, patches (LoRA), object patches and options without Longreel's
     own."""
     weights = {}

@@ -8,12 +8,13 @@ import comfy.utils
 import latent_preview
 
 from ...engine.plan.timeline import Timeline
+from ..types import ModelPatcher
 from ..windows import latent_blend
 from ..windows.progress import ProgressText
 from .settings import Sampling
 
 
-def sample_timeline(model, timeline: Timeline, latent: dict, sampling: Sampling, *, blend: str) -> dict:
+def sample_timeline(model: ModelPatcher, timeline: Timeline, latent: dict, sampling: Sampling, *, blend: str) -> dict:
     """Sample all segments together, step by step, and return a LATENT.
 
     latent: as long as the timeline; a noise_mask in it is honoured. Without add_noise it is taken as noisy already: the
@@ -25,7 +26,9 @@ def sample_timeline(model, timeline: Timeline, latent: dict, sampling: Sampling,
     return sample_attached(model, timeline, latent, sampling)
 
 
-def sample_attached(model, timeline: Timeline, latent: dict, sampling: Sampling, *, callback=None) -> dict:
+def sample_attached(
+    model: ModelPatcher, timeline: Timeline, latent: dict, sampling: Sampling, *, callback=None
+) -> dict:
     """Sample a model to which the timeline is attached already, and return a LATENT.
 
     callback: reports the steps in place of `shot_callback`. Raises ValueError for a mask of another length.
@@ -69,14 +72,14 @@ def check_mask(mask: torch.Tensor | None, frames: int) -> None:
         )
 
 
-def shot_callback(model, timeline: Timeline, steps: int):
+def shot_callback(model: ModelPatcher, timeline: Timeline, steps: int):
     """Return a callback with progress per step; the preview shows the middle of one shot after the other."""
     shots = timeline.shots
     stops = [(f"shot {shot.index + 1}/{len(shots)}", (shot.start_frame + shot.end_frame) // 2) for shot in shots]
     return walking_callback(model, stops, steps)
 
 
-def walking_callback(model, stops: list[tuple[str, int]], steps: int):
+def walking_callback(model: ModelPatcher, stops: list[tuple[str, int]], steps: int):
     """Return a callback with progress per step; the preview goes from stop to stop, each a name and a latent frame."""
     core, text = latent_preview.prepare_callback(model, steps), ProgressText()
 

@@ -6,11 +6,12 @@ import torch
 import comfy.model_management
 
 from ...engine.plan.timeline import Timeline
+from ..types import ModelPatcher
 
 WORKING_COPIES = 5  # latent-sized float32 tensors at once: noise, x, x0 and the two sums of the blend
 
 
-def segment_bytes(model, timeline: Timeline, guidance: bool) -> int:
+def segment_bytes(model: ModelPatcher, timeline: Timeline, guidance: bool) -> int:
     """Return ComfyUI's own estimate for one evaluation of the longest segment, with both prompts in one batch."""
     facts = timeline.facts
     frames = max(segment.latent_frames for segment in timeline.segments) + 1  # and the lead frame

@@ -19,6 +19,7 @@ from ...engine.sampling import refine as engine
 from ...engine.storyboard.board import Shot, Storyboard
 from .. import keys
 from ..families import facts_of
+from ..types import ModelPatcher
 from ..windows import latent_blend
 from ..windows.refine_chunks import RefinedChunks
 from .joint import sample_attached, walking_callback
@@ -30,7 +31,7 @@ BLENDS = (X0, STEP)
 
 
 def refine(
-    model,
+    model: ModelPatcher,
     latent: dict,
     sampling: Sampling,
     *,

@@ -19,6 +19,7 @@ from comfy.context_windows import IndexListContextWindow, WindowingState
 
 from ...engine.plan.timeline import Segment
 from ...engine.sampling import alpha_space
+from ..types import BaseModel, CalcCondBatch, CondLists, ContextWindow, ModelOptions, Sampler
 from ..windows.latent_blend import FRAME_AXIS
 from ..windows.refine_chunks import RefinedChunks
 from .alpha_space import AlphaSpaceSampler, MaskedPrediction, StepNoise, guidance_of_step, require_alpha_space
@@ -36,7 +37,7 @@ class ChunkWindow(IndexListContextWindow):
         super().__init__(frames, dim=FRAME_AXIS, total_frames=total_frames)
         self.number, self.segment = number, segment
 
-    def get_tensor(self, full, device=None, dim=None, retain_index_list=()):
+    def get_tensor(self, full, device: torch.device | None = None, dim=None, retain_index_list=()):
         return full if dim == 0 else super().get_tensor(full, device, dim, retain_index_list)  # 0: rows of the batch
 
 
@@ -46,7 +47,7 @@ class ChunkState(WindowingState):
 
     chunk: torch.Tensor | None = None
 
-    def slice_for_window(self, window, retain_index_list, device=None):
+    def slice_for_window(self, window: ContextWindow, retain_index_list, device: torch.device | None = None):
         return [self.chunk], [0]
 
 
@@ -59,7 +60,14 @@ class SteppedChunks(RefinedChunks):
         self.video: torch.Tensor | None = None
         self.window: ChunkWindow | None = None
 
-    def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
+    def should_use_context(
+        self,
+        model: BaseModel,
+        conds: CondLists,
+        x_in: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: ModelOptions,
+    ) -> bool:
         return len(self.timeline.segments) > 1 or self.strengths != [1.0]
 
     def weights_at(self, step: int) -> list[torch.Tensor]:
@@ -77,7 +85,15 @@ class SteppedChunks(RefinedChunks):
         self.video, self.window = video, ChunkWindow(number, segment, frames, video.shape[FRAME_AXIS])
         return frames
 
-    def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
+    def execute(
+        self,
+        calc_cond_batch: CalcCondBatch,
+        model: BaseModel,
+        conds: CondLists,
+        x_in: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: ModelOptions,
+    ):
         self._model = model
         self.set_step(timestep, model_options)
         state = ChunkState([self.video], [None], [None], [None], None, self.dim, chunk=x_in)
@@ -150,7 +166,14 @@ class CoreSolver:
     """One of core's samplers. `x` is the noised video on its scale."""
 
     def __init__(
-        self, sampler: comfy.samplers.KSAMPLER, model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask
+        self,
+        sampler: comfy.samplers.KSAMPLER,
+        model_wrap,
+        sigmas: torch.Tensor,
+        extra_args,
+        noise: torch.Tensor,
+        latent_image: torch.Tensor,
+        denoise_mask: torch.Tensor | None,
     ):
         self.sampler, self.model_wrap, self.sigmas, self.extra_args = sampler, model_wrap, sigmas, extra_args
         self.noise, self.latent_image, self.denoise_mask = noise, latent_image, denoise_mask
@@ -191,7 +214,16 @@ class CoreSolver:
 class AlphaSpaceSolver:
     """DDIM of Longreel Alpha Space Sampler. `x` is the noised video on the model's own scale."""
 
-    def __init__(self, sampler: AlphaSpaceSampler, model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask):
+    def __init__(
+        self,
+        sampler: AlphaSpaceSampler,
+        model_wrap,
+        sigmas: torch.Tensor,
+        extra_args,
+        noise: torch.Tensor,
+        latent_image: torch.Tensor,
+        denoise_mask: torch.Tensor | None,
+    ):
         require_alpha_space(model_wrap.inner_model)
         self.sampler, self.model_wrap, self.sigmas, self.extra_args = sampler, model_wrap, sigmas, extra_args
         self.noise, self.latent_image, self.denoise_mask = noise, latent_image, denoise_mask
@@ -228,7 +260,7 @@ class AlphaSpaceSolver:
         return x / self.alphas[-1]
 
 
-def name_of(sampler) -> str:
+def name_of(sampler: Sampler) -> str:
     """What the user chose: core's name of a sampler, or the solver of Longreel Alpha Space Sampler."""
     if isinstance(sampler, AlphaSpaceSampler):
         return sampler.solver
@@ -237,7 +269,7 @@ def name_of(sampler) -> str:
     return type(sampler).__name__
 
 
-def solver_of(sampler) -> type[CoreSolver] | type[AlphaSpaceSolver]:
+def solver_of(sampler: Sampler) -> type[CoreSolver] | type[AlphaSpaceSolver]:
     """Raises ValueError for a sampler that does not begin every step anew."""
     name = name_of(sampler)
     if isinstance(sampler, AlphaSpaceSampler) and name == "ddim":

@@ -24,6 +24,7 @@ from ...engine.plan.timeline import Timeline
 from ...engine.runs.folder import RunFolder
 from ..anchor import frame as anchor_frame
 from ..memory.protocols import Finishes
+from ..types import ModelPatcher
 from ..windows.chunk_handler import ChunkHandler, Remembered
 from .rollout_dependencies import ChunkRun, NoRun
 from .rollout_progress import RolloutProgress
@@ -34,12 +35,12 @@ WAN_22_EXPERTS_MEET = 0.875  # noise level; Wan 2.2 T2V's own
 
 
 def sample_rollout(
-    model,
+    model: ModelPatcher,
     timeline: Timeline,
     latent: dict,
     sampling: Sampling,
     *,
-    low_noise_model=None,
+    low_noise_model: ModelPatcher | None = None,
     low_noise_from: float = WAN_22_EXPERTS_MEET,
     run: RunFolder | None = None,
 ) -> tuple[dict, str]:
@@ -137,7 +138,12 @@ def _inputs(
 
 
 def _noise_within(
-    out: torch.Tensor, latent: torch.Tensor, noise: torch.Tensor, mask: torch.Tensor | None, sigma: float, model
+    out: torch.Tensor,
+    latent: torch.Tensor,
+    noise: torch.Tensor,
+    mask: torch.Tensor | None,
+    sigma: float,
+    model: ModelPatcher,
 ) -> torch.Tensor:
     """Return the noise with which `latent` is what the first expert left at `sigma`, all [B, C, F, H, W].
 
@@ -153,7 +159,7 @@ def _noise_within(
 def _sample_part(
     task: RolloutTask,
     chunk: Chunk,
-    model,
+    model: ModelPatcher,
     sigmas: torch.Tensor,
     inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None],
     remembered: Remembered,

@@ -18,6 +18,7 @@ from ..anchor import frame as anchor_frame
 from ..attention import patching
 from ..memory.protocols import HandsOver, Remembers
 from ..prompts.chunk_conditioning import for_chunk
+from ..types import ModelPatcher
 from ..windows import latent_blend
 from ..windows.checks import check_latent_frames
 from .joint import check_mask
@@ -124,7 +125,12 @@ class RolloutTask:
 
 
 def plan_task(
-    model, timeline: Timeline, latent: dict, sampling: Sampling, low_noise_model, low_noise_from: float
+    model: ModelPatcher,
+    timeline: Timeline,
+    latent: dict,
+    sampling: Sampling,
+    low_noise_model: ModelPatcher | None,
+    low_noise_from: float,
 ) -> RolloutTask:
     """Return the checked task of a rollout; arguments and errors are those of hosts/sampling/rollout.sample_rollout."""
     experts = Experts(*(_prepared(m) for m in (model, low_noise_model)), low_noise_from)
@@ -154,7 +160,7 @@ def _hands_over(features: Sequence[Any]) -> HandsOver | None:
     return next((feature for feature in features if isinstance(feature, HandsOver)), None)
 
 
-def _prepared(model):
+def _prepared(model: ModelPatcher):
     """Return a clone whose context handler is set chunk by chunk; None stays None."""
     if model is None:
         return None

@@ -6,11 +6,12 @@ sampled too; its segments then meet in shared frames alone.
 
 from ...engine.plan.timeline import Timeline
 from ..ttt import timeline as ttt_timeline
+from ..types import ModelPatcher
 from .joint import sample_attached
 from .settings import Sampling
 
 
-def sample_ttt(model, timeline: Timeline, latent: dict, sampling: Sampling) -> dict:
+def sample_ttt(model: ModelPatcher, timeline: Timeline, latent: dict, sampling: Sampling) -> dict:
     """Sample all segments in one forward of the network at every step, and return a LATENT.
 
     latent: as long as the timeline; a noise_mask in it is honoured. Without add_noise it is taken as noisy already.

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import torch
 
+from ..types import CLIP, VAE, ModelPatcher
 from .weights_digest import digest
 
 TEXT, TOKENS, MASK, POOLED = "text", "text_tokens", "attention_mask", "pooled_output"
@@ -18,7 +19,7 @@ class TTTEncoder:
     """training/student.Encoder. text_tokens: length that prompts are filled up to; None: that of the empty prompt, as
     most encoders fill up themselves. Raises ValueError where a text encoder or VAE is missing."""
 
-    def __init__(self, model, clip, vae, text_tokens: int | None = None):
+    def __init__(self, model: ModelPatcher, clip: CLIP, vae: VAE, text_tokens: int | None = None):
         for name, given in (("text encoder", clip), ("VAE", vae)):
             if given is None:
                 raise ValueError(f"this checkpoint has no {name}; load one with its own node")
@@ -64,7 +65,7 @@ class TTTEncoder:
         }
 
 
-def _of(module: torch.nn.Module, patcher) -> str:
+def _of(module: torch.nn.Module, patcher: ModelPatcher) -> str:
     """What tells encoders apart: their class and weights, and what LoRAs are patched into them."""
     patches = sorted(f"{name} {[patch[0] for patch in added]}" for name, added in patcher.patches.items())
     return f"{type(module).__name__} {digest(module.state_dict())} {patches or ''}"

@@ -23,6 +23,7 @@ import torch
 from ...engine.ttt.block import TTTBlock
 from ..families import cogvideox
 from ..families.sites import argument
+from ..types import Network
 from .cogvideox_block import LAYER_NORM_EPS, evaluate_block, norms_of
 from .segments import Segments, slab_tokens
 
@@ -35,7 +36,7 @@ class CogVideoXSegments(Segments):
     attention = ("q", "k", "v", "attn_out", "norm_q", "norm_k")
 
     @staticmethod
-    def refuse(network, segments: int) -> None:
+    def refuse(network: Network, segments: int) -> None:
         if segments > 1 and not network.use_rotary_positional_embeddings:
             raise ValueError(
                 f"CogVideoX-2B has no rotary positions, and time cannot begin anew in each of {segments} "
@@ -43,15 +44,15 @@ class CogVideoXSegments(Segments):
             )
 
     @staticmethod
-    def joined_text(network, args: tuple, kwargs: dict) -> int:
+    def joined_text(network: Network, args: tuple, kwargs: dict) -> int:
         return argument(type(network)._forward, args, kwargs, "context").shape[1]
 
     @staticmethod
-    def papers_numbers(network) -> list[tuple[str, Any]]:
+    def papers_numbers(network: Network) -> list[tuple[str, Any]]:
         """Those of `papers_numbers` below."""
         return list(papers_numbers(network))
 
-    def evaluate(self, block, original, ttt: TTTBlock | None, *args, **kwargs):
+    def evaluate(self, block: torch.nn.Module, original, ttt: TTTBlock | None, *args, **kwargs):
         if getattr(original, "__func__", None) is not type(block).forward:
             raise ValueError(
                 "another node has patched CogVideoX's blocks, whose order of steps TTT changes; remove that node, or "
@@ -65,7 +66,7 @@ def _as_it_is(x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
     return x
 
 
-def papers_numbers(network) -> Iterator[tuple[str, Any]]:
+def papers_numbers(network: Network) -> Iterator[tuple[str, Any]]:
     """(path in the network, value) of what core's CogVideoX must be told to be the public code's."""
     norms = set(norms_of(network))
     for name, module in network.named_modules():

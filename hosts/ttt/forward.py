@@ -23,6 +23,7 @@ from ..families import family_of, plain_family_of
 from ..families.modules import replaced
 from ..families.sites import argument, token_grid
 from ..training.gradients import OPTIONS, recomputed
+from ..types import Executor, ModelPatcher, Network
 from .cogvideox import CogVideoXSegments
 from .hunyuan_video import HunyuanVideoSegments
 from .ltxv import LTXVSegments
@@ -46,7 +47,7 @@ class SegmentInfo:
     text_lengths: tuple[int, ...]
 
 
-def segments_of(model) -> type[Segments]:
+def segments_of(model: ModelPatcher) -> type[Segments]:
     """Return how this model's network is evaluated in segments. Raises ValueError, naming the network, where it is
     unknown."""
     family, network = family_of(model), model.model.diffusion_model
@@ -58,7 +59,7 @@ def segments_of(model) -> type[Segments]:
     return SEGMENTS[family.NAME]
 
 
-def watch(model) -> None:
+def watch(model: ModelPatcher) -> None:
     """Have `evaluate` stand around the network of this clone, once."""
     model.remove_wrappers_with_key(extension.WrappersMP.DIFFUSION_MODEL, keys.TTT_LAYERS)
     model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, keys.TTT_LAYERS, evaluate)
@@ -74,7 +75,7 @@ def token_windows(windows: tuple[Range, ...], patch_frames: int) -> tuple[Range,
     return tuple(found)
 
 
-def evaluate(executor, *args, **kwargs):
+def evaluate(executor: Executor, *args, **kwargs):
     """DIFFUSION_MODEL: for one forward, the blocks' forwards are the family's."""
     network = executor.class_obj
     info = kwargs.pop(keys.TTT_SEGMENT_INFO, None)
@@ -114,7 +115,7 @@ def _called(unit: Unit, forward: Callable) -> Callable:
     return call
 
 
-def _describe(kind: type[Segments], network, info: SegmentInfo | None, args: tuple, kwargs: dict) -> Segments:
+def _describe(kind: type[Segments], network: Network, info: SegmentInfo | None, args: tuple, kwargs: dict) -> Segments:
     patches = kind.family.patch_size(network)
     frames, height, width = token_grid(args[0].shape[2:], patches)
     text = kind.joined_text(network, args, kwargs)
@@ -129,7 +130,7 @@ def _describe(kind: type[Segments], network, info: SegmentInfo | None, args: tup
     return kind(network, Layout(joined, windows, height, width), info.text_lengths, args, kwargs)
 
 
-def kept_bytes(model, shape: tuple[int, ...], windows: tuple[Range, ...]) -> int:
+def kept_bytes(model: ModelPatcher, shape: tuple[int, ...], windows: tuple[Range, ...]) -> int:
     """What a forward of one prompt keeps of the whole latent [B, C, F, H, W]: the hidden states, what attention put
     out, and the slab that TTT reads (twelve tensors like it, in float32)."""
     family, network = family_of(model), model.model.diffusion_model

@@ -25,6 +25,7 @@ from ...engine.ttt.order import Range, own_frames
 from ..families import hunyuan_video
 from ..families.modules import Reached, until_reached
 from ..families.sites import argument
+from ..types import Network
 from .segments import Segments, mix, room_for_result
 
 OVERRIDE = "optimized_attention_override"  # core's name of its slot
@@ -39,7 +40,7 @@ class HunyuanVideoSegments(Segments):
     joint = True
     attention = ("img_attn", "txt_attn", "linear1", "linear2", "norm")
 
-    def __init__(self, network, layout, text_lengths, args, kwargs):
+    def __init__(self, network: Network, layout, text_lengths, args, kwargs):
         super().__init__(network, layout, text_lengths, args, kwargs)
         given = [what for name, what in OF_NO_SEGMENT.items() if self._given(name) is not None]
         if given and layout.segments > 1:
@@ -56,7 +57,7 @@ class HunyuanVideoSegments(Segments):
         return argument(type(self.network)._forward, self.args, self.kwargs, name)
 
     @staticmethod
-    def joined_text(network, args: tuple, kwargs: dict) -> int:
+    def joined_text(network: Network, args: tuple, kwargs: dict) -> int:
         context, picture, quoted = (
             argument(type(network)._forward, args, kwargs, name) for name in ("context", "clip_fea", "txt_byt5")
         )
@@ -72,7 +73,7 @@ class HunyuanVideoSegments(Segments):
         return changed
 
     def _refine(self, original):
-        def refine(x, timesteps, mask, transformer_options=None):
+        def refine(x: torch.Tensor, timesteps, mask, transformer_options=None):
             texts = [self.text_tokens_of(segment) for segment in range(self.layout.segments)]
             return torch.cat(
                 [
@@ -90,7 +91,7 @@ class HunyuanVideoSegments(Segments):
         return refine
 
     def _finish(self, original):
-        def finish(x, vec, modulation_dims=None):
+        def finish(x: torch.Tensor, vec: torch.Tensor, modulation_dims=None):
             border, parts = self.layout.text_tokens, []
             for segment, frames in enumerate(own_frames(self.layout)):
                 start, stop = self.layout.tokens_of(frames)
@@ -115,7 +116,7 @@ class HunyuanVideoSegments(Segments):
         pooled = self._pool() if torch.is_grad_enabled() else self._pooled
         return vec + (pooled[segment] - pooled[0])
 
-    def evaluate(self, block, original, ttt: TTTBlock | None, *args, **kwargs):
+    def evaluate(self, block: torch.nn.Module, original, ttt: TTTBlock | None, *args, **kwargs):
         evaluate = self._double if isinstance(block, DoubleStreamBlock) else self._single
         return evaluate(original, ttt, *args, **kwargs)
 
@@ -123,9 +124,9 @@ class HunyuanVideoSegments(Segments):
         self,
         original,
         ttt,
-        img,
-        txt,
-        vec,
+        img: torch.Tensor,
+        txt: torch.Tensor,
+        vec: torch.Tensor,
         pe,
         attn_mask=None,
         modulation_dims_img=None,
@@ -163,7 +164,17 @@ class HunyuanVideoSegments(Segments):
             )
         return out[:, border:], out[:, :border]
 
-    def _single(self, original, ttt, x, vec, pe, attn_mask=None, modulation_dims=None, transformer_options=None):
+    def _single(
+        self,
+        original,
+        ttt,
+        x: torch.Tensor,
+        vec: torch.Tensor,
+        pe,
+        attn_mask=None,
+        modulation_dims=None,
+        transformer_options=None,
+    ):
         """Evaluate a single block: x [B, texts + F * P, C]; the rest as in a double block."""
         layout = self.layout
         self.check_tokens(x.shape[1], layout.tokens)

@@ -27,13 +27,13 @@ class LTXVSegments(Segments):
 
     def evaluate(
         self,
-        block,
+        block: torch.nn.Module,
         original,
         ttt: TTTBlock | None,
-        x,
+        x: torch.Tensor,
         context=None,
         attention_mask=None,
-        timestep=None,
+        timestep: torch.Tensor | None = None,
         pe=None,
         transformer_options=None,
         self_attention_mask=None,

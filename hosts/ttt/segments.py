@@ -22,6 +22,7 @@ from ...engine.ttt.block import TTTBlock
 from ...engine.ttt.local_attention import evaluate_segments
 from ...engine.ttt.order import Layout, Range
 from ..families.family import Family
+from ..types import Network
 
 
 class Segments:
@@ -33,22 +34,22 @@ class Segments:
     joint = False  # whether text tokens are among those that attention returns, and TTT reads
     attention: tuple[str, ...]  # submodules of a block that are its self-attention, as far as it has them
 
-    def __init__(self, network, layout: Layout, text_lengths: tuple[int, ...], args: tuple, kwargs: dict):
+    def __init__(self, network: Network, layout: Layout, text_lengths: tuple[int, ...], args: tuple, kwargs: dict):
         """Keep what one forward is about."""
         self.network, self.layout, self.text_lengths = network, layout, text_lengths
         self.args, self.kwargs = args, kwargs
 
     @staticmethod
-    def refuse(network, segments: int) -> None:
+    def refuse(network: Network, segments: int) -> None:
         """Raises ValueError, before sampling, where this network cannot be evaluated in so many segments."""
 
     @staticmethod
-    def joined_text(network, args: tuple, kwargs: dict) -> int:
+    def joined_text(network: Network, args: tuple, kwargs: dict) -> int:
         """Text tokens that the blocks get for the network's context (joint families)."""
         return 0
 
     @staticmethod
-    def papers_numbers(network) -> list[tuple[str, Any]]:
+    def papers_numbers(network: Network) -> list[tuple[str, Any]]:
         """(place in the network, value) where the network that layers were published for has other numbers than
         core's."""
         return []

@@ -8,6 +8,7 @@ segment's, and must be that of all.
 """
 
 import logging
+from collections.abc import Sequence
 
 import torch
 
@@ -22,6 +23,7 @@ from .. import keys
 from ..attention import patching
 from ..prompts import conditioning
 from ..prompts.guidance import scale_guidance_of_frames, strength_of
+from ..types import BaseModel, CalcCondBatch, CondLists, ContextWindow, Entry, Executor, ModelOptions
 from ..windows.checks import check_latent_frames
 from ..windows.latent_blend import noise_of_shots
 from ..windows.progress import ProgressText
@@ -65,16 +67,33 @@ class WholeTimeline(comfy.context_windows.ContextHandlerABC):
         """Return a handler that has counted and compared nothing yet."""
         return WholeTimeline(self.timeline)
 
-    def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
+    def should_use_context(
+        self,
+        model: BaseModel,
+        conds: CondLists,
+        x_in: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: ModelOptions,
+    ) -> bool:
         """Return True: core then lets this handler show the latent. Raises ValueError for one of another length."""
         check_latent_frames(x_in.shape[FRAME_AXIS], self.timeline)
         return True
 
-    def get_resized_cond(self, cond_in, x_in, window, device=None):
+    def get_resized_cond(
+        self, cond_in: list[Entry] | None, x_in: torch.Tensor, window: ContextWindow, device: torch.device | None = None
+    ):
         """Return the conditioning as it is: nothing is cut."""
         return cond_in
 
-    def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
+    def execute(
+        self,
+        calc_cond_batch: CalcCondBatch,
+        model: BaseModel,
+        conds: CondLists,
+        x_in: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: ModelOptions,
+    ):
         """Return core's predictions of all segments at once, with each shot's strength."""
         self.evaluations += 1
         self.progress.show(f"{len(self.windows)} segments at once, evaluation {self.evaluations}")
@@ -166,7 +185,7 @@ def attach(model: ModelPatcher, timeline: Timeline) -> ModelPatcher:
     return model
 
 
-def _start_run(executor, noise, latent_image, *args, **kwargs):
+def _start_run(executor: Executor, noise: torch.Tensor, latent_image: torch.Tensor, *args, **kwargs):
     """OUTER_SAMPLE: a fresh handler for each run, and each shot's own noise where it has a seed."""
     options = executor.class_obj.model_options
     others = patching.features_of(options)
@@ -188,7 +207,14 @@ def _start_run(executor, noise, latent_image, *args, **kwargs):
     return executor(noise_of_shots(noise, handler.timeline), latent_image, *args, **kwargs)
 
 
-def _reserve(executor, patcher, noise_shape, conds, *args, **kwargs):
+def _reserve(
+    executor: Executor,
+    patcher: ModelPatcher,
+    noise_shape: Sequence[int],
+    conds: dict[str, list[Entry]],
+    *args,
+    **kwargs,
+):
     """PREPARE_SAMPLING: core reserves the memory of one segment, and what is kept of all, as so many latent frames."""
     batch, channels, _, rows, columns = noise_shape
     windows = patcher.model_options["context_handler"].windows

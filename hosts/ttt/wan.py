@@ -29,7 +29,16 @@ class WanSegments(Segments):
     attention = ("self_attn",)
 
     def evaluate(
-        self, block, original, ttt: TTTBlock | None, x, e, freqs, context, context_img_len=257, transformer_options=None
+        self,
+        block: torch.nn.Module,
+        original,
+        ttt: TTTBlock | None,
+        x: torch.Tensor,
+        e,
+        freqs,
+        context,
+        context_img_len=257,
+        transformer_options=None,
     ):
         """See Segments: x [B, F * P, C], e [B, 1 or F, 6, C], freqs [1, F * P, 1, D / 2, 2, 2], context [B, pictures +
         texts, C]."""
