@@ -37,7 +37,8 @@ def quotations(page: str) -> list[str]:
 
 
 def clauses(quotation: str) -> list[list[str]]:
-    """The words of each part of a quotation that stands between semicolons, colons, and dots that leave something out."""
+    """The words of each part of a quotation that stands between semicolons, colons, and dots that leave something
+    out."""
     parts = re.split(r"[;:]|\.\.\.|…", quotation)
     words = [re.findall(r"[A-Za-z_]+", NAMES.sub(" ", part)) for part in parts]
     return [found for found in words if len(found) > 2]

@@ -1,12 +1,14 @@
-"""A feature of hosts/attention/patching.py for tests: it sees every attention call and evaluation, and acts as it is told."""
+"""A feature of hosts/attention/patching.py for tests: it sees every attention call and evaluation, and acts as it is
+told."""
 
 import weakref
+from typing import ClassVar
 
 
 class Watcher:
     """A feature that does with each call what it is told, by default nothing, and remembers what it saw."""
 
-    excludes: dict = {}
+    excludes: ClassVar[dict[str, str]] = {}
 
     def __init__(self, act=None, wants=lambda kind, block: True, name="Watcher"):
         self.act, self._wants, self.name = act, wants, name

@@ -1,6 +1,7 @@
 """Keys of this pack in ComfyUI's containers: all in one file, each with one meaning, each used, each explained."""
 
 import ast
+from itertools import pairwise
 from pathlib import Path
 
 from longreel.hosts import keys
@@ -44,7 +45,7 @@ def test_each_key_says_what_lies_there():
     body = ast.parse(Path(keys.__file__).read_text()).body
     explained = {
         first.targets[0].id
-        for first, second in zip(body, body[1:])
+        for first, second in pairwise(body)
         if isinstance(first, ast.Assign) and isinstance(second, ast.Expr) and len(second.value.value) > 20
     }
     assert explained == set(CONSTANTS)

@@ -45,7 +45,7 @@ def plan(
                 transition=transition if number else "continue",
                 **(shot if number == 1 else {}),
             )
-            for number, (text, count) in enumerate(zip(texts, counts))
+            for number, (text, count) in enumerate(zip(texts, counts, strict=True))
         ),
         width=64,
         height=64,

@@ -234,7 +234,8 @@ def test_values_out_of_range_are_refused_before_anything_runs(server, plain, inp
 def test_a_sampler_without_a_timeline_is_refused(server, plain):
     alone = change(shared(plain), "sample", model=["share", 0])
     assert (
-        "Longreel KV Share works between the segments of a timeline, and this sampler has no timeline; wire Longreel Latent "
+        "Longreel KV Share works between the segments of a timeline, and this sampler has no timeline; wire Longreel "
+        "Latent "
         "Blend behind it, or use Longreel Sampler"
     ) in refused(server, alone)
 
@@ -310,5 +311,6 @@ def test_context_windows_inside_the_segments_are_refused(server, plain):
     )
     inside = change({**shared(plain), "windows": windows}, "share", model=["windows", 0])
     assert (
-        "needs a segment to be seen at once, and another context handler on this model cuts it up; remove the context windows node"
+        "needs a segment to be seen at once, and another context handler on this model cuts it up; remove the context "
+        "windows node"
     ) in refused(server, inside)

@@ -115,7 +115,7 @@ def test_entries_of_one_prompt_are_told_apart(tiny):
         (row, entry, call.k.shape[2])
         for call in feature.calls
         if call.kind == CROSS
-        for row, entry in zip(call.rows, call.entries)
+        for row, entry in zip(call.rows, call.entries, strict=True)
     }
     assert pairs == {(0, 0, 16), (0, 1, 20), (1, 0, 16)}
 

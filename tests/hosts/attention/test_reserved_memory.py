@@ -58,7 +58,7 @@ def test_what_a_feature_keeps_is_asked_for_beside_one_window(tiny, every_tiny, f
     with_feature = asked(loaded, timeline, Keeper(), feature_first)
     network = loaded.model.model.diffusion_model
     family = family_of(loaded.model)
-    tokens = math.prod(-(-size // patch) for size, patch in zip(window[2:], family.patch_size(network)))
+    tokens = math.prod(-(-size // patch) for size, patch in zip(window[2:], family.patch_size(network), strict=True))
     layer = 2 * tokens * family.width(network) * torch.float32.itemsize
     frame = loaded.model.memory_required([*window[:2], 1, *window[3:]])
     assert with_feature[2] == window[2] + math.ceil(KEPT_LAYERS * layer / frame)
@@ -104,6 +104,6 @@ def test_kv_share_keeps_what_it_says_at_most(tiny, every_tiny, source, monkeypat
     tiny_sampling.sample(model, *encode(loaded, timeline), empty(timeline), steps=1, cfg=3.0)
     family, network = family_of(loaded.model), loaded.model.model.diffusion_model
     window = (timeline.segment_frames + 1, *empty(timeline).shape[3:])
-    tokens = math.prod(-(-size // patch) for size, patch in zip(window, family.patch_size(network)))
+    tokens = math.prod(-(-size // patch) for size, patch in zip(window, family.patch_size(network), strict=True))
     said = feature.kept_bytes(2 * tokens * family.width(network) * torch.float32.itemsize)
     assert 0.5 * said < most <= said

@@ -6,7 +6,7 @@ from longreel.hosts.families.sites import argument
 
 
 class Block:
-    def forward(self, x, freqs, text=None, options={}):
+    def forward(self, x, freqs, text=None, options={}):  # noqa: B006 (as core writes it)
         """Never called."""
 
 

@@ -1,5 +1,5 @@
-"""hosts/features/focus_preview.py: the maps are those of explicit softmax on every family, and they mean something: on the demo
-model the words of a shape are attended to where the shape is."""
+"""hosts/features/focus_preview.py: the maps are those of explicit softmax on every family, and they mean something: on
+the demo model the words of a shape are attended to where the shape is."""
 
 import pytest
 import torch

@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import weakref
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def story(model, texts=(SHORT,) * 3, transitions=("continue", "blend", "cut")):
     seconds = SECONDS[facts.temporal_stride]
     shots = tuple(
         Shot(f"{text} {number}", seconds, transition=transition)
-        for number, (text, transition) in enumerate(zip(texts, transitions))
+        for number, (text, transition) in enumerate(zip(texts, transitions, strict=True))
     )
     board = Storyboard(shots=shots, width=64, height=64, fps=16.0, negative="blurry")
     return plan_timeline(board, facts, segment_frames=5, overlap_frames=2, transition_prompts=1)
@@ -106,13 +107,13 @@ class Record:
 
     def parts(self) -> dict:
         """(prompt, entry) -> (q, k, v, mask, out)."""
-        names = list(zip(self.call.rows, self.call.entries))
+        names = list(zip(self.call.rows, self.call.entries, strict=True))
         tensors = (self.call.q, self.call.k, self.call.v, self.call.mask, self.out)
         cut = [
             [None] * len(names) if t is None else t.chunk(len(names)) if t.shape[0] > 1 else [t] * len(names)
             for t in tensors
         ]
-        return dict(zip(names, zip(*cut)))
+        return dict(zip(names, zip(*cut, strict=True), strict=False))
 
 
 def recorded(loaded, timeline, settings, **options) -> list[Record]:
@@ -367,7 +368,7 @@ def test_the_papers_mode_evaluates_segments_that_read_and_are_read_twice(tiny):
 class Noted(KVShare):
     """Remembers its runs without keeping them."""
 
-    runs: list = []
+    runs: ClassVar[list] = []
 
     def start(self, start):
         run = super().start(start)

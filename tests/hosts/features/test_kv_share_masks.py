@@ -50,7 +50,7 @@ def story(model, prompts=PROMPTS, focus=(), size=64):
     seconds = facts.temporal_stride / 4  # four latent frames at 16 fps
     shots = tuple(
         Shot(prompt, seconds, transition=transition, focus=focus)
-        for prompt, transition in zip(prompts, ("continue", "blend", "cut"))
+        for prompt, transition in zip(prompts, ("continue", "blend", "cut"), strict=True)
     )
     board = Storyboard(shots=shots, width=size, height=size, fps=16.0, negative="blurry")
     return plan_timeline(board, facts, segment_frames=5, overlap_frames=2, transition_prompts=1)

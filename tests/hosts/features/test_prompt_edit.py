@@ -282,7 +282,7 @@ def test_a_transition_counts_a_word_by_the_share_of_its_prompt(tiny):
     loaded = tiny("wan21")
     inner, outer = watched(loaded, reweight("pink", weight=3.0), (PINK, "one two three"), steps=1)
     factors = []
-    for (before, _), (after, _) in zip(outer, inner):
+    for (before, _), (after, _) in zip(outer, inner, strict=True):
         if after.kind == "cross" and after.block == 0:
             row = after.rows.index(conditioning.number_of(after.evaluation.conds, "positive"))
             factors.append(round(float((after.v[row, :, 1] / before.v[row, :, 1]).mean()), 3))

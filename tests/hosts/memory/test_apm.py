@@ -1,4 +1,5 @@
-"""hosts/memory/apm.py: on every family the anchor is mixed into the text of every layer, and negative prompts get the null one."""
+"""hosts/memory/apm.py: on every family the anchor is mixed into the text of every layer, and negative prompts get the
+null one."""
 
 from itertools import pairwise
 

@@ -1,4 +1,5 @@
-"""hosts/memory/cam.py: on every family CAM reads the window's first frames and the frames before, and nothing else changes."""
+"""hosts/memory/cam.py: on every family CAM reads the window's first frames and the frames before, and nothing else
+changes."""
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
-"""hosts/memory/short_memory.py and hosts/memory/known_frames.py: what the next chunk is given of what has just been made."""
+"""hosts/memory/short_memory.py and hosts/memory/known_frames.py: what the next chunk is given of what has just been
+made."""
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def test_the_network_sees_clean_frames_and_time_zero_only_where_asked_for(tiny, 
     timeline = story(loaded.model)
     shown = Shown(known(loaded.model, how))
     out = roll(loaded, timeline, shown.model, steps=1)
-    for chunk, (x, t) in zip(plan_chunks(timeline, 1), shown.calls):
+    for chunk, (x, t) in zip(plan_chunks(timeline, 1), shown.calls, strict=True):
         finished = loaded.model.model.process_latent_in(out[:, :, chunk.start_frame : chunk.first_new_frame])
         assert torch.allclose(x[:, :, : chunk.known_frames], finished.expand(x.shape[0], -1, -1, -1, -1), atol=1e-5)
         if chunk.known_frames and how == AT_ZERO:

@@ -168,7 +168,9 @@ def test_gradients_are_the_slope_of_the_loss(tiny, name, how):
     parameters, options = how.parameters(model), how.remembering(model, random_latents(noise))
 
     with trained_memory.training(model):
-        gradients = dict(zip(parameters, torch.autograd.grad(loss_of(model, options, given), parameters.values())))
+        gradients = dict(
+            zip(parameters, torch.autograd.grad(loss_of(model, options, given), parameters.values()), strict=True)
+        )
     norm = sum(gradient.square().sum() for gradient in gradients.values()).sqrt()
     step = 1e-3
 

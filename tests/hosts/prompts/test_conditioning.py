@@ -1,5 +1,5 @@
-"""hosts/prompts/conditioning.py: each segment hears its shots' prompts, mixed where it stands between two, and the words of
-those prompts are found at their tokens."""
+"""hosts/prompts/conditioning.py: each segment hears its shots' prompts, mixed where it stands between two, and the
+words of those prompts are found at their tokens."""
 
 import pytest
 import torch
@@ -71,7 +71,7 @@ def test_each_shot_has_its_prompt_with_the_style_and_its_negative(tiny, timeline
         (negative, ["blurry", "fog", ""], NEGATIVE),
     ):
         assert [(keys[SHOT], keys[ROLE]) for _, keys in entries] == [(i, role) for i in range(3)]
-        for (tensor, _), text in zip(entries, texts):
+        for (tensor, _), text in zip(entries, texts, strict=True):
             assert torch.equal(tensor, encode(clip, text)[0][0])
 
 
@@ -145,7 +145,7 @@ def encoded(tiny, timeline):
 
 
 def guider_of(encoded):
-    return dict(zip(("positive", "negative"), encoded))
+    return dict(zip(("positive", "negative"), encoded, strict=True))
 
 
 def processed(model, conds):
@@ -155,8 +155,8 @@ def processed(model, conds):
 
 
 def test_every_entry_carries_the_words_of_its_shots_prompt(encoded):
-    for entries, texts in zip(encoded, (["a fox ink", "a ship ink", "a fox ink"], ["blurry", "fog", ""])):
-        for shot, (entry, text) in enumerate(zip(entries, texts)):
+    for entries, texts in zip(encoded, (["a fox ink", "a ship ink", "a fox ink"], ["blurry", "fog", ""]), strict=True):
+        for shot, (entry, text) in enumerate(zip(entries, texts, strict=True)):
             (spoken,) = entry[WORDS]
             assert (spoken.share, spoken.shot) == (1.0, shot)
             assert " ".join(word.text for word in spoken.words) == text
@@ -175,7 +175,7 @@ def test_a_token_that_two_wanted_words_share_counts_once(encoded):
 
 def test_words_are_there_after_core_has_processed_the_entries(tiny, encoded):
     conds = processed(tiny("wan21").model, guider_of(encoded))
-    for name, entries in zip(("positive", "negative"), encoded):
+    for name, entries in zip(("positive", "negative"), encoded, strict=True):
         assert [entry[WORDS] for entry in conds[name]] == [entry[WORDS] for entry in entries]
 
 

@@ -1,4 +1,5 @@
-"""hosts/sampling/refine.py on every family: what it leaves as it is, how chunks meet in both blends, and what is refused."""
+"""hosts/sampling/refine.py on every family: what it leaves as it is, how chunks meet in both blends, and what is
+refused."""
 
 import dataclasses
 from collections.abc import Iterator

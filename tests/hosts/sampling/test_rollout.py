@@ -56,7 +56,7 @@ def test_the_network_sees_the_known_frames_as_its_family_wants_them(tiny, name):
     chunks = plan_chunks(timeline, 1)
     recorder = Recorder(loaded.model)
     out = roll(loaded, timeline, recorder.model, steps=1)
-    for chunk, (x, sigma, *_) in zip(chunks, recorder.calls):
+    for chunk, (x, sigma, *_) in zip(chunks, recorder.calls, strict=True):
         assert x.shape[2] == chunk.latent_frames
         known = loaded.model.model.process_latent_in(out[:, :, chunk.start_frame : chunk.first_new_frame])
         noise = torch.randn((1, *x.shape[1:]), generator=torch.Generator().manual_seed(7 + chunk.number))[
@@ -97,7 +97,7 @@ def test_each_chunk_hears_its_own_shot_and_a_blend_hears_both(tiny):
     roll(loaded, timeline, recorder.model, conds=(positive, negative), steps=1)
     chunks = plan_chunks(timeline, 3)
     assert len(recorder.calls) == len(chunks) and any(len(chunk.mix) == 2 for chunk in chunks)
-    for chunk, call in zip(chunks, recorder.calls):
+    for chunk, call in zip(chunks, recorder.calls, strict=True):
         expected = sum(positive[shot][0] * share for shot, share in chunk.mix)
         assert torch.allclose(call[2][0][0].float(), expected.float(), atol=1e-5)
 
@@ -391,7 +391,7 @@ def test_changing_a_shot_makes_it_and_what_continues_from_it_again(tiny, tmp_pat
     out, said = run_in(tmp_path, loaded, changed)
     of_shot = [chunk.shot for chunk in plan_chunks(changed, 1)]
     assert torch.equal(out, roll(loaded, changed))
-    for shot, line in zip(of_shot, said):
+    for shot, line in zip(of_shot, said, strict=True):
         assert line.startswith("made again" if shot == 1 else "reused"), said
     assert "made again: the prompt changed" in said[of_shot.index(1)]
 

@@ -98,7 +98,7 @@ def test_blended_x0_is_the_weighted_mean_of_what_the_network_predicted(tiny):
     out = tiny_sampling.sample(model, positive, negative, empty(timeline), steps=1, cfg=3.0)
     weights = latent_blend.TimelineHandler(timeline, "triangle", 0, False)._weights(timeline.segments)
     total, count = torch.zeros_like(out), torch.zeros(out.shape[2])
-    for segment, weight, call in zip(timeline.segments, weights, recorder.calls):
+    for segment, weight, call in zip(timeline.segments, weights, recorder.calls, strict=True):
         cond, uncond = call[3]
         total[:, :, segment.start_frame : segment.end_frame] += (uncond + 3.0 * (cond - uncond)) * weight[:, None, None]
         count[segment.start_frame : segment.end_frame] += weight
@@ -114,7 +114,7 @@ def test_each_segment_hears_its_own_prompt_and_transitions_hear_both(tiny):
     positive, negative = encode(loaded, timeline)
     tiny_sampling.sample(model, positive, negative, empty(timeline), steps=1)
     texts = [entry[0] for entry in positive]
-    for segment, call in zip(timeline.segments, recorder.calls):
+    for segment, call in zip(timeline.segments, recorder.calls, strict=True):
         expected = sum(texts[shot] * share for shot, share in segment.mix)
         heard = call[2][0] if len(call[2][0]) == 1 else None
         assert heard is not None and torch.allclose(heard[0].float(), expected.float(), atol=1e-5)
@@ -128,7 +128,7 @@ def test_the_frame_in_front_never_comes_from_the_other_side_of_a_cut(tiny):
     positive, negative = encode(loaded, timeline)
     model = latent_blend.attach(recorder.model, timeline, "cut")
     tiny_sampling.sample(model, positive, negative, empty(timeline), steps=1)
-    for segment, (x, *_) in zip(timeline.segments, recorder.calls):
+    for segment, (x, *_) in zip(timeline.segments, recorder.calls, strict=True):
         assert x.shape[2] == segment.latent_frames + (segment.start_frame > 0)
         if segment.start_frame == timeline.take_start(segment) > 0:
             assert torch.equal(x[:, :, 0], x[:, :, 1])  # its own first frame
@@ -256,7 +256,7 @@ def test_memory_is_asked_for_one_segment_whatever_the_length(tiny):
         model = latent_blend.attach(loaded.model, timeline, "triangle")
         seen = []
 
-        def note(executor, patcher, shape, *args, **kwargs):
+        def note(executor, patcher, shape, *args, seen=seen, **kwargs):
             seen.append(list(shape))
             return executor(patcher, shape, *args, **kwargs)
 
@@ -332,11 +332,12 @@ def test_weights_of_takes_are_blended_among_themselves(tiny):
     weights = handler._weights(timeline.segments)
     alone = [s for s in timeline.segments if s.take == 1]
     expected = segment_weights("linear", [s.start_frame for s in alone], [s.latent_frames for s in alone])
-    assert all(torch.equal(a, b) for a, b in zip(weights[-len(alone) :], expected))
+    assert all(torch.equal(a, b) for a, b in zip(weights[-len(alone) :], expected, strict=True))
 
 
 def test_two_experts_hand_over_as_one_run_of_the_same_model(tiny):
-    """Wan 2.2's way: the first steps with one model, the rest with another; with the same model twice nothing changes."""
+    """Wan 2.2's way: the first steps with one model, the rest with another; with the same model twice nothing
+    changes."""
     loaded = tiny("wan22_14b_high")
     timeline = timeline_for(loaded.model)
     positive, negative = encode(loaded, timeline)
