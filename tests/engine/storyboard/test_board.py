@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -166,8 +166,21 @@ def agree(data: Any) -> None:
     assert len(message.splitlines()) <= 1 and len(message) < 400
 
 
+def of_one_shot(shot: dict[str, Any], **fields: Any) -> Any:
+    return {"longreel": 1, "shots": [{"prompt": "a fox", "seconds": 3} | shot]} | fields
+
+
 @relaxed
 @given(nearly_storyboards())
+@example(of_one_shot({"focus": ["\0"]}))
+@example(of_one_shot({"focus": ["fox\0"]}))
+@example(of_one_shot({"prompt": "\0"}))
+@example(of_one_shot({"prompt": " \0 "}))
+@example(of_one_shot({"negative": "\0"}))
+@example(of_one_shot({"anchors": [{"at": 0, "image": "\0"}]}))
+@example(of_one_shot({}, title="\0"))
+@example(of_one_shot({}, style="\0"))
+@example(of_one_shot({}, negative="\0"))
 def test_the_schema_and_the_reader_agree(data: Any) -> None:
     agree(data)
 
