@@ -1,4 +1,4 @@
-"""What the project knows, in plain torch; it has never heard of ComfyUI.
+"""This package holds what the project knows, in plain torch; it never imports ComfyUI.
 
 Reading order, by rooms:
 

@@ -1,4 +1,4 @@
-"""The old address of engine/ttt/convert.py: `python -m longreel.engine.convert_ttt` goes on answering."""
+"""Keep the old address of engine/ttt/convert.py alive: `python -m longreel.engine.convert_ttt` goes on answering."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Settings that a person wrote down, before they become a dataclass: known keys, and values of the wanted kind."""
+"""Check settings that a person wrote down, before they become a dataclass: known keys, and values of the wanted kind."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -8,8 +8,9 @@ from .storyboard.board import nearest
 
 
 def check_settings(kind: type, given: Mapping[str, Any], where: str) -> None:
-    """given: values for fields of the dataclass `kind`, of the table `where`. Raises ValueError, naming the key, for
-    one that `kind` does not have and a value of another type; a whole number is a float too."""
+    """Check values given for fields of the dataclass `kind`, in the table `where`. Raises ValueError, naming the key,
+    for one that `kind` does not have and a value of another type; a whole number is a float too.
+    """
     kinds = {one.name: one.type for one in fields(kind)}
     for name, value in given.items():
         if name not in kinds:

@@ -1,4 +1,4 @@
-"""One scan for every caller: checks what it is given, picks the backend once, and says why where it cannot.
+"""Offer one scan to every caller, which checks what it is given, picks the backend once, and says why where it cannot.
 
 `reference` is plain torch (reference.py): any device, any dtype, differentiable. `triton` are the NVIDIA kernels
 (triton_linear.py, triton_mlp.py, triton_mlp_wide.py): forward only, chosen wherever they can run. The argument
@@ -75,7 +75,8 @@ def scan(
 
 
 def choose_backend(q: torch.Tensor, state: State, chunk: int, needs_grad: bool, backend: str | None = None) -> str:
-    """The name of the backend that serves these tensors. backend: a forced choice, else LONGREEL_TTT_BACKEND decides.
+    """Return the name of the backend that serves these tensors. backend: a forced choice, else LONGREEL_TTT_BACKEND
+    decides.
 
     Raises ValueError where the forced choice is unknown or cannot run here, with the reason.
     """
@@ -97,7 +98,7 @@ def choose_backend(q: torch.Tensor, state: State, chunk: int, needs_grad: bool, 
 
 
 def _triton_obstacle(q: torch.Tensor, state: State, chunk: int, needs_grad: bool) -> str | None:
-    """Why the Triton kernels cannot run this, as the end of a sentence, or None where they can."""
+    """Return why the Triton kernels cannot run this, as the end of a sentence, or None where they can."""
     D = q.shape[-1]
     if needs_grad:
         return "its kernels have no backward pass and a gradient is asked for"
@@ -191,7 +192,7 @@ def _check(
 
 
 def _check_index(index: torch.Tensor, L: int) -> None:
-    """An index outside the tokens would read foreign memory in a kernel, so this looks, at the price of one wait."""
+    """Refuse an index outside the tokens, which would read foreign memory in a kernel, at the price of one wait."""
     if index.dim() != 1 or index.dtype not in (torch.int32, torch.int64):
         raise ValueError(f"index is {index.dtype} {list(index.shape)}; it must be a row of int32 or int64 numbers")
     if index.numel() == 0:

@@ -1,4 +1,4 @@
-"""The gated delta rule, readable: a memory that replaces what it holds under a key, and forgets.
+"""Scan by the gated delta rule, readably: a memory replaces what it holds under a key, and forgets.
 
 Source: Gated Delta Networks (arXiv 2412.06464), equation 10 and the chunked form of its section 3.3. Every head has a
 matrix S [D, D] that token t changes and query t reads:
@@ -26,8 +26,8 @@ def scan(
     index: torch.Tensor | None = None,
     checkpoint_every: int = 16,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`q`, k, v [B, L, H, D]; log_decay [B, L, H], log a_t, at most 0; strength [B, L, H], b_t, 0..1 (up to 2 is
-    stable); state S [B, H, D, D], float32 or float64, in which all is computed.
+    """Scan all tokens. q, k, v [B, L, H, D]; log_decay [B, L, H], log a_t, at most 0; strength [B, L, H], b_t, 0..1 (up
+    to 2 is stable); state S [B, H, D, D], float32 or float64, in which all is computed.
 
     index [L'] or None for 0 .. L - 1: the order of the scan, as in kernels.scan; tokens that it leaves out stay 0 in
     out. chunk: tokens that are solved at once; the result does not depend on it. checkpoint_every: chunks between two
@@ -61,11 +61,13 @@ def _scan_group(
     state: torch.Tensor,
     chunk: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`q`, k, v [B, L, H, D], log_decay, strength [B, L, H] in the order of the scan -> out [B, L, H, D], state."""
+    """Scan a group: q, k, v [B, L, H, D], log_decay, strength [B, L, H] in the order of the scan -> out [B, L, H, D],
+    state.
+    """
     tokens = q.shape[1]
 
     def chunks(x: torch.Tensor) -> torch.Tensor:
-        """[B, L, H, d] -> [B, H, NC, K, d]; what fills the last chunk up forgets nothing and writes nothing."""
+        """Cut [B, L, H, d] into [B, H, NC, K, d]; what fills the last chunk up forgets nothing and writes nothing."""
         x = F.pad(x.transpose(1, 2).to(state.dtype), (0, 0, 0, -tokens % chunk))
         return x.unflatten(2, (-1, chunk))
 

@@ -1,4 +1,4 @@
-"""TTT-Linear and TTT-MLP, readable: the definition that the fast kernels are held to.
+"""Define TTT-Linear and TTT-MLP readably: the fast kernels are held to this.
 
 Source: arXiv 2504.05298, section 3, in the primal form of its GPU kernels. A chunk of K tokens takes its gradients at
 the weights of the chunk's start, makes one step of gradient descent, and reads out with the new weights: every token
@@ -30,7 +30,7 @@ def scan(
     eps: float,
     checkpoint_every: int,
 ) -> tuple[torch.Tensor, State]:
-    """One pass over the tokens, as kernels.scan describes it. checkpoint_every: chunks per group, 0 for none."""
+    """Pass over the tokens once, as kernels.scan describes it. checkpoint_every: chunks per group, 0 for none."""
     # One gather before the loop: gathering in it would cost the backward pass a whole sequence of zeros per chunk.
     rows = [x if index is None else x.index_select(1, index) for x in (q, k, v, eta)]
     needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (*rows, ln_weight, ln_bias, *state.tensors()))
@@ -61,7 +61,7 @@ def _scan_group(
     chunk: int,
     eps: float,
 ) -> tuple[torch.Tensor, State]:
-    """`q`, k, v [B, L, H, D], eta [B, L, H] in the order of the scan -> out [B, L, H, D], state."""
+    """Scan a group: q, k, v [B, L, H, D], eta [B, L, H] in the order of the scan -> out [B, L, H, D], state."""
     dtype = state.W1.dtype
     gamma, beta = (x.to(dtype)[:, None] for x in (ln_weight, ln_bias))  # [H, 1, D]
     outs = []
@@ -82,7 +82,7 @@ def learn(
     state: State,
     eps: float,
 ) -> State:
-    """One step of gradient descent on the summed loss of a chunk: XK, XV [B, H, K, D], eta [B, H, K, 1]."""
+    """Take one step of gradient descent on the summed loss of a chunk: XK, XV [B, H, K, D], eta [B, H, K, 1]."""
     W1, b1, W2, b2 = state.W1, state.b1, state.W2, state.b2
     Z1 = XK @ W1 + b1  # [B, H, K, M]
     # The learning rate goes into the topmost gradient: all below are linear in it.
@@ -101,11 +101,11 @@ def learn(
 
 
 def _minus_product(W: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """W - a @ b, all [B, H, ...], without a second array of W's size."""
+    """Return W - a @ b, all [B, H, ...], without a second array of W's size."""
     return torch.baddbmm(W.flatten(0, 1), a.flatten(0, 1), b.flatten(0, 1), alpha=-1).view(W.shape)
 
 
 def _f(x: torch.Tensor, state: State) -> torch.Tensor:
-    """The inner network: x [B, H, K, D] -> [B, H, K, D]."""
+    """Evaluate the inner network: x [B, H, K, D] -> [B, H, K, D]."""
     Z1 = x @ state.W1 + state.b1
     return gelu(Z1) @ state.W2 + state.b2 if state.is_mlp else Z1

@@ -1,4 +1,4 @@
-"""TTT-Linear and TTT-MLP in the dual form, as the paper's PyTorch code publishes them: the neighbour to compare with.
+"""Compute TTT-Linear and TTT-MLP in the dual form, as the paper's PyTorch code publishes them, for comparison.
 
 Source: arXiv 2504.05298 and arXiv 2407.04620, section 2.5. The updated weights are never formed for the read-out; their
 effect is written as an attention over the chunk. Here eta is a whole matrix: row i holds the learning rates that token
@@ -23,8 +23,10 @@ def scan_dual(
     state: State,
     eps: float = 1e-8,
 ) -> tuple[torch.Tensor, State]:
-    """`q`, k, v [B, L, H, D] in the order of the scan, eta [B, H, L / K, K, K] (row: reading token, column: learned
-    token, already divided by K), ln_weight, ln_bias [H, D] -> out [B, L, H, D], state. eps is the published code's."""
+    """Scan in the dual form: q, k, v [B, L, H, D] in the order of the scan, eta [B, H, L / K, K, K] (row: reading
+    token, column: learned token, already divided by K), ln_weight, ln_bias [H, D] -> out [B, L, H, D], state. eps is
+    the published code's.
+    """
     chunks, K = eta.shape[2:4]
     if q.shape[1] != chunks * K:
         raise ValueError(f"{q.shape[1]} tokens are not {chunks} chunks of {K}; the dual form has no tail: pad them")
@@ -47,7 +49,9 @@ def _chunk(
     state: State,
     eps: float,
 ) -> tuple[torch.Tensor, State]:
-    """XQ, XK, XV [B, H, K, D], eta [B, H, K, K] -> f(XQ) [B, H, K, D] before its LayerNorm, state."""
+    """Learn and read one chunk: XQ, XK, XV [B, H, K, D], eta [B, H, K, K] -> f(XQ) [B, H, K, D] before its LayerNorm,
+    state.
+    """
     W1, b1, W2, b2 = state.W1, state.b1, state.W2, state.b2
     last = eta[:, :, -1, :, None]  # [B, H, K, 1]
     Z1 = XK @ W1 + b1

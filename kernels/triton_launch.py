@@ -1,4 +1,4 @@
-"""Launches the Triton kernels: memory for the results, strides, and how many warps.
+"""Launch the Triton kernels: memory for the results, strides, and how many warps.
 
 What can be launched is decided in dispatch.py; what is computed is in triton_linear.py, triton_mlp.py and
 triton_mlp_wide.py. Importing this file imports Triton.
@@ -35,7 +35,7 @@ def scan(
     warps: int | None = None,
     stages: int | None = None,
 ) -> tuple[torch.Tensor, State]:
-    """One pass over the tokens, as kernels.scan describes it. warps, stages: for benchmarks; else the kernel's."""
+    """Pass over the tokens once, as kernels.scan describes it. warps, stages: for benchmarks; else the kernel's."""
     B, L, H, D = q.shape
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     tokens = L if index is None else index.numel()

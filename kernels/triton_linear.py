@@ -1,4 +1,4 @@
-"""TTT-Linear as one Triton kernel: a program walks all chunks of one head of one video.
+"""Scan with TTT-Linear as one Triton kernel: a program walks all chunks of one head of one video.
 
 Source: arXiv 2504.05298, section 3, in the primal form of reference.py. W1 [D, D] and b1 stay in registers in float32
 from the first chunk to the last; tokens are gathered row by row, so an order (interleave, reversal) costs no copy. The
@@ -23,7 +23,7 @@ def scan_linear(
     heads, tokens, eps,
     K: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
-    """One program scans one head of one video with W1 [D, D] and b1 [D] in registers, K tokens at a time."""
+    """Scan one head of one video in one program, with W1 [D, D] and b1 [D] in registers, K tokens at a time."""
     program = tl.program_id(0).to(tl.int64)  # a video's tensors hold more numbers than 32 bits count
     batch, head = program // heads, program % heads
     q_ptr += batch * q_batch + head * q_head

@@ -1,4 +1,4 @@
-"""TTT-MLP for heads of 64 channels as one Triton kernel: a program walks all chunks of one head of one video.
+"""Scan with TTT-MLP for heads of 64 channels as one Triton kernel: a program walks all chunks of one head of one video.
 
 Source: arXiv 2504.05298, section 3, in the primal form of reference.py. The weights are 128 KB of float32 per head and
 stay in registers from the first chunk to the last, with the hidden axis as the rows: W1 transposed and W2 are both
@@ -27,7 +27,7 @@ def scan_mlp(
     heads, tokens, eps,
     K: tl.constexpr, D: tl.constexpr, APPROX: tl.constexpr,
 ):  # fmt: skip
-    """One program scans one head of one video, K tokens at a time, with the MLP's weights in registers, in halves."""
+    """Scan one head of one video in one program, K tokens at a time, with the MLP's weights in registers, in halves."""
     M: tl.constexpr = 4 * D
     HALF: tl.constexpr = M // 2
     program = tl.program_id(0).to(tl.int64)  # a video's tensors hold more numbers than 32 bits count

@@ -1,4 +1,5 @@
-"""TTT-MLP for heads of 128 channels as one Triton kernel: a program walks all chunks of one head of one video.
+"""Scan with TTT-MLP for heads of 128 channels as one Triton kernel: a program walks all chunks of one head of one
+video.
 
 Source: arXiv 2504.05298, section 3, in the primal form of reference.py. The weights are 512 KB of float32 per head,
 twice a register file, so they stay in global memory, in the tensors of the end state, and the hidden axis is walked in
@@ -19,7 +20,7 @@ STAGES = 1
 
 
 def slice_rows(major: int) -> int:
-    """Rows of a slice on a GPU of compute capability `major`.x.
+    """Return the rows of a slice on a GPU of compute capability `major`.x.
 
     Hopper's matrix instructions take 64 rows for each group of four warps, so that 8 warps would compute fewer than 128
     rows twice or fall back to older instructions. The other GPUs spill with more than 32, and most have only 99 KB of
@@ -38,7 +39,7 @@ def scan_mlp_wide(
     heads, tokens, eps,
     K: tl.constexpr, D: tl.constexpr, S: tl.constexpr, APPROX: tl.constexpr,
 ):  # fmt: skip
-    """One program scans one head of one video, K tokens at a time, with the MLP's weights in memory, slice by slice."""
+    """Scan one head of one video in one program, K tokens at a time, with the MLP's weights in memory, slice by slice."""
     M: tl.constexpr = 4 * D
     program = tl.program_id(0).to(tl.int64)  # a video's tensors hold more numbers than 32 bits count
     batch, head = program // heads, program % heads

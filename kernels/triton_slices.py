@@ -1,4 +1,4 @@
-"""Pieces that both TTT-MLP kernels are made of: rows of the hidden axis loaded, stored, computed and updated.
+"""Provide the pieces of both TTT-MLP kernels: rows of the hidden axis loaded, stored, computed and updated.
 
 Formulas: arXiv 2504.05298, section 3, in the primal form of reference.py. A slice is S rows of the hidden axis of one
 head: W1 transposed [S, D], b1 [S] and W2 [S, D] in float32, so that the accumulators of the updates are the left
@@ -13,7 +13,7 @@ from .triton_tiles import LOWER, gelu, gelu_slope, product
 
 @triton.jit
 def load_slice(W1_ptr, b1_ptr, W2_ptr, program, hidden, M: tl.constexpr, D: tl.constexpr):
-    """Rows `hidden` of W1 transposed, b1 and W2."""
+    """Load rows `hidden` of W1 transposed, b1 and W2."""
     d = tl.arange(0, D)[None, :]
     W1 = tl.load(W1_ptr + program * D * M + d * M + hidden[:, None])
     b1 = tl.load(b1_ptr + program * M + hidden)
@@ -32,7 +32,7 @@ def store_slice(W1_ptr, b1_ptr, W2_ptr, program, hidden, W1, b1, W2, M: tl.const
 
 @triton.jit
 def hidden_layer(XT, W1, b1, APPROX: tl.constexpr):
-    """`gelu` of one slice for tokens XT [D, K] -> X2 [S, K] in their dtype, and its slope there."""
+    """Return gelu of one slice for tokens XT [D, K], X2 [S, K] in their dtype, and its slope there."""
     Z1 = product(W1.to(XT.dtype), XT) + b1[:, None]
     X2, t = gelu(Z1, APPROX)
     return X2.to(XT.dtype), gelu_slope(Z1, t)
@@ -40,7 +40,7 @@ def hidden_layer(XT, W1, b1, APPROX: tl.constexpr):
 
 @triton.jit
 def update_slice(XK, X2, slope, G2, W1, b1, W2):
-    """One slice after the step: XK [K, D], X2 and slope [S, K], G2 [K, D] with the lifted learning rate in it."""
+    """Return one slice after the step: XK [K, D], X2 and slope [S, K], G2 [K, D] with the lifted learning rate in it."""
     G1 = product(W2.to(XK.dtype), tl.trans(G2)) * slope  # [S, K], at the chunk's first W2
     W2 -= LOWER * product(X2, G2)
     W1 -= LOWER * product(G1.to(XK.dtype), XK)

@@ -1,4 +1,4 @@
-"""Pieces that all Triton kernels are made of: a chunk's rows, the inner loss, gelu.
+"""Provide the pieces of all Triton kernels: a chunk's rows, the inner loss, gelu.
 
 Formulas: arXiv 2504.05298, section 3 (inner_loss.py has them readable). A chunk is a tile [K, D] of one head of one
 video. Tokens behind the end are read as zeros and have no learning rate. Products take operands in the tokens' dtype
@@ -21,13 +21,13 @@ LOWER = tl.constexpr(1.0 / 1024.0)
 
 @triton.jit
 def product(a, b):
-    """`a` [M, K] @ b [K, N] -> float32 [M, N]; a and b in the same dtype, every side at least 16."""
+    """Return a [M, K] @ b [K, N] as float32 [M, N]; a and b in the same dtype, every side at least 16."""
     return tl.dot(a, b, input_precision="tf32x3")
 
 
 @triton.jit
 def chunk_rows(index_ptr, start, tokens, K: tl.constexpr):
-    """Where the K tokens from `start` lie -> int64 [K], and which of them exist -> bool [K]."""
+    """Return where the K tokens from `start` lie, int64 [K], and which of them exist, bool [K]."""
     place = start + tl.arange(0, K)
     inside = place < tokens
     if index_ptr is None:  # noqa: SIM108 (Triton compiles one branch of an `if`, both of a ternary)
@@ -39,19 +39,19 @@ def chunk_rows(index_ptr, start, tokens, K: tl.constexpr):
 
 @triton.jit
 def load_rows(ptr, rows, inside, stride, D: tl.constexpr):
-    """Rows of D neighbouring numbers -> [K, D]; zeros for tokens that do not exist."""
+    """Load rows of D neighbouring numbers as [K, D]; zeros for tokens that do not exist."""
     return tl.load(ptr + rows[:, None] * stride + tl.arange(0, D)[None, :], mask=inside[:, None], other=0.0)
 
 
 @triton.jit
 def load_rates(ptr, rows, inside, stride):
-    """Lifted learning rates -> [K, 1]; 0 for tokens that do not exist."""
+    """Load lifted learning rates as [K, 1]; 0 for tokens that do not exist."""
     return LIFT * tl.load(ptr + rows * stride, mask=inside, other=0.0).to(tl.float32)[:, None]
 
 
 @triton.jit
 def normalise(z, eps, D: tl.constexpr):
-    """`z` [K, D] -> (z - mean) / s [K, D], 1 / s [K, 1]."""
+    """Return (z - mean) / s [K, D] and 1 / s [K, 1] for z [K, D]."""
     centred = z - tl.sum(z, 1)[:, None] / D
     per_s = 1.0 / tl.sqrt(tl.sum(centred * centred, 1)[:, None] / D + eps)
     return centred * per_s, per_s
@@ -59,7 +59,7 @@ def normalise(z, eps, D: tl.constexpr):
 
 @triton.jit
 def loss_gradient(z, target, gamma, beta, eps, D: tl.constexpr):
-    """`d` / d z of 1/2 || LN(z) - target ||^2; z, target [K, D], gamma, beta [1, D] -> [K, D]."""
+    """Return d / d z of 1/2 || LN(z) - target ||^2; z, target [K, D], gamma, beta [1, D] -> [K, D]."""
     xh, per_s = normalise(z, eps, D)
     u = gamma * (gamma * xh + beta - target)
     return (u - tl.sum(u, 1)[:, None] / D - xh * (tl.sum(u * xh, 1)[:, None] / D)) * per_s
@@ -67,7 +67,7 @@ def loss_gradient(z, target, gamma, beta, eps, D: tl.constexpr):
 
 @triton.jit
 def tanh(x, APPROX: tl.constexpr):
-    """APPROX takes the hardware's instruction, whose error of 2^-11 is that of float16 operands."""
+    """Return tanh; APPROX takes the hardware's instruction, whose error of 2^-11 is that of float16 operands."""
     if APPROX:
         return tl.inline_asm_elementwise("tanh.approx.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
     shrunk = tl.exp(-2.0 * tl.abs(x))  # cannot overflow
@@ -77,12 +77,12 @@ def tanh(x, APPROX: tl.constexpr):
 
 @triton.jit
 def gelu(z, APPROX: tl.constexpr):
-    """Tanh form of gelu -> gelu(z), and the tanh that its derivative needs."""
+    """Return the tanh form of gelu(z), and the tanh that its derivative needs."""
     t = tanh(0.7978845608028654 * z * (1.0 + 0.044715 * z * z), APPROX)
     return 0.5 * z * (1.0 + t), t
 
 
 @triton.jit
 def gelu_slope(z, t):
-    """gelu'(z), from z and the tanh of gelu(z)."""
+    """Return gelu'(z), from z and the tanh of gelu(z)."""
     return 0.5 * z * (1.0 - t * t) * (0.7978845608028654 + 0.1070322243 * z * z) + 0.5 * (1.0 + t)

@@ -1,4 +1,4 @@
-"""What is done to attention: sharing keys and values, editing prompts, reading where words are seen (DiTCtrl).
+"""These modules work on attention: they share keys and values, edit prompts, and read where words are seen (DiTCtrl).
 
 Source: arXiv 2412.18597.
 

@@ -1,4 +1,4 @@
-"""A focus map as a picture: what a person looks at to choose words and threshold.
+"""Draw a focus map as a picture, in which a person chooses words and threshold.
 
 The heat, or the light on the video's frame, shows the whole map; the outline, where it reaches the threshold. It knows
 maps and frames, not where they come from.
@@ -15,7 +15,7 @@ DIM = 0.35  # what is left of a frame's brightness where the map is 0
 
 
 def frames_of_latent(images: torch.Tensor, timeline: Timeline) -> torch.Tensor:
-    """[pixel frames, H, W, 3] -> [latent frames, H, W, 3]: the pixel frame at which each latent frame begins."""
+    """Return the pixel frame at which each latent frame begins: [pixel frames, H, W, 3] -> [latent frames, H, W, 3]."""
     if len(images) != timeline.pixel_frames:
         raise ValueError(
             f"images has {len(images)} frames and the timeline {timeline.pixel_frames}; wire the decoded "
@@ -25,7 +25,7 @@ def frames_of_latent(images: torch.Tensor, timeline: Timeline) -> torch.Tensor:
 
 
 def heat(values: torch.Tensor) -> torch.Tensor:
-    """[F, H, W] in 0..1 -> [F, H, W, 3] colours, dark to bright."""
+    """Return [F, H, W, 3] colours, dark to bright, for [F, H, W] in 0..1."""
     place = values.clamp(0, 1) * (len(HEAT) - 1)
     low = place.floor().clamp(max=len(HEAT) - 2)
     colours, share = HEAT.to(values), (place - low)[..., None]
@@ -35,7 +35,8 @@ def heat(values: torch.Tensor) -> torch.Tensor:
 def focus_pictures(
     maps: torch.Tensor, threshold: float, width: int, height: int, frames: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """`maps` [F, h, w] in 0..1, frames [F, height', width', 3] in 0..1 or None -> [F, height, width, 3].
+    """Return [F, height, width, 3] pictures of `maps` [F, h, w] in 0..1, over frames [F, height', width', 3] in 0..1 or
+    None.
 
     With frames: the frame, dimmed where the map is low, and the outline of what reaches the threshold. Without: the map
     as heat, and the same outline.
@@ -51,6 +52,6 @@ def focus_pictures(
 
 
 def _edge(inside: torch.Tensor) -> torch.Tensor:
-    """[F, H, W] of 0 and 1 -> where a pixel inside has a neighbour outside, or lies at the picture's edge."""
+    """Return where a pixel inside of [F, H, W] (0 and 1) has a neighbour outside, or lies at the picture's edge."""
     padded = F.pad(inside[:, None], (1, 1, 1, 1))
     return (inside == 1) & (-F.max_pool2d(-padded, 3, stride=1)[:, 0] == 0)

@@ -1,5 +1,5 @@
-"""KV sharing: in chosen layers and steps a segment's queries read the keys and values of another segment, so that what
-that segment shows is painted again here.
+"""Share keys and values: in chosen layers and steps a segment's queries read the keys and values of another segment, so
+that what that segment shows is painted again here.
 
 Source: DiTCtrl (arXiv 2412.18597, sections 3.2 and 3.3) and its public code. There the source is the segment before,
 and all of it, text included, is read in place of the segment's own; which source, how much of it, and whether instead
@@ -27,8 +27,9 @@ ALIGNED, BEFORE, TRUE = "aligned", "before", "true"  # where in time the source 
 
 @dataclass(frozen=True)
 class KeysValues:
-    """What queries read: k, v [B, H, S, D], keys already rotated; `mask` [1 or B, 1 or H, 1 or Sq, S] is added to the
-    logits; the first `text_tokens` of S are text, the others video."""
+    """This is what queries read: k, v [B, H, S, D], keys already rotated; `mask` [1 or B, 1 or H, 1 or Sq, S] is added
+    to the logits; the first `text_tokens` of S are text, the others video.
+    """
 
     k: torch.Tensor
     v: torch.Tensor
@@ -38,9 +39,10 @@ class KeysValues:
 
 @dataclass(frozen=True)
 class Focus:
-    """Where the chosen words are: `source` [N, video keys] and `target` [N, video queries], True in the foreground.
-    Rows of the batch are N videos for each prompt of the guidance: row r belongs to video r % N. DiTCtrl finds both by
-    the positive prompt and uses them for the negative one too."""
+    """This says where the chosen words are: `source` [N, video keys] and `target` [N, video queries], True in the
+    foreground. Rows of the batch are N videos for each prompt of the guidance: row r belongs to video r % N. DiTCtrl
+    finds both by the positive prompt and uses them for the negative one too.
+    """
 
     source: torch.Tensor
     target: torch.Tensor
@@ -49,7 +51,7 @@ class Focus:
 def plan_sources(
     timeline: Timeline, source: str, chosen_shot: int = 1, shots: Sequence[int] = (), across_cuts: bool = True
 ) -> list[int | None]:
-    """For each segment the number of the segment whose keys and values it reads, or None.
+    """Return for each segment the number of the segment whose keys and values it reads, or None.
 
     source: PREVIOUS, the segment before; FIRST, the first segment of shot 1; CHOSEN, that of `chosen_shot` (from 1).
     shots: the shots (from 1) that read, all after the source where empty; a transition between two shots belongs to the
@@ -89,7 +91,7 @@ def plan_sources(
 
 
 def frames_apart(placement: str, source_start: int, source_frames: int, reader_start: int) -> int:
-    """By how many latent frames the source's keys are moved in time before a reader sees them.
+    """Return by how many latent frames the source's keys are moved in time before a reader sees them.
 
     ALIGNED: not at all, both stand at the same positions (DiTCtrl). BEFORE: as if the source ended where the reader
     begins. TRUE: by how far they really stand apart.
@@ -111,7 +113,7 @@ def attend_shared(
     share_text: bool = True,
     focus: Focus | None = None,
 ) -> torch.Tensor:
-    """`q` [B, H, S, D] -> [B, H, S, D]: attention that reads the source's keys and values.
+    """Return attention that reads the source's keys and values: q [B, H, S, D] -> [B, H, S, D].
 
     join: REPLACE, instead of its own; EXTEND, beside its own. share_text: the source's text is read too; without it a
     replaced text part stays the segment's own. strength: 1 is all of that, below 1 it is mixed with attention on its
@@ -129,7 +131,7 @@ def attend_shared(
 
 
 def _reading(own: KeysValues, source: KeysValues, join: str, share_text: bool) -> tuple[KeysValues, KeysValues]:
-    """(what every query reads, the source's video)."""
+    """Return (what every query reads, the source's video)."""
     text = _part(source if share_text else own, slice(None, source.text_tokens if share_text else own.text_tokens))
     if join == EXTEND:
         text = _together([own, text]) if share_text else own
@@ -156,9 +158,11 @@ def _together(parts: Sequence[KeysValues]) -> KeysValues:
 def _attend_in_focus(
     attend: Attend, q: torch.Tensor, q_text: int, always: KeysValues, chosen: KeysValues, focus: Focus
 ) -> torch.Tensor:
-    """DiTCtrl, section 3.3. There both sides are evaluated for all queries, under masks, and picked from afterwards;
-    here each query is evaluated once, on the keys that it may see, so nothing is computed twice and no mask is needed.
-    Text queries see everything. Where nothing is left to see, a query sees all of the source."""
+    """Attend to foreground with foreground and to background with background (DiTCtrl, section 3.3). There both sides
+    are evaluated for all queries, under masks, and picked from afterwards; here each query is evaluated once, on the
+    keys that it may see, so nothing is computed twice and no mask is needed. Text queries see everything. Where nothing
+    is left to see, a query sees all of the source.
+    """
     videos, tokens = focus.target.shape
     if q_text + tokens != q.shape[2]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Prompt editing: words of a prompt count more or less in the attention.
+"""Edit prompts in the attention, where words of a prompt are made to count more or less.
 
 Source: the editing mode of DiTCtrl (arXiv 2412.18597) and of its public code; re-weighting is Prompt-to-Prompt's
 (arXiv 2208.01626). Between the words' text tokens and the video, in both directions, probabilities are multiplied after
@@ -19,7 +19,7 @@ FORMS = (AFTER_SOFTMAX, LOGITS)
 
 
 def check_weight(weight: float, form: str) -> None:
-    """Raises ValueError for a negative weight in the logits, where it has no logarithm."""
+    """Raise ValueError for a negative weight in the logits, where it has no logarithm."""
     if form == LOGITS and weight < 0:
         raise ValueError(
             f'weight {weight:g} has no logarithm, and form "{LOGITS}" adds one; use 0 or more, or form '
@@ -28,8 +28,9 @@ def check_weight(weight: float, form: str) -> None:
 
 
 def word_factors(shares: torch.Tensor, weight: float) -> torch.Tensor:
-    """`shares` [tokens], 1 at the words and 0 elsewhere, between them where prompts are mixed -> [tokens], `weight` at
-    the words and 1 elsewhere."""
+    """Return [tokens], `weight` at the words and 1 elsewhere; shares [tokens] are 1 at the words, 0 elsewhere, and
+    between them where prompts are mixed.
+    """
     return 1 + shares * (weight - 1)
 
 
@@ -41,7 +42,7 @@ def reweight(
     queries: torch.Tensor,
     form: str = AFTER_SOFTMAX,
 ) -> torch.Tensor:
-    """`q` [B, H, S, D] -> [B, H, S, D]: attention on `read` in which words count by their factors.
+    """Return attention on `read` in which words count by their factors: q [B, H, S, D] -> [B, H, S, D].
 
     keys [B, text keys]: with what the video reads each text token; all of `read` is text where it has no text part of
     its own (cross attention). queries [B, text queries]: with what each text token in front of q reads the video; no
@@ -66,14 +67,14 @@ def reweight(
 
 
 def _mask_of(mask: torch.Tensor | None, queries: slice | torch.Tensor) -> torch.Tensor | None:
-    """The same object where the mask does not tell queries apart, so that the network's own attention takes it."""
+    """Return the same object where the mask does not tell queries apart, so that the network's own attention takes it."""
     return mask if mask is None or mask.shape[-2] == 1 else mask[..., queries, :]
 
 
 def _after_softmax(
     attend: Attend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, factor: torch.Tensor
 ) -> torch.Tensor:
-    """`factor` [B, Sk], the same for all of these queries."""
+    """Apply the factors to probabilities: `factor` [B, Sk] is the same for all of these queries."""
     return attend(q, k, v * factor[:, None, :, None].to(v), mask)
 
 

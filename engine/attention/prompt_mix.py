@@ -1,4 +1,4 @@
-"""Prompts between prompts: the text embedding of a transition segment is a mix of its neighbours' embeddings.
+"""Mix prompts: the text embedding of a transition segment is a mix of its neighbours' embeddings.
 
 Source: DiTCtrl (arXiv 2412.18597), whose transition segments move linearly from one prompt to the next. The mix is made
 on the text encoder's output, before the network's own projection. Which segment gets which mix is latent_blend's
@@ -11,7 +11,7 @@ import torch
 
 
 def mix_texts(parts: Sequence[tuple[torch.Tensor, float]]) -> torch.Tensor:
-    """The weighted sum of text tensors, shares adding up to one.
+    """Return the weighted sum of text tensors, whose shares add up to one.
 
     parts: (tensor, share); tensors are [B, tokens, width] embeddings, [B, width] pooled embeddings, [B, tokens] masks
     or [B] numbers.
@@ -30,7 +30,7 @@ def mix_texts(parts: Sequence[tuple[torch.Tensor, float]]) -> torch.Tensor:
 
 
 def _same_length(texts: list[torch.Tensor]) -> list[torch.Tensor]:
-    """All texts with as many tokens (axis 1) as the longest, zeros at the end."""
+    """Return all texts with as many tokens (axis 1) as the longest has, with zeros at the end."""
     if texts[0].ndim < 2:
         return texts
     longest = max(text.shape[1] for text in texts)

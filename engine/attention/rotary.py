@@ -1,4 +1,4 @@
-"""Rotary positions: keys that stand at one time are moved to another by rotating pairs of their channels.
+"""Move keys that stand at one time to another by rotating pairs of their channels (rotary positions).
 
 Source: RoFormer (arXiv 2104.09864). A rotary position p rotates each pair of channels by p times the pair's frequency,
 and rotations add up, so a rotated key is moved by n positions by a further rotation of n. Which channels carry time,

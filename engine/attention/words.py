@@ -1,4 +1,4 @@
-"""The words of a prompt and the text tokens that spell them, so that users name words and never token numbers.
+"""Find the text tokens that spell the words of a prompt, so that users name words and never token numbers.
 
 Source: none; DiTCtrl's public code asks its users for token numbers. Tokens are known here by their pieces as
 vocabularies write them: SentencePiece ("▁cat", "s", "<0xC3>"), byte-level BPE ("Ġcat", "s"), CLIP ("cat</w>") and plain
@@ -25,14 +25,14 @@ _LOST = "\ufffd"  # what was there before the tokenizer gave up
 
 @dataclass(frozen=True)
 class Word:
-    """`text` as the prompt has it, `tokens` the rising positions of all tokens that spell a part of it."""
+    """This is a word: `text` as the prompt has it, `tokens` the rising positions of all tokens that spell a part of it."""
 
     text: str
     tokens: tuple[int, ...]
 
 
 def words_of_pieces(pieces: Sequence[str | None], text: str | None = None) -> tuple[Word, ...]:
-    """The words in order, punctuation left out; a token that runs over the end of a word belongs to both.
+    """Return the words in order, without punctuation; a token that runs over the end of a word belongs to both.
 
     pieces: one per token, position = index; None and pieces in angle brackets are special tokens or padding.
     text: the prompt as it was written, without weights; words that none of the pieces spells are left out. Without it
@@ -53,7 +53,7 @@ def words_of_pieces(pieces: Sequence[str | None], text: str | None = None) -> tu
 
 
 def find(words: Sequence[Word], wanted: str) -> tuple[int, ...]:
-    """The rising token positions of every occurrence of a word, or of several words that follow each other.
+    """Return the rising token positions of every occurrence of a word, or of several words that follow each other.
 
     Upper and lower case are the same. Raises ValueError, with the prompt's words and the nearest of them, when `wanted`
     is not there.
@@ -86,7 +86,7 @@ def _choice(words: Sequence[Word]) -> str:
 
 
 def _bytes_of(pieces: Sequence[str | None], whole_words: bool) -> list[bytes | None]:
-    """What each piece spells, blanks included, in UTF-8; None for special tokens."""
+    """Return what each piece spells in UTF-8, blanks included; None for special tokens."""
     known = [piece for piece in pieces if piece is not None]
     if any("▁" in piece for piece in known):
         return [_spelled(piece, _sentencepiece) for piece in pieces]
@@ -120,7 +120,7 @@ def _byte_level(piece: str) -> bytes:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's letter for each byte: itself where it can be printed, else the next one from U+0100 on."""
+    """Return GPT-2's letter for each byte: itself where it can be printed, else the next one from U+0100 on."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
@@ -130,7 +130,7 @@ _BYTE_OF = _byte_alphabet()
 
 
 def _letters(spelled: Iterable[bytes | None]) -> list[tuple[str, list[int]]]:
-    """Each letter with the tokens whose bytes it is made of; a special token parts words like a blank."""
+    """Return each letter with the tokens whose bytes it is made of; a special token parts words like a blank."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     letters: list[tuple[str, list[int]]] = []
     open_tokens: list[int] = []  # of a letter whose bytes are not complete
@@ -151,7 +151,7 @@ def _letters(spelled: Iterable[bytes | None]) -> list[tuple[str, list[int]]]:
 
 
 def _folded(letters: Iterable[tuple[str, list[int]]]) -> list[tuple[str, list[int]]]:
-    """Case and width folded, blanks left out: the form in which prompt and pieces are compared."""
+    """Fold case and width and leave blanks out, which is the form in which prompt and pieces are compared."""
     return [
         (folded, owners)
         for char, owners in letters
@@ -163,8 +163,9 @@ def _folded(letters: Iterable[tuple[str, list[int]]]) -> list[tuple[str, list[in
 def _aligned(
     written: list[tuple[str, list[int]]], spelled: list[tuple[str, list[int]]]
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """-> pairs of (places in the prompt, token positions). Letters that the tokenizer replaced belong to whatever it
-    put in their place."""
+    """Return pairs of (places in the prompt, token positions). Letters that the tokenizer replaced belong to whatever
+    it put in their place.
+    """
     a, b = "".join(char for char, _ in written), "".join(char for char, _ in spelled)
     codes = [("equal", 0, len(a), 0, len(b))] if a == b else SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
     for code, a0, a1, b0, b1 in codes:

@@ -1,4 +1,4 @@
-"""The names in a LoRA file, turned into those that ComfyUI's own loader reads.
+"""Turn the names in a LoRA file into those that ComfyUI's own loader reads.
 
 ComfyUI 0.30 reads Wan and CogVideoX LoRAs under two styles alone, `diffusion_model.<layer>` and `lora_unet_<layer>`
 with underscores, and says nothing aloud of those it does not know (docs/anchor.md, The LoRA). Trainers write others:
@@ -104,8 +104,10 @@ EXAMPLES = 3
 
 @dataclass(frozen=True)
 class ConvertedLoRA:
-    """weights: under names that ComfyUI's loader reads. layers: that have weights. renamed: tensors whose name has
-    changed. left_out: names in the file that fit no layer. alpha: where the strength comes from, in words."""
+    """This is what `convert` made of a LoRA file. weights: under names that ComfyUI's loader reads. layers: that have
+    weights. renamed: tensors whose name has changed. left_out: names in the file that fit no layer. alpha: where the
+    strength comes from, in words.
+    """
 
     weights: dict[str, torch.Tensor]
     layers: tuple[str, ...]
@@ -126,9 +128,10 @@ def convert(
     alpha: float | None = None,
     allow_partial: bool = False,
 ) -> ConvertedLoRA:
-    """weights: of the file. family: of engine/plan/facts. layers: {name: shape of the weight [out, in, ...]} of the
-    network. known: names of layers, prefix included, that ComfyUI reads as they are. alpha: that counts where the file
-    has no alpha tensors; None: alpha = rank. allow_partial: leave out what fits no layer, instead of refusing.
+    """Convert a LoRA to the names that ComfyUI reads. weights: of the file. family: of engine/plan/facts. layers:
+    {name: shape of the weight [out, in, ...]} of the network. known: names of layers, prefix included, that ComfyUI
+    reads as they are. alpha: that counts where the file has no alpha tensors; None: alpha = rank. allow_partial: leave
+    out what fits no layer, instead of refusing.
 
     Raises ValueError, with counts and some of the names, where nothing fits, where only part fits, where two tensors
     get one name, where a half of a LoRA lacks the other, and for shapes of another model.
@@ -166,7 +169,7 @@ def convert(
 
 
 def stated_alpha(metadata: Mapping[str, str] | None, beside: Path | None) -> float | None:
-    """lora_alpha of a file's metadata, or of the adapter_config.json in its folder; None where neither says one.
+    """Return lora_alpha of a file's metadata, or of the adapter_config.json in its folder; None where neither says one.
 
     Raises ValueError where the JSON is damaged, or has alphas of its own for some layers, which are not read.
     """
@@ -197,7 +200,7 @@ def stated_alpha(metadata: Mapping[str, str] | None, beside: Path | None) -> flo
 
 
 def _split(key: str) -> tuple[str, str | None]:
-    """A tensor's name -> (layer, ending that ComfyUI reads), the ending None where it is no LoRA's."""
+    """Split a tensor's name into (layer, ending that ComfyUI reads), the ending None where it is no LoRA's."""
     for pattern, ending in _PARTS:
         match = pattern.search(key)
         if match:
@@ -207,7 +210,7 @@ def _split(key: str) -> tuple[str, str | None]:
 
 
 def _layer(name: str, family: str, layers: Mapping[str, torch.Size], underscored: Mapping[str, str]) -> str | None:
-    """The network's own name of a layer, None where there is none."""
+    """Return the network's own name of a layer, None where there is none."""
     for prefix in UNDERSCORED:
         if name.startswith(prefix) and name.removeprefix(prefix) in underscored:
             return underscored[name.removeprefix(prefix)]
@@ -233,7 +236,7 @@ def _of_diffusers(name: str, family: str) -> str:
 
 
 def _underscored(layers: Mapping[str, torch.Size], family: str) -> dict[str, str]:
-    """{a layer's name with underscores for points, its own or diffusers': its own}."""
+    """Return {a layer's name with underscores for points, its own or diffusers': its own}."""
     found = {name.replace(".", "_"): name for name in layers}
     for name in layers:
         for other in _diffusers_names(name, family):
@@ -242,7 +245,7 @@ def _underscored(layers: Mapping[str, torch.Size], family: str) -> dict[str, str
 
 
 def _diffusers_names(own: str, family: str) -> list[str]:
-    """What diffusers calls a layer, as far as its name depends on a block; the table is read backwards."""
+    """Return what diffusers calls a layer, as far as its name depends on a block; the table is read backwards."""
     name = own
     for pattern, replacement in _BACKWARDS.get(_table(family), ()):
         name = re.sub(pattern, replacement, name)
@@ -250,7 +253,7 @@ def _diffusers_names(own: str, family: str) -> list[str]:
 
 
 def _check_shape(key: str, value: torch.Tensor, part: str, layer: str, shape: torch.Size) -> None:
-    """A half of a LoRA has the layer's channels on its outer side."""
+    """Check that a half of a LoRA has the layer's channels on its outer side."""
     inputs = shape[1:].numel() if part == ".lora_down.weight" else None
     outputs = shape[0] if part == ".lora_up.weight" else None
     for side, wanted, given in (
@@ -292,7 +295,7 @@ def _check_halves(fitting: Mapping[str, list[str]]) -> None:
 
 
 def _with_alpha(found: dict[str, torch.Tensor], alpha: float | None) -> tuple[dict[str, torch.Tensor], str]:
-    """`alpha` is written beside every LoRA that has none."""
+    """Write `alpha` beside every LoRA that has none."""
     downs = {
         key.removesuffix(".lora_down.weight"): value
         for key, value in found.items()

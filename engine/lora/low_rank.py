@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685) on the linear layers of any network, to be trained.
+"""Train low-rank adapters (LoRA, arXiv 2106.09685) on the linear layers of any network.
 
 A layer y = W x + b becomes y = W x + b + (alpha / rank) up(down(x)), with `down` [rank, in] drawn at random and `up`
 [out, rank] zero, so that an untrained adapter changes nothing. They hang on the layers as forward hooks: the network,
@@ -17,8 +17,8 @@ MOST_RANK = 256
 
 
 class LowRank(nn.Module):
-    """What is added to one layer. down [rank, in], up [out, rank], float32; computed in the dtype of the layer's
-    output.
+    """This is what is added to one layer: down [rank, in], up [out, rank], float32; computed in the dtype of the
+    layer's output.
 
     rank: 1 to 256. alpha: above 0; the adapter counts alpha / rank.
     """
@@ -35,13 +35,13 @@ class LowRank(nn.Module):
         self.up = nn.Parameter(torch.zeros(outputs, rank))
 
     def forward(self, x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """`x` [..., in], like: the layer's own output [..., out] -> what is added to it."""
+        """Return what is added to the layer's own output `like` [..., out], for its input x [..., in]."""
         down, up = self.down.to(like.dtype), self.up.to(like.dtype)
         return F.linear(F.linear(x.to(like.dtype), down), up) * self.scale
 
 
 def layers_of(network: nn.Module, targets: Iterable[str]) -> dict[str, nn.Module]:
-    """The linear layers of a network whose names fit one of the patterns, in the network's order.
+    """Return the linear layers of a network whose names fit one of the patterns, in the network's order.
 
     targets: as in file names, "*" for any text: "blocks.*.self_attn.*", "*ffn*".
     Raises ValueError, naming the pattern and some of the names there are, for one that fits none.
@@ -67,7 +67,7 @@ def layers_of(network: nn.Module, targets: Iterable[str]) -> dict[str, nn.Module
 
 
 def attach(layers: Mapping[str, nn.Module], rank: int, alpha: float, seed: int = 0) -> dict[str, LowRank]:
-    """An adapter on each layer, until the layer is no more. The same seed gives the same adapters."""
+    """Put an adapter on each layer, which lasts as long as the layer. The same seed gives the same adapters."""
     generator = torch.Generator().manual_seed(seed)
     adapters = {}
     for name, layer in layers.items():
@@ -79,12 +79,12 @@ def attach(layers: Mapping[str, nn.Module], rank: int, alpha: float, seed: int =
 
 
 def parameters_of(adapters: Mapping[str, LowRank]) -> dict[str, nn.Parameter]:
-    """ "<layer>.down" and "<layer>.up" of every adapter."""
+    """Return "<layer>.down" and "<layer>.up" of every adapter."""
     return {f"{name}.{part}": getattr(adapter, part) for name, adapter in adapters.items() for part in ("down", "up")}
 
 
 def weights_of(adapters: Mapping[str, LowRank], prefix: str = "diffusion_model.") -> dict[str, torch.Tensor]:
-    """The tensors of a file that ComfyUI's own LoRA loaders read: lora_down, lora_up and alpha of every layer."""
+    """Return the tensors of a file that ComfyUI's own LoRA loaders read: lora_down, lora_up and alpha of every layer."""
     found = {}
     for name, adapter in adapters.items():
         found[f"{prefix}{name}.lora_down.weight"] = adapter.down.detach().cpu().clone()
@@ -94,6 +94,6 @@ def weights_of(adapters: Mapping[str, LowRank], prefix: str = "diffusion_model."
 
 
 def _is_linear_of_core(module: nn.Module) -> bool:
-    """Quantised layers of a host are no nn.Linear, and have a weight [out, in] all the same."""
+    """Tell whether this is a host's quantised layer, which is no nn.Linear and has a weight [out, in] all the same."""
     weight = getattr(module, "weight", None)
     return type(module).__name__ == "Linear" and isinstance(weight, torch.Tensor) and weight.ndim == 2

@@ -1,1 +1,1 @@
-"""Figures of a finished video: metrics (of frames), video_file (frames out of a file)."""
+"""Measure a finished video: metrics (of frames), video_file (frames into a file)."""

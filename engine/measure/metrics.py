@@ -1,4 +1,5 @@
-"""How good is a long video? The seam score, a number for the joint between two shots, and CSCV, one for all its frames.
+"""Measure how good a long video is: the seam score is a number for the joint between two shots, CSCV one for all its
+frames.
 
 CSCV (clip similarity coefficient of variation) is the metric of DiTCtrl (arXiv 2412.18597, section 4; its public code):
 how evenly a video changes from frame to frame, seen through an image encoder that is not known here. A video that
@@ -45,9 +46,9 @@ CSCV_WEIGHT = 10  # the paper's lambda
 
 
 def cscv(features: torch.Tensor) -> float:
-    """Features [frames, dim] of a video's frames, in order (the paper's: CLIP ViT-B/32, pooled, 768 of them) -> above 0
-    to 1, 1 where every frame is as like its successor as the next is; the paper reports it times 100. Computed in the
-    features' precision.
+    """Return how evenly a video changes (CSCV), for features [frames, dim] of its frames, in order (the paper's: CLIP
+    ViT-B/32, pooled, 768 of them) -> above 0 to 1, 1 where every frame is as like its successor as the next is; the
+    paper reports it times 100. Computed in the features' precision.
 
     Raises:
         ValueError: fewer than 2 frames, or neighbours are on average not alike at all, so nothing can vary around that.
@@ -70,8 +71,9 @@ def cscv(features: torch.Tensor) -> float:
 
 @dataclass(frozen=True)
 class Seam:
-    """`score` as defined above; `joint` and `shots` are the worst unexplained differences, 0..1, of the kind of pair
-    (`frames_apart`) that decided."""
+    """This is a joint's `score` as defined above; `joint` and `shots` are the worst unexplained differences, 0..1, of
+    the kind of pair (`frames_apart`) that decided.
+    """
 
     score: float
     joint: float
@@ -80,7 +82,7 @@ class Seam:
 
 
 def seam(video: torch.Tensor, boundary: int, spread_frames: int = 0, around_frames: int = 8) -> Seam:
-    """The joint before frame `boundary` of video [F, H, W, C], values 0..1.
+    """Compare the joint before frame `boundary` of video [F, H, W, C], values 0..1, with the shots around it.
 
     Args:
         boundary: first pixel frame of the later shot, 1..F-1.
@@ -111,13 +113,14 @@ def seam(video: torch.Tensor, boundary: int, spread_frames: int = 0, around_fram
 
 
 def seam_score(video: torch.Tensor, boundary: int, spread_frames: int = 0, around_frames: int = 8) -> float:
-    """`seam(...).score`: about 0 to 1 when nothing happens at the joint but motion, several and up to 100 for a jump or
-    a change of colour, shape or background. Same arguments, same errors."""
+    """Return `seam(...).score`: about 0 to 1 when nothing happens at the joint but motion, several and up to 100 for a
+    jump or a change of colour, shape or background. Same arguments, same errors.
+    """
     return seam(video, boundary, spread_frames, around_frames).score
 
 
 def _reduced(video: torch.Tensor, short_side: int) -> torch.Tensor:
-    """[F, H, W, C] -> [F, C, h, w] float32 with the short side at most `short_side`, both even."""
+    """Return [F, H, W, C] as [F, C, h, w] float32 with the short side at most `short_side`, both even."""
     frames = video.permute(0, 3, 1, 2).float()
     height, width = frames.shape[-2:]
     scale = min(1.0, short_side / min(height, width))
@@ -126,7 +129,7 @@ def _reduced(video: torch.Tensor, short_side: int) -> torch.Tensor:
 
 
 def _pairs(first: int, last: int, frames: int, apart: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Pairs `apart` frames from each other: those that lie within one shot, and those that do not."""
+    """Return pairs `apart` frames from each other: those that lie within one shot, and those that do not."""
     pairs = [(t, t + apart) for t in range(frames - apart)]
     within = [p for p in pairs if p[1] <= first or p[0] >= last]
     return within, [p for p in pairs if p not in within]
@@ -137,7 +140,9 @@ def _ends(frames: torch.Tensor, pairs: list[tuple[int, int]]) -> tuple[torch.Ten
 
 
 def _compare(frames: torch.Tensor, first: int, last: int, apart: int, search: int, least: int) -> Seam:
-    """The shots are searched up to `search` pixels, the joint up to what the shots needed, but at least `least`."""
+    """Compare frames: the shots are searched up to `search` pixels, the joint up to what the shots needed, but at least
+    `least`.
+    """
     within, across = _pairs(first, last, len(frames), apart)
     rest, moved = unexplained(*_ends(frames, within), max(search, least))
     reach = max(moved, least)
@@ -152,15 +157,16 @@ def _inner(x: torch.Tensor, edge: int) -> torch.Tensor:
 
 
 def unexplained(one: torch.Tensor, two: torch.Tensor, reach: int) -> tuple[torch.Tensor, int]:
-    """Pairs of frames, each [P, C, h, w] -> (difference 0..1 of every neighbourhood [P, h, w], by its centre; the
-    largest displacement in pixels that explained something). Displacements go up to `reach` pixels."""
+    """Return, for pairs of frames, each [P, C, h, w], (difference 0..1 of every neighbourhood [P, h, w], by its centre;
+    the largest displacement in pixels that explained something). Displacements go up to `reach` pixels.
+    """
     pairs = one.shape[0]
     rest, moved = _follow(torch.cat([one, two]), torch.cat([two, one]), reach)
     return torch.maximum(rest[:pairs], rest[pairs:]), moved
 
 
 def _follow(source: torch.Tensor, target: torch.Tensor, reach: int) -> tuple[torch.Tensor, int]:
-    """How `target` follows from `source`; pixels that would come from outside the picture are left out."""
+    """Return how `target` follows from `source`; pixels that would come from outside the picture are left out."""
     low, high = (F.pad(x, (reach,) * 4) for x in _half_pixel_range(source))
     pairs, _, height, width = target.shape
     known = F.pad(torch.ones(1, 1, height, width), (reach,) * 4)
@@ -181,20 +187,22 @@ def _follow(source: torch.Tensor, target: torch.Tensor, reach: int) -> tuple[tor
 
 
 def _ring(radius: int) -> list[tuple[int, int]]:
-    """All (dy, dx) whose length rounds to `radius`."""
+    """Return all (dy, dx) whose length rounds to `radius`."""
     edge = range(-radius, radius + 1)
     return [(dy, dx) for dy in edge for dx in edge if round(math.hypot(dy, dx)) == radius]
 
 
 def _neighbourhood_mean(x: torch.Tensor) -> torch.Tensor:
-    """[P, h, w] -> mean over the part of NEIGHBOURHOOD x NEIGHBOURHOOD that lies inside."""
+    """Return the mean of [P, h, w] over the part of NEIGHBOURHOOD x NEIGHBOURHOOD that lies inside."""
     half = NEIGHBOURHOOD // 2
     rows = F.avg_pool2d(x[:, None], (NEIGHBOURHOOD, 1), 1, (half, 0), count_include_pad=False)
     return F.avg_pool2d(rows, (1, NEIGHBOURHOOD), 1, (0, half), count_include_pad=False)[:, 0]
 
 
 def _half_pixel_range(frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Smallest and largest value within half a pixel of every pixel, linearly interpolated, each [P, C, h, w]."""
+    """Return the smallest and largest value within half a pixel of every pixel, linearly interpolated, each [P, C, h,
+    w].
+    """
     padded = F.pad(frames, (1, 1, 1, 1), mode="replicate")
     height, width = frames.shape[-2:]
     low, high = frames, frames

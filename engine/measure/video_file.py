@@ -1,4 +1,4 @@
-"""Frames into an h264 .mp4, one after the other, and a finished file or none.
+"""Write frames into an h264 .mp4, one after the other, and leave a finished file or none.
 
 The file grows under a temporary name in its own folder and gets its real name when it is complete, the next free
 number if another run took that meanwhile. Nothing is overwritten. Colours are 8 bit, yuv420p, as core's Save Video
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WrittenVideo:
-    """A finished file: where it is, frames in it, width and height in pixels."""
+    """This is a finished file: where it is, frames in it, width and height in pixels."""
 
     path: Path
     frames: int
@@ -80,7 +80,7 @@ def write_video(
 def _encode(
     frames: Iterable[Tensor], part: Path, rate: Fraction, crf: int, metadata: dict[str, str]
 ) -> tuple[int, int, int]:
-    """Write all frames to `part`; returns their number, width and height."""
+    """Write all frames to `part`, and return their number, width and height."""
     pictures = _pictures(frames)
     first = next(pictures, None)
     if first is None:
@@ -117,7 +117,7 @@ def _encode(
 
 
 def _pictures(frames: Iterable[Tensor]) -> Iterator[Tensor]:
-    """[f, H, W, 3] in 0..1 -> one [H, W, 3] uint8 after the other."""
+    """Yield one [H, W, 3] uint8 after the other from [f, H, W, 3] in 0..1."""
     count = 0
     warned = False
     for chunk in frames:

@@ -1,4 +1,4 @@
-"""APM, the appearance preservation module: long-term memory as picture tokens mixed into the text.
+"""Mix long-term memory into the text as picture tokens: APM, the appearance preservation module.
 
 Source: StreamingT2V (arXiv 2403.14773, section 4.2) and its public code. Two trained parts:
 
@@ -34,8 +34,9 @@ ENCODER_CHANNELS = 256
 
 @dataclass(frozen=True)
 class APMConfig:
-    """in_channels: of a latent frame. width: of the text that is mixed. text_tokens: the longest text. vector, inner:
-    of the MLP that makes `picture_tokens` tokens."""
+    """These are the sizes of an APM. in_channels: of a latent frame. width: of the text that is mixed. text_tokens: the
+    longest text. vector, inner: of the MLP that makes `picture_tokens` tokens.
+    """
 
     in_channels: int
     width: int
@@ -46,7 +47,9 @@ class APMConfig:
 
 
 class PictureTokens(nn.Module):
-    """`operations` has the layers (torch.nn, or ComfyUI's that cast and offload)."""
+    """Turn vectors of anchors into picture tokens. `operations` has the layers (torch.nn, or ComfyUI's that cast and
+    offload).
+    """
 
     def __init__(
         self,
@@ -66,12 +69,12 @@ class PictureTokens(nn.Module):
         )
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """`vectors` [B, anchors, vector] -> [B, tokens, width]."""
+        """Return picture tokens [B, tokens, width] for `vectors` [B, anchors, vector]."""
         return self.context_embedding(vectors.mean(dim=1)).unflatten(-1, (-1, self.width))
 
 
 class TextMixer(nn.Module):
-    """See above."""
+    """Mix picture tokens into the text of one block, as the module's docstring says."""
 
     def __init__(
         self,
@@ -90,8 +93,9 @@ class TextMixer(nn.Module):
         self.conv_ln = operations.LayerNorm(width, **made)
 
     def mixture(self, text: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
-        """What is added for each token of the text, before its weight. text [B, L, C], picture [B, tokens, C] -> like
-        text. Raises ValueError for a text that is too long."""
+        """Return what is added for each token of the text, before its weight. text [B, L, C], picture [B, tokens, C] ->
+        like text. Raises ValueError for a text that is too long.
+        """
         tokens = text.shape[1]
         if tokens > self.text_tokens:
             raise ValueError(
@@ -102,14 +106,15 @@ class TextMixer(nn.Module):
         return self.conv_ln(self.conv(torch.cat([filled, picture], dim=1)))[:, :tokens]
 
     def forward(self, text: torch.Tensor, picture: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
-        """`text` [B, L, C], picture [B, tokens, C] -> like text. strength scales what is added: 0 nothing, 1 as
-        trained."""
+        """Return the text with the picture mixed in. text [B, L, C], picture [B, tokens, C] -> like text. strength
+        scales what is added: 0 nothing, 1 as trained.
+        """
         weight = strength * nn.functional.silu(self.alpha.to(text))
         return text + weight * self.mixture(text, picture)
 
 
 class AnchorEncoder(nn.Module):
-    """A latent frame as one vector: two convolutions that halve it, then the mean over its places."""
+    """Encode a latent frame as one vector: two convolutions that halve it, then the mean over its places."""
 
     def __init__(
         self,
@@ -125,14 +130,16 @@ class AnchorEncoder(nn.Module):
         self.conv_out = operations.Conv2d(ENCODER_CHANNELS, vector, 3, padding=1, stride=2, **made)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """`frames` [B, in_channels, F, H, W], as the network sees latents -> [B, F, vector]."""
+        """Return a vector for each frame: [B, in_channels, F, H, W], as the network sees latents, -> [B, F, vector]."""
         x = frames.transpose(1, 2).flatten(0, 1)
         x = self.conv_out(nn.functional.silu(self.conv_in(x)))
         return x.mean(dim=(2, 3)).unflatten(0, (frames.shape[0], -1))
 
 
 class APM(nn.Module):
-    """`encoder`, `tokens`, and `mixers` under the numbers of the blocks whose text they mix into."""
+    """This is the whole module: `encoder`, `tokens`, and `mixers` under the numbers of the blocks whose text they mix
+    into.
+    """
 
     def __init__(
         self,
@@ -161,11 +168,12 @@ class APM(nn.Module):
         return tuple(int(number) for number in self.mixers)
 
     def start(self) -> None:
-        """Neutral, as training begins."""
+        """Set start values for training, which are neutral."""
         for mixer in self.mixers.values():
             nn.init.zeros_(mixer.alpha)
 
     def picture(self, frames: torch.Tensor) -> torch.Tensor:
-        """Anchor frames [B, in_channels, F, H, W] -> [B, tokens, width]. Frames that are all 0 are the null anchor,
-        which negative prompts are given."""
+        """Return the picture tokens [B, tokens, width] of anchor frames [B, in_channels, F, H, W]. Frames that are all
+        0 are the null anchor, which negative prompts are given.
+        """
         return self.tokens(self.encoder(frames))

@@ -1,4 +1,4 @@
-"""CAM, the conditional attention module: short-term memory by attending to the last frames of the chunk before.
+"""Attend to the last frames of the chunk before as short-term memory: CAM, the conditional attention module.
 
 Source: StreamingT2V (arXiv 2403.14773, section 4.1) and its public code. Two trained parts:
 
@@ -35,8 +35,9 @@ CHANNELS = PUBLISHED_CHANNELS[2:]  # of an encoder of latents; the last alone wh
 
 @dataclass(frozen=True)
 class CAMConfig:
-    """in_channels: of a latent frame, times the latent frames that a token holds. channels: of the encoder, one halving
-    between neighbours. width, heads: of the network's tokens."""
+    """These are the sizes of a CAM. in_channels: of a latent frame, times the latent frames that a token holds.
+    channels: of the encoder, one halving between neighbours. width, heads: of the network's tokens.
+    """
 
     in_channels: int
     channels: tuple[int, ...]
@@ -52,7 +53,9 @@ class CAMConfig:
 
 
 class FrameEncoder(nn.Module):
-    """`operations` has the layers (torch.nn, or ComfyUI's that cast and offload)."""
+    """Encode frames as features at the places of the network's tokens. `operations` has the layers (torch.nn, or
+    ComfyUI's that cast and offload).
+    """
 
     def __init__(
         self,
@@ -76,13 +79,14 @@ class FrameEncoder(nn.Module):
         self.conv_out = operations.Conv2d(channels[-1], width, 3, padding=1, **made)
 
     def start(self) -> None:
-        """Neutral, as training begins."""
+        """Set start values for training, which are neutral."""
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """`frames` [B, in_channels, H, W] (published: RGB, -1..1) -> [B, width, H / 2^n, W / 2^n], rounded up, for n
-        halvings. Frames do not see each other."""
+        """Return features of `frames` [B, in_channels, H, W] (published: RGB, -1..1) -> [B, width, H / 2^n, W / 2^n],
+        rounded up, for n halvings. Frames do not see each other.
+        """
         x = nn.functional.silu(self.conv_in(frames))
         for number, block in enumerate(self.blocks):
             x = block(x)
@@ -93,7 +97,7 @@ class FrameEncoder(nn.Module):
 
 
 class FrameAttention(nn.Module):
-    """Queries [N, F, C] attend to features [N, Fc, C]."""
+    """Let queries [N, F, C] attend to features [N, Fc, C]."""
 
     def __init__(
         self,
@@ -119,7 +123,9 @@ class FrameAttention(nn.Module):
 
 
 class FrameInjector(nn.Module):
-    """See above. Frames come as tokens, P places each."""
+    """Add the attention's answer to a block's tokens, as the module's docstring says. Frames come as tokens, P places
+    each.
+    """
 
     def __init__(
         self,
@@ -137,13 +143,14 @@ class FrameInjector(nn.Module):
         self.proj_out = operations.Linear(width, width, **made)
 
     def start(self) -> None:
-        """Neutral, as training begins."""
+        """Set start values for training, which are neutral."""
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
     def forward(self, frames: torch.Tensor, features: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
-        """`frames` [B, F, P, C], features [B, Fc, P, C] of the same places -> like frames. strength scales what is
-        added: 0 nothing, 1 as trained."""
+        """Return the frames' tokens with memory added: frames [B, F, P, C], features [B, Fc, P, C] of the same places
+        -> like frames. strength scales what is added: 0 nothing, 1 as trained.
+        """
         if features.shape[2] != frames.shape[2]:
             raise ValueError(
                 f"the conditioning frames have {features.shape[2]} places and the video's {frames.shape[2]}; "
@@ -157,7 +164,7 @@ class FrameInjector(nn.Module):
 
 
 class CAM(nn.Module):
-    """`encoder`, and `injectors` under the numbers of the blocks that they stand behind."""
+    """This is the whole module: `encoder`, and `injectors` under the numbers of the blocks that they stand behind."""
 
     def __init__(
         self,
@@ -180,6 +187,6 @@ class CAM(nn.Module):
         return tuple(int(number) for number in self.injectors)
 
     def start(self) -> None:
-        """Neutral, as training begins."""
+        """Set start values for training, which are neutral."""
         for part in (self.encoder, *self.injectors.values()):
             part.start()

@@ -1,4 +1,4 @@
-"""CAM and APM in a file: the pack's own format for trained memories.
+"""Store CAM and APM in a file, in the pack's own format for trained memories.
 
 One safetensors file: tensors under the names of engine/memory/cam.py or engine/memory/apm.py, and in its metadata, as
 JSON under one key, what shapes do not tell:
@@ -33,8 +33,9 @@ REMEDY = "save it again"
 
 @dataclass(frozen=True)
 class LoadedMemory:
-    """kind: CAM_KIND or APM_KIND. weights: the module's state dict. family: as engine/plan/facts.ModelFacts names it.
-    blocks: of the network. layers: those that the memory works in, from 0."""
+    """This is a memory as a file has it. kind: CAM_KIND or APM_KIND. weights: the module's state dict. family: as
+    engine/plan/facts.ModelFacts names it. blocks: of the network. layers: those that the memory works in, from 0.
+    """
 
     kind: str
     config: CAMConfig | APMConfig
@@ -45,13 +46,13 @@ class LoadedMemory:
     title: str = ""
 
     def build(self, operations=nn) -> CAM | APM:
-        """The module, with layers of `operations`, holding the given tensors themselves."""
+        """Build the module, with layers of `operations`, holding the given tensors themselves."""
         module = KINDS[self.kind][0](self.config, self.layers, operations, device=torch.device("meta"))
         module.load_state_dict(self.weights, assign=True)
         return module.requires_grad_(False).eval()
 
     def summary(self) -> str:
-        """For people: what the memory is, and how large."""
+        """Say for people what the memory is, and how large."""
         numbers = sum(weight.numel() for weight in self.weights.values())
         size = sum(weight.nbytes for weight in self.weights.values())
         lines = [self.title] if self.title else []
@@ -83,7 +84,7 @@ def save_memory(path: Path | str, memory: LoadedMemory) -> None:
 
 
 def load_memory(path: Path | str, kind: str | None = None) -> LoadedMemory:
-    """The memory in a file; `kind` is the one that is wanted, None for either.
+    """Load the memory in a file; `kind` is the one that is wanted, None for either.
 
     Raises ValueError, naming the file, two facts and the remedy: a pickle, a file that was cut short, one that holds
     something else, the other kind, an unknown version, missing or unknown weights, shapes that do not belong together.
@@ -165,7 +166,7 @@ def _check_weights(wanted: Mapping[str, torch.Tensor], weights: Mapping[str, tor
 
 
 def _read_about(text: str) -> dict:
-    """The metadata's JSON, checked but for the config."""
+    """Return the metadata's JSON, checked but for the config."""
     try:
         about = json.loads(text)
     except ValueError as error:

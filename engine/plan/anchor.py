@@ -1,4 +1,4 @@
-"""Where an anchor stands and how it is held: the picture that a video must show at a second, in plain integers.
+"""Plan where an anchor stands and how it is kept: the picture that a video must show at a second, in plain integers.
 
 Source: Factorized, now Anchored, Video Generation (arXiv 2512.16371): the clean latent of a picture takes the place of
 one noisy latent frame. There the anchor begins the video; a later place is this pack's, and experimental.
@@ -20,8 +20,9 @@ MODES = (AUTO, CLEAN, INPAINT)
 
 @dataclass(frozen=True)
 class Anchor:
-    """Latent frames [frame, frame + frames) that show what was asked for at `seconds`, which is `pixel_frame`. `mode`
-    is CLEAN or INPAINT; `strength` 0..1 is how firmly it is held: 1 as it is, 0 not at all."""
+    """An anchor stands on latent frames [frame, frame + frames), which show what was asked for at `seconds`, at
+    `pixel_frame`. `mode` is CLEAN or INPAINT; `strength` 0..1 is how firmly it is held: 1 as it is, 0 not at all.
+    """
 
     seconds: float
     pixel_frame: int
@@ -38,7 +39,7 @@ class Anchor:
 def place_anchor(
     seconds: float, fps: float, facts: ModelFacts, mode: str, strength: float, latent_frames: int | None = None
 ) -> Anchor:
-    """An anchor at `seconds` from the start of a video of `latent_frames` (None: not known yet).
+    """Return an anchor at `seconds` from the start of a video of `latent_frames` (None: not known yet).
 
     Raises ValueError for a time that the video does not have, and for a strength outside 0..1.
     """
@@ -51,7 +52,7 @@ def place_anchor(
 
 
 def place_in_shot(timeline: Timeline, shot: PlannedShot, at: float, mode: str, strength: float) -> Anchor:
-    """An anchor at `at` seconds from the shot's start, as its storyboard says; the shot's end is its last frame."""
+    """Return an anchor at `at` seconds from the shot's start, as its storyboard says; the shot's end is its last frame."""
     first, stop = timeline.shot_pixel_frames(shot)
     frame = min(first + round(at * timeline.fps), stop - 1)
     return _placed(frame / timeline.fps, frame, timeline.facts, mode, strength, timeline.latent_frames)
@@ -70,7 +71,7 @@ def _placed(
 
 
 def of_length(anchor: Anchor, latent_frames: int) -> Anchor:
-    """The anchor with a clip of so many latent frames in the place of one picture."""
+    """Return the anchor with a clip of so many latent frames in the place of one picture."""
     if latent_frames % anchor.frames:
         raise ValueError(
             f"the anchor's latent has {latent_frames} frames, and the network's tokens have "
@@ -80,7 +81,7 @@ def of_length(anchor: Anchor, latent_frames: int) -> Anchor:
 
 
 def choose_mode(asked: str, facts: ModelFacts, trained: bool) -> tuple[str, str]:
-    """(CLEAN or INPAINT, why in words). `trained`: weights that were trained for anchors are on the model."""
+    """Return (CLEAN or INPAINT, why in words). `trained`: weights that were trained for anchors are on the model."""
     if asked == CLEAN:
         return CLEAN, "as asked for"
     if asked == INPAINT:
@@ -98,7 +99,7 @@ def choose_mode(asked: str, facts: ModelFacts, trained: bool) -> tuple[str, str]
 
 
 def check_anchors(anchors: Sequence[Anchor], facts: ModelFacts, latent_frames: int | None = None) -> None:
-    """Raises ValueError where two stand on one latent frame, or one beyond a video of `latent_frames`."""
+    """Raise ValueError where two stand on one latent frame, or one beyond a video of `latent_frames`."""
     holders: dict[int, Anchor] = {}
     for anchor in anchors:
         if latent_frames is not None and anchor.end > latent_frames:
@@ -121,7 +122,7 @@ def _beyond(found: str, frames: int, kind: str = "pixel") -> str:
 
 
 def describe(anchor: Anchor, facts: ModelFacts, reason: str) -> str:
-    """One line: second -> pixel frame -> latent frames, how it is held and why."""
+    """Return one line: second -> pixel frame -> latent frames, how the anchor is kept and why."""
     first, stop = facts.first_pixel_frame(anchor.frame), facts.first_pixel_frame(anchor.end)
     shown = f"pixel frame {first}" if stop == first + 1 else f"pixel frames {first}-{stop - 1}"
     frames = f"latent frame {anchor.frame}" if anchor.frames == 1 else f"latent frames {anchor.frame}-{anchor.end - 1}"

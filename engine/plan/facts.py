@@ -1,4 +1,4 @@
-"""What planning needs to know of a model family, as plain numbers.
+"""These facts, plain numbers, are what planning needs to know of a model family.
 
 A host (hosts/families/<family>.py) fills this in; nothing here asks which family it is.
 """
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """`temporal_stride` pixel frames share one latent frame, except the first, which is a single pixel frame: F latent
-    frames are 1 + temporal_stride * (F - 1) pixel frames. `native_latent_frames` is the clip length that the family was
-    trained on. `size_multiple` is what width and height must be divisible by, in pixels. A token of the network is
-    `patch_frames` latent frames. `knows_frame_times`: its networks learned a time for every frame, so a frame may be
-    clean while the others are noise."""
+    """This says how a family counts frames: `temporal_stride` pixel frames share one latent frame, except the first,
+    which is a single pixel frame: F latent frames are 1 + temporal_stride * (F - 1) pixel frames.
+    `native_latent_frames` is the clip length that the family was trained on. `size_multiple` is what width and height
+    must be divisible by, in pixels. A token of the network is `patch_frames` latent frames. `knows_frame_times`: its
+    networks learned a time for every frame, so a frame may be clean while the others are noise.
+    """
 
     family: str
     latent_channels: int
@@ -28,7 +29,7 @@ class ModelFacts:
         return 1 + self.temporal_stride * (latent_frames - 1)
 
     def latent_frames(self, pixel_frames: int) -> int:
-        """Latent frames of a clip of exactly `pixel_frames`; refuses a number that the family cannot make."""
+        """Return the latent frames of a clip of exactly `pixel_frames`; refuses a number that the family cannot make."""
         count, rest = divmod(pixel_frames - 1, self.temporal_stride)
         if pixel_frames < 1 or rest:
             below = self.pixel_frames(max(1, count + 1))
@@ -39,16 +40,16 @@ class ModelFacts:
         return count + 1
 
     def nearest_latent_frames(self, pixel_frames: float) -> int:
-        """Latent frames of the clip whose length is nearest to `pixel_frames`; at least one."""
+        """Return the latent frames of the clip whose length is nearest to `pixel_frames`; at least one."""
         half = 0.5 + 1e-9  # what a sum of seconds lost in rounding must not push a half down
         return max(1, int((pixel_frames - 1) / self.temporal_stride + half) + 1)
 
     def first_pixel_frame(self, latent_frame: int) -> int:
-        """The pixel frame at which a latent frame begins."""
+        """Return the pixel frame at which a latent frame begins."""
         return 0 if latent_frame == 0 else 1 + self.temporal_stride * (latent_frame - 1)
 
     def latent_frame_of(self, pixel_frame: int) -> int:
-        """The latent frame that a pixel frame is decoded from."""
+        """Return the latent frame that a pixel frame is decoded from."""
         return -(-pixel_frame // self.temporal_stride)
 
     def check_size(self, width: int, height: int) -> None:

@@ -1,4 +1,4 @@
-"""The dry run as text: what each shot becomes, every rounding, how often the network runs and what it needs.
+"""Report the dry run as text: what each shot becomes, every rounding, how often the network runs and what it needs.
 
 Plain strings from a Timeline; the memory figures are handed in by whoever knows the model.
 """
@@ -9,12 +9,14 @@ from .timeline import PlannedShot, Timeline, takes_of
 
 
 def network_evaluations(timeline: Timeline, steps: int, guidance: bool) -> int:
-    """Segments shown to the network in one run of a sampler with one evaluation per step; guidance shows each twice."""
+    """Count the segments shown to the network in one run of a sampler with one evaluation per step; guidance shows each
+    twice.
+    """
     return len(timeline.segments) * steps * (2 if guidance else 1)
 
 
 def plan_report(timeline: Timeline, steps: int, guidance: bool, segment_bytes: int, latent_bytes: int) -> str:
-    """A table shot -> seconds -> pixel frames -> latent frames -> segments, then the totals."""
+    """Return a table shot -> seconds -> pixel frames -> latent frames -> segments, then the totals."""
     header = ("shot", "asked s", "gets s", "pixel frames", "latent frames", "meets", "segments", "prompt")
     own = segments_of_shots(timeline)
     rows = [header] + [_row(timeline, planned, own[planned.index]) for planned in timeline.shots]
@@ -53,7 +55,7 @@ def _in_rollout(timeline: Timeline, steps: int, guidance: bool) -> str:
 
 
 def locked_note(timeline: Timeline) -> list[str]:
-    """One line naming the locked shots; nothing without any."""
+    """Return one line naming the locked shots; nothing without any."""
     locked = [str(planned.index + 1) for planned in timeline.shots if planned.shot.locked]
     if not locked:
         return []
@@ -64,7 +66,7 @@ def locked_note(timeline: Timeline) -> list[str]:
 
 
 def anchor_note(timeline: Timeline) -> list[str]:
-    """Where the storyboard's anchors stand, one line each, and which node holds them; nothing without any."""
+    """Say where the storyboard's anchors stand, one line each, and which node holds them; nothing without any."""
     found = [
         (
             f"shot {planned.index + 1}, anchor {place + 1}",
@@ -86,8 +88,9 @@ def anchor_note(timeline: Timeline) -> list[str]:
 
 
 def crowded_note(timeline: Timeline) -> list[str]:
-    """One line when shots stand so close that a single segment sees several of them whole; else nothing. Their prompts
-    then act on each other's frames, and a hard switch (blends `cut` and `randomized`) may skip one."""
+    """Return one line when shots stand so close that a single segment sees several of them whole; else nothing. Their
+    prompts then act on each other's frames, and a hard switch (blends `cut` and `randomized`) may skip one.
+    """
     crowded: list[PlannedShot] = []
     for take in takes_of(timeline.shots):
         length = take[-1].end_frame - take[0].start_frame
@@ -105,7 +108,7 @@ def crowded_note(timeline: Timeline) -> list[str]:
 
 
 def segments_of_shots(timeline: Timeline) -> list[list[int]]:
-    """For each shot the numbers, from 1, of the segments that hear its prompt, alone or mixed."""
+    """Return for each shot the numbers, from 1, of the segments that follow its prompt, alone or mixed."""
     found: list[list[int]] = [[] for _ in timeline.shots]
     for number, segment in enumerate(timeline.segments, start=1):
         for shot, _ in segment.mix:

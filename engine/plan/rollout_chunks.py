@@ -1,4 +1,4 @@
-"""Rollout: a timeline cut into chunks that are finished one after another, each continuing from the one before.
+"""Cut a timeline into a rollout's chunks, which are finished one after another, each continuing from the one before.
 
 StreamingT2V (arXiv 2403.14773, section 4) makes long video this way: every chunk sees the last frames of what is there
 and adds new ones. Here a chunk is a window of latent frames of one take. Its first `known_frames` are finished and
@@ -22,7 +22,8 @@ Mix = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True)
 class Chunk:
-    """The window of latent frames [start_frame, end_frame), of which the first `known_frames` are finished before.
+    """A chunk is the window of latent frames [start_frame, end_frame), of which the first `known_frames` are finished
+    before.
 
     `mix` names the shots whose prompts it follows and their shares, which sum to one. It belongs to `shot`, the later
     one of the mix, as its piece number `piece` (from 0), and to the run of shots `take`.
@@ -50,7 +51,7 @@ class Chunk:
         return self.end_frame - self.first_new_frame
 
     def to_plain(self) -> dict[str, object]:
-        """The chunk under the keys that plan.json of a run folder has had from the first version on."""
+        """Return the chunk under the keys that plan.json of a run folder has had from the first version on."""
         return {
             "number": self.number,
             "start": self.start_frame,
@@ -64,7 +65,7 @@ class Chunk:
 
 
 def plan_chunks(timeline: Timeline, known_frames: int) -> tuple[Chunk, ...]:
-    """All chunks in the order in which they are made.
+    """Return all chunks in the order in which they are made.
 
     known_frames: latent frames that a chunk takes over at least from its take, 0 to segment_frames - 1; the first chunk
     of a take has none. A window is as long as a segment, so where a shot ends early it reaches further back over
@@ -114,7 +115,9 @@ def _stretches(take: list[PlannedShot], transition_prompts: int) -> Iterator[tup
 
 
 def _shared(shot: PlannedShot, later: PlannedShot, transition_prompts: int) -> tuple[int, int]:
-    """Latent frames before and after a boundary that both shots share; each shot keeps at least one for itself."""
+    """Return the latent frames before and after a boundary that both shots share; each shot keeps at least one for
+    itself.
+    """
     if later.shot.transition != "blend" or not transition_prompts:
         return 0, 0
     # An odd frame is the earlier shot's, as in engine/plan/timeline.py.

@@ -1,4 +1,4 @@
-"""Which steps, layers, shots and words users mean, read into plain values.
+"""Read which steps, layers, shots and words users mean into plain values.
 
 Ranges of steps and layers mean the same
 for every schedule and every depth of network.
@@ -13,7 +13,8 @@ LAYERS_HELP = 'use a range like "25-29", a list like "0, 3, 5", a share like "la
 
 
 def parse_layers(text: str, blocks: int) -> frozenset[int]:
-    """The blocks, counted from 0, that `text` names: "all", "last 5", "last 1/6", "first 2", "25-29", "0, 3, 5-7".
+    """Return the blocks, counted from 0, that `text` names: "all", "last 5", "last 1/6", "first 2", "25-29", "0, 3,
+    5-7".
 
     Raises ValueError, naming the block and how many there are, for what is not a block of this network.
     """
@@ -46,21 +47,24 @@ def parse_layers(text: str, blocks: int) -> frozenset[int]:
 
 @dataclass(frozen=True)
 class NoiseSpan:
-    """The steps from noise level `high` down to just above `low`: both are sigmas of the schedule, so 8 and 50 steps,
-    and the two experts of one schedule, mean the same stretch."""
+    """A span holds the steps from noise level `high` down to just above `low`: both are sigmas of the schedule, so 8
+    and 50 steps, and the two experts of one schedule, mean the same stretch.
+    """
 
     high: float
     low: float
 
     @classmethod
     def of(cls, start: float, end: float, sigma_at: Callable[[float], float]) -> "NoiseSpan":
-        """start, end: fractions of the schedule, 0 at its beginning; sigma_at(fraction) is the model's noise level."""
+        """Return the span between two fractions of the schedule, `start` and `end`, 0 at its beginning;
+        sigma_at(fraction) is the model's noise level.
+        """
         if not 0 <= start < end <= 1:
             raise ValueError(f"start {start:g} and end {end:g} hold no step; use 0 <= start < end <= 1")
         return cls(float(sigma_at(start)), float(sigma_at(end)))
 
     def steps(self, sigmas: Sequence[float]) -> int:
-        """How many of a sampler's steps begin in here; the last of its sigmas is where it ends."""
+        """Return how many of a sampler's steps begin in here; the last of its sigmas is where it ends."""
         return sum(self.holds(sigma) for sigma in sigmas[:-1])
 
     def holds(self, sigma: float) -> bool:
@@ -69,7 +73,7 @@ class NoiseSpan:
 
 
 def parse_shots(text: str) -> tuple[int, ...]:
-    """ "2, 4-6" -> (2, 4, 5, 6), counted from 1; empty for all."""
+    """Read "2, 4-6" as (2, 4, 5, 6), counted from 1; empty for all."""
     shots: list[int] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         match = re.fullmatch(r"(\d+)\s*(?:-\s*(\d+))?", part)
@@ -83,5 +87,5 @@ def parse_shots(text: str) -> tuple[int, ...]:
 
 
 def parse_words(text: str) -> tuple[str, ...]:
-    """ "cat, red hat" -> ("cat", "red hat"): words and phrases, commas between."""
+    """Read "cat, red hat" as ("cat", "red hat"): words and phrases, commas between."""
     return tuple(part for part in (" ".join(part.split()) for part in text.split(",")) if part)

@@ -1,4 +1,4 @@
-"""A storyboard turned into plain integers for one model: pixel frames, latent frames, takes, segments.
+"""Turn a storyboard into plain integers for one model: pixel frames, latent frames, takes, segments.
 
 A *take* is a run of shots without a cut; nothing is shared across a cut. A take is covered by *segments*, the latent
 frames that one evaluation of the network sees. Every shot has segments of its own; where a shot blends into the next,
@@ -21,7 +21,9 @@ SHORTEST_DEFAULT = 5  # latent frames; models make little sense of shorter clips
 
 @dataclass(frozen=True)
 class PlannedShot:
-    """One shot on the latent frames [start_frame, end_frame), `overlap_frames` of them shared with the one before."""
+    """A planned shot has the latent frames [start_frame, end_frame), `overlap_frames` of them shared with the one
+    before.
+    """
 
     index: int  # from 0
     shot: Shot
@@ -36,7 +38,7 @@ class PlannedShot:
 
 @dataclass(frozen=True)
 class Segment:
-    """One evaluation of the network sees the `latent_frames` from `start_frame` at once.
+    """A segment is what one evaluation of the network sees at once: the `latent_frames` from `start_frame`.
 
     `mix` names the shots whose prompts it follows and their shares, which sum to one; `take` is the run of shots that
     it belongs to.
@@ -58,7 +60,9 @@ class Segment:
 
 @dataclass(frozen=True)
 class Timeline:
-    """A storyboard in the numbers of a model family: the latent frames of each shot, and the segments over them."""
+    """A timeline is a storyboard in the numbers of a model family: the latent frames of each shot, and the segments
+    over them.
+    """
 
     storyboard: Storyboard
     facts: ModelFacts
@@ -84,21 +88,21 @@ class Timeline:
         return self.pixel_frames / self.fps
 
     def take_start(self, segment: Segment) -> int:
-        """The first latent frame of the take that the segment belongs to."""
+        """Return the first latent frame of the take that the segment belongs to."""
         return self.take_starts[segment.take]
 
     @cached_property
     def take_starts(self) -> list[int]:
-        """Latent frames at which takes begin: 0 and every cut."""
+        """Return the latent frames at which takes begin: 0 and every cut."""
         return [take[0].start_frame for take in takes_of(self.shots)]
 
     @property
     def take_lengths(self) -> list[int]:
-        """Latent frames of each take."""
+        """Return the latent frames of each take."""
         return [take[-1].end_frame - take[0].start_frame for take in takes_of(self.shots)]
 
     def shot_pixel_frames(self, shot: PlannedShot) -> tuple[int, int]:
-        """[first, last + 1) pixel frames of a shot."""
+        """Return the pixel frames of a shot as [first, last + 1)."""
         return self.facts.first_pixel_frame(shot.start_frame), self.facts.first_pixel_frame(shot.end_frame)
 
 
@@ -113,9 +117,9 @@ def plan_timeline(
     overlap_frames: int | None = None,
     transition_prompts: int = 1,
 ) -> Timeline:
-    """Everything that is not given comes from the storyboard or the family: a segment is the family's native clip, or
-    as short as the shortest shot that shares its take with others, so that each of them has segments of its own; the
-    overlap is just under half of it (DiTCtrl's 6 of 13).
+    """Plan a timeline; what is not given comes from the storyboard or the family: a segment is the family's native
+    clip, or as short as the shortest shot that shares its take with others, so that each of them has segments of its
+    own; the overlap is just under half of it (DiTCtrl's 6 of 13).
 
     Raises ValueError, naming two numbers and the remedy, for what the family cannot make.
     """
@@ -148,7 +152,7 @@ def with_segments(
     overlap_frames: int | None = None,
     transition_prompts: int | None = None,
 ) -> Timeline:
-    """The same shots covered by other segments; None keeps what the timeline has."""
+    """Return the same shots covered by other segments; None keeps what the timeline has."""
     if (segment_frames, overlap_frames, transition_prompts) == (None, None, None):
         return timeline
     length = timeline.segment_frames if segment_frames is None else segment_frames
@@ -214,7 +218,7 @@ def _place_shots(
 
 
 def takes_of(shots: tuple[PlannedShot, ...]) -> list[list[PlannedShot]]:
-    """Runs of shots without a cut between them."""
+    """Return runs of shots without a cut between them."""
     takes: list[list[PlannedShot]] = []
     for shot in shots:
         if not takes or shot.shot.transition == "cut":
@@ -226,8 +230,9 @@ def takes_of(shots: tuple[PlannedShot, ...]) -> list[list[PlannedShot]]:
 def _cover_take(
     take: list[PlannedShot], number: int, length: int, overlap: int, transition_prompts: int
 ) -> list[Segment]:
-    """Segments of one take, by rising start. A take shorter than a segment is one segment per shot, all of its
-    length."""
+    """Return the segments of one take, by rising start. A take shorter than a segment is one segment per shot, all of
+    its length.
+    """
     begin, end = take[0].start_frame, take[-1].end_frame
     length = min(length, end - begin)
     own = []
@@ -249,8 +254,9 @@ def _cover_take(
 
 
 def _reach(later: PlannedShot, length: int, transition_prompts: int) -> tuple[int, int]:
-    """How far, in latent frames, the own segments left and right of a boundary reach beyond it (negative: stop short
-    of it, because transition segments stand in between)."""
+    """Return how far, in latent frames, the own segments left and right of a boundary reach beyond it (negative: stop
+    short of it, because transition segments stand in between).
+    """
     shared = min(later.overlap_frames, length - 1)
     between = transition_prompts if later.shot.transition == "blend" else 0
     width = (between - 1) * (length - shared) + length  # all transition segments together; without any, the overlap
@@ -262,8 +268,10 @@ def _reach(later: PlannedShot, length: int, transition_prompts: int) -> tuple[in
 
 
 def _cover_range(low: int, high: int, shot: PlannedShot, begin: int, end: int, length: int, overlap: int) -> list[int]:
-    """Starts of segments that cover [low, high) inside the take [begin, end); the last one is shifted back. A range
-    shorter than a segment gets one, with its middle inside the shot, so that segments follow each other as shots do."""
+    """Return starts of segments that cover [low, high) inside the take [begin, end); the last one is shifted back. A
+    range shorter than a segment gets one, with its middle inside the shot, so that segments follow each other as shots
+    do.
+    """
     if high - low < length:
         middle = min(max(shot.start_frame, (low + high) // 2), shot.end_frame)
         low = min(max(begin, middle - length // 2), end - length)

@@ -1,4 +1,4 @@
-"""Steps exactly as their papers' code takes them. The golden tests run them; no node does.
+"""Take steps exactly as their papers' code takes them. The golden tests run them; no node does.
 
 ditctrl_pairs: DiTCtrl's blending of two prompts. streamingt2v_ddim: StreamingT2V's second enhancer.
 """

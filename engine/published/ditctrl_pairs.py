@@ -1,4 +1,5 @@
-"""DiTCtrl's joint step: neighbouring segments go through the network in pairs, and all their predictions are blended.
+"""Take DiTCtrl's joint step: neighbouring segments go through the network in pairs, and all their predictions are
+blended.
 
 Source: DiTCtrl (arXiv 2412.18597) and its public multi-prompt sampler. Pair k holds segment k as source and k + 1 as
 target; an inner segment is therefore predicted twice, once in each role, and both predictions count alike. What the
@@ -14,14 +15,16 @@ from ..sampling.latent_blend import blend_predictions, triangle_weights
 
 
 def pair_starts(starts: Sequence[int]) -> list[int]:
-    """First frame of every prediction, in the order source 0, target 0, source 1, ...: 2 * (segments - 1) of them."""
+    """Return the first frame of every prediction, in the order source 0, target 0, source 1, ...: 2 * (segments - 1) of
+    them.
+    """
     if len(starts) < 2:
         raise ValueError(f"{len(starts)} segment has no neighbour to pair with; use at least 2")
     return [start for pair in itertools.pairwise(starts) for start in pair]
 
 
 def blend_pairs(predictions: Sequence[torch.Tensor], starts: Sequence[int], total: int, dim: int) -> torch.Tensor:
-    """Blends the predictions of all pairs, in the order of `pair_starts`, by DiTCtrl's triangle.
+    """Blend the predictions of all pairs, in the order of `pair_starts`, by DiTCtrl's triangle.
 
     predictions: clean videos of one length, frames on axis `dim`. starts: first frame of every *segment*. total: frames
     of the result.
@@ -37,7 +40,7 @@ def denoise_in_pairs(
     predict: Callable[[torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]],
     dim: int,
 ) -> torch.Tensor:
-    """One step's clean video from pairs of segments of one shared latent.
+    """Return one step's clean video from pairs of segments of one shared latent.
 
     x: the whole noised latent, frames on axis `dim`. length: frames of a segment. predict(source, target, pair) -> the
     two clean segments, after guidance. Returns the clean video, like x.

@@ -1,4 +1,4 @@
-"""Streaming refinement as the second published model does it: chunks take DDIM steps of their own and are joined.
+"""Refine a stream as the second published model does it: chunks take DDIM steps of their own and are joined.
 
 Source: StreamingT2V (arXiv 2403.14773, section 4.3, whose text has x_{t-1} blended) and the public StreamingSVD
 enhancer (I2VGen-XL). What is blended is a chunk's noised video after its step, where engine/sampling/refine.py blends
@@ -27,7 +27,7 @@ def refine_ddim(
     cuts: Callable[[int], Sequence[int]],
     dim: int = 2,
 ) -> torch.Tensor:
-    """Noises a latent video to alphas[0] and takes it to alphas[-1] in overlapping chunks.
+    """Noise a latent video to alphas[0] and take it to alphas[-1] in overlapping chunks.
 
     video: clean latent, frames on axis `dim`, n * (chunk - overlap) + overlap of them. noise: unit Gaussian like video,
     drawn once for the whole of it. alphas: signal shares, one more than steps, all above 0 and below 1.

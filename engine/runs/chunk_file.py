@@ -1,4 +1,4 @@
-"""A finished chunk in a file: its latents, the hash of all that it depends on, and a checksum of its bytes.
+"""Keep a finished chunk in a file: its latents, the hash of all that it depends on, and a checksum of its bytes.
 
 One safetensors file, `chunk_0007_<12 digits of the hash>.safetensors`. Its metadata has, as JSON under one key,
 
@@ -30,12 +30,12 @@ NAME = re.compile(r"chunk_(\d{4,})_([0-9a-f]{12})\.safetensors")
 
 
 class DamagedChunk(ValueError):
-    """A file that is no whole chunk, or not the one that its name says."""
+    """Say that a file is no whole chunk, or not the one that its name says."""
 
 
 @dataclass(frozen=True)
 class ChunkKey:
-    """Which chunk, and what it depends on.
+    """A key says which chunk it is, and what the chunk depends on.
 
     number: of the chunk in the video, from 0. shot: from 0. piece: of the shot, from 0; shot and piece find a chunk
     again when the shots before it grew. dependencies: content hash by the name that people read ("the prompt"), without
@@ -49,7 +49,7 @@ class ChunkKey:
 
     @cached_property
     def hash(self) -> str:
-        """64 hexadecimal digits, of the names and hashes of the dependencies and of nothing else."""
+        """Return 64 hexadecimal digits, of the names and hashes of the dependencies and of nothing else."""
         return content_hash(dict(self.dependencies), "dependencies")
 
     @property
@@ -59,7 +59,7 @@ class ChunkKey:
 
 @dataclass(frozen=True)
 class SavedChunk:
-    """A chunk as it was written: `tensors` by name, as the caller gave them."""
+    """This is a chunk as it was written: `tensors` by name, as the caller gave them."""
 
     key: ChunkKey
     tensors: dict[str, torch.Tensor]
@@ -67,7 +67,9 @@ class SavedChunk:
 
     @property
     def hash(self) -> str:
-        """What a chunk that continues from this one depends on. A locked chunk has the hash that it was made with."""
+        """Return the hash of what a chunk that continues from this one depends on. A locked chunk has the hash that it
+        was made with.
+        """
         return self.key.hash
 
 

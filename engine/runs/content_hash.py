@@ -1,4 +1,4 @@
-"""A content hash: 64 hexadecimal digits that are equal where two values are, on every machine and in every process.
+"""Hash contents: 64 hexadecimal digits that are equal where two values are, on every machine and in every process.
 
 A finished chunk is kept under a hash of everything that it depends on (docs/design.md, Runs that survive). It is a
 sha256 over the kind and the content of a value and of all that is nested in it. Python's own hash() differs from
@@ -16,7 +16,7 @@ VERSION = b"longreel content hash 1"
 
 
 def content_hash(value: object, name: str = "value") -> str:
-    """sha256 of `value` as 64 hexadecimal digits.
+    """Return the sha256 of `value` as 64 hexadecimal digits.
 
     value: None, bool, int, float, str, bytes, torch tensors of any dtype and device, and lists, tuples, sets,
     frozensets, dicts and dataclasses of them. A list and a tuple of the same content are the same, the order of a dict
@@ -78,7 +78,7 @@ def _tensor_digest(tensor: torch.Tensor, place: str) -> bytes:
 
 
 def _hashed(*parts) -> bytes:
-    """Each part with its length, so that no two lists of parts feed the same bytes."""
+    """Hash each part with its length, so that no two lists of parts feed the same bytes."""
     digest = hashlib.sha256(struct.pack("<q", len(parts)))
     for part in parts:
         digest.update(struct.pack("<q", len(part)))

@@ -1,4 +1,4 @@
-"""A run that survives: the folder in which each finished chunk is kept, found again, and reported.
+"""Keep a run that survives: the folder in which each finished chunk is kept, found again, and reported.
 
 See docs/design.md, Runs that survive. `longreel/<run name>/` holds storyboard.json and plan.json, one safetensors file
 for each finished chunk (engine/runs/chunk_file.py), chunks.json (engine/runs/record.py) and the lock. A chunk is used
@@ -36,7 +36,7 @@ ONCE_MADE = {TO_MAKE: MADE, TO_MAKE_AGAIN: MADE_AGAIN}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a chunk, one of the states above, and why ("the prompt changed"; may be empty)."""
+    """This is what became of a chunk, one of the states above, and why ("the prompt changed"; may be empty)."""
 
     key: ChunkKey
     state: str
@@ -70,7 +70,7 @@ def open_run(path: Path | str) -> Iterator["RunFolder"]:
 
 
 class RunFolder:
-    """A run that `open_run` opened. `outcomes` by chunk number, `notes` of what was found on opening."""
+    """This is a run that `open_run` opened. `outcomes` by chunk number, `notes` of what was found on opening."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -97,7 +97,7 @@ class RunFolder:
     def find(
         self, key: ChunkKey, locked: bool = False, shapes: Mapping[str, Sequence[int]] | None = None
     ) -> SavedChunk | None:
-        """The finished chunk, or None if it must be made; why is kept for the report.
+        """Return the finished chunk, or None if it must be made; why is kept for the report.
 
         locked: keep the last file of this shot and piece, whatever it depends on. shapes: of the tensors that are
         wanted, by name; a locked file with others raises ValueError, because neither it nor the plan fits.
@@ -129,13 +129,14 @@ class RunFolder:
         return saved
 
     def old_files(self) -> list[str]:
-        """Names of chunk files that no chunk used last."""
+        """Return the names of chunk files that no chunk used last."""
         used = set(self._record.files.values())
         return sorted(path.name for path in self.path.iterdir() if NAME.fullmatch(path.name) and path.name not in used)
 
     def finish(self, remove_old: bool = False) -> list[str]:
-        """Close a complete run: chunks that are not part of it leave the record; -> names of files that are not used
-        any more, which are removed if asked for. Raises ValueError while a chunk is not made."""
+        """Close a complete run: chunks that are not part of it leave the record. Returns the names of files that are
+        not used any more, which are removed if asked for. Raises ValueError while a chunk is not made.
+        """
         missing = [number for number, outcome in self.outcomes.items() if outcome.state in ONCE_MADE]
         if missing:
             raise ValueError(
@@ -153,11 +154,11 @@ class RunFolder:
         return old
 
     def report(self) -> str:
-        """For people: one line for each note and each chunk."""
+        """Report to people: one line for each note and each chunk."""
         return "\n".join([*self.notes, *(outcome.line() for _, outcome in sorted(self.outcomes.items()))])
 
     def _read_last(self, key: ChunkKey, damages: list[str]) -> SavedChunk | None:
-        """The chunk that this shot and piece used last."""
+        """Return the chunk that this shot and piece used last."""
         name = self._record.files.get((key.shot, key.piece))
         if name is None:
             return None
@@ -167,7 +168,7 @@ class RunFolder:
         return _read(self.path / name, damages)
 
     def _read_same(self, key: ChunkKey, damages: list[str]) -> SavedChunk | None:
-        """A chunk with the same hash, under its own number or, where it moved, under another."""
+        """Return a chunk with the same hash, under its own number or, where it moved, under another."""
         own = self.path / key.file_name
         others = sorted(self.path.glob(f"chunk_*_{key.hash[:12]}.safetensors"))
         for path in (own, *(path for path in others if path != own)):
@@ -209,7 +210,7 @@ def _read(path: Path, damages: list[str]) -> SavedChunk | None:
 
 
 def _changes(stored: Mapping[str, str], wanted: Mapping[str, str]) -> str:
-    """ "the prompt changed, the seed is new" """
+    """Say what is different, as in "the prompt changed, the seed is new"."""
     names = [
         f"{name} changed" if name in stored else f"{name} is new"
         for name, value in wanted.items()

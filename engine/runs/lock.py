@@ -1,4 +1,4 @@
-"""A lock that one run holds: the system's own file lock, which ends with its process, however that ends.
+"""Lock what one run works on with the system's own file lock, which ends with its process, however that ends.
 
 The file names the process that holds it, for the error of the second one. It stays when the lock is given back, because
 a file that is removed could be locked by one process under its name and by another without. Which files the lock is for
@@ -21,11 +21,13 @@ HELD_BY_ANOTHER = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)  # the systems' an
 
 
 class RunInUse(RuntimeError):
-    """Another run holds the lock."""
+    """Say that another run holds the lock."""
 
 
 class RunLock:
-    """Held from construction to `release`, or to the end of the process. Raises RunInUse, naming process and time."""
+    """The lock is held from construction to `release`, or to the end of the process. Raises RunInUse, naming process
+    and time.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -56,7 +58,7 @@ def _now() -> str:
 
 
 def _owner(handle: int) -> str:
-    """For people, from what the holder wrote."""
+    """Return who holds the lock, for people, from what the holder wrote."""
     os.lseek(handle, 0, os.SEEK_SET)
     try:
         owner = json.loads(os.read(handle, 1000))

@@ -1,4 +1,4 @@
-"""The name of a run: a plain folder name that every system takes, so that a run can be moved to another one.
+"""Check the name of a run: a plain folder name that every system takes, so that a run can be moved to another one.
 
 The rules are Windows' (docs: "Naming Files, Paths, and Namespaces"), which are stricter than those of the others. Which
 runs there are is not known here.
@@ -19,7 +19,9 @@ REMEDY = "use letters, digits, spaces, - and _"
 
 
 def check_run_name(name: str) -> str:
-    """-> `name`. Raises ValueError, naming the character or the word that makes it no folder name."""
+    """Return `name` where it can name a run. Raises ValueError, naming the character or the word that makes it no
+    folder name.
+    """
     if not name.strip():
         raise ValueError(f"the run name is empty; {REMEDY}")
     if len(name) > MAX_CHARACTERS:

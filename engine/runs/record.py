@@ -1,4 +1,4 @@
-"""The record of a run folder: which file each chunk used last, by the shot and the piece of the shot.
+"""Keep the record of a run folder: which file each chunk used last, by the shot and the piece of the shot.
 
 chunks.json: {"longreel_run": 1, "shots": [prompt, ...], "chunks": [{"shot": 0, "piece": 0, "file": ...}, ...]}. Shots
 are recognised by their prompts, so that a locked shot keeps its files when others are put in or taken out before it.
@@ -17,7 +17,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class RunRecord:
-    """shots: prompts. files: file name by (shot, piece), both from 0."""
+    """A record has the prompts of the `shots`, and in `files` the file name by (shot, piece), both from 0."""
 
     shots: tuple[str, ...] = ()
     files: Mapping[tuple[int, int], str] = field(default_factory=dict)
@@ -26,8 +26,9 @@ class RunRecord:
         return RunRecord(self.shots, {**self.files, (shot, piece): name})
 
     def for_shots(self, prompts: Sequence[str]) -> "RunRecord":
-        """The same files under the numbers that their shots have in `prompts`; files of shots that are gone drop
-        out."""
+        """Return the same files under the numbers that their shots have in `prompts`; files of shots that are gone drop
+        out.
+        """
         moved = match_shots(self.shots, prompts)
         return RunRecord(
             tuple(prompts), {(moved[shot], piece): name for (shot, piece), name in self.files.items() if shot in moved}
@@ -41,7 +42,7 @@ class RunRecord:
 
 
 def read_record(text: str) -> RunRecord:
-    """Raises ValueError where `text` is no record, naming what is wrong."""
+    """Read a record. Raises ValueError where `text` is no record, naming what is wrong."""
     try:
         record = json.loads(text)
         if record["longreel_run"] != VERSION:
@@ -61,7 +62,7 @@ def read_record(text: str) -> RunRecord:
 
 
 def match_shots(before: Sequence[str], now: Sequence[str]) -> dict[int, int]:
-    """The number now of each shot before that is still there, both from 0.
+    """Return the number now of each shot before that is still there, both from 0.
 
     A shot with the same prompt in the same order is the same shot; so is one that stands alone, or in a row of as many,
     between shots that stayed: there the prompt was edited.

@@ -1,4 +1,4 @@
-"""A file that is there whole or not at all, whenever the process is killed or the power fails.
+"""Write a file that is there whole or not at all, whenever the process is killed or the power fails.
 
 It is written under another name in its own folder, given to the disk, and only then renamed, which every file system
 does at once; the folder is given to the disk too, or the name could be lost. What the files hold is not known here.
@@ -22,7 +22,7 @@ FOLDER_IS_NOT_SYNCED = (errno.EINVAL, errno.ENOTSUP)  # network folders that kee
 
 
 class WriteError(OSError):
-    """A file could not be written; what stood in its place is untouched."""
+    """Say that a file could not be written; what stood in its place is untouched."""
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -50,7 +50,9 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def remove_unfinished(folder: Path) -> list[str]:
-    """Remove what processes that were killed while writing left in `folder`; -> names of the files they were to be."""
+    """Remove what processes that were killed while writing left in `folder`, and return the names of the files they
+    were to be.
+    """
     prefix, suffix = UNFINISHED.split("{}")
     left_over = sorted(folder.glob(UNFINISHED.format("*")))
     for path in left_over:
@@ -59,7 +61,7 @@ def remove_unfinished(folder: Path) -> list[str]:
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes that this user may still write where `folder` is, or would be."""
+    """Return the bytes that this user may still write where `folder` is, or would be."""
     return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))).free
 
 

@@ -1,4 +1,4 @@
-"""Alpha space: denoising with v-prediction on a variance-preserving scale, from noise (alpha 0) to video (alpha 1).
+"""Denoise in alpha space: v-prediction on a variance-preserving scale, from noise (alpha 0) to video (alpha 1).
 
 Sources: DPM-Solver++(2M) SDE (arXiv 2211.01095) and DDIM (arXiv 2010.02502) as CogVideoX, DiTCtrl and ttt-video step
 them; the zero-terminal-SNR rescaling is arXiv 2305.08891. Golden tensors of both code bases pin every number.
@@ -26,7 +26,7 @@ SOLVERS = ("dpmpp_2m_sde", "ddim")
 
 @dataclass(frozen=True)
 class AlphaSchedule:
-    """A run's noise levels.
+    """These are a run's noise levels.
 
     timesteps: N training timesteps, 0..999, descending; what the network is told.
     alphas: N + 1 alphas, ascending from exactly 0 (pure noise) to exactly 1 (the video).
@@ -38,21 +38,21 @@ class AlphaSchedule:
     table: torch.Tensor
 
     def network_alpha(self, alpha: float) -> float:
-        """The table entry nearest to `alpha`: the level that the network's own conversion from v to video uses."""
+        """Return the table entry nearest to `alpha`: the level that the network's own conversion from v to video uses."""
         distance = (self.table - alpha).abs()  # [1000]
         return float(self.table[distance.argmin()])
 
 
 @dataclass(frozen=True)
 class SolverState:
-    """What a multistep solver carries from one step to the next: its last prediction and last step in lam."""
+    """This is what a multistep solver carries from one step to the next: its last prediction and last step in lam."""
 
     video: torch.Tensor | None = None
     lam_step: float | None = None
 
 
 def zero_snr_schedule(steps: int, shift: float = 1.0) -> AlphaSchedule:
-    """The zero-terminal-SNR schedule of CogVideoX for a number of steps.
+    """Return the zero-terminal-SNR schedule of CogVideoX for a number of steps.
 
     steps: model evaluations, 1..1000. shift: how far the signal is pushed down; 1.0 for CogVideoX-5B and ttt-video,
     3.0 for CogVideoX-2B and DiTCtrl. The rescaling runs over the *selected* timesteps, as the published code does.
@@ -74,39 +74,41 @@ def zero_snr_schedule(steps: int, shift: float = 1.0) -> AlphaSchedule:
 
 
 def _rescaled(signal: torch.Tensor) -> torch.Tensor:
-    """Square root of `signal` [N], stretched so that its last entry is 0 and its first stays. float32, descending."""
+    """Return the square root of `signal` [N], stretched so that its last entry is 0 and its first stays; float32,
+    descending.
+    """
     alphas = signal.float().sqrt()  # rounded before the root, as the published tables are
     first, last = alphas[0].clone(), alphas[-1].clone()
     return (alphas - last) * (first / (first - last))
 
 
 def alpha_of_sigma(sigma: float) -> float:
-    """Alpha of a noise level written as k-diffusion and ComfyUI write it: sigma = sqrt(1 - alpha^2) / alpha."""
+    """Return the alpha of a noise level written as k-diffusion and ComfyUI write it: sigma = sqrt(1 - alpha^2) / alpha."""
     return 1.0 / math.sqrt(1.0 + sigma * sigma)
 
 
 def noise_of(alpha: float) -> float:
-    """The noise's share of x at `alpha`: sqrt(1 - alpha^2), the sigma of the variance-preserving scale."""
+    """Return the noise's share of x at `alpha`: sqrt(1 - alpha^2), the sigma of the variance-preserving scale."""
     return math.sqrt(max(0.0, 1.0 - alpha * alpha))
 
 
 def add_noise(video: torch.Tensor, noise: torch.Tensor, alpha: float) -> torch.Tensor:
-    """A clean video put at level `alpha`: alpha * video + sqrt(1 - alpha^2) * noise."""
+    """Return a clean video put at level `alpha`: alpha * video + sqrt(1 - alpha^2) * noise."""
     return alpha * video + noise_of(alpha) * noise
 
 
 def video_from_v(x: torch.Tensor, v: torch.Tensor, alpha: float) -> torch.Tensor:
-    """The clean video that a v-prediction at level `alpha` means."""
+    """Return the clean video that a v-prediction at level `alpha` means."""
     return alpha * x - noise_of(alpha) * v
 
 
 def guide(negative: torch.Tensor, positive: torch.Tensor, scale: float) -> torch.Tensor:
-    """Classifier-free guidance: scale 0 is the negative prediction, 1 the positive one."""
+    """Apply classifier-free guidance: scale 0 is the negative prediction, 1 the positive one."""
     return negative + scale * (positive - negative)
 
 
 def dynamic_guidance(scale: float, timestep: float, steps: int, exponent: float = 5.0) -> float:
-    """Guidance scale of one step as the published code computes it, in [1, 1 + scale].
+    """Return the guidance scale of one step as the published code computes it, in [1, 1 + scale].
 
     The code puts the raw training timestep (999..0) where its documentation has the step's index, so the value jumps
     about instead of rising; checkpoints sampled with it look as published only with the jumps. See `rising_guidance`.
@@ -115,12 +117,14 @@ def dynamic_guidance(scale: float, timestep: float, steps: int, exponent: float 
 
 
 def rising_guidance(scale: float, step: int, steps: int, exponent: float = 5.0) -> float:
-    """Guidance scale of one step as the documentation of the same code describes it: from 1 up towards 1 + scale."""
+    """Return the guidance scale of one step as the documentation of the same code describes it: from 1 up towards 1 +
+    scale.
+    """
     return dynamic_guidance(scale, steps - step, steps, exponent)
 
 
 def lam_of(alpha: float) -> float:
-    """Half the log signal-to-noise ratio, the solvers' clock: -inf for pure noise, +inf for the video."""
+    """Return half the log signal-to-noise ratio, the solvers' clock: -inf for pure noise, +inf for the video."""
     if alpha <= 0.0:
         return -math.inf
     share = noise_of(alpha)
@@ -136,7 +140,7 @@ def step_dpmpp_2m_sde(
     state: SolverState,
     eta: float = 1.0,
 ) -> tuple[torch.Tensor, SolverState]:
-    """One step of DPM-Solver++(2M) from `alpha` to `alpha_next` (both below 1).
+    """Take one step of DPM-Solver++(2M) from `alpha` to `alpha_next` (both below 1).
 
     video: the prediction at `alpha`. noise: unit Gaussian like x, or None when eta is 0. eta: 1.0 is the published
     stochastic solver, 0.0 its deterministic form. From pure noise with eta 1, x is replaced entirely by fresh noise.
@@ -164,7 +168,7 @@ def step_ddim(
     state: SolverState,
     eta: float = 0.0,
 ) -> tuple[torch.Tensor, SolverState]:
-    """One step of DDIM from `alpha` to `alpha_next` (both below 1): the same video, the same noise, another mix.
+    """Take one step of DDIM from `alpha` to `alpha_next` (both below 1): the same video, the same noise, another mix.
 
     eta: 0.0 is deterministic, 1.0 is ancestral (DDPM). noise: unit Gaussian like x, or None when eta is 0.
     """
@@ -190,7 +194,7 @@ def sample(
     eta: float = 1.0,
     callback: Callable[[int, torch.Tensor, torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
-    """Denoises x along `alphas`.
+    """Denoise x along `alphas`.
 
     x: any shape, at level alphas[0]. alphas: N + 1 values, ascending in [0, 1]. levels: N values, handed to `denoise`
     as the network's own name of each level (a timestep, a sigma). denoise(x, alpha, level) -> video, like x.

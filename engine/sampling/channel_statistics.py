@@ -1,4 +1,4 @@
-"""Channel statistics of latents: the colour and contrast of one clip given to another.
+"""Give the colour and contrast of one clip to another, as channel statistics of latents.
 
 Adaptive instance normalization (AdaIN, arXiv 1703.06868) on latents: every channel is shifted and scaled to the mean
 and standard deviation of another clip's. Chunk after chunk that is sampled from its own output drifts in both; pulling
@@ -12,8 +12,8 @@ LEAST_DEVIATION = 1e-6  # of a channel; below it there is no contrast to scale
 
 
 def match_statistics(clip: torch.Tensor, reference: torch.Tensor, strength: float) -> torch.Tensor:
-    """`clip` [B, C, F, H, W] with each channel's mean and deviation moved towards those of `reference` [B, C, F', H',
-    W'].
+    """Return `clip` [B, C, F, H, W] with each channel's mean and deviation moved towards those of `reference` [B, C,
+    F', H', W'].
 
     strength: 0 leaves the clip as it is, to the bit; 1 gives it the reference's statistics. Raises ValueError outside
     0..1.

@@ -1,4 +1,4 @@
-"""What a denoising network is trained on: how a clean latent is made noisy, and what the network should say of it.
+"""Say what a denoising network is trained on: how a clean latent is made noisy, and what the network should say of it.
 
 Two kinds. Flow matching (Wan, HunyuanVideo, LTXV): arXiv 2210.02747, with the shift towards noise of arXiv 2403.03206.
 v-prediction (CogVideoX): arXiv 2202.00512 on the table of engine/sampling/alpha_space.py; One-Minute Video Generation
@@ -16,14 +16,15 @@ import torch
 
 
 def _per_video(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """[B] -> [B, 1, 1, ...] with the dtype and device of `like` [B, ...]."""
+    """Return [B] as [B, 1, 1, ...] with the dtype and device of `like` [B, ...]."""
     return values.to(like).view(-1, *(1,) * (like.dim() - 1))
 
 
 @dataclass(frozen=True)
 class FlowMatching:
-    """Levels are sigmas, the share of noise, in (0, 1). shift: above 0; how far levels are pushed towards noise, 1 for
-    not at all. uniform_share: 0..1; of the levels that are drawn evenly, the others are logit-normal.
+    """Train on flow matching, whose levels are sigmas, the share of noise, in (0, 1). shift: above 0; how far levels
+    are pushed towards noise, 1 for not at all. uniform_share: 0..1; of the levels that are drawn evenly, the others are
+    logit-normal.
 
     Raises ValueError for numbers out of range.
     """
@@ -38,7 +39,7 @@ class FlowMatching:
             raise ValueError(f"uniform_share is {self.uniform_share:g}, not 0 to 1; use 0.3")
 
     def draw_levels(self, generator: torch.Generator, batch: int) -> torch.Tensor:
-        """[batch] float32 sigmas, spread evenly over the batch's quantiles (stratified), in random order."""
+        """Return [batch] float32 sigmas, spread evenly over the batch's quantiles (stratified), in random order."""
         normal = torch.sigmoid(torch.special.ndtri(_strata(generator, batch)))
         even = _strata(generator, batch)
         pick = torch.rand(batch, generator=generator) < self.uniform_share
@@ -46,26 +47,28 @@ class FlowMatching:
         return (self.shift * u / (1 + (self.shift - 1) * u)).clamp(1e-3, 1 - 1e-4)
 
     def noise(self, clean: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
-        """clean, noise [B, C, F, H, W], levels [B] -> what the network sees, like clean."""
+        """Return what the network sees, like clean: clean, noise [B, C, F, H, W], levels [B]."""
         sigma = _per_video(levels, clean)
         return sigma * noise + (1 - sigma) * clean
 
     def target(self, clean: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
-        """The velocity from video to noise, the same at every level."""
+        """Return the velocity from video to noise, the same at every level."""
         return noise - clean
 
     def descent(self, steps: int) -> list[float]:
-        """`steps` + 1 levels from noise to video."""
+        """Return `steps` + 1 levels from noise to video."""
         return [self.shift * u / (1 + (self.shift - 1) * u) for u in (1 - step / steps for step in range(steps + 1))]
 
     def step(self, noised: torch.Tensor, said: torch.Tensor, level: float, to: float) -> torch.Tensor:
-        """Euler's method: what is noised at `level`, with what the network said of it, at the level `to`."""
+        """Take a step of Euler's method: what is noised at `level`, with what the network said of it, at the level
+        `to`.
+        """
         return noised + (to - level) * said
 
 
 @dataclass(frozen=True)
 class VPrediction:
-    """Levels are training timesteps, 0 to len(alphas) - 1. alphas [T]: of
+    """Train on v-prediction, whose levels are training timesteps, 0 to len(alphas) - 1. alphas [T]: of
     engine/sampling/alpha_space.AlphaSchedule.table, descending, in [0, 1].
 
     Raises ValueError where the table does not descend within 0..1.
@@ -81,26 +84,26 @@ class VPrediction:
             )
 
     def draw_levels(self, generator: torch.Generator, batch: int) -> torch.Tensor:
-        """[batch] float32 whole timesteps, spread evenly over the table (stratified), in random order."""
+        """Return [batch] float32 whole timesteps, spread evenly over the table (stratified), in random order."""
         return (_strata(generator, batch) * len(self.alphas)).floor().clamp(max=len(self.alphas) - 1)
 
     def noise(self, clean: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
-        """clean, noise [B, C, F, H, W], levels [B] -> what the network sees, like clean."""
+        """Return what the network sees, like clean: clean, noise [B, C, F, H, W], levels [B]."""
         alpha, sigma = self._scales(clean, levels)
         return alpha * clean + sigma * noise
 
     def target(self, clean: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
-        """v, like clean."""
+        """Return v, like clean."""
         alpha, sigma = self._scales(clean, levels)
         return alpha * noise - sigma * clean
 
     def descent(self, steps: int) -> list[float]:
-        """`steps` + 1 levels from noise to video; the last one, -1, is the video itself."""
+        """Return `steps` + 1 levels from noise to video; the last one, -1, is the video itself."""
         last = len(self.alphas) - 1
         return [float(round(last * (1 - step / steps))) for step in range(steps)] + [-1.0]
 
     def step(self, noised: torch.Tensor, said: torch.Tensor, level: float, to: float) -> torch.Tensor:
-        """DDIM without noise (arXiv 2010.02502): from `level` to the level `to`."""
+        """Take a step of DDIM without noise (arXiv 2010.02502): from `level` to the level `to`."""
         alpha, then = (1.0 if one < 0 else float(self.alphas[int(one)]) for one in (level, to))
         sigma = (1 - alpha**2) ** 0.5
         clean, noise = alpha * noised - sigma * said, sigma * noised + alpha * said
@@ -112,11 +115,11 @@ class VPrediction:
 
 
 def loss_per_video(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of each video, in float32: [B, C, F, H, W] twice -> [B]."""
+    """Return the mean squared error of each video, in float32: [B, C, F, H, W] twice -> [B]."""
     return (prediction.float() - target.float()).square().flatten(1).mean(1)
 
 
 def _strata(generator: torch.Generator, batch: int) -> torch.Tensor:
-    """[batch] in (0, 1), one in each of `batch` equal parts, in random order."""
+    """Return [batch] in (0, 1), one in each of `batch` equal parts, in random order."""
     order = torch.randperm(batch, generator=generator)
     return ((order + torch.rand(batch, generator=generator)) / batch).clamp(1e-6, 1 - 1e-6)

@@ -1,4 +1,4 @@
-"""How the predictions of overlapping segments become one video: latent blending.
+"""Blend the predictions of overlapping segments into one video.
 
 `triangle` is DiTCtrl (arXiv 2412.18597, section 3.4; weights as in its public code), `randomized` is StreamingT2V's
 randomized blending (arXiv 2403.14773, section 4.3, the consistent form of equation 8), `linear` a ramp over the
@@ -17,14 +17,14 @@ BLENDS = ("triangle", "randomized", "linear", "cut")
 
 
 def triangle_weights(length: int) -> torch.Tensor:
-    """DiTCtrl's weight of each frame of a segment: a triangle over the whole segment, never zero -> [length]."""
+    """Return DiTCtrl's weight of each frame of a segment, [length]: a triangle over the whole segment, never zero."""
     i = torch.arange(length, dtype=torch.float32)
     rise = (2 * i + 1) / length
     return torch.minimum(rise, 2 - rise)
 
 
 def ramp_weights(length: int, overlap_before: int, overlap_after: int) -> torch.Tensor:
-    """One inside, a linear ramp over the frames shared with each neighbour -> [length]."""
+    """Return [length]: one inside, a linear ramp over the frames shared with each neighbour."""
     i = torch.arange(length, dtype=torch.float32)
     rise = (i + 1) / (overlap_before + 1)
     fall = (length - i) / (overlap_after + 1)
@@ -32,7 +32,7 @@ def ramp_weights(length: int, overlap_before: int, overlap_after: int) -> torch.
 
 
 def take_over_frames(starts: list[int], cuts: list[int]) -> list[int]:
-    """The frame from which each segment is the one that counts: start + cut, never before its predecessor's."""
+    """Return the frame from which each segment is the one that counts: start + cut, never before its predecessor's."""
     frames = [starts[0]]
     for start, cut in zip(starts[1:], cuts, strict=True):
         frames.append(max(frames[-1], start + cut))
@@ -40,7 +40,9 @@ def take_over_frames(starts: list[int], cuts: list[int]) -> list[int]:
 
 
 def switch_weights(starts: list[int], lengths: list[int], cuts: list[int]) -> list[torch.Tensor]:
-    """Weights 0 or 1: segment i >= 1 takes over `cuts[i - 1]` frames after its start and holds until the next does."""
+    """Return weights 0 or 1: segment i >= 1 takes over `cuts[i - 1]` frames after its start and holds until the next
+    does.
+    """
     begins = take_over_frames(starts, cuts)
     ends = [*begins[1:], starts[-1] + lengths[-1]]
     weights = []
@@ -51,13 +53,14 @@ def switch_weights(starts: list[int], lengths: list[int], cuts: list[int]) -> li
 
 
 def overlaps_of(starts: list[int], lengths: list[int]) -> list[int]:
-    """Frames that each segment shares with the one before it, at least 0 -> one number per boundary."""
+    """Return the frames that each segment shares with the one before it, at least 0: one number per boundary."""
     return [max(0, s + n - t) for s, n, t in zip(starts, lengths, starts[1:], strict=False)]
 
 
 def draw_cuts(overlaps: list[int], seed: int, evaluation: int) -> list[int]:
-    """One cut per boundary, uniform on 0..overlap as in the paper (its code stops at overlap - 1); the same for the
-    same seed and evaluation, on any device."""
+    """Draw one cut per boundary, uniform on 0..overlap as in the paper (its code stops at overlap - 1); the same for
+    the same seed and evaluation, on any device.
+    """
     generator = torch.Generator().manual_seed((seed * 1_000_003 + evaluation) % 2**63)
     return [int(torch.randint(0, overlap + 1, (1,), generator=generator)) for overlap in overlaps]
 
@@ -65,7 +68,8 @@ def draw_cuts(overlaps: list[int], seed: int, evaluation: int) -> list[int]:
 def segment_weights(
     blend: str, starts: list[int], lengths: list[int], seed: int = 0, evaluation: int = 0
 ) -> list[torch.Tensor]:
-    """Weight of every frame of every segment, before division by the sum per frame -> one [length] per segment.
+    """Return the weight of every frame of every segment, before division by the sum per frame: one [length] per
+    segment.
 
     `starts` rise; `seed` and `evaluation` (which call of the network this is) matter for `randomized` alone.
     """
@@ -84,7 +88,7 @@ def segment_weights(
 def blend_predictions(
     predictions: list[torch.Tensor], starts: list[int], weights: list[torch.Tensor], total_frames: int, dim: int = 0
 ) -> torch.Tensor:
-    """Weighted mean per frame of overlapping predictions; `dim` is the frame axis -> `total_frames` frames.
+    """Return the weighted mean per frame of overlapping predictions, `total_frames` frames; `dim` is the frame axis.
 
     Every frame must be covered by a positive weight.
     """
@@ -108,7 +112,7 @@ def blend_predictions(
 
 
 def randomized_blend(chunks: list[torch.Tensor], starts: list[int], cuts: list[int], dim: int = 0) -> torch.Tensor:
-    """StreamingT2V: chunk i >= 1 takes over `cuts[i - 1]` frames after its start; no frame is averaged."""
+    """Blend as StreamingT2V does: chunk i >= 1 takes over `cuts[i - 1]` frames after its start; no frame is averaged."""
     lengths = [chunk.shape[dim] for chunk in chunks]
     weights = switch_weights(starts, lengths, cuts)
     return blend_predictions(chunks, starts, weights, starts[-1] + lengths[-1], dim)
@@ -116,8 +120,9 @@ def randomized_blend(chunks: list[torch.Tensor], starts: list[int], cuts: list[i
 
 @dataclass(frozen=True)
 class DitctrlLayout:
-    """`starts` of all segments; `mixes` the prompts of each as (prompt, share); `base_starts` of each prompt's own
-    (first) segment."""
+    """A layout has the `starts` of all segments; `mixes` the prompts of each as (prompt, share); `base_starts` of each
+    prompt's own (first) segment.
+    """
 
     starts: tuple[int, ...]
     mixes: tuple[tuple[tuple[int, float], ...], ...]
@@ -128,8 +133,9 @@ class DitctrlLayout:
 def ditctrl_layout(
     prompts: int, length: int, overlap: int, transition_prompts: int, repeat_middle: int = 0
 ) -> DitctrlLayout:
-    """DiTCtrl's own layout: each prompt one segment of `length`, between neighbours `transition_prompts` segments
-    whose prompt moves linearly from one to the next, all `length - overlap` frames apart."""
+    """Return DiTCtrl's own layout: each prompt has one segment of `length`, and between neighbours stand
+    `transition_prompts` segments whose prompt moves linearly from one to the next, all `length - overlap` frames apart.
+    """
     mixes: list[tuple[tuple[int, float], ...]] = []
     base: list[int] = []
     for prompt in range(prompts):

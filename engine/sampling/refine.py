@@ -1,4 +1,4 @@
-"""Streaming refinement: the third stage of StreamingT2V, a video noised to T' = 600 of 1000 and denoised in chunks.
+"""Refine a stream, the third stage of StreamingT2V: a video is noised to T' = 600 of 1000 and denoised in chunks.
 
 Source: StreamingT2V (arXiv 2403.14773), section 4.3 and its public enhancer (MS-Vid2Vid-XL, SDEdit). Every step
 predicts the clean video chunk by chunk, joins the chunks by randomized blending, and only then moves the whole video
@@ -37,7 +37,8 @@ CUT_RANGES = (PAPER, CODE)
 
 @dataclass(frozen=True)
 class RefineSchedule:
-    """noise: [1000] float32, the noise share of every training timestep, from almost 0 to exactly 1.
+    """This is a schedule of the refinement. noise: [1000] float32, the noise share of every training timestep, from
+    almost 0 to exactly 1.
 
     sigmas: [N + 1] float32, descending, ending in 0. timesteps: N training timesteps, what the network is told.
     start_timestep: the training timestep that the video is noised to.
@@ -49,13 +50,13 @@ class RefineSchedule:
     start_timestep: int
 
     def alpha_at(self, timestep: int) -> float:
-        """Signal share of x, sqrt(1 - noise^2), at a training timestep."""
+        """Return the signal share of x, sqrt(1 - noise^2), at a training timestep."""
         share = float(self.noise[timestep])
         return math.sqrt(max(0.0, 1.0 - share * share))
 
 
 def refine_schedule(steps: int, noise_levels: int = NOISE_LEVELS) -> RefineSchedule:
-    """The enhancer's schedule.
+    """Return the enhancer's schedule.
 
     steps: model evaluations, at least 1. noise_levels: training timesteps to go back, 2..999; higher changes more of
     the video. "Trailing" spacing with one point more than steps, the last of which is dropped. Where float rounding
@@ -77,7 +78,7 @@ def refine_schedule(steps: int, noise_levels: int = NOISE_LEVELS) -> RefineSched
 
 
 def cosine_noise_table() -> torch.Tensor:
-    """Noise share of every training timestep [1000] float32: interpolated log-SNR cosine, zero terminal SNR."""
+    """Return the noise share of every training timestep [1000] float32: interpolated log-SNR cosine, zero terminal SNR."""
     low, high = (math.atan(math.exp(-0.5 * end)) for end in LOG_SNR_RANGE)
     t = torch.linspace(1, 0, TRAINING_STEPS)
     log_snr = -2 * torch.log(torch.tan(low + t * (high - low)))
@@ -88,7 +89,9 @@ def cosine_noise_table() -> torch.Tensor:
 
 
 def chunk_starts(frames: int, chunk: int, overlap: int) -> list[int]:
-    """First frame of every chunk. frames must be n * (chunk - overlap) + overlap, else ValueError with the nearest."""
+    """Return the first frame of every chunk. frames must be n * (chunk - overlap) + overlap, else ValueError with the
+    nearest.
+    """
     if not 0 <= overlap < chunk:
         raise ValueError(f"overlap {overlap} does not fit a chunk of {chunk} frames; use 0..{chunk - 1}")
     stride = chunk - overlap
@@ -102,13 +105,15 @@ def chunk_starts(frames: int, chunk: int, overlap: int) -> list[int]:
 
 
 def default_overlap(chunk: int) -> int:
-    """A third of a chunk, as published: 8 of 24 frames."""
+    """Return a third of a chunk, as published: 8 of 24 frames."""
     return round(chunk / 3)
 
 
 def cover(frames: int, chunk: int, overlap: int) -> list[int]:
-    """First frame of every chunk of a video of any length: the last one is shifted back to end with the video, and a
-    video shorter than a chunk is one chunk. Raises ValueError for an overlap that leaves a chunk nothing of its own."""
+    """Return the first frame of every chunk of a video of any length: the last one is shifted back to end with the
+    video, and a video shorter than a chunk is one chunk. Raises ValueError for an overlap that leaves a chunk nothing
+    of its own.
+    """
     if not 0 <= overlap < chunk:
         raise ValueError(f"overlap {overlap} does not fit a chunk of {chunk} frames; use 0..{chunk - 1}")
     starts = list(range(0, max(1, frames - chunk + 1), chunk - overlap))
@@ -120,7 +125,7 @@ def cover(frames: int, chunk: int, overlap: int) -> list[int]:
 def chunk_weights(
     starts: list[int], lengths: list[int], cut_range: str, seed: int, evaluation: int
 ) -> list[torch.Tensor]:
-    """Which frames of each chunk count at one evaluation: [length] of 0 or 1 per chunk, one 1 for every frame.
+    """Return which frames of each chunk count at one evaluation: [length] of 0 or 1 per chunk, one 1 for every frame.
 
     cut_range: one of CUT_RANGES. The chunk before keeps overlap frame f = 1..O with probability 1 - f / (O + 1) for
     `paper`, 1 - f / O for `code`.
@@ -134,7 +139,9 @@ def chunk_weights(
 
 
 def last_part(sigmas: torch.Tensor, strength: float) -> torch.Tensor:
-    """The last round(strength * N) steps of a schedule of N steps [N + 1], at least one; none of it for strength 0."""
+    """Return the last round(strength * N) steps of a schedule of N steps [N + 1], at least one; none of it for strength
+    0.
+    """
     if not 0 <= strength <= 1:
         raise ValueError(f"strength {strength:g} is outside 0..1; use {NOISE_LEVELS / TRAINING_STEPS:g}")
     steps = len(sigmas) - 1
@@ -146,7 +153,7 @@ def last_part(sigmas: torch.Tensor, strength: float) -> torch.Tensor:
 def rescaled_guidance(
     negative: torch.Tensor, positive: torch.Tensor, scale: float = GUIDANCE, rescale: float = RESCALE
 ) -> torch.Tensor:
-    """Guidance whose contrast is pulled back towards the positive prediction's, over the whole chunk.
+    """Return guidance whose contrast is pulled back towards the positive prediction's, over the whole chunk.
 
     negative, positive: [B, ...] predictions. rescale: 0 leaves plain guidance, 1 takes the positive one's spread.
     """
@@ -165,7 +172,7 @@ def predict_chunks(
     cuts: Sequence[int],
     dim: int,
 ) -> torch.Tensor:
-    """The clean video of one step: every chunk predicted alone, joined by randomized blending.
+    """Return the clean video of one step: every chunk predicted alone, joined by randomized blending.
 
     x: the noised video at level `alpha`, variance preserving, frames on axis `dim`. predict(x_chunk, index) -> v like
     x_chunk. cuts: for every chunk but the first, how many of its frames the chunk before it keeps, 0..overlap.
@@ -184,7 +191,7 @@ def step_dpmpp_2m_sde_midpoint(
     noise: torch.Tensor | None,
     sigmas: Sequence[float],
 ) -> torch.Tensor:
-    """One step on k-diffusion's scale, eta 1.
+    """Take one step on k-diffusion's scale, eta 1.
 
     before: the prediction of the step before, or None. noise: unit Gaussian, unused in the last step. sigmas: of the
     step before (anything when `before` is None), of this one, of the next.
@@ -212,7 +219,7 @@ def refine(
     dim: int = 2,
     callback: Callable[[int, torch.Tensor, torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
-    """Noises a latent video part of the way and denoises it in overlapping chunks.
+    """Noise a latent video part of the way and denoise it in overlapping chunks.
 
     video: clean latent, frames on axis `dim`, n * (chunk - overlap) + overlap of them. noise: unit Gaussian like video,
     drawn once for the whole of it. predict(x_chunk, timestep, index) -> v of chunk `index`, after guidance. cuts(step)
@@ -240,6 +247,6 @@ def refine(
 
 
 def published_start(video: torch.Tensor, noise: torch.Tensor, schedule: RefineSchedule) -> torch.Tensor:
-    """The noised video on k-diffusion's scale, times sigma_0 as published (sqrt(1 + sigma_0^2) would be exact)."""
+    """Return the noised video on k-diffusion's scale, times sigma_0 as published (sqrt(1 + sigma_0^2) would be exact)."""
     noised = add_noise(video, noise, schedule.alpha_at(schedule.start_timestep))
     return noised * float(schedule.sigmas[0])

@@ -1,4 +1,4 @@
-"""The storyboard: what the user writes, as frozen dataclasses and as JSON version 1.
+"""The storyboard is what the user writes, as frozen dataclasses and as JSON version 1.
 
 See docs/design.md, The storyboard. A storyboard is a list of shots with prompts, seconds and transitions. Every
 Storyboard object is valid: the constructor checks all ranges and all relations between fields, so the JSON, CSV and
@@ -61,7 +61,9 @@ ANCHOR_RULES = {
 
 @dataclass(frozen=True)
 class Anchor:
-    """A picture that the video must show: `at` seconds from the shot's start, `image` relative to the input folder."""
+    """An anchor is a picture that the video must show: `at` seconds from the shot's start, `image` relative to the
+    input folder.
+    """
 
     at: float
     image: str
@@ -69,7 +71,7 @@ class Anchor:
 
 @dataclass(frozen=True)
 class Shot:
-    """One prompt's stretch of time.
+    """A shot is one prompt's stretch of time.
 
     prompt: what the shot shows, 1 to 10,000 characters.
     seconds: length, above 0 and up to 3600.
@@ -98,7 +100,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Storyboard:
-    """1 to 1000 shots and what they share.
+    """A storyboard has 1 to 1000 shots and what they share.
 
     fps: frames per second, above 0 and up to 240. width, height: pixels, 16 to 16384; the plan rounds to the model's
     grid. seed: 0 to 2**64-1 or None. style: appended to every prompt. negative: for shots without their own.
@@ -152,24 +154,24 @@ class Storyboard:
                     )
 
     def prompt_of(self, shot: Shot) -> str:
-        """The shot's prompt with the style appended: "prompt, style"."""
+        """Return the shot's prompt with the style appended: "prompt, style"."""
         return f"{shot.prompt}, {self.style}" if self.style else shot.prompt
 
     def negative_of(self, shot: Shot) -> str:
-        """The shot's own negative prompt, also when that is empty, else the storyboard's."""
+        """Return the shot's own negative prompt, also when that is empty, else the storyboard's."""
         return self.negative if shot.negative is None else shot.negative
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object: every storyboard field, and of each shot the fields that differ from their defaults."""
+        """Return the JSON object: every storyboard field, and of each shot the fields that differ from their defaults."""
         board = {"longreel": VERSION} | {name: _plain(getattr(self, name)) for name in BOARD_RULES}
         return board | {"shots": [_shot_dict(shot) for shot in self.shots]}
 
     def to_json(self) -> str:
-        """JSON version 1, indented; parse_storyboard of it gives an equal storyboard."""
+        """Return JSON version 1, indented; parse_storyboard of it gives an equal storyboard."""
         return json.dumps(self.to_dict(), ensure_ascii=False, indent=2) + "\n"
 
     def to_text(self) -> str:
-        """A page for people: one line for the storyboard, one for each shot."""
+        """Return a page for people: one line for the storyboard, one for each shot."""
         total = show(round(sum(shot.seconds for shot in self.shots), 3))
         head = f"{self.title or 'Untitled'}: {len(self.shots)} shot{'s' * (len(self.shots) != 1)}, {total} s, "
         head += f"{show(self.fps)} frames per second, {self.width}x{self.height}"
@@ -191,7 +193,7 @@ def parse_storyboard(text: str) -> Storyboard:
 
 
 def storyboard_from_dict(data: dict[str, Any]) -> Storyboard:
-    """Storyboard from the parsed JSON object of version 1; also the last step of the CSV reader."""
+    """Return the storyboard from the parsed JSON object of version 1; also the last step of the CSV reader."""
     version = data.get("longreel")
     if isinstance(version, bool) or version != VERSION:
         found = f"is {show(version)}" if "longreel" in data else "is missing"
@@ -207,7 +209,7 @@ def storyboard_from_dict(data: dict[str, Any]) -> Storyboard:
 
 
 def load_json(text: str, what: str) -> Any:
-    """json.loads with a size limit, no doubled keys, and errors on one line that give line and column."""
+    """Run json.loads with a size limit, no doubled keys, and errors on one line that give line and column."""
     if len(text) > MAX_TEXT_CHARACTERS:
         raise StoryboardError(
             f"{what} has {len(text)} characters; at most {MAX_TEXT_CHARACTERS} are read: split it into several"
@@ -286,7 +288,7 @@ def _check_keys(data: dict[str, Any], known: tuple[str, ...], place: str, elsewh
 
 
 def nearest(key: str, known: tuple[str, ...]) -> str:
-    """The known key most like `key`, whatever the case of its letters."""
+    """Return the known key most like `key`, whatever the case of its letters."""
     return difflib.get_close_matches(key[:64].lower(), known, n=1, cutoff=0.0)[0]
 
 
@@ -325,7 +327,7 @@ def _read(one: Shot | Anchor, rules: dict[str, Any], place: str) -> dict[str, An
 
 
 def _plain(value: Any) -> Any:
-    """3.0 is written as 3, so that a file looks the way a person types it."""
+    """Write 3.0 as 3, so that a file looks the way a person types it."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -1,4 +1,4 @@
-"""The storyboard as a table: CSV that a spreadsheet program opens, saves and gives back without loss.
+"""Read and write the storyboard as a table: CSV that a spreadsheet program opens, saves and gives back without loss.
 
 See docs/design.md, The storyboard. Row 1 names the columns. Each further row is one shot with
 the columns of Shot; the columns `longreel` and `board_...` hold what belongs to the whole storyboard and are written
@@ -50,7 +50,7 @@ _SPREADSHEET_DIGITS = 15
 
 
 def to_csv(storyboard: Storyboard) -> str:
-    """The table as text; parse_csv of it gives an equal storyboard."""
+    """Return the table as text; parse_csv of it gives an equal storyboard."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
@@ -95,7 +95,7 @@ def parse_csv(text: str) -> Storyboard:
 
 
 def _placed(error: StoryboardError, numbers: list[int]) -> StoryboardError:
-    """The same error in the table's own words: the row of shot 3, the column of a storyboard field."""
+    """Return the same error in the table's own words: the row of shot 3, the column of a storyboard field."""
     shot = re.match(r"shot (\d+)", str(error))
     if shot:
         return StoryboardError(f"row {numbers[int(shot[1]) - 1]}: {error}")

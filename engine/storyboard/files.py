@@ -1,4 +1,4 @@
-"""Storyboard files: which format a file is in, and reading and writing each.
+"""Handle storyboard files: which format a file is in, and reading and writing each.
 
 .csv is the table, .jsonl a ttt-video scene list; .json is told apart by its first bracket: an object is a storyboard,
 a list is a ttt-video scene list. Files are UTF-8. It does not know where ComfyUI's folders are.
@@ -27,7 +27,7 @@ FORMATS: dict[str, tuple[str, Callable[[Storyboard], str], str]] = {
 
 
 def read_storyboards(path: str | os.PathLike[str]) -> tuple[Storyboard, ...]:
-    """All storyboards of a file: one, or as many as a ttt-video scene list has videos.
+    """Return all storyboards of a file: one, or as many as a ttt-video scene list has videos.
 
     Raises StoryboardError, one line that names the file and its folder.
     """
@@ -39,7 +39,7 @@ def read_storyboards(path: str | os.PathLike[str]) -> tuple[Storyboard, ...]:
 
 
 def write_storyboard(storyboard: Storyboard, form: str) -> tuple[bytes, str, str]:
-    """The file's bytes, the same as text, and its extension, for one of FORMATS.
+    """Return the file's bytes, the same as text, and its extension, for one of FORMATS.
 
     Raises StoryboardError when the format cannot hold the storyboard.
     """

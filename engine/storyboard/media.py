@@ -1,4 +1,4 @@
-"""Where a storyboard's pictures lie: paths below one folder, which nothing may leave.
+"""Find where a storyboard's pictures lie: paths below one folder, which nothing may leave.
 
 See docs/design.md, The storyboard. Media paths are relative to ComfyUI's input folder and may not leave it, by "..", by
 an absolute path, by a backslash or by a link. It does not open the pictures and does not know where ComfyUI's folders
@@ -15,7 +15,9 @@ from .rules import Media, StoryboardError, show
 
 
 def resolve_media(image: str, input_folder: str | os.PathLike[str], field: str = "image") -> Path:
-    """The real path of an existing file below `input_folder`, links followed; else StoryboardError naming `field`."""
+    """Return the real path of an existing file below `input_folder`, links followed; else StoryboardError naming
+    `field`.
+    """
     Media().read(image, field)
     folder = Path(input_folder).resolve()
     path = (folder / image).resolve()
@@ -29,7 +31,7 @@ def resolve_media(image: str, input_folder: str | os.PathLike[str], field: str =
 
 
 def resolve_anchors(storyboard: Storyboard, input_folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """The real path of every anchor picture, by the name that the storyboard gives it. Raises as resolve_media."""
+    """Return the real path of every anchor picture, by the name that the storyboard gives it. Raises as resolve_media."""
     found: dict[str, Path] = {}
     for index, shot in enumerate(storyboard.shots):
         for place, anchor in enumerate(shot.anchors):

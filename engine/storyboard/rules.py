@@ -1,4 +1,4 @@
-"""One rule for each kind of storyboard field: what it accepts, and the one-line error when it does not.
+"""One rule stands here for each kind of storyboard field: what it accepts, and the one-line error when it does not.
 
 See docs/design.md, The storyboard. `rule.read(value, field)` returns the value in its plain type (3 seconds become
 3.0, a width of 64.0 becomes 64) or raises StoryboardError with the field, the value found and the remedy.
@@ -20,11 +20,11 @@ MEDIA_PATTERN = re.compile(rf"^(?:{_NAME}/)*{_NAME}(?![\s\S])")
 
 
 class StoryboardError(ValueError):
-    """What is wrong with a storyboard: one line, the field and the remedy."""
+    """Say what is wrong with a storyboard: one line, the field and the remedy."""
 
 
 def show(value: Any, bare: bool = False) -> str:
-    """A value for an error message: one line, at most 60 characters; `bare` leaves plain text without quotes."""
+    """Return a value for an error message: one line, at most 60 characters; `bare` leaves plain text without quotes."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 200:
@@ -40,13 +40,13 @@ def show(value: Any, bare: bool = False) -> str:
 
 
 def within(place: str, field: str) -> str:
-    """A field as messages name it: "shot 2: seconds", or "seconds" where `place` is empty, the storyboard's own."""
+    """Return a field as messages name it: "shot 2: seconds", or "seconds" where `place` is empty, the storyboard's own."""
     return f"{place}: {field}" if place else field
 
 
 @dataclass(frozen=True)
 class Text:
-    """A string up to `longest` characters; `filled` is the remedy when it may not be blank."""
+    """Accept a string up to `longest` characters; `filled` is the remedy when it may not be blank."""
 
     longest: int
     filled: str = ""
@@ -67,7 +67,9 @@ class Text:
 
 @dataclass(frozen=True)
 class Number:
-    """A finite number from `low` to `high`, both included; `above` leaves `low` itself out; `whole` reads an int."""
+    """Accept a finite number from `low` to `high`, both included; `above` leaves `low` itself out; `whole` reads an
+    int.
+    """
 
     low: float
     high: float
@@ -90,7 +92,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of a few words."""
+    """Accept one of a few words."""
 
     options: tuple[str, ...]
 
@@ -103,7 +105,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Flag:
-    """true or false."""
+    """Accept true or false."""
 
     def read(self, value: Any, field: str) -> bool:
         if not isinstance(value, bool):
@@ -113,7 +115,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Media:
-    """A path below ComfyUI's input folder, written with forward slashes."""
+    """Accept a path below ComfyUI's input folder, written with forward slashes."""
 
     def read(self, value: Any, field: str) -> str:
         if not isinstance(value, str):

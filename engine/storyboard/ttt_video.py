@@ -1,4 +1,4 @@
-"""The scene list of ttt-video: prompts of One-Minute Video Generation with Test-Time Training.
+"""Read and write the scene list of ttt-video: prompts of One-Minute Video Generation with Test-Time Training.
 
 From test-time-training/ttt-video-dit; see docs/ttt.md, Prompts. JSON is a list of videos, each a list of scenes; JSONL
 has one such list of scenes on each line. A scene is {"text", "requires_scene_transition" (default false), "neg_text"
@@ -32,7 +32,7 @@ _SCENE_RULES: dict[str, Text | Flag] = {
 
 
 def parse_ttt(text: str) -> tuple[Storyboard, ...]:
-    """The storyboards of a JSON or JSONL file, one for each video. Raises StoryboardError, one line."""
+    """Return the storyboards of a JSON or JSONL file, one for each video. Raises StoryboardError, one line."""
     data = _load(text)
     if not isinstance(data, list) or not data:
         raise StoryboardError(f'the scene list is {show(data)}; write [[{{"text": "..."}}]], a list of videos')
@@ -44,12 +44,12 @@ def parse_ttt(text: str) -> tuple[Storyboard, ...]:
 
 
 def to_ttt_json(storyboards: Sequence[Storyboard]) -> str:
-    """JSON, a list of videos. Raises StoryboardError that names all that the format cannot hold."""
+    """Return JSON, a list of videos. Raises StoryboardError that names all that the format cannot hold."""
     return json.dumps([_scenes(one) for one in storyboards], ensure_ascii=False, indent=2) + "\n"
 
 
 def to_ttt_jsonl(storyboards: Sequence[Storyboard]) -> str:
-    """JSONL, one video on each line. Raises StoryboardError that names all that the format cannot hold."""
+    """Return JSONL, one video on each line. Raises StoryboardError that names all that the format cannot hold."""
     return "".join(json.dumps(_scenes(one), ensure_ascii=False) + "\n" for one in storyboards)
 
 
@@ -62,7 +62,7 @@ def _load(text: str) -> Any:
 
 
 def _whole_list(line: str) -> bool:
-    """Whether a line is a video on its own, as in JSONL; a line of indented JSON never opens and closes its list."""
+    """Tell whether a line is a video on its own, as in JSONL; a line of indented JSON never opens and closes its list."""
     return line.strip().removeprefix("\ufeff").startswith("[") and line.strip().endswith("]")
 
 
@@ -114,7 +114,7 @@ def _scenes(storyboard: Storyboard) -> list[dict[str, Any]]:
 
 
 def _problems(storyboard: Storyboard) -> list[str]:
-    """What the format cannot hold, each with its remedy in brackets."""
+    """Return what the format cannot hold, each with its remedy in brackets."""
     found = []
     if storyboard.title:
         found.append(f"title {show(storyboard.title)} (remove it)")

@@ -1,4 +1,4 @@
-"""Test-time training: layers that learn a video while it is generated (One-Minute Video, arXiv 2504.05298).
+"""Train at test time: layers learn a video while it is generated (One-Minute Video, arXiv 2504.05298).
 
 Reading order: order (who is read when), layer, block (forward and reversed, through gates), local_attention; weights,
 files, convert and published (files of the pack, and of ttt-video); baselines (other layers in the same place, for

@@ -1,4 +1,5 @@
-"""What TTT layers are compared with, in their place: the gated delta rule, and attention to neighbouring segments.
+"""Put in the place of TTT layers what they are compared with: the gated delta rule, and attention to neighbouring
+segments.
 
 One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 4) puts other ways of joining segments
 where its TTT layers stand, between the same gates and read in the same two directions (engine/ttt/block.py). Both have
@@ -24,8 +25,9 @@ STEP_LOWEST, STEP_HIGHEST = 1e-4, 1e-1  # log decay per token at the start: head
 
 
 class GatedDeltaLayer(nn.Module):
-    """Gated Delta Networks (arXiv 2412.06464): a matrix for each head, from which tokens replace what stands under
-    their keys, which forgets at a rate that each token sets, and whose output passes a norm and a gate of its own.
+    """Read with Gated Delta Networks (arXiv 2412.06464): a matrix for each head, from which tokens replace what stands
+    under their keys, which forgets at a rate that each token sets, and whose output passes a norm and a gate of its
+    own.
 
     Left out of the published layer: the short convolution before queries, keys and values, whose neighbours in the
     order of the scan are no neighbours in the picture. The published heads start out forgetting within 10 to 1,000
@@ -47,7 +49,7 @@ class GatedDeltaLayer(nn.Module):
         self.reset()
 
     def reset(self) -> None:
-        """Start values for training: heads that remember differently long; the rest is that of `operations`."""
+        """Set start values for training: heads remember differently long; the rest is that of `operations`."""
         with torch.no_grad():
             share = torch.rand_like(self.decay.bias)
             step = torch.exp(math.log(STEP_LOWEST) + share * math.log(STEP_HIGHEST / STEP_LOWEST))
@@ -62,7 +64,7 @@ class GatedDeltaLayer(nn.Module):
         slab_tokens: int | None = None,
         backend: str | None = None,
     ) -> Iterator[tuple[Slab, torch.Tensor]]:
-        """As TTTLayer.read; of backends there is the reference alone.
+        """Read as TTTLayer.read does; of backends there is the reference alone.
 
         Raises ValueError as it does, and where another backend is asked for.
         """
@@ -81,7 +83,7 @@ class GatedDeltaLayer(nn.Module):
     def _read_slab(
         self, x: torch.Tensor, slab: Slab, layout: Layout, state: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """`x` [B, S, C] in the order of the slab's ranges, state [B, H, D, D] -> output like x, state."""
+        """Read a slab: x [B, S, C] in the order of the slab's ranges, state [B, H, D, D] -> output like x, state."""
         config = self.config
         places, entries = places_of(slab, x.device)
         angles = angles_of(places, entries, layout, config.head_width)
@@ -108,7 +110,7 @@ class GatedDeltaLayer(nn.Module):
 
 
 class SlidingWindowLayer(nn.Module):
-    """Attention of each segment to itself and the segment read before it: forwards the one before, backwards the one
+    """Let each segment attend to itself and the segment read before it: forwards the one before, backwards the one
     behind, so that both readings together see both neighbours and no segment more.
 
     A shared frame counts with the earlier segment in both directions; counted as TTT counts it, a frame would carry
@@ -129,7 +131,7 @@ class SlidingWindowLayer(nn.Module):
         self.reset()
 
     def reset(self) -> None:
-        """Start values for training; the rest is that of `operations`."""
+        """Set start values for training; the rest is that of `operations`."""
         nn.init.constant_(self.logit_scale, math.sqrt(self.config.head_width))
 
     def read(
@@ -140,8 +142,8 @@ class SlidingWindowLayer(nn.Module):
         slab_tokens: int | None = None,
         backend: str | None = None,
     ) -> Iterator[tuple[Slab, torch.Tensor]]:
-        """As TTTLayer.read, but a slab is a segment, whatever slab_tokens is: that is what it is asked for. Of backends
-        there is the reference alone. Besides a segment, the keys and values of the one before are held.
+        """Read as TTTLayer.read does, but a slab is a segment, whatever slab_tokens is: that is what it is asked for.
+        Of backends there is the reference alone. Besides a segment, the keys and values of the one before are held.
 
         Raises ValueError where x does not have the layout's tokens, or another backend is asked for.
         """
@@ -160,7 +162,7 @@ class SlidingWindowLayer(nn.Module):
             yield slab, self.wo(self.post_norm(out.flatten(2)))
 
     def _project(self, x: torch.Tensor, slab: Slab, layout: Layout) -> tuple[torch.Tensor, ...]:
-        """`x` [B, S, C] in the order of the slab's ranges -> q, scaled, and k and v [B, S, H, D]."""
+        """Project x [B, S, C] in the order of the slab's ranges -> q, scaled, and k and v [B, S, H, D]."""
         config = self.config
         angles = angles_of(*places_of(slab, x.device), layout, config.head_width)
         q, k, v = (
@@ -171,7 +173,7 @@ class SlidingWindowLayer(nn.Module):
 
 
 def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """`q`, scaled, [B, S, H, D], k, v [B, S', H, D] -> like q."""
+    """Return attention like q, for q, scaled, [B, S, H, D] and k, v [B, S', H, D]."""
     heads_first = (part.transpose(1, 2) for part in (q, k, v))
     return F.scaled_dot_product_attention(*heads_first, scale=1.0).transpose(1, 2)
 

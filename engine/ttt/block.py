@@ -1,4 +1,5 @@
-"""TTT around an attention: the whole video read forwards, then backwards, each added through a learned gate.
+"""Put TTT around an attention: the whole video is read forwards, then backwards, and each is added through a learned
+gate.
 
 Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3). With X what an
 attention puts out,
@@ -21,7 +22,9 @@ LAYERS = {LINEAR: TTTLayer, MLP: TTTLayer, GATED_DELTA: GatedDeltaLayer, SLIDING
 
 
 class TTTBlock(nn.Module):
-    """`ttt` the layer, four gates [C] before their tanh. `operations`: see TTTLayer."""
+    """This is TTT in one block: `ttt` is the layer, beside four gates [C] before their tanh. `operations`: see
+    TTTLayer.
+    """
 
     def __init__(
         self, config: TTTConfig, operations=nn, device: torch.device | None = None, dtype: torch.dtype | None = None
@@ -42,7 +45,7 @@ class TTTBlock(nn.Module):
         in_place: bool = False,
         backend: str | None = None,
     ) -> torch.Tensor:
-        """`x` [B, L, C], all texts before all frames -> [B, L, C].
+        """Return x with both readings added: x [B, L, C], all texts before all frames -> [B, L, C].
 
         slab_tokens, backend: see TTTLayer.read. in_place: x is overwritten by the result, and beyond one slab nothing
         of the video's length is held but 4 bytes for each token and head; not while gradients are recorded.
@@ -67,7 +70,7 @@ class TTTBlock(nn.Module):
         slab_tokens: int | None,
         backend: str | None,
     ) -> None:
-        """`out` = x + gate * (one reading of x), slab by slab; `out` may be x."""
+        """Set `out` to x + gate * (one reading of x), slab by slab; `out` may be x."""
         gates = (self.backward_text, self.backward_video) if backwards else (self.forward_text, self.forward_video)
         text_gate, video_gate = (gate.to(x.device).float().tanh().to(x.dtype) for gate in gates)  # [C], -1 .. 1
         border = layout.text_tokens

@@ -1,4 +1,4 @@
-"""TTT layers out of ttt-video's checkpoint folder, in the pack's format.
+"""Convert the TTT layers of ttt-video's checkpoint folder to the pack's format.
 
     python -m longreel.engine.ttt.convert FOLDER OUT.safetensors [--transformer OUT2.safetensors]
 
@@ -47,7 +47,7 @@ PATH_MODULES = {"pathlib", "pathlib._local"}
 
 
 class _DescriptionUnpickler(pickle.Unpickler):
-    """Knows the classes of DESCRIPTIONS, torch's dtypes and paths, and nothing else."""
+    """Unpickle the classes of DESCRIPTIONS, torch's dtypes and paths, and nothing else."""
 
     def find_class(self, module: str, name: str):
         if module in PATH_MODULES and name in ("PosixPath", "WindowsPath"):
@@ -67,7 +67,7 @@ def _path_text(*parts: str) -> str:
 
 
 class _Reader(dcp.FileSystemReader):
-    """torch's reader of checkpoint folders, with a description that nothing can be smuggled into."""
+    """Read checkpoint folders as torch does, with a description that nothing can be smuggled into."""
 
     def read_metadata(self, *args, **kwargs) -> Metadata:
         with open(Path(self.path) / METADATA, "rb") as file:
@@ -88,7 +88,7 @@ def _description(folder: Path) -> Metadata:
 
 
 def read_folder(folder: Path, wanted: Callable[[str], bool]) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint folder whose names are wanted, on the CPU, as they are stored.
+    """Return the tensors of a checkpoint folder whose names are wanted, on the CPU, as they are stored.
 
     Raises ValueError, naming the folder, for what is no checkpoint folder.
     """
@@ -132,7 +132,7 @@ def convert(folder: Path, out: Path, chunk: int | None = None, base_rate: float 
 
 
 def convert_transformer(folder: Path, out: Path) -> int:
-    """Write the rest of the network under the names of ComfyUI's CogVideoX -> how many tensors."""
+    """Write the rest of the network under the names of ComfyUI's CogVideoX, and return how many tensors."""
     count = _layers_in(folder)
     found = read_folder(folder, lambda name: bool(_of_core({name: None}, count)))
     weights = _of_core(found, count)
@@ -151,7 +151,7 @@ def _layers_in(folder: Path) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command: convert the folder named in `arguments` (of the process, if None), or end with a message."""
+    """Run the command: convert the folder named in `arguments` (of the process, if None), or end with a message."""
     parser = argparse.ArgumentParser(prog="convert_ttt", description="TTT layers out of ttt-video's checkpoint folder.")
     parser.add_argument("folder", type=Path, help="holds .metadata and *.distcp")
     parser.add_argument("out", type=Path, help="the .safetensors for ComfyUI's models/ttt")

@@ -1,4 +1,4 @@
-"""TTT layers in a file: the pack's own format, and the names that ttt-video publishes.
+"""Store TTT layers in a file: the pack's own format, and the names that ttt-video publishes.
 
 A file of the pack is one safetensors file: tensors `blocks.N.<name in engine/ttt/block.py>`, and in its metadata, as
 JSON under one key, what shapes do not tell:
@@ -58,8 +58,10 @@ MISSING_REMEDY = "save or convert it again"
 
 @dataclass(frozen=True)
 class LoadedTTT:
-    """layers: weights by the names of engine/ttt/block.py, for each block of the network that has TTT, from 0. blocks:
-    of the network. family: as engine/plan/facts.ModelFacts names it. segment_latent_frames: of a training segment."""
+    """These are TTT layers as a file has them. layers: weights by the names of engine/ttt/block.py, for each block of
+    the network that has TTT, from 0. blocks: of the network. family: as engine/plan/facts.ModelFacts names it.
+    segment_latent_frames: of a training segment.
+    """
 
     layers: dict[int, dict[str, torch.Tensor]]
     config: TTTConfig
@@ -69,7 +71,7 @@ class LoadedTTT:
     title: str = ""
 
     def summary(self) -> str:
-        """For people: what the layers are, and how large."""
+        """Say for people what the layers are, and how large."""
         config = self.config
         numbers = sum(weight.numel() for block in self.layers.values() for weight in block.values())
         size = sum(weight.nbytes for block in self.layers.values() for weight in block.values())
@@ -114,7 +116,7 @@ def save_ttt(path: Path | str, ttt: LoadedTTT) -> None:
 
 
 def load_ttt(path: Path | str, chunk: int | None = None, shapes_only: bool = False) -> LoadedTTT:
-    """The layers in a file of the pack or of ttt-video.
+    """Load the layers in a file of the pack or of ttt-video.
 
     chunk: tokens that the small networks learn from at once, for a file that does not say (ttt-video's: 64 or 16 as
     published if None). shapes_only: tensors on torch's "meta" device, in the time that a file's header takes.
@@ -175,7 +177,7 @@ def _names_of_layers(names: Iterable[str], published: bool) -> list[str]:
 
 
 def _shape_of(entry, name: str) -> torch.Tensor:
-    """A tensor of this shape without numbers."""
+    """Return a tensor of this shape without numbers."""
     dtype = entry.get_dtype()
     if dtype not in DTYPES:
         raise ValueError(
@@ -186,7 +188,7 @@ def _shape_of(entry, name: str) -> torch.Tensor:
 
 
 def _described(tensors: Mapping[str, torch.Tensor], about: Mapping | None, chunk: int | None) -> LoadedTTT:
-    """`about`: the pack's metadata, or None for tensors under ttt-video's names."""
+    """Return layers with their description. `about`: the pack's metadata, or None for tensors under ttt-video's names."""
     if about is not None:
         return _of_the_pack(tensors, about, chunk)
     layers = ttt_video.ttt_layers(tensors)
@@ -236,7 +238,7 @@ def _of_the_pack(tensors: Mapping[str, torch.Tensor], about: Mapping, chunk: int
 
 
 def _read_about(text: str) -> dict:
-    """The metadata's JSON, checked."""
+    """Return the metadata's JSON, checked."""
     try:
         about = json.loads(text)
     except ValueError as error:
@@ -261,7 +263,7 @@ def _read_about(text: str) -> dict:
 
 
 def _listed(blocks) -> str:
-    """ "0-3, 7" """
+    """Write numbers in order as people do, as in "0-3, 7"."""
     runs: list[list[int]] = []
     for number in sorted(blocks):
         if runs and number == runs[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""The TTT layer: a small network inside each head that learns the video while reading it, and is read in turn.
+"""The TTT layer is a small network inside each head that learns the video while reading it, and is read in turn.
 
 Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3) and its public code. Around
 the scan (kernels/) stand: projections to q, k, v; q and k of length one; rotary positions on the video; the target,
@@ -34,7 +34,7 @@ POST_NORM_EPS = 1e-6
 
 @dataclass(frozen=True)
 class TTTConfig:
-    """What a layer's weights were trained as; a layer with other numbers computes something else.
+    """This is what a layer's weights were trained as; a layer with other numbers computes something else.
 
     width: channels of the model, heads * head width; head width a multiple of 16.
     chunk: tokens that the small network learns from at once: 64 (MLP) or 16 (linear) as published.
@@ -85,13 +85,14 @@ class TTTConfig:
 
     @property
     def hidden(self) -> int:
-        """Width of b1: the MLP's hidden layer, or a head."""
+        """Return the width of b1: the MLP's hidden layer, or a head."""
         return self.head_width * (MLP_EXPANSION if self.kind == MLP else 1)
 
 
 class TTTLayer(nn.Module):
-    """Parameters carry the names of the public code. `operations`: where Linear and LayerNorm come from (ComfyUI's cast
-    and offload their weights)."""
+    """Read a video while learning it. Parameters carry the names of the public code. `operations`: where Linear and
+    LayerNorm come from (ComfyUI's cast and offload their weights).
+    """
 
     def __init__(
         self, config: TTTConfig, operations=nn, device: torch.device | None = None, dtype: torch.dtype | None = None
@@ -115,7 +116,7 @@ class TTTLayer(nn.Module):
         self.reset()
 
     def reset(self) -> None:
-        """Start values for training, as published; projections and post norm keep those of `operations`."""
+        """Set start values for training, as published; projections and post norm keep those of `operations`."""
         for name, value in self.named_parameters(recurse=False):
             if name in ("W1", "W2", "learnable_ttt_lr_weight"):
                 nn.init.normal_(value, std=0.02)
@@ -130,7 +131,9 @@ class TTTLayer(nn.Module):
         slab_tokens: int | None = None,
         backend: str | None = None,
     ) -> torch.Tensor:
-        """`x` [B, L, C], all texts before all frames -> [B, L, C]. See `read`, which needs less memory."""
+        """Return the layer's output [B, L, C] for x [B, L, C], all texts before all frames. See `read`, which needs
+        less memory.
+        """
         out = torch.empty_like(x)
         for slab, y in self.read(x, layout, backwards, slab_tokens, backend):
             for (start, stop), part in zip(
@@ -147,7 +150,7 @@ class TTTLayer(nn.Module):
         slab_tokens: int | None = None,
         backend: str | None = None,
     ) -> Iterator[tuple[Slab, torch.Tensor]]:
-        """Read x [B, L, C] once, slab by slab -> (slab, its output [B, S, C] in the order of its ranges).
+        """Read x [B, L, C] once, slab by slab, and yield (slab, its output [B, S, C] in the order of its ranges).
 
         A slab's tokens may be overwritten as soon as it is out. slab_tokens: a multiple of the chunk, or None to read
         all in one. backend: of kernels.scan. Besides the slab, 4 bytes for each token and head are held (rates as
@@ -169,8 +172,9 @@ class TTTLayer(nn.Module):
     def _read_slab(
         self, x: torch.Tensor, slab: Slab, layout: Layout, rates: torch.Tensor | None, state: State, backend: str | None
     ) -> tuple[torch.Tensor, State]:
-        """`x` [B, S, C] in the order of the slab's ranges; rates [B, S, H] in the order of the scan, or None for the
-        tokens' own -> output like x, state."""
+        """Read a slab: x [B, S, C] in the order of the slab's ranges; rates [B, S, H] in the order of the scan, or None
+        for the tokens' own -> output like x, state.
+        """
         config = self.config
         places, entries = places_of(slab, x.device)
         rates = self.learning_rates(x) if rates is None else torch.zeros_like(rates).index_copy(1, places, rates)
@@ -193,19 +197,20 @@ class TTTLayer(nn.Module):
         return self.wo(self.post_norm(out.flatten(2))), state
 
     def start_state(self, batch: int, device: torch.device | None = None) -> State:
-        """The learned start, the same for every video of the batch, in float32."""
+        """Return the learned start, the same for every video of the batch, in float32."""
         names = ("W1", "b1", "W2", "b2") if self.config.kind == MLP else ("W1", "b1")
         return State(*(getattr(self, name).to(device, torch.float32).expand(batch, -1, -1, -1) for name in names))
 
     def learning_rates(self, x: torch.Tensor) -> torch.Tensor:
-        """`x` [B, S, C] -> [B, S, H] float32, 0 .. base_rate / D."""
+        """Return learning rates [B, S, H] float32, 0 .. base_rate / D, for x [B, S, C]."""
         weight, bias = self.learnable_ttt_lr_weight.to(x), self.learnable_ttt_lr_bias.to(x)
         logits = F.linear(x, weight[:, 0], bias[:, 0])
         return logits.float().sigmoid() * (self.config.base_rate / self.config.head_width)
 
     def _rates_as_trained(self, x: torch.Tensor, layout: Layout, backwards: bool) -> torch.Tensor:
-        """[B, L, H] in the order of the scan, as the public training code hands them to its kernels; see
-        ttt_order.chunks_of_last_tokens."""
+        """Return rates [B, L, H] in the order of the scan, as the public training code hands them to its kernels; see
+        ttt_order.chunks_of_last_tokens.
+        """
         chunk, rates = self.config.chunk, self.learning_rates(x)
         parts = [rates[:, run.start : run.stop] for run in pass_runs(layout, backwards)]
         if backwards:
@@ -217,7 +222,7 @@ class TTTLayer(nn.Module):
         return chunks[:, sources].flatten(1, 2)[:, : layout.tokens]
 
     def _project(self, x: torch.Tensor, angles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """`x` [B, S, C], angles [S, D / 2] -> q, k and v' = target + k, each [B, S, H, D] in x's dtype."""
+        """Project x [B, S, C], angles [S, D / 2] -> q, k and v' = target + k, each [B, S, H, D] in x's dtype."""
         heads = (self.config.heads, self.config.head_width)
         XQ, XK, XV = (project(x).unflatten(-1, heads) for project in (self.wq, self.wk, self.wv))
         XQ, XK = (unit_and_turned(part, angles) for part in (XQ, XK))
@@ -229,7 +234,7 @@ class TTTLayer(nn.Module):
 
 
 def check_tokens(x: torch.Tensor, layout: Layout, config: TTTConfig) -> None:
-    """Raises ValueError where x [B, L, C] does not have the layout's tokens and the layer's channels."""
+    """Raise ValueError where x [B, L, C] does not have the layout's tokens and the layer's channels."""
     if x.shape[1:] != (layout.tokens, config.width):
         raise ValueError(
             f"x has {x.shape[1]} tokens of {x.shape[2]} channels, but the layout {layout.tokens} and the "
@@ -238,18 +243,20 @@ def check_tokens(x: torch.Tensor, layout: Layout, config: TTTConfig) -> None:
 
 
 def unit_and_turned(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
-    """Queries or keys [B, S, H, D], angles [S, D / 2] -> of length one, turned to their places, in x's dtype."""
+    """Return queries or keys [B, S, H, D] at length one, rotated to their places by angles [S, D / 2], in x's dtype."""
     return rotate_pairs(F.normalize(x.float(), dim=-1, eps=UNIT_EPS), angles[:, None]).to(x.dtype)
 
 
 def take(x: torch.Tensor, slab: Slab) -> torch.Tensor:
-    """The slab's tokens of x [B, L, C] -> [B, S, C]; a slab of one range is no copy."""
+    """Return the slab's tokens [B, S, C] of x [B, L, C]; a slab of one range is no copy."""
     parts = [x[:, start:stop] for start, stop in slab.ranges]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def places_of(slab: Slab, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two [S] int64, in the order of the scan: where a token stands in the slab's tensors, and in the pass's input."""
+    """Return two [S] int64, in the order of the scan: where a token stands in the slab's tensors, and in the pass's
+    input.
+    """
     places, entries = [], []
     for run in slab.runs:
         count = torch.arange(len(run), device=device)
@@ -260,8 +267,9 @@ def places_of(slab: Slab, device: torch.device) -> tuple[torch.Tensor, torch.Ten
 
 
 def angles_of(places: torch.Tensor, entries: torch.Tensor, layout: Layout, head_width: int) -> torch.Tensor:
-    """[S, D / 2], radians, in the order of the slab's tensors. Positions count in the turned video, as published, and
-    over all of it. Text is not turned, just as position 0 is not."""
+    """Return [S, D / 2], radians, in the order of the slab's tensors. Positions count in the turned video, as
+    published, and over all of it. Text is not turned, just as position 0 is not.
+    """
     positions = torch.empty_like(entries)
     positions[places] = (entries - layout.text_tokens).clamp(min=0)
     return grid_angles(positions, layout.height, layout.width, head_width)

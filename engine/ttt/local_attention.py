@@ -1,4 +1,4 @@
-"""Attention within each segment of a long video; frames that two segments share get the mean of both.
+"""Attend within each segment of a long video; frames that two segments share get the mean of both.
 
 Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3.1) and its public code: a
 segment attends to its own text and to 13 latent frames, of which it shares one with each neighbour; positions in time
@@ -41,7 +41,7 @@ def evaluate_segments(
 
 
 def segment_of(x: torch.Tensor, layout: Layout, segment: int, dim: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    """A segment's (text, video) of joined tokens; views."""
+    """Return a segment's (text, video) of joined tokens, as views."""
     return _part(x, layout.text_of(segment), dim), _part(x, layout.tokens_of(layout.windows[segment]), dim)
 
 
@@ -53,7 +53,7 @@ def attend_locally(
     layout: Layout,
     time_shift: TimeShift | None = None,
 ) -> torch.Tensor:
-    """`q`, k, v [B, H, L, D] of all texts and then all frames -> [B, H, L, D]: attention within each segment.
+    """Attend within each segment: q, k, v [B, H, L, D] of all texts and then all frames -> [B, H, L, D].
 
     time_shift: moves keys and queries that were rotated by their place in the whole video to their place in the
     segment; None where positions are not rotary. Between video tokens alone that changes nothing, but text has no

@@ -1,4 +1,4 @@
-"""In which order a TTT layer reads a video of several segments: text and video in turns, forwards and backwards.
+"""Say in which order a TTT layer reads a video of several segments: text and video in turns, forwards and backwards.
 
 Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3) and its public code, where
 every segment is 13 latent frames, shares one with each neighbour, and brings a text of its own. Tokens stand joined:
@@ -18,7 +18,7 @@ Range = tuple[int, int]  # first, last + 1
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the tokens of texts and frames stand when a video of several segments is joined.
+    """A layout says where the tokens of texts and frames stand when a video of several segments is joined.
 
     `text_lengths`: the tokens of each segment's text, zeros where text is not joined to the video. `windows`: the
     latent frames [start, stop) that each segment sees; neighbours may share some. `height`, `width`: a frame's rows and
@@ -69,12 +69,12 @@ class Layout:
         return self.text_tokens + self.frames * self.frame_tokens
 
     def text_of(self, segment: int) -> Range:
-        """The joined tokens of a segment's text."""
+        """Return the joined tokens of a segment's text."""
         start = sum(self.text_lengths[:segment])
         return start, start + self.text_lengths[segment]
 
     def tokens_of(self, frames: Range) -> Range:
-        """The joined tokens of some frames."""
+        """Return the joined tokens of some frames."""
         return self.text_tokens + frames[0] * self.frame_tokens, self.text_tokens + frames[1] * self.frame_tokens
 
 
@@ -91,8 +91,9 @@ def even_layout(text_tokens: int, segments: int, frames: int, height: int, width
 
 @dataclass(frozen=True)
 class Run:
-    """Joined tokens [start, stop), read from the first to the last, or backwards. `entry` is where its first token (as
-    read) stands in the input of the pass: all texts, then all frames, both as the pass turns them."""
+    """A run is joined tokens [start, stop), read from the first to the last, or backwards. `entry` is where its first
+    token (as read) stands in the input of the pass: all texts, then all frames, both as the pass turns them.
+    """
 
     start: int
     stop: int
@@ -103,7 +104,7 @@ class Run:
         return self.stop - self.start
 
     def part(self, first: int, stop: int) -> "Run":
-        """The tokens read from number `first` to `stop` - 1."""
+        """Return the tokens read from number `first` to `stop` - 1."""
         if self.backwards:
             return Run(self.stop - stop, self.stop - first, self.entry + first, True)
         return Run(self.start + first, self.start + stop, self.entry + first)
@@ -111,8 +112,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Slab:
-    """Part of a scan from place `first`: the joined tokens of `ranges` (ascending, apart), read as `runs` say. A slab's
-    tensors hold its tokens in the order of `ranges`."""
+    """A slab is the part of a scan from place `first`: the joined tokens of `ranges` (ascending, apart), read as `runs`
+    say. A slab's tensors hold its tokens in the order of `ranges`.
+    """
 
     first: int
     runs: tuple[Run, ...]
@@ -122,7 +124,7 @@ class Slab:
         return sum(len(run) for run in self.runs)
 
     def place(self, token: int) -> int:
-        """Where a joined token stands in the slab's tensors."""
+        """Return where a joined token stands in the slab's tensors."""
         before = 0
         for start, stop in self.ranges:
             if start <= token < stop:
@@ -132,7 +134,7 @@ class Slab:
 
 
 def pass_runs(layout: Layout, backwards: bool = False) -> list[Run]:
-    """What one pass takes in: the texts, then all frames; backwards, the last text first and the video turned round."""
+    """Return what one pass takes in: the texts, then all frames; backwards, the last text first and the video reversed."""
     segments = reversed(range(layout.segments)) if backwards else range(layout.segments)
     runs, entry = [], 0
     for segment in segments:
@@ -142,7 +144,7 @@ def pass_runs(layout: Layout, backwards: bool = False) -> list[Run]:
 
 
 def own_frames(layout: Layout, backwards: bool = False) -> list[Range]:
-    """Each segment's frames, in the order of the segments, if a shared frame counts with the segment read first."""
+    """Return each segment's frames, in the order of the segments, if a shared frame counts with the segment read first."""
     if backwards:
         borders = [start for start, stop in layout.windows] + [layout.frames]
     else:
@@ -151,7 +153,7 @@ def own_frames(layout: Layout, backwards: bool = False) -> list[Range]:
 
 
 def scan_runs(layout: Layout, backwards: bool = False) -> list[Run]:
-    """The whole scan: each segment's text, then its own frames."""
+    """Return the whole scan: each segment's text, then its own frames."""
     frames = own_frames(layout, backwards)
     runs, text_entry, video_entry = [], 0, layout.text_tokens
     for segment in reversed(range(layout.segments)) if backwards else range(layout.segments):
@@ -163,7 +165,7 @@ def scan_runs(layout: Layout, backwards: bool = False) -> list[Run]:
 
 
 def slabs(layout: Layout, backwards: bool, tokens: int | None = None) -> Iterator[Slab]:
-    """The scan in slabs of `tokens` tokens, the last one shorter; None: all of it in one."""
+    """Return the scan in slabs of `tokens` tokens, the last one shorter; None: all of it in one."""
     size, first = tokens or layout.tokens, 0
     held: list[Run] = []
     for run in scan_runs(layout, backwards):
@@ -180,7 +182,7 @@ def slabs(layout: Layout, backwards: bool, tokens: int | None = None) -> Iterato
 
 
 def segment_slabs(layout: Layout) -> list[Slab]:
-    """The scan forwards in slabs of one segment: its text, then its own frames."""
+    """Return the scan forwards in slabs of one segment: its text, then its own frames."""
     runs, found, first = iter(scan_runs(layout)), [], 0
     for text in layout.text_lengths:
         held = [next(runs) for _ in range(2 if text else 1)]
@@ -200,7 +202,7 @@ def _slab(first: int, runs: list[Run]) -> Slab:
 
 
 def chunks_of_last_tokens(layout: Layout, backwards: bool, chunk: int) -> list[int]:
-    """For every chunk of the scan, which chunk of the pass's input holds its last token.
+    """Return for every chunk of the scan which chunk of the pass's input holds its last token.
 
     The public training code cuts the learning rates into chunks before it interleaves text and video, and its kernels
     then read, for a whole chunk, those that came along with the last token (its function in engine/ttt/layer.py).

@@ -1,4 +1,4 @@
-"""The names in ttt-video's checkpoints: which tensor belongs to which block, and which to core's CogVideoX.
+"""Read the names in ttt-video's checkpoints: which tensor belongs to which block, and which to core's CogVideoX.
 
 Source: the public code of One-Minute Video Generation with Test-Time Training (arXiv 2504.05298). Its network is
 CogVideoX with TTT layers inside `layers.N.seq_modeling_block`. All other tensors are core's under other names, with
@@ -44,18 +44,20 @@ OF_NETWORK = {  # start of a name in the public code's network: core's; blocks a
 
 
 def block_weights(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights of one `layers.N` of the public code under the names of core's block, without TTT's."""
+    """Return the weights of one `layers.N` of the public code under the names of core's block, without TTT's."""
     return _renamed(weights, OF_BLOCK)
 
 
 def network_weights(weights: Mapping[str, torch.Tensor], layers: int) -> dict[str, torch.Tensor]:
-    """The weights of the public code's network of so many layers under core's names, without TTT's."""
+    """Return the weights of the public code's network of so many layers under core's names, without TTT's."""
     named = {f"layers.{i}.{start}": f"blocks.{i}.{own}" for i in range(layers) for start, own in OF_BLOCK.items()}
     return _renamed(weights, OF_NETWORK | named)
 
 
 def ttt_layers(weights: Mapping[str, torch.Tensor]) -> dict[int, dict[str, torch.Tensor]]:
-    """Each block's TTT weights under the pack's names, from a checkpoint's names; blocks without any are left out."""
+    """Return each block's TTT weights under the pack's names, from a checkpoint's names; blocks without any are left
+    out.
+    """
     found: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in weights.items():
         if (match := IN_LAYER.fullmatch(without_prefix(name))) and match[2].startswith(ATTENTION):
@@ -66,13 +68,14 @@ def ttt_layers(weights: Mapping[str, torch.Tensor]) -> dict[int, dict[str, torch
 
 
 def without_prefix(name: str) -> str:
-    """A checkpoint's name as the network itself has it: published weights stand below `dit.`, those of a training run
-    below `model.dit.`."""
+    """Return a checkpoint's name as the network itself has it: published weights stand below `dit.`, those of a
+    training run below `model.dit.`.
+    """
     return name[PREFIX.match(name).end() :]
 
 
 def layer_count(names: Iterable[str]) -> int:
-    """Layers of the network that a checkpoint's names speak of."""
+    """Return how many layers of the network a checkpoint's names speak of."""
     return 1 + max((int(match[1]) for name in names if (match := IN_LAYER.fullmatch(without_prefix(name)))), default=-1)
 
 

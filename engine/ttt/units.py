@@ -1,4 +1,4 @@
-"""Parts of a network whose weights are needed at the same time, and calls around which it can be told when.
+"""Group the parts of a network whose weights are needed at the same time, and the calls around which it is known when.
 
 A `Unit` computes nothing: it holds modules and evaluates what it is given. Hooks on its calls see when the weights in
 it are needed and when they no longer are, also on the way back; so several processes that train can divide them
@@ -13,14 +13,16 @@ from torch import nn
 
 
 class Unit(nn.Module):
-    """parts: modules that are evaluated within its calls alone. inner: units whose calls lie within its own, and which
-    hold some of those modules."""
+    """A unit is one such group. parts: modules that are evaluated within its calls alone. inner: units whose calls lie
+    within its own, and which hold some of those modules.
+    """
 
     def __init__(self, parts: Iterable[nn.Module], inner: Iterable["Unit"] = ()):
         super().__init__()
         self.parts, self.inner = nn.ModuleList(parts), nn.ModuleList(inner)
 
     def forward(self, evaluate: Callable, *args: Any, **kwargs: Any) -> Any:
-        """evaluate(*args, **kwargs). Tensors that gradients flow through on their way in must be among its arguments,
-        one at least, and those on their way out its result, a new tensor or a tuple of such."""
+        """Return evaluate(*args, **kwargs). Tensors that gradients flow through on their way in must be among its
+        arguments, one at least, and those on their way out its result, a new tensor or a tuple of such.
+        """
         return evaluate(*args, **kwargs)

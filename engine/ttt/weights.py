@@ -1,4 +1,4 @@
-"""TTT weights as files hold them: names, and what can be told from shapes.
+"""Read TTT weights as files hold them: names, and what shapes say.
 
 The pack's names are those of engine/ttt/block.py. The public code's (test-time-training/ttt-video-dit, a block's
 `seq_modeling_block.*`) differ only in the wrappers of the table below. What file a tensor comes from, and which block
@@ -23,7 +23,7 @@ PUBLISHED_BASE_RATE = {LINEAR: 1.0, MLP: 0.1}
 
 
 def from_published(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A block's TTT weights under the pack's names; weights that are not TTT's are left out."""
+    """Return a block's TTT weights under the pack's names; weights that are not TTT's are left out."""
     return {
         own + name.removeprefix(start): value
         for name, value in weights.items()
@@ -33,7 +33,7 @@ def from_published(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
 
 
 def to_published(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The other way: a TTTBlock's state dict under the names of the public code."""
+    """Return a TTTBlock's state dict under the names of the public code."""
     return {
         start + name.removeprefix(own): value
         for name, value in weights.items()
@@ -49,8 +49,8 @@ def config_of(
     norm_eps: float = 1e-6,
     rates: str = AS_TRAINED,
 ) -> TTTConfig:
-    """What a block's weights (the pack's names) are, from their shapes. Shapes do not tell chunk and base_rate: where a
-    file does not either (None), they are the published ones of its kind.
+    """Return what a block's weights (the pack's names) are, from their shapes. Shapes do not tell chunk and base_rate:
+    where a file does not either (None), they are the published ones of its kind.
 
     Raises ValueError where a weight that tells it is missing, or has no shape of a TTT layer.
     """
