@@ -1,4 +1,6 @@
-"""Check settings that a person wrote down, before they become a dataclass: known keys, and values of the wanted kind."""
+"""Check settings that a person wrote down, before they become a dataclass: known keys, and values of the
+wanted kind.
+"""
 
 from collections.abc import Mapping
 from dataclasses import fields

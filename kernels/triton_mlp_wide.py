@@ -39,7 +39,9 @@ def scan_mlp_wide(
     heads, tokens, eps,
     K: tl.constexpr, D: tl.constexpr, S: tl.constexpr, APPROX: tl.constexpr,
 ):  # fmt: skip
-    """Scan one head of one video in one program, K tokens at a time, with the MLP's weights in memory, slice by slice."""
+    """Scan one head of one video in one program, K tokens at a time, with the MLP's weights in memory, slice
+    by slice.
+    """
     M: tl.constexpr = 4 * D
     program = tl.program_id(0).to(tl.int64)  # a video's tensors hold more numbers than 32 bits count
     batch, head = program // heads, program % heads

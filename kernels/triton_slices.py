@@ -40,7 +40,9 @@ def hidden_layer(XT, W1, b1, APPROX: tl.constexpr):
 
 @triton.jit
 def update_slice(XK, X2, slope, G2, W1, b1, W2):
-    """Return one slice after the step: XK [K, D], X2 and slope [S, K], G2 [K, D] with the lifted learning rate in it."""
+    """Return one slice after the step: XK [K, D], X2 and slope [S, K], G2 [K, D] with the lifted learning rate
+    in it.
+    """
     G1 = product(W2.to(XK.dtype), tl.trans(G2)) * slope  # [S, K], at the chunk's first W2
     W2 -= LOWER * product(X2, G2)
     W1 -= LOWER * product(G1.to(XK.dtype), XK)

@@ -67,7 +67,9 @@ def reweight(
 
 
 def _mask_of(mask: torch.Tensor | None, queries: slice | torch.Tensor) -> torch.Tensor | None:
-    """Return the same object where the mask does not tell queries apart, so that the network's own attention takes it."""
+    """Return the same object where the mask does not tell queries apart, so that the network's own attention
+    takes it.
+    """
     return mask if mask is None or mask.shape[-2] == 1 else mask[..., queries, :]
 
 

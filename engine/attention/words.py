@@ -25,7 +25,9 @@ _LOST = "\ufffd"  # what was there before the tokenizer gave up
 
 @dataclass(frozen=True)
 class Word:
-    """This is a word: `text` as the prompt has it, `tokens` the rising positions of all tokens that spell a part of it."""
+    """This is a word: `text` as the prompt has it, `tokens` the rising positions of all tokens that spell a
+    part of it.
+    """
 
     text: str
     tokens: tuple[int, ...]

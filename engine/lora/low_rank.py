@@ -84,7 +84,9 @@ def parameters_of(adapters: Mapping[str, LowRank]) -> dict[str, nn.Parameter]:
 
 
 def weights_of(adapters: Mapping[str, LowRank], prefix: str = "diffusion_model.") -> dict[str, torch.Tensor]:
-    """Return the tensors of a file that ComfyUI's own LoRA loaders read: lora_down, lora_up and alpha of every layer."""
+    """Return the tensors of a file that ComfyUI's own LoRA loaders read: lora_down, lora_up and alpha of every
+    layer.
+    """
     found = {}
     for name, adapter in adapters.items():
         found[f"{prefix}{name}.lora_down.weight"] = adapter.down.detach().cpu().clone()

@@ -52,7 +52,9 @@ def place_anchor(
 
 
 def place_in_shot(timeline: Timeline, shot: PlannedShot, at: float, mode: str, strength: float) -> Anchor:
-    """Return an anchor at `at` seconds from the shot's start, as its storyboard says; the shot's end is its last frame."""
+    """Return an anchor at `at` seconds from the shot's start, as its storyboard says; the shot's end is its
+    last frame.
+    """
     first, stop = timeline.shot_pixel_frames(shot)
     frame = min(first + round(at * timeline.fps), stop - 1)
     return _placed(frame / timeline.fps, frame, timeline.facts, mode, strength, timeline.latent_frames)

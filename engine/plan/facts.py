@@ -29,7 +29,9 @@ class ModelFacts:
         return 1 + self.temporal_stride * (latent_frames - 1)
 
     def latent_frames(self, pixel_frames: int) -> int:
-        """Return the latent frames of a clip of exactly `pixel_frames`; refuses a number that the family cannot make."""
+        """Return the latent frames of a clip of exactly `pixel_frames`; refuses a number that the family
+        cannot make.
+        """
         count, rest = divmod(pixel_frames - 1, self.temporal_stride)
         if pixel_frames < 1 or rest:
             below = self.pixel_frames(max(1, count + 1))

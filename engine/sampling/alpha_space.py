@@ -38,7 +38,9 @@ class AlphaSchedule:
     table: torch.Tensor
 
     def network_alpha(self, alpha: float) -> float:
-        """Return the table entry nearest to `alpha`: the level that the network's own conversion from v to video uses."""
+        """Return the table entry nearest to `alpha`: the level that the network's own conversion from v to
+        video uses.
+        """
         distance = (self.table - alpha).abs()  # [1000]
         return float(self.table[distance.argmin()])
 
@@ -83,7 +85,9 @@ def _rescaled(signal: torch.Tensor) -> torch.Tensor:
 
 
 def alpha_of_sigma(sigma: float) -> float:
-    """Return the alpha of a noise level written as k-diffusion and ComfyUI write it: sigma = sqrt(1 - alpha^2) / alpha."""
+    """Return the alpha of a noise level written as k-diffusion and ComfyUI write it: sigma = sqrt(1 - alpha^2)
+    / alpha.
+    """
     return 1.0 / math.sqrt(1.0 + sigma * sigma)
 
 

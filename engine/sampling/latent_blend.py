@@ -112,7 +112,9 @@ def blend_predictions(
 
 
 def randomized_blend(chunks: list[torch.Tensor], starts: list[int], cuts: list[int], dim: int = 0) -> torch.Tensor:
-    """Blend as StreamingT2V does: chunk i >= 1 takes over `cuts[i - 1]` frames after its start; no frame is averaged."""
+    """Blend as StreamingT2V does: chunk i >= 1 takes over `cuts[i - 1]` frames after its start; no frame is
+    averaged.
+    """
     lengths = [chunk.shape[dim] for chunk in chunks]
     weights = switch_weights(starts, lengths, cuts)
     return blend_predictions(chunks, starts, weights, starts[-1] + lengths[-1], dim)

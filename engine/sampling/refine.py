@@ -78,7 +78,9 @@ def refine_schedule(steps: int, noise_levels: int = NOISE_LEVELS) -> RefineSched
 
 
 def cosine_noise_table() -> torch.Tensor:
-    """Return the noise share of every training timestep [1000] float32: interpolated log-SNR cosine, zero terminal SNR."""
+    """Return the noise share of every training timestep [1000] float32: interpolated log-SNR cosine, zero
+    terminal SNR.
+    """
     low, high = (math.atan(math.exp(-0.5 * end)) for end in LOG_SNR_RANGE)
     t = torch.linspace(1, 0, TRAINING_STEPS)
     log_snr = -2 * torch.log(torch.tan(low + t * (high - low)))
@@ -247,6 +249,8 @@ def refine(
 
 
 def published_start(video: torch.Tensor, noise: torch.Tensor, schedule: RefineSchedule) -> torch.Tensor:
-    """Return the noised video on k-diffusion's scale, times sigma_0 as published (sqrt(1 + sigma_0^2) would be exact)."""
+    """Return the noised video on k-diffusion's scale, times sigma_0 as published (sqrt(1 + sigma_0^2) would be
+    exact).
+    """
     noised = add_noise(video, noise, schedule.alpha_at(schedule.start_timestep))
     return noised * float(schedule.sigmas[0])

@@ -162,7 +162,9 @@ class Storyboard:
         return self.negative if shot.negative is None else shot.negative
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object: every storyboard field, and of each shot the fields that differ from their defaults."""
+        """Return the JSON object: every storyboard field, and of each shot the fields that differ from their
+        defaults.
+        """
         board = {"longreel": VERSION} | {name: _plain(getattr(self, name)) for name in BOARD_RULES}
         return board | {"shots": [_shot_dict(shot) for shot in self.shots]}
 

@@ -31,7 +31,9 @@ def resolve_media(image: str, input_folder: str | os.PathLike[str], field: str =
 
 
 def resolve_anchors(storyboard: Storyboard, input_folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """Return the real path of every anchor picture, by the name that the storyboard gives it. Raises as resolve_media."""
+    """Return the real path of every anchor picture, by the name that the storyboard gives it. Raises as
+    resolve_media.
+    """
     found: dict[str, Path] = {}
     for index, shot in enumerate(storyboard.shots):
         for place, anchor in enumerate(shot.anchors):

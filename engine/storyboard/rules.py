@@ -40,7 +40,9 @@ def show(value: Any, bare: bool = False) -> str:
 
 
 def within(place: str, field: str) -> str:
-    """Return a field as messages name it: "shot 2: seconds", or "seconds" where `place` is empty, the storyboard's own."""
+    """Return a field as messages name it: "shot 2: seconds", or "seconds" where `place` is empty, the
+    storyboard's own.
+    """
     return f"{place}: {field}" if place else field
 
 

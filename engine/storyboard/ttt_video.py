@@ -62,7 +62,9 @@ def _load(text: str) -> Any:
 
 
 def _whole_list(line: str) -> bool:
-    """Tell whether a line is a video on its own, as in JSONL; a line of indented JSON never opens and closes its list."""
+    """Tell whether a line is a video on its own, as in JSONL; a line of indented JSON never opens and closes
+    its list.
+    """
     return line.strip().removeprefix("\ufeff").startswith("[") and line.strip().endswith("]")
 
 

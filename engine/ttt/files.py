@@ -188,7 +188,9 @@ def _shape_of(entry, name: str) -> torch.Tensor:
 
 
 def _described(tensors: Mapping[str, torch.Tensor], about: Mapping | None, chunk: int | None) -> LoadedTTT:
-    """Return layers with their description. `about`: the pack's metadata, or None for tensors under ttt-video's names."""
+    """Return layers with their description. `about`: the pack's metadata, or None for tensors under
+    ttt-video's names.
+    """
     if about is not None:
         return _of_the_pack(tensors, about, chunk)
     layers = ttt_video.ttt_layers(tensors)

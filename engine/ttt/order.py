@@ -134,7 +134,9 @@ class Slab:
 
 
 def pass_runs(layout: Layout, backwards: bool = False) -> list[Run]:
-    """Return what one pass takes in: the texts, then all frames; backwards, the last text first and the video reversed."""
+    """Return what one pass takes in: the texts, then all frames; backwards, the last text first and the video
+    reversed.
+    """
     segments = reversed(range(layout.segments)) if backwards else range(layout.segments)
     runs, entry = [], 0
     for segment in segments:
@@ -144,7 +146,9 @@ def pass_runs(layout: Layout, backwards: bool = False) -> list[Run]:
 
 
 def own_frames(layout: Layout, backwards: bool = False) -> list[Range]:
-    """Return each segment's frames, in the order of the segments, if a shared frame counts with the segment read first."""
+    """Return each segment's frames, in the order of the segments, if a shared frame counts with the segment
+    read first.
+    """
     if backwards:
         borders = [start for start, stop in layout.windows] + [layout.frames]
     else:
