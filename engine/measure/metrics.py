@@ -3,7 +3,8 @@ frames.
 
 CSCV (clip similarity coefficient of variation) is the metric of DiTCtrl (arXiv 2412.18597, section 4; its public code):
 how evenly a video changes from frame to frame, seen through an image encoder that is not known here. A video that
-stands still has the best score: it does not see that motion is missing.
+stands still has the best score: it does not see that motion is missing. No node asks for it yet: the coming report on a
+rendered video will, and golden tensors of the paper's code pin it until then.
 
 The seam score is an own definition, built for one question: is something at the joint that motion cannot explain? It
 knows frames only.

@@ -69,7 +69,7 @@ class FlowMatching:
 @dataclass(frozen=True)
 class VPrediction:
     """Train on v-prediction, whose levels are training timesteps, 0 to len(alphas) - 1. alphas [T]: of
-    engine/sampling/alpha_space.AlphaSchedule.table, descending, in [0, 1].
+    engine/published/zero_snr.AlphaSchedule.table, descending, in [0, 1].
 
     Raises ValueError where the table does not descend within 0..1.
     """

@@ -22,15 +22,13 @@ from dataclasses import dataclass
 
 import torch
 
-from .alpha_space import add_noise, guide, video_from_v
+from .alpha_space import add_noise, video_from_v
 from .latent_blend import draw_cuts, overlaps_of, randomized_blend, switch_weights
 
 TRAINING_STEPS = 1000
 LOG_SNR_RANGE = (-15.0, 15.0)
 SCALE_RANGE = (2.0, 4.0)
 NOISE_LEVELS = 600
-GUIDANCE = 7.5
-RESCALE = 0.2
 PAPER, CODE = "paper", "code"  # where an overlap of O frames is cut: before frame 0 to O, or 0 to O - 1
 CUT_RANGES = (PAPER, CODE)
 
@@ -150,19 +148,6 @@ def last_part(sigmas: torch.Tensor, strength: float) -> torch.Tensor:
     if strength == 0 or steps < 1:
         return sigmas[:0]
     return sigmas[steps - max(1, round(strength * steps)) :]
-
-
-def rescaled_guidance(
-    negative: torch.Tensor, positive: torch.Tensor, scale: float = GUIDANCE, rescale: float = RESCALE
-) -> torch.Tensor:
-    """Return guidance whose contrast is pulled back towards the positive prediction's, over the whole chunk.
-
-    negative, positive: [B, ...] predictions. rescale: 0 leaves plain guidance, 1 takes the positive one's spread.
-    """
-    guided = guide(negative, positive, scale)
-    axes = tuple(range(1, guided.ndim))
-    spread = positive.std(dim=axes, keepdim=True) / guided.std(dim=axes, keepdim=True)
-    return guided * (rescale * spread + (1 - rescale))
 
 
 def predict_chunks(

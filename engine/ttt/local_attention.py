@@ -57,7 +57,8 @@ def attend_locally(
 
     time_shift: moves keys and queries that were rotated by their place in the whole video to their place in the
     segment; None where positions are not rotary. Between video tokens alone that changes nothing, but text has no
-    position in time.
+    position in time. This is the paper's own layout as one call, for a network that hands out queries and keys when
+    they are rotated already; the families of hosts/ttt rotate each segment anew and use `evaluate_segments` alone.
     """
 
     def evaluate(segment: int) -> torch.Tensor:

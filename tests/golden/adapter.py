@@ -14,6 +14,7 @@ from longreel.engine.memory import apm, cam
 from longreel.engine.plan import spans
 from longreel.engine.published import ditctrl_pairs as pair_blend
 from longreel.engine.published import streamingt2v_ddim as refine_ddim
+from longreel.engine.published import streamingt2v_guidance, zero_snr
 from longreel.engine.sampling import alpha_space, latent_blend, refine
 from longreel.engine.ttt import layer as ttt_layer
 from longreel.engine.ttt import order as ttt_order
@@ -108,7 +109,7 @@ def _ttt_network(tensors: Tensors, meta: dict) -> Tensors:
 
 def _ttt_sampler(tensors: Tensors, meta: dict) -> Tensors:
     steps, scale, exponent = meta["steps"], meta["guider_scale"], meta["guider_exp"]
-    schedule = alpha_space.zero_snr_schedule(steps, _TTT_SHIFT)
+    schedule = zero_snr.zero_snr_schedule(steps, _TTT_SHIFT)
 
     def predict(x: torch.Tensor, alpha: float, timestep: int, text: torch.Tensor) -> torch.Tensor:
         v = toy_networks.ttt_velocity(x, text, timestep, tensors["toy_matrix"])
@@ -157,7 +158,7 @@ def _ditctrl_blend(tensors: Tensors, meta: dict) -> Tensors:
 def _ditctrl_multiprompt(tensors: Tensors, meta: dict) -> Tensors:
     steps, length = meta["num_steps"], meta["tile_size"]
     starts = _segment_starts(meta)
-    schedule = alpha_space.zero_snr_schedule(steps, _DITCTRL_SHIFT)
+    schedule = zero_snr.zero_snr_schedule(steps, _DITCTRL_SHIFT)
 
     def denoise(x: torch.Tensor, alpha: float, timestep: int) -> torch.Tensor:
         def predict(source: torch.Tensor, target: torch.Tensor, pair: int) -> tuple[torch.Tensor, ...]:
@@ -172,7 +173,7 @@ def _ditctrl_multiprompt(tensors: Tensors, meta: dict) -> Tensors:
 
 
 def _ditctrl_edit(tensors: Tensors, meta: dict) -> Tensors:
-    schedule = alpha_space.zero_snr_schedule(meta["num_steps"], _DITCTRL_SHIFT)
+    schedule = zero_snr.zero_snr_schedule(meta["num_steps"], _DITCTRL_SHIFT)
     draws = tensors["noise_draws"]  # [N - 1, T, C, H, W], one row for both videos
 
     def denoise(x: torch.Tensor, alpha: float, timestep: int) -> torch.Tensor:
@@ -288,7 +289,7 @@ def _ditctrl_cscv(tensors: Tensors, meta: dict) -> Tensors:
 
 
 def _ditctrl_predict(
-    x: torch.Tensor, text: torch.Tensor, alpha: float, timestep: int, schedule: alpha_space.AlphaSchedule, toy: dict
+    x: torch.Tensor, text: torch.Tensor, alpha: float, timestep: int, schedule: zero_snr.AlphaSchedule, toy: dict
 ) -> torch.Tensor:
     """Guided clean video of a pair: x [2, L, C, H, W], text [2, tokens, width] -> like x."""
     doubled = torch.cat([x, x])  # u_source, u_target, c_source, c_target
@@ -311,7 +312,7 @@ def _streaming_blend_x0(tensors: Tensors, meta: dict) -> Tensors:
     def predict(x_chunk: torch.Tensor, timestep: int, index: int) -> torch.Tensor:
         negative = toy_networks.streaming_velocity(x_chunk, _STREAMING_NEGATIVE)
         positive = toy_networks.streaming_velocity(x_chunk, _STREAMING_POSITIVE)
-        return refine.rescaled_guidance(negative, positive, meta["guide_scale"], meta["guide_rescale"])
+        return streamingt2v_guidance.rescaled_guidance(negative, positive, meta["guide_scale"], meta["guide_rescale"])
 
     final = refine.refine(
         tensors["z0"],
@@ -412,7 +413,7 @@ def _evaluate(module: Callable, *inputs: torch.Tensor) -> torch.Tensor:
 
 
 def _sample(
-    x: torch.Tensor, schedule: alpha_space.AlphaSchedule, denoise: Callable, noise: Callable[[int], torch.Tensor]
+    x: torch.Tensor, schedule: zero_snr.AlphaSchedule, denoise: Callable, noise: Callable[[int], torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The result, and x after every step [N, ...]: what each step starts from but the first, then the result."""
     before_step: list[torch.Tensor] = []

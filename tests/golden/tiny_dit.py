@@ -16,6 +16,7 @@ from longreel.engine.attention import kv_share
 from longreel.engine.attention.words import Word
 from longreel.engine.plan.facts import ModelFacts
 from longreel.engine.plan.timeline import PlannedShot, Segment, Timeline
+from longreel.engine.published import zero_snr
 from longreel.engine.sampling import alpha_space
 from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts import keys
@@ -45,12 +46,12 @@ MODES = ("BaseAdaLNMixin", "KVSharingAdaLNMixin", "KVSharingMaskGuidedAdaLNMixin
 
 def run(tensors: Tensors, meta: dict) -> Tensors:
     """`final_<mode>` [1, T, C, H, W] of the three modes."""
-    schedule = alpha_space.zero_snr_schedule(meta["N"], SHIFT)
+    schedule = zero_snr.zero_snr_schedule(meta["N"], SHIFT)
     model = make_model(tensors, meta, schedule)
     return {f"final_{mode}": sample(model, mode, tensors, meta, schedule) for mode in MODES}
 
 
-def make_model(tensors: Tensors, meta: dict, schedule: alpha_space.AlphaSchedule):
+def make_model(tensors: Tensors, meta: dict, schedule: zero_snr.AlphaSchedule):
     """A ModelPatcher. Two settings of the recorded network are not ComfyUI's: the last norm's eps, and the schedule."""
     config = comfy.supported_models.CogVideoX_T2V({
         "image_model": "cogvideox", "num_attention_heads": meta["heads"],
@@ -102,25 +103,25 @@ def comfyui_weights(tensors: Tensors, layers: int) -> Tensors:
     return out | {f"{new}.{end}": w[f"{old}.{end}"] for new, old in names.items() for end in ("weight", "bias")}
 
 
-def sigma_table(schedule: alpha_space.AlphaSchedule) -> torch.Tensor:
+def sigma_table(schedule: zero_snr.AlphaSchedule) -> torch.Tensor:
     """[1000]: core's table of sigmas with the schedule's levels at its own timesteps, log-linear in between, so that
     the network is told the published timestep and a part of the schedule means the published step."""
     knots = sorted(zip(schedule.timesteps, (network_sigma(schedule, alpha) for alpha in schedule.alphas), strict=False))
     if knots[0][0] > 0:
         knots.insert(0, (0, knots[0][1] / 10))
-    table = torch.empty(alpha_space.TRAINING_STEPS)
+    table = torch.empty(zero_snr.TRAINING_STEPS)
     for (low, below), (high, above) in itertools.pairwise(knots):
         table[low : high + 1] = torch.logspace(math.log10(below), math.log10(above), high - low + 1)
     return table
 
 
-def network_sigma(schedule: alpha_space.AlphaSchedule, alpha: float) -> float:
+def network_sigma(schedule: zero_snr.AlphaSchedule, alpha: float) -> float:
     """The level at which the published loop turns the network's v into a video, as core writes it."""
     level = schedule.network_alpha(alpha)
     return alpha_space.noise_of(level) / level if level else PURE_NOISE
 
 
-def sample(model, mode: str, tensors: Tensors, meta: dict, schedule: alpha_space.AlphaSchedule) -> torch.Tensor:
+def sample(model, mode: str, tensors: Tensors, meta: dict, schedule: zero_snr.AlphaSchedule) -> torch.Tensor:
     """[1, T, C, H, W] after the last step."""
     timeline = make_timeline(meta, cogvideox.facts(model.model))
     model = latent_blend.attach(model, timeline, "triangle", lead_frame=False)
@@ -162,7 +163,7 @@ def kv_share_of(mode: str, meta: dict) -> KVShare:
     """Without sharing, inner segments are evaluated twice all the same, as in the published loop."""
     layers = frozenset(range(meta["sl"], meta["el"])) if mode != "BaseAdaLNMixin" else frozenset()
     mask = Mask(words=(), threshold=meta["thr"]) if mode == "KVSharingMaskGuidedAdaLNMixin" else None
-    timesteps = alpha_space.zero_snr_schedule(meta["N"], SHIFT).timesteps
+    timesteps = zero_snr.zero_snr_schedule(meta["N"], SHIFT).timesteps
     percents = [1 - timestep / timesteps[0] for timestep in timesteps] + [1.0]
     return KVShare(
         mode=PAPER,
@@ -185,7 +186,7 @@ class PublishedSampler(comfy.samplers.Sampler):
     """engine/sampling/alpha_space with the recorded noise [draws, 1, C, T, H, W]; later steps take every second
     draw."""
 
-    def __init__(self, schedule: alpha_space.AlphaSchedule, draws: torch.Tensor):
+    def __init__(self, schedule: zero_snr.AlphaSchedule, draws: torch.Tensor):
         self.schedule, self.draws = schedule, draws
 
     def sample(

@@ -2,27 +2,13 @@
 
 import math
 
-import numpy
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from longreel.engine.published.zero_snr import zero_snr_schedule
 from longreel.engine.sampling import alpha_space as A
-
-
-def plain_schedule(steps: int, shift: float) -> tuple[list[int], numpy.ndarray, numpy.ndarray]:
-    """The specification, line by line, in float64: timesteps, alphas with the trailing 1, the 1000-entry table."""
-    betas = numpy.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-    bar = numpy.cumprod(1 - betas)
-    root = numpy.sqrt(bar / (shift + (1 - shift) * bar))
-    timesteps = [int(t) for t in numpy.linspace(999, 0, steps, endpoint=False)]
-
-    def rescale(descending: numpy.ndarray) -> numpy.ndarray:
-        return (descending - descending[-1]) * descending[0] / (descending[0] - descending[-1])
-
-    chosen = rescale(root[sorted(timesteps)])[::-1]
-    return timesteps, numpy.append(chosen, 1.0), rescale(root)
 
 
 def plain_dpmpp(x, alphas, denoise, noises):
@@ -67,39 +53,10 @@ def no_noise(step: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
-@pytest.mark.parametrize("steps", [2, 3, 7, 10, 30, 50, 111, 1000])
-def test_the_schedule_is_the_specification_s(steps: int, shift: float) -> None:
-    schedule = A.zero_snr_schedule(steps, shift)
-    timesteps, alphas, table = plain_schedule(steps, shift)
-    assert list(schedule.timesteps) == timesteps
-    assert schedule.alphas == pytest.approx(alphas, abs=2e-6)
-    assert schedule.table.numpy() == pytest.approx(table, abs=2e-6)
-    assert (schedule.alphas[0], schedule.alphas[-1], float(schedule.table[-1])) == (0.0, 1.0, 0.0)
-
-
-def test_the_rescaling_runs_over_the_selected_timesteps() -> None:
-    """Hence a run's alphas are not entries of the table, and the network's conversion snaps to the nearest."""
-    schedule = A.zero_snr_schedule(10, 3.0)
-    alpha, own = schedule.alphas[5], float(schedule.table[schedule.timesteps[5]])
-    assert alpha != own
-    snapped = schedule.network_alpha(alpha)
-    assert snapped in schedule.table.tolist()
-    assert abs(snapped - alpha) <= (schedule.table - alpha).abs().min() + 1e-7
-
-
-@pytest.mark.parametrize(
-    ("steps", "shift", "message"), [(0, 1.0, "0 steps"), (1001, 1.0, "1001 steps"), (50, 0.0, "shift 0")]
-)
-def test_an_impossible_schedule_is_refused(steps: int, shift: float, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        A.zero_snr_schedule(steps, shift)
-
-
-@pytest.mark.parametrize("shift", [1.0, 3.0])
 @pytest.mark.parametrize("steps", [2, 3, 10, 50])
 @pytest.mark.parametrize("shape", [(1, 5, 2, 3, 2), (2, 3, 4)])
 def test_dpmpp_is_the_specification_s(steps: int, shift: float, shape: tuple[int, ...]) -> None:
-    alphas = A.zero_snr_schedule(steps, shift).alphas
+    alphas = zero_snr_schedule(steps, shift).alphas
     noises = draws(1, steps, *shape)
     x = draws(2, 1, *shape)[0]
 
@@ -136,7 +93,7 @@ def test_second_order_is_nearer_than_first_order() -> None:
 @pytest.mark.parametrize("eta", [0.5, 1.0])
 def test_fresh_noise_keeps_the_spread_of_the_videos(solver: str, eta: float) -> None:
     spread, steps = 0.6, 100
-    alphas = A.zero_snr_schedule(steps).alphas
+    alphas = zero_snr_schedule(steps).alphas
     noises = draws(4, steps, 20_000)
     got = A.sample(
         draws(5, 1, 20_000)[0], alphas, range(steps), gaussian_denoiser(spread), lambda i: noises[i], solver, eta
@@ -151,7 +108,7 @@ def test_a_perfect_prediction_is_reached_whatever_the_noise(solver: str) -> None
     noises = draws(7, 6, 3, 4)
     for eta in (0.0, 1.0):
         got = A.sample(
-            noises[0], A.zero_snr_schedule(6).alphas, range(6), lambda *_: video, lambda i: noises[i], solver, eta
+            noises[0], zero_snr_schedule(6).alphas, range(6), lambda *_: video, lambda i: noises[i], solver, eta
         )
         assert torch.equal(got, video)
 
@@ -188,7 +145,7 @@ def test_guidance_goes_from_the_negative_to_the_positive_and_beyond() -> None:
 
 
 def test_published_guidance_jumps_and_rising_guidance_rises() -> None:
-    schedule = A.zero_snr_schedule(50)
+    schedule = zero_snr_schedule(50)
     published = [A.dynamic_guidance(6, timestep, 50) for timestep in schedule.timesteps]
     assert published[:4] == pytest.approx([2.29, 2.54, 6.97, 6.42], abs=5e-3)
     assert sorted(published) != published

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from longreel.engine.sampling.alpha_space import zero_snr_schedule
+from longreel.engine.published.zero_snr import zero_snr_schedule
 from longreel.engine.sampling.denoising import FlowMatching, VPrediction, loss_per_video
 
 V = VPrediction(zero_snr_schedule(50).table.double())
