@@ -31,9 +31,10 @@ ROOMS = {  # package: its rooms (folders, or files beside them): the rooms of th
         "lora": set(),
         "measure": set(),
         "runs": set(),
-        "ttt": {"attention", "runs"},
+        "factory_arguments": set(),
+        "ttt": {"attention", "factory_arguments", "runs"},
         "convert_ttt": {"ttt"},
-        "memory": {"runs"},
+        "memory": {"factory_arguments", "runs"},
         "published": {"sampling"},
     },
     "hosts": {

@@ -26,6 +26,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ..factory_arguments import FactoryArguments
+
 PICTURE_TOKENS = 16
 VECTOR_WIDTH, INNER_WIDTH = 1024, 1280
 KERNEL = 3
@@ -62,7 +64,7 @@ class PictureTokens(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        made = {"device": device, "dtype": dtype}
+        made = FactoryArguments(device=device, dtype=dtype)
         self.width = width
         self.context_embedding = nn.Sequential(
             operations.Linear(vector, inner, **made), nn.SiLU(), operations.Linear(inner, tokens * width, **made)
@@ -86,7 +88,7 @@ class TextMixer(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        made = {"device": device, "dtype": dtype}
+        made = FactoryArguments(device=device, dtype=dtype)
         self.text_tokens = text_tokens
         self.alpha = nn.Parameter(torch.zeros((), **made))
         self.conv = operations.Conv1d(text_tokens + picture_tokens, text_tokens, KERNEL, padding=KERNEL // 2, **made)
@@ -125,7 +127,7 @@ class AnchorEncoder(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        made = {"device": device, "dtype": dtype}
+        made = FactoryArguments(device=device, dtype=dtype)
         self.conv_in = operations.Conv2d(in_channels, ENCODER_CHANNELS, 3, padding=1, stride=2, **made)
         self.conv_out = operations.Conv2d(ENCODER_CHANNELS, vector, 3, padding=1, stride=2, **made)
 
@@ -150,7 +152,7 @@ class APM(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        made = {"device": device, "dtype": dtype}
+        made = FactoryArguments(device=device, dtype=dtype)
         self.config = config
         self.encoder = AnchorEncoder(config.in_channels, config.vector, operations, **made)
         self.tokens = PictureTokens(
@@ -169,8 +171,9 @@ class APM(nn.Module):
 
     def start(self) -> None:
         """Set start values for training, which are neutral."""
-        for mixer in self.mixers.values():
-            nn.init.zeros_(mixer.alpha)
+        for part in self.modules():
+            if isinstance(part, TextMixer):
+                nn.init.zeros_(part.alpha)
 
     def picture(self, frames: torch.Tensor) -> torch.Tensor:
         """Return the picture tokens [B, tokens, width] of anchor frames [B, in_channels, F, H, W]. Frames that are all

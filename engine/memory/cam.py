@@ -27,6 +27,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from ..factory_arguments import FactoryArguments
+
 HEAD_WIDTH = 64
 NORM_GROUPS, NORM_EPS = 32, 1e-6
 PUBLISHED_CHANNELS = (32, 96, 256, 512)  # of an encoder of pixels
@@ -68,7 +70,7 @@ class FrameEncoder(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        made = {"device": device, "dtype": dtype}
+        made = FactoryArguments(device=device, dtype=dtype)
         self.conv_in = operations.Conv2d(in_channels, channels[0], 3, padding=1, **made)
         self.blocks, self.norms = nn.ModuleList(), nn.ModuleList()
         for narrow, wide in pairwise(channels):
@@ -108,7 +110,7 @@ class FrameAttention(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        made = {"device": device, "dtype": dtype}
+        made = FactoryArguments(device=device, dtype=dtype)
         self.heads = heads
         self.to_q, self.to_k, self.to_v = (operations.Linear(width, width, bias=False, **made) for _ in range(3))
         self.to_out = nn.ModuleList([operations.Linear(width, width, **made)])
@@ -136,7 +138,7 @@ class FrameInjector(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        made = {"device": device, "dtype": dtype}
+        made = FactoryArguments(device=device, dtype=dtype)
         self.norm = operations.GroupNorm(NORM_GROUPS, width, eps=NORM_EPS, **made)
         self.proj_in = operations.Linear(width, width, **made)
         self.attention = FrameAttention(width, heads, operations, **made)
@@ -175,7 +177,7 @@ class CAM(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        made = {"device": device, "dtype": dtype}
+        made = FactoryArguments(device=device, dtype=dtype)
         self.config = config
         self.encoder = FrameEncoder(config.in_channels, config.channels, config.width, True, operations, **made)
         self.injectors = nn.ModuleDict(
@@ -188,5 +190,6 @@ class CAM(nn.Module):
 
     def start(self) -> None:
         """Set start values for training, which are neutral."""
-        for part in (self.encoder, *self.injectors.values()):
-            part.start()
+        for part in self.modules():
+            if isinstance(part, (FrameEncoder, FrameInjector)):
+                part.start()

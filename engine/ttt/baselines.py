@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ...kernels.gated_delta import scan
+from ..factory_arguments import FactoryArguments
 from .layer import POST_NORM_EPS, TTTConfig, angles_of, check_tokens, places_of, take, unit_and_turned
 from .order import Layout, Slab, segment_slabs, slabs
 
@@ -40,7 +41,7 @@ class GatedDeltaLayer(nn.Module):
         super().__init__()
         self.config = config
         self.checkpoint_every = 16  # as in TTTLayer
-        at = {"device": device, "dtype": dtype}
+        at = FactoryArguments(device=device, dtype=dtype)
         C, H, D = config.width, config.heads, config.head_width
         self.wq, self.wk, self.wv, self.wg, self.wo = (operations.Linear(C, C, bias=True, **at) for _ in range(5))
         self.decay, self.strength = (operations.Linear(C, H, bias=True, **at) for _ in range(2))
@@ -123,7 +124,7 @@ class SlidingWindowLayer(nn.Module):
         super().__init__()
         self.config = config
         self.checkpoint_every = 16  # 0 keeps each segment's attention for the gradients, else it is computed again
-        at = {"device": device, "dtype": dtype}
+        at = FactoryArguments(device=device, dtype=dtype)
         C = config.width
         self.wq, self.wk, self.wv, self.wo = (operations.Linear(C, C, bias=True, **at) for _ in range(4))
         self.logit_scale = nn.Parameter(torch.empty(config.heads, **at))
@@ -174,8 +175,8 @@ class SlidingWindowLayer(nn.Module):
 
 def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """Return attention like q, for q, scaled, [B, S, H, D] and k, v [B, S', H, D]."""
-    heads_first = (part.transpose(1, 2) for part in (q, k, v))
-    return F.scaled_dot_product_attention(*heads_first, scale=1.0).transpose(1, 2)
+    q, k, v = (part.transpose(1, 2) for part in (q, k, v))  # [B, H, S, D]
+    return F.scaled_dot_product_attention(q, k, v, scale=1.0).transpose(1, 2)
 
 
 def _check_backend(config: TTTConfig, backend: str | None) -> None:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from ...kernels import State, scan
 from ..attention.rotary import grid_angles, rotate_pairs
+from ..factory_arguments import FactoryArguments
 from .order import Layout, Slab, chunks_of_last_tokens, pass_runs, slabs
 
 LINEAR, MLP = "linear", "mlp"
@@ -100,7 +101,7 @@ class TTTLayer(nn.Module):
         super().__init__()
         self.config = config
         self.checkpoint_every = 16  # chunks between two states that are kept for the gradients; see kernels.scan
-        at = {"device": device, "dtype": dtype}
+        at = FactoryArguments(device=device, dtype=dtype)
         C, H, D, M = config.width, config.heads, config.head_width, config.hidden
 
         def parameter(*shape: int) -> nn.Parameter:
