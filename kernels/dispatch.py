@@ -134,7 +134,8 @@ def _triton_obstacle(q: torch.Tensor, state: State, chunk: int, needs_grad: bool
 
 
 def _shared_bytes(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    properties = torch.cuda.get_device_properties(device)
+    return properties.shared_memory_per_block_optin  # type: ignore[attr-defined]  # torch's stub leaves it out
 
 
 @cache
@@ -170,7 +171,7 @@ def _check(
     }
     if (state.W2 is None) != (state.b2 is None):
         raise ValueError("the state has only one of W2 and b2; TTT-MLP has both and TTT-Linear neither")
-    if state.is_mlp:
+    if state.W2 is not None and state.b2 is not None:
         shapes |= {"state.W2": (state.W2, (B, H, M, D)), "state.b2": (state.b2, (B, H, 1, D))}
     for name, (x, shape) in shapes.items():
         if tuple(x.shape) != shape:

@@ -40,11 +40,12 @@ def scan(
     needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (*rows, state))
     group = chunk * checkpoint_every if needs_grad and checkpoint_every else max(1, rows[0].shape[1])
     outs = []
-    for part in zip(*(x.split(group, 1) for x in rows), strict=True):
+    for XQ, XK, XV, decay, b in zip(*(x.split(group, 1) for x in rows), strict=True):
+        arguments = (XQ, XK, XV, decay, b, state, chunk)
         if group < rows[0].shape[1]:
-            out, state = checkpoint(_scan_group, *part, state, chunk, use_reentrant=False, preserve_rng_state=False)
+            out, state = checkpoint(_scan_group, *arguments, use_reentrant=False, preserve_rng_state=False)
         else:
-            out, state = _scan_group(*part, state, chunk)
+            out, state = _scan_group(*arguments)
         outs.append(out)
     out = torch.cat(outs, 1)
     if index is not None:

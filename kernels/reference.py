@@ -86,7 +86,7 @@ def learn(
     W1, b1, W2, b2 = state.W1, state.b1, state.W2, state.b2
     Z1 = XK @ W1 + b1  # [B, H, K, M]
     # The learning rate goes into the topmost gradient: all below are linear in it.
-    if W2 is None:
+    if W2 is None or b2 is None:
         G1 = eta * loss_gradient(Z1, XV - XK, gamma, beta, eps)
         return State(_minus_product(W1, XK.mT, G1), b1 - G1.sum(-2, keepdim=True))
     X2 = gelu(Z1)
@@ -108,4 +108,4 @@ def _minus_product(W: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.T
 def _f(x: torch.Tensor, state: State) -> torch.Tensor:
     """Evaluate the inner network: x [B, H, K, D] -> [B, H, K, D]."""
     Z1 = x @ state.W1 + state.b1
-    return gelu(Z1) @ state.W2 + state.b2 if state.is_mlp else Z1
+    return Z1 if state.W2 is None or state.b2 is None else gelu(Z1) @ state.W2 + state.b2

@@ -55,7 +55,7 @@ def _chunk(
     W1, b1, W2, b2 = state.W1, state.b1, state.W2, state.b2
     last = eta[:, :, -1, :, None]  # [B, H, K, 1]
     Z1 = XK @ W1 + b1
-    if W2 is None:
+    if W2 is None or b2 is None:
         G1 = loss_gradient(Z1, XV - XK, gamma, beta, eps)
         Z1_bar = XQ @ W1 - (eta * (XQ @ XK.mT)) @ G1 + (b1 - eta @ G1)
         return Z1_bar, State(W1 - (last * XK).mT @ G1, b1 - (last * G1).sum(-2, keepdim=True))

@@ -28,4 +28,4 @@ class State:
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
         """Return (W1, b1) or (W1, b1, W2, b2)."""
-        return (self.W1, self.b1, self.W2, self.b2) if self.is_mlp else (self.W1, self.b1)
+        return tuple(x for x in (self.W1, self.b1, self.W2, self.b2) if x is not None)

@@ -46,8 +46,8 @@ def scan(
     end = [x.clone() if wide else torch.empty_like(x) for x in start]  # the wide kernel works in the end state
     strides = [stride for x in (q, k, v, eta, out) for stride in x.stride()[:3]]
     index = None if index is None else index.contiguous()
-    tensors = (q, k, v, eta, out, index, ln_weight.contiguous(), ln_bias.contiguous())
-    tensors += (*end,) if wide else (*start, *end)
+    weights = (*end,) if wide else (*start, *end)
+    tensors = (q, k, v, eta, out, index, ln_weight.contiguous(), ln_bias.contiguous(), *weights)
     shape = {"heads": H, "tokens": tokens, "eps": eps, "K": chunk, "D": D}
     with torch.cuda.device(q.device) if q.is_cuda else contextlib.nullcontext():
         approx = q.dtype != torch.float32 and not knobs.runtime.interpret
