@@ -15,7 +15,7 @@ import json
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
-from .rules import Choice, Flag, Media, Number, StoryboardError, Text, show, within
+from .rules import Choice, Flag, Media, Number, Rule, StoryboardError, Text, show, within
 
 VERSION = 1
 MAX_SHOTS = 1000
@@ -33,7 +33,8 @@ _SIDE = Number(MIN_SIDE, MAX_SIDE, f"write whole pixels from {MIN_SIDE} to {MAX_
 _SECONDS = Number(0, MAX_SHOT_SECONDS, f"write seconds above 0 and up to {MAX_SHOT_SECONDS}", above=True)
 _OVERLAP = Number(0, MAX_SHOT_SECONDS, f"write seconds above 0 and up to {MAX_SHOT_SECONDS}", above=True, optional=True)
 
-BOARD_RULES = {
+PROMPT_RULE = Text(MAX_PROMPT_CHARACTERS, filled="say what the shot shows")
+BOARD_RULES: dict[str, Rule] = {
     "title": Text(MAX_PROMPT_CHARACTERS),
     "fps": Number(0, 240, "write frames per second above 0 and up to 240", above=True),
     "width": _SIDE,
@@ -42,8 +43,8 @@ BOARD_RULES = {
     "style": Text(MAX_PROMPT_CHARACTERS),
     "negative": Text(MAX_PROMPT_CHARACTERS),
 }
-SHOT_RULES = {
-    "prompt": Text(MAX_PROMPT_CHARACTERS, filled="say what the shot shows"),
+SHOT_RULES: dict[str, Rule] = {
+    "prompt": PROMPT_RULE,
     "seconds": _SECONDS,
     "transition": Choice(TRANSITIONS),
     "overlap_seconds": _OVERLAP,
@@ -53,7 +54,7 @@ SHOT_RULES = {
     "locked": Flag(),
 }
 FOCUS_RULE = Text(MAX_WORD_CHARACTERS, filled="write a word of the prompt")
-ANCHOR_RULES = {
+ANCHOR_RULES: dict[str, Rule] = {
     "at": Number(0, MAX_SHOT_SECONDS, f"write seconds from the start of the shot, 0 to {MAX_SHOT_SECONDS}"),
     "image": Media(),
 }

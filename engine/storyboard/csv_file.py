@@ -77,7 +77,8 @@ def parse_csv(text: str) -> Storyboard:
         raise StoryboardError(
             f"the table has {len(filled)} shots; the limit is {MAX_SHOTS}: split it into several tables"
         )
-    shots, board = [], {}
+    shots: list[dict[str, Any]] = []
+    board: dict[str, Any] = {}
     for number, row in filled:
         found = _read_row(row, columns, number, decimal_comma=delimiter != ",")
         shots.append({name: value for name, value in found.items() if name in SHOT_COLUMNS})

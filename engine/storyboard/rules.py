@@ -131,6 +131,9 @@ class Media:
         return value
 
 
+Rule = Text | Number | Choice | Flag | Media
+
+
 def _path_fault(path: str) -> str:
     inside = 'write a path below ComfyUI\'s input folder, such as "shots/ship.png"'
     if not path:

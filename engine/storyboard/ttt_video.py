@@ -16,16 +16,16 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from .board import MAX_SHOTS, MAX_TEXT_CHARACTERS, SHOT_RULES, Shot, Storyboard, load_json, nearest
-from .rules import Flag, StoryboardError, Text, show, within
+from .board import MAX_SHOTS, MAX_TEXT_CHARACTERS, PROMPT_RULE, SHOT_RULES, Shot, Storyboard, load_json, nearest
+from .rules import Flag, Rule, StoryboardError, show, within
 
 SCENE_SECONDS = 3.0
 SCENE_FPS = 16.0
 SCENE_WIDTH, SCENE_HEIGHT = 720, 480
 MAX_VIDEOS = 1000
 _NAMED_PROBLEMS = 6
-_SCENE_RULES: dict[str, Text | Flag] = {
-    "text": SHOT_RULES["prompt"],
+_SCENE_RULES: dict[str, Rule] = {
+    "text": PROMPT_RULE,
     "requires_scene_transition": Flag(),
     "neg_text": SHOT_RULES["negative"],
 }
@@ -86,7 +86,7 @@ def _shot(scene: Any, place: str) -> Shot:
             raise StoryboardError(f'{place}: {name} is not a known key; did you mean "{known}"?')
     if "text" not in scene:
         raise StoryboardError(f'{place}: text is missing; add "text" to {place}')
-    found = {key: _SCENE_RULES[key].read(value, within(place, key)) for key, value in scene.items()}
+    found: dict[str, Any] = {key: _SCENE_RULES[key].read(value, within(place, key)) for key, value in scene.items()}
     return Shot(
         prompt=found["text"],
         seconds=SCENE_SECONDS,
@@ -147,7 +147,7 @@ def _shot_problems(storyboard: Storyboard, shot: Shot) -> list[str]:
         for name in ("focus", "seed", "anchors", "locked")
         if getattr(shot, name) != getattr(Shot, name)
     ]
-    longest = SHOT_RULES["prompt"].longest
+    longest = PROMPT_RULE.longest
     if len(storyboard.prompt_of(shot)) > longest:
         found.append(f"prompt with style of {len(storyboard.prompt_of(shot))} characters (use at most {longest})")
     return found
