@@ -80,6 +80,13 @@ def lam_of(alpha: float) -> float:
     return math.inf if share == 0.0 else math.log(alpha / share)
 
 
+def drawn(noise: torch.Tensor | None, why: str) -> torch.Tensor:
+    """The noise of a step that adds some. Raises ValueError where none was drawn; `why`: what asks for it."""
+    if noise is None:
+        raise ValueError(f"{why} adds fresh noise and none was given; give unit Gaussian noise like the latent")
+    return noise
+
+
 def step_dpmpp_2m_sde(
     x: torch.Tensor,
     video: torch.Tensor,
@@ -96,7 +103,7 @@ def step_dpmpp_2m_sde(
     """
     lam_step = lam_of(alpha_next) - lam_of(alpha)  # +inf out of pure noise
     corrected = video
-    if state.video is not None:
+    if state.video is not None and state.lam_step is not None:
         ratio = state.lam_step / lam_step
         corrected = (1 + 1 / (2 * ratio)) * video - (1 / (2 * ratio)) * state.video
     # inf * 0 is not a number, and at eta 0 nothing decays beyond the ratio of the two noise shares.
@@ -104,7 +111,7 @@ def step_dpmpp_2m_sde(
     out = (noise_of(alpha_next) / noise_of(alpha)) * decay * x
     out = out - math.expm1(-(1 + eta) * lam_step) * alpha_next * corrected
     if eta > 0:
-        out = out + noise_of(alpha_next) * math.sqrt(1 - decay * decay) * noise
+        out = out + noise_of(alpha_next) * math.sqrt(1 - decay * decay) * drawn(noise, f"eta {eta:g}")
     return out, SolverState(video, lam_step)
 
 
@@ -126,7 +133,7 @@ def step_ddim(
     fresh = eta * (share_next / share) * math.sqrt(max(0.0, 1 - (alpha / alpha_next) ** 2))
     out = alpha_next * video + math.sqrt(max(0.0, share_next**2 - fresh**2)) * kept_noise
     if eta > 0:
-        out = out + fresh * noise
+        out = out + fresh * drawn(noise, f"eta {eta:g}")
     return out, state
 
 

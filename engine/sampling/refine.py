@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .alpha_space import add_noise, video_from_v
+from .alpha_space import add_noise, drawn, video_from_v
 from .latent_blend import draw_cuts, overlaps_of, randomized_blend, switch_weights
 
 TRAINING_STEPS = 1000
@@ -191,7 +191,7 @@ def step_dpmpp_2m_sde_midpoint(
     out = (sigma_next / sigma) * math.exp(-lam_step) * x + gain * video
     if before is not None:
         out = out + 0.5 * gain * (lam_step / math.log(sigma_before / sigma)) * (video - before)
-    return out + sigma_next * math.sqrt(gain) * noise
+    return out + sigma_next * math.sqrt(gain) * drawn(noise, f"a step to sigma {sigma_next:g}")
 
 
 def refine(
