@@ -1,8 +1,6 @@
 """Keep the old address of engine/ttt/convert.py alive: `python -m longreel.engine.convert_ttt` goes on answering."""
 
-import sys
-
 from .ttt.convert import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

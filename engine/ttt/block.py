@@ -18,7 +18,12 @@ from .baselines import GatedDeltaLayer, SlidingWindowLayer
 from .layer import GATED_DELTA, LINEAR, MLP, SLIDING_WINDOW, TTTConfig, TTTLayer
 from .order import Layout
 
-LAYERS = {LINEAR: TTTLayer, MLP: TTTLayer, GATED_DELTA: GatedDeltaLayer, SLIDING_WINDOW: SlidingWindowLayer}
+LAYERS: dict[str, type[TTTLayer] | type[GatedDeltaLayer] | type[SlidingWindowLayer]] = {
+    LINEAR: TTTLayer,
+    MLP: TTTLayer,
+    GATED_DELTA: GatedDeltaLayer,
+    SLIDING_WINDOW: SlidingWindowLayer,
+}
 
 
 class TTTBlock(nn.Module):

@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadat
 from ..runs.whole_file import save_whole
 from . import published as ttt_video
 from .files import LoadedTTT, save_ttt
-from .weights import config_of
+from .weights import Value, config_of
 
 METADATA = ".metadata"
 DESCRIPTIONS = {  # the classes of a checkpoint's description, which only hold what they are given
@@ -142,7 +142,7 @@ def convert_transformer(folder: Path, out: Path) -> int:
     return len(weights)
 
 
-def _of_core(tensors: Mapping[str, torch.Tensor | None], layers: int) -> dict[str, torch.Tensor | None]:
+def _of_core(tensors: Mapping[str, Value], layers: int) -> dict[str, Value]:
     return ttt_video.network_weights({ttt_video.without_prefix(name): value for name, value in tensors.items()}, layers)
 
 

@@ -213,8 +213,8 @@ def _of_the_pack(tensors: Mapping[str, torch.Tensor], about: Mapping, chunk: int
         )
     layers: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in tensors.items():
-        number, own = IN_BLOCK.fullmatch(name).groups()
-        layers.setdefault(int(number), {})[own] = value
+        if match := IN_BLOCK.fullmatch(name):  # as all of them, see _names_of_layers
+            layers.setdefault(int(match[1]), {})[match[2]] = value
     if set(layers) != set(about["layers"]):
         raise ValueError(
             f"holds the blocks {_listed(layers)} and should hold {_listed(about['layers'])}; the file is "

@@ -215,7 +215,8 @@ def chunks_of_last_tokens(layout: Layout, backwards: bool, chunk: int) -> list[i
     lasts = list(range(chunk - 1, layout.tokens, chunk))
     if layout.tokens % chunk:
         lasts.append(layout.tokens - 1)
-    chunks, first = [], 0
+    chunks: list[int] = []
+    first = 0
     for run in scan_runs(layout, backwards):
         while len(chunks) < len(lasts) and lasts[len(chunks)] < first + len(run):
             chunks.append((run.entry + lasts[len(chunks)] - first) // chunk)

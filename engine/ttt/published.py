@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
-from .weights import from_published
+from .weights import Value, from_published
 
 FAMILY = "CogVideoX"  # engine/plan/facts.ModelFacts.family
 SEGMENT_LATENT_FRAMES = 13
@@ -48,17 +48,17 @@ def block_weights(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
     return _renamed(weights, OF_BLOCK)
 
 
-def network_weights(weights: Mapping[str, torch.Tensor], layers: int) -> dict[str, torch.Tensor]:
+def network_weights(weights: Mapping[str, Value], layers: int) -> dict[str, Value]:
     """Return the weights of the public code's network of so many layers under core's names, without TTT's."""
     named = {f"layers.{i}.{start}": f"blocks.{i}.{own}" for i in range(layers) for start, own in OF_BLOCK.items()}
     return _renamed(weights, OF_NETWORK | named)
 
 
-def ttt_layers(weights: Mapping[str, torch.Tensor]) -> dict[int, dict[str, torch.Tensor]]:
+def ttt_layers(weights: Mapping[str, Value]) -> dict[int, dict[str, Value]]:
     """Return each block's TTT weights under the pack's names, from a checkpoint's names; blocks without any are left
     out.
     """
-    found: dict[int, dict[str, torch.Tensor]] = {}
+    found: dict[int, dict[str, Value]] = {}
     for name, value in weights.items():
         if (match := IN_LAYER.fullmatch(without_prefix(name))) and match[2].startswith(ATTENTION):
             own = from_published({match[2].removeprefix(ATTENTION): value})
@@ -71,7 +71,7 @@ def without_prefix(name: str) -> str:
     """Return a checkpoint's name as the network itself has it: published weights stand below `dit.`, those of a
     training run below `model.dit.`.
     """
-    return name[PREFIX.match(name).end() :]
+    return PREFIX.sub("", name, count=1)  # it fits every start, if only with nothing
 
 
 def layer_count(names: Iterable[str]) -> int:
@@ -79,7 +79,7 @@ def layer_count(names: Iterable[str]) -> int:
     return 1 + max((int(match[1]) for name in names if (match := IN_LAYER.fullmatch(without_prefix(name)))), default=-1)
 
 
-def _renamed(weights: Mapping[str, torch.Tensor], starts: Mapping[str, str]) -> dict[str, torch.Tensor]:
+def _renamed(weights: Mapping[str, Value], starts: Mapping[str, str]) -> dict[str, Value]:
     return {
         own + name.removeprefix(start): value
         for name, value in weights.items()

@@ -6,11 +6,13 @@ of which model it belongs to, is not known here.
 """
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
 
 from .layer import AS_TRAINED, LINEAR, MLP, TTTConfig
 
+Value = TypeVar("Value")  # of a name: a tensor, or None where the names alone are asked about
 PUBLISHED = {  # start of a published name: the pack's
     "ssm.ttt.": "ttt.",
     "forward_ssm_gating_text.gating_alpha": "forward_text",
@@ -22,7 +24,7 @@ PUBLISHED_CHUNK = {LINEAR: 16, MLP: 64}
 PUBLISHED_BASE_RATE = {LINEAR: 1.0, MLP: 0.1}
 
 
-def from_published(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def from_published(weights: Mapping[str, Value]) -> dict[str, Value]:
     """Return a block's TTT weights under the pack's names; weights that are not TTT's are left out."""
     return {
         own + name.removeprefix(start): value
