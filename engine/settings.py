@@ -13,7 +13,7 @@ def check_settings(kind: type, given: Mapping[str, Any], where: str) -> None:
     """Check values given for fields of the dataclass `kind`, in the table `where`. Raises ValueError, naming the key,
     for one that `kind` does not have and a value of another type; a whole number is a float too.
     """
-    kinds = {one.name: one.type for one in fields(kind)}
+    kinds: dict[str, Any] = {one.name: one.type for one in fields(kind)}  # types: no annotation there is postponed
     for name, value in given.items():
         if name not in kinds:
             raise ValueError(f'{where}.{name} is not a known key; did you mean "{nearest(name, tuple(kinds))}"?')

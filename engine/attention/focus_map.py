@@ -38,6 +38,8 @@ class FocusMap:
 
     def normalised(self, frames: int) -> torch.Tensor:
         """Return the map as [N, frames, tokens of a frame], stretched to 0..1 within every frame."""
+        if self.total is None:
+            raise ValueError("no layer has added its probabilities to the focus map; add those of one at least")
         mean = (self.total / self.layers).unflatten(1, (frames, -1))
         low, high = mean.amin(dim=2, keepdim=True), mean.amax(dim=2, keepdim=True)
         return (mean - low) / (high - low + 1e-6)

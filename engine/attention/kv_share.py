@@ -138,7 +138,7 @@ def _reading(own: KeysValues, source: KeysValues, join: str, share_text: bool) -
     return text, _part(source, slice(source.text_tokens, None))
 
 
-def _part(whole: KeysValues, tokens: slice) -> KeysValues:
+def _part(whole: KeysValues, tokens: slice | torch.Tensor) -> KeysValues:
     mask = None if whole.mask is None else whole.mask[..., tokens]
     return KeysValues(whole.k[:, :, tokens], whole.v[:, :, tokens], mask)
 
@@ -186,8 +186,10 @@ def _attend_in_focus(
 
 
 def _attend_some(attend: Attend, q: torch.Tensor, queries: torch.Tensor, read: KeysValues) -> torch.Tensor:
-    one_for_all = read.mask is None or read.mask.shape[-2] == 1
-    return attend(q[:, :, queries], read.k, read.v, read.mask if one_for_all else read.mask[..., queries, :])
+    mask = read.mask
+    if mask is not None and mask.shape[-2] != 1:  # else it is one for all queries
+        mask = mask[..., queries, :]
+    return attend(q[:, :, queries], read.k, read.v, mask)
 
 
 def _rows(whole: KeysValues, rows: slice) -> KeysValues:

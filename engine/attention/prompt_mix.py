@@ -26,7 +26,8 @@ def mix_texts(parts: Sequence[tuple[torch.Tensor, float]]) -> torch.Tensor:
     texts = _same_length([text for text, _ in parts])
     if not texts[0].is_floating_point():
         return torch.stack(texts).amax(dim=0)
-    return sum(share * text.to(texts[0].device) for text, (_, share) in zip(texts, parts, strict=True))
+    shares = (share * text.to(texts[0].device) for text, (_, share) in zip(texts, parts, strict=True))
+    return sum(shares)  # type: ignore[return-value]  # its stub speaks of an empty sum, and there are two parts at least
 
 
 def _same_length(texts: list[torch.Tensor]) -> list[torch.Tensor]:

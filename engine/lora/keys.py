@@ -139,7 +139,9 @@ def convert(
     names = _underscored(layers, family)
     found: dict[str, torch.Tensor] = {}
     origin: dict[str, str] = {}
-    left_out, renamed, fitting = [], 0, {}
+    left_out: list[str] = []
+    fitting: dict[str, list[str]] = {}
+    renamed = 0
     for key, value in weights.items():
         layer, part = _split(key)
         if part is None:
@@ -148,11 +150,11 @@ def convert(
         if layer in known and not layer.startswith(OWN_PREFIX):
             new, own = layer + part, layer
         else:
-            own = _layer(layer, family, layers, names)
-            if own is None:
+            named = _layer(layer, family, layers, names)
+            if named is None:
                 left_out.append(key)
                 continue
-            new = OWN_PREFIX + own + part
+            new, own = OWN_PREFIX + named + part, named
             _check_shape(key, value, part, own, layers[own])
         if new in found:
             raise ValueError(
@@ -219,10 +221,10 @@ def _layer(name: str, family: str, layers: Mapping[str, torch.Size], underscored
         for candidate in (name, own):
             if candidate in layers:
                 return candidate
-        prefix = next((p for p in PREFIXES if name.startswith(p)), None)
-        if prefix is None:
+        start = next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)
+        if start is None:
             return None
-        name = name.removeprefix(prefix)
+        name = name.removeprefix(start)
 
 
 def _table(family: str) -> tuple:

@@ -71,8 +71,9 @@ def attach(layers: Mapping[str, nn.Module], rank: int, alpha: float, seed: int =
     generator = torch.Generator().manual_seed(seed)
     adapters = {}
     for name, layer in layers.items():
-        outputs, inputs = layer.weight.shape
-        adapter = LowRank(inputs, outputs, rank, alpha, generator).to(layer.weight.device)
+        weight: torch.Tensor = layer.weight  # type: ignore[assignment]  # nn.Module knows no names; `layers_of` looked
+        outputs, inputs = weight.shape
+        adapter = LowRank(inputs, outputs, rank, alpha, generator).to(weight.device)
         layer.register_forward_hook(lambda module, given, output, own=adapter: output + own(given[0], output))
         adapters[name] = adapter
     return adapters

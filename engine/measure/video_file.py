@@ -100,7 +100,7 @@ def _encode(
         }
         stream.codec_context.thread_count = ENCODER_THREADS
         count = 0
-        picture = first
+        picture: Tensor | None = first
         while picture is not None:
             if tuple(picture.shape[:2]) != (height, width):
                 raise ValueError(

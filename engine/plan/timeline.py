@@ -173,7 +173,8 @@ def with_segments(
 
 def _default_segment(storyboard: Storyboard, facts: ModelFacts, fps: float) -> int:
     native = facts.native_latent_frames
-    shortest, seconds, start, take = native, 0.0, 0, []
+    shortest, seconds, start = native, 0.0, 0
+    take: list[int] = []  # latent frames of its shots
     for shot in (*storyboard.shots, None):
         if shot is None or shot.transition == "cut":
             shortest = min([shortest, *take]) if len(take) > 1 else shortest

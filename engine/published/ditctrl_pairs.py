@@ -45,7 +45,7 @@ def denoise_in_pairs(
     x: the whole noised latent, frames on axis `dim`. length: frames of a segment. predict(source, target, pair) -> the
     two clean segments, after guidance. Returns the clean video, like x.
     """
-    predictions = []
+    predictions: list[torch.Tensor] = []
     for pair, (source, target) in enumerate(itertools.pairwise(starts)):
         predictions += predict(x.narrow(dim, source, length), x.narrow(dim, target, length), pair)
     return blend_pairs(predictions, starts, x.shape[dim], dim)

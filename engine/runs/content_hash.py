@@ -9,6 +9,7 @@ refused. What the values mean is not known here.
 import dataclasses
 import hashlib
 import struct
+from typing import Any
 
 import torch
 
@@ -30,7 +31,7 @@ def content_hash(value: object, name: str = "value") -> str:
     return hashlib.sha256(VERSION + _digest(value, name)).hexdigest()
 
 
-def _digest(value: object, place: str) -> bytes:
+def _digest(value: Any, place: str) -> bytes:
     kind = type(value)
     if value is None or kind is bool:
         return _hashed(repr(value).encode())

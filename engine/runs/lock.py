@@ -8,10 +8,11 @@ is not known here.
 import errno
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
-if os.name == "nt":
+if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
@@ -68,7 +69,7 @@ def _owner(handle: int) -> str:
 
 
 def _lock(handle: int) -> None:
-    if os.name == "nt":
+    if sys.platform == "win32":
         os.lseek(handle, WINDOWS_LOCKED_BYTE, os.SEEK_SET)
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
     else:
@@ -76,7 +77,7 @@ def _lock(handle: int) -> None:
 
 
 def _unlock(handle: int) -> None:
-    if os.name == "nt":
+    if sys.platform == "win32":
         os.lseek(handle, WINDOWS_LOCKED_BYTE, os.SEEK_SET)
         msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
     else:

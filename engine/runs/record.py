@@ -67,7 +67,7 @@ def match_shots(before: Sequence[str], now: Sequence[str]) -> dict[int, int]:
     A shot with the same prompt in the same order is the same shot; so is one that stands alone, or in a row of as many,
     between shots that stayed: there the prompt was edited.
     """
-    moved = {}
+    moved: dict[int, int] = {}
     for kind, low, high, to_low, to_high in difflib.SequenceMatcher(None, before, now, autojunk=False).get_opcodes():
         if kind in ("equal", "replace") and high - low == to_high - to_low:
             moved.update(zip(range(low, high), range(to_low, to_high), strict=True))
