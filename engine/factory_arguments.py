@@ -6,7 +6,7 @@ import torch
 
 
 class FactoryArguments(TypedDict):
-    """For `**`: None leaves it to torch's defaults."""
+    """Two arguments to hand on with `**`, of which None leaves the choice to torch."""
 
     device: torch.device | None
     dtype: torch.dtype | None

@@ -81,7 +81,7 @@ def lam_of(alpha: float) -> float:
 
 
 def drawn(noise: torch.Tensor | None, why: str) -> torch.Tensor:
-    """The noise of a step that adds some. Raises ValueError where none was drawn; `why`: what asks for it."""
+    """Return the noise of a step that adds some. Raises ValueError where none was drawn; `why`: what asks for it."""
     if noise is None:
         raise ValueError(f"{why} adds fresh noise and none was given; give unit Gaussian noise like the latent")
     return noise
