@@ -37,7 +37,7 @@ from ..prompts import conditioning
 from ..types import Executor, ModelPatcher, Network
 from ..windows.chunk_handler import handler_of
 from . import trained_memory
-from .trained_memory import Carried, Remembering, carry, fingerprint, layers_asked, new_memory
+from .trained_memory import Carried, TrainedMemoryRun, carry, fingerprint, layers_asked, new_memory
 
 NAME = "Longreel Long Memory (trained)"
 OF_VIDEO, OF_TAKE = "video", "take"  # whose first frame is the anchor
@@ -55,10 +55,10 @@ class APMFeature:
     name: ClassVar[str] = NAME
     excludes: ClassVar[dict[str, str]] = {}
 
-    def start(self, start: Start) -> "Anchored":
+    def start(self, start: Start) -> "APMRun":
         remembered = handler_of(start, NAME).remembered
         finished = remembered.take_anchor if self.anchor == OF_TAKE else remembered.video_anchor
-        return Anchored(None if finished is None else start.model.process_latent_in(finished[:, :, :1]))
+        return APMRun(None if finished is None else start.model.process_latent_in(finished[:, :, :1]))
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
         return 0
@@ -71,7 +71,7 @@ class APMFeature:
         return True
 
 
-class Anchored(Remembering):
+class APMRun(TrainedMemoryRun):
     """The anchor's frames."""
 
 
@@ -163,7 +163,7 @@ def _picture(carried: Carried, options: dict, x: torch.Tensor) -> torch.Tensor |
         return make(anchor).repeat(x.shape[0] // anchor.shape[0], 1, 1)
     if keys.RUNNING not in options:
         return None
-    anchor = next(run.latents for run in options[keys.RUNNING].runs if isinstance(run, Anchored))
+    anchor = next(run.latents for run in options[keys.RUNNING].runs if isinstance(run, APMRun))
     if anchor is None:
         return None
     anchor, conds = anchor.to(x), options[keys.EVALUATION].conds

@@ -38,7 +38,7 @@ from ..types import Executor, ModelPatcher, Network
 from ..windows.chunk_handler import handler_of
 from ..windows.context_pass import CONTEXT_PASS
 from . import trained_memory
-from .trained_memory import Carried, Remembering, carry, fingerprint, layers_asked, new_memory
+from .trained_memory import Carried, TrainedMemoryRun, carry, fingerprint, layers_asked, new_memory
 
 NAME = "Longreel Short Memory (trained)"
 
@@ -56,7 +56,7 @@ class CAMFeature:
     name: ClassVar[str] = NAME
     excludes: ClassVar[dict[str, str]] = {}
 
-    def start(self, start: Start) -> "FramesBefore":
+    def start(self, start: Start) -> "CAMRun":
         handler = handler_of(start, NAME)
         chunk, remembered = handler.chunk, handler.remembered
         if remembered.finished.shape[2] and not chunk.known_frames:
@@ -65,13 +65,13 @@ class CAMFeature:
                 f"use an overlap of 1 latent frame or more in Longreel Plan"
             )
         before = remembered.before(chunk.first_new_frame, chunk.known_frames)
-        return FramesBefore(start.model.process_latent_in(before) if before.shape[2] else None)
+        return CAMRun(start.model.process_latent_in(before) if before.shape[2] else None)
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
         return PROMPTS * len(self.layers) * bytes_of_layer // 2  # features are one tensor, keys and values two
 
 
-class FramesBefore(Remembering):
+class CAMRun(TrainedMemoryRun):
     """Conditioning frames: the window's first ones, as they are finished."""
 
 
@@ -167,7 +167,7 @@ def _frames(options: dict) -> torch.Tensor | None:
         return options[keys.CAM_FRAMES]
     if keys.RUNNING not in options or options[keys.EVALUATION].role == CONTEXT_PASS:
         return None
-    return next(run.latents for run in options[keys.RUNNING].runs if isinstance(run, FramesBefore))
+    return next(run.latents for run in options[keys.RUNNING].runs if isinstance(run, CAMRun))
 
 
 class _ContextPass:

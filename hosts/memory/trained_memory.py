@@ -33,7 +33,7 @@ class Carried:
     strength: float
 
 
-class Remembering(Bystander):
+class TrainedMemoryRun(Bystander):
     """One run of a sampler with a memory that works around the network and has no business in its attention. latents:
     [B, C, F, H, W] as the network sees them, or None where there is nothing to remember yet."""
 
