@@ -44,9 +44,13 @@ class TwinStudent:
         self.identity = "shapeworld_t2v"
 
     def predict(
-        self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Mapping[str, torch.Tensor], held: torch.Tensor
+        self,
+        noised: torch.Tensor,
+        levels: torch.Tensor,
+        conditioning: Mapping[str, torch.Tensor],
+        is_anchor: torch.Tensor,
     ) -> torch.Tensor:
-        times = (levels * 1000)[:, None] * (1 - held)  # [B, F]
+        times = (levels * 1000)[:, None] * (1 - is_anchor)  # [B, F]
         return self.network(noised, times, conditioning["text"][:, 0])
 
 
@@ -71,8 +75,8 @@ class EncodedClips:
     def latent(self, number: int) -> torch.Tensor:
         return self.latents[number, :, : FACTS.native_latent_frames].float()
 
-    def conditioning(self, number: int, silent: bool) -> dict[str, torch.Tensor]:
-        return {"text": self.silence if silent else self.texts[number : number + 1]}
+    def conditioning(self, number: int, unconditional: bool) -> dict[str, torch.Tensor]:
+        return {"text": self.silence if unconditional else self.texts[number : number + 1]}
 
     def still(self, number: int) -> tuple[int, torch.Tensor] | None:
         frame = self.picture_at[number]

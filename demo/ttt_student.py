@@ -227,8 +227,8 @@ def sample(
     both = {TEXT: torch.cat([text, empty.expand_as(text)])}
     x = noise
     for now, then in itertools.pairwise(sigmas):
-        said, silent = student.predict(torch.cat([x, x]), now.expand(2 * len(x)), both, windows).chunk(2)
-        x = x + (then - now) * (silent + SAMPLE_CFG * (said - silent))
+        said, unconditional = student.predict(torch.cat([x, x]), now.expand(2 * len(x)), both, windows).chunk(2)
+        x = x + (then - now) * (unconditional + SAMPLE_CFG * (said - unconditional))
     return x
 
 

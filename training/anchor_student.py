@@ -31,10 +31,11 @@ class AnchorStudent(Protocol):
     identity: str
 
     def predict(
-        self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Conditioning, held: torch.Tensor
+        self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Conditioning, is_anchor: torch.Tensor
     ) -> torch.Tensor:
         """Noised [B, C, F, H, W] with the anchors clean in it, levels [B], conditioning [B, 1, ...] of one prompt each,
-        held [B, F]: 1 where a frame is an anchor, whose time is 0 -> what the objective's target is compared with."""
+        is_anchor [B, F]: 1 where a frame is an anchor, whose time is 0 -> what the objective's target is compared
+        with."""
 
 
 class Clips(Protocol):

@@ -156,20 +156,20 @@ class AnchorTrainer:
         noise = torch.stack(
             [draws.noise(self.config.seed, *place, tuple(one.shape)) for place, one in zip(where, clean, strict=False)]
         )
-        anchors, held = clean.clone(), torch.zeros(len(numbers), clean.shape[2])
+        anchors, is_anchor = clean.clone(), torch.zeros(len(numbers), clean.shape[2])
         for row, (number, place) in enumerate(zip(numbers, where, strict=False)):
             frames, still = self._anchor(number, clean.shape[2], draws.generator(self.config.seed, *place, "anchor"))
-            held[row, frames] = 1.0
+            is_anchor[row, frames] = 1.0
             if still is not None:
                 anchors[row, :, frames] = still[:, None]
         texts = [self.clips.conditioning(*shown) for shown in zip(numbers, unconditional, strict=True)]
         conditioning = {name: torch.stack([text[name] for text in texts]).to(device) for name in texts[0]}
-        clean, anchors, noise, held, levels = (x.to(device) for x in (clean, anchors, noise, held, levels))
-        there = held[:, None, :, None, None]
+        clean, anchors, noise, is_anchor, levels = (x.to(device) for x in (clean, anchors, noise, is_anchor, levels))
+        there = is_anchor[:, None, :, None, None]
         noised = torch.where(there > 0, anchors, objective.noise(clean, noise, levels))
-        said = self.student.predict(noised, levels, conditioning, held)
+        said = self.student.predict(noised, levels, conditioning, is_anchor)
         error = (said.float() - objective.target(clean, noise, levels).float()).square().mean((1, 3, 4))  # [B, F]
-        return (error * (1 - held)).sum(1) / (1 - held).sum(1)
+        return (error * (1 - is_anchor)).sum(1) / (1 - is_anchor).sum(1)
 
     def _anchor(self, number: int, frames: int, generator: torch.Generator) -> tuple[slice, torch.Tensor | None]:
         """The latent frames of the anchor, and [C, h, w] of a picture in their place, None for the clip's own."""

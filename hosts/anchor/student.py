@@ -68,24 +68,28 @@ class AnchorStudent(NetworkStudent):
         self.patcher.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, keys.ANCHOR_TRAINING, self._give_frame_times)
 
     def predict(
-        self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Mapping[str, torch.Tensor], held: torch.Tensor
+        self,
+        noised: torch.Tensor,
+        levels: torch.Tensor,
+        conditioning: Mapping[str, torch.Tensor],
+        is_anchor: torch.Tensor,
     ) -> torch.Tensor:
         """Return what the network says of a batch, float32 like `noised`, for the objective's target.
 
         noised [B, C, F, H, W] with clean anchors, levels [B] of the objective, conditioning [B, 1, ...] as
-        hosts/training/encoder.py encodes prompts, held [B, F]: 1 where a frame is an anchor, else 0.
+        hosts/training/encoder.py encodes prompts, is_anchor [B, F]: 1 where a frame is an anchor, else 0.
         """
         lengths = conditioning[TOKENS][:, 0]
         alike = bool((lengths == lengths[:1]).all())
         if self.adapter.FRAMES_ALIKE:
-            alike = alike and bool((held == held[:1]).all())
+            alike = alike and bool((is_anchor == is_anchor[:1]).all())
         if alike:
-            return self._predict(noised, levels, conditioning, held)
+            return self._predict(noised, levels, conditioning, is_anchor)
         rows = [slice(row, row + 1) for row in range(len(noised))]
         return torch.cat(
             [
                 self._predict(
-                    noised[row], levels[row], {name: part[row] for name, part in conditioning.items()}, held[row]
+                    noised[row], levels[row], {name: part[row] for name, part in conditioning.items()}, is_anchor[row]
                 )
                 for row in rows
             ]

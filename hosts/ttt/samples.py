@@ -69,14 +69,14 @@ def sampler_of_clips(
 
 @dataclass(frozen=True)
 class StorySampler:
-    """training/student.Sampler. vae: ComfyUI's. stories: of each its prompts' conditioning [n, ...], silent: of as many
-    empty prompts. latent_shape: [C, F, h, w]. windows: latent frames of each segment. steps: 1 or more; cfg: guidance,
-    1 for none. seed: of the noise."""
+    """training/student.Sampler. vae: ComfyUI's. stories: of each its prompts' conditioning [n, ...], unconditional: of
+    as many empty prompts. latent_shape: [C, F, h, w]. windows: latent frames of each segment. steps: 1 or more; cfg:
+    guidance, 1 for none. seed: of the noise."""
 
     student: TTTStudent
     vae: object
     stories: Sequence[Conditioning]
-    silent: Conditioning
+    unconditional: Conditioning
     latent_shape: tuple[int, int, int, int]
     windows: tuple[Range, ...]
     steps: int = 20
@@ -98,8 +98,8 @@ class StorySampler:
         for level, to in itertools.pairwise(levels):
             said = self._predict(x, level, story)
             if self.cfg != 1:
-                silent = self._predict(x, level, self.silent)
-                said = silent + self.cfg * (said - silent)
+                unconditional = self._predict(x, level, self.unconditional)
+                said = unconditional + self.cfg * (said - unconditional)
             x = objective.step(x, said, level, to)
         return x
 

@@ -63,8 +63,8 @@ def test_a_clean_frame_at_time_zero_changes_what_the_twin_says():
     noised, text = torch.randn(1, 16, 5, 8, 8), {"text": torch.randn(1, 1, 20, 64)}
     with torch.no_grad():
         said = [
-            student.predict(noised, torch.tensor([0.9]), text, held)
-            for held in (torch.zeros(1, 5), torch.tensor([[1.0, 0, 0, 0, 0]]))
+            student.predict(noised, torch.tensor([0.9]), text, is_anchor)
+            for is_anchor in (torch.zeros(1, 5), torch.tensor([[1.0, 0, 0, 0, 0]]))
         ]
     assert not torch.allclose(*said, atol=1e-2)
 

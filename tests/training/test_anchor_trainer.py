@@ -30,9 +30,9 @@ class Student:
         self.objective = FlowMatching(3.0)
         self.shown: list[tuple] = []
 
-    def predict(self, noised, levels, conditioning, held):
-        self.shown.append((noised.detach().clone(), levels.clone(), conditioning["text"].clone(), held.clone()))
-        return self.network(noised, (levels * 1000)[:, None] * (1 - held), conditioning["text"][:, 0])
+    def predict(self, noised, levels, conditioning, is_anchor):
+        self.shown.append((noised.detach().clone(), levels.clone(), conditioning["text"].clone(), is_anchor.clone()))
+        return self.network(noised, (levels * 1000)[:, None] * (1 - is_anchor), conditioning["text"][:, 0])
 
 
 class SmallClips:
@@ -49,8 +49,8 @@ class SmallClips:
     def latent(self, number):
         return self.latents[number]
 
-    def conditioning(self, number, silent):
-        return {"text": torch.zeros(1, 5, 8) if silent else self.texts[number]}
+    def conditioning(self, number, unconditional):
+        return {"text": torch.zeros(1, 5, 8) if unconditional else self.texts[number]}
 
     def still(self, number):
         return FRAMES - 1, self.stills[number]
@@ -81,7 +81,7 @@ def trainer(folder, student=None, clips=None, **settings) -> AnchorTrainer:
 
 
 def shown_in_a_step(tmp_path, patch_frames: int = 1, clips=None, **settings):
-    """Noised [B, C, F, H, W], levels [B], text, held [B, F] of a large first batch, and the clips' numbers."""
+    """Noised [B, C, F, H, W], levels [B], text, is_anchor [B, F] of a large first batch, and the clips' numbers."""
     student = Student(patch_frames)
     run = trainer(tmp_path, student, clips, batch=60, micro_batch=60, **settings)
     run._step(0)
@@ -90,11 +90,11 @@ def shown_in_a_step(tmp_path, patch_frames: int = 1, clips=None, **settings):
 
 
 def test_the_anchor_is_shown_clean_at_time_zero_and_all_else_is_noisy(tmp_path):
-    noised, _levels, _, held, numbers, clips = shown_in_a_step(tmp_path, still_share=0.0)
-    assert held.sum(1).eq(1).all()
+    noised, _levels, _, is_anchor, numbers, clips = shown_in_a_step(tmp_path, still_share=0.0)
+    assert is_anchor.sum(1).eq(1).all()
     for row, number in enumerate(numbers):
         equal = [torch.equal(noised[row, :, frame], clips.latents[number, :, frame]) for frame in range(FRAMES)]
-        assert equal == held[row].bool().tolist()
+        assert equal == is_anchor[row].bool().tolist()
 
 
 def test_first_share_says_how_often_the_anchor_comes_first(tmp_path):
@@ -105,14 +105,14 @@ def test_first_share_says_how_often_the_anchor_comes_first(tmp_path):
 
 
 def test_later_anchors_are_pictures_as_often_as_still_share_says(tmp_path):
-    noised, _, _, held, numbers, clips = shown_in_a_step(tmp_path, first_share=0.0, still_share=1.0)
-    assert held[:, FRAMES - 1].eq(1).all()
+    noised, _, _, is_anchor, numbers, clips = shown_in_a_step(tmp_path, first_share=0.0, still_share=1.0)
+    assert is_anchor[:, FRAMES - 1].eq(1).all()
     assert all(torch.equal(noised[row, :, FRAMES - 1], clips.stills[number]) for row, number in enumerate(numbers))
 
 
 def test_an_anchor_fills_a_token_of_two_latent_frames(tmp_path):
-    held = shown_in_a_step(tmp_path, patch_frames=2, first_share=0.3, still_share=0.5)[3]
-    assert (held[:, 0] == held[:, 1]).all() and held[:, 2].any() and held[:, 0].any()
+    is_anchor = shown_in_a_step(tmp_path, patch_frames=2, first_share=0.3, still_share=0.5)[3]
+    assert (is_anchor[:, 0] == is_anchor[:, 1]).all() and is_anchor[:, 2].any() and is_anchor[:, 0].any()
 
 
 def test_only_the_asked_part_of_the_schedule_is_trained(tmp_path):
@@ -122,8 +122,8 @@ def test_only_the_asked_part_of_the_schedule_is_trained(tmp_path):
 
 def test_prompts_are_dropped_as_often_as_text_dropout_says(tmp_path):
     texts = shown_in_a_step(tmp_path, text_dropout=0.5)[2]
-    silent = texts.flatten(1).abs().sum(1).eq(0).float().mean()
-    assert 0.25 < silent < 0.75
+    unconditional = texts.flatten(1).abs().sum(1).eq(0).float().mean()
+    assert 0.25 < unconditional < 0.75
 
 
 def test_the_anchors_frame_is_no_part_of_the_loss(tmp_path):
@@ -132,8 +132,8 @@ def test_the_anchors_frame_is_no_part_of_the_loss(tmp_path):
     numbers, where = [0, 1], [("anchor", 0, 0), ("anchor", 0, 1)]
     said = student.predict
 
-    def wrong_at_the_anchor(noised, levels, conditioning, held):
-        return said(noised, levels, conditioning, held) + 100.0 * held[:, None, :, None, None]
+    def wrong_at_the_anchor(noised, levels, conditioning, is_anchor):
+        return said(noised, levels, conditioning, is_anchor) + 100.0 * is_anchor[:, None, :, None, None]
 
     before = run._losses(numbers, [False] * 2, torch.tensor([0.5, 0.7]), where)
     student.predict = wrong_at_the_anchor
@@ -166,8 +166,8 @@ def test_the_file_has_comfyuis_names_and_only_the_targets(tmp_path):
 def test_an_untrained_adapter_changes_nothing(tmp_path):
     plain, adapted = Student(), Student()
     trainer(tmp_path, adapted)
-    x, held = torch.randn(2, 16, FRAMES, SIDE, SIDE), torch.tensor([[1.0, 0, 0]] * 2)
-    given = (x, torch.tensor([0.3, 0.8]), {"text": torch.randn(2, 1, 5, 8)}, held)
+    x, is_anchor = torch.randn(2, 16, FRAMES, SIDE, SIDE), torch.tensor([[1.0, 0, 0]] * 2)
+    given = (x, torch.tensor([0.3, 0.8]), {"text": torch.randn(2, 1, 5, 8)}, is_anchor)
     assert torch.equal(plain.predict(*given), adapted.predict(*given))
 
 

@@ -15,23 +15,26 @@ FRAMES, SIDE = 4, 4
 
 @pytest.fixture(params=TRAINED)
 def student(request, tiny):
-    """(loaded, student, inputs of predict): the first token's frames of row 0 are held, the last of row 1."""
+    """(loaded, student, inputs of predict): the first token's frames of row 0 are an anchor, the last of row 1."""
     loaded = tiny(request.param)
     made = AnchorStudent(loaded.model, torch.float32)
     encoder = TTTEncoder(loaded.model, loaded.clip, loaded.vae)
     text = {name: torch.stack([value, value])[:, None] for name, value in encoder.encode_text("a red circle").items()}
     torch.manual_seed(5)
     noised = torch.randn(2, made.facts.latent_channels, FRAMES, SIDE, SIDE)
-    held = torch.zeros(2, FRAMES)
-    held[0, : made.facts.patch_frames], held[1, -made.facts.patch_frames :] = 1.0, 1.0
-    return loaded, made, (noised, torch.tensor([0.3, 0.8]) * made.top_level, text, held)
+    is_anchor = torch.zeros(2, FRAMES)
+    is_anchor[0, : made.facts.patch_frames], is_anchor[1, -made.facts.patch_frames :] = 1.0, 1.0
+    return loaded, made, (noised, torch.tensor([0.3, 0.8]) * made.top_level, text, is_anchor)
 
 
 def test_times_of_frames_change_what_is_said_and_rows_do_not_mix(student):
-    _, made, (noised, levels, text, held) = student
+    _, made, (noised, levels, text, is_anchor) = student
     with torch.no_grad():
-        said, other = made.predict(noised, levels, text, held), made.predict(noised, levels, text, held.flip(1))
-        alone = made.predict(noised[1:], levels[1:], {name: part[1:] for name, part in text.items()}, held[1:])
+        said, other = (
+            made.predict(noised, levels, text, is_anchor),
+            made.predict(noised, levels, text, is_anchor.flip(1)),
+        )
+        alone = made.predict(noised[1:], levels[1:], {name: part[1:] for name, part in text.items()}, is_anchor[1:])
     assert said.shape == noised.shape and said.isfinite().all()
     assert not torch.allclose(said, other, atol=1e-4)
     assert torch.allclose(said[1:], alone, atol=1e-4)
@@ -100,9 +103,9 @@ def test_the_twin_and_the_host_say_the_same_of_the_demo_model(monkeypatch):
     text = encoder.encode_text("a red circle on the left moves up")
     conditioning = {name: value[None, None] for name, value in text.items()}
     torch.manual_seed(1)
-    noised, held = torch.randn(1, 16, 5, 8, 8), torch.tensor([[0.0, 1, 0, 0, 0]])
+    noised, is_anchor = torch.randn(1, 16, 5, 8, 8), torch.tensor([[0.0, 1, 0, 0, 0]])
     with torch.no_grad():
-        given = (noised, torch.tensor([0.7]), conditioning, held)
+        given = (noised, torch.tensor([0.7]), conditioning, is_anchor)
         assert torch.allclose(host.predict(*given), TwinStudent().predict(*given), atol=2e-3)
 
 

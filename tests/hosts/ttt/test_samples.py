@@ -15,10 +15,10 @@ def sampler(loaded, **more) -> StorySampler:
     student = student_of(loaded, layers(loaded.model))
     side = 64 // student.facts.spatial_stride
     heard = {name: part[0] for name, part in hear(loaded, PROMPTS).items()}
-    silent = {name: part[0] for name, part in hear(loaded, ["", ""]).items()}
+    unconditional = {name: part[0] for name, part in hear(loaded, ["", ""]).items()}
     given = {
         "stories": [heard],
-        "silent": silent,
+        "unconditional": unconditional,
         "latent_shape": (student.facts.latent_channels, 6, side, side),
         "windows": WINDOWS,
         "steps": 2,
@@ -36,7 +36,7 @@ def test_one_step_is_that_of_the_sampler(tiny, family):
     ours = replace(
         ours,
         latent_shape=(*ours.latent_shape[:1], timeline.latent_frames, *ours.latent_shape[2:]),
-        silent={name: part[0] for name, part in hear(loaded, ["blurry", "blurry"]).items()},
+        unconditional={name: part[0] for name, part in hear(loaded, ["blurry", "blurry"]).items()},
     )
     noise = torch.randn(1, *ours.latent_shape, generator=torch.Generator().manual_seed(4))
     model = ttt.attach_timeline(ttt.apply(loaded.model, layers(loaded.model)), timeline)
