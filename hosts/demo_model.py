@@ -53,10 +53,14 @@ def load_demo_clip(file: Path) -> comfy.sd.CLIP:
     # Plain torch modules: they are moved as a whole, not streamed layer by layer.
     clip = comfy.sd.CLIP(target, parameters=sum(w.numel() for w in weights.values()), disable_dynamic=True)
     missing, unexpected = clip.load_sd(weights)
-    if missing or unexpected:
+    faults = [
+        f"{fault} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+        for fault, names in (("it lacks the weight", missing), ("it has the unknown weight", unexpected))
+        if names
+    ]
+    if faults:
         raise ValueError(
-            f"{file} is not the demo model's text encoder: {len(missing)} weights missing "
-            f"{missing[:3]}, {len(unexpected)} unknown {unexpected[:3]}; use the file of this version"
+            f"{file} is not the demo model's text encoder: {' and '.join(faults)}; use the file of this version"
         )
     return clip
 

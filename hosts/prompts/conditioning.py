@@ -85,8 +85,9 @@ def entries_for(conds: list[dict], mix: tuple[tuple[int, float], ...]) -> list[d
         )
     counts = {len(entries) for entries, _ in parts}
     if len(counts) > 1:
+        found = " and ".join(str(count) for count in sorted(counts))
         raise ValueError(
-            f"neighbouring shots have {sorted(counts)} conditioning entries and cannot be mixed; give each "
+            f"neighbouring shots have {found} conditioning entries and cannot be mixed; give each "
             f"shot equally many, or use 0 transition prompts"
         )
     mixed = [_mix_entry([(entries[i], share) for entries, share in parts]) for i in range(counts.pop())]
@@ -126,10 +127,12 @@ def check_words(conds: dict[str, list[dict]], words_of_shots: Sequence[Sequence[
     for shot, wanted in enumerate(words_of_shots):
         prompts = {entry[keys.WORDS] for entry in positive if entry[keys.SHOT] == shot}
         if len(prompts) != 1:
-            raise ValueError(
-                f"shot {shot + 1} has {len(prompts)} positive prompts, and words are looked for in 1; wire "
-                f"one Longreel Encode made from the same timeline"
+            found = (
+                f"{len(prompts)} positive prompts, and words are looked for in a single one"
+                if prompts
+                else "no positive prompt to look for words in"
             )
+            raise ValueError(f"shot {shot + 1} has {found}; wire one Longreel Encode made from the same timeline")
         if not wanted:
             raise ValueError(
                 f"shot {shot + 1} has no words to look for; name words of its prompt in the "
