@@ -6,7 +6,7 @@ sees its whole chunk and all chunks before. Each token has one learning rate (th
 reference_dual.py has the whole matrix).
 
 Any device, any dtype of q, k, v, and differentiable, second derivatives of the inner loss included. Checkpoints keep
-the weights between groups of chunks alone and compute the rest again on the way back. This file knows nothing of
+the weights between groups of chunks alone and recompute the rest in the backward pass. This file knows nothing of
 projections, rotary positions, segments, or which backend a scan should use.
 """
 

@@ -1,4 +1,4 @@
-"""Learning TTT layers; nothing here is needed to sample, and nothing here has heard of ComfyUI.
+"""Learning TTT layers; nothing here is needed to sample, and nothing here imports ComfyUI.
 
 Reading order: student (what a model must offer), stages (the paper's recipe as data), config (a run as a TOML file);
 dataset (clips with storyboards), collect (clips that come through wires), cache (what the encoders made of them);

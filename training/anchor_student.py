@@ -1,4 +1,4 @@
-"""What the trainer of anchor LoRAs needs: a network that hears which frames are known, and clips with anchors in them.
+"""Say what the trainer of anchor LoRAs needs: a network that is given which frames are known, and clips with anchors.
 
 hosts/anchor/student.py builds the student from ComfyUI's MODEL, demo/anchor_student.py from the demo model's fast twin.
 Clips come from a folder (`FolderClips`), or from a builder that brings its own.

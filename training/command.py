@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 SECONDS_BETWEEN_LINES = 10.0
-SAME_WISH_SECONDS = 2.0  # torchrun passes on the Ctrl-C that its processes have heard themselves
+SAME_WISH_SECONDS = 2.0  # torchrun passes on the Ctrl-C that its processes have received themselves
 INTERRUPTED = 130  # as shells report Ctrl-C
 MOVED = {  # where builders lived that config files of version 0.1 name
     ".hosts.ttt_builder": ".hosts.ttt.builder",

@@ -4,7 +4,7 @@ For each `name.json` (the pack's storyboard, or ttt-video's scene list with one 
 one clip: `name.mp4` (.mov, .mkv, .webm), a folder `name` of pictures in the order of their names, or
 `name.safetensors` with one tensor `latent` [C, F, h, w] that was encoded before. A segment is `segment_latent_frames`
 latent frames and shares the last one with the next, as in One-Minute Video Generation with Test-Time Training (arXiv
-2504.05298, section 3): n segments are n (S - 1) + 1 latent frames. A shot may last several segments, which then hear
+2504.05298, section 3): n segments are n (S - 1) + 1 latent frames. A shot may last several segments, which then follow
 the same prompt.
 
 A stage of n segments trains on every run of n segments that stand at a multiple of n, cut from the pictures; of a

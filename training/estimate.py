@@ -2,7 +2,7 @@
 
 Nothing here was timed on a GPU. The rates of products and attention, and the price of a kernel's launch, are assumed:
 700 and 450 TFLOP/s of an H100 or H200, other cards by their data sheets, 5 microseconds. The sizes are the networks'.
-Counted, and not guessed, are the bytes that a block holds while it is computed again (on a tiny Wan in bfloat16, every
+Counted, and not guessed, are the bytes that a block holds while it is recomputed (on a tiny Wan in bfloat16, every
 storage followed) and the kernels that a chunk launches there and back. Training scans in plain torch, because the fast
 kernels have no backward pass: some launches for every product of every chunk, which is most of the time.
 
@@ -25,13 +25,13 @@ STATE_BYTES = 20  # of a number that is trained, in float32: itself, its gradien
 FROZEN_BYTES = 2  # of one that is not
 GATHERED_BLOCKS = 2  # whose weights are whole at a time where processes divide them: the one in use, and the next
 KEPT_BYTES = 2  # of each token and channel, between two blocks
-# The same within a block on the way back: 198 where its MLP is twice as wide as the block.
+# The same within a block in the backward pass: 198 where its MLP is twice as wide as the block.
 BLOCK_BYTES, BLOCK_BYTES_OF_WIDENING = 186, 6
-LAUNCHES = {MLP: 444, LINEAR: 278}  # of a chunk in a block: computed again, and back, in both directions
+LAUNCHES = {MLP: 444, LINEAR: 278}  # of a chunk in a block: recomputed, and backward, in both directions
 LAUNCH_SECONDS = 5e-6
 USABLE = 0.92  # of a card; the rest is CUDA's own and what does not fit together
 THERE_AND_BACK = {True: 4, False: 3}  # forward, again, back to the input, and to the weights where they are trained
-ATTENTION_THERE_AND_BACK = 4.5  # attention's way back is 2.5 times the way there
+ATTENTION_THERE_AND_BACK = 4.5  # attention's backward pass is 2.5 times the forward pass
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ CARDS = (
 
 
 def cost(network: Network, kind: str, adapter: str, segments: int, processes: int = 1) -> Cost:
-    """adapter: LAYERS or QKVO. Blocks are computed again on the way back, and the scan's state is kept every 16 chunks.
+    """adapter: LAYERS or QKVO. Blocks are recomputed in the backward pass, and of the scan every 16th state is kept.
     Several processes divide weights and state (training/shards.py), and no video.
 
     Raises ValueError for another adapter, and fewer than one process.

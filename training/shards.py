@@ -107,8 +107,8 @@ class Shards:
         return Shard(even[0] if even else 0)
 
     def _noting(self, places: list[tuple[nn.Module, str]]):
-        """A hook before a unit's forward: when its way back is done, what was used is noted, and what was not gets a
-        gradient of 0, for FSDP reduces those that are there, and all processes must reduce the same."""
+        """A hook before a unit's forward: when its backward pass is done, what was used is noted, and what was not gets
+        a gradient of 0, for FSDP reduces those that are there, and all processes must reduce the same."""
         cut = [getattr(module, name) for module, name in places]
 
         def note() -> None:

@@ -26,7 +26,7 @@ class Stage:
     the paper.
 
     scan_chunks: chunks of a TTT scan between two states that are kept for the gradients; memory grows with the number
-    of kept states, time with what is computed again; 0 keeps all. checkpoint_blocks: keep of each transformer block its
+    of kept states, time with what is recomputed; 0 keeps all. checkpoint_blocks: keep of each transformer block its
     input alone.
 
     Raises ValueError that names the field for numbers out of range.

@@ -19,12 +19,12 @@ TTT, OTHERS = "ttt", "others"  # groups of parameters: the TTT layers with their
 TEXT = "text"  # the one tensor that every prompt's conditioning has
 
 Conditioning = Mapping[str, torch.Tensor]
-"""What the text encoder made of prompts, by name. Of one prompt: "text" [T, D], and whatever else the network hears
+"""What the text encoder made of prompts, by name. Of one prompt: "text" [T, D], and whatever else the network is given
 (a mask [T], a pooled text [D]). Of a batch of stories of n segments: the same names, each [B, n, ...]."""
 
 
 class Objective(Protocol):
-    """engine/sampling/denoising.FlowMatching or VPrediction. Levels are what `Student.predict` is told: sigmas or
+    """engine/sampling/denoising.FlowMatching or VPrediction. Levels are what `Student.predict` is given: sigmas or
     timesteps."""
 
     def draw_levels(self, generator: torch.Generator, batch: int) -> torch.Tensor: ...
@@ -61,8 +61,8 @@ class Student(Protocol):
         """How TTT reads latents [C, F, H, W] of this shape, for the plan's tokens; conditioning as in predict."""
 
     def checkpoint(self, scan_chunks: int, blocks: bool) -> None:
-        """What is computed again on the way back instead of kept: the scan but for a state every `scan_chunks` chunks
-        (0: all is kept), and the inside of each transformer block where `blocks`."""
+        """Set what is recomputed in the backward pass instead of kept: the scan but for a state every `scan_chunks`
+        chunks (0: all is kept), and the inside of each transformer block where `blocks`."""
 
     def units(self) -> Unit:
         """For several processes to divide the weights: what `predict` evaluates the network by from now on, and by the

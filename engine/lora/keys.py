@@ -10,7 +10,7 @@ with underscores, and says nothing aloud of those it does not know (docs/anchor.
     underscored    lora_unet__, lora_transformer_, lycoris_ + blocks_0_self_attn_q.lora_down.weight
 
 A LoRA counts alpha / rank. Where a file has no alpha tensors, the alpha of its metadata (diffusers) or of PEFT's
-adapter_config.json is written into it, because ComfyUI looks at neither. What is done with the tensors is not known
+adapter_config.json is written into it, because ComfyUI reads neither. What is done with the tensors is not known
 here.
 """
 
@@ -186,7 +186,7 @@ def stated_alpha(metadata: Mapping[str, str] | None, beside: Path | None) -> flo
         raise ValueError(
             f"{where} has {len(text)} characters that are no JSON ({error}); correct it, or give alpha yourself"
         ) from error
-    # diffusers writes "transformer.lora_alpha": what is told of the network, not of a text encoder.
+    # diffusers writes "transformer.lora_alpha": what is said of the network, not of a text encoder.
     told = {
         key.removeprefix("transformer."): value
         for key, value in config.items()

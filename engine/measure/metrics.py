@@ -39,7 +39,7 @@ SHORT_SIDE = 64  # pixels
 NEIGHBOURHOOD = 9  # pixels, odd
 FAR = 4  # frames between the second kind of pair: one latent frame of most video models
 FLOOR = {1: 0.01, FAR: 0.1}  # of the range 0..1, by frames apart
-FASTEST = 5  # pixels at half size between neighbouring frames; faster motion is not told from a jump
+FASTEST = 5  # pixels at half size between neighbouring frames; faster motion is taken for a jump
 SLOWEST = {1: 3, FAR: 5}  # pixels that count as motion at any joint: a bounce may be slow all around it
 GAIN = 0.02  # how much better a displacement must explain a neighbourhood to count as motion
 

@@ -144,7 +144,7 @@ def _publish(part: Path, folder: Path, stem: str, counter: int) -> Path:
             counter += 1
         except OSError:
             break
-    # File systems without hard links: reserve the name, then move over the empty file that is ours.
+    # File systems without hard links: reserve the name, then move over the empty file made here.
     while True:
         path = folder / f"{stem}_{counter:05}_.mp4"
         try:

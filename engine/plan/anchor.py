@@ -3,9 +3,9 @@
 Source: Factorized, now Anchored, Video Generation (arXiv 2512.16371): the clean latent of a picture takes the place of
 one noisy latent frame. There the anchor begins the video; a later place is this pack's, and experimental.
 
-Two ways to hold it. CLEAN, the paper's: in every step the network sees the frame without noise and at time 0, which
-networks know that were trained with a time per frame, or for anchors. INPAINT needs no training: a known frame as
-ComfyUI's noise masks hold it. Pictures, latents and networks are not known here.
+There are two ways to keep it. CLEAN, the paper's: in every step the network sees the frame without noise and at time
+0, which networks know that were trained with a time per frame, or for anchors. INPAINT needs no training: a known frame
+as ComfyUI's noise masks keep it. Pictures, latents and networks are not known here.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ MODES = (AUTO, CLEAN, INPAINT)
 @dataclass(frozen=True)
 class Anchor:
     """An anchor stands on latent frames [frame, frame + frames), which show what was asked for at `seconds`, at
-    `pixel_frame`. `mode` is CLEAN or INPAINT; `strength` 0..1 is how firmly it is held: 1 as it is, 0 not at all.
+    `pixel_frame`. `mode` is CLEAN or INPAINT; `strength` 0..1 is how firmly it is kept: 1 as it is, 0 not at all.
     """
 
     seconds: float

@@ -38,7 +38,7 @@ class RefineSchedule:
     """This is a schedule of the refinement. noise: [1000] float32, the noise share of every training timestep, from
     almost 0 to exactly 1.
 
-    sigmas: [N + 1] float32, descending, ending in 0. timesteps: N training timesteps, what the network is told.
+    sigmas: [N + 1] float32, descending, ending in 0. timesteps: N training timesteps, what the network is given.
     start_timestep: the training timestep that the video is noised to.
     """
 

@@ -5,7 +5,7 @@ Storyboard object is valid: the constructor checks all ranges and all relations 
 ttt-video readers share one set of rules. web/storyboard.schema.json publishes the structural part of the same rules.
 
 It does not know models, frames or files: engine/plan/timeline.py turns seconds into frames, engine/storyboard/media.py
-looks at the disk.
+reads the disk.
 """
 
 from __future__ import annotations

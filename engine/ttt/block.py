@@ -6,7 +6,7 @@ attention puts out,
 
     Y = X + tanh(a_forward) * TTT(X)        Z = Y + tanh(a_backward) * R(TTT(R(Y)))
 
-where R turns the video round (engine/ttt/order.py) and both readings share one layer: TTT, or what it is compared with
+where R reverses the video (engine/ttt/order.py) and both readings share one layer: TTT, or what it is compared with
 (engine/ttt/baselines.py). Text and video have gates of their own. Here a new block's gates are 0, so it changes
 nothing until it is trained (published start: 0.1). What made X, and what happens to Z, is not known here.
 """

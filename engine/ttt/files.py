@@ -7,7 +7,7 @@ JSON under one key, what shapes do not tell:
      "chunk": 64, "base_rate": 0.1, "norm_eps": 1e-06, "rates": "own", "segment_latent_frames": 13, "title": ""}
 
 `blocks` counts those of the network, `layers` names those that have TTT; `kind` may also be what TTT is compared with
-(engine/ttt/baselines.py). A ttt-video checkpoint saved as safetensors has no such metadata: it is told by its names,
+(engine/ttt/baselines.py). A ttt-video checkpoint saved as safetensors has no such metadata: it is known by its names,
 and what it was trained as is what its authors published. Pickles are not read. Whether the layers fit a model is not
 known here.
 """

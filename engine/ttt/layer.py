@@ -268,8 +268,8 @@ def places_of(slab: Slab, device: torch.device) -> tuple[torch.Tensor, torch.Ten
 
 
 def angles_of(places: torch.Tensor, entries: torch.Tensor, layout: Layout, head_width: int) -> torch.Tensor:
-    """Return [S, D / 2], radians, in the order of the slab's tensors. Positions count in the turned video, as
-    published, and over all of it. Text is not turned, just as position 0 is not.
+    """Return [S, D / 2], radians, in the order of the slab's tensors. Positions count in the reversed video, as
+    published, and over all of it. Text is not rotated, just as position 0 is not.
     """
     positions = torch.empty_like(entries)
     positions[places] = (entries - layout.text_tokens).clamp(min=0)

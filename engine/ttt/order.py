@@ -92,7 +92,7 @@ def even_layout(text_tokens: int, segments: int, frames: int, height: int, width
 @dataclass(frozen=True)
 class Run:
     """A run is joined tokens [start, stop), read from the first to the last, or backwards. `entry` is where its first
-    token (as read) stands in the input of the pass: all texts, then all frames, both as the pass turns them.
+    token (as read) stands in the input of the pass: all texts, then all frames, both in the order of the pass.
     """
 
     start: int

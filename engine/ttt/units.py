@@ -1,7 +1,7 @@
 """Group the parts of a network whose weights are needed at the same time, and the calls around which it is known when.
 
 A `Unit` computes nothing: it holds modules and evaluates what it is given. Hooks on its calls see when the weights in
-it are needed and when they no longer are, also on the way back; so several processes that train can divide them
+it are needed and when they no longer are, also in the backward pass; so several processes that train can divide them
 (training/shards.py) without knowing the network, whose own modules keep their classes, their forwards and the patches
 of other nodes. Who holds which modules is said by whoever evaluates them.
 """

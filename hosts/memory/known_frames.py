@@ -1,4 +1,4 @@
-"""Known frames shown to the network without noise.
+"""Show known frames to the network without noise.
 
 Core's denoise mask noises what is kept as much as the rest of the step. At the high noise levels at which a picture is
 laid out hardly anything of it is left to see, and the new frames are laid out without it. Here the known frames are
@@ -19,7 +19,7 @@ from ..windows.context_pass import CONTEXT_PASS
 
 
 class KnownFramesRun(Bystander):
-    """One run of a sampler that shows the chunk's known frames clean.
+    """This is one run of a sampler that shows the chunk's known frames clean.
 
     keep_strengths: 0..1 for each known frame; 1 shows it clean, 0 as noisy as the step. at_zero: their time is 0.
     """
@@ -65,7 +65,7 @@ def check(start: Start, name: str, at_zero: bool) -> None:
 
 
 def _show(executor: Executor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs):
-    """DIFFUSION_MODEL: x and t come first in every family."""
+    """Wrap DIFFUSION_MODEL: x and t come first in every family."""
     options = next(value for value in (*args, *kwargs.values()) if isinstance(value, dict) and keys.RUNNING in value)
     run = next(run for run in options[keys.RUNNING].runs if isinstance(run, KnownFramesRun))
     if run.clean is None or t.ndim > 1 or options[keys.EVALUATION].role == CONTEXT_PASS:

@@ -1,5 +1,4 @@
-"""Keys and values of finished frames, read beside a chunk's own in self or joint attention: the run of a memory
-feature.
+"""Read keys and values of finished frames beside a chunk's own in self or joint attention: the run of a memory feature.
 
 Context passes (hosts/windows/context_pass.py) show the network the remembered frames at the chunk's first step, at a
 few noise levels. Their keys and values are kept at those levels, moved in time to where the frames stand for the
@@ -31,7 +30,7 @@ from ..windows.context_pass import CONTEXT_PASS, ContextPass
 
 @dataclass(frozen=True)
 class Memory:
-    """Finished frames that a chunk remembers.
+    """A memory is finished frames that a chunk remembers.
 
     latents: [B, C, F, H, W] as a LATENT holds them. weights: one per frame, 0..1. place: latent frames from the
     window's first frame to their first one; negative before the window. mix: the shots whose prompts they are shown
@@ -45,14 +44,16 @@ class Memory:
 
 
 class CacheEntry(NamedTuple):
-    """Where keys and values lie in the handler's cache, and what they are of; other contents are not read."""
+    """This says where keys and values lie in the handler's cache, and what they are of; other contents are not
+    read.
+    """
 
     key: Hashable
     contents: Hashable
 
 
 class KVMemory:
-    """One run of a sampler that reads a memory.
+    """This is one run of a sampler that reads a memory.
 
     memory: None where nothing is remembered yet. layers: blocks of the network, from 0. levels: noise levels at which
     the frames are shown. cache_entry: lets later chunks read the keys and values without a context pass; None for this

@@ -1,4 +1,4 @@
-"""Long-term memory of a rollout, without training: every chunk knows how the video, or its take, began.
+"""Remember over the long term in a rollout, without training: every chunk knows how the video, or its take, began.
 
 Two means, together or alone. The anchor frames' keys and values are read in self or joint attention by every later
 chunk, as an attention sink that never slides out of the window (hosts/memory/kv_memory.py); and the latent statistics

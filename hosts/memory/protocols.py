@@ -1,4 +1,4 @@
-"""What a rollout asks of features that remember, beside the features that answer (hosts/memory).
+"""These protocols say what a rollout asks of features that remember, beside the features that answer (hosts/memory).
 
 A rollout (hosts/sampling/rollout.py) hands known frames to each chunk, saves finished chunks under a hash of all that
 they depend on, and lets features work on a chunk's new frames; a feature that has a say in one of these implements its
@@ -16,7 +16,7 @@ from ..windows.chunk_handler import Remembered
 
 @runtime_checkable
 class HandsOver(Protocol):
-    """A feature that says how firmly the known frames are kept."""
+    """This is a feature that says how firmly the known frames are kept."""
 
     def known_frames(self, timeline: Timeline) -> int:
         """Return how many latent frames each chunk takes over at least."""
@@ -27,7 +27,7 @@ class HandsOver(Protocol):
 
 @runtime_checkable
 class Remembers(Protocol):
-    """A feature that reads finished frames. What it reads decides what a finished chunk depends on."""
+    """This is a feature that reads finished frames. What it reads decides what a finished chunk depends on."""
 
     def frames_before(self, timeline: Timeline) -> int:
         """Return how many latent frames before the window it reads."""
@@ -38,7 +38,7 @@ class Remembers(Protocol):
 
 @runtime_checkable
 class Finishes(Protocol):
-    """A feature that works on the new frames of a chunk before they are handed over."""
+    """This is a feature that works on the new frames of a chunk before they are handed over."""
 
     def finish(self, new: torch.Tensor, remembered: Remembered) -> torch.Tensor:
         """Return what becomes of the new frames [B, C, F, H, W], in the same shape."""

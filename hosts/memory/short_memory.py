@@ -1,4 +1,5 @@
-"""Short-term memory of a rollout, without training: what has just been made is kept, or read, by the next chunk.
+"""Remember over the short term in a rollout, without training: what has just been made is kept, or read, by the next
+chunk.
 
 Two methods, which may be used together. `KnownFrames`: the last frames begin the next window and are kept there by the
 rollout's denoise mask (hosts/sampling/rollout.py), at the noise level of each step or clean

@@ -1,1 +1,3 @@
-"""One conditioning for a whole timeline: conditioning (entries that know their shot), chunk_conditioning, words."""
+"""Make one conditioning for a whole timeline: conditioning (entries that know their shot), chunk_conditioning,
+words.
+"""

@@ -1,5 +1,6 @@
-"""The part of a CONDITIONING that belongs to one chunk of a rollout: the entries of its shots, and of what has a time
-axis the frames of its window. Whatever else lies on the timeline and cannot be cut is refused by name."""
+"""Take the part of a CONDITIONING that belongs to one chunk of a rollout: the entries of its shots, and of what has a
+time axis the frames of its window. Whatever else lies on the timeline and cannot be cut is refused by name.
+"""
 
 from collections.abc import Iterable
 
@@ -59,5 +60,5 @@ def _cut(key: str, value: object, chunk: Chunk, timeline: Timeline):
 
 
 def _has_time(area: tuple) -> bool:
-    """Sizes and places of two axes, or of three with time in front; in parts of the whole a word goes before them."""
+    """Return whether an area has time in front of its two axes; in parts of the whole a word goes before them."""
     return len([part for part in area if not isinstance(part, str)]) > 4

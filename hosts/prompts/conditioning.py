@@ -1,6 +1,7 @@
-"""Prompts that know their shot and their words. Each conditioning entry of Longreel Encode carries three keys, which
-travel through core's nodes and processing; from them a segment picks, and between shots mixes, what it listens to, and
-features find the text tokens of the words that users name."""
+"""Encode prompts that know their shot and their words. Each conditioning entry of Longreel Encode carries three keys,
+which travel through core's nodes and processing; from them a segment picks, and between shots mixes, what it listens
+to, and features find the text tokens of the words that users name.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -20,8 +21,9 @@ POSITIVE, NEGATIVE = "positive", "negative"
 
 
 class Spoken(NamedTuple):
-    """The words of one shot's prompt, and the prompt's share (0..1) in an entry; an entry carries a tuple of these.
-    `unknown` says why the words are not known, and is raised once somebody asks for them."""
+    """These are the words of one shot's prompt, and the prompt's share (0..1) in an entry; an entry carries a tuple of
+    these. `unknown` says why the words are not known, and is raised once somebody asks for them.
+    """
 
     share: float
     shot: int  # from 0
@@ -29,16 +31,18 @@ class Spoken(NamedTuple):
     unknown: str = ""
 
     def positions(self, wanted: Iterable[str]) -> list[int]:
-        """Rising positions in the text of all tokens of the wanted words. Raises ValueError for a word that is not
-        there."""
+        """Return rising positions in the text of all tokens of the wanted words. Raises ValueError for a word that is
+        not there.
+        """
         if self.unknown:
             raise ValueError(self.unknown)
         return sorted({token for word in wanted for token in find(self.words, word)})
 
 
 def encode_timeline(clip: CLIP | None, timeline: Timeline) -> tuple[list, list]:
-    """One positive and one negative CONDITIONING entry per shot; equal texts are encoded once. Raises ValueError for
-    the None that core's checkpoint loader gives where there is no text encoder."""
+    """Return one positive and one negative CONDITIONING entry per shot; equal texts are encoded once. Raises ValueError
+    for the None that core's checkpoint loader gives where there is no text encoder.
+    """
     if clip is None:
         raise ValueError("no text encoder came with this checkpoint; load one with Load CLIP")
     encoded: dict[str, tuple[list, Spoken]] = {}
@@ -67,12 +71,16 @@ def _spoken(clip: CLIP, text: str, tokens: dict) -> Spoken:
 
 
 def role_of(conds: list[dict] | None) -> str | None:
-    """The role that the entries of one cond list carry, or None when they did not come from Longreel Encode."""
+    """Return the role that the entries of one cond list carry, or None when they did not come from Longreel
+    Encode.
+    """
     return next((cond[keys.ROLE] for cond in conds or () if keys.ROLE in cond), None)
 
 
 def entries_for(conds: list[dict], mix: tuple[tuple[int, float], ...]) -> list[dict]:
-    """What a segment listens to: entries without a shot as they are, those of the mix's shots interpolated."""
+    """Return the entries that a segment follows: those without a shot as they are, those of the mix's shots
+    interpolated.
+    """
     common = [cond for cond in conds if keys.SHOT not in cond]
     parts = [([cond for cond in conds if cond.get(keys.SHOT) == shot], share) for shot, share in mix]
     missing = [shot for (entries, _), (shot, _) in zip(parts, mix, strict=True) if not entries]
@@ -108,12 +116,12 @@ def _mix_entry(parts: list[tuple[dict, float]]) -> dict:
 
 
 def number_of(conds: list[list[dict] | None], role: str) -> int | None:
-    """Core's number of the prompt whose entries carry this role, or None."""
+    """Return core's number of the prompt whose entries carry this role, or None."""
     return next((number for number, entries in enumerate(conds) if role_of(entries) == role), None)
 
 
 def check_words(conds: dict[str, list[dict]], words_of_shots: Sequence[Sequence[str]]) -> None:
-    """Raises ValueError, naming the shot, unless every shot has words and its positive prompt has them all.
+    """Raise ValueError, naming the shot, unless every shot has words and its positive prompt has them all.
 
     conds: a guider's entries by name, before core processes them. words_of_shots: for each shot the words to look for.
     """
@@ -146,8 +154,9 @@ def check_words(conds: dict[str, list[dict]], words_of_shots: Sequence[Sequence[
 
 
 def word_weights(entry: dict, words_of_shots: Sequence[Sequence[str]]) -> torch.Tensor:
-    """[tokens] up to the last one that counts: at the tokens of each shot's words the share of that shot's prompt in
-    `entry`, 0 elsewhere. Raises ValueError for a word that its prompt does not have."""
+    """Return [tokens] up to the last one that counts: at the tokens of each shot's words the share of that shot's
+    prompt in `entry`, 0 elsewhere. Raises ValueError for a word that its prompt does not have.
+    """
     places = [(spoken.share, spoken.positions(words_of_shots[spoken.shot])) for spoken in entry[keys.WORDS]]
     weights = torch.zeros(1 + max(max(positions) for _, positions in places))
     for share, positions in places:

@@ -1,5 +1,5 @@
-"""The words of a prompt at their places in the text that the network receives, for the text encoders of core's video
-models and for the pack's own (engine/attention/words.py does the matching).
+"""Find the words of a prompt at their places in the text that the network receives, for the text encoders of core's
+video models and for the pack's own (engine/attention/words.py does the matching).
 
 Tokens are those of core's own tokenizer, `(word:1.3)` weights included; sections of long prompts run on. What encoders
 do between tokens and conditioning is in comfy/text_encoders/: HunyuanVideo's cut their template off, most others pass

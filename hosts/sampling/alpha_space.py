@@ -1,4 +1,4 @@
-"""A ComfyUI SAMPLER for models that are sampled in alpha space (CogVideoX).
+"""Provide a ComfyUI SAMPLER for models that are sampled in alpha space (CogVideoX).
 
 Core's KSAMPLER starts every model from noise * sqrt(1 + sigma^2), which such a model would see as an input of standard
 deviation 4500 where it learned 1; core's VOIDSampler starts right but ignores masks, latents and interrupts. This one
@@ -26,7 +26,7 @@ GUIDANCE_MODES = ("off", "published", "rising")
 
 
 class AlphaSpaceSampler(comfy.samplers.Sampler):
-    """SAMPLER for KSampler-like core nodes.
+    """This is a SAMPLER for KSampler-like core nodes.
 
     solver: one of alpha_space.SOLVERS. eta: 0..1, share of fresh noise per step. guidance: "off" takes the guider's cfg
     as it is; "published" and "rising" let it move between 1 and 1 + cfg (see alpha_space).
@@ -52,7 +52,8 @@ class AlphaSpaceSampler(comfy.samplers.Sampler):
         denoise_mask: torch.Tensor | None = None,
         disable_pbar: bool = False,
     ) -> torch.Tensor:
-        """Called by a guider. noise, latent_image: [B, C, F, H, W] in the model's scale; sigmas: [N + 1], descending.
+        """Sample as a guider asks. noise, latent_image: [B, C, F, H, W] in the model's scale; sigmas: [N + 1],
+        descending.
 
         Returns the latent on core's scale (video + sigma * noise) at the last sigma: the video itself where that is 0,
         else what a later sampler with added noise switched off goes on from.
@@ -86,7 +87,7 @@ class AlphaSpaceSampler(comfy.samplers.Sampler):
 
 
 def require_alpha_space(model: ModelPatcher) -> None:
-    """Raises ValueError, naming the model and how it is sampled, unless it predicts v in alpha space."""
+    """Raise ValueError, naming the model and how it is sampled, unless it predicts v in alpha space."""
     sampling = model.model_sampling
     if isinstance(sampling, comfy.model_sampling.V_PREDICTION_DDPM):
         return
@@ -98,7 +99,9 @@ def require_alpha_space(model: ModelPatcher) -> None:
 
 
 class MaskedPrediction:
-    """The guider's clean video at one level, with the frames and pixels that the mask protects kept as they are."""
+    """Predict the guider's clean video at one level, with the frames and pixels that the mask protects kept as they
+    are.
+    """
 
     def __init__(
         self,
@@ -118,7 +121,7 @@ class MaskedPrediction:
         self.denoise_mask = denoise_mask
 
     def __call__(self, x: torch.Tensor, alpha: float, sigma: torch.Tensor) -> torch.Tensor:
-        """x: [B, C, F, H, W] at `alpha`; sigma: [], the same level as core writes it."""
+        """Return the clean video. x: [B, C, F, H, W] at `alpha`; sigma: [], the same level as core writes it."""
         sigma_of_batch = sigma * x.new_ones([x.shape[0]])
         if self.denoise_mask is None:
             return self._predict(x, sigma_of_batch)
@@ -132,7 +135,7 @@ class MaskedPrediction:
         return self.model_wrap(x, sigma, model_options=self.model_options, seed=self.seed)
 
     def _mask_at(self, sigma: torch.Tensor) -> torch.Tensor:
-        """Core's slot for masks that change over the run (Differential Diffusion)."""
+        """Fill core's slot for masks that change over the run (Differential Diffusion)."""
         change = self.model_options.get("denoise_mask_function")
         if change is None:
             return self.denoise_mask
@@ -140,7 +143,7 @@ class MaskedPrediction:
 
 
 class StepNoise:
-    """Fresh noise of a step: drawn on the CPU from the run's seed and the sigma that the step ends at.
+    """Draw the fresh noise of a step on the CPU, from the run's seed and the sigma that the step ends at.
 
     The same on every device, never the run's starting noise again, and the same draw for the same level when a run is
     split over two samplers. A run without a seed counts as seed 0.
@@ -159,7 +162,7 @@ class StepNoise:
 
 
 def require_one_cfg(guider: Guider, mode: str) -> None:
-    """Raises ValueError unless the guider is guided by one cfg between a positive and a negative conditioning."""
+    """Raise ValueError unless the guider is guided by one cfg between a positive and a negative conditioning."""
     remedy = "use CFGGuider or set dynamic_guidance to off"
     kind = type(guider)
     if kind.predict_noise is not comfy.samplers.CFGGuider.predict_noise:
@@ -176,7 +179,7 @@ def require_one_cfg(guider: Guider, mode: str) -> None:
 
 @contextmanager
 def guidance_of_step(guider: Guider, mode: str, sigma: torch.Tensor, step: int, steps: int) -> Iterator[None]:
-    """Lends the guider the cfg of one step."""
+    """Lend the guider the cfg of one step."""
     if mode == "off":
         yield
         return

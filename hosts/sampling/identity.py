@@ -1,4 +1,4 @@
-"""What a MODEL, a SAMPLER, a CONDITIONING or a feature is, in plain values that have a content hash
+"""Say what a MODEL, a SAMPLER, a CONDITIONING or a feature is, in plain values that have a content hash
 (engine/runs/content_hash.py), so that a run on disk knows whether a chunk would be made the same way again.
 
 Weights are known by 4096 numbers of each tensor, evenly spread: another checkpoint, a LoRA or another quantisation
@@ -22,8 +22,9 @@ SKIPPED = (uuid.UUID, torch.device, torch.Generator, types.ModuleType, type)  # 
 
 
 def of_model(model: ModelPatcher) -> dict:
-    """A ModelPatcher: weights as they were loaded, patches (LoRA), object patches and options without Longreel's
-    own."""
+    """Identify a ModelPatcher: weights as they were loaded, patches (LoRA), object patches and options without
+    Longreel's own.
+    """
     weights = {}
     for name, weight in model.model.state_dict().items():
         kept = model.backup.get(name)  # the original, where a patch is worked into the weight at the moment
@@ -41,7 +42,7 @@ def of_model(model: ModelPatcher) -> dict:
 
 
 def plain(value: object) -> object:
-    """`value` in lists, dicts, strings, numbers and tensors."""
+    """Return `value` in lists, dicts, strings, numbers and tensors."""
     return _plain(value, ())
 
 
@@ -79,7 +80,7 @@ def _plain(value: object, above: tuple[int, ...]) -> object:
 
 
 def _sampled(tensor: torch.Tensor) -> list:
-    """Dtype, shape and numbers of a tensor, at most SAMPLE of them."""
+    """Return dtype, shape and numbers of a tensor, at most SAMPLE of them."""
     flat = tensor.detach().reshape(-1)
     step = max(1, flat.numel() // SAMPLE)
     return [str(tensor.dtype), list(tensor.shape), flat[::step].cpu()]

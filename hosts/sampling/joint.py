@@ -1,4 +1,4 @@
-"""Sampling a timeline with any of ComfyUI's samplers: noise, guider, preview and progress per shot."""
+"""Sample a timeline with any of ComfyUI's samplers: noise, guider, preview and progress per shot."""
 
 import torch
 

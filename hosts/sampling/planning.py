@@ -1,5 +1,6 @@
-"""The plan's two questions to ComfyUI: how much memory the model wants for one segment, and where empty latents
-live."""
+"""Ask ComfyUI the plan's two questions: how much memory the model wants for one segment, and where empty
+latents live.
+"""
 
 import torch
 

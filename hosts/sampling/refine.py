@@ -1,5 +1,5 @@
-"""Streaming refinement on any family: a finished latent of any length is noised part of the way and denoised in
-overlapping chunks, by the model that made it or by another one.
+"""Refine a stream on any family: a finished latent of any length is noised part of the way and denoised in overlapping
+chunks, by the model that made it or by another one.
 
 Source: StreamingT2V (arXiv 2403.14773, section 4.3), whose two public enhancers join the chunks in two ways. X0 joins
 the predicted clean video before the solver moves it, so solver history and fresh noise belong to the whole video: a
@@ -82,8 +82,9 @@ def chunks_of(
     overlap: int | None = None,
     timeline: Timeline | None = None,
 ) -> Timeline:
-    """A timeline whose segments are the chunks of a video of so many latent frames: one take, or the shots of
-    `timeline`."""
+    """Return a timeline whose segments are the chunks of a video of so many latent frames: one take, or the shots of
+    `timeline`.
+    """
     if chunk is None:
         chunk = facts.native_latent_frames if timeline is None else timeline.segment_frames
     overlap = engine.default_overlap(chunk) if overlap is None else overlap

@@ -1,4 +1,4 @@
-"""Chunks that are moved one solver step each and joined afterwards: randomized blending of x_{t-1}.
+"""Move chunks by one solver step each and join them afterwards, by randomized blending of x_{t-1}.
 
 Source: StreamingT2V (arXiv 2403.14773, section 4.3, as its text has it) and its public enhancer for I2VGen-XL, there
 after a DDIM step. Here any solver that begins every step anew can move the chunks: core's own functions run for two
@@ -30,8 +30,9 @@ PREFIX = "sample_"  # of core's functions
 
 
 class ChunkWindow(IndexListContextWindow):
-    """One chunk with its lead frame, which is a frame like the others here: it moves as the chunk does, so that it is
-    as noisy as the chunk at the second evaluation of a step."""
+    """This is one chunk with its lead frame, which is a frame like the others here: it moves as the chunk does, so that
+    it is as noisy as the chunk at the second evaluation of a step.
+    """
 
     def __init__(self, number: int, segment: Segment, frames: list[int], total_frames: int):
         super().__init__(frames, dim=FRAME_AXIS, total_frames=total_frames)
@@ -43,7 +44,7 @@ class ChunkWindow(IndexListContextWindow):
 
 @dataclass
 class ChunkState(WindowingState):
-    """What core slices a window from; the chunk comes as it is."""
+    """This is what core slices a window from; the chunk comes as it is."""
 
     chunk: torch.Tensor | None = None
 
@@ -52,7 +53,7 @@ class ChunkState(WindowingState):
 
 
 class SteppedChunks(RefinedChunks):
-    """Serves a sampler that works on one chunk at a time, named by `take_up`."""
+    """Serve a sampler that works on one chunk at a time, named by `take_up`."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -71,12 +72,12 @@ class SteppedChunks(RefinedChunks):
         return len(self.timeline.segments) > 1 or self.strengths != [1.0]
 
     def weights_at(self, step: int) -> list[torch.Tensor]:
-        """[length] of 0 or 1 per chunk: which of its frames are kept after this step."""
+        """Return [length] of 0 or 1 per chunk: which of its frames are kept after this step."""
         self.evaluation = step
         return self._weights(self.timeline.segments)
 
     def take_up(self, number: int, video: torch.Tensor) -> list[int]:
-        """The chunk that the sampler shows from now on, and the frames of `video` that it consists of."""
+        """Set the chunk that the sampler shows from now on, and return the frames of `video` that it consists of."""
         segment = self.timeline.segments[number]
         frames = list(range(segment.start_frame, segment.end_frame))
         if self.lead_frame and segment.start_frame:
@@ -112,7 +113,7 @@ class SteppedChunks(RefinedChunks):
 
 
 class StepSampler(comfy.samplers.Sampler):
-    """SAMPLER that runs another one chunk by chunk, a step at a time, on a model with `SteppedChunks`.
+    """This SAMPLER runs another one chunk by chunk, a step at a time, on a model with `SteppedChunks`.
 
     Raises ValueError, naming the sampler, for one that does not begin every step anew.
     """
@@ -131,7 +132,7 @@ class StepSampler(comfy.samplers.Sampler):
         denoise_mask: torch.Tensor | None = None,
         disable_pbar: bool = False,
     ) -> torch.Tensor:
-        """Called by a guider. noise, latent_image: [B, C, F, H, W]; sigmas: [N + 1], descending."""
+        """Sample as a guider asks. noise, latent_image: [B, C, F, H, W]; sigmas: [N + 1], descending."""
         handler: SteppedChunks = extra_args["model_options"]["context_handler"]
         solver = self.solver(self.sampler, model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask)
         x, steps = solver.x, len(sigmas) - 1
@@ -151,7 +152,7 @@ class StepSampler(comfy.samplers.Sampler):
 
 
 class OncePerStep:
-    """Noise [B, C, F, H, W] of the whole video, drawn when the first chunk asks for it in a step."""
+    """Draw the noise [B, C, F, H, W] of the whole video when the first chunk asks for it in a step."""
 
     def __init__(self, draw: Callable[[int], torch.Tensor]):
         self.draw, self.step, self.noise = draw, None, None
@@ -163,7 +164,7 @@ class OncePerStep:
 
 
 class CoreSolver:
-    """One of core's samplers. `x` is the noised video on its scale."""
+    """This is one of core's samplers. `x` is the noised video on its scale."""
 
     def __init__(
         self,
@@ -188,7 +189,9 @@ class CoreSolver:
         self.fresh = OncePerStep(lambda step: draw(sigmas[step], sigmas[step + 1]))
 
     def move(self, x: torch.Tensor, frames: list[int], step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """x: those frames of the video, at the level of `step` -> at the next one, and clean as predicted."""
+        """Return those frames x of the video, which are at the level of `step`, at the next one, and clean as
+        predicted.
+        """
         model = comfy.samplers.KSamplerX0Inpaint(self.model_wrap, self.sigmas)
         model.latent_image, model.noise = self.latent_image[:, :, frames], self.noise[:, :, frames]
         mask = None if self.denoise_mask is None else self.denoise_mask[:, :, frames]
@@ -212,7 +215,7 @@ class CoreSolver:
 
 
 class AlphaSpaceSolver:
-    """DDIM of Longreel Alpha Space Sampler. `x` is the noised video on the model's own scale."""
+    """This is the DDIM of Longreel Alpha Space Sampler. `x` is the noised video on the model's own scale."""
 
     def __init__(
         self,
@@ -232,7 +235,9 @@ class AlphaSpaceSolver:
         self.x = alpha_space.add_noise(latent_image, noise, self.alphas[0])
 
     def move(self, x: torch.Tensor, frames: list[int], step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """x: those frames of the video, at the level of `step` -> at the next one, and clean as predicted."""
+        """Return those frames x of the video, which are at the level of `step`, at the next one, and clean as
+        predicted.
+        """
         mask = None if self.denoise_mask is None else self.denoise_mask[:, :, frames]
         predict = MaskedPrediction(
             self.model_wrap,
@@ -261,7 +266,7 @@ class AlphaSpaceSolver:
 
 
 def name_of(sampler: Sampler) -> str:
-    """What the user chose: core's name of a sampler, or the solver of Longreel Alpha Space Sampler."""
+    """Return what the user chose: core's name of a sampler, or the solver of Longreel Alpha Space Sampler."""
     if isinstance(sampler, AlphaSpaceSampler):
         return sampler.solver
     if isinstance(sampler, comfy.samplers.KSAMPLER):
@@ -270,7 +275,7 @@ def name_of(sampler: Sampler) -> str:
 
 
 def solver_of(sampler: Sampler) -> type[CoreSolver] | type[AlphaSpaceSolver]:
-    """Raises ValueError for a sampler that does not begin every step anew."""
+    """Return the solver of a sampler. Raises ValueError for one that does not begin every step anew."""
     name = name_of(sampler)
     if isinstance(sampler, AlphaSpaceSampler) and name == "ddim":
         return AlphaSpaceSolver

@@ -1,4 +1,4 @@
-"""Sampling a timeline in rollout: one chunk after another, each continuing from finished latents, on any family.
+"""Sample a timeline in rollout: one chunk after another, each continuing from finished latents, on any family.
 
     plan the chunks (engine/plan/rollout_chunks.py)
     for each: find it in the run folder, or hand over the known frames -> sample -> finish -> save

@@ -1,4 +1,4 @@
-"""What a finished chunk of a rollout depends on, and the run folder in which it is looked for under a hash of that.
+"""Name what a finished chunk of a rollout depends on, and find it in the run folder under a hash of that.
 
 The names below are read by people, in reports ("made again: the prompt changed"), and are hashed with what stands
 beside them: neither they nor what they stand for may change, or every run on disk would be made again
@@ -20,7 +20,7 @@ PLACES = (keys.SHOT, keys.ROLE, keys.WORDS)  # say where an entry belongs, not w
 
 
 class NoRun:
-    """Stands for a run folder where nothing is kept."""
+    """This stands for a run folder where nothing is kept."""
 
     def __init__(self, task: RolloutTask):
         self.count = len(task.chunks)
@@ -38,7 +38,9 @@ class NoRun:
 
 
 class ChunkRun:
-    """The chunks of a task in an open run folder. They are asked for in their order: each depends on those before."""
+    """These are the chunks of a task in an open run folder. They are asked for in their order: each depends on those
+    before.
+    """
 
     def __init__(self, task: RolloutTask, folder: RunFolder):
         self.task, self.folder = task, folder

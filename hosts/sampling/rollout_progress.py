@@ -1,4 +1,6 @@
-"""Progress of a rollout: one bar over all chunks, a line of text, and a preview of the chunk that is being made."""
+"""Show the progress of a rollout: one bar over all chunks, a line of text, and a preview of the chunk that is being
+made.
+"""
 
 import torch
 
@@ -10,7 +12,7 @@ from .rollout_task import RolloutTask
 
 
 class RolloutProgress:
-    """One bar over all chunks; the preview shows the middle of the chunk's new frames."""
+    """Show one bar over all chunks; the preview shows the middle of the chunk's new frames."""
 
     def __init__(self, task: RolloutTask):
         self.task, self.text = task, ProgressText()

@@ -1,5 +1,6 @@
-"""What all chunks of one rollout have in common: models, plan, prompts, latent and features, checked before anything is
-sampled. How a chunk is made of it is hosts/sampling/rollout.py."""
+"""Gather what all chunks of one rollout have in common: models, plan, prompts, latent and features, checked before
+anything is sampled. How a chunk is made of it is hosts/sampling/rollout.py.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ FRAME_AXIS = 2  # [B, C, F, H, W]
 
 @dataclass(frozen=True)
 class Experts:
-    """The models of one schedule.
+    """These are the models of one schedule.
 
     low: takes the steps that begin below noise level `meet`, 0..1; None where there is one model.
     """
@@ -49,7 +50,7 @@ class Experts:
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutTask:
-    """All that every chunk has in common.
+    """A task is all that every chunk has in common.
 
     start: [B, C, F, H, W], the user's latent. mask: like start, 1 is drawn and 0 kept; None draws everything. cache:
     handed from chunk to chunk, see hosts/windows/chunk_handler.ChunkHandler.
@@ -67,7 +68,7 @@ class RolloutTask:
 
     @cached_property
     def makers(self) -> tuple[Chunk, ...]:
-        """For each latent frame the chunk in which it is new."""
+        """Return for each latent frame the chunk in which it is new."""
         return tuple(chunk for chunk in self.chunks for _ in range(chunk.new_frames))
 
     def seed_of(self, chunk: Chunk) -> int:

@@ -1,4 +1,6 @@
-"""What every way of sampling is given, by name, so that no two numbers can change places without a sound."""
+"""Hand what every way of sampling is given along by name, so that no two numbers can change places without a
+sound.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +10,7 @@ import torch
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sampling:
-    """Prompts, solver and numbers of one sampling.
+    """These are prompts, solver and numbers of one sampling.
 
     positive, negative: CONDITIONING. sampler: SAMPLER. sigmas: [N + 1] noise levels, descending. cfg: guidance scale; 1
     leaves the negative prompts out. seed: 0 to 2^64 - 1, of the noise of shots that have no seed of their own, and of

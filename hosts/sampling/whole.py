@@ -1,4 +1,4 @@
-"""Sampling a whole timeline as the TTT paper does: all segments in one forward of the network, at every step.
+"""Sample a whole timeline as the TTT paper does: all segments in one forward of the network, at every step.
 
 Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3). A model without TTT layers is
 sampled too; its segments then meet in shared frames alone.

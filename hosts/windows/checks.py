@@ -1,4 +1,4 @@
-"""What every way of sampling a timeline asks of its latent before it begins."""
+"""Check what every way of sampling a timeline asks of its latent before it begins."""
 
 from ...engine.plan.timeline import Timeline
 

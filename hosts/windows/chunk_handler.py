@@ -1,4 +1,4 @@
-"""What the network sees of one chunk of a rollout: a context handler, one per chunk.
+"""Show the network one chunk of a rollout, by a context handler for each chunk.
 
 It picks, and between shots mixes, the prompts of the chunk, applies the shot's strength, lets a context handler that
 was there before work inside, and carries to the features (hosts/attention/patching.py) what the chunk is and what is
@@ -26,7 +26,7 @@ from .context_pass import CONTEXT_PASS, ContextPass, NeedsContextPasses, entry_o
 
 @dataclass(frozen=True, kw_only=True)
 class Remembered:
-    """Finished latents [B, C, F, H, W], as a LATENT holds them.
+    """These are finished latents [B, C, F, H, W], as a LATENT holds them.
 
     finished: the chunk's take, from its first frame, the latent frame `take_start`, up to the chunk's first new one; F
     may be 0. made_by: for each of these frames the chunk that made it. take_anchor, video_anchor: what the first chunk
@@ -52,7 +52,7 @@ class Remembered:
 
 
 class ChunkHandler(context_windows.ContextHandlerABC):
-    """The context handler of one chunk.
+    """This is the context handler of one chunk.
 
     inside: the context handler that was on the model before, or None. cache: handed from chunk to chunk; what context
     passes over frames that stay the same have left behind. A feature that finds nothing there makes its passes again,

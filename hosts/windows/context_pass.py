@@ -1,5 +1,5 @@
-"""A context pass: finished frames shown to the network once, before it sees a chunk, so that features can keep what it
-makes of them (keys and values, for instance).
+"""In a context pass finished frames are shown to the network once, before it sees a chunk, so that features can keep
+what it makes of them (keys and values, for instance).
 
 The frames are noised to some level and shown under the prompts that they were made with; nobody needs the prediction. A
 feature's run asks for passes as `NeedsContextPasses`, and hosts/windows/chunk_handler.py makes them. Which frames and
@@ -25,7 +25,7 @@ FRAME_AXIS = 2  # [B, C, F, H, W]
 
 @dataclass(frozen=True, eq=False)
 class ContextPass:
-    """One pass that a feature asks for.
+    """This is one pass that a feature asks for.
 
     latents: [B, C, F, H, W], as a LATENT holds them. sigma: the noise level at which they are shown. mix: the shots
     whose prompts the network is given, with their shares. seed: of the noise.
@@ -39,7 +39,7 @@ class ContextPass:
 
 @runtime_checkable
 class NeedsContextPasses(Protocol):
-    """A feature's run that reads finished frames in a pass of their own."""
+    """A feature's run has this where it reads finished frames in a pass of their own."""
 
     def context_passes(self, sigma: float) -> Sequence[ContextPass]:
         """Return the passes that the network is to make now, before it sees the chunk at `sigma`."""

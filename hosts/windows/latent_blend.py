@@ -1,5 +1,5 @@
-"""Joint sampling of a timeline on any family: a context handler that shows the network one segment at a time and
-blends what it predicts (engine/sampling/latent_blend.py).
+"""Sample a timeline jointly on any family: a context handler shows the network one segment at a time and blends what it
+predicts (engine/sampling/latent_blend.py).
 
 Core calls a handler once per model evaluation with the whole latent. Cond and uncond are blended with the same
 weights before guidance combines them; guidance is linear in both, so this is the blend of x0 after guidance.
@@ -31,7 +31,7 @@ FRAME_AXIS = 2  # [B, C, F, H, W]
 
 
 class SegmentWindow(context_windows.IndexListContextWindow):
-    """The latent frames of one segment, led by one more that is dropped again after the network.
+    """A window has the latent frames of one segment, led by one more that is dropped again after the network.
 
     A causal video VAE makes its first latent frame from a single picture, and the network has learned that; the lead
     frame plays that part. It is the frame before the segment, or, right after a cut, the segment's own first one, so
@@ -66,7 +66,7 @@ class SegmentWindow(context_windows.IndexListContextWindow):
 
 
 class TimelineHandler(context_windows.IndexListContextHandler):
-    """The context handler of one run of a sampler; `evaluation` counts the network's evaluations, from 0."""
+    """This is the context handler of one run of a sampler; `evaluation` counts the network's evaluations, from 0."""
 
     def __init__(
         self, timeline: Timeline, blend: str, seed: int, lead_frame: bool, inside: ContextHandler | None = None
@@ -118,7 +118,9 @@ class TimelineHandler(context_windows.IndexListContextHandler):
         return super().execute(calc_cond_batch, model, conds, x_in, timestep, model_options)
 
     def _count_evaluation(self, x_in: torch.Tensor, timestep: torch.Tensor) -> None:
-        """Guiders that ask for cond and uncond one after the other show the same latent twice: one evaluation."""
+        """Count an evaluation; guiders that ask for cond and uncond one after the other show the same latent twice in
+        one.
+        """
         seen = (timestep[0].item(), x_in.sum(dtype=torch.float64).item(), x_in.flatten()[0].item())
         if seen != self._seen:
             self.evaluation, self._seen = self.evaluation + 1, seen
@@ -265,7 +267,7 @@ def attach_handler(model: ModelPatcher, handler: TimelineHandler):
 
 
 def _start_run(executor: Executor, noise: torch.Tensor, latent_image: torch.Tensor, *args, **kwargs):
-    """OUTER_SAMPLE: gives each run a fresh handler, and each shot its own noise where it has a seed."""
+    """Wrap OUTER_SAMPLE: each run gets a fresh handler, and each shot its own noise where it has a seed."""
     guider = executor.class_obj
     handler = guider.model_options["context_handler"].for_new_run()
     guider.model_options["context_handler"] = handler

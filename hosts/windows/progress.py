@@ -1,4 +1,4 @@
-"""A line of text under the running node: "shot 2/3, segment 4/9". Silent when no server runs."""
+"""Show a line of text under the running node: "shot 2/3, segment 4/9". Silent when no server runs."""
 
 import time
 
@@ -9,7 +9,7 @@ SHORTEST_PAUSE_SECONDS = 0.1
 
 
 class ProgressText:
-    """Sends at most ten lines a second, so that a tiny model is not slowed down by its own report."""
+    """Send at most ten lines a second, so that a tiny model is not slowed down by its own report."""
 
     def __init__(self) -> None:
         self.sent_at = 0.0

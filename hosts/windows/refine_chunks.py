@@ -1,5 +1,5 @@
-"""The chunks of a refinement as a context handler: the network predicts the clean video (x0) of one chunk after
-another, and randomized blending makes them one video before any sampler moves it.
+"""Show the chunks of a refinement to the network by a context handler: it predicts the clean video (x0) of one chunk
+after another, and randomized blending makes them one video before any sampler moves it.
 
 Source: StreamingT2V (arXiv 2403.14773, section 4.3) as its public enhancer for ModelScope does it. Which frames a chunk
 has, and which prompt, comes from a timeline (hosts/sampling/refine.py).
