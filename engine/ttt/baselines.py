@@ -123,7 +123,7 @@ class SlidingWindowLayer(nn.Module):
     ):
         super().__init__()
         self.config = config
-        self.checkpoint_every = 16  # 0 keeps each segment's attention for the gradients, else it is computed again
+        self.checkpoint_every = 16  # 0 keeps each segment's attention for the gradients, else it is recomputed
         at = FactoryArguments(device=device, dtype=dtype)
         C = config.width
         self.wq, self.wk, self.wv, self.wo = (operations.Linear(C, C, bias=True, **at) for _ in range(4))

@@ -1,4 +1,4 @@
-"""APM on a MODEL of any family: engine/memory/apm.py where the blocks read text, which the family names.
+"""Put APM on a MODEL of any family: engine/memory/apm.py works where the blocks read text, which the family names.
 
 Source: StreamingT2V (arXiv 2403.14773, section 4.2), carried over to diffusion transformers. As published: picture
 tokens of the anchor are mixed into the text of every layer by weights of its own; prompts that guidance subtracts are
@@ -45,7 +45,7 @@ OF_VIDEO, OF_TAKE = "video", "take"  # whose first frame is the anchor
 
 @dataclass(frozen=True)
 class APMFeature:
-    """Settings of a rollout with APM. `weights` is the fingerprint of what was trained."""
+    """These are the settings of a rollout with APM. `weights` is the fingerprint of what was trained."""
 
     anchor: str
     layers: tuple[int, ...]
@@ -83,8 +83,9 @@ def attach(
     layers: frozenset[int] | None = None,
     text_tokens: int | None = None,
 ):
-    """A clone of `model` (ModelPatcher) that remembers in a rollout. anchor: OF_VIDEO or OF_TAKE, whose first latent
-    frame it keeps to. The rest, and errors: see `with_apm`."""
+    """Return a clone of `model` (ModelPatcher) that remembers in a rollout. anchor: OF_VIDEO or OF_TAKE, whose first
+    latent frame it keeps to. The rest, and errors: see `with_apm`.
+    """
     if anchor not in (OF_VIDEO, OF_TAKE):
         raise ValueError(f"unknown anchor {anchor!r}; use {OF_VIDEO} or {OF_TAKE}")
     model = with_apm(model, memory, strength, layers, text_tokens)
@@ -99,7 +100,8 @@ def with_apm(
     layers: frozenset[int] | None = None,
     text_tokens: int | None = None,
 ):
-    """A clone of `model` (ModelPatcher) that carries APM, for a trainer: `remembering` says what it is to remember.
+    """Return a clone of `model` (ModelPatcher) that carries APM, for a trainer: `remembering` says what it is to
+    remember.
 
     memory None: a new, neutral one for training; it changes nothing. layers: the blocks of a new one, counted from 0;
     None for all. text_tokens: the longest text of a new one; None for the family's usual length. strength: 0..1, scales
@@ -120,18 +122,19 @@ def with_apm(
 
 
 def remembering(model: ModelPatcher, anchor: torch.Tensor) -> dict:
-    """transformer_options for the model's apply_model: `anchor` [B, C, F, H, W], as the network sees latents, is the
-    anchor's frames; zeros are the null anchor."""
+    """Return transformer_options for the model's apply_model: `anchor` [B, C, F, H, W], as the network sees latents, is
+    the anchor's frames; zeros are the null anchor.
+    """
     return trained_memory.options_with(model, keys.APM_ANCHOR, anchor)
 
 
 def parameters(model: ModelPatcher) -> dict[str, torch.nn.Parameter]:
-    """What a trainer learns; gradients are recorded from now on."""
+    """Return what a trainer learns; gradients are recorded from now on."""
     return trained_memory.parameters(model, keys.APM)
 
 
 def trained(model: ModelPatcher, title: str = "") -> LoadedMemory:
-    """APM as it is now, to be saved."""
+    """Return APM as it is now, to be saved."""
     return trained_memory.trained(model, keys.APM, title)
 
 
@@ -144,7 +147,7 @@ def _new_config(model: ModelPatcher, text_tokens: int | None) -> APMConfig:
 
 
 def _evaluate(executor: Executor, *args, **kwargs):
-    """DIFFUSION_MODEL: for one forward, layers read text with the anchor mixed in."""
+    """Wrap DIFFUSION_MODEL: for one forward, layers read text with the anchor mixed in."""
     network = executor.class_obj
     options = argument(type(network)._forward, args, kwargs, "transformer_options")
     carried = options[keys.APM]
@@ -156,7 +159,9 @@ def _evaluate(executor: Executor, *args, **kwargs):
 
 
 def _picture(carried: Carried, options: dict, x: torch.Tensor) -> torch.Tensor | None:
-    """[B, tokens, C] for the rows of x, which are all videos once for every prompt; None without an anchor."""
+    """Return [B, tokens, C] for the rows of x, which are all videos once for every prompt; None without an
+    anchor.
+    """
     make = carried.module.picture
     if keys.APM_ANCHOR in options:
         anchor = options[keys.APM_ANCHOR].to(x)
@@ -172,14 +177,14 @@ def _picture(carried: Carried, options: dict, x: torch.Tensor) -> torch.Tensor |
 
 
 def _is_negative(conds: list[list[dict] | None], prompt: int) -> bool:
-    """Whether guidance subtracts this prompt. Core's guiders name it second where entries do not say."""
+    """Tell whether guidance subtracts this prompt. Core's guiders name it second where entries do not say."""
     role = conditioning.role_of(conds[prompt])
     return prompt == 1 if role is None else role == conditioning.NEGATIVE
 
 
 @contextmanager
 def _mixed(network: Network, carried: Carried, picture: torch.Tensor) -> Iterator[None]:
-    """Meanwhile each of the memory's blocks reads its text mixed with `picture` [B, tokens, C]."""
+    """Let each of the memory's blocks read its text mixed with `picture` [B, tokens, C] meanwhile."""
     family = plain_family_of(network)
 
     def hook_of(number: int, place: TextPlace):

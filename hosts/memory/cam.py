@@ -1,4 +1,4 @@
-"""CAM on a MODEL of any family: engine/memory/cam.py in the blocks that the family names.
+"""Put CAM on a MODEL of any family: engine/memory/cam.py works in the blocks that the family names.
 
 Source: StreamingT2V (arXiv 2403.14773, section 4.1), carried over to diffusion transformers. As published: the
 conditioning frames are the last ones of the chunk before, which the window begins with; they are the same for every
@@ -47,7 +47,7 @@ Grid = tuple[int, int, int]  # token frames, rows, columns
 
 @dataclass(frozen=True)
 class CAMFeature:
-    """Settings of a rollout with CAM. `weights` is the fingerprint of what was trained."""
+    """These are the settings of a rollout with CAM. `weights` is the fingerprint of what was trained."""
 
     layers: tuple[int, ...]
     strength: float
@@ -78,7 +78,7 @@ class CAMRun(TrainedMemoryRun):
 def attach(
     model: ModelPatcher, memory: LoadedMemory | None, strength: float = 1.0, layers: frozenset[int] | None = None
 ):
-    """A clone of `model` (ModelPatcher) that remembers in a rollout. Arguments and errors: see `with_cam`."""
+    """Return a clone of `model` (ModelPatcher) that remembers in a rollout. Arguments and errors: see `with_cam`."""
     model = with_cam(model, memory, strength, layers)
     carried = model.model_options["transformer_options"][keys.CAM]
     return patching.attach(model, CAMFeature(carried.memory.layers, strength, fingerprint(carried.memory)))
@@ -87,7 +87,8 @@ def attach(
 def with_cam(
     model: ModelPatcher, memory: LoadedMemory | None, strength: float = 1.0, layers: frozenset[int] | None = None
 ):
-    """A clone of `model` (ModelPatcher) that carries CAM, for a trainer: `remembering` says what it is to remember.
+    """Return a clone of `model` (ModelPatcher) that carries CAM, for a trainer: `remembering` says what it is to
+    remember.
 
     memory None: a new, neutral one for training; it changes nothing. layers: the blocks of a new one, counted from 0;
     None for the later half. strength: 0..1, scales what the injectors add; 0 changes nothing, 1 is as trained.
@@ -108,18 +109,19 @@ def with_cam(
 
 
 def remembering(model: ModelPatcher, frames: torch.Tensor) -> dict:
-    """transformer_options for the model's apply_model: `frames` [B, C, F, H, W], as the network sees latents, are the
-    conditioning frames, and the first F of what it is shown are these frames with noise."""
+    """Return transformer_options for the model's apply_model: `frames` [B, C, F, H, W], as the network sees latents,
+    are the conditioning frames, and the first F of what it is shown are these frames with noise.
+    """
     return trained_memory.options_with(model, keys.CAM_FRAMES, frames)
 
 
 def parameters(model: ModelPatcher) -> dict[str, torch.nn.Parameter]:
-    """What a trainer learns; gradients are recorded from now on."""
+    """Return what a trainer learns; gradients are recorded from now on."""
     return trained_memory.parameters(model, keys.CAM)
 
 
 def trained(model: ModelPatcher, title: str = "") -> LoadedMemory:
-    """CAM as it is now, to be saved."""
+    """Return CAM as it is now, to be saved."""
     return trained_memory.trained(model, keys.CAM, title)
 
 
@@ -133,8 +135,9 @@ def _new_config(model: ModelPatcher) -> CAMConfig:
 
 
 def _evaluate(executor: Executor, *args, **kwargs):
-    """DIFFUSION_MODEL: the network sees the window's first frames in a context pass, then the window with their
-    features."""
+    """Wrap DIFFUSION_MODEL: the network sees the window's first frames in a context pass, then the window with their
+    features.
+    """
     network = executor.class_obj
     options = argument(type(network)._forward, args, kwargs, "transformer_options")
     carried, frames = options[keys.CAM], _frames(options)
@@ -162,7 +165,7 @@ def _evaluate(executor: Executor, *args, **kwargs):
 
 
 def _frames(options: dict) -> torch.Tensor | None:
-    """The conditioning frames of this evaluation, or None: a context pass of another memory has none."""
+    """Return the conditioning frames of this evaluation, or None: a context pass of another memory has none."""
     if keys.CAM_FRAMES in options:
         return options[keys.CAM_FRAMES]
     if keys.RUNNING not in options or options[keys.EVALUATION].role == CONTEXT_PASS:
@@ -171,7 +174,7 @@ def _frames(options: dict) -> torch.Tensor | None:
 
 
 class _ContextPass:
-    """The network's context pass over the first frames of the window x [B, C, F, H, W]."""
+    """This is the network's context pass over the first frames of the window x [B, C, F, H, W]."""
 
     def __init__(self, network: Network, carried: Carried, frames: torch.Tensor, x: torch.Tensor):
         self.network, self.carried, self.x = network, carried, x
@@ -183,7 +186,7 @@ class _ContextPass:
         return token_grid(latent.shape[2:], self.patch)
 
     def features(self, args: tuple, kwargs: dict, options: dict) -> dict[int, torch.Tensor]:
-        """[B, F, P, C] behind each of the memory's blocks."""
+        """Return [B, F, P, C] behind each of the memory's blocks."""
         count = self.frames.shape[2]
         grid, found = self.grid_of(self.frames), {}
         encoded = self._encoded()
@@ -196,7 +199,7 @@ class _ContextPass:
             handle.remove()  # what comes in behind the video, a reference picture, is no frame of it
             return video_tokens.add_at_entrance(output, encoded, grid)
 
-        # Other features have no part in the look: what they do belongs to the window.
+        # Other features do not work in the context pass: what they do belongs to the window.
         seen = {
             **{name: value for name, value in options.items() if name != keys.EVALUATION},
             keys.IN_CONTEXT_PASS: True,
@@ -215,7 +218,7 @@ class _ContextPass:
         return found
 
     def _encoded(self) -> torch.Tensor:
-        """[B, F * P, C] for the rows of x, which are all videos once for every prompt."""
+        """Return [B, F * P, C] for the rows of x, which are all videos once for every prompt."""
         frames = comfy.ldm.common_dit.pad_to_patch_size(self.frames, self.patch)
         together = frames.unflatten(2, (-1, self.patch[0])).transpose(1, 2)  # [B, F, C, latent frames of a token, H, W]
         made = self.carried.module.encoder(together.flatten(2, 3).flatten(0, 1))  # [B * F, C, h, w]
@@ -224,7 +227,7 @@ class _ContextPass:
 
 
 def _of_first_frames(timestep: torch.Tensor, grid: Grid, first: Grid) -> torch.Tensor:
-    """Timesteps [B], or the part of [B, frames or tokens, ...] that belongs to the first frames."""
+    """Return timesteps [B], or the part of [B, frames or tokens, ...] that belongs to the first frames."""
     if timestep.ndim == 1 or timestep.shape[1] == 1:
         return timestep
     return timestep[:, : timestep.shape[1] // grid[0] * first[0]]
@@ -234,7 +237,7 @@ def _of_first_frames(timestep: torch.Tensor, grid: Grid, first: Grid) -> torch.T
 def _behind_blocks(
     network: Network, carried: Carried, change: Callable[[int, torch.Tensor], torch.Tensor]
 ) -> Iterator[None]:
-    """Meanwhile change(block's number, video tokens [B, N, C]) stands behind each of the memory's blocks."""
+    """Have change(block's number, video tokens [B, N, C]) stand behind each of the memory's blocks meanwhile."""
 
     family = plain_family_of(network)
 

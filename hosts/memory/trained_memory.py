@@ -1,4 +1,4 @@
-"""What CAM and APM have in common on a MODEL: they are attached to a clone, and are no part of its network.
+"""Share what CAM and APM have in common on a MODEL: they are attached to a clone, and are no part of its network.
 
 A memory's module lives in a ModelPatcher of its own that ComfyUI loads, casts and offloads beside the model, so it is
 in no state dict of the model, no LoRA finds it, and no other clone sees it. A wrapper around the network puts it to
@@ -26,7 +26,7 @@ from ..types import ModelPatcher
 
 @dataclass(frozen=True)
 class Carried:
-    """In the transformer_options of a clone."""
+    """This is what a clone has in its transformer_options."""
 
     memory: LoadedMemory
     module: torch.nn.Module
@@ -42,7 +42,7 @@ class TrainedMemoryRun(Bystander):
 
 
 def new_memory(model: ModelPatcher, kind: str, config, layers: frozenset[int]) -> LoadedMemory:
-    """Neutral, as training begins; the rest drawn the same each time."""
+    """Return a neutral memory, as training begins; the rest is drawn the same each time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = KINDS[kind][0](config, sorted(layers))
@@ -54,7 +54,7 @@ def new_memory(model: ModelPatcher, kind: str, config, layers: frozenset[int]) -
 
 
 def carry(model: ModelPatcher, key: str, kind: str, memory: LoadedMemory, strength: float, evaluate: Callable):
-    """A clone of `model` with a memory of `kind`; evaluate(executor, *args, **kwargs) stands around its network.
+    """Return a clone of `model` with a memory of `kind`; evaluate(executor, *args, **kwargs) stands around its network.
 
     Raises ValueError for a memory of the other kind, a second one, one of another family or size, and a strength out of
     range.
@@ -87,7 +87,7 @@ def carry(model: ModelPatcher, key: str, kind: str, memory: LoadedMemory, streng
 
 
 def layers_asked(model: ModelPatcher, layers: frozenset[int]) -> frozenset[int]:
-    """Raises ValueError for a block that the network does not have, or none at all."""
+    """Return the layers asked for. Raises ValueError for a block that the network does not have, or none at all."""
     count = block_count(model)
     if not layers:
         raise ValueError(f"no block is asked for; use some of this model's {count}, counted from 0: 0 to {count - 1}")
@@ -109,9 +109,11 @@ def options_with(model: ModelPatcher, name: str, latents: torch.Tensor) -> dict:
 
 @contextmanager
 def training(model: ModelPatcher) -> Iterator[None]:
-    """Around a trainer's steps, forward and backward. Core's own switch, without which rotary positions have no
-    gradient; some blocks (HunyuanVideo, LTXV) overwrite tensors that gradients need, which are then copied first; and
-    weights that ComfyUI loaded in inference mode, which can take part in no gradient, are copies meanwhile."""
+    """Stand around a trainer's steps, forward and backward.
+
+    It sets core's own switch, without which rotary positions have no gradient; some blocks (HunyuanVideo, LTXV) overwrite tensors that gradients need, which are then copied first; and
+    weights that ComfyUI loaded in inference mode, which can take part in no gradient, are copies meanwhile.
+    """
     loaded = _made_in_inference(model.model.diffusion_model)
     try:
         with gradients.training(), torch.inference_mode(False):
@@ -125,7 +127,7 @@ def training(model: ModelPatcher) -> Iterator[None]:
 
 
 def parameters(model: ModelPatcher, key: str) -> dict[str, torch.nn.Parameter]:
-    """What a trainer learns, by the names of the memory's weights; gradients are recorded from now on."""
+    """Return what a trainer learns, by the names of the memory's weights; gradients are recorded from now on."""
     module = model.model_options["transformer_options"][key].module
     with torch.inference_mode(False):
         for held, name, weight in _made_in_inference(module):
@@ -134,7 +136,7 @@ def parameters(model: ModelPatcher, key: str) -> dict[str, torch.nn.Parameter]:
 
 
 def _made_in_inference(module: torch.nn.Module) -> list[tuple[dict, str, torch.Tensor]]:
-    """(dict that holds it, name, tensor) of each parameter and buffer that was made in inference mode."""
+    """Return (dict that holds it, name, tensor) of each parameter and buffer that was made in inference mode."""
     return [
         (held, name, tensor)
         for part in module.modules()
@@ -150,7 +152,7 @@ def _normal(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def trained(model: ModelPatcher, key: str, title: str = "") -> LoadedMemory:
-    """The memory as it is now, for engine/memory/files.save_memory; the weights are copies."""
+    """Return the memory as it is now, for engine/memory/files.save_memory; the weights are copies."""
     carried = model.model_options["transformer_options"][key]
     weights = {name: value.detach().cpu().clone() for name, value in carried.module.state_dict().items()}
     memory = carried.memory
@@ -158,5 +160,5 @@ def trained(model: ModelPatcher, key: str, title: str = "") -> LoadedMemory:
 
 
 def fingerprint(memory: LoadedMemory) -> str:
-    """Changes with any number of the memory: a chunk that was made with another one is made again."""
+    """Return what changes with any number of the memory: a chunk that was made with another one is made again."""
     return content_hash(memory.weights, "weights")
