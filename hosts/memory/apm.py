@@ -72,7 +72,7 @@ class APMFeature:
 
 
 class APMRun(TrainedMemoryRun):
-    """The anchor's frames."""
+    """This is a run that reads the anchor's frames."""
 
 
 def attach(

@@ -72,7 +72,7 @@ class CAMFeature:
 
 
 class CAMRun(TrainedMemoryRun):
-    """Conditioning frames: the window's first ones, as they are finished."""
+    """This is a run that reads conditioning frames: the window's first ones, as they are finished."""
 
 
 def attach(

@@ -34,8 +34,9 @@ class Carried:
 
 
 class TrainedMemoryRun(Bystander):
-    """One run of a sampler with a memory that works around the network and has no business in its attention. latents:
-    [B, C, F, H, W] as the network sees them, or None where there is nothing to remember yet."""
+    """This is a run of a sampler with a memory that works around the network and has no business in its attention.
+
+    latents: [B, C, F, H, W] as the network sees them, or None where there is nothing to remember yet."""
 
     def __init__(self, latents: torch.Tensor | None):
         self.latents = latents
@@ -111,8 +112,9 @@ def options_with(model: ModelPatcher, name: str, latents: torch.Tensor) -> dict:
 def training(model: ModelPatcher) -> Iterator[None]:
     """Stand around a trainer's steps, forward and backward.
 
-    It sets core's own switch, without which rotary positions have no gradient; some blocks (HunyuanVideo, LTXV) overwrite tensors that gradients need, which are then copied first; and
-    weights that ComfyUI loaded in inference mode, which can take part in no gradient, are copies meanwhile.
+    It sets core's own switch, without which rotary positions have no gradient; some blocks (HunyuanVideo,
+    LTXV) overwrite tensors that gradients need, which are then copied first; and weights that ComfyUI loaded in
+    inference mode, which can take part in no gradient, are copies meanwhile.
     """
     loaded = _made_in_inference(model.model.diffusion_model)
     try:
