@@ -15,6 +15,7 @@ from functools import cache
 import torch
 
 from . import reference
+from .inputs import ScanInputs
 from .state import State
 
 BACKENDS = ("reference", "triton")
@@ -62,16 +63,15 @@ def scan(
     Returns out [B, L, H, D] in q's dtype, q + LN(f(q)), and the state after the last token.
     Raises ValueError for shapes and dtypes that do not fit and for a forced backend that cannot do it.
     """
-    _check(q, k, v, eta, ln_weight, ln_bias, state, chunk, index, eps)
+    inputs = ScanInputs(q, k, v, eta, ln_weight, ln_bias, state, chunk, index, eps)
+    _check(inputs)
     if checkpoint_every < 0:
         raise ValueError(f"checkpoint_every is {checkpoint_every}; use 0 for no checkpoints, or chunks per checkpoint")
-    tensors = (q, k, v, eta, ln_weight, ln_bias, *state.tensors())
-    needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-    if choose_backend(q, state, chunk, needs_grad, backend) == "reference":
-        return reference.scan(q, k, v, eta, ln_weight, ln_bias, state, chunk, index, eps, checkpoint_every)
+    if choose_backend(q, state, chunk, inputs.needs_grad(), backend) == "reference":
+        return reference.scan(inputs, checkpoint_every)
     from . import triton_launch
 
-    return triton_launch.scan(q, k, v, eta, ln_weight, ln_bias, state, chunk, index, eps)
+    return triton_launch.scan(inputs)
 
 
 def choose_backend(q: torch.Tensor, state: State, chunk: int, needs_grad: bool, backend: str | None = None) -> str:
@@ -143,29 +143,19 @@ def _say_once(obstacle: str) -> None:
     logging.warning("Longreel: TTT layers run on the slower reference: %s", obstacle)
 
 
-def _check(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    eta: torch.Tensor,
-    ln_weight: torch.Tensor,
-    ln_bias: torch.Tensor,
-    state: State,
-    chunk: int,
-    index: torch.Tensor | None,
-    eps: float,
-) -> None:
+def _check(inputs: ScanInputs) -> None:
     """Raise ValueError for the first thing that does not fit, with both numbers."""
+    q, state = inputs.q, inputs.state
     if q.dim() != 4:
         raise ValueError(f"q has shape {list(q.shape)}; TTT scans [batch, tokens, heads, head dim]")
     B, L, H, D = q.shape
     M = state.W1.shape[-1]
     shapes = {
-        "k": (k, (B, L, H, D)),
-        "v": (v, (B, L, H, D)),
-        "eta": (eta, (B, L, H)),
-        "ln_weight": (ln_weight, (H, D)),
-        "ln_bias": (ln_bias, (H, D)),
+        "k": (inputs.k, (B, L, H, D)),
+        "v": (inputs.v, (B, L, H, D)),
+        "eta": (inputs.eta, (B, L, H)),
+        "ln_weight": (inputs.ln_weight, (H, D)),
+        "ln_bias": (inputs.ln_bias, (H, D)),
         "state.W1": (state.W1, (B, H, D, M if state.is_mlp else D)),
         "state.b1": (state.b1, (B, H, 1, M)),
     }
@@ -178,18 +168,18 @@ def _check(
             raise ValueError(f"{name} has shape {list(x.shape)}; with q {list(q.shape)} it must be {list(shape)}")
         if x.device != q.device:
             raise ValueError(f"{name} is on {x.device} and q on {q.device}; move them to one device")
-    for name, x in (("k", k), ("v", v)):
+    for name, x in (("k", inputs.k), ("v", inputs.v)):
         if x.dtype != q.dtype:
             raise ValueError(f"{name} is {x.dtype} and q {q.dtype}; cast them to one dtype")
     for x in state.tensors():
         if x.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"a state of {x.dtype} would round the updates away; use float32")
-    if chunk < 1:
-        raise ValueError(f"a chunk of {chunk} tokens is no chunk; use the trained size, 64 or 16")
-    if not eps > 0:
-        raise ValueError(f"eps is {eps}, and a LayerNorm needs one above 0; use 1e-6")
-    if index is not None:
-        _check_index(index, L)
+    if inputs.chunk < 1:
+        raise ValueError(f"a chunk of {inputs.chunk} tokens is no chunk; use the trained size, 64 or 16")
+    if not inputs.eps > 0:
+        raise ValueError(f"eps is {inputs.eps}, and a LayerNorm needs one above 0; use 1e-6")
+    if inputs.index is not None:
+        _check_index(inputs.index, L)
 
 
 def _check_index(index: torch.Tensor, L: int) -> None:

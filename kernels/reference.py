@@ -10,39 +10,30 @@ the weights between groups of chunks alone and recompute the rest in the backwar
 projections, rotary positions, segments, or which backend a scan should use.
 """
 
+from dataclasses import replace
+
 import torch
 from torch.utils.checkpoint import checkpoint
 
 from .inner_loss import gelu, gelu_gradient, layer_norm, loss_gradient
+from .inputs import ScanInputs
 from .state import State
 
 
-def scan(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    eta: torch.Tensor,
-    ln_weight: torch.Tensor,
-    ln_bias: torch.Tensor,
-    state: State,
-    chunk: int,
-    index: torch.Tensor | None,
-    eps: float,
-    checkpoint_every: int,
-) -> tuple[torch.Tensor, State]:
+def scan(inputs: ScanInputs, checkpoint_every: int) -> tuple[torch.Tensor, State]:
     """Pass over the tokens once, as kernels.scan describes it. checkpoint_every: chunks per group, 0 for none."""
+    q, index, state = inputs.q, inputs.index, inputs.state
     # One gather before the loop: gathering in it would cost the backward pass a whole sequence of zeros per chunk.
-    rows = [x if index is None else x.index_select(1, index) for x in (q, k, v, eta)]
-    needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (*rows, ln_weight, ln_bias, *state.tensors()))
-    group = chunk * checkpoint_every if needs_grad and checkpoint_every else max(1, rows[0].shape[1])
+    rows = [x if index is None else x.index_select(1, index) for x in (q, inputs.k, inputs.v, inputs.eta)]
+    group = inputs.chunk * checkpoint_every if checkpoint_every and inputs.needs_grad() else max(1, rows[0].shape[1])
     outs = []
     for XQ, XK, XV, lr in zip(*(x.split(group, 1) for x in rows), strict=True):
-        arguments = (XQ, XK, XV, lr, ln_weight, ln_bias, state, chunk, eps)
+        part = replace(inputs, q=XQ, k=XK, v=XV, eta=lr, index=None, state=state)
         if group < rows[0].shape[1]:
             # Nothing in a scan is random, so the random state need not be kept.
-            out, state = checkpoint(_scan_group, *arguments, use_reentrant=False, preserve_rng_state=False)
+            out, state = checkpoint(_scan_group, part, use_reentrant=False, preserve_rng_state=False)
         else:
-            out, state = _scan_group(*arguments)
+            out, state = _scan_group(part)
         outs.append(out)
     out = torch.cat(outs, 1)
     if index is not None:
@@ -50,26 +41,17 @@ def scan(
     return out, state
 
 
-def _scan_group(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    eta: torch.Tensor,
-    ln_weight: torch.Tensor,
-    ln_bias: torch.Tensor,
-    state: State,
-    chunk: int,
-    eps: float,
-) -> tuple[torch.Tensor, State]:
-    """Scan a group: q, k, v [B, L, H, D], eta [B, L, H] in the order of the scan -> out [B, L, H, D], state."""
-    dtype = state.W1.dtype
-    gamma, beta = (x.to(dtype)[:, None] for x in (ln_weight, ln_bias))  # [H, 1, D]
+def _scan_group(inputs: ScanInputs) -> tuple[torch.Tensor, State]:
+    """Scan tokens that stand in the order of the scan -> out [B, L, H, D], state."""
+    state, dtype = inputs.state, inputs.state.W1.dtype
+    gamma, beta = (x.to(dtype)[:, None] for x in (inputs.ln_weight, inputs.ln_bias))  # [H, 1, D]
+    tokens = (inputs.q, inputs.k, inputs.v, inputs.eta[..., None])
     outs = []
-    for rows in zip(*(x.split(chunk, 1) for x in (q, k, v, eta[..., None])), strict=True):
+    for rows in zip(*(x.split(inputs.chunk, 1) for x in tokens), strict=True):
         XQ, XK, XV, lr = (x.transpose(1, 2).to(dtype).contiguous() for x in rows)  # [B, H, K, D], lr [B, H, K, 1]
-        state = learn(XK, XV, lr, gamma, beta, state, eps)
-        out = XQ + layer_norm(_f(XQ, state), gamma, beta, eps)
-        outs.append(out.transpose(1, 2).to(q.dtype))
+        state = learn(XK, XV, lr, gamma, beta, state, inputs.eps)
+        out = XQ + layer_norm(_f(XQ, state), gamma, beta, inputs.eps)
+        outs.append(out.transpose(1, 2).to(inputs.q.dtype))
     return torch.cat(outs, 1), state
 
 

@@ -9,6 +9,7 @@ import contextlib
 import torch
 from triton import knobs
 
+from .inputs import ScanInputs
 from .state import State
 from .triton_linear import STAGES as LINEAR_STAGES
 from .triton_linear import WARPS as LINEAR_WARPS
@@ -21,23 +22,11 @@ from .triton_mlp_wide import WARPS as WIDE_WARPS
 from .triton_mlp_wide import scan_mlp_wide, slice_rows
 
 
-def scan(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    eta: torch.Tensor,
-    ln_weight: torch.Tensor,
-    ln_bias: torch.Tensor,
-    state: State,
-    chunk: int,
-    index: torch.Tensor | None,
-    eps: float,
-    warps: int | None = None,
-    stages: int | None = None,
-) -> tuple[torch.Tensor, State]:
+def scan(inputs: ScanInputs, warps: int | None = None, stages: int | None = None) -> tuple[torch.Tensor, State]:
     """Pass over the tokens once, as kernels.scan describes it. warps, stages: for benchmarks; else the kernel's."""
-    B, L, H, D = q.shape
-    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
+    B, L, H, D = inputs.q.shape
+    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (inputs.q, inputs.k, inputs.v))
+    eta, index, state = inputs.eta, inputs.index, inputs.state
     tokens = L if index is None else index.numel()
     # Every token that the scan visits is written; only an index that leaves some out needs zeros there.
     out = (torch.empty if tokens == L else torch.zeros)((B, L, H, D), dtype=q.dtype, device=q.device)
@@ -47,8 +36,8 @@ def scan(
     strides = [stride for x in (q, k, v, eta, out) for stride in x.stride()[:3]]
     index = None if index is None else index.contiguous()
     weights = (*end,) if wide else (*start, *end)
-    tensors = (q, k, v, eta, out, index, ln_weight.contiguous(), ln_bias.contiguous(), *weights)
-    shape = {"heads": H, "tokens": tokens, "eps": eps, "K": chunk, "D": D}
+    tensors = (q, k, v, eta, out, index, inputs.ln_weight.contiguous(), inputs.ln_bias.contiguous(), *weights)
+    shape = {"heads": H, "tokens": tokens, "eps": inputs.eps, "K": inputs.chunk, "D": D}
     with torch.cuda.device(q.device) if q.is_cuda else contextlib.nullcontext():
         approx = q.dtype != torch.float32 and not knobs.runtime.interpret
         if wide:

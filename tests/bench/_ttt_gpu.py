@@ -20,6 +20,7 @@ from longreel.engine.ttt.layer import LINEAR, MLP, TTTConfig
 from longreel.engine.ttt.order import even_layout
 from longreel.kernels import State, reference, scan, triton_launch
 from longreel.kernels.dispatch import TRITON_CHUNKS, TRITON_HEAD_DIMS, TRITON_SHARED_BYTES
+from longreel.kernels.inputs import ScanInputs
 from longreel.kernels.reference_dual import scan_dual
 from tests.bench_support import table
 from tests.kernels.scan_cases import in_double, relative_error, scan_case
@@ -170,7 +171,7 @@ def settings(rounds: int) -> dict[str, float]:
                 try:
                     found[name] = milliseconds(
                         lambda case=case, warps=warps, stages=stages: triton_launch.scan(
-                            **case, index=None, eps=1e-6, warps=warps, stages=stages), rounds)  # fmt: skip
+                            ScanInputs(**case, index=None, eps=1e-6), warps, stages), rounds)  # fmt: skip
                 except OutOfResources as error:
                     print(f"{name}: {error}")
     print("\n" + table(["settings, 3 s", "ms"], list(found.items())))
@@ -190,7 +191,7 @@ def without_kernels(rounds: int) -> dict[str, float]:
         def by_step(rows=rows, rest=rest, case=case):
             state = case["state"]
             for chunk in zip(*(x.split(64, 1) for x in rows), strict=False):
-                _, state = step(*chunk, *rest.values(), state, 64, 1e-6)
+                _, state = step(ScanInputs(*chunk, **rest, state=state, chunk=64, index=None, eps=1e-6))
 
         def dual(rows=rows, rest=rest, case=case, rates=rates):
             scan_dual(*(x.float() for x in rows[:3]), rates, *rest.values(), case["state"])
