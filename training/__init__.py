@@ -1,4 +1,4 @@
-"""Learning TTT layers; nothing here is needed to sample, and nothing here imports ComfyUI.
+"""Learn TTT layers here; nothing of it is needed to sample, and nothing of it imports ComfyUI.
 
 Reading order: student (what a model must offer), stages (the paper's recipe as data), config (a run as a TOML file);
 dataset (clips with storyboards), collect (clips that come through wires), cache (what the encoders made of them);

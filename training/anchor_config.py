@@ -1,4 +1,4 @@
-"""A run that trains an anchor LoRA, as a TOML file.
+"""Read a run that trains an anchor LoRA from a TOML file.
 
     title = "Wan 2.1 1.3B, anchors"      # goes into the finished file
     folder = "runs/anchors"              # checkpoints, the loss curve and the finished LoRA; relative to this file
@@ -38,8 +38,8 @@ BUILDER = ".hosts.anchor.student:build"
 
 @dataclass(frozen=True)
 class LoRASettings:
-    """rank: 1 to 256, as published 256. alpha: above 0, or 0 for the rank. targets: patterns of names of linear layers,
-    separated by commas, "*" for any text.
+    """These settings say what is trained. rank: 1 to 256, as published 256. alpha: above 0, or 0 for the rank. targets:
+    patterns of names of linear layers, separated by commas, "*" for any text.
 
     steps, warmup_steps; rate, end_rate: AdamW's, warmed up in a line and falling as a cosine. batch: clips of a step;
     micro_batch: of them, shown at once: memory grows with it, the result does not depend on it.
@@ -102,7 +102,7 @@ class LoRASettings:
 
 @dataclass(frozen=True)
 class AnchorConfig:
-    """One run. model: the builder's own settings. data: None where the builder brings the clips."""
+    """This is one run. model: the builder's own settings. data: None where the builder brings the clips."""
 
     folder: Path
     lora: LoRASettings = LoRASettings()
@@ -114,7 +114,9 @@ class AnchorConfig:
 
 
 def read_config(path: Path) -> AnchorConfig:
-    """Raises ValueError, naming the file, the key and the nearest known one, or what its value must be."""
+    """Read a config file. Raises ValueError, naming the file, the key and the nearest known one, or what its value must
+    be.
+    """
     path = Path(path)
     try:
         return config_of(read_table(path), path.parent)
@@ -123,7 +125,7 @@ def read_config(path: Path) -> AnchorConfig:
 
 
 def config_of(table: Mapping[str, Any], beside: Path) -> AnchorConfig:
-    """A parsed file; relative folders are relative to `beside`."""
+    """Return the config of a parsed file; relative folders are relative to `beside`."""
     check_keys(table, ("title", "folder", "seed", "model", "data", "lora"), "")
     if "folder" not in table:
         raise ValueError('the key folder is missing; write folder = "runs/first"')

@@ -1,4 +1,4 @@
-"""Trains an anchor LoRA as a config file says.
+"""Train an anchor LoRA as a config file says.
 
     python -m longreel.training.anchor_lora config.toml    # goes on where the run's folder stands
 
@@ -23,7 +23,7 @@ from .student import Encoder
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """-> the command's exit status: 0 done, 1 bad input or a full disk, 130 interrupted."""
+    """Run the command and return its exit status: 0 done, 1 bad input or a full disk, 130 interrupted."""
     parser = argparse.ArgumentParser(
         prog="python -m longreel.training.anchor_lora",
         description=__doc__,
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def builder_of(config: AnchorConfig) -> AnchorBuilder:
-    """The function that a config names. Raises ValueError where there is none."""
+    """Return the function that a config names. Raises ValueError where there is none."""
     return builder_named(config.builder, anchor_config.BUILDER)
 
 

@@ -19,9 +19,10 @@ from .student import Conditioning, Encoder, Objective
 
 
 class AnchorStudent(Protocol):
-    """network: whose linear layers get adapters; nothing else of it is trained. top_level: of the objective's levels,
-    the one that is all noise: 1, or the number of timesteps. identity: differs where the weights differ. The student
-    draws no random numbers."""
+    """This is the network that learns. network: whose linear layers get adapters; nothing else of it is trained.
+    top_level: of the objective's levels, the one that is all noise: 1, or the number of timesteps. identity: differs
+    where the weights differ. The student draws no random numbers.
+    """
 
     network: nn.Module
     facts: ModelFacts
@@ -33,39 +34,45 @@ class AnchorStudent(Protocol):
     def predict(
         self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Conditioning, is_anchor: torch.Tensor
     ) -> torch.Tensor:
-        """Noised [B, C, F, H, W] with the anchors clean in it, levels [B], conditioning [B, 1, ...] of one prompt each,
-        is_anchor [B, F]: 1 where a frame is an anchor, whose time is 0 -> what the objective's target is compared
-        with."""
+        """Return what the objective's target is compared with, for noised [B, C, F, H, W] with the anchors clean in it,
+        levels [B], conditioning [B, 1, ...] of one prompt each, is_anchor [B, F]: 1 where a frame is an anchor, whose
+        time is 0.
+        """
 
 
 class Clips(Protocol):
-    """identity: as JSON holds it, of all that is shown. held_out: numbers of clips that are measured and not trained
-    on; `trained` those that are."""
+    """These are the clips of a run. identity: as JSON holds it, of all that is shown. held_out: numbers of clips that
+    are measured and not trained on; `trained` those that are.
+    """
 
     identity: Any
     trained: list[int]
     held_out: list[int]
 
     def latent(self, number: int) -> torch.Tensor:
-        """[C, F, h, w] float32; all clips have one shape."""
+        """Return the latent [C, F, h, w] float32; all clips have one shape."""
 
     def conditioning(self, number: int, unconditional: bool) -> Conditioning:
-        """Of its one prompt, or the empty one: every tensor [1, ...]."""
+        """Return the conditioning of its one prompt, or the empty one: every tensor [1, ...]."""
 
     def still(self, number: int) -> tuple[int, torch.Tensor] | None:
-        """(later latent frame, [C, h, w] of a picture of it that was encoded by itself), None where there is none."""
+        """Return (later latent frame, [C, h, w] of a picture of it that was encoded by itself), None where there is
+        none.
+        """
 
 
 class AnchorBuilder(Protocol):
-    """A function that a config file names, of the form "module:function"."""
+    """This is a function that a config file names, of the form "module:function"."""
 
     def __call__(self, settings: Mapping[str, Any]) -> tuple[AnchorStudent, Encoder | Clips]:
-        """settings: the table [model] without `builder`. The second is an encoder for the clips of [data], or without
-        that table the clips themselves."""
+        """Build the student. settings: the table [model] without `builder`. The second is an encoder for the clips of
+        [data], or without that table the clips themselves.
+        """
 
 
 class FolderClips:
-    """The clips of a folder (training/dataset.py), one segment each, encoded once and then read from the cache.
+    """These are the clips of a folder (training/dataset.py), one segment each, encoded once and then read from the
+    cache.
 
     Raises ValueError for a bad folder, and where no clip is left to train on.
     """
@@ -80,7 +87,7 @@ class FolderClips:
         self.cache = Cache(Path(data.cache or Path(data.folder) / "cache"), encoder, geometry)
 
     def prepare(self, tell: Callable[[int, int], None] | None = None) -> int:
-        """Encode what the cache does not have yet -> files made. See Cache.prepare."""
+        """Encode what the cache does not have yet, and return how many files were made. See Cache.prepare."""
         with torch.no_grad():
             return self.cache.prepare(self.parts, tell)
 

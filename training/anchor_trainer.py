@@ -1,4 +1,4 @@
-"""One training run of an anchor LoRA: a network learns to go on from a clean frame among noisy ones.
+"""Run one training of an anchor LoRA: a network learns to go on from a clean frame among noisy ones.
 
 Source: Factorized, now Anchored, Video Generation (arXiv 2512.16371), as docs/anchor.md (The method) tells it: in a
 clip at noise level t one latent frame, drawn at random, is the clean anchor, at time 0. Whether the paper leaves the
@@ -38,7 +38,7 @@ MAY_CHANGE = ("steps", "micro_batch", "checkpoint_every", "validate_every")  # o
 
 
 class AnchorTrainer:
-    """A run of `config`; call `train`.
+    """This is a run of `config`; call `train`.
 
     Raises ValueError for targets that fit no layer, no clips, and a model, clips or settings other than those of the
     run that the folder holds.
@@ -76,12 +76,12 @@ class AnchorTrainer:
 
     @property
     def parameters(self) -> int:
-        """Numbers that are trained."""
+        """Return how many numbers are trained."""
         return sum(value.numel() for value in self.optimiser.parameters.values())
 
     @OUTSIDE_INFERENCE
     def train(self, tell: Callable[[int, Row], None] | None = None) -> Path:
-        """Every step that is left -> the file of the finished LoRA.
+        """Make every step that is left, and return the file of the finished LoRA.
 
         tell(steps made, the last one's row): called after each step; what it raises ends the run after a checkpoint.
         Raises ValueError where gradients are no numbers, OSError where the disk is full; the last checkpoint stays.
@@ -102,19 +102,21 @@ class AnchorTrainer:
         return self.folder / LORA_FILE
 
     def curve(self) -> Image.Image:
-        """The loss of every step so far."""
+        """Return the loss of every step so far."""
         return loss_curve([row.loss for row in self.rows], self.held_out)
 
     def summary(self) -> str:
-        """What is trained on what, as a line for people."""
+        """Return what is trained on what, as a line for people."""
         return f"{len(self.adapters)} layers, {self.parameters / 1e6:.2f} M numbers, {len(self.clips.trained)} clips"
 
     def report(self) -> str:
-        """The summary, and what came of the run so far, as lines for people."""
+        """Return the summary, and what came of the run so far, as lines for people."""
         return "\n".join([self.summary(), *learned([row.loss for row in self.rows], self.held_out)])
 
     def rate_at(self, step: int) -> float:
-        """Of a step, counted from 0: a line up, then a cosine down to the end rate at the last step."""
+        """Return the rate of a step, counted from 0: a line up, then a cosine down to the end rate at the last
+        step.
+        """
         lora = self.lora
         if step < lora.warmup_steps:
             return lora.rate * (step + 1) / lora.warmup_steps
@@ -150,7 +152,9 @@ class AnchorTrainer:
         levels: torch.Tensor,
         where: Sequence[tuple[str, int, int]],
     ) -> torch.Tensor:
-        """[B]: of the clips, each with the anchor and the noise that its place `where` in the run draws."""
+        """Return the losses [B] of the clips, each with the anchor and the noise that its place `where` in the run
+        draws.
+        """
         device, objective = self.student.device, self.student.objective
         clean = torch.stack([self.clips.latent(number) for number in numbers])  # [B, C, F, h, w]
         noise = torch.stack(
@@ -172,7 +176,9 @@ class AnchorTrainer:
         return (error * (1 - is_anchor)).sum(1) / (1 - is_anchor).sum(1)
 
     def _anchor(self, number: int, frames: int, generator: torch.Generator) -> tuple[slice, torch.Tensor | None]:
-        """The latent frames of the anchor, and [C, h, w] of a picture in their place, None for the clip's own."""
+        """Return the latent frames of the anchor, and [C, h, w] of a picture in their place, None for the
+        clip's own.
+        """
         tokens = self.student.facts.patch_frames  # a token has one time for all its latent frames
         first, at_all, still = torch.rand(3, generator=generator).tolist()
         if first < self.lora.first_share:
@@ -183,7 +189,7 @@ class AnchorTrainer:
         return slice(start, start + tokens), latent
 
     def _draw_levels(self, generator: torch.Generator, count: int) -> torch.Tensor:
-        """[count] of the objective's own, from the part of the schedule that is trained."""
+        """Draw [count] of the objective's own levels, from the part of the schedule that is trained."""
         lora, top = self.lora, self.student.top_level
         if (lora.noise_from, lora.noise_to) == (0.0, 1.0):
             return self.student.objective.draw_levels(generator, count)
@@ -197,7 +203,9 @@ class AnchorTrainer:
         return inside[:count]
 
     def _validate(self, done: int) -> None:
-        """The held-out clips' loss with the averaged weights, always at the same levels, noise and anchors."""
+        """Measure the held-out clips' loss with the averaged weights, always at the same levels, noise and
+        anchors.
+        """
         if not self.clips.held_out:
             return
         with self.optimiser.averaged(), torch.no_grad():

@@ -1,4 +1,4 @@
-"""Latents and conditionings on disk, so that clips and prompts are encoded once and not in every step.
+"""Keep latents and conditionings on disk, so that clips and prompts are encoded once and not in every step.
 
 A file is named by the SHA-256 of everything that its content depends on: a latent by the clip's bytes, which of its
 frames, the size, and the video encoder; a conditioning by the prompt and the text encoder. So a clip that changed is
@@ -24,14 +24,14 @@ from .student import TEXT, Conditioning, Encoder
 
 @dataclass(frozen=True)
 class Cache:
-    """folder: made where it is not there yet."""
+    """This is the cache of a data set. folder: made where it is not there yet."""
 
     folder: Path
     encoder: Encoder
     geometry: Geometry
 
     def prepare(self, parts: Iterable[Part], tell: Callable[[int, int], None] | None = None) -> int:
-        """Encode what is not there yet, and the empty prompt -> how many files were made.
+        """Encode what is not there yet, and the empty prompt, and return how many files were made.
 
         tell(done, all) is called before each part; what it raises stops the work, and nothing that is done is lost.
         Raises ValueError where an encoder returns another shape than the data set has, or text of a shape of its own
@@ -47,14 +47,15 @@ class Cache:
         return made
 
     def latent(self, part: Part) -> torch.Tensor:
-        """[C, F, h, w] float32. Raises ValueError where it was not prepared."""
+        """Return the latent [C, F, h, w] float32. Raises ValueError where it was not prepared."""
         if part.clip.is_latent:
             return read_latent(part, self.geometry)
         return _read(self._latent_path(part), part.clip.name)[LATENT_NAME].float()
 
     def conditioning(self, prompts: tuple[str, ...]) -> Conditioning:
-        """Of a story of n prompts: every tensor [n, ...]. Raises ValueError where they were not prepared, or where the
-        encoder made tensors of other names or shapes of one than of the empty prompt."""
+        """Return the conditioning of a story of n prompts: every tensor [n, ...]. Raises ValueError where they were not
+        prepared, or where the encoder made tensors of other names or shapes of one than of the empty prompt.
+        """
         read = {prompt: _read(self._text_path(prompt), repr(prompt)) for prompt in {"", *prompts}}
         for prompt, found in read.items():
             shapes, empty = ({name: list(value.shape) for name, value in given.items()} for given in (found, read[""]))

@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to go on as if it had never stopped.
+"""Keep checkpoints: all that a run needs to go on as if it had never stopped.
 
 One safetensors file for each, `checkpoints/<number>.safetensors`, which is there whole or not at all: it is written
 under another name, forced to the disk, and renamed. The one before is deleted only then, so a disk that is full in the
@@ -24,7 +24,7 @@ SUFFIX, UNFINISHED = ".safetensors", ".unfinished-"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """about: what JSON holds of the run; tensors by name."""
+    """This is what a run goes on from. about: what JSON holds of the run; tensors by name."""
 
     path: Path
     about: dict
@@ -82,7 +82,7 @@ def check_room(folder: Path, needed: int) -> None:
 
 
 def load_last(folder: Path) -> Checkpoint | None:
-    """The checkpoint with the highest number, None where there is none.
+    """Return the checkpoint with the highest number, None where there is none.
 
     Raises ValueError, naming the file, where it is damaged or of another version.
     """
@@ -109,5 +109,5 @@ def load_last(folder: Path) -> Checkpoint | None:
 
 
 def bytes_of(tensors: Mapping[str, torch.Tensor]) -> int:
-    """How many bytes all of these take."""
+    """Return how many bytes all of these take."""
     return sum(value.nbytes for value in tensors.values())

@@ -1,4 +1,4 @@
-"""The files of clips: videos, folders of pictures, latents; what is in them, and their frames.
+"""Read the files of clips: videos, folders of pictures, latents; what is in them, and their frames.
 
 Which clips there are and what must be true of them is not known here (training/dataset.py).
 """
@@ -18,7 +18,7 @@ LATENT_NAME = "latent"
 
 
 def latent_shape_of(path: Path) -> tuple[int, int, int, int]:
-    """[C, F, h, w] of a file with one tensor `latent`. Raises ValueError where it is no such file."""
+    """Return [C, F, h, w] of a file with one tensor `latent`. Raises ValueError where it is no such file."""
     try:
         with safe_open(path, "pt") as file:
             names = list(file.keys())
@@ -39,7 +39,7 @@ def latent_shape_of(path: Path) -> tuple[int, int, int, int]:
 
 
 def digest_of(path: Path) -> tuple[str, int]:
-    """The SHA-256 of a file, or of a folder's pictures one after the other; and the number of bytes."""
+    """Return the SHA-256 of a file, or of a folder's pictures one after the other; and the number of bytes."""
     found, count = hashlib.sha256(), 0
     for file in pictures_of(path) if path.is_dir() else [path]:
         with open(file, "rb") as stream:
@@ -50,12 +50,12 @@ def digest_of(path: Path) -> tuple[str, int]:
 
 
 def pictures_of(folder: Path) -> list[Path]:
-    """The pictures of a folder, in the order of their names."""
+    """Return the pictures of a folder, in the order of their names."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
 
 
 def picture_facts(folder: Path) -> tuple[None, int, int, int]:
-    """(no frame rate, frames, width, height). Raises ValueError where pictures differ in size."""
+    """Return (no frame rate, frames, width, height). Raises ValueError where pictures differ in size."""
     pictures = pictures_of(folder)
     with Image.open(pictures[0]) as picture:
         width, height = picture.size
@@ -70,7 +70,7 @@ def picture_facts(folder: Path) -> tuple[None, int, int, int]:
 
 
 def video_facts(path: Path) -> tuple[float, int, int, int]:
-    """(frames per second, frames, width, height); frames are counted where the container does not say.
+    """Return (frames per second, frames, width, height); frames are counted where the container does not say.
 
     Raises ValueError where it is no video.
     """
@@ -91,8 +91,9 @@ def video_facts(path: Path) -> tuple[float, int, int, int]:
 
 
 def video_frames(path: Path, wanted: range) -> list[np.ndarray]:
-    """[H, W, 3] uint8 each, of the frames with these numbers from 0. Decoded from the start: clips are short, and
-    seeking is not exact in every container."""
+    """Return [H, W, 3] uint8 each, of the frames with these numbers from 0. Decoded from the start: clips are short,
+    and seeking is not exact in every container.
+    """
     frames = []
     with av.open(str(path)) as container:
         for number, frame in enumerate(container.decode(container.streams.video[0])):
@@ -109,6 +110,6 @@ def video_frames(path: Path, wanted: range) -> list[np.ndarray]:
 
 
 def picture_frames(folder: Path, wanted: range) -> list[np.ndarray]:
-    """[H, W, 3] uint8 each, of the pictures with these numbers from 0."""
+    """Return [H, W, 3] uint8 each, of the pictures with these numbers from 0."""
     pictures = pictures_of(folder)[wanted.start : wanted.stop]
     return [np.array(Image.open(path).convert("RGB")) for path in pictures]

@@ -1,4 +1,4 @@
-"""A data set folder made of clips that are in memory, such as ComfyUI's own data set nodes hand on.
+"""Make a data set folder of clips that are in memory, such as ComfyUI's own data set nodes hand on.
 
 Frames are written as PNG pictures, which lose nothing, each clip beside the storyboard that its text says
 (training/dataset.py reads both again). The folder's name ends in a digest of all that it holds: one that is there is
@@ -25,7 +25,9 @@ QUICK = 1  # PNG's lowest compression: a clip is written once and read a few tim
 
 @dataclass(frozen=True)
 class Spoken:
-    """frames [F, H, W, 3] in 0..1. fps: frames per second. text: see `storyboard_of`."""
+    """This is a clip with its text. frames [F, H, W, 3] in 0..1. fps: frames per second. text: see
+    `storyboard_of`.
+    """
 
     frames: torch.Tensor
     fps: float
@@ -33,8 +35,8 @@ class Spoken:
 
 
 def storyboard_of(text: str, fps: float, segment_seconds: float, width: int, height: int) -> Storyboard:
-    """What a clip's text says: a storyboard's JSON, a ttt-video scene list of one video, or else one prompt in each
-    line, of a segment each, `segment_seconds` long.
+    """Return what a clip's text says: a storyboard's JSON, a ttt-video scene list of one video, or else one prompt in
+    each line, of a segment each, `segment_seconds` long.
 
     Raises ValueError where there is no prompt, or what looks like JSON is no storyboard.
     """
@@ -54,7 +56,7 @@ def storyboard_of(text: str, fps: float, segment_seconds: float, width: int, hei
 
 
 def collect(root: Path, name: str, clips: Iterable[Spoken], segment_seconds: float) -> Path:
-    """Write clips below `root` -> the folder, `<name>-<digest>`.
+    """Write clips below `root`, and return the folder, `<name>-<digest>`.
 
     Raises ValueError, with the number of the clip, as storyboard_of does, and OSError where the disk is full; an
     unfinished folder does not stay.
@@ -79,7 +81,7 @@ def collect(root: Path, name: str, clips: Iterable[Spoken], segment_seconds: flo
 
 
 def _write(path: Path, frames: torch.Tensor, board: str, found) -> None:
-    """Pictures into the folder `path`, the storyboard beside it, and all of it into the digest."""
+    """Write pictures into the folder `path`, the storyboard beside it, and all of it into the digest."""
     path.mkdir()
     path.with_suffix(".json").write_text(board, encoding="utf-8")
     found.update(f"{path.name} {list(frames.shape)} {board}".encode())

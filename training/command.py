@@ -1,4 +1,5 @@
-"""What the training commands share: how they end, how often they speak, and the builder that their config names.
+"""Share what the training commands have in common: how they end, how often they speak, and the builder that their
+config names.
 
 What is trained is not known here.
 """
@@ -22,11 +23,13 @@ MOVED = {  # where builders lived that config files of version 0.1 name
 
 
 class Interrupted(Exception):
-    """Ctrl-C, or the end that the system asks for, noticed between two steps."""
+    """Say that Ctrl-C, or the end that the system asks for, was noticed between two steps."""
 
 
 def exit_status(run: Callable[[], None]) -> int:
-    """Of a command that does `run`: 0 done, 1 bad input or a full disk, 130 interrupted; the reason goes to stderr."""
+    """Return the exit status of a command that does `run`: 0 done, 1 bad input or a full disk, 130 interrupted; the
+    reason goes to stderr.
+    """
     try:
         run()
     except (ValueError, OSError) as error:
@@ -42,8 +45,9 @@ def exit_status(run: Callable[[], None]) -> int:
 
 
 def builder_named(name: str, default: str) -> Any:
-    """The function "module:function"; a module that starts with a dot is one of this pack. Raises ValueError where
-    there is none."""
+    """Return the function "module:function"; a module that starts with a dot is one of this pack. Raises ValueError
+    where there is none.
+    """
     module, _, function = name.partition(":")
     module = MOVED.get(module.removeprefix("longreel"), module)
     try:
@@ -56,7 +60,9 @@ def builder_named(name: str, default: str) -> Any:
 
 @contextmanager
 def interrupts() -> Iterator[list[float]]:
-    """-> when this process was asked to end, in seconds of a clock. A second wish raises KeyboardInterrupt."""
+    """Yield the times, in seconds of a clock, at which this process was asked to end. The second raises
+    KeyboardInterrupt.
+    """
     asked: list[float] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -73,13 +79,13 @@ def interrupts() -> Iterator[list[float]]:
 
 
 def end_if(asked: bool) -> None:
-    """Raises Interrupted."""
+    """Raise Interrupted where the end was asked for."""
     if asked:
         raise Interrupted
 
 
 class NowAndThen:
-    """Whether the last line that is said again and again is old enough for another."""
+    """Tell whether the last line that is said again and again is old enough for another."""
 
     def __init__(self):
         self.spoken = time.monotonic()

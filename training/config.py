@@ -1,4 +1,4 @@
-"""A training run as a TOML file.
+"""Read a training run from a TOML file.
 
     title = "Wan 2.1 1.3B, cartoon"      # goes into the finished file
     folder = "runs/cartoon"              # checkpoints, pictures and the finished layers; relative to this file
@@ -42,9 +42,10 @@ BUILDER = ".hosts.ttt.builder:build"
 
 @dataclass(frozen=True)
 class Data:
-    """folder: clips with storyboards. cache: where their latents and conditionings go; "cache" in `folder` if empty.
-    width, height: pixels of every clip. segment_latent_frames: of each prompt, 2 or more. held_out: clips, the last by
-    name, that are not trained on but measured, 0 or more."""
+    """These settings name the data. folder: clips with storyboards. cache: where their latents and conditionings go;
+    "cache" in `folder` if empty. width, height: pixels of every clip. segment_latent_frames: of each prompt, 2 or more.
+    held_out: clips, the last by name, that are not trained on but measured, 0 or more.
+    """
 
     folder: str
     width: int
@@ -56,10 +57,11 @@ class Data:
 
 @dataclass(frozen=True)
 class Training:
-    """micro_batch: videos that a process shows the model at once; memory grows with it, the result does not depend on
-    it. text_dropout: share of the videos that are shown without prompts, 0..1; 0.1 as published. weight_decay, betas,
-    clip_norm: see training/optimise.py. ema: 0..1, share of the average that a step keeps; 0 for none.
-    checkpoint_every, validate_every: steps, counted over all stages."""
+    """These settings say how to train. micro_batch: videos that a process shows the model at once; memory grows with
+    it, the result does not depend on it. text_dropout: share of the videos that are shown without prompts, 0..1; 0.1 as
+    published. weight_decay, betas, clip_norm: see training/optimise.py. ema: 0..1, share of the average that a step
+    keeps; 0 for none. checkpoint_every, validate_every: steps, counted over all stages.
+    """
 
     micro_batch: int = 1
     text_dropout: float = 0.1
@@ -73,7 +75,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Config:
-    """One run. model: the builder's own settings. stages: one or more, with names of their own.
+    """This is one run. model: the builder's own settings. stages: one or more, with names of their own.
 
     Raises ValueError that names the field for numbers out of range.
     """
@@ -112,7 +114,9 @@ class Config:
         return Path(self.data.cache or Path(self.data.folder) / "cache")
 
     def settled(self) -> dict[str, Any]:
-        """What a resumed run must share with the one that began, as JSON holds it; stages are compared apart."""
+        """Return what a resumed run must share with the one that began, as JSON holds it; stages are compared
+        apart.
+        """
         return json.loads(
             json.dumps(
                 {
@@ -130,7 +134,9 @@ class Config:
 
 
 def read_config(path: Path) -> Config:
-    """Raises ValueError, naming the file, the key and the nearest known one, or what its value must be."""
+    """Read a config file. Raises ValueError, naming the file, the key and the nearest known one, or what its value must
+    be.
+    """
     path = Path(path)
     try:
         return config_of(read_table(path), path.parent)
@@ -139,7 +145,7 @@ def read_config(path: Path) -> Config:
 
 
 def config_of(table: Mapping[str, Any], beside: Path) -> Config:
-    """A parsed file; relative folders are relative to `beside`."""
+    """Return the config of a parsed file; relative folders are relative to `beside`."""
     known = ("title", "folder", "seed", "model", "data", "training", "recipe", "stage")
     check_keys(table, known, "")
     for name in ("folder", "data"):

@@ -1,4 +1,4 @@
-"""A file of keys into dataclasses: TOML, or JSON with the same keys.
+"""Read a file of keys into dataclasses: TOML, or JSON with the same keys.
 
 tomllib reads TOML, which Python has from 3.11 on; on 3.10 a .json file does. A key that is not known is an error that
 names the nearest known one. What the keys mean is not known here.
@@ -15,7 +15,7 @@ from ..engine.storyboard.board import nearest
 
 
 def read_table(path: Path) -> Mapping[str, Any]:
-    """A .toml file, or .json with the same keys. Raises ValueError where there is none that can be read."""
+    """Read a .toml file, or .json with the same keys. Raises ValueError where there is none that can be read."""
     if not path.is_file():
         raise ValueError("there is no such file; write one, see the command's --help")
     text = path.read_text(encoding="utf-8")
@@ -30,8 +30,9 @@ def read_table(path: Path) -> Mapping[str, Any]:
 
 
 def fill(kind: type, given: Any, where: str) -> Any:
-    """A dataclass of `kind` from the table `given`, which stands at `where` in the file. Raises ValueError for a key
-    that it does not have, one that is missing, and a value of another kind."""
+    """Return a dataclass of `kind` from the table `given`, which stands at `where` in the file. Raises ValueError for a
+    key that it does not have, one that is missing, and a value of another kind.
+    """
     kinds = {one.name: value for one, value in kinds_of(kind)}
     check_keys(table_of(given, where), tuple(kinds), where)
     for one in fields(kind):
@@ -41,12 +42,12 @@ def fill(kind: type, given: Any, where: str) -> Any:
 
 
 def kinds_of(kind: type) -> list[tuple[Field[Any], Any]]:
-    """Each field of a dataclass with the kind of value that it takes."""
+    """Return each field of a dataclass with the kind of value that it takes."""
     return [(one, get_origin(one.type) or one.type) for one in fields(kind)]
 
 
 def check_keys(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    """Raises ValueError for a key that is not known, naming the nearest that is."""
+    """Raise ValueError for a key that is not known, naming the nearest that is."""
     for name in given:
         if name not in known:
             place = f"{where}.{name}" if where else name
@@ -54,14 +55,14 @@ def check_keys(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> 
 
 
 def table_of(value: Any, where: str) -> Mapping[str, Any]:
-    """Raises ValueError where it is none."""
+    """Return the table. Raises ValueError where it is none."""
     if not isinstance(value, Mapping):
         raise ValueError(f"{where} is {value!r}, not a table; write [{where}]")
     return value
 
 
 def value_of(value: Any, kind: type, where: str) -> Any:
-    """As `kind`: int, float, str, bool, or tuple for two numbers. Raises ValueError for another."""
+    """Return a value as `kind`: int, float, str, bool, or tuple for two numbers. Raises ValueError for another."""
     if kind is float and type(value) is int:
         return float(value)
     if kind is tuple and isinstance(value, list) and [type(one) in (int, float) for one in value] == [True, True]:

@@ -1,4 +1,4 @@
-"""The data set: a folder of clips, each beside a storyboard that gives every segment its prompt.
+"""Read the data set: a folder of clips, each beside a storyboard that gives every segment its prompt.
 
 For each `name.json` (the pack's storyboard, or ttt-video's scene list with one video; also .csv and .jsonl) there is
 one clip: `name.mp4` (.mov, .mkv, .webm), a folder `name` of pictures in the order of their names, or
@@ -45,7 +45,9 @@ FPS_TOLERANCE = 0.01
 
 @dataclass(frozen=True)
 class Geometry:
-    """width, height: pixels of every clip. segment_latent_frames: 2 or more, 13 as published."""
+    """This is the geometry of all clips. width, height: pixels of every clip. segment_latent_frames: 2 or more, 13 as
+    published.
+    """
 
     facts: ModelFacts
     width: int
@@ -63,7 +65,7 @@ class Geometry:
 
     @property
     def step_latent_frames(self) -> int:
-        """Latent frames from the start of one segment to that of the next."""
+        """Return the latent frames from the start of one segment to that of the next."""
         return self.segment_latent_frames - SHARED_FRAMES
 
     @property
@@ -77,12 +79,12 @@ class Geometry:
         return self.facts.pixel_frames(self.latent_frames(segments))
 
     def latent_shape(self, segments: int) -> tuple[int, int, int, int]:
-        """[C, F, h, w]"""
+        """Return [C, F, h, w]."""
         stride = self.facts.spatial_stride
         return (self.facts.latent_channels, self.latent_frames(segments), self.height // stride, self.width // stride)
 
     def windows(self, segments: int) -> tuple[Range, ...]:
-        """The latent frames of each segment."""
+        """Return the latent frames of each segment."""
         return tuple(
             (self.step_latent_frames * number, self.step_latent_frames * number + self.segment_latent_frames)
             for number in range(segments)
@@ -91,7 +93,9 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Clip:
-    """path: a video, a folder of pictures, or a latent. digest: of all its bytes. prompts: one for each segment."""
+    """This is a clip of the folder. path: a video, a folder of pictures, or a latent. digest: of all its bytes.
+    prompts: one for each segment.
+    """
 
     name: str
     path: Path
@@ -110,7 +114,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Part:
-    """Segments [first, first + segments) of a clip."""
+    """A part is the segments [first, first + segments) of a clip."""
 
     clip: Clip
     first: int
@@ -122,7 +126,7 @@ class Part:
 
 
 def read_dataset(folder: Path, geometry: Geometry) -> tuple[Clip, ...]:
-    """The clips of a folder, by name. Every file is read once, for its digest.
+    """Return the clips of a folder, by name. Every file is read once, for its digest.
 
     Raises ValueError, naming the clip, two numbers and the remedy: as find_clips does, and for a clip of another size,
     frame rate or length than is said, prompts that are missing, shots that are no whole number of segments.
@@ -131,7 +135,7 @@ def read_dataset(folder: Path, geometry: Geometry) -> tuple[Clip, ...]:
 
 
 def find_clips(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """{name: (clip, its storyboard)} in the order of the names; nothing is read.
+    """Return {name: (clip, its storyboard)} in the order of the names; nothing is read.
 
     Raises ValueError, naming the clip and the remedy: no clips at all, a clip without storyboard or the other way
     round, two clips for one storyboard.
@@ -167,7 +171,7 @@ def find_clips(folder: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def size_of(path: Path, facts: ModelFacts) -> tuple[int, int]:
-    """Pixels (width, height) of a clip. Raises ValueError where it cannot be read."""
+    """Return the pixels (width, height) of a clip. Raises ValueError where it cannot be read."""
     if path.is_dir():
         return picture_facts(path)[2:]
     if path.suffix.lower() != LATENT:
@@ -177,8 +181,9 @@ def size_of(path: Path, facts: ModelFacts) -> tuple[int, int]:
 
 
 def set_apart(clips: tuple[Clip, ...], held_out: int) -> tuple[tuple[Clip, ...], tuple[Clip, ...]]:
-    """The clips to train on, and the last `held_out`, to measure on. Raises ValueError where none is left to train
-    on."""
+    """Return the clips to train on, and the last `held_out`, to measure on. Raises ValueError where none is left to
+    train on.
+    """
     if held_out >= len(clips):
         raise ValueError(
             f"data.held_out is {held_out} and the data set has {len(clips)} clips; leave at least one to train on"
@@ -188,7 +193,7 @@ def set_apart(clips: tuple[Clip, ...], held_out: int) -> tuple[tuple[Clip, ...],
 
 
 def parts_of(clips: Iterable[Clip], segments: int) -> tuple[Part, ...]:
-    """What a stage of so many segments trains on, in the order of the clips.
+    """Return what a stage of so many segments trains on, in the order of the clips.
 
     Raises ValueError where a clip has fewer segments than the stage.
     """
@@ -205,7 +210,7 @@ def parts_of(clips: Iterable[Clip], segments: int) -> tuple[Part, ...]:
 
 
 def read_pixels(part: Part, geometry: Geometry) -> torch.Tensor:
-    """The pixel frames of a part [pixel frames, H, W, 3] in 0..1, float32; not for latents."""
+    """Return the pixel frames of a part [pixel frames, H, W, 3] in 0..1, float32; not for latents."""
     first = part.first * geometry.step_pixel_frames
     wanted = range(first, first + geometry.pixel_frames(part.segments))
     path = part.clip.path
@@ -214,13 +219,15 @@ def read_pixels(part: Part, geometry: Geometry) -> torch.Tensor:
 
 
 def read_latent(part: Part, geometry: Geometry) -> torch.Tensor:
-    """The latent frames of a part [C, F, h, w] of a clip that is a latent, float32."""
+    """Return the latent frames of a part [C, F, h, w] of a clip that is a latent, float32."""
     with safe_open(part.clip.path, "pt") as file:
         return file.get_slice(LATENT_NAME)[:, : geometry.latent_frames(part.segments)].float()
 
 
 def manifest(clips: Iterable[Clip]) -> dict[str, dict]:
-    """What a data set is, as JSON can hold it: of each clip its bytes, their digest, and that of its prompts."""
+    """Return what a data set is, as JSON can hold it: of each clip its bytes, their digest, and that of its
+    prompts.
+    """
     return {
         clip.name: {
             "bytes": clip.bytes,
@@ -284,7 +291,7 @@ def _read_clip(name: str, path: Path, board: Path, geometry: Geometry) -> Clip:
 
 
 def _prompts(storyboard: Storyboard, file: str, geometry: Geometry) -> tuple[str, ...]:
-    """One for each segment: a shot's is said as often as it has segments."""
+    """Return one prompt for each segment: a shot's is said as often as it has segments."""
     found: list[str] = []
     for index, shot in enumerate(storyboard.shots):
         found += [storyboard.prompt_of(shot)] * _segments_of(shot, index, storyboard.fps, file, geometry)
@@ -303,7 +310,7 @@ def _segments_of(shot: Shot, index: int, fps: float, file: str, geometry: Geomet
 
 
 def _check_length(file: str, frames: int, frames_of, segments: int, what: str) -> None:
-    """A clip holds all segments that have prompts, and no whole segment more."""
+    """Check that a clip holds all segments that have prompts, and no whole segment more."""
     if frames < frames_of(segments):
         raise ValueError(
             f"{file} has {frames} {what} and its {segments} prompts need {frames_of(segments)}; give a "

@@ -1,4 +1,4 @@
-"""Every random choice of a training run, as a function of the seed and of where in the run it is made.
+"""Make every random choice of a training run, as a function of the seed and of where in the run it is made.
 
 Nothing random is kept from step to step. So a run that was interrupted draws what it would have drawn, a process draws
 its own videos' noise without that of the others, and two processes draw together what one would. Numbers come from the
@@ -12,14 +12,15 @@ import torch
 
 
 def generator(seed: int, *where: int | str) -> torch.Generator:
-    """One that depends on the seed and on every entry of `where`."""
+    """Return a generator that depends on the seed and on every entry of `where`."""
     digest = hashlib.sha256(json.dumps([seed, *where]).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 def order(seed: int, stage: str, step: int, batch: int, count: int) -> list[int]:
-    """Which of `count` videos the batch of a step holds: all are shown once, in random order, before one is shown
-    again."""
+    """Return which of `count` videos the batch of a step holds: all are shown once, in random order, before one is
+    shown again.
+    """
     places = range(step * batch, (step + 1) * batch)
     rounds = {place // count for place in places}
     shuffled = {
@@ -29,10 +30,10 @@ def order(seed: int, stage: str, step: int, batch: int, count: int) -> list[int]
 
 
 def noise(seed: int, stage: str, step: int, place: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """Of the video at one place of a batch; float32, normal."""
+    """Return the noise of the video at one place of a batch; float32, normal."""
     return torch.randn(shape, generator=generator(seed, stage, "noise", step, place))
 
 
 def drops_text(seed: int, stage: str, step: int, place: int, share: float) -> bool:
-    """Whether the video at one place of a batch is shown without its prompts; true in `share`, 0..1, of all."""
+    """Tell whether the video at one place of a batch is shown without its prompts; true in `share`, 0..1, of all."""
     return torch.rand((), generator=generator(seed, stage, "text", step, place)).item() < share

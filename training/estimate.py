@@ -1,4 +1,5 @@
-"""What training TTT layers of a real network would take: memory and time by a model, for cards that were not at hand.
+"""Estimate what training TTT layers of a real network would take: memory and time by a model, for cards that were not
+at hand.
 
 Nothing here was timed on a GPU. The rates of products and attention, and the price of a kernel's launch, are assumed:
 700 and 450 TFLOP/s of an H100 or H200, other cards by their data sheets, 5 microseconds. The sizes are the networks'.
@@ -36,8 +37,9 @@ ATTENTION_THERE_AND_BACK = 4.5  # attention's backward pass is 2.5 times the for
 
 @dataclass(frozen=True)
 class Network:
-    """width: channels. mlp_width: channels within a block's MLP. frame_tokens: of a latent frame at `size`.
-    text_tokens: of a segment, joined to its video; 0 where text is read by cross attention."""
+    """This is the network's size. width: channels. mlp_width: channels within a block's MLP. frame_tokens: of a latent
+    frame at `size`. text_tokens: of a segment, joined to its video; 0 where text is read by cross attention.
+    """
 
     name: str
     size: str
@@ -57,7 +59,9 @@ class Network:
         )
 
     def trained(self, kind: str, adapter: str) -> tuple[int, int]:
-        """Numbers in (TTT layers with gates, attention's projections and norms) that an adapter trains."""
+        """Return how many numbers in (TTT layers with gates, attention's projections and norms) an adapter
+        trains.
+        """
         block = TTTBlock(self.layer(kind), device=torch.device("meta"))
         norms = 2 * (self.width if not self.text_tokens else 2 * HEAD_WIDTH)
         attention = 4 * (self.width**2 + self.width) + norms
@@ -67,7 +71,9 @@ class Network:
 
 @dataclass(frozen=True)
 class Card:
-    """product_rate, attention_rate: FLOP in a second that large products in bfloat16 reach, and attention."""
+    """This is what a card can do. product_rate, attention_rate: FLOP in a second that large products in bfloat16 reach,
+    and attention.
+    """
 
     name: str
     gib: int
@@ -77,8 +83,9 @@ class Card:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one video, there and back, one at a time, in each process. Bytes: weights and what training keeps of them; of
-    the video."""
+    """This is the cost of one video, forward and backward, one at a time, in each process. Bytes: weights and what
+    training keeps of them; of the video.
+    """
 
     tokens: int
     weight_bytes: int
@@ -102,8 +109,8 @@ CARDS = (
 
 
 def cost(network: Network, kind: str, adapter: str, segments: int, processes: int = 1) -> Cost:
-    """adapter: LAYERS or QKVO. Blocks are recomputed in the backward pass, and of the scan every 16th state is kept.
-    Several processes divide weights and state (training/shards.py), and no video.
+    """Return the cost of a stage's video. adapter: LAYERS or QKVO. Blocks are recomputed in the backward pass, and of
+    the scan every 16th state is kept. Several processes divide weights and state (training/shards.py), and no video.
 
     Raises ValueError for another adapter, and fewer than one process.
     """
@@ -121,7 +128,7 @@ def cost(network: Network, kind: str, adapter: str, segments: int, processes: in
 
 
 def seconds_of_video(network: Network, kind: str, adapter: str, segments: int, card: Card) -> dict[str, float]:
-    """Of one video there and back: {"products", "attention", "scan"}."""
+    """Return the seconds of one video forward and backward: {"products", "attention", "scan"}."""
     tokens, C = network.tokens(segments), network.width
     attention_products = 2 * 4 * C**2 * tokens
     mlp_products = 2 * 2 * C * network.mlp_width * tokens
@@ -145,7 +152,7 @@ def seconds_of_video(network: Network, kind: str, adapter: str, segments: int, c
 def fitting(
     network: Network, kind: str, adapter: str, stages: Iterable[Stage], card: Card, processes: int = 1
 ) -> list[Stage]:
-    """The stages whose videos fit a card, one at a time, where each process has one."""
+    """Return the stages whose videos fit a card, one at a time, where each process has one."""
     return [
         stage
         for stage in stages

@@ -1,4 +1,4 @@
-"""Counts the bytes of the tensors that an operation makes: alive now, and at most. Deterministic, any device.
+"""Count the bytes of the tensors that an operation makes: alive now, and at most. Deterministic, any device.
 
 Every storage that a torch operation returns is followed until it is freed, whoever holds it: a Python name, the
 autograd graph, a checkpoint. What was there before is not counted, nor is what an operation uses inside itself.
@@ -13,10 +13,10 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """`with LiveBytes() as memory: ...`, then `memory.alive` and `memory.peak` in bytes."""
+    """Count within `with LiveBytes() as memory: ...`; then `memory.alive` and `memory.peak` are in bytes."""
 
     def __init__(self, *before: torch.Tensor):
-        """before: tensors that exist already, of which a view is nothing new."""
+        """Begin to count. before: tensors that exist already, of which a view is nothing new."""
         super().__init__()
         self.alive = self.peak = 0
         self._followed = {self._address(x) for x in before}

@@ -1,4 +1,4 @@
-"""AdamW on float32 masters, with clipping and an average of the weights over time.
+"""Step with AdamW on float32 masters, with clipping and an average of the weights over time.
 
 Source: the training configs of One-Minute Video Generation with Test-Time Training (docs/ttt.md, Training): betas
 0.9, 0.95, weight decay 1e-4 except on names with `bias`, `norm`, `b1`, `b2`, the norm of all gradients clipped at 0.1.
@@ -23,14 +23,14 @@ NOT_DECAYED = ("bias", "norm", "b1", "b2")
 
 
 def decays(name: str) -> bool:
-    """Whether weight decay acts on a parameter of this name. Gates decay, as published."""
+    """Tell whether weight decay acts on a parameter of this name. Gates decay, as published."""
     return not any(part in name for part in NOT_DECAYED)
 
 
 class Optimiser:
-    """groups: {group: {name: parameter}}; the groups are those that `step` gets rates for. betas, weight_decay: of
-    AdamW. clip_norm: of all gradients together, above 0. ema: 0..1, the share of the average that a step keeps; 0 for
-    none.
+    """Train groups of parameters. groups: {group: {name: parameter}}; the groups are those that `step` gets rates for.
+    betas, weight_decay: of AdamW. clip_norm: of all gradients together, above 0. ema: 0..1, the share of the average
+    that a step keeps; 0 for none.
 
     Raises ValueError for a name that two groups hold, no parameters, and numbers out of range.
     """
@@ -68,7 +68,7 @@ class Optimiser:
         self.adam = torch.optim.AdamW(split, lr=0.0, betas=betas, eps=1e-8, foreach=False)
 
     def gather(self) -> None:
-        """Adds what one backward pass left in working copies to their masters, in float32."""
+        """Add what one backward pass left in working copies to their masters, in float32."""
         for name, parameter in self.parameters.items():
             master = self.masters[name]
             if parameter is master or parameter.grad is None:
@@ -78,7 +78,8 @@ class Optimiser:
             parameter.grad = None
 
     def step(self, rates: Mapping[str, float]) -> float:
-        """One update at the rates of each group -> the norm that the gradients had before they were clipped.
+        """Make one update at the rates of each group, and return the norm that the gradients had before they were
+        clipped.
 
         Raises ValueError where that norm is no number; nothing has been changed then.
         """
@@ -118,14 +119,14 @@ class Optimiser:
 
     @torch.no_grad()
     def write_back(self) -> None:
-        """The masters' values into the working copies."""
+        """Write the masters' values into the working copies."""
         for name, parameter in self.parameters.items():
             if parameter is not self.masters[name]:
                 parameter.copy_(self.masters[name])
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The parameters hold the average meanwhile; without an average they stay as they are."""
+        """Give the parameters the average meanwhile; without an average they stay as they are."""
         before = {name: parameter.detach().clone() for name, parameter in self.parameters.items() if self.average}
         with torch.no_grad():
             for name, average in self.average.items():
@@ -138,8 +139,9 @@ class Optimiser:
                     self.parameters[name].copy_(value)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Everything that the next step depends on: `weight.`, `average.`, `first.` and `second.` (AdamW's moments)
-        before each name, and `updates`; divided where the parameters are."""
+        """Return everything that the next step depends on: `weight.`, `average.`, `first.` and `second.` (AdamW's
+        moments) before each name, and `updates`; divided where the parameters are.
+        """
         found = {f"weight.{name}": master.detach() for name, master in self.masters.items()}
         found |= {f"average.{name}": value for name, value in self.average.items()}
         for name, master in self.masters.items():
@@ -153,7 +155,7 @@ class Optimiser:
         return found | {"updates": torch.tensor(self.updates)}
 
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
-        """What `state` returned. Raises ValueError where it is of other parameters."""
+        """Load what `state` returned. Raises ValueError where it is of other parameters."""
         missing = sorted(name for name in self.masters if f"weight.{name}" not in state)
         if missing:
             raise ValueError(
@@ -171,7 +173,7 @@ class Optimiser:
 
     @torch.no_grad()
     def carry_over(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Of another stage's `state`: weights and average of the parameters that both train; no moments.
+        """Take weights and average of the parameters that both train from another stage's `state`; no moments.
 
         Raises ValueError for a weight of another shape.
         """

@@ -1,4 +1,4 @@
-"""Several processes, each with its share of every batch, started by torchrun.
+"""Divide every batch between several processes, which torchrun starts.
 
     torchrun --nproc-per-node 8 -m longreel.training.ttt config.toml
 
@@ -21,7 +21,7 @@ PATIENCE = timedelta(days=7)  # one process may encode long clips while the othe
 
 @dataclass(frozen=True)
 class World:
-    """rank: of this process, 0 to size - 1; rank 0 writes files and speaks."""
+    """This is one process among all. rank: of this process, 0 to size - 1; rank 0 writes files and speaks."""
 
     rank: int = 0
     size: int = 1
@@ -32,11 +32,11 @@ class World:
 
     @property
     def device(self) -> torch.device:
-        """Where what the processes tell each other is held."""
+        """Return where what the processes exchange is held."""
         return torch.device("cuda" if self.size > 1 and dist.get_backend() == "nccl" else "cpu")
 
     def share(self, batch: int) -> range:
-        """The places of a batch that are this process's. Raises ValueError where shares would differ."""
+        """Return the places of a batch that are this process's. Raises ValueError where shares would differ."""
         if batch % self.size:
             raise ValueError(
                 f"a batch of {batch} videos cannot be shared evenly by {self.size} processes; use a "
@@ -46,7 +46,7 @@ class World:
         return range(self.rank * own, (self.rank + 1) * own)
 
     def mean(self, value: float) -> float:
-        """The mean of all processes' values, the same number in each."""
+        """Return the mean of all processes' values, the same number in each."""
         if self.size == 1:
             return value
         total = torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -54,7 +54,7 @@ class World:
         return float(total) / self.size
 
     def agree(self, value: bool) -> bool:
-        """Whether it is true in any process."""
+        """Tell whether it is true in any process."""
         return self.mean(float(value)) > 0
 
     def check_same(self, text: str, what: str) -> None:
@@ -70,7 +70,7 @@ class World:
             )
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes are here."""
         if self.size > 1:
             dist.barrier()
 
@@ -80,7 +80,7 @@ ALONE = World()
 
 @contextmanager
 def world_of_torchrun() -> Iterator[World]:
-    """The processes that torchrun started, or this one alone. NCCL with a GPU for each process, else Gloo."""
+    """Return the processes that torchrun started, or this one alone. NCCL with a GPU for each process, else Gloo."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()

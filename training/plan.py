@@ -1,4 +1,5 @@
-"""What a run will cost, before it starts: tokens, memory and time of every stage, from one step that is really made.
+"""Plan what a run will cost, before it starts: tokens, memory and time of every stage, from one step that is really
+made.
 
 The step is one forward and backward pass of the first micro-batch of the next stage, and changes nothing. The other
 stages are estimated from it, in proportion to videos and tokens: attention is local to a segment and TTT is linear, so
@@ -18,8 +19,9 @@ from .stages import Stage
 
 @dataclass(frozen=True)
 class Measured:
-    """One forward and backward pass of a micro-batch: seconds, and bytes that were needed beyond those of the
-    weights."""
+    """This is what a forward and backward pass of a micro-batch took: seconds, and bytes that were needed beyond those
+    of the weights.
+    """
 
     seconds: float
     bytes: int
@@ -30,8 +32,9 @@ NOTHING_MEASURED = Measured(0.0, 0)  # of a run that is at its end
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """steps: that are left. videos: parts of clips that it trains on. latent_frames, tokens: of one video. parameters:
-    that it trains."""
+    """This is a stage as planned. steps: that are left. videos: parts of clips that it trains on. latent_frames,
+    tokens: of one video. parameters: that it trains.
+    """
 
     stage: Stage
     steps: int
@@ -43,9 +46,10 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Plan:
-    """stages: those that are left, none of a run at its end. measured: of the first of them, zeros at the end. done:
-    steps that the run has made. micro_batch, processes: how a batch is shown. state_bytes: of weights, averages and
-    moments, as a checkpoint holds them."""
+    """This is the plan of a run. stages: those that are left, none of a run at its end. measured: of the first of them,
+    zeros at the end. done: steps that the run has made. micro_batch, processes: how a batch is shown. state_bytes: of
+    weights, averages and moments, as a checkpoint holds them.
+    """
 
     stages: tuple[PlannedStage, ...]
     measured: Measured
@@ -56,7 +60,9 @@ class Plan:
     done: int = 0
 
     def seconds_of_step(self, number: int) -> float:
-        """Of stage `number`, counted from 0: measured for the first, estimated for the others."""
+        """Return the seconds of a step of stage `number`, counted from 0: measured for the first, estimated for the
+        others.
+        """
         videos = self.stages[number].stage.batch / self.processes
         return self.measured.seconds / self._at_once(0) * videos * self._share(number)
 
@@ -64,7 +70,7 @@ class Plan:
         return round(self.measured.bytes / self._at_once(0) * self._at_once(number) * self._share(number))
 
     def _at_once(self, number: int) -> int:
-        """Videos that a process shows the model at once."""
+        """Return the videos that a process shows the model at once."""
         return min(self.micro_batch, self.stages[number].stage.batch // self.processes)
 
     def _share(self, number: int) -> float:
@@ -72,11 +78,11 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Of all steps that are left."""
+        """Return the seconds of all steps that are left."""
         return sum(planned.steps * self.seconds_of_step(number) for number, planned in enumerate(self.stages))
 
     def text(self) -> str:
-        """A table for people."""
+        """Return a table for people."""
         if not self.stages:
             return f"all {self.done:,} steps are made"
         head = (
@@ -126,8 +132,9 @@ class Plan:
 
 
 def measure(step: Callable[[], None], device: torch.device) -> Measured:
-    """step: one forward and backward pass; made twice, for the first compiles and tunes kernels, and the second is
-    timed."""
+    """Measure a step. step: one forward and backward pass; made twice, for the first compiles and tunes kernels, and
+    the second is timed.
+    """
     if device.type != "cuda":
         with LiveBytes() as memory:
             step()

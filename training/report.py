@@ -1,4 +1,5 @@
-"""What a run shows of itself: the loss curve, a page of validation samples, and what it has learned in a line or two.
+"""Show what a run has to show of itself: the loss curve, a page of validation samples, and what it has learned in a
+line or two.
 
 Pictures are drawn with PIL, which comes with ComfyUI. Which numbers a run records is said by `Row`; how they come
 about is not known here.
@@ -20,7 +21,9 @@ PAGE_FRAMES = 8  # of a sample
 
 
 class Row(NamedTuple):
-    """One step: loss before it, norm of its gradients, rate of the TTT layers, videos shown without prompts."""
+    """This is one step: loss before it, norm of its gradients, rate of the TTT layers, videos shown without
+    prompts.
+    """
 
     loss: float
     norm: float
@@ -31,8 +34,9 @@ class Row(NamedTuple):
 def loss_curve(
     losses: Sequence[float], held_out: Sequence[tuple[int, float]] = (), borders: Sequence[tuple[int, str]] = ()
 ) -> Image.Image:
-    """losses: of each step. held_out: (steps made, loss of the held-out clips). borders: (first step, name) of each
-    stage. The loss axis is logarithmic where all values are above 0."""
+    """Draw the loss curve. losses: of each step. held_out: (steps made, loss of the held-out clips). borders: (first
+    step, name) of each stage. The loss axis is logarithmic where all values are above 0.
+    """
     picture = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
     draw = ImageDraw.Draw(picture)
     values = [value for value in [*losses, *(loss for _, loss in held_out)] if math.isfinite(value)]
@@ -83,7 +87,9 @@ def loss_curve(
 
 
 def learned(losses: Sequence[float], held_out: Sequence[tuple[int, float]]) -> list[str]:
-    """Lines for people. losses: of each step, one at least. held_out: (steps made, loss of the held-out clips)."""
+    """Return lines for people. losses: of each step, one at least. held_out: (steps made, loss of the held-out
+    clips).
+    """
     lines = [f"{len(losses)} steps, loss of the first {losses[0]:.4f}, of the last {losses[-1]:.4f}"]
     if held_out:
         (first_step, first_loss), (last_step, last_loss) = held_out[0], held_out[-1]
@@ -92,7 +98,7 @@ def learned(losses: Sequence[float], held_out: Sequence[tuple[int, float]]) -> l
 
 
 def smoothed(losses: Sequence[float]) -> list[float]:
-    """An exponential average over about 2 % of all steps, 1 at least, that starts at the first loss."""
+    """Return an exponential average over about 2 % of all steps, 1 at least, that starts at the first loss."""
     share = 1 / max(1.0, SMOOTHED_OVER * len(losses))
     found: list[float] = []
     for loss in losses:
@@ -101,7 +107,7 @@ def smoothed(losses: Sequence[float]) -> list[float]:
 
 
 def sample_page(videos: Sequence[torch.Tensor]) -> Image.Image:
-    """One row for each video [F, H, W, 3] in 0..1: up to 8 of its frames, evenly chosen, from first to last.
+    """Draw one row for each video [F, H, W, 3] in 0..1: up to 8 of its frames, evenly chosen, from first to last.
 
     Raises ValueError for no videos.
     """

@@ -1,4 +1,5 @@
-"""Learning rates: a straight warm-up, then a cosine for the TTT layers and a straight line for all other weights.
+"""Schedule the learning rates: a straight warm-up, then a cosine for the TTT layers and a straight line for all other
+weights.
 
 Source: the training configs of One-Minute Video Generation with Test-Time Training (docs/ttt.md, Training), where the
 line runs from 1e-5 to 1e-5. Plain floats of a stage and a step; nothing is kept from step to step.
@@ -11,8 +12,8 @@ from .student import OTHERS, TTT
 
 
 def rates_at(stage: Stage, step: int) -> dict[str, float]:
-    """{TTT: rate, OTHERS: rate} of a step, 0 to stage.steps - 1. The first step of a warm-up is not 0, the last step of
-    a stage has its end rates.
+    """Return {TTT: rate, OTHERS: rate} of a step, 0 to stage.steps - 1. The first step of a warm-up is not 0, the last
+    step of a stage has its end rates.
 
     Raises ValueError for a step that the stage does not have.
     """

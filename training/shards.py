@@ -1,4 +1,4 @@
-"""A student's weights divided between processes, by torch's own FSDP: each keeps a part of every one.
+"""Divide a student's weights between processes, by torch's own FSDP: each keeps a part of every one.
 
 Source: PyTorch FSDP2, torch.distributed.fsdp.fully_shard. Each block of the network with its TTT layer is a unit
 (engine/ttt/units.py), and what is left of the network is one more. A unit's weights, trained and frozen, are gathered
@@ -31,8 +31,9 @@ CUT = (torch.float32, torch.bfloat16, torch.float16)  # dtypes of weights that c
 
 
 class Shards:
-    """outermost: of a student's units. trained: by name, all that is ever trained, in the dtype that it is trained in.
-    From now on both are divided; which parameters require gradients may change between steps.
+    """These are the weights that the processes divide. outermost: of a student's units. trained: by name, all that is
+    ever trained, in the dtype that it is trained in. From now on both are divided; which parameters require gradients
+    may change between steps.
 
     Raises ValueError where one that is trained cannot be divided, and where torch is too old.
     """
@@ -76,12 +77,13 @@ class Shards:
             elsewhere |= set(unit.parameters())
 
     def begin(self) -> None:
-        """A step begins: nothing has been used."""
+        """Begin a step: nothing has been used."""
         self._used.clear()
 
     def unused(self, parameters: Mapping[str, nn.Parameter]) -> set[str]:
-        """Names of those that no process has used since `begin`, the same in all. Where some process has used one, the
-        others count as 0."""
+        """Return the names of those that no process has used since `begin`, the same in all. Where some process has
+        used one, the others count as 0.
+        """
         flags = torch.tensor(
             [float(id(parameter) in self._used) for parameter in parameters.values()], device=self.world.device
         )
@@ -90,7 +92,7 @@ class Shards:
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """All weights are whole in every process meanwhile, to be read."""
+        """Keep all weights whole in every process meanwhile, to be read."""
         for unit in self.units:
             unit.unshard()
         try:
@@ -100,15 +102,16 @@ class Shards:
                 unit.reshard()
 
     def _placement(self, parameter: nn.Parameter):
-        """Along the first dimension that all processes have equal shares of, if there is one."""
+        """Place the parts along the first dimension that all processes have equal shares of, if there is one."""
         from torch.distributed.tensor import Shard
 
         even = [place for place, size in enumerate(parameter.shape) if size % self.world.size == 0]
         return Shard(even[0] if even else 0)
 
     def _noting(self, places: list[tuple[nn.Module, str]]):
-        """A hook before a unit's forward: when its backward pass is done, what was used is noted, and what was not gets
-        a gradient of 0, for FSDP reduces those that are there, and all processes must reduce the same."""
+        """Return a hook before a unit's forward: when its backward pass is done, what was used is noted, and what was
+        not gets a gradient of 0, for FSDP reduces those that are there, and all processes must reduce the same.
+        """
         cut = [getattr(module, name) for module, name in places]
 
         def note() -> None:
@@ -138,7 +141,7 @@ class Shards:
 
 
 class _Afterwards(torch.autograd.Function):
-    """The tensors as they are; `note` is called when the gradients of all of them have come."""
+    """Return the tensors as they are; `note` is called when the gradients of all of them have come."""
 
     @staticmethod
     def forward(ctx, note, *tensors: torch.Tensor):
@@ -153,13 +156,15 @@ class _Afterwards(torch.autograd.Function):
 
 
 def whole(value: torch.Tensor) -> torch.Tensor:
-    """A divided tensor put together, in every process at once; any other as it is."""
+    """Return a divided tensor put together, in every process at once; any other as it is."""
     return value.full_tensor() if _is_cut(value) else value
 
 
 @torch.no_grad()
 def copy_into(target: torch.Tensor, value: torch.Tensor) -> None:
-    """Where `target` is divided, a whole `value`, the same in every process, is cut like it."""
+    """Copy `value` into `target`; where `target` is divided, a whole `value`, the same in every process, is cut like
+    it.
+    """
     if _is_cut(target) and not _is_cut(value):
         from torch.distributed.tensor import distribute_tensor
 
@@ -168,7 +173,7 @@ def copy_into(target: torch.Tensor, value: torch.Tensor) -> None:
 
 
 def local_bytes(tensors: Iterable[torch.Tensor]) -> int:
-    """The bytes of these that this process keeps."""
+    """Return the bytes of these that this process keeps."""
     return sum(int((value.to_local() if _is_cut(value) else value).nbytes) for value in tensors)
 
 

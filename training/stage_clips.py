@@ -1,4 +1,4 @@
-"""The clips of a run: read and checked once, cut into parts for every stage, encoded once and read from the cache.
+"""Keep the clips of a run: read and checked once, cut into parts for every stage, encoded once and read from the cache.
 
 A stage trains on the parts of all clips but the last `held_out` by name, on which it is measured. Which part is shown
 when, and with which noise, is not known here (training/trainer.py).
@@ -17,7 +17,7 @@ from .student import Conditioning, Encoder
 
 
 class StageClips:
-    """The parts of the clips that each stage of a run trains on (`trained`) and is measured on (`held_out`).
+    """These are the parts of the clips that each stage of a run trains on (`trained`) and is measured on (`held_out`).
 
     Raises ValueError for a bad data set (see read_dataset and parts_of), and where no clip is left to train on.
     """
@@ -33,7 +33,7 @@ class StageClips:
         self.held_out = [parts_of(held_out, stage.segments) for stage in config.stages]
 
     def prepare(self, tell: Callable[[int, int], None] | None = None, rank: int = 0, processes: int = 1) -> int:
-        """Encode what the cache does not have yet -> files made. See Cache.prepare.
+        """Encode what the cache does not have yet, and return how many files were made. See Cache.prepare.
 
         Of several processes each, by its rank counted from 0, encodes its share of the parts.
         """
@@ -42,13 +42,15 @@ class StageClips:
             return self.cache.prepare(wanted[rank::processes], tell)
 
     def latent(self, part: Part) -> torch.Tensor:
-        """[C, F, h, w] float32 of a part. Raises ValueError where it was not prepared."""
+        """Return the latent [C, F, h, w] float32 of a part. Raises ValueError where it was not prepared."""
         return self.cache.latent(part)
 
     def conditioning(self, part: Part, unconditional: bool = False) -> Conditioning:
-        """Every tensor [n, ...] of the prompts of a part's n segments, or of as many empty prompts."""
+        """Return every tensor [n, ...] of the prompts of a part's n segments, or of as many empty prompts."""
         return self.cache.conditioning(("",) * part.segments if unconditional else part.prompts)
 
     def last_parts(self, count: int) -> list[Part]:
-        """The parts of the last stage to watch a run by: the last `count`, those that are held out before others."""
+        """Return the parts of the last stage to watch a run by: the last `count`, those that are held out before
+        others.
+        """
         return [*self.trained[-1], *self.held_out[-1]][-count:]

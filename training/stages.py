@@ -1,4 +1,4 @@
-"""The recipe as data: stage by stage longer videos, each stage going on from the weights of the one before.
+"""Write the recipe as data: stage by stage longer videos, each stage going on from the weights of the one before.
 
 Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3.3) and the training configs of
 its public code (docs/ttt.md, Training), where a segment is three seconds. What a stage does with these numbers is in
@@ -18,8 +18,8 @@ ADAPTERS = (LAYERS, QKVO, ALL)
 
 @dataclass(frozen=True)
 class Stage:
-    """name: of the stage, unlike the others'. segments: of each video. steps: of the optimiser, warmup_steps of them
-    with a rising learning rate. batch: videos for each step, all processes together.
+    """This is one stage. name: of the stage, unlike the others'. segments: of each video. steps: of the optimiser,
+    warmup_steps of them with a rising learning rate. batch: videos for each step, all processes together.
 
     ttt_rate, ttt_end_rate: learning rate of the TTT layers and gates, falling as a cosine. others_rate,
     others_end_rate: of the other weights, falling as a line. adapter: what trains, one of ADAPTERS; LAYERS is not in
@@ -86,7 +86,8 @@ PAPER = {
 def one_stage(
     segments: int, steps: int, warmup_steps: int, rate: float, end_rate: float, adapter: str, **changes: Any
 ) -> Stage:
-    """A stage that is not one of the paper's, with the warm-up cut to the steps and other weights at the end rate.
+    """Return a stage that is not one of the paper's, with the warm-up cut to the steps and other weights at the end
+    rate.
 
     changes: fields of the stage. Raises ValueError as Stage does.
     """
@@ -107,8 +108,8 @@ def one_stage(
 def scaled(
     stages: tuple[Stage, ...], steps_share: float = 1.0, last: str | None = None, **changes: Any
 ) -> tuple[Stage, ...]:
-    """Smaller stages for a smaller model: steps and warm-up times `steps_share` (at least one step), up to the stage
-    named `last`, and in every stage the fields of `changes`.
+    """Return smaller stages for a smaller model: steps and warm-up times `steps_share` (at least one step), up to the
+    stage named `last`, and in every stage the fields of `changes`.
 
     Raises ValueError for a share that is not above 0, a `last` that is none of the stages, and as Stage does.
     """

@@ -1,4 +1,5 @@
-"""What the trainer needs of a model: a student that learns, and an encoder that turns clips and prompts into numbers.
+"""Say what the trainer needs of a model: a student that learns, and an encoder that turns clips and prompts into
+numbers.
 
 hosts/ttt/student.py builds both from ComfyUI's MODEL, CLIP and VAE; the tests build them from a bare TTT block. What
 is learned, and by which recipe, is not known here (training/stages.py).
@@ -24,8 +25,9 @@ Conditioning = Mapping[str, torch.Tensor]
 
 
 class Objective(Protocol):
-    """engine/sampling/denoising.FlowMatching or VPrediction. Levels are what `Student.predict` is given: sigmas or
-    timesteps."""
+    """This is engine/sampling/denoising.FlowMatching or VPrediction. Levels are what `Student.predict` is given: sigmas
+    or timesteps.
+    """
 
     def draw_levels(self, generator: torch.Generator, batch: int) -> torch.Tensor: ...
     def noise(self, clean: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> torch.Tensor: ...
@@ -33,8 +35,9 @@ class Objective(Protocol):
 
 
 class Student(Protocol):
-    """facts: of the family. device: where batches go. objective: how its family is trained. identity: text that
-    differs where the weights that training starts from differ; a run is only resumed with the same.
+    """This is a model that learns. facts: of the family. device: where batches go. objective: how its family is
+    trained. identity: text that differs where the weights that training starts from differ; a run is only resumed with
+    the same.
 
     It draws no random numbers of its own: the trainer hands it all of them, which is what makes a resumed run equal to
     an uninterrupted one.
@@ -46,48 +49,59 @@ class Student(Protocol):
     identity: str
 
     def parameters_of(self, adapter: str) -> dict[str, dict[str, nn.Parameter]]:
-        """{TTT: {name: parameter}, OTHERS: {name: parameter}} that an adapter of training/stages.py trains, under names
-        that stay the same from run to run. They require gradients afterwards, and no other parameter does."""
+        """Return {TTT: {name: parameter}, OTHERS: {name: parameter}} that an adapter of training/stages.py trains,
+        under names that stay the same from run to run. They require gradients afterwards, and no other parameter does.
+        """
 
     def predict(
         self, noised: torch.Tensor, levels: torch.Tensor, conditioning: Conditioning, windows: tuple[Range, ...]
     ) -> torch.Tensor:
-        """Noised [B, C, F, H, W], levels [B], conditioning of the batch, windows: latent frames of each segment ->
-        what the objective's target is compared with, like noised."""
+        """Return what the objective's target is compared with, like noised, for noised [B, C, F, H, W], levels [B],
+        conditioning of the batch, windows: latent frames of each segment.
+        """
 
     def layout(
         self, latent_shape: tuple[int, int, int, int], conditioning: Conditioning, windows: tuple[Range, ...]
     ) -> Layout:
-        """How TTT reads latents [C, F, H, W] of this shape, for the plan's tokens; conditioning as in predict."""
+        """Return how TTT reads latents [C, F, H, W] of this shape, for the plan's tokens; conditioning as in
+        predict.
+        """
 
     def checkpoint(self, scan_chunks: int, blocks: bool) -> None:
         """Set what is recomputed in the backward pass instead of kept: the scan but for a state every `scan_chunks`
         chunks (0: all is kept), and the inside of each transformer block where `blocks`."""
 
     def units(self) -> Unit:
-        """For several processes to divide the weights: what `predict` evaluates the network by from now on, and by the
-        inner units each block once, always in the same order, and equally often for equally many videos whatever their
-        texts. Parameters then keep their names and change their types, and are whole within those calls alone."""
+        """Return the units by which several processes divide the weights: what `predict` evaluates the network by from
+        now on, and by the inner units each block once, always in the same order, and equally often for equally many
+        videos whatever their texts. Parameters then keep their names and change their types, and are whole within those
+        calls alone.
+        """
 
     def save(self, path: Path, segment_latent_frames: int, title: str) -> None:
-        """The TTT layers as they are now, as a file of engine/ttt/files.save_ttt."""
+        """Write the TTT layers as they are now, as a file of engine/ttt/files.save_ttt."""
 
     def save_others(self, path: Path, names: Collection[str], title: str) -> None:
-        """Of the group OTHERS the weights of these names, one at least, as they are now, as a safetensors file."""
+        """Write, of the group OTHERS, the weights of these names, one at least, as they are now, as a
+        safetensors file.
+        """
 
 
 class Encoder(Protocol):
-    """video_identity, text_identity: text that differs where what they return differs (a hash of the weights, sizes
-    that they pad to): the cache is addressed by it."""
+    """This encodes clips and prompts. video_identity, text_identity: text that differs where what they return differs
+    (a hash of the weights, sizes that they pad to): the cache is addressed by it.
+    """
 
     video_identity: str
     text_identity: str
 
     def encode_video(self, pixels: torch.Tensor) -> torch.Tensor:
-        """[pixel frames, H, W, 3] in 0..1 -> [C, F, h, w] as the network is trained on them (latent format applied)."""
+        """Return [C, F, h, w] as the network is trained on them (latent format applied), for [pixel frames, H, W, 3] in
+        0..1.
+        """
 
     def encode_text(self, prompt: str) -> Conditioning:
-        """One prompt, "" for none. Every prompt gives tensors of the same names and shapes."""
+        """Encode one prompt, "" for none. Every prompt gives tensors of the same names and shapes."""
 
 
 Sampler = Callable[[], Sequence[torch.Tensor]]
@@ -95,8 +109,9 @@ Sampler = Callable[[], Sequence[torch.Tensor]]
 
 
 class Builder(Protocol):
-    """A function that a config file names (training/config.py), of the form "module:function"."""
+    """This is a function that a config file names (training/config.py), of the form "module:function"."""
 
     def __call__(self, settings: Mapping[str, Any]) -> tuple[Student, Encoder, Sampler | None]:
-        """settings: the table [model] of the file without `builder`; the builder checks its keys. A sampler of None: no
-        samples."""
+        """Build student and encoder. settings: the table [model] of the file without `builder`; the builder checks its
+        keys. A sampler of None: no samples.
+        """

@@ -1,4 +1,4 @@
-"""One training run, from the plan to the finished file: stage after stage, interruptible, and exact when resumed.
+"""Run one training, from the plan to the finished file: stage after stage, interruptible, and exact when resumed.
 
 Source: One-Minute Video Generation with Test-Time Training (arXiv 2504.05298, section 3.3). A run is a folder:
 
@@ -43,7 +43,7 @@ CHECKPOINTS_AT_ONCE = 2  # the old one goes when the new one is there
 
 @dataclass(frozen=True)
 class Progress:
-    """done of all steps are made; `row` is the last one's, `stage` the one it belongs to."""
+    """This says that `done` of all steps are made; `row` is the last one's, `stage` the one it belongs to."""
 
     done: int
     all: int
@@ -51,14 +51,15 @@ class Progress:
     row: Row
 
     def __str__(self) -> str:
-        """A line for people."""
+        """Return a line for people."""
         return f"stage {self.stage.name}, step {self.done} of {self.all}, loss {self.row.loss:.4f}"
 
 
 @dataclass
 class Position:
-    """Where a run stands: the stage and its step that come next, and what has been recorded so far. left_behind:
-    weights that earlier stages trained and the current one does not, by name."""
+    """This is where a run stands: the stage and its step that come next, and what has been recorded so far.
+    left_behind: weights that earlier stages trained and the current one does not, by name.
+    """
 
     stage: int = 0
     step: int = 0
@@ -68,7 +69,7 @@ class Position:
 
 
 class Trainer:
-    """A run of `config` on its clips: call `prepare`, look at `plan`, then `train`, and read the `report`.
+    """This is a run of `config` on its clips: call `prepare`, look at `plan`, then `train`, and read the `report`.
 
     sample: of the student, None for no pictures of what it has learned. Every process of `world` makes a Trainer of its
     own, and several divide the student's weights and all that training keeps of them.
@@ -100,24 +101,28 @@ class Trainer:
 
     @property
     def steps(self) -> int:
-        """The steps of all stages together."""
+        """Return the steps of all stages together."""
         return sum(stage.steps for stage in self.config.stages)
 
     @property
     def steps_made(self) -> int:
-        """The steps of the optimiser that the run has made, over all stages."""
+        """Return the steps of the optimiser that the run has made, over all stages."""
         return len(self.position.rows)
 
     @OUTSIDE_INFERENCE
     def prepare(self, tell: Callable[[int, int], None] | None = None) -> int:
-        """Encode what the cache does not have yet -> files made by this process. See StageClips.prepare."""
+        """Encode what the cache does not have yet, and return how many files this process made. See
+        StageClips.prepare.
+        """
         made = self.clips.prepare(tell, self.world.rank, self.world.size)
         self.world.wait()
         return made
 
     @OUTSIDE_INFERENCE
     def plan(self) -> Plan:
-        """Measured on one step, which changes nothing. Raises ValueError where the disk has no room for checkpoints."""
+        """Return the plan, measured on one step, which changes nothing. Raises ValueError where the disk has no room
+        for checkpoints.
+        """
         position, stages, measured = self.position, [], NOTHING_MEASURED
         for number in range(position.stage, len(self.config.stages)):
             stage = self.config.stages[number]
@@ -167,7 +172,7 @@ class Trainer:
 
     @OUTSIDE_INFERENCE
     def train(self, tell: Callable[[Progress], None] | None = None) -> Path:
-        """Every step that is left -> the file of the finished layers.
+        """Make every step that is left, and return the file of the finished layers.
 
         tell: called after each step; what it raises ends the run after a checkpoint, from which it can go on.
         Raises ValueError where gradients are no numbers, OSError where the disk is full; the last checkpoint stays.
@@ -191,7 +196,7 @@ class Trainer:
         return self.folder / LAYERS_FILE
 
     def curve(self) -> Image.Image:
-        """The loss of every step so far."""
+        """Return the loss of every step so far."""
         borders, first = [], 0
         for stage in self.config.stages:
             if first < max(1, len(self.position.rows)):
@@ -200,7 +205,7 @@ class Trainer:
         return loss_curve([row.loss for row in self.position.rows], self.position.held_out, borders)
 
     def report(self) -> str:
-        """What came of the run so far, as lines for people: losses, and the files that are there."""
+        """Return what came of the run so far, as lines for people: losses, and the files that are there."""
         lines = learned([row.loss for row in self.position.rows], self.position.held_out)
         lines.append(f"layers: {self.folder / LAYERS_FILE}")
         pages = sorted((self.folder / SAMPLES).glob("*.png"))
@@ -220,7 +225,7 @@ class Trainer:
             raise
 
     def _step(self, stage: Stage, step: int) -> Row:
-        """One step of the optimiser."""
+        """Make one step of the optimiser."""
         places = list(self.world.share(stage.batch))
         if self.shards:
             self.shards.begin()
@@ -239,7 +244,9 @@ class Trainer:
         return Row(self.world.mean(summed / len(places)), norm, rates[TTT], float(dropped))
 
     def _gather(self, stage: Stage, step: int, places: list[int]) -> float:
-        """The mean gradients of the videos at these places, gathered in the optimiser -> the sum of their losses."""
+        """Gather the mean gradients of the videos at these places in the optimiser, and return the sum of their
+        losses.
+        """
         size, summed = self.config.training.micro_batch, 0.0
         with torch.enable_grad():
             for first in range(0, len(places), size):
@@ -250,7 +257,7 @@ class Trainer:
         return summed
 
     def _losses(self, stage: Stage, step: int, places: list[int]) -> torch.Tensor:
-        """[len(places)]: of the videos at these places of the step's batch."""
+        """Return the losses [len(places)] of the videos at these places of the step's batch."""
         seed, number = self.config.seed, self.config.stages.index(stage)
         order = draws.order(seed, stage.name, step, stage.batch, len(self.clips.trained[number]))
         parts = [self.clips.trained[number][order[place]] for place in places]
@@ -265,7 +272,9 @@ class Trainer:
     def _compare(
         self, parts: Sequence[Part], unconditional: Sequence[bool], levels: torch.Tensor, noise: torch.Tensor
     ) -> torch.Tensor:
-        """The loss of each part [B] at levels [B] with noise [B, C, F, h, w]; unconditional: shown without prompts."""
+        """Return the loss of each part [B] at levels [B] with noise [B, C, F, h, w]; unconditional: shown without
+        prompts.
+        """
         device, objective = self.student.device, self.student.objective
         clean = torch.stack([self.clips.latent(part) for part in parts]).to(device)  # [B, C, F, h, w]
         stories = [self.clips.conditioning(*shown) for shown in zip(parts, unconditional, strict=True)]
@@ -282,7 +291,9 @@ class Trainer:
         return draws.drops_text(self.config.seed, stage.name, step, place, self.config.training.text_dropout)
 
     def _validate(self, done: int) -> None:
-        """The held-out clips' loss with the averaged weights, always at the same levels and noise; and samples."""
+        """Measure the held-out clips' loss with the averaged weights, always at the same levels and noise; and show
+        samples.
+        """
         number = self.position.stage
         parts, seed = self.clips.held_out[number], self.config.seed
         with self.optimiser.averaged(), torch.no_grad():
@@ -312,12 +323,14 @@ class Trainer:
         self.world.wait()
 
     def _parameters(self, stage: Stage) -> dict[str, dict[str, torch.nn.Parameter]]:
-        """Of a stage, and `others` only where it trains some."""
+        """Return the parameters of a stage, and `others` only where it trains some."""
         found = self.student.parameters_of(stage.adapter)
         return {group: found[group] for group in (TTT, OTHERS) if found.get(group)}
 
     def _divide(self) -> Shards:
-        """What any stage trains has then the dtype that it is trained in, as a process's part of a unit must have."""
+        """Divide the weights; what any stage trains has then the dtype that it is trained in, as a process's part of a
+        unit must have.
+        """
         trained = {
             name: parameter
             for stage in self.config.stages
@@ -333,7 +346,9 @@ class Trainer:
         )
 
     def _optimiser_of(self, found: checkpoint.Checkpoint) -> Optimiser:
-        """Put the student's weights back to where a checkpoint stands -> the optimiser that goes on from there."""
+        """Put the student's weights back to where a checkpoint stands, and return the optimiser that goes on from
+        there.
+        """
         stages, tensors = self.config.stages, found.tensors
         for stage in stages[: self.position.stage]:
             for group in self._parameters(stage).values():
@@ -351,7 +366,7 @@ class Trainer:
             self.optimiser = self._enter_stage(self.optimiser.state())
 
     def _enter_stage(self, before: dict[str, torch.Tensor]) -> Optimiser:
-        """The optimiser of the stage that begins, from the state of the one before it.
+        """Return the optimiser of the stage that begins, from the state of the one before it.
 
         The weights and their average go on, and AdamW's moments begin anew, as in the paper's runs.
         """
@@ -376,7 +391,7 @@ class Trainer:
         )
 
     def _save(self) -> None:
-        """A checkpoint, the loss curve and the layers: put together by all processes, written by one."""
+        """Save a checkpoint, the loss curve and the layers: put together by all processes, written by one."""
         speaks, tensors = self.world.speaks, {}
         for name, value in self._tensors().items():
             value = whole(value)
@@ -435,7 +450,7 @@ class Trainer:
 
 
 def _position_of(found: checkpoint.Checkpoint) -> Position:
-    """Where the run of a checkpoint stands."""
+    """Return where the run of a checkpoint stands."""
     about, tensors = found.about, found.tensors
     return Position(
         about["stage"],

@@ -1,4 +1,4 @@
-"""Trains TTT layers as a config file says.
+"""Train TTT layers as a config file says.
 
     python -m longreel.training.ttt config.toml            # goes on where the run's folder stands
     python -m longreel.training.ttt config.toml --plan     # encodes, measures one step, and stops
@@ -24,7 +24,7 @@ from .trainer import Progress, Trainer
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """-> the command's exit status: 0 done, 1 bad input or a full disk, 130 interrupted."""
+    """Run the command and return its exit status: 0 done, 1 bad input or a full disk, 130 interrupted."""
     parser = argparse.ArgumentParser(
         prog="python -m longreel.training.ttt",
         description=__doc__,
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def builder_of(config: Config) -> Builder:
-    """The function that a config names. Raises ValueError where there is none."""
+    """Return the function that a config names. Raises ValueError where there is none."""
     return builder_named(config.builder, configuration.BUILDER)
 
 
