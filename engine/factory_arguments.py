@@ -1,4 +1,4 @@
-"""Where a module's weights are made and in which dtype: torch's own two factory arguments, handed on together."""
+"""Hand on together where a module's weights are made and in which dtype: torch's own two factory arguments."""
 
 from typing import TypedDict
 

@@ -1,4 +1,4 @@
-"""The zero-terminal-SNR schedule of CogVideoX, as DiTCtrl and ttt-video step over it.
+"""Make the zero-terminal-SNR schedule of CogVideoX, over which DiTCtrl and ttt-video step.
 
 Source: arXiv 2305.08891 (the rescaling) and their public code. Nodes take the sigmas that ComfyUI's scheduler makes and
 turn them into alphas (engine/sampling/alpha_space.alpha_of_sigma). How a step is made is not known here.
