@@ -110,6 +110,11 @@ def load_memory(path: Path | str, kind: str | None = None) -> LoadedMemory:
                     f"holds {about['kind'].upper()} and {kind.upper()} is wanted; choose another file: CAM "
                     f"is the short-term memory, APM the long-term one"
                 )
+            if len(about["layers"]) > len(names):  # before a module is built for each of them
+                raise ValueError(
+                    f"says that it works in {len(about['layers']):,} blocks and holds {len(names)} tensors; the file "
+                    f"is damaged: {REMEDY}"
+                )
             weights = {name: file.get_tensor(name) for name in names}
         memory = LoadedMemory(
             about["kind"],

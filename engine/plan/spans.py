@@ -1,13 +1,15 @@
 """Read which steps, layers, shots and words users mean into plain values.
 
-Ranges of steps and layers mean the same
-for every schedule and every depth of network.
+Ranges of steps and layers mean the same for every schedule and every depth of network.
 """
 
 import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
+
+from ..storyboard.board import MAX_SHOTS
 
 LAYERS_HELP = 'use a range like "25-29", a list like "0, 3, 5", a share like "last 1/6", or "all"'
 
@@ -74,16 +76,21 @@ class NoiseSpan:
 
 def parse_shots(text: str) -> tuple[int, ...]:
     """Read "2, 4-6" as (2, 4, 5, 6), counted from 1; empty for all."""
-    shots: list[int] = []
+    shots: dict[int, None] = {}  # in their order, each once
     for part in filter(None, (part.strip() for part in text.split(","))):
-        match = re.fullmatch(r"(\d+)\s*(?:-\s*(\d+))?", part)
+        match = re.fullmatch(r"(\d{1,9})\s*(?:-\s*(\d{1,9}))?", part)
         low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not 1 <= low <= high:
             raise ValueError(
-                f'shots "{text}" is not understood at "{part}"; use numbers from 1 like "2, 4-6", or nothing'
+                f'shots "{shorten(text, 60)}" is not understood at "{shorten(part, 40)}"; use numbers from 1 like '
+                f'"2, 4-6", or nothing'
             )
-        shots += range(low, high + 1)
-    return tuple(dict.fromkeys(shots))
+        if high > MAX_SHOTS:  # before the range is written out
+            raise ValueError(
+                f"shots names shot {high:,}, and a storyboard has at most {MAX_SHOTS:,}; use numbers from 1 on"
+            )
+        shots.update(dict.fromkeys(range(low, high + 1)))
+    return tuple(shots)
 
 
 def parse_words(text: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """engine/plan/spans.py: layers by name, and steps that mean the same stretch however many there are."""
 
 import math
+import time
 from functools import cache
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longreel.engine.plan.spans import NoiseSpan, parse_layers
+from longreel.engine.plan.spans import NoiseSpan, parse_layers, parse_shots
 
 relaxed = settings(max_examples=60, deadline=None)
 
@@ -131,3 +132,22 @@ def test_the_steps_of_a_span_are_those_that_begin_in_it():
     assert half.steps([1.0, 0.75, 0.5, 0.25, 0.0]) == 2
     assert half.steps([0.4, 0.2, 0.0]) == 0
     assert NoiseSpan.of(0.0, 1.0, lambda fraction: 1.0 - fraction).steps([1.0, 0.5, 0.0]) == 2
+
+
+def test_shots_are_read_once_each_in_their_order():
+    assert parse_shots("4-6, 2,5") == (4, 5, 6, 2) and parse_shots(" ") == () and parse_shots("1-1000")[-1] == 1000
+
+
+@pytest.mark.parametrize("text", ["1-10000000", "1001", "1-200000000"])
+def test_a_range_of_shots_beyond_any_storyboard_is_refused_before_it_is_written_out(text: str):
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match=r"shots names shot [\d,]+, and a storyboard has at most 1,000"):
+        parse_shots(text)
+    assert time.perf_counter() - started < 0.1
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "1-" + "9" * 5000, "0", "3-2", "two"])
+def test_what_is_no_list_of_shots_is_refused_in_one_short_sentence(text: str):
+    with pytest.raises(ValueError, match="is not understood at") as refused:
+        parse_shots(text)
+    assert len(str(refused.value)) < 250
