@@ -123,6 +123,11 @@ class RunFolder:
         outcome = self.outcomes.get(key.number)
         if outcome is None or outcome.state not in ONCE_MADE:
             raise ValueError(f"chunk {key.number} is saved without having been looked for and missed; call find first")
+        if (name := _not_finite(tensors)) is not None:
+            raise ValueError(
+                f"chunk {key.number + 1} of shot {key.shot + 1} has {name} with NaN or infinite numbers, and all that "
+                f"continues from it would have them; it is not kept"
+            )
         saved = write_chunk(self.path, key, tensors)
         self._use(key, saved.path.name)
         self.outcomes[key.number] = replace(outcome, state=ONCE_MADE[outcome.state])
@@ -203,10 +208,19 @@ class RunFolder:
 
 def _read(path: Path, damages: list[str]) -> SavedChunk | None:
     try:
-        return read_chunk(path)
+        found = read_chunk(path)
     except DamagedChunk as error:
         damages.append(str(error))
         return None
+    if (name := _not_finite(found.tensors)) is not None:  # kept by a Longreel that did not look
+        damages.append(f"{path.name} holds {name} with NaN or infinite numbers")
+        return None
+    return found
+
+
+def _not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
+    """Return the name of the first tensor that holds a number that is none."""
+    return next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
 
 
 def _changes(stored: Mapping[str, str], wanted: Mapping[str, str]) -> str:

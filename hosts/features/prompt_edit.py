@@ -213,7 +213,8 @@ def _sample_both(
         handler = guider.model_options.get("context_handler")
         if isinstance(handler, latent_blend.TimelineHandler):
             guider.model_options["context_handler"] = handler.for_new_run()  # it counts evaluations
-        return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, *args, **kwargs)
+        own = sigmas.clone()  # the sampling after this one has the same, and some samplers write into them
+        return executor(noise, latent_image, sampler, own, denoise_mask, callback, disable_pbar, *args, **kwargs)
 
     edit.check_words(guider.conds)
     if edit.layout is None:

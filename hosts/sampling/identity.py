@@ -14,6 +14,8 @@ from collections.abc import Mapping
 
 import torch
 
+import comfy.hooks
+
 from ..types import ModelPatcher
 
 SAMPLE = 4096  # numbers of each large tensor
@@ -72,6 +74,8 @@ def _plain(value: object, above: tuple[int, ...]) -> object:
     if isinstance(value, types.FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         return [value.__qualname__, _plain(cells, above), _plain(value.__defaults__, above)]
+    if isinstance(value, comfy.hooks.HookKeyframeGroup):
+        value = _unused(value)
     if hasattr(value, "model_state_dict"):  # a ModelPatcher within options
         return _plain(value.model, above)
     names = getattr(type(value), "STORED_NAMES", {})
@@ -84,3 +88,11 @@ def _sampled(tensor: torch.Tensor) -> list:
     flat = tensor.detach().reshape(-1)
     step = max(1, flat.numel() // SAMPLE)
     return [str(tensor.dtype), list(tensor.shape), flat[::step].cpu()]
+
+
+def _unused(group: comfy.hooks.HookKeyframeGroup) -> comfy.hooks.HookKeyframeGroup:
+    """Return keyframes as the user set them: sampling leaves behind in them how far it has come."""
+    fresh = comfy.hooks.HookKeyframeGroup()
+    for keyframe in group.keyframes:
+        fresh.add(keyframe)
+    return fresh

@@ -10,6 +10,7 @@ import latent_preview
 from ...engine.plan.timeline import Timeline
 from ..types import ModelPatcher
 from ..windows import latent_blend
+from ..windows.finite import check_finite
 from ..windows.progress import ProgressText
 from .settings import Sampling
 
@@ -45,7 +46,7 @@ def sample_attached(
         noise,
         start,
         sampling.sampler,
-        sampling.sigmas,
+        sampling.own_sigmas(),
         denoise_mask=latent.get("noise_mask"),
         callback=callback or shot_callback(model, timeline, sampling.sigmas.shape[-1] - 1),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
@@ -84,6 +85,7 @@ def walking_callback(model: ModelPatcher, stops: list[tuple[str, int]], steps: i
     core, text = latent_preview.prepare_callback(model, steps), ProgressText()
 
     def callback(step: int, x0: torch.Tensor, x: torch.Tensor, total_steps: int) -> None:
+        check_finite(x0, f"step {step + 1}/{total_steps}")
         name, frame = stops[step % len(stops)]
         text.show(f"step {step + 1}/{total_steps}, preview of {name}")
         core(step, x0[:, :, frame : frame + 1], x, total_steps)

@@ -202,7 +202,7 @@ class CoreSolver:
         x = self.sampler.sampler_function(
             model,
             x,
-            self.sigmas[step : step + 2],
+            self.sigmas[step : step + 2].clone(),  # some of core's samplers write into them
             callback=reported.update,
             disable=True,
             extra_args={**self.extra_args, "denoise_mask": mask},

@@ -26,6 +26,7 @@ from ..anchor import frame as anchor_frame
 from ..memory.protocols import Finishes
 from ..types import ModelPatcher
 from ..windows.chunk_handler import ChunkHandler, Remembered
+from ..windows.finite import check_finite
 from .rollout_dependencies import ChunkRun, NoRun
 from .rollout_progress import RolloutProgress
 from .rollout_task import RolloutTask, plan_task
@@ -64,6 +65,7 @@ def sample_rollout(
             remembered = _remembered(task, chunk, finished)
             new = _sample(task, chunk, finished, remembered, progress)
             new = _finish(task, chunk, new.to(finished), remembered)
+            check_finite(new, f"chunk {chunk.number + 1} of shot {chunk.shot + 1}")  # nothing of it is kept
             new = kept.save(chunk, new)
         else:
             progress.skip(chunk)
@@ -177,7 +179,7 @@ def _sample_part(
             noise,
             latent,
             task.sampling.sampler,
-            sigmas,
+            sigmas.clone(),  # some of core's samplers (uni_pc) write into them
             denoise_mask=mask,
             callback=progress.callback(chunk),
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,

@@ -7,6 +7,7 @@ import torch
 import latent_preview
 
 from ...engine.plan.rollout_chunks import Chunk
+from ..windows.finite import check_finite
 from ..windows.progress import ProgressText
 from .rollout_task import RolloutTask
 
@@ -27,6 +28,7 @@ class RolloutProgress:
 
         def callback(step: int, x0: torch.Tensor, x: torch.Tensor, total_steps: int) -> None:
             at = of_chunk + step
+            check_finite(x0, f"{self._where(chunk)}, step {at + 1}/{self.steps}")
             self.text.show(f"{self._where(chunk)}, step {at + 1}/{self.steps}")
             self.core(before + at, x0[:, :, middle : middle + 1], x, self.steps * len(self.task.chunks))
             self.done = at + 1

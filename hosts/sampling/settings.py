@@ -24,3 +24,7 @@ class Sampling:
     cfg: float
     seed: int
     add_noise: bool = True
+
+    def own_sigmas(self) -> torch.Tensor:
+        """Return the sigmas to hand to a sampler: some of core's (uni_pc) write into them, and ComfyUI caches ours."""
+        return self.sigmas.clone()

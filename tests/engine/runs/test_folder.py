@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from longreel.engine.runs.chunk_file import HEADER_BYTES, NAME, chunk_key, read_chunk
+from longreel.engine.runs.chunk_file import HEADER_BYTES, NAME, chunk_key, read_chunk, write_chunk
 from longreel.engine.runs.content_hash import content_hash
 from longreel.engine.runs.folder import LOCK, PLAN, RECORD, STORYBOARD, RunFolder, open_run
 from longreel.engine.runs.lock import RunInUse
@@ -501,3 +501,28 @@ def test_a_folder_that_turns_read_only_stops_the_run_and_keeps_what_was_finished
             with read_only(path), pytest.raises(WriteError, match=r"writing stopped \(Permission denied\)"):
                 run.save(key, {"samples": torch.zeros(3)})
         assert states(make(path, ("a",))[0]) == "rr"
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_chunk_of_numbers_that_are_none_is_not_kept(tmp_path, number):
+    with open_run(tmp_path / "run") as run:
+        run.begin("{}", "{}", ["a"])
+        key = chunk_key(0, 0, 0, {"the prompt": "a"})
+        assert run.find(key) is None
+        with pytest.raises(ValueError, match="^chunk 1 of shot 1 has samples with NaN or infinite numbers"):
+            run.save(key, {"samples": torch.tensor([1.0, number])})
+    assert not list((tmp_path / "run").glob("*chunk_0*"))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_kept_chunk_of_numbers_that_are_none_counts_as_damaged(tmp_path, number):
+    """Packs before this one kept them, and used them again for ever."""
+    path = tmp_path / "run"
+    run, right, _ = make(path)
+    name = run._record.files[1, 0]
+    found = read_chunk(path / name)
+    found.tensors["samples"][0, 0, 0, 0, 0] = number
+    write_chunk(path, found.key, found.tensors)
+    run, again, _ = make(path)
+    assert all(torch.equal(one, other) for one, other in zip(again, right, strict=True))
+    assert f"made again: {name} holds samples with NaN or infinite numbers" in run.report()
