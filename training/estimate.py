@@ -4,8 +4,8 @@ at hand.
 Nothing here was timed on a GPU. The rates of products and attention, and the price of a kernel's launch, are assumed:
 700 and 450 TFLOP/s of an H100 or H200, other cards by their data sheets, 5 microseconds. The sizes are the networks'.
 Counted, and not guessed, are the bytes that a block holds while it is recomputed (on a tiny Wan in bfloat16, every
-storage followed) and the kernels that a chunk launches there and back. Training scans in plain torch, because the fast
-kernels have no backward pass: some launches for every product of every chunk, which is most of the time.
+storage followed) and the kernels that a chunk launches forward and backward. Training scans in plain torch, because the
+fast kernels have no backward pass: some launches for every product of every chunk, which is most of the time.
 
 The plan of a run (training/plan.py) measures instead; this is for choosing card and stage before there is a run.
 """
