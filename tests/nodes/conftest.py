@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.comfy_process import ComfyProcess
+from tests.nodes.ttt_training import write_dataset
 from tests.tiny_models import MODEL_KINDS, TinyModel, make_tiny_models
 
 
@@ -26,3 +27,22 @@ def server(comfy: ComfyProcess, tiny_models: dict[str, TinyModel]) -> ComfyProce
             if not (place / file.name).exists():
                 shutil.copyfile(file, place / file.name)
     return comfy
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    """ComfyUI's output folder in this process, lent to the tests."""
+    import folder_paths
+
+    kept, folder = folder_paths.get_output_directory(), tmp_path_factory.mktemp("output")
+    folder_paths.set_output_directory(str(folder))
+    yield folder
+    folder_paths.set_output_directory(kept)
+
+
+@pytest.fixture(scope="module")
+def clips(server):
+    """A folder in the input folder of the running ComfyUI."""
+    folder = write_dataset(server.input_path / "ttt_clips")
+    yield folder.name
+    shutil.rmtree(folder)

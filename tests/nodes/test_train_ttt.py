@@ -1,8 +1,6 @@
-"""nodes/train_ttt.py, nodes/ttt_dataset.py and nodes/save_ttt.py: a graph that trains, saves and is used; cancelled
-it goes on; every input matters."""
+"""nodes/train_ttt.py: a graph that trains, saves and is used; cancelled it goes on; every input matters."""
 
 import re
-import shutil
 import threading
 from pathlib import Path
 
@@ -15,53 +13,18 @@ from tests.comfy_inprocess import import_comfyui
 
 core = import_comfyui()
 
-import folder_paths
 from comfy.model_management import InterruptProcessingException
 
-from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.engine.ttt.files import load_ttt
 from longreel.engine.ttt.layer import LINEAR
 from longreel.hosts.ttt import apply as ttt
 from longreel.hosts.ttt.student import TTTStudent
-from longreel.nodes.save_ttt import LongreelSaveTTT
 from longreel.nodes.train_ttt import LongreelTrainTTT
-from longreel.nodes.ttt_dataset import LongreelTTTDataset
 from tests.comfy_process import ComfyError
-from tests.nodes.graphs import EULER, change, latent, node, refusals, whole, with_layers
+from tests.nodes.graphs import EULER, change, latent, refusals, whole, with_layers
+from tests.nodes.ttt_training import FPS, ONE_STAGE, STEP_FRAMES, graph, weights, write_dataset
 
 pytestmark = pytest.mark.slow  # ComfyUI processes of their own, or training
-
-SIDE, STEP_FRAMES, FPS = 32, 8, 16  # segments of 3 latent frames are 8 pixel frames apart
-
-
-def write_clip(
-    folder: Path, name: str, prompts: list[str], side: int = SIDE, seconds: float = STEP_FRAMES / FPS
-) -> None:
-    """A folder of pictures in which a grey bar moves, and its storyboard."""
-    (folder / name).mkdir(parents=True)
-    for frame in range(round(len(prompts) * seconds * FPS) + 1):
-        pixels = torch.full((side, side, 3), 40, dtype=torch.uint8)
-        pixels[:, frame % side] = 200
-        Image.fromarray(pixels.numpy()).save(folder / name / f"{frame:04}.png")
-    board = Storyboard(tuple(Shot(prompt, seconds) for prompt in prompts), fps=FPS, width=side, height=side)
-    (folder / f"{name}.json").write_text(board.to_json(), encoding="utf-8")
-
-
-def write_dataset(folder: Path, clips: int = 3, segments: int = 2, **more) -> Path:
-    for number in range(clips):
-        write_clip(folder, f"clip{number}", [f"scene {number} {part}" for part in range(segments)], **more)
-    return folder
-
-
-ONE_STAGE = {
-    "stages": "one stage",
-    "segments": 1,
-    "steps": 2,
-    "warmup_steps": 0,
-    "rate": 1e-2,
-    "end_rate": 1e-3,
-    "adapter": "ttt",
-}
 
 
 @pytest.fixture(scope="module")
@@ -72,15 +35,6 @@ def loaded(tiny_models):
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("clips"))
-
-
-@pytest.fixture(scope="module")
-def output(tmp_path_factory):
-    """ComfyUI's output folder in this process, lent to the tests."""
-    kept, folder = folder_paths.get_output_directory(), tmp_path_factory.mktemp("output")
-    folder_paths.set_output_directory(str(folder))
-    yield folder
-    folder_paths.set_output_directory(kept)
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +68,6 @@ def train(loaded, dataset, output):
 @pytest.fixture(scope="module")
 def base(train):
     return train()
-
-
-def weights(layers) -> torch.Tensor:
-    return torch.cat([value.flatten() for block in layers.layers.values() for value in block.values()])
 
 
 def test_a_run_gives_layers_a_curve_and_a_report_that_begins_with_the_plan(base, output):
@@ -272,101 +222,7 @@ def test_a_prompt_longer_than_text_tokens_is_named(train):
         train(text_tokens=2)
 
 
-def test_layers_are_saved_under_the_next_number_as_asked_for(base, tmp_path, monkeypatch):
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, "ttt", ([str(tmp_path)], {".safetensors"}))
-    names = [
-        LongreelSaveTTT.execute(base[0], "mine", dtype, title).result[0]
-        for dtype, title in (("bfloat16", ""), ("float32", "a title"))
-    ]
-    assert names == ["mine_00001_.safetensors", "mine_00002_.safetensors"]
-    half, whole_ones = (load_ttt(tmp_path / name) for name in names)
-    assert torch.equal(weights(whole_ones), weights(base[0])) and whole_ones.title == "a title"
-    assert weights(half).dtype == torch.bfloat16 and half.title == base[0].title
-
-
-class Video:
-    """As core's data set nodes hand one on."""
-
-    def __init__(self, frames: torch.Tensor):
-        self.images, self.frame_rate = frames, FPS
-
-    def get_components(self):
-        return self
-
-
-def collected(segment_seconds: float = 0.5, name: str = "clips", texts=("a\nb",), frames: int = 17):
-    videos = [Video(torch.zeros(frames, SIDE, SIDE, 3)) for _ in range(1)]
-    return LongreelTTTDataset.execute(
-        {
-            "clips": ["videos"],
-            "videos": videos,
-            "texts": list(texts),
-            "name": [name],
-            "segment_seconds": [segment_seconds],
-        }
-    ).result
-
-
-def test_videos_with_texts_become_a_folder(output):
-    folder, summary = collected()
-    assert folder.parent == output / "longreel" / "datasets" and folder.name.startswith("clips-")
-    assert summary == f"1 clips in {folder}, first clip_00000"
-    assert len({collected()[0], collected(0.25)[0], collected(name="other")[0], collected(texts=["a\nc"])[0]}) == 4
-
-
-@pytest.mark.parametrize(
-    ("inputs", "message"),
-    [
-        ({"texts": ["a", "b"]}, "1 videos come with 2 texts"),
-        ({"texts": [" "]}, "clip 1: the text has no prompts"),
-        ({"name": "../x"}, "name is '../x', which names no folder or file"),
-    ],
-)
-def test_bad_clips_are_named(output, inputs, message):
-    with pytest.raises(ValueError, match=message):
-        collected(**inputs)
-
-
 # The whole graph, in a running ComfyUI.
-
-
-@pytest.fixture(scope="module")
-def clips(server):
-    """A folder in the input folder of the running ComfyUI."""
-    folder = write_dataset(server.input_path / "ttt_clips")
-    yield folder.name
-    shutil.rmtree(folder)
-
-
-def graph(tiny, clips: str, run: str, **inputs) -> dict:
-    given = {
-        "run": run,
-        "stages": "one stage",
-        **{f"stages.{name}": value for name, value in ONE_STAGE.items() if name != "stages"},
-        "batch": 1,
-        "segment_latent_frames": 3,
-        "seed": 0,
-        "held_out": 0,
-        "plan_only": False,
-    }
-    return {
-        **tiny.prompt_nodes(),
-        "apply": node(
-            "LongreelApplyTTT", **{"model": ["model", 0], "weights": "new", "weights.kind": "mlp", "layers": "all"}
-        ),
-        "dataset": node("LongreelTTTDataset", **{"clips": "folder", "clips.folder": clips}),
-        "train": node(
-            "LongreelTrainTTT",
-            model=["apply", 0],
-            clip=["clip", 0],
-            vae=["vae", 0],
-            dataset=["dataset", 0],
-            **{**given, **inputs},
-        ),
-        "save": node("LongreelSaveTTT", ttt=["train", 0], name=run, stored_as="float32"),
-        "report": node("PreviewAny", source=["train", 2]),
-        "curve": node("SaveImage", images=["train", 1], filename_prefix="curve"),
-    }
 
 
 def test_what_a_graph_trains_is_saved_loaded_and_sampled_with(server, tiny_models, clips):
@@ -404,66 +260,11 @@ def test_a_cancelled_run_goes_on_when_it_is_queued_again(server, tiny_models, cl
     assert torch.equal(*ends)
 
 
-def test_core_s_data_set_nodes_are_taken(server, tiny_models, clips):
-    """Videos with captions, cut by one of core's nodes on the way."""
-    folder = server.input_path / "captioned"
-    folder.mkdir()
-    try:
-        for number in range(2):
-            frames = [Image.open(path) for path in sorted((server.input_path / clips / "clip0").iterdir())]
-            write_video(folder / f"v{number}.mp4", frames)
-            (folder / f"v{number}.txt").write_text(f"first {number}\nsecond {number}\n", encoding="utf-8")
-        prompt = {
-            "load": node("LoadVideoTextDataSetFromFolder", folder="captioned"),
-            "dataset": node(
-                "LongreelTTTDataset",
-                **{
-                    "clips": "videos",
-                    "clips.videos": ["load", 0],
-                    "clips.texts": ["load", 1],
-                    "clips.segment_seconds": STEP_FRAMES / FPS,
-                    "clips.name": "captioned",
-                },
-            ),
-            "summary": node("PreviewAny", source=["dataset", 1]),
-        }
-        summary = server.run(prompt)["summary"]["text"][0]
-        assert summary.startswith("2 clips in ") and "captioned-" in summary
-        prompt = graph(tiny_models["wan21"], clips, "captions") | {name: prompt[name] for name in ("load", "dataset")}
-        assert "loss of the first" in server.run(prompt)["report"]["text"][0]
-    finally:
-        shutil.rmtree(folder)
-
-
-def write_video(path: Path, frames: list[Image.Image]) -> None:
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", FPS)
-        stream.width, stream.height, stream.pix_fmt = *frames[0].size, "yuv420p"
-        for frame in frames:
-            for packet in stream.encode(av.VideoFrame.from_image(frame.convert("RGB"))):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-
-
 def test_names_that_leave_the_folder_are_refused_before_anything_is_loaded(server, tiny_models, clips):
     prompt = graph(tiny_models["wan21"], clips, "../outside")
     found = "\n".join(refusals(server, prompt))
     for what in ("run", "name"):
         assert f"{what} is '../outside', which names no folder or file" in found
-
-
-def test_a_bad_clip_is_named_with_its_node(server, tiny_models, clips):
-    bad = server.input_path / clips / "clip1.json"
-    kept = bad.read_text(encoding="utf-8")
-    try:
-        bad.unlink()
-        with pytest.raises(ComfyError, match=r"LongreelTTTDataset(.|\n)*1 of 3 clips have no prompts, first clip1"):
-            server.run(graph(tiny_models["wan21"], clips, "bad"))
-    finally:
-        bad.write_text(kept, encoding="utf-8")
 
 
 def test_a_model_without_layers_is_refused(server, tiny_models, clips):
