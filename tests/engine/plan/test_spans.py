@@ -140,10 +140,10 @@ def test_shots_are_read_once_each_in_their_order():
 
 @pytest.mark.parametrize("text", ["1-10000000", "1001", "1-200000000"])
 def test_a_range_of_shots_beyond_any_storyboard_is_refused_before_it_is_written_out(text: str):
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ValueError, match=r"shots names shot [\d,]+, and a storyboard has at most 1,000"):
         parse_shots(text)
-    assert time.perf_counter() - started < 0.1
+    assert time.process_time() - started < 1.0  # written out, the shortest of them took 25 s
 
 
 @pytest.mark.parametrize("text", ["9" * 5000, "1-" + "9" * 5000, "0", "3-2", "two"])

@@ -286,7 +286,10 @@ def test_a_blend_longer_than_a_segment_is_refused_and_the_remedy_works():
 
 def test_a_thousand_shots_are_planned_in_well_under_a_second():
     shots = tuple(Shot(f"shot {i}", 1.0 + i % 5, ("continue", "blend", "cut")[i % 3]) for i in range(1000))
-    began = time.process_time()
-    timeline = plan_timeline(Storyboard(shots, width=64, height=64), WAN, segment_frames=13)
-    assert [timeline.take_start(s) for s in timeline.segments][-1] == timeline.shots[998].start_frame
-    assert time.process_time() - began < 0.5
+    seconds = []
+    while len(seconds) < 10 and min(seconds, default=1.0) >= 0.5:  # a busy machine only adds to the time
+        began = time.process_time()
+        timeline = plan_timeline(Storyboard(shots, width=64, height=64), WAN, segment_frames=13)
+        assert [timeline.take_start(s) for s in timeline.segments][-1] == timeline.shots[998].start_frame
+        seconds.append(time.process_time() - began)
+    assert min(seconds) < 0.5
