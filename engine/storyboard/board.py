@@ -15,13 +15,14 @@ import json
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
-from .rules import Choice, Flag, Media, Number, Rule, StoryboardError, Text, show, within
+from .rules import Choice, Flag, Media, Name, Number, Rule, StoryboardError, Text, show, within
 
 VERSION = 1
 MAX_SHOTS = 1000
 MAX_TEXT_CHARACTERS = 4_000_000
 MAX_PROMPT_CHARACTERS = 10_000
 MAX_WORD_CHARACTERS = 200
+MAX_ID_CHARACTERS = 64
 MAX_LIST_ITEMS = 64
 MAX_SHOT_SECONDS = 3600
 MAX_SEED = 2**64 - 1
@@ -52,6 +53,7 @@ SHOT_RULES: dict[str, Rule] = {
     "strength": Number(0, 10, "write a strength from 0 to 10; 1 is normal"),
     "negative": Text(MAX_PROMPT_CHARACTERS, optional=True),
     "locked": Flag(),
+    "id": Name(MAX_ID_CHARACTERS),
 }
 FOCUS_RULE = Text(MAX_WORD_CHARACTERS, filled="write a word of the prompt")
 ANCHOR_RULES: dict[str, Rule] = {
@@ -85,6 +87,7 @@ class Shot:
     negative: what to avoid; None takes the storyboard's.
     anchors: up to 64 Anchor.
     locked: a finished shot that must not be rendered again.
+    id: a name of its own, 1 to 64 characters, by which a finished shot is known again wherever it moves; None has none.
     """
 
     prompt: str
@@ -97,6 +100,7 @@ class Shot:
     negative: str | None = None
     anchors: tuple[Anchor, ...] = ()
     locked: bool = False
+    id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,8 +127,18 @@ class Storyboard:
         _check_shot_count(len(self.shots))
         shots = tuple(_checked_shot(shot, f"shot {index + 1}") for index, shot in enumerate(self.shots))
         object.__setattr__(self, "shots", shots)
+        self._check_ids()
         self._check_overlaps()
         self._check_words()
+
+    def _check_ids(self) -> None:
+        holders: dict[str, int] = {}
+        for index, shot in enumerate(self.shots):
+            if shot.id is not None and holders.setdefault(shot.id, index) != index:
+                raise StoryboardError(
+                    f"shot {index + 1}: id is {show(shot.id)}, which shot {holders[shot.id] + 1} has too; "
+                    "give each of them an id of its own"
+                )
 
     def _check_overlaps(self) -> None:
         for index, shot in enumerate(self.shots):
@@ -345,7 +359,7 @@ def _shot_dict(shot: Shot) -> dict[str, Any]:
 
 
 def _shot_text(index: int, shot: Shot) -> str:
-    plain = [one for one in fields(Shot) if one.name in ("overlap_seconds", "seed", "strength", "negative")]
+    plain = [one for one in fields(Shot) if one.name in ("overlap_seconds", "seed", "strength", "negative", "id")]
     changed = [one.name for one in plain if getattr(shot, one.name) != one.default]
     notes = [f"{name} {show(getattr(shot, name), bare=True)}" for name in changed]
     notes += [f"focus {', '.join(shot.focus)}"] if shot.focus else []

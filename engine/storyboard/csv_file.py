@@ -53,12 +53,14 @@ def to_csv(storyboard: Storyboard) -> str:
     """Return the table as text; parse_csv of it gives an equal storyboard."""
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(COLUMNS)
+    # A table without ids is written as it was before there were any.
+    columns = [one for one in COLUMNS if one != "id" or any(shot.id is not None for shot in storyboard.shots)]
+    writer.writerow(columns)
     data = storyboard.to_dict()
     board = {"longreel": VERSION} | {f"board_{name}": data[name] for name in BOARD_RULES if data[name] != ""}
     for index, shot in enumerate(data["shots"]):
         row = {"transition": Shot.transition} | shot | (board if index == 0 else {})
-        writer.writerow([_written(row.get(column), column) for column in COLUMNS])
+        writer.writerow([_written(row.get(column), column) for column in columns])
     return out.getvalue()
 
 

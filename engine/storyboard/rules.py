@@ -16,6 +16,7 @@ MAX_PATH_CHARACTERS = 512
 # The same expression stands in web/storyboard.schema.json. A name may not end in a dot or a space, which shuts out
 # "." and ".." and the spellings that Windows strips down to them.
 _NAME = r"[^/\\:\u0000-\u001f]*[^/\\:\u0000-\u001f. ]"
+_CONTROL = re.compile(r"[\u0000-\u001f\u007f-\u009f\u2028\u2029]")  # as in web/storyboard.schema.json
 MEDIA_PATTERN = re.compile(rf"^(?:{_NAME}/)*{_NAME}(?![\s\S])")
 
 
@@ -131,7 +132,30 @@ class Media:
         return value
 
 
-Rule = Text | Number | Choice | Flag | Media
+@dataclass(frozen=True)
+class Name:
+    """Accept a short name on one line, or a whole number as one; blanks around it are left out."""
+
+    longest: int
+
+    def read(self, value: Any, field: str) -> str | None:
+        if value is None:
+            return None
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**64:
+            value = str(int(value)) if value == int(value) else value
+        if not isinstance(value, str):
+            raise StoryboardError(f"{field} is {show(value)}, not text; write it in quotation marks")
+        if len(value) > self.longest:
+            raise StoryboardError(f"{field} has {len(value)} characters; the limit is {self.longest}: shorten it")
+        if not value.strip():
+            raise StoryboardError(f"{field} is empty; write a short name, or leave it out")
+        if _CONTROL.search(value):
+            raise StoryboardError(f"{field} is {show(value)}, which has a control character; write a plain short name")
+        _check_characters(value, field)
+        return value.strip()
+
+
+Rule = Text | Number | Choice | Flag | Media | Name
 
 
 def _path_fault(path: str) -> str:

@@ -7,7 +7,8 @@ scene; on the first scene it has no meaning, there and here. Scene marks (<start
 the file: the sampler adds them from the flags.
 
 The format holds prompts, negatives and cuts. Exporting refuses a storyboard with anything else and names it; style
-and the storyboard's negative become part of each scene, and a shot of 3n seconds becomes n scenes.
+and the storyboard's negative become part of each scene, and a shot of 3n seconds becomes n scenes. There is no place
+for ids, which say nothing of the video: they are left out.
 """
 
 from __future__ import annotations

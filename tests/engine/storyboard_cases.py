@@ -1,6 +1,7 @@
 """Storyboards for the storyboard tests: hypothesis strategies over everything that a storyboard may say."""
 
 import math
+from dataclasses import replace
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ seconds = st.one_of(
 )
 name_ends = st.sampled_from(list("a0é'[|@=#~-_"))
 names = st.tuples(st.text(st.sampled_from(list("a0é .'[]|@=\"%")), max_size=5), name_ends).map("".join)
+shot_ids = st.text(st.sampled_from(list("aZ09.,-/'=+@[| é灯")), min_size=1, max_size=6).map(str.strip).filter(bool)
 images = st.lists(names, min_size=1, max_size=3).map("/".join)
 
 
@@ -53,6 +55,9 @@ def storyboards(draw: st.DrawFn) -> Storyboard:
     found: list[Shot] = []
     for _ in range(draw(st.integers(1, 4))):
         found.append(draw(shots(found[-1].seconds if found else None, style)))
+    ids = draw(st.one_of(st.none(), st.lists(st.one_of(st.none(), shot_ids), min_size=4, max_size=4)))
+    if ids and len({one for one in ids if one}) == sum(one is not None for one in ids):
+        found = [replace(shot, id=one) for shot, one in zip(found, ids, strict=False)]
     return Storyboard(
         shots=tuple(found),
         title=draw(texts),

@@ -18,7 +18,12 @@ from ..storyboard_cases import relaxed, storyboards
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "web" / "storyboard.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)
-RELATIONS = ("longer than the shorter of the shots", "which the prompt does not contain", "after the end of the shot")
+RELATIONS = (
+    "longer than the shorter of the shots",
+    "which the prompt does not contain",
+    "after the end of the shot",
+    "has too; give each of them",
+)
 EXAMPLE = """
 {"longreel": 1, "title": "The lighthouse", "fps": 16, "width": 832, "height": 480, "seed": 7,
  "style": "hand-drawn animation, warm light", "negative": "blurry",
@@ -116,7 +121,7 @@ junk = st.one_of(
 ).map(copy.deepcopy)  # the changes below are made in place
 keys = st.one_of(
     st.sampled_from(["longreel", "shots", "seed", "fps", "prompt", "seconds", "at", "image", "transition", "Seed"]),
-    st.sampled_from(["overlap_seconds", "focus", "anchors", "negative", "strength", "locked", "width", "title"]),
+    st.sampled_from(["overlap_seconds", "focus", "anchors", "negative", "strength", "locked", "width", "title", "id"]),
     st.text(max_size=4),
 )
 
@@ -303,6 +308,60 @@ SEED_REMEDY = "write a whole number from 0 to 18446744073709551615"
 )
 def test_a_bad_storyboard_is_one_line_with_field_and_remedy(text: str, message: str) -> None:
     assert fault(text) == message
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("", "shot 1: id is empty; write a short name, or leave it out"),
+        ("  ", "shot 1: id is empty; write a short name, or leave it out"),
+        ("a" * 65, "shot 1: id has 65 characters; the limit is 64: shorten it"),
+        ("a\nb", "shot 1: id is 'a\\nb', which has a control character; write a plain short name"),
+        ("a\ud800", "shot 1: id holds U+D800, which is not a character; remove it"),
+        (True, "shot 1: id is true, not text; write it in quotation marks"),
+        (1.5, "shot 1: id is 1.5, not text; write it in quotation marks"),
+        (-1, "shot 1: id is -1, not text; write it in quotation marks"),
+        (["a"], "shot 1: id is a list of 1, not text; write it in quotation marks"),
+    ],
+)
+def test_an_id_is_a_short_name(given: Any, message: str) -> None:
+    assert fault(one(id=given)) == message
+
+
+def test_two_shots_with_one_id_are_both_named() -> None:
+    shots = [{"prompt": "a", "seconds": 3} | more for more in ({"id": "fox"}, {}, {"id": " fox "})]
+    assert fault(board(shots=shots)) == (
+        "shot 3: id is 'fox', which shot 1 has too; give each of them an id of its own"
+    )
+
+
+def test_an_id_is_the_same_however_it_was_typed() -> None:
+    typed = [{"prompt": "a", "seconds": 3, "id": given} for given in (7, "灯台 ", None)]
+    read = parse_storyboard(board(shots=typed))
+    assert [shot.id for shot in read.shots] == ["7", "灯台", None]
+    assert [shot.get("id") for shot in read.to_dict()["shots"]] == ["7", "灯台", None]
+    assert "[id 7]" in read.to_text()
+
+
+def test_a_storyboard_without_ids_is_written_as_before_there_were_any() -> None:
+    written = json.loads(parse_storyboard(EXAMPLE).to_json())["shots"]
+    assert written == [
+        {"prompt": "a keeper climbs the stairs of a lighthouse", "seconds": 3},
+        {
+            "prompt": "the keeper lights the lamp",
+            "seconds": 3,
+            "transition": "blend",
+            "overlap_seconds": 1,
+            "focus": ["keeper"],
+        },
+        {
+            "prompt": "a ship turns away from the rocks",
+            "seconds": 4.5,
+            "transition": "cut",
+            "seed": 11,
+            "anchors": [{"at": 0, "image": "ship.png"}],
+        },
+    ]
 
 
 def test_ten_thousand_shots_are_refused_within_milliseconds() -> None:

@@ -83,6 +83,19 @@ def test_a_table_reads_as_a_person_would_write_it() -> None:
     assert board == Storyboard((Shot("a keeper climbs", 3.0), second), fps=24.0)
 
 
+def test_ids_have_a_column_only_where_there_are_any() -> None:
+    plain = Storyboard((Shot("a", 1.0), Shot("b", 1.0)))
+    assert to_csv(plain).splitlines()[0] == (
+        "prompt,seconds,transition,overlap_seconds,focus,seed,strength,negative,anchors,locked,"
+        "longreel,board_title,board_fps,board_width,board_height,board_seed,board_style,board_negative"
+    )
+    named = Storyboard((Shot("a", 1.0, id="007"), Shot("b", 1.0)))
+    assert ",locked,id,longreel," in to_csv(named) and parse_csv(resaved(to_csv(named))) == named
+    assert [shot.id for shot in parse_csv("ID,prompt,seconds\n7,a,1\n ,b,1\n").shots] == ["7", None]
+    with pytest.raises(StoryboardError, match="^row 4: shot 3: id is '7', which shot 1 has too; give"):
+        parse_csv("id,prompt,seconds\n7,a,1\n,b,1\n7,b,1\n")
+
+
 def test_board_fields_are_read_from_any_row() -> None:
     board = parse_csv("prompt,seconds,board_title\na,1,\nb,1,Night\n")
     assert board.title == "Night"

@@ -74,6 +74,11 @@ def test_export_writes_the_keys_of_ttt_video() -> None:
     ]
 
 
+def test_ids_say_nothing_of_the_video_and_are_left_out() -> None:
+    named = replace(holdable, shots=tuple(replace(shot, id=shot.prompt) for shot in holdable.shots))
+    assert to_ttt_json([named]) == to_ttt_json([holdable])
+
+
 def with_second(**changes: object) -> Storyboard:
     return replace(holdable, shots=(holdable.shots[0], replace(holdable.shots[1], **changes)))
 
