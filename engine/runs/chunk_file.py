@@ -5,12 +5,15 @@ One safetensors file, `chunk_0007_<12 digits of the hash>.safetensors`. Its meta
     {"version": 1, "number": 7, "shot": 2, "piece": 0, "hash": ..., "checksum": ..., "dependencies": {name: hash, ...}}
 
 `hash` is that of the dependencies' hashes, so a chunk can be looked for before it is made; `checksum` is that of the
-tensors, so a file that was changed or cut short is not taken for a chunk. Where the files lie, and which of them a run
-uses, is not known here. Pickles are neither written nor read.
+tensors, so a file that was changed or cut short is not taken for a chunk. One of a newer version is no damage but
+somebody's work, and is told apart. Where the files lie, and which of them a run uses, is not known here. Pickles are
+neither written nor read.
 """
 
 import json
+import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,16 +24,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from .content_hash import content_hash
-from .whole_file import write_whole
+from .whole_file import WriteError, write_whole
 
 KEY = "longreel_chunk"
 VERSION = 1
 HEADER_BYTES = 64 * 1024  # more than names, shapes and metadata of a chunk take
+LARGEST_NUMBER = 10**9  # of chunks, shots and pieces; more digits than this no run writes
 NAME = re.compile(r"chunk_(\d{4,})_([0-9a-f]{12})\.safetensors")
 
 
 class DamagedChunk(ValueError):
     """Say that a file is no whole chunk, or not the one that its name says."""
+
+
+class NewerVersion(ValueError):
+    """Say that a newer Longreel wrote a file, which is not damaged and must not be replaced."""
 
 
 @dataclass(frozen=True)
@@ -102,15 +110,27 @@ def write_chunk(folder: Path, key: ChunkKey, tensors: Mapping[str, torch.Tensor]
 
 
 def read_chunk(path: Path) -> SavedChunk:
-    """Read and check a file. Raises DamagedChunk, naming the file and what is wrong, and OSError if it is gone."""
-    data = path.read_bytes()  # not mapped: what was checked is what is used, also if the file changes afterwards
+    """Read and check a file.
+
+    Raises DamagedChunk, naming the file and what is wrong, NewerVersion for a file that a newer Longreel wrote,
+    WriteError for a folder, which no file can take the place of, and OSError if it is gone or may not be read.
+    """
+    data = _read_bytes(path)  # not mapped: what was checked is what is used, also if the file changes afterwards
     try:
-        tensors = load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         about = json.loads(header["__metadata__"][KEY])
-        key = ChunkKey(about["number"], about["shot"], about["piece"], about["dependencies"])
-        version, said_hash, checksum = about["version"], about["hash"], about["checksum"]
-        own_name, stored_hash = key.file_name, key.hash
+        version = about["version"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        about = version = None  # said below, once safetensors has said whether the file is whole
+    if type(version) is int and version > VERSION:
+        raise NewerVersion(
+            f"{path.name} is of version {version}, and this Longreel reads {VERSION}: a newer Longreel made it; update "
+            f"Longreel, or use another run name"
+        )
+    try:
+        tensors = load(data)
+        key = _key(about)
+        said_hash, checksum = about["hash"], about["checksum"]
     except SafetensorError as error:
         raise DamagedChunk(
             f"{path.name} has {len(data):,} bytes that are no whole safetensors file ({error})"
@@ -122,11 +142,36 @@ def read_chunk(path: Path) -> SavedChunk:
         ) from error
     if version != VERSION:
         raise DamagedChunk(f"{path.name} is of version {version!r}, and this Longreel reads {VERSION}")
-    if said_hash != stored_hash or path.name != own_name:
-        raise DamagedChunk(f"{path.name} describes {own_name}: it was renamed or its description changed")
+    if said_hash != key.hash or path.name != key.file_name:
+        raise DamagedChunk(f"{path.name} describes {key.file_name}: it was renamed or its description changed")
     found = content_hash(tensors)
     if checksum != found:
         raise DamagedChunk(
             f"{path.name} was written with checksum {str(checksum)[:12]} and has {found[:12]}: its numbers were changed"
         )
     return SavedChunk(key, tensors, path)
+
+
+def _read_bytes(path: Path) -> bytes:
+    """Read a plain file, and wait for nothing else that has its name: a pipe would be read for ever."""
+    kind = path.stat().st_mode
+    if stat.S_ISDIR(kind):
+        raise WriteError(f"{path.name} is a folder, and a chunk's file belongs there; move it out of {path.parent}")
+    if not stat.S_ISREG(kind):
+        raise DamagedChunk(f"{path.name} is no file but a pipe, a socket or a device")
+    # Not blocking: it may have become a pipe since.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        return file.read()
+
+
+def _key(about: object) -> ChunkKey:
+    """Return the key that a description has. Raises TypeError or ValueError where one of its parts is none."""
+    if not isinstance(about, dict):
+        raise TypeError("it is no mapping of names to values")
+    number, shot, piece = about["number"], about["shot"], about["piece"]
+    if not all(type(place) is int and 0 <= place < LARGEST_NUMBER for place in (number, shot, piece)):
+        raise ValueError("its number, shot and piece are not all whole numbers from 0")
+    dependencies = about["dependencies"]
+    if not isinstance(dependencies, dict) or not all(type(value) is str for value in dependencies.values()):
+        raise TypeError("its dependencies are not all texts by name")
+    return ChunkKey(number, shot, piece, dependencies)

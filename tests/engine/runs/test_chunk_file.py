@@ -1,6 +1,9 @@
 """engine/runs/chunk_file.py: a chunk is read to the bit as it was written, and nothing else is taken for one."""
 
 import json
+import os
+import stat
+import time
 from dataclasses import replace
 
 import pytest
@@ -15,11 +18,13 @@ from longreel.engine.runs.chunk_file import (
     NAME,
     ChunkKey,
     DamagedChunk,
+    NewerVersion,
     chunk_key,
     read_chunk,
     write_chunk,
 )
 from longreel.engine.runs.content_hash import content_hash
+from longreel.engine.runs.whole_file import WriteError
 
 key = chunk_key(7, 2, 1, {"the prompt": "a keeper", "the seed": 7, "the schedule": torch.linspace(1, 0, 5)})
 tensors = {"samples": torch.randn(1, 4, 3, 2, 2, generator=torch.Generator().manual_seed(0)), "mask": torch.ones(1)}
@@ -174,7 +179,14 @@ def test_other_tensors_are_damage(path, values):
         ({"checksum": None}, "with checksum None"),
         ({"dependencies": [1]}, "without Longreel's description"),
         ({"dependencies": None}, "without Longreel's description"),
-        ({"version": 2}, "is of version 2, and this Longreel reads 1"),
+        ({"dependencies": {"x": [[[]]]}}, r"\(TypeError: its dependencies are not all texts by name\)"),
+        ({"dependencies": {"x": 1}}, "its dependencies are not all texts by name"),
+        ({"number": 10**400}, "its number, shot and piece are not all whole numbers from 0"),
+        ({"shot": -1}, "its number, shot and piece are not all whole numbers from 0"),
+        ({"piece": True}, "its number, shot and piece are not all whole numbers from 0"),
+        ({"hash": 1}, "it was renamed or its description changed"),
+        ({"version": 0}, "is of version 0, and this Longreel reads 1"),
+        ({"version": "2"}, "is of version '2', and this Longreel reads 1"),
         ({"version": None}, "is of version None"),
     ],
 )
@@ -182,6 +194,51 @@ def test_another_description_is_damage(path, changes, says):
     rewrite(path, **changes)
     with pytest.raises(DamagedChunk, match=says):
         read_chunk(path)
+
+
+def test_a_file_of_a_newer_version_is_no_damage_whatever_else_it_holds(path):
+    says = rf"^{path.name} is of version 2, and this Longreel reads 1: a newer Longreel made it; update Longreel, or"
+    rewrite(path, version=2)
+    with pytest.raises(NewerVersion, match=says):
+        read_chunk(path)
+    assert not issubclass(NewerVersion, DamagedChunk)  # which is replaced
+    save_file(tensors, path, {KEY: json.dumps({"version": 2, "chunks": "of another kind"})})
+    with pytest.raises(NewerVersion, match=says):
+        read_chunk(path)
+
+
+def deep(depth=100_000):
+    return "[" * depth + "]" * depth
+
+
+@pytest.mark.parametrize("header", [json.dumps({"__metadata__": {KEY: deep()}}), deep(), '{"__metadata__":' + deep()])
+def test_a_deep_description_is_damage(path, header):
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode())
+    with pytest.raises(DamagedChunk, match=f"^{path.name} has .* bytes"):
+        read_chunk(path)
+
+
+def test_what_is_no_file_is_neither_read_nor_waited_for(path):
+    path.unlink()
+    os.mkfifo(path)
+    started = time.monotonic()
+    with pytest.raises(DamagedChunk, match=f"{path.name} is no file but a pipe, a socket or a device"):
+        read_chunk(path)
+    path.unlink()
+    os.mknod(path, stat.S_IFSOCK | 0o600)
+    with pytest.raises(DamagedChunk, match="is no file but a pipe, a socket or a device"):
+        read_chunk(path)
+    assert time.monotonic() - started < 5
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(WriteError, match=f"^{path.name} is a folder, and a chunk's file belongs there; move it out of"):
+        read_chunk(path)
+
+
+def test_a_link_is_read_as_what_it_leads_to(path):
+    kept = path.rename(path.with_name("kept"))
+    path.symlink_to(kept)
+    assert read_chunk(path).key == key
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"format": "pt"}, {KEY: ""}, {KEY: "[]"}, {KEY: "{}"}, {KEY: "null"}])
