@@ -27,10 +27,20 @@ class LongreelPlan(io.ComfyNode):
                 ),
                 StoryboardSocket.Input("storyboard", tooltip="From Longreel Storyboard or Longreel Load Storyboard."),
                 io.Int.Input(
-                    "width", default=0, min=0, max=16384, step=16, tooltip="Pixels; 0 takes the storyboard's width."
+                    "width",
+                    default=0,
+                    min=0,
+                    max=16384,
+                    step=16,
+                    tooltip="Pixels, rounded to what the model can make; 0 takes the storyboard's width.",
                 ),
                 io.Int.Input(
-                    "height", default=0, min=0, max=16384, step=16, tooltip="Pixels; 0 takes the storyboard's height."
+                    "height",
+                    default=0,
+                    min=0,
+                    max=16384,
+                    step=16,
+                    tooltip="Pixels, rounded to what the model can make; 0 takes the storyboard's height.",
                 ),
                 io.Int.Input(
                     "segment_frames",
@@ -102,7 +112,6 @@ class LongreelPlan(io.ComfyNode):
                 segment_frames=(segment_frames, 0, 4097),
                 overlap_frames=(overlap_frames, -1, 4096),
             )
-            ANY_FAMILY.check_size(width or 16, height or 16)
             check_segments("frames", segment_frames, overlap_frames, shortest=5)
             ANY_FAMILY.latent_frames(segment_frames or 1)
         except ValueError as error:
@@ -129,6 +138,7 @@ class LongreelPlan(io.ComfyNode):
             guidance,
             planning.segment_bytes(model, timeline, guidance),
             planning.latent_bytes(timeline),
+            asked_size=(width or storyboard.width, height or storyboard.height),
         )
         return io.NodeOutput(
             timeline,

@@ -54,6 +54,13 @@ class ModelFacts:
         """Return the latent frame that a pixel frame is decoded from."""
         return -(-pixel_frame // self.temporal_stride)
 
+    def nearest_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the size nearest to width x height pixels that the family can make; halves round up, as 1080 to
+        1088.
+        """
+        step = self.size_multiple
+        return max(1, (width + step // 2) // step) * step, max(1, (height + step // 2) // step) * step
+
     def check_size(self, width: int, height: int) -> None:
         for name, value in (("width", width), ("height", height)):
             if value < self.size_multiple or value % self.size_multiple:

@@ -15,8 +15,18 @@ def network_evaluations(timeline: Timeline, steps: int, guidance: bool) -> int:
     return len(timeline.segments) * steps * (2 if guidance else 1)
 
 
-def plan_report(timeline: Timeline, steps: int, guidance: bool, segment_bytes: int, latent_bytes: int) -> str:
-    """Return a table shot -> seconds -> pixel frames -> latent frames -> segments, then the totals."""
+def plan_report(
+    timeline: Timeline,
+    steps: int,
+    guidance: bool,
+    segment_bytes: int,
+    latent_bytes: int,
+    asked_size: tuple[int, int] | None = None,
+) -> str:
+    """Return a table shot -> seconds -> pixel frames -> latent frames -> segments, then the totals.
+
+    asked_size: width and height in pixels before they were rounded; None asks for the timeline's.
+    """
     header = ("shot", "asked s", "gets s", "pixel frames", "latent frames", "meets", "segments", "prompt")
     own = segments_of_shots(timeline)
     rows = [header] + [_row(timeline, planned, own[planned.index]) for planned in timeline.shots]
@@ -43,7 +53,19 @@ def plan_report(timeline: Timeline, steps: int, guidance: bool, segment_bytes: i
         f"memory while sampling, estimated: {_megabytes(segment_bytes)} for one segment (the same for any length of "
         f"video) + {_megabytes(latent_bytes)} for the latent + the model itself",
     ]
+    lines += _size_note(timeline, asked_size)
     return "\n".join(lines + crowded_note(timeline) + locked_note(timeline) + anchor_note(timeline))
+
+
+def _size_note(timeline: Timeline, asked_size: tuple[int, int] | None) -> list[str]:
+    """Say that the size was rounded; nothing where it was not."""
+    if asked_size in (None, (timeline.width, timeline.height)):
+        return []
+    facts = timeline.facts
+    return [
+        f"note: {asked_size[0]}x{asked_size[1]} asked, {timeline.width}x{timeline.height} planned ({facts.family} "
+        f"works in multiples of {facts.size_multiple} pixels)"
+    ]
 
 
 def _in_rollout(timeline: Timeline, steps: int, guidance: bool) -> str:

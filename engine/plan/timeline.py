@@ -119,14 +119,15 @@ def plan_timeline(
 ) -> Timeline:
     """Plan a timeline; what is not given comes from the storyboard or the family: a segment is the family's native
     clip, or as short as the shortest shot that shares its take with others, so that each of them has segments of its
-    own; the overlap is just under half of it (DiTCtrl's 6 of 13).
+    own; the overlap is just under half of it (DiTCtrl's 6 of 13). Width and height are rounded to the nearest size that
+    the family can make.
 
     Raises ValueError, naming two numbers and the remedy, for what the family cannot make.
     """
     fps = storyboard.fps if fps is None else fps
-    width = storyboard.width if width is None else width
-    height = storyboard.height if height is None else height
-    facts.check_size(width, height)
+    width, height = facts.nearest_size(
+        storyboard.width if width is None else width, storyboard.height if height is None else height
+    )
     length = _default_segment(storyboard, facts, fps) if segment_frames is None else segment_frames
     if length < 2:
         raise ValueError(f"a segment of {length} latent frames cannot overlap its neighbour; use 2 or more")

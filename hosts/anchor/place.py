@@ -59,7 +59,9 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class OnePicture:
-    """A picture [1, H, W, C] in 0..1 at `seconds`; width and height in pixels, 0 for the timeline's, or its own."""
+    """A picture [1, H, W, C] in 0..1 at `seconds`; width and height in pixels, 0 for the timeline's, or its own, are
+    rounded as the plan rounds them.
+    """
 
     image: torch.Tensor
     vae: Any  # comfy.sd.VAE
@@ -71,7 +73,7 @@ class OnePicture:
         """See Source."""
         anchor, timeline = video.anchor_at(self.seconds), video.timeline
         own = (self.image.shape[2], self.image.shape[1]) if timeline is None else (timeline.width, timeline.height)
-        width, height = self.width or own[0], self.height or own[1]
+        width, height = video.facts.nearest_size(self.width or own[0], self.height or own[1])
         return [(anchor, lambda: encode_picture(self.vae, self.image, anchor, video.facts, width, height))]
 
 

@@ -189,7 +189,7 @@ def test_without_a_timeline_size_and_frame_rate_are_the_nodes_the_pictures_and_t
     at_16, at_8 = (latent(server, held(core, timeline=None, fps=fps, **{"picture.seconds": 1.0})) for fps in (0.0, 8.0))
     assert torch.equal(at_16, latent(server, held(core, timeline=None, fps=16.0, **{"picture.seconds": 1.0})))
     assert not torch.equal(at_16, at_8)
-    with pytest.raises(ComfyError, match="width 150 is not a multiple of 16 for Wan; use 144 or 160"):
+    with pytest.raises(ComfyError, match="is 144 x 96 pixels and the video 64 x 64; wire the timeline into"):
         server.run(held(core, timeline=None, file="wide.png"))
     fitted = latent(server, held(core, timeline=None, file="wide.png", **{"picture.width": 64, "picture.height": 64}))
     assert fitted.isfinite().all()

@@ -58,6 +58,18 @@ def test_a_size_off_the_grid_is_refused_with_its_neighbours(facts, size, message
     assert str(caught.value) == message
 
 
+@given(families, st.integers(1, 20000), st.integers(1, 20000))
+def test_a_size_is_rounded_to_the_nearest_that_the_family_can_make(facts, width, height):
+    found = facts.nearest_size(width, height)
+    facts.check_size(*found)
+    for asked, gets in zip((width, height), found, strict=True):
+        assert abs(asked - gets) <= facts.size_multiple / 2 or gets == facts.size_multiple
+
+
+def test_half_and_full_hd_get_the_sizes_that_people_know():
+    assert WAN.nearest_size(960, 540) == (960, 544) and WAN.nearest_size(1920, 1080) == (1920, 1088)
+
+
 @given(families, st.integers(1, 100), st.integers(1, 100))
 def test_every_size_on_the_grid_is_accepted(facts, columns, rows):
     facts.check_size(columns * facts.size_multiple, rows * facts.size_multiple)

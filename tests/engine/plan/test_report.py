@@ -70,6 +70,15 @@ def test_evaluations_are_segments_times_steps_times_prompts(timeline, steps, gui
     )
 
 
+def test_a_size_that_was_rounded_is_told_and_no_other():
+    halved = Storyboard((Shot("a", 3.0),), width=960, height=540)
+    timeline = plan_timeline(halved, WAN)
+    note = "note: 960x540 asked, 960x544 planned (Wan works in multiples of 16 pixels)"
+    assert plan_report(timeline, 20, True, 0, 0, asked_size=(960, 540)).splitlines().count(note) == 1
+    for asked_size in ((960, 544), None):
+        assert "planned (" not in plan_report(timeline, 20, True, 0, 0, asked_size=asked_size)
+
+
 def test_memory_is_told_for_one_segment_and_for_the_latent(timeline):
     assert "3.0 MiB for one segment (the same for any length of video) + 2.5 MiB for the latent" in report(timeline)
 

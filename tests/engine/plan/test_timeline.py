@@ -252,13 +252,20 @@ def test_with_segments_keeps_shots_and_sizes_and_equals_a_new_plan():
         ),
         ({"transition_prompts": 17}, "17 transition prompts; use 0 to 16"),
         ({"transition_prompts": -1}, "-1 transition prompts; use 0 to 16"),
-        ({"width": 70}, "width 70 is not a multiple of 16 for Wan; use 64 or 80"),
     ],
 )
 def test_what_cannot_be_planned_is_refused_with_two_numbers_and_the_remedy(options, message):
     with pytest.raises(ValueError) as caught:
         plan_timeline(storyboard(3.0, 3.0), WAN, **options)
     assert str(caught.value) == message
+
+
+def test_a_size_off_the_grid_is_rounded_and_stays_so_when_segments_change():
+    halved = Storyboard((Shot("a", 3.0),), width=960, height=540)
+    assert (plan_timeline(halved, WAN).width, plan_timeline(halved, WAN).height) == (960, 544)
+    timeline = plan_timeline(halved, LTXV, width=1930, height=1)
+    assert (timeline.width, timeline.height) == (1920, 32)
+    assert with_segments(timeline, transition_prompts=0).width == 1920
 
 
 def test_a_shot_without_a_latent_frame_is_refused_and_the_remedy_works():
