@@ -5,8 +5,11 @@ from pathlib import Path
 
 import folder_paths
 
+from ..engine.runs.name import check_bytes
+
 SUFFIX = ".safetensors"
 NAME = re.compile(r"[\w][\w .-]{0,99}")
+NUMBERED = len(f"_00001_{SUFFIX}")  # bytes that `free_file` puts behind a name
 
 
 def add_model_folder(name: str, *further: Path) -> None:
@@ -57,12 +60,13 @@ def free_file(folder: Path, name: str) -> Path:
     return path
 
 
-def check_name(what: str, name: str) -> str:
-    """-> `name`, the input `what`, of a file or folder that is to be made. Raises ValueError for a path or an odd
-    one."""
+def check_name(what: str, name: str, added: int = 0) -> str:
+    """-> `name`, the input `what`, of a file or folder that is to be made, with bytes `added` behind it. Raises
+    ValueError for a path or an odd one."""
     if not NAME.fullmatch(name):
         raise ValueError(
             f"{what} is {name!r}, which names no folder or file; use 1 to 100 letters, digits, spaces, dots, dashes "
             f"and underscores"
         )
+    check_bytes(what, name, added)
     return name

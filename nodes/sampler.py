@@ -14,6 +14,7 @@ from ..hosts.sampling.rollout import WAN_22_EXPERTS_MEET, sample_rollout
 from ..hosts.sampling.settings import Sampling
 from .choices import check_choice
 from .sockets import TimelineSocket
+from .validation import check_values
 
 JOINT, ROLLOUT = "joint", "rollout"
 RUNS = "longreel"  # folder of runs in ComfyUI's output folder
@@ -143,6 +144,13 @@ class LongreelSampler(io.ComfyNode):
             ],
             outputs=[io.Latent.Output(), io.String.Output(display_name="report")],
         )
+
+    @classmethod
+    def validate_inputs(cls, mode: dict | str | None = None, **inputs) -> bool:
+        check_values(cls, {"mode": mode, **inputs})
+        if isinstance(mode, dict) and (name := mode.get("run_name")):
+            check_run_name(name)
+        return True
 
     @classmethod
     def execute(

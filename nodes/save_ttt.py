@@ -9,7 +9,7 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from ..engine.ttt.files import LoadedTTT, save_ttt
-from .folders import check_name, free_file
+from .folders import NUMBERED, check_name, free_file
 from .sockets import TTTSocket
 from .ttt import FOLDER
 from .validation import verdict
@@ -48,11 +48,11 @@ class LongreelSaveTTT(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None = None) -> bool | str:
-        return verdict(lambda: check_name("name", name or "from a wire"))
+        return verdict(lambda: check_name("name", "from a wire" if name is None else name, NUMBERED))
 
     @classmethod
     def execute(cls, ttt: LoadedTTT, name: str, stored_as: str, title: str = "") -> io.NodeOutput:
-        path = free_file(Path(folder_paths.get_folder_paths(FOLDER)[0]), check_name("name", name))
+        path = free_file(Path(folder_paths.get_folder_paths(FOLDER)[0]), check_name("name", name, NUMBERED))
         layers = {
             number: {key: value.to(DTYPES[stored_as]) for key, value in block.items()}
             for number, block in ttt.layers.items()

@@ -14,7 +14,7 @@ from ..training.anchor_config import AnchorConfig, LoRASettings
 from ..training.anchor_student import FolderClips
 from ..training.anchor_trainer import AnchorTrainer
 from ..training.config import Data
-from .folders import free_file, input_folder, output_folder
+from .folders import NUMBERED, free_file, input_folder, output_folder
 from .pictures import image_of
 from .validation import verdict
 
@@ -195,7 +195,7 @@ class LongreelTrainAnchorLoRA(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, run: str | None = None) -> bool | str:
-        return verdict(lambda: check_run_name("from a wire" if run is None else run))
+        return verdict(lambda: check_run_name("from a wire" if run is None else run, NUMBERED))
 
     @classmethod
     def execute(
@@ -245,7 +245,7 @@ class LongreelTrainAnchorLoRA(io.ComfyNode):
         clips = FolderClips(data, TTTEncoder(model, clip, vae), student.facts)
         clips.prepare(lambda done, count: StepBar.check())
         trainer = AnchorTrainer(
-            student, clips, AnchorConfig(output_folder(RUNS) / check_run_name(run), settings, data, run, seed)
+            student, clips, AnchorConfig(output_folder(RUNS) / check_run_name(run, NUMBERED), settings, data, run, seed)
         )
         bar = StepBar(steps)
         made = trainer.train(lambda done, row: bar.at(done))

@@ -307,7 +307,7 @@ class LongreelTrainTTT(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, run: str | None = None, stages: dict[str, Any] | None = None) -> bool | str:
         # Core hands over inputs that open others even where they are not asked for.
-        return verdict(lambda: check_name("run", run or "from a wire"))
+        return verdict(lambda: check_name("run", "from a wire" if run is None else run))
 
     @classmethod
     def execute(

@@ -1,6 +1,16 @@
-"""How a node tells ComfyUI before a run that an input is wrong: core wants True, or the reason as text."""
+"""How a node tells ComfyUI before a run that an input is wrong: core wants True, or the reason as text.
 
-from collections.abc import Callable
+All of it runs in the thread that answers the browser: bounds come before work, and headers of files before bodies.
+
+Inputs that belong to a choice (io.DynamicCombo) reach `validate_inputs` only where it takes all inputs, as `**inputs`.
+Core then checks none of the node's values, so `check_values` does; and it would list a reason that is returned once for
+every input, so such a node raises it instead, and it is listed once.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from comfy_api.latest import io
 
 
 def verdict(check: Callable[[], object]) -> bool | str:
@@ -10,3 +20,28 @@ def verdict(check: Callable[[], object]) -> bool | str:
     except ValueError as error:
         return str(error)
     return True
+
+
+def check_values(node: type[io.ComfyNode], inputs: Mapping[str, Any]) -> None:
+    """Raise ValueError for a number out of its range and a choice that is none, as core does where it looks itself.
+
+    inputs: by id, those of a choice in a dict with it; None, or missing, where the value comes through a wire.
+    """
+    _check_values(node.define_schema().inputs, inputs)
+
+
+def _check_values(schema: list[io.Input], inputs: Mapping[str, Any]) -> None:
+    for entry in schema:
+        value = inputs.get(entry.id)
+        if isinstance(entry, io.DynamicCombo.Input):
+            options = {option.key: option.inputs for option in entry.options}
+            if isinstance(value, dict) and value.get(entry.id) in options:
+                _check_values(options[value[entry.id]], value)
+            elif not entry.optional:  # core hands over no choice that is no option, nor one from a wire
+                raise ValueError(f"{entry.id} is no choice of this node; use {', '.join(options)}")
+        elif value is None:
+            continue
+        elif isinstance(entry, io.Combo.Input) and value not in entry.options:
+            raise ValueError(f"{entry.id}: {value!r} not in {list(entry.options)}")  # core's words
+        elif isinstance(entry, io.Int.Input | io.Float.Input) and not entry.min <= value <= entry.max:
+            raise ValueError(f"{entry.id} is {value}; use {entry.min} to {entry.max}")

@@ -15,12 +15,15 @@ RESERVED = {
 }
 FORBIDDEN = '<>:"/\\|?*'
 MAX_CHARACTERS = 100
+MAX_BYTES = 255  # of a name in UTF-8, on the file systems of Linux and macOS
 REMEDY = "use letters, digits, spaces, - and _"
 
 
-def check_run_name(name: str) -> str:
+def check_run_name(name: str, added: int = 0) -> str:
     """Return `name` where it can name a run. Raises ValueError, naming the character or the word that makes it no
     folder name.
+
+    added: bytes that are put behind it where a file is named after the run.
     """
     if not name.strip():
         raise ValueError(f"the run name is empty; {REMEDY}")
@@ -38,4 +41,14 @@ def check_run_name(name: str) -> str:
     word = name.split(".", maxsplit=1)[0].rstrip().upper()
     if word in RESERVED:
         raise ValueError(f"the run name {name!r} is {word}, which Windows keeps for a device; add a letter")
+    check_bytes("the run name", name, added)
     return name
+
+
+def check_bytes(what: str, name: str, added: int = 0) -> None:
+    """Raise ValueError where `name` and the bytes `added` to it are more than a file or folder name may have."""
+    if (taken := len(name.encode("utf-8", "surrogatepass"))) > MAX_BYTES - added:
+        raise ValueError(
+            f"{what} has {len(name)} characters in {taken} bytes, and at most {MAX_BYTES - added} bytes are taken; "
+            f"shorten it"
+        )

@@ -101,10 +101,31 @@ def test_a_run_of_the_same_name_is_used_again_and_says_so(server, base, base_lat
     assert torch.equal(latent(server, change(named, "save", filename_prefix="again")), base_latent)
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", "con"])
-def test_a_run_name_that_is_no_folder_is_refused(server, base, name):
-    with pytest.raises(ComfyError, match="run name"):
-        server.run(rollout(base, run_name=name))
+@pytest.mark.parametrize("name", ["a/b", "..", "con", "x" * 300, "日" * 100])
+def test_a_run_name_that_is_no_folder_is_refused_when_the_prompt_is_posted(server, base, name):
+    found = refusals(server, rollout(base, run_name=name))
+    assert len(found) == 1 and found[0].startswith("the run name ")
+
+
+def test_a_run_name_that_comes_through_a_wire_is_refused_when_it_arrives(server, base):
+    wired = {**rollout(base, run_name=["name", 0]), "name": node("PrimitiveString", value="a/b")}
+    assert refusals(server, wired) == []
+    with pytest.raises(ComfyError, match="the run name 'a/b' has '/' at character 2 of 3"):
+        server.run(wired)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({"cfg": 101.0}, "cfg is 101.0; use 0.0 to 100.0"),
+        ({"seed": -1}, f"seed is -1; use 0 to {2**64 - 1}"),
+        ({"blend": "smear"}, "blend: 'smear' not in ['triangle'"),
+        ({"mode.low_noise_from": 2.0}, "low_noise_from is 2.0; use 0.0 to 1.0"),
+    ],
+)
+def test_values_out_of_their_range_are_refused_when_the_prompt_is_posted(server, base, inputs, says):
+    found = refusals(server, change(rollout(base, run_name="board"), "sample", **inputs))
+    assert len(found) == 1 and found[0].startswith(says)
 
 
 def test_neutral_memories_leave_the_result_as_it_was(server, base, base_latent):

@@ -169,7 +169,9 @@ def test_bad_inputs_name_themselves(train, change, message):
         train(**change)
 
 
-@pytest.mark.parametrize("name, right", [("first", True), ("a/b", False), ("", False), (None, True)])
+@pytest.mark.parametrize(
+    "name, right", [("first", True), ("a/b", False), ("", False), ("日" * 80, False), (None, True)]
+)
 def test_the_runs_name_is_checked_before_anything_is_loaded(name, right):
     assert (LongreelTrainAnchorLoRA.validate_inputs(run=name) is True) == right
 

@@ -23,6 +23,7 @@ from longreel.engine.runs.name import FORBIDDEN, check_run_name
         "aux1",
         "a-b",
         "x" * 100,
+        "日" * 85,
         "(1) [a] {b} & c's ~ + # @",
     ],
 )
@@ -36,6 +37,8 @@ def test_plain_names_pass_as_they_are(name):
         ("", "the run name is empty; use letters"),
         ("  ", "the run name is empty"),
         ("x" * 101, "has 101 characters, and at most 100 are taken; shorten it"),
+        ("日" * 86, "has 86 characters in 258 bytes, and at most 255 bytes are taken; shorten it"),
+        ("🎬" * 100, "has 100 characters in 400 bytes, and at most 255 bytes"),
         ("a/b", "'a/b' has '/' at character 2 of 3, which no folder name may have"),
         ("a\\b", r"has '\\\\' at character 2 of 3"),
         ("../up", "has '/' at character 3 of 5"),
@@ -63,8 +66,14 @@ def test_other_names_are_refused_with_the_character_at_fault(name, says):
         check_run_name(name)
 
 
+def test_a_name_leaves_room_for_what_is_put_behind_it():
+    assert check_run_name("日" * 79, added=18) == "日" * 79  # 237 bytes
+    with pytest.raises(ValueError, match="has 80 characters in 240 bytes, and at most 237 bytes are taken"):
+        check_run_name("日" * 80, added=18)
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(name=st.text(st.characters() | st.sampled_from(FORBIDDEN + ". "), max_size=12))
+@given(name=st.text(st.characters() | st.sampled_from(FORBIDDEN + ". "), max_size=12) | st.text("é日🎬", max_size=101))
 def test_a_name_that_passes_is_a_folder_of_its_own(tmp_path, name):
     try:
         check_run_name(name)
