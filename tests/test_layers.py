@@ -46,7 +46,7 @@ ROOMS = {  # package: its rooms (folders, or files beside them): the rooms of th
         "demo_model": {"types"},
         "prompts": {"keys", "types"},
         "video": {"types"},
-        "windows": {"keys", "types", "attention", "prompts"},
+        "windows": {"families", "keys", "types", "attention", "prompts"},
         "features": {"families", "keys", "types", "attention", "prompts", "windows"},
         "training": {"families", "types", "windows"},
         "anchor": {"families", "keys", "types", "attention", "demo_model", "windows", "training"},

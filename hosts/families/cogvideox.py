@@ -56,6 +56,11 @@ def width(network: Network) -> int:
     return network.dim
 
 
+def text_width(network: Network) -> int:
+    """Return the channels of the text that the network reads."""
+    return network.patch_embed.text_proj.in_features
+
+
 def time_shift(network: Network, args: tuple, kwargs: dict):
     """Return how keys are moved in time (hosts/families/sites.Forward), or None for CogVideoX-2B.
 

@@ -43,6 +43,9 @@ class Family(Protocol):
     def width(self, network: torch.nn.Module) -> int:
         """Return the channels of a token's key, all heads together."""
 
+    def text_width(self, network: torch.nn.Module) -> int | None:
+        """Return the channels of the text that the network reads; None where its modules do not say."""
+
     def time_shift(self, network: torch.nn.Module, args: tuple, kwargs: dict) -> Shift | None:
         """Return how keys are moved in time (sites.Forward); None where positions are not rotary."""
 

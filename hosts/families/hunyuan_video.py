@@ -63,6 +63,11 @@ def width(network: Network) -> int:
     return network.hidden_size
 
 
+def text_width(network: Network) -> int:
+    """Return the channels of the text that the network reads."""
+    return network.txt_in.input_embedder.in_features
+
+
 def time_shift(network: Network, args: tuple, kwargs: dict):
     """Return how keys are moved in time (hosts/families/sites.Forward).
 

@@ -8,8 +8,10 @@ import comfy.utils
 import latent_preview
 
 from ...engine.plan.timeline import Timeline
+from ..families import facts_of
 from ..types import ModelPatcher
 from ..windows import latent_blend
+from ..windows.checks import check_latent, check_text
 from ..windows.finite import check_finite
 from ..windows.progress import ProgressText
 from .settings import Sampling
@@ -32,13 +34,12 @@ def sample_attached(
 ) -> dict:
     """Sample a model to which the timeline is attached already, and return a LATENT.
 
-    callback: reports the steps in place of `shot_callback`. Raises ValueError for a mask of another length.
+    callback: reports the steps in place of `shot_callback`. Raises ValueError as `check_inputs` does.
     """
+    start = check_inputs(model, latent, sampling)
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(sampling.positive, sampling.negative)
     guider.set_cfg(sampling.cfg)
-    start = comfy.sample.fix_empty_latent_channels(model, latent["samples"], latent.get("downscale_ratio_spacial"))
-    check_mask(latent.get("noise_mask"), start.shape[2])
     noise = torch.zeros_like(start)
     if sampling.add_noise:
         noise = comfy.sample.prepare_noise(start, sampling.seed, latent.get("batch_index"))
@@ -56,6 +57,32 @@ def sample_attached(
         key: value for key, value in latent.items() if not key.startswith("downscale_ratio")
     }  # said of an empty latent
     return {**rest, "samples": samples.to(start.device)}
+
+
+def check_inputs(model: ModelPatcher, latent: dict, sampling: Sampling) -> torch.Tensor:
+    """Return the samples [B, C, F, H, W] of a LATENT that a model can begin with.
+
+    Raises ValueError for a latent that is no video of the model's family, a mask of another length or beside a latent
+    that comes noisy, and text of another encoder.
+    """
+    start = comfy.sample.fix_empty_latent_channels(model, latent["samples"], latent.get("downscale_ratio_spacial"))
+    check_latent(start, facts_of(model))
+    mask = latent.get("noise_mask")
+    check_mask(mask, start.shape[2])
+    if mask is not None and not sampling.add_noise and float(mask.min()) < 1:
+        raise ValueError(
+            "add_noise is off, so the latent is taken as noisy, and its noise mask would keep parts of it as noisy as "
+            "they are; sample all sigmas with one sampler (two experts: mode rollout with low_noise_model), or take "
+            "the mask off before this one"
+        )
+    check_text(
+        model,
+        {
+            name: [text for text, *_ in entries]
+            for name, entries in (("positive", sampling.positive), ("negative", sampling.negative))
+        },
+    )
+    return start
 
 
 def check_mask(mask: torch.Tensor | None, frames: int) -> None:

@@ -21,6 +21,7 @@ from .. import keys
 from ..families import facts_of
 from ..types import ModelPatcher
 from ..windows import latent_blend
+from ..windows.checks import check_latent, check_plan
 from ..windows.refine_chunks import RefinedChunks
 from .joint import sample_attached, walking_callback
 from .refine_steps import SteppedChunks, StepSampler
@@ -56,6 +57,8 @@ def refine(
     if blend not in BLENDS:
         raise ValueError(f"unknown blend {blend!r}; use one of {', '.join(BLENDS)}")
     facts = facts_of(model)
+    if timeline is not None:
+        check_plan(model, timeline)
     _check(facts, latent["samples"], sampling, timeline)
     sigmas, sampler = engine.last_part(sampling.sigmas, strength), sampling.sampler
     chunks = chunks_of(facts, latent["samples"].shape[2], chunk_latent_frames, overlap_latent_frames, timeline)
@@ -108,17 +111,7 @@ def chunks_of(
 
 
 def _check(facts: ModelFacts, samples: torch.Tensor, sampling: Sampling, timeline: Timeline | None) -> None:
-    if samples.is_nested or samples.ndim != 5:
-        found = "nested parts" if samples.is_nested else f"{samples.ndim} axes"
-        raise ValueError(
-            f"the latent has {found} and a video has 5 axes (batch, channels, frames, rows, columns); "
-            f"wire a video latent without audio"
-        )
-    if samples.shape[1] != facts.latent_channels:
-        raise ValueError(
-            f"the latent has {samples.shape[1]} channels and {facts.family} takes "
-            f"{facts.latent_channels}; encode the video with this model's own VAE"
-        )
+    check_latent(samples, facts)
     if timeline is not None and samples.shape[2] != timeline.latent_frames:
         raise ValueError(
             f"the latent has {samples.shape[2]} frames and the timeline {timeline.latent_frames}; wire "

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 import comfy.model_sampling
-import comfy.sample
 import comfy.utils
 
 from ...engine.plan.rollout_chunks import Chunk, plan_chunks
@@ -21,8 +20,8 @@ from ..memory.protocols import HandsOver, Remembers
 from ..prompts.chunk_conditioning import for_chunk
 from ..types import ModelPatcher
 from ..windows import latent_blend
-from ..windows.checks import check_latent_frames
-from .joint import check_mask
+from ..windows.checks import check_latent_frames, check_plan
+from .joint import check_inputs
 from .settings import Sampling
 
 FRAME_AXIS = 2  # [B, C, F, H, W]
@@ -134,14 +133,13 @@ def plan_task(
     low_noise_from: float,
 ) -> RolloutTask:
     """Return the checked task of a rollout; arguments and errors are those of hosts/sampling/rollout.sample_rollout."""
-    experts = Experts(*(_prepared(m) for m in (model, low_noise_model)), low_noise_from)
+    experts = Experts(*(_prepared(m, timeline) for m in (model, low_noise_model)), low_noise_from)
     features = patching.features_of(model.model_options)
-    start = comfy.sample.fix_empty_latent_channels(model, latent["samples"], latent.get("downscale_ratio_spacial"))
+    start = check_inputs(model, latent, sampling)
     check_latent_frames(start.shape[FRAME_AXIS], timeline)
     hands_over = _hands_over(features)
     known = timeline.overlap_frames if hands_over is None else hands_over.known_frames(timeline)
     mask = latent.get("noise_mask")
-    check_mask(mask, start.shape[FRAME_AXIS])
     anchor_frame.check_video(model, start.shape)
     task = RolloutTask(
         timeline=timeline,
@@ -161,10 +159,11 @@ def _hands_over(features: Sequence[Any]) -> HandsOver | None:
     return next((feature for feature in features if isinstance(feature, HandsOver)), None)
 
 
-def _prepared(model: ModelPatcher):
+def _prepared(model: ModelPatcher, timeline: Timeline):
     """Return a clone whose context handler is set chunk by chunk; None stays None."""
     if model is None:
         return None
+    check_plan(model, timeline)
     if isinstance(model.model_options.get("context_handler"), latent_blend.TimelineHandler):
         raise ValueError(
             "this model carries a Longreel Latent Blend, which samples all segments together, and rollout makes them "

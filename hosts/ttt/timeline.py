@@ -24,7 +24,7 @@ from ..attention import patching
 from ..prompts import conditioning
 from ..prompts.guidance import scale_guidance_of_frames, strength_of
 from ..types import BaseModel, CalcCondBatch, CondLists, ContextWindow, Entry, Executor, ModelOptions
-from ..windows.checks import check_latent_frames
+from ..windows.checks import check_latent_frames, check_plan
 from ..windows.latent_blend import noise_of_shots
 from ..windows.progress import ProgressText
 from .forward import SegmentInfo, kept_bytes, segments_of, token_windows, watch
@@ -159,9 +159,10 @@ def _same(ours, theirs) -> bool:
 def attach(model: ModelPatcher, timeline: Timeline) -> ModelPatcher:
     """Return a clone of `model`, with or without TTT layers, that is shown all of `timeline` at once.
 
-    Raises ValueError for a network that cannot be, segments that do not follow each other, and a model whose latent is
-    cut into windows already.
+    Raises ValueError for a timeline that was planned for another family, a network that cannot be shown it, segments
+    that do not follow each other, and a model whose latent is cut into windows already.
     """
+    check_plan(model, timeline)
     segments = segments_of(model)
     network = model.model.diffusion_model
     segments.refuse(network, len(timeline.segments))

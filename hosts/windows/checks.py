@@ -1,6 +1,57 @@
-"""Check what every way of sampling a timeline asks of its latent before it begins."""
+"""Check what every way of sampling a timeline asks of its plan, its latent and its text before it begins.
 
+A plan is numbers of one family: how many pixel frames share a latent frame, how many channels a latent has. Numbers of
+another family may fit by chance, and then nothing stops before the video is wrong.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from ...engine.plan.facts import ModelFacts
 from ...engine.plan.timeline import Timeline
+from ..families import facts_of, family_of
+from ..types import ModelPatcher
+
+VIDEO_AXES = 5  # [B, C, F, H, W]
+
+
+def check_plan(model: ModelPatcher, timeline: Timeline) -> None:
+    """Raise ValueError, naming both, unless a timeline was planned for the family and the latents of `model`."""
+    planned, own = timeline.facts, facts_of(model)
+    if _layout(planned) == _layout(own):
+        return
+    raise ValueError(
+        f"the timeline is planned for {_described(planned)}, and the model is {_described(own)}; wire this model into "
+        f"Longreel Plan"
+    )
+
+
+def _layout(facts: ModelFacts) -> tuple:
+    """Return what a plan's numbers depend on."""
+    return (facts.family, facts.latent_channels, facts.temporal_stride, facts.spatial_stride, facts.patch_frames)
+
+
+def _described(facts: ModelFacts) -> str:
+    return (
+        f"{facts.family} ({facts.latent_channels} latent channels, {facts.temporal_stride} pixel frames and "
+        f"{facts.spatial_stride} pixels to a latent one)"
+    )
+
+
+def check_latent(samples: torch.Tensor, facts: ModelFacts) -> None:
+    """Raise ValueError unless `samples` are a video's latents [B, C, F, H, W] with the channels of a family."""
+    if samples.is_nested or samples.ndim != VIDEO_AXES:
+        found = "nested parts" if samples.is_nested else f"{samples.ndim} axes"
+        raise ValueError(
+            f"the latent has {found} and a video has {VIDEO_AXES} axes (batch, channels, frames, rows, columns); "
+            f"wire a video latent without audio"
+        )
+    if samples.shape[1] != facts.latent_channels:
+        raise ValueError(
+            f"the latent has {samples.shape[1]} channels and {facts.family} takes "
+            f"{facts.latent_channels}; encode the video with this model's own VAE"
+        )
 
 
 def check_latent_frames(latent_frames: int, timeline: Timeline) -> None:
@@ -10,3 +61,19 @@ def check_latent_frames(latent_frames: int, timeline: Timeline) -> None:
             f"the latent has {latent_frames} frames and the timeline {timeline.latent_frames}; wire the latent output "
             f"of the same Longreel Plan into the sampler"
         )
+
+
+def check_text(model: ModelPatcher, texts: Mapping[str, Sequence[torch.Tensor | None]]) -> None:
+    """Raise ValueError where a text [1, tokens, channels] has other channels than the network of `model` reads.
+
+    texts: of each prompt's conditioning entries, by the prompt's name.
+    """
+    family = family_of(model)
+    wanted = family.text_width(model.model.diffusion_model)
+    for name, of_entries in texts.items():
+        for text in of_entries:
+            if text is not None and wanted is not None and text.shape[-1] != wanted:
+                raise ValueError(
+                    f"the {name} conditioning is text of {text.shape[-1]} channels and this {family.NAME} model reads "
+                    f"{wanted}; encode the prompts with the model's own text encoder"
+                )

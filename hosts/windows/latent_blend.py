@@ -24,7 +24,7 @@ from ..attention import patching
 from ..prompts import conditioning
 from ..prompts.guidance import scale_guidance
 from ..types import BaseModel, CalcCondBatch, CondLists, ContextHandler, Entry, Executor, ModelOptions, ModelPatcher
-from .checks import check_latent_frames
+from .checks import check_latent_frames, check_plan, check_text
 from .progress import ProgressText
 
 FRAME_AXIS = 2  # [B, C, F, H, W]
@@ -243,7 +243,11 @@ class TimelineHandler(context_windows.IndexListContextHandler):
 
 
 def attach(model: ModelPatcher, timeline: Timeline, blend: str, seed: int = 0, lead_frame: bool = True):
-    """Return a clone of `model` that samples `timeline` jointly. Raises ValueError as `attach_handler` does."""
+    """Return a clone of `model` that samples `timeline` jointly.
+
+    Raises ValueError for a timeline that was planned for another family, and as `attach_handler` does.
+    """
+    check_plan(model, timeline)
     return attach_handler(model, TimelineHandler(timeline, blend, seed, lead_frame))
 
 
@@ -269,6 +273,10 @@ def attach_handler(model: ModelPatcher, handler: TimelineHandler):
 def _start_run(executor: Executor, noise: torch.Tensor, latent_image: torch.Tensor, *args, **kwargs):
     """Wrap OUTER_SAMPLE: each run gets a fresh handler, and each shot its own noise where it has a seed."""
     guider = executor.class_obj
+    check_text(
+        guider.model_patcher,
+        {name: [entry.get("cross_attn") for entry in entries] for name, entries in guider.conds.items()},
+    )
     handler = guider.model_options["context_handler"].for_new_run()
     guider.model_options["context_handler"] = handler
     return executor(noise_of_shots(noise, handler.timeline), latent_image, *args, **kwargs)
