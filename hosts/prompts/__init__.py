@@ -1,3 +1,3 @@
 """Make one conditioning for a whole timeline: conditioning (entries that know their shot), chunk_conditioning,
-words.
+time_axis (what of it has frames), words.
 """

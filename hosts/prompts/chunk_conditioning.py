@@ -9,6 +9,7 @@ import torch
 from ...engine.plan.rollout_chunks import Chunk
 from ...engine.plan.timeline import Timeline
 from .. import keys
+from .time_axis import AREA, MASK, REFERENCES, check_mask_frames
 
 UNCUT = (
     "control",
@@ -20,7 +21,7 @@ UNCUT = (
     "camera_conditions",
     "reference_motion",
 )
-MASK = "mask"  # core's areas: [B, H, W] where it holds at all times, [F, H, W] or [B, F, H, W] where it moves
+NO_LATENT_FRAMES = (*REFERENCES, "face_video_pixels")  # five axes, and what the third one counts is something else
 
 
 def for_chunk(entries: list, chunk: Chunk, timeline: Timeline, shots: Iterable[int]) -> list:
@@ -43,15 +44,15 @@ def _cut(key: str, value: object, chunk: Chunk, timeline: Timeline):
     frames = timeline.latent_frames
     window = slice(chunk.start_frame, chunk.end_frame)
     if isinstance(value, torch.Tensor):
-        if value.ndim == 5 and value.shape[2] == frames:  # [B, C, F, H, W]
+        if value.ndim == 5 and value.shape[2] == frames and key not in NO_LATENT_FRAMES:  # [B, C, F, H, W]
             return value[:, :, window]
-        if key == MASK and value.ndim == 4 and value.shape[1] == frames:
-            return value[:, window]
-        if key == MASK and value.ndim == 3 and value.shape[0] == frames:
-            return value[window]
+        if key == MASK and value.ndim in (3, 4):  # [F, H, W] or [B, F, H, W], as core reads it; F may be 1
+            axis = value.ndim - 3
+            check_mask_frames(value.shape[axis], frames)
+            return value if value.shape[axis] == 1 else value.narrow(axis, chunk.start_frame, chunk.latent_frames)
     if isinstance(value, (list, tuple)) and value and all(isinstance(part, torch.Tensor) for part in value):
         return [_cut(key, part, chunk, timeline) for part in value]
-    if (key in UNCUT and value is not None) or (key == "area" and _has_time(value)):
+    if (key in UNCUT and value is not None) or (key == AREA and _has_time(value)):
         raise ValueError(
             f"the conditioning has a {key} for {frames} latent frames, and rollout makes {chunk.latent_frames} at a "
             f"time and cannot cut it; remove the node that adds it, or use mode joint"

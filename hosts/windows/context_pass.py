@@ -17,6 +17,7 @@ import comfy.model_sampling
 from ...engine.plan.rollout_chunks import Mix
 from ...engine.sampling import alpha_space
 from .. import keys
+from ..prompts.time_axis import MASK, lies_on_video
 from ..types import BaseModel
 
 CONTEXT_PASS = "context pass"  # the role of an evaluation that shows finished frames
@@ -72,8 +73,14 @@ def entry_of_length(entry: dict, x: torch.Tensor) -> dict:
     }
     for key, value in model_conds.items():
         full = getattr(value, "cond", None)
-        if isinstance(full, torch.Tensor) and full.ndim == x.ndim:
-            last = full.shape[FRAME_AXIS] - 1
-            at = [max(0, last - frames + 1 + i) for i in range(frames)]
-            model_conds[key] = value._copy_with(full[:, :, at])
+        if isinstance(full, torch.Tensor) and lies_on_video(key, full):
+            model_conds[key] = value._copy_with(full[:, :, _last(frames, full.shape[FRAME_AXIS])])
+    mask = entry.get(MASK)  # of an area, [B, F or 1, H, W]
+    if mask is not None and mask.shape[1] > 1:
+        entry = {**entry, MASK: mask[:, _last(frames, mask.shape[1])]}
     return {**entry, "model_conds": model_conds}
+
+
+def _last(frames: int, of: int) -> list[int]:
+    """Return the places of the last `frames` of so many; where there are fewer, the first stands for those before."""
+    return [max(0, of - frames + place) for place in range(frames)]

@@ -4,9 +4,10 @@ predicts (engine/sampling/latent_blend.py).
 Core calls a handler once per model evaluation with the whole latent. Cond and uncond are blended with the same
 weights before guidance combines them; guidance is linear in both, so this is the blend of x0 after guidance.
 
-Core's IndexListContextHandler does the slicing of latents and of every conditioning that has a time axis. What is
-different here: the segments and their prompts come from a timeline, the weights from the chosen blend, shots may have
-their own noise and strength, and a handler that was there before goes on working inside each segment.
+Core's IndexListContextHandler does the slicing of latents and of every conditioning that has a time axis, which
+hosts/prompts/time_axis.py says. What is different here: the segments and their prompts come from a timeline, the
+weights from the chosen blend, shots may have their own noise and strength, and a handler that was there before goes on
+working inside each segment.
 """
 
 import itertools
@@ -21,7 +22,7 @@ from ...engine.plan.timeline import Segment, Timeline
 from ...engine.sampling.latent_blend import segment_weights
 from .. import keys
 from ..attention import patching
-from ..prompts import conditioning
+from ..prompts import conditioning, time_axis
 from ..prompts.guidance import scale_guidance
 from ..types import BaseModel, CalcCondBatch, CondLists, ContextHandler, Entry, Executor, ModelOptions, ModelPatcher
 from .checks import check_latent_frames, check_plan, check_text
@@ -220,7 +221,21 @@ class TimelineHandler(context_windows.IndexListContextHandler):
     ):
         if cond_in is None:
             return None
-        return super().get_resized_cond(conditioning.entries_for(cond_in, window.segment.mix), x_in, window, device)
+        entries = conditioning.entries_for(cond_in, window.segment.mix)
+        return [cut for entry in entries if (cut := self._cut(entry, x_in, window, device)) is not None]
+
+    def _cut(
+        self, entry: Entry, x_in: torch.Tensor, window: "SegmentWindow", device: torch.device | None
+    ) -> Entry | None:
+        """Return the part of an entry that belongs to a segment's frames; None where its area is elsewhere."""
+        lead = getattr(window, "causal_anchor_index", None)
+        frames = [*(() if lead is None else (lead,)), *window.index_list]
+        area = time_axis.cut_area(entry, frames, x_in.shape[FRAME_AXIS])
+        if area is None:
+            return None
+        whole = time_axis.timeless(self._model, entry, x_in, window)
+        (cut,) = super().get_resized_cond([time_axis.without(entry, whole)], x_in, window, device)
+        return {**cut, **whole, **area, "model_conds": {**cut["model_conds"], **whole["model_conds"]}}
 
     def combine_context_window_results(
         self,
