@@ -8,6 +8,7 @@ is not known here.
 import errno
 import json
 import os
+import stat
 import sys
 import time
 from pathlib import Path
@@ -27,14 +28,14 @@ class RunInUse(RuntimeError):
 
 class RunLock:
     """The lock is held from construction to `release`, or to the end of the process. Raises RunInUse, naming process
-    and time.
+    and time, and OSError for a link or anything else that is no file, which might be somebody's.
     """
 
     def __init__(self, path: Path):
         self.path = path
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        self._handle = _open(path)
         try:
-            _lock(self._handle)
+            lock_handle(self._handle)
             os.ftruncate(self._handle, 0)
             os.lseek(self._handle, 0, os.SEEK_SET)
             os.write(self._handle, json.dumps({"process": os.getpid(), "since": _now()}).encode())
@@ -47,11 +48,57 @@ class RunLock:
                     f"until it ends, or use another run name"
                 ) from error
             raise
+        close_in_forked(self._handle)
 
     def release(self) -> None:
-        os.ftruncate(self._handle, 0)
-        _unlock(self._handle)
-        os.close(self._handle)
+        if close_in_forked.forget(self._handle):
+            os.ftruncate(self._handle, 0)
+            unlock_handle(self._handle)
+            os.close(self._handle)
+
+
+class _CloseInForked:
+    """Handles that a forked process closes first of all.
+
+    A lock belongs to all that share its handle: a worker that outlives a killed ComfyUI would hold its locks on.
+    Programs that are started anew get no handle of ours anyway (PEP 446).
+    """
+
+    def __init__(self) -> None:
+        self._handles: set[int] = set()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._close)
+
+    def __call__(self, handle: int) -> None:
+        self._handles.add(handle)
+
+    def forget(self, handle: int) -> bool:
+        """Return whether the handle is still this process's to close, and know it no more."""
+        known = handle in self._handles
+        self._handles.discard(handle)
+        return known
+
+    def _close(self) -> None:
+        for handle in self._handles:
+            os.close(handle)
+        self._handles.clear()
+
+
+close_in_forked = _CloseInForked()
+
+
+def _open(path: Path) -> int:
+    """Open the file, made where there is none. Raises OSError for what is no plain file, which is not touched."""
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a link, and the lock is written into the file; remove it", str(path))
+    flags = os.O_RDWR | os.O_CREAT
+    for flag in ("O_BINARY", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):
+        flags |= getattr(os, flag, 0)
+    handle = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no file, and the lock is one; remove it", str(path))
+    return handle
 
 
 def _now() -> str:
@@ -68,7 +115,8 @@ def _owner(handle: int) -> str:
         return "a process that has not written its number yet"
 
 
-def _lock(handle: int) -> None:
+def lock_handle(handle: int) -> None:
+    """Lock an open file. Raises OSError, with one of HELD_BY_ANOTHER where another handle has the lock."""
     if sys.platform == "win32":
         os.lseek(handle, WINDOWS_LOCKED_BYTE, os.SEEK_SET)
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
@@ -76,7 +124,8 @@ def _lock(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _unlock(handle: int) -> None:
+def unlock_handle(handle: int) -> None:
+    """Give the lock of an open file back."""
     if sys.platform == "win32":
         os.lseek(handle, WINDOWS_LOCKED_BYTE, os.SEEK_SET)
         msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)

@@ -2,6 +2,8 @@
 
 import os
 import re
+import signal
+import subprocess
 
 import pytest
 
@@ -69,3 +71,58 @@ def test_refused_locks_leave_no_file_open(tmp_path):
             RunLock(tmp_path / "run.lock")
     assert len(os.listdir("/proc/self/fd")) == before
     lock.release()
+
+
+def test_a_link_is_refused_and_what_it_leads_to_stays(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "run.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="it is a link, and the lock is written into the file; remove it"):
+        RunLock(tmp_path / "run.lock")
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "run.lock")
+    with pytest.raises(OSError, match="it is no file, and the lock is one; remove it"):
+        RunLock(tmp_path / "run.lock")
+    os.unlink(tmp_path / "run.lock")
+    (tmp_path / "run.lock").mkdir()
+    with pytest.raises(IsADirectoryError):
+        RunLock(tmp_path / "run.lock")
+
+
+@pytest.mark.parametrize("released", [False, True])  # as a `with` block does that the worker leaves: it is not its own
+def test_a_forked_process_holds_nothing_and_takes_nothing_from_its_parent(tmp_path, released):
+    """The worker of a killed ComfyUI lives on for a while."""
+    path = tmp_path / "run.lock"
+    worker, said = os.pipe()
+
+    def with_a_worker():
+        lock = RunLock(path)
+        if not os.fork():
+            if released:
+                lock.release()
+            os.write(said, os.getpid().to_bytes(4, "little"))
+            signal.pause()
+        return lock
+
+    with holding(with_a_worker):
+        process = int.from_bytes(os.read(worker, 4), "little")
+        try:
+            with pytest.raises(RunInUse):  # its parent's still
+                RunLock(path)
+        except BaseException:
+            os.kill(process, signal.SIGKILL)
+            raise
+    try:
+        RunLock(path).release()
+    finally:
+        os.kill(process, signal.SIGKILL)
+
+
+def test_a_program_that_was_started_holds_nothing(tmp_path):
+    lock = RunLock(tmp_path / "run.lock")
+    with subprocess.Popen(["sleep", "60"], close_fds=False) as started:
+        lock.release()
+        RunLock(tmp_path / "run.lock").release()
+        started.kill()
