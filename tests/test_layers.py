@@ -29,7 +29,7 @@ ROOMS = {  # package: its rooms (folders, or files beside them): the rooms of th
         "attention": {"plan"},
         "sampling": set(),
         "lora": set(),
-        "measure": set(),
+        "measure": {"runs"},
         "runs": set(),
         "factory_arguments": set(),
         "ttt": {"attention", "factory_arguments", "runs"},

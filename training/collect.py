@@ -7,8 +7,6 @@ whole and is taken as it is, and another content gets another folder. Where fram
 
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from ..engine.runs.disk import stopped
+from ..engine.runs.unfinished import growing_folder
 from ..engine.storyboard.board import Shot, Storyboard, parse_storyboard
 from ..engine.storyboard.ttt_video import parse_ttt
 
@@ -58,26 +58,31 @@ def storyboard_of(text: str, fps: float, segment_seconds: float, width: int, hei
 def collect(root: Path, name: str, clips: Iterable[Spoken], segment_seconds: float) -> Path:
     """Write clips below `root`, and return the folder, `<name>-<digest>`.
 
-    Raises ValueError, with the number of the clip, as storyboard_of does, and OSError where the disk is full; an
-    unfinished folder does not stay.
+    Raises ValueError, with the number of the clip, as storyboard_of does, and WriteError, naming the bytes, where the
+    disk is full; an unfinished folder does not stay, nor one that a killed process left.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(dir=root, prefix=f".{name}-"))
     try:
-        found = hashlib.sha256()
-        for number, clip in enumerate(clips):
-            height, width = clip.frames.shape[1:3]
-            try:
-                board = storyboard_of(clip.text, clip.fps, segment_seconds, width, height).to_json()
-            except ValueError as error:
-                raise ValueError(f"clip {number + 1}: {error}") from error
-            _write(unfinished / f"clip_{number:05}", clip.frames, board, found)
-        folder = root / f"{name}-{found.hexdigest()[:DIGITS]}"
-        if not folder.exists():
-            os.replace(unfinished, folder)
-        return folder
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)  # gone already where it was put in its place
+        root.mkdir(parents=True, exist_ok=True)
+        with growing_folder(root) as unfinished:
+            return _collected(root, unfinished, name, clips, segment_seconds)
+    except OSError as error:
+        raise stopped(f"the data set {name}", "is not whole", root, error) from error
+
+
+def _collected(root: Path, unfinished: Path, name: str, clips: Iterable[Spoken], segment_seconds: float) -> Path:
+    """Write clips into the folder `unfinished`, give it its name, and return it."""
+    found = hashlib.sha256()
+    for number, clip in enumerate(clips):
+        height, width = clip.frames.shape[1:3]
+        try:
+            board = storyboard_of(clip.text, clip.fps, segment_seconds, width, height).to_json()
+        except ValueError as error:
+            raise ValueError(f"clip {number + 1}: {error}") from error
+        _write(unfinished / f"clip_{number:05}", clip.frames, board, found)
+    folder = root / f"{name}-{found.hexdigest()[:DIGITS]}"
+    if not folder.exists():
+        os.replace(unfinished, folder)
+    return folder
 
 
 def _write(path: Path, frames: torch.Tensor, board: str, found) -> None:

@@ -1,13 +1,13 @@
 """Write frames into an h264 .mp4, one after the other, and leave a finished file or none.
 
-The file grows under a temporary name in its own folder and gets its real name when it is complete, the next free
-number if another run took that meanwhile. Nothing is overwritten. Colours are 8 bit, yuv420p, as core's Save Video
+The file grows under a short name in its own folder and gets its real name when it is complete, the next free number if
+another run took that meanwhile. Nothing is overwritten, and what a killed process left is removed
+(engine/runs/unfinished.py). Colours are 8 bit, yuv420p, as core's Save Video
 writes them, for every player. It knows no sound and nothing of where the frames come from.
 """
 
 import logging
 import os
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,12 +17,17 @@ import av
 import torch
 from torch import Tensor
 
+from ..runs.disk import stopped
+from ..runs.name import check_bytes
+from ..runs.unfinished import growing_file
+
 # The encoder keeps some frames per thread: a fixed number keeps its memory the same on every machine.
 ENCODER_THREADS = 4
 # x264's AVX-512 code reads on behind a row of 16 x 16 pixel blocks that does not fill its registers, so that at 64, 480
 # or 832 pixels of width the file depends on what was in memory before. With AVX2 the same frames are the same bytes.
 SAME_BYTES = {"x264-params": "asm=avx2"}
 SMALLEST_CRF, LARGEST_CRF = 1, 51
+NUMBERED = len("_00001_.mp4")  # bytes behind a name
 logger = logging.getLogger(__name__)
 
 
@@ -62,18 +67,26 @@ def write_video(
         crf: h264 quality, 1 (largest file) to 51 (smallest).
         metadata: tags of the container.
     Raises:
-        ValueError: no frame, an odd size, sizes that differ, fps or crf out of range. No file is left.
+        ValueError: no frame, an odd size, sizes that differ, fps or crf out of range, a name that is too long.
+        WriteError: the disk is full or may not be written; it names the bytes. No file is left.
     """
+    check_bytes("the name of the video", stem, NUMBERED)
     if fps <= 0:
         raise ValueError(f"fps is {fps}; use a number above 0, for instance 16")
     if not SMALLEST_CRF <= crf <= LARGEST_CRF:
         raise ValueError(f"crf is {crf}; use {SMALLEST_CRF} (best) to {LARGEST_CRF} (smallest file)")
-    part = folder / f".{stem}.{uuid.uuid4().hex}.part"
+    written = 0
     try:
-        count, width, height = _encode(frames, part, Fraction(fps).limit_denominator(1001), crf, metadata or {})
-        path = _publish(part, folder, stem, counter)
-    finally:
-        part.unlink(missing_ok=True)
+        with growing_file(folder) as part:
+            try:
+                count, width, height = _encode(frames, part, Fraction(fps).limit_denominator(1001), crf, metadata or {})
+                with open(part, "rb+") as file:
+                    os.fsync(file.fileno())
+                path = _publish(part, folder, stem, counter)
+            finally:
+                written = part.stat().st_size if part.exists() else 0
+    except OSError as error:
+        raise stopped(f"the video {stem}", f"has {written:,} bytes so far", folder, error) from error
     return WrittenVideo(path, count, width, height)
 
 

@@ -9,20 +9,20 @@ import contextlib
 import errno
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
+
+from .disk import WriteError, free_bytes, stopped
+from .unfinished import growing_file
+
+__all__ = ["WriteError", "check_whole", "free_bytes", "remove_unfinished", "save_whole", "write_whole"]
 
 UNFINISHED = ".{}.part"
 FOLDER_IS_NOT_SYNCED = (errno.EINVAL, errno.ENOTSUP)  # network folders that keep names by themselves
-
-
-class WriteError(OSError):
-    """Say that a file could not be written; what stood in its place is untouched."""
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -42,11 +42,7 @@ def write_whole(path: Path, data: bytes) -> None:
         # Its bytes may be what a full disk lacks; where even this fails, the next opening of the folder removes it.
         with contextlib.suppress(OSError):
             unfinished.unlink()
-        raise WriteError(
-            f"{path.name} needs {len(data):,} bytes, and writing stopped ({error.strerror}) with "
-            f"{free_bytes(path.parent):,} bytes free in {path.parent}; free space there or make the folder "
-            f"writable, then queue again: what was finished is kept"
-        ) from error
+        raise stopped(path.name, f"needs {len(data):,} bytes", path.parent, error) from error
 
 
 def remove_unfinished(folder: Path) -> list[str]:
@@ -58,11 +54,6 @@ def remove_unfinished(folder: Path) -> list[str]:
     for path in left_over:
         path.unlink()
     return [path.name[len(prefix) : -len(suffix)] for path in left_over]
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the bytes that this user may still write where `folder` is, or would be."""
-    return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))).free
 
 
 def _sync_folder(folder: Path) -> None:
@@ -79,16 +70,19 @@ def _sync_folder(folder: Path) -> None:
 
 
 def save_whole(path: Path | str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file that is there whole or not at all; `metadata` are the texts in its header."""
+    """Write a safetensors file that is there whole or not at all; `metadata` are the texts in its header.
+
+    Raises WriteError, as `write_whole` does.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(handle)
     try:
-        save_file(dict(tensors), unfinished, metadata=dict(metadata))
-        os.replace(unfinished, path)
-    finally:
-        Path(unfinished).unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with growing_file(path.parent) as unfinished:
+            save_file(dict(tensors), unfinished, metadata=dict(metadata))
+            os.replace(unfinished, path)
+    except (OSError, SafetensorError) as error:
+        needed = sum(tensor.nbytes for tensor in tensors.values())
+        raise stopped(path.name, f"needs {needed:,} bytes", path.parent, error) from error
 
 
 def check_whole(path: Path) -> None:
