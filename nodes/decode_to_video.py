@@ -5,10 +5,12 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import InputImpl, io, ui
 
-from ..engine.measure.video_file import LARGEST_CRF, SMALLEST_CRF, refuse_odd_size, write_video
+from ..engine.measure.video_file import ENDING, LARGEST_CRF, SMALLEST_CRF, refuse_odd_size, write_video
 from ..hosts.video.decode import decode_frames, decode_takes, pixel_size
 from ..hosts.video.file import graph_metadata
+from .folders import check_prefix
 from .sockets import TimelineSocket
+from .validation import verdict
 
 
 class LongreelDecodeToVideo(io.ComfyNode):
@@ -79,18 +81,13 @@ class LongreelDecodeToVideo(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, filename_prefix: str | None) -> bool | str:
-        if filename_prefix is None:  # linked: its value is not known before the run, core checks it then
+        if filename_prefix is None:  # linked: its value is not known before the run, `execute` checks it then
             return True
-        output = Path(folder_paths.get_output_directory())
-        name = Path(filename_prefix).name
-        if not folder_paths.is_within_directory(str(output), str(output / filename_prefix)):
-            return f"filename_prefix {filename_prefix!r} leaves the output folder {output}; use a name inside it"
-        if not name or filename_prefix.endswith(("/", "\\")):
-            return f"filename_prefix {filename_prefix!r} has no file name; use for instance longreel/video"
-        return True
+        return verdict(lambda: check_prefix(filename_prefix, ENDING))
 
     @classmethod
     def execute(cls, vae, samples, fps, filename_prefix, crf, chunk_latent_frames=0, timeline=None) -> io.NodeOutput:
+        check_prefix(filename_prefix, ENDING)  # it may have come through a wire
         latent = samples["samples"]
         if timeline is None:
             frames = decode_frames(vae, latent, chunk_latent_frames)

@@ -1,5 +1,6 @@
 """Files of ComfyUI's own folders: where a node reads clips and weights from, and where it leaves what it made."""
 
+import os
 import re
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from ..engine.runs.name import check_bytes
 SUFFIX = ".safetensors"
 NAME = re.compile(r"[\w][\w .-]{0,99}")
 NUMBERED = len(f"_00001_{SUFFIX}")  # bytes that `free_file` puts behind a name
+MOST_PATH_BYTES = 4095  # Linux's PATH_MAX without its last byte
+FILLED_IN = re.compile(r"%(width|height|year|month|day|hour|minute|second)%")  # what core writes for them is shorter
 
 
 def add_model_folder(name: str, *further: Path) -> None:
@@ -70,3 +73,38 @@ def check_name(what: str, name: str, added: int = 0) -> str:
         )
     check_bytes(what, name, added)
     return name
+
+
+def check_prefix(prefix: str, ending: str) -> None:
+    """Raise ValueError where core can make no new file `<prefix>_00001_<ending>` in the output folder."""
+    output = Path(folder_paths.get_output_directory())
+    if "\0" in prefix or any(0xD800 <= ord(letter) <= 0xDFFF for letter in prefix):
+        raise ValueError(
+            f"filename_prefix is {prefix!r}, which has a letter that no file name may have; use letters, digits, "
+            f"spaces, - and _"
+        )
+    if not folder_paths.is_within_directory(str(output), str(output / prefix)):
+        raise ValueError(f"filename_prefix {prefix!r} leaves the output folder {output}; use a name inside it")
+    if Path(prefix).name in ("", "..") or prefix.endswith(("/", "\\")):
+        raise ValueError(f"filename_prefix {prefix!r} has no file name; use for instance longreel/video")
+    if Path(prefix).name.startswith("."):
+        raise ValueError(
+            f"filename_prefix {prefix!r} is the name of a hidden file, which file managers do not show; let it begin "
+            f"with a letter"
+        )
+    *folders, name = Path(FILLED_IN.sub("00", prefix)).parts
+    for folder in folders:
+        check_bytes(f"filename_prefix: the folder {folder[:20]}...", folder)
+    check_bytes("filename_prefix: the name of the file", name, len(f"_00001_{ending}"))
+    path = output.joinpath(*folders)
+    if (taken := len(os.fsencode(path / name))) > MOST_PATH_BYTES - NUMBERED:
+        raise ValueError(
+            f"filename_prefix: the path of the file has {taken:,} bytes, and at most "
+            f"{MOST_PATH_BYTES - NUMBERED:,} are taken; shorten it"
+        )
+    while not path.exists():  # ends at the output folder, or above it where there is none yet
+        path = path.parent
+    if not path.is_dir():
+        raise ValueError(
+            f"filename_prefix {prefix!r} wants the folder {path}, and there is a file of this name; use another"
+        )

@@ -6,10 +6,12 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io, ui
 
+from ..engine.runs.numbered_file import write_numbered
 from ..engine.storyboard.board import Storyboard, parse_storyboard
 from ..engine.storyboard.files import EXTENSIONS, FORMATS, read_storyboards, write_storyboard
 from ..engine.storyboard.media import resolve_anchors, resolve_media
 from ..engine.storyboard.rules import StoryboardError
+from .folders import check_prefix
 from .sockets import StoryboardSocket
 from .validation import verdict
 
@@ -199,21 +201,11 @@ def _loaded(file: str, video: int) -> Storyboard:
 
 
 def _check_prefix(prefix: str) -> None:
-    output = Path(folder_paths.get_output_directory()).resolve()
-    if Path(prefix).name in ("", "..") or "\0" in prefix or not (output / prefix).resolve().is_relative_to(output):
-        raise StoryboardError(f"filename_prefix is {prefix!r}; write a name below the output folder {output}")
+    check_prefix(prefix, max(EXTENSIONS, key=len))
 
 
 def _new_file(prefix: str, extension: str, data: bytes) -> Path:
     """Write to the next free number in core's naming, prefix_00001_.json; never to a file that exists."""
     _check_prefix(prefix)
     folder, name, counter, *_ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
-    while True:
-        path = Path(folder) / f"{name}_{counter:05}_{extension}"
-        try:
-            with open(path, "xb") as file:
-                file.write(data)
-        except FileExistsError:  # another process took the number since core counted
-            counter += 1
-        else:
-            return path
+    return write_numbered(Path(folder), name, counter, extension, data)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..runs.disk import stopped
 from ..runs.name import check_bytes
+from ..runs.numbered_file import publish
 from ..runs.unfinished import growing_file
 
 # The encoder keeps some frames per thread: a fixed number keeps its memory the same on every machine.
@@ -27,7 +28,7 @@ ENCODER_THREADS = 4
 # or 832 pixels of width the file depends on what was in memory before. With AVX2 the same frames are the same bytes.
 SAME_BYTES = {"x264-params": "asm=avx2"}
 SMALLEST_CRF, LARGEST_CRF = 1, 51
-NUMBERED = len("_00001_.mp4")  # bytes behind a name
+ENDING = ".mp4"
 logger = logging.getLogger(__name__)
 
 
@@ -70,7 +71,7 @@ def write_video(
         ValueError: no frame, an odd size, sizes that differ, fps or crf out of range, a name that is too long.
         WriteError: the disk is full or may not be written; it names the bytes. No file is left.
     """
-    check_bytes("the name of the video", stem, NUMBERED)
+    check_bytes("the name of the video", stem, len(f"_00001_{ENDING}"))
     if fps <= 0:
         raise ValueError(f"fps is {fps}; use a number above 0, for instance 16")
     if not SMALLEST_CRF <= crf <= LARGEST_CRF:
@@ -82,7 +83,7 @@ def write_video(
                 count, width, height = _encode(frames, part, Fraction(fps).limit_denominator(1001), crf, metadata or {})
                 with open(part, "rb+") as file:
                     os.fsync(file.fileno())
-                path = _publish(part, folder, stem, counter)
+                path = publish(part, folder, stem, counter, ENDING)
             finally:
                 written = part.stat().st_size if part.exists() else 0
     except OSError as error:
@@ -144,26 +145,3 @@ def _pictures(frames: Iterable[Tensor]) -> Iterator[Tensor]:
         count += chunk.shape[0]
         levels = torch.nan_to_num(chunk * 255.0, nan=0.0).round().clamp(0, 255)
         yield from levels.to(device="cpu", dtype=torch.uint8).contiguous()
-
-
-def _publish(part: Path, folder: Path, stem: str, counter: int) -> Path:
-    """Give the complete file its name, in one step and never over another file."""
-    while True:
-        path = folder / f"{stem}_{counter:05}_.mp4"
-        try:
-            os.link(part, path)
-            return path
-        except FileExistsError:
-            counter += 1
-        except OSError:
-            break
-    # File systems without hard links: reserve the name, then move over the empty file made here.
-    while True:
-        path = folder / f"{stem}_{counter:05}_.mp4"
-        try:
-            path.touch(exist_ok=False)
-        except FileExistsError:
-            counter += 1
-            continue
-        os.replace(part, path)
-        return path

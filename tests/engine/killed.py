@@ -49,6 +49,11 @@ def killed_at_byte(number: int, action: Callable[[], None]) -> bool:
     return _ended_by(limited) == signal.SIGXFSZ
 
 
+def killed_by_itself(action: Callable[[], None]) -> bool:
+    """Run `action` in a process that sends itself SIGKILL somewhere in it; False if it came to its end."""
+    return _ended_by(action) == signal.SIGKILL
+
+
 def _ended_by(action: Callable[[], None]) -> int:
     """The signal that ended a process that did `action`; 0 if it came to its end."""
     process = os.fork()

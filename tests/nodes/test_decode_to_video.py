@@ -160,6 +160,13 @@ def test_an_interrupt_leaves_no_file(decode, output: Path, vae, monkeypatch):
         ("a/../../b", "leaves the output folder"),
         ("films/", "no file name"),
         ("", "no file name"),
+        (".", "no file name"),
+        ("films/.hidden", "the name of a hidden file"),
+        ("films/a\0b", "has a letter that no file name may have"),
+        ("a\ud800", "has a letter that no file name may have"),
+        ("界" * 82, "the name of the file has 82 characters in 246 bytes, and at most 244 bytes are taken"),
+        ("界" * 86 + "/a", "has 86 characters in 258 bytes, and at most 255 bytes are taken"),
+        ("abcdefg/" * 600 + "a", "the path of the file has 4,"),
     ],
 )
 def test_a_bad_name_is_refused_before_anything_loads(output: Path, prefix: str, message: str, monkeypatch):
@@ -176,6 +183,25 @@ def test_a_bad_name_is_refused_before_anything_loads(output: Path, prefix: str, 
     assert not valid and message in json.dumps(errors)
     prompt["3"]["inputs"]["filename_prefix"] = "films/a"
     assert asyncio.run(execution.validate_prompt("test", prompt, None))[0]
+
+
+@pytest.mark.parametrize("prefix", ["", ".", "films/.hidden", "a\0", "界" * 82])
+def test_a_bad_name_from_a_wire_is_refused_before_anything_is_decoded(decode, output: Path, prefix: str):
+    assert LongreelDecodeToVideo.validate_inputs(filename_prefix=None) is True
+    with pytest.raises(ValueError, match="filename_prefix"):
+        decode(filename_prefix=prefix, vae=None)
+    assert list(output.iterdir()) == []
+
+
+@pytest.mark.parametrize("prefix", ["n" * 230, "n" * 243, "界" * 81, "n" * 235 + "%minute%%second%"])
+def test_long_names_are_taken_as_core_takes_them(decode, prefix: str):
+    assert LongreelDecodeToVideo.validate_inputs(filename_prefix=prefix) is True
+    assert len(os.fsencode(path_of(decode(filename_prefix=prefix)).name)) > 200
+
+
+def test_a_file_in_the_folders_place_is_refused(output: Path):
+    (output / "films").touch()
+    assert "there is a file of this name" in LongreelDecodeToVideo.validate_inputs(filename_prefix="films/a")
 
 
 def test_an_odd_size_is_refused_before_decoding(decode, output: Path):

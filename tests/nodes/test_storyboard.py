@@ -15,10 +15,12 @@ core = import_comfyui()
 import execution
 import folder_paths
 
+from longreel.engine.runs.disk import WriteError
 from longreel.engine.storyboard.board import Anchor, Shot, Storyboard
 from longreel.engine.storyboard.files import FORMATS, read_storyboards, write_storyboard
 from longreel.engine.storyboard.rules import StoryboardError
 from longreel.nodes.storyboard import EXAMPLE, LongreelLoadStoryboard, LongreelSaveStoryboard, LongreelStoryboard
+from tests.engine.killed import largest_file
 
 NODES = (LongreelStoryboard, LongreelLoadStoryboard, LongreelSaveStoryboard)
 board = Storyboard((Shot("a", 3.0), Shot("b", 3.0, "cut")), width=720, height=480)
@@ -200,10 +202,27 @@ def test_a_format_that_cannot_hold_the_storyboard_writes_nothing(folders: Path) 
     assert list((folders / "output").iterdir()) == []
 
 
-@pytest.mark.parametrize("prefix", ["../night", "/tmp/night", "", "..", "a/../../night"])
-def test_saving_outside_the_output_folder_fails_in_validation(validate: Callable[..., str], prefix: str) -> None:
+@pytest.mark.parametrize(
+    ("prefix", "says"),
+    [
+        ("../night", "leaves the output folder"),
+        ("/tmp/night", "leaves the output folder"),
+        ("a/../../night", "leaves the output folder"),
+        ("..", "leaves the output folder"),
+        ("", "has no file name"),
+        ("sub/.night", "is the name of a hidden file"),
+        ("夜" * 82, "has 82 characters in 246 bytes, and at most 242 bytes are taken"),
+    ],
+)
+def test_a_bad_name_fails_in_validation(validate: Callable[..., str], prefix: str, says: str) -> None:
     reason = validate("LongreelStoryboard", prefix=prefix, text=EXAMPLE)
-    assert reason.startswith(f"filename_prefix - filename_prefix is {prefix!r}; write a name below the output folder ")
+    assert reason.startswith("filename_prefix - filename_prefix") and says in reason
+
+
+def test_a_full_disk_leaves_no_half_storyboard_and_says_how_many_bytes(folders: Path) -> None:
+    with largest_file(100), pytest.raises(WriteError, match=r"^night needs \d+ bytes, and writing stopped \(File too"):
+        LongreelSaveStoryboard.execute(board, "night", "json")
+    assert list((folders / "output").iterdir()) == []
 
 
 def test_what_was_written_is_shown(folders: Path) -> None:

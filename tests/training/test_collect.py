@@ -1,14 +1,18 @@
 """training/collect.py: clips from memory become a data set that reads back as it was."""
 
 import json
+import os
+import signal
 
 import pytest
 import torch
 
 from longreel.engine.plan.facts import ModelFacts
+from longreel.engine.runs.disk import WriteError
 from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.training.collect import Spoken, collect, storyboard_of
 from longreel.training.dataset import Geometry, parts_of, read_dataset, read_pixels
+from tests.engine.killed import killed_by_itself, largest_file
 
 FACTS = ModelFacts(
     "Wan",
@@ -69,3 +73,23 @@ def test_bad_text_is_named_by_its_clip_and_leaves_no_folder(tmp_path, text, mess
     with pytest.raises(ValueError, match=message):
         collect(tmp_path, "balls", [clip("a\nb"), clip(text)], 0.5)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_is_gone_after_the_next_data_set(tmp_path):
+    def killed():
+        yield clip("a\nb")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert killed_by_itself(lambda: collect(tmp_path, "balls", killed(), 0.5))
+    assert len(list(tmp_path.iterdir())) == 1
+    folder = collect(tmp_path, "others", [clip("a\nb")], 0.5)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_full_disk_says_how_much_is_free_and_leaves_nothing(tmp_path):
+    with (
+        largest_file(100),
+        pytest.raises(WriteError, match=r"^the data set balls is not whole, and writing stopped \(.*\) with"),
+    ):
+        collect(tmp_path, "balls", [clip("a\nb")], 0.5)
+    assert list(tmp_path.iterdir()) == []

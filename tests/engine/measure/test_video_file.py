@@ -1,6 +1,7 @@
 """A file is whole or absent, never written over another, and plays back as what went in."""
 
 import os
+import signal
 from pathlib import Path
 
 import av
@@ -8,6 +9,9 @@ import pytest
 import torch
 
 from longreel.engine.measure.video_file import write_video
+from longreel.engine.runs.disk import WriteError
+from longreel.engine.runs.unfinished import growing_file
+from tests.engine.killed import holding, killed_by_itself, largest_file
 
 
 def frames_of(levels: list[float], width: int = 64, height: int = 48):
@@ -125,3 +129,57 @@ def test_what_cannot_be_a_video_is_refused_and_leaves_no_file(tmp_path: Path, fr
     with pytest.raises(ValueError, match=message):
         write_video(frames, tmp_path, "clip", 1, fps, crf)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stem", ["n" * 217, "n" * 243, "界" * 75, "x" * 244])
+def test_a_name_may_be_as_long_as_the_file_system_takes(tmp_path: Path, stem):
+    assert write_video(frames_of([0.2]), tmp_path, stem, 1, 16.0, 20).path.name == f"{stem}_00001_.mp4"
+
+
+def test_a_longer_name_is_refused_before_a_frame_is_made(tmp_path: Path):
+    def never():
+        pytest.fail("a frame was asked for")
+        yield
+
+    with pytest.raises(ValueError, match="the name of the video has 245 characters in 245 bytes, and at most 244"):
+        write_video(never(), tmp_path, "x" * 245, 1, 16.0, 20)
+
+
+def test_what_killed_processes_left_is_gone_after_the_next_video(tmp_path: Path):
+    def killed():
+        yield from frames_of([0.1] * 60)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    for _ in range(2):
+        assert killed_by_itself(lambda: write_video(killed(), tmp_path, "clip", 1, 16.0, 20))
+    assert [path.suffix for path in tmp_path.iterdir()] == [".part"]  # the second one removed the first one's
+    write_video(frames_of([0.1]), tmp_path, "clip", 1, 16.0, 20)
+    assert [path.name for path in tmp_path.iterdir()] == ["clip_00001_.mp4"]
+
+
+def test_a_video_that_another_process_is_writing_is_let_alone(tmp_path: Path):
+    def paused():
+        block = growing_file(tmp_path)
+        block.__enter__().write_bytes(b"half")
+        return block
+
+    with holding(paused):
+        (other,) = tmp_path.iterdir()
+        write_video(frames_of([0.1]), tmp_path, "clip", 1, 16.0, 20)
+        assert other.exists() and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_disk_that_is_full_at_any_byte_leaves_nothing_and_says_how_much_there_is(tmp_path: Path):
+    whole = write_video(frames_of([0.1, 0.5, 0.9]), tmp_path, "clip", 1, 16.0, 20).path
+    size = whole.stat().st_size
+    for bytes_left in (0, 1, size // 3, size // 2, size - 1):
+        with (
+            largest_file(bytes_left),
+            pytest.raises(
+                WriteError,
+                match=r"^the video clip has [\d,]+ bytes so far, and writing stopped \(File too large\) with [\d,]+ by"
+                r"tes free in .*; free space there or make the folder writable, then queue again",
+            ),
+        ):
+            write_video(frames_of([0.1, 0.5, 0.9]), tmp_path, "clip", 1, 16.0, 20)
+        assert list(tmp_path.iterdir()) == [whole]

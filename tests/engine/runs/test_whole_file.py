@@ -3,8 +3,9 @@
 import os
 
 import pytest
+import torch
 
-from longreel.engine.runs.whole_file import WriteError, free_bytes, remove_unfinished, write_whole
+from longreel.engine.runs.whole_file import WriteError, free_bytes, remove_unfinished, save_whole, write_whole
 from tests.engine.killed import killed_at_byte, killed_at_call, largest_file, reachable_folder, read_only
 
 OLD, NEW = b"old" * 100, b"new" * 5000
@@ -109,3 +110,28 @@ def test_only_unfinished_files_are_removed(tmp_path):
 
 def test_free_bytes_of_a_folder_that_is_not_there_yet_are_those_of_its_disk(tmp_path):
     assert free_bytes(tmp_path / "a" / "b") == pytest.approx(free_bytes(tmp_path), rel=0.1)
+
+
+def test_tensors_on_a_full_disk_say_how_much_is_needed_and_free_and_leave_the_old_file(path):
+    with (
+        largest_file(1000),
+        pytest.raises(WriteError, match=r"^a.json needs 4,000 bytes, and writing stopped \(.*File too large.*\) with"),
+    ):
+        save_whole(path, {"x": torch.zeros(1000)}, {})
+    assert path.read_bytes() == OLD
+    assert os.listdir(path.parent) == ["a.json"]
+
+
+def test_tensors_of_a_name_as_long_as_the_file_system_takes_are_written(tmp_path):
+    save_whole(tmp_path / ("日" * 81 + ".safetensors"), {"x": torch.zeros(1)}, {})
+    assert [path.stem for path in tmp_path.iterdir()] == ["日" * 81]
+
+
+def test_tensors_that_a_killed_process_left_are_gone_after_the_next_file(tmp_path):
+    number, left = 0, 0
+    while killed_at_call(number, lambda: save_whole(tmp_path / "a", {"x": torch.zeros(1)}, {})):
+        left += any(path.name != "a" for path in tmp_path.iterdir())
+        save_whole(tmp_path / "a", {"x": torch.zeros(1)}, {})
+        assert os.listdir(tmp_path) == ["a"]
+        number += 1
+    assert left > 2
