@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from .storyboard.board import nearest
+from .storyboard.keys import remedy
 
 
 def check_settings(kind: type, given: Mapping[str, Any], where: str) -> None:
@@ -16,7 +16,7 @@ def check_settings(kind: type, given: Mapping[str, Any], where: str) -> None:
     kinds: dict[str, Any] = {one.name: one.type for one in fields(kind)}  # types: no annotation there is postponed
     for name, value in given.items():
         if name not in kinds:
-            raise ValueError(f'{where}.{name} is not a known key; did you mean "{nearest(name, tuple(kinds))}"?')
+            raise ValueError(f"{where}.{name} is not a known key; {remedy(name, tuple(kinds), where)}")
         wanted = (int, float) if kinds[name] is float else kinds[name]
         if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
             raise ValueError(f"{where}.{name} is {value!r}, not a {kinds[name].__name__}; correct it")

@@ -11,6 +11,7 @@ from ..engine.storyboard.board import Storyboard, parse_storyboard
 from ..engine.storyboard.files import EXTENSIONS, FORMATS, read_storyboards, write_storyboard
 from ..engine.storyboard.media import resolve_anchors, resolve_media
 from ..engine.storyboard.rules import StoryboardError
+from ..hosts.anchor.picture_file import picture_check
 from .folders import check_prefix
 from .sockets import StoryboardSocket
 from .validation import verdict
@@ -104,21 +105,22 @@ class LongreelLoadStoryboard(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str | None = None, video: int | None = None) -> bool | str:
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
+        # Core says a refusal once for each input that is asked for here, so `video` is not.
         if file is None:  # it comes through a wire
             return True
-        return verdict(lambda: _loaded(file, video or 0))
+        return verdict(lambda: _read(file))
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None = None, video: int | None = None) -> str | float:
         if file is None:
             return float("nan")  # unlike itself: a file that comes through a wire is read on every run
         board = hashlib.sha256(_input_file(file).read_bytes()).hexdigest()
-        return board + _fingerprint(_loaded(file, video or 0))
+        return board + _fingerprint(_chosen(file, video or 0, read_storyboards(_input_file(file))))
 
     @classmethod
     def execute(cls, file: str, video: int) -> io.NodeOutput:
-        storyboard = _loaded(file, video)
+        storyboard = _chosen(file, video, _read(file))
         return io.NodeOutput(storyboard, storyboard.to_text())
 
 
@@ -176,9 +178,7 @@ def _fingerprint(storyboard: Storyboard) -> str:
 
 
 def _parsed(text: str) -> Storyboard:
-    storyboard = parse_storyboard(text)
-    resolve_anchors(storyboard, folder_paths.get_input_directory())
-    return storyboard
+    return parse_storyboard(text, picture_check(folder_paths.get_input_directory()))
 
 
 def _input_files() -> list[str]:
@@ -191,12 +191,14 @@ def _input_file(file: str) -> Path:
     return resolve_media(file, folder_paths.get_input_directory(), "file")
 
 
-def _loaded(file: str, video: int) -> Storyboard:
-    storyboards = read_storyboards(_input_file(file))
+def _read(file: str) -> tuple[Storyboard, ...]:
+    return read_storyboards(_input_file(file), picture_check(folder_paths.get_input_directory()))
+
+
+def _chosen(file: str, video: int, storyboards: tuple[Storyboard, ...]) -> Storyboard:
     if not 0 <= video < len(storyboards):
         held = "video 0 alone" if len(storyboards) == 1 else f"videos 0 to {len(storyboards) - 1}"
         raise StoryboardError(f"video is {video}, but {file} holds {held}; choose one of these")
-    resolve_anchors(storyboards[video], folder_paths.get_input_directory())
     return storyboards[video]
 
 

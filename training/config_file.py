@@ -1,7 +1,7 @@
 """Read a file of keys into dataclasses: TOML, or JSON with the same keys.
 
 tomllib reads TOML, which Python has from 3.11 on; on 3.10 a .json file does. A key that is not known is an error that
-names the nearest known one. What the keys mean is not known here.
+names the one that was meant, or all. What the keys mean is not known here.
 """
 
 import json
@@ -11,7 +11,7 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, get_origin
 
-from ..engine.storyboard.board import nearest
+from ..engine.storyboard.keys import remedy
 
 
 def read_table(path: Path) -> Mapping[str, Any]:
@@ -47,11 +47,11 @@ def kinds_of(kind: type) -> list[tuple[Field[Any], Any]]:
 
 
 def check_keys(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    """Raise ValueError for a key that is not known, naming the nearest that is."""
+    """Raise ValueError for a key that is not known, naming the one that was meant, or all."""
     for name in given:
         if name not in known:
             place = f"{where}.{name}" if where else name
-            raise ValueError(f'{place} is no known key; did you mean "{nearest(name, known)}"?')
+            raise ValueError(f"{place} is no known key; {remedy(name, known, where or 'the file')}")
 
 
 def table_of(value: Any, where: str) -> Mapping[str, Any]:

@@ -37,9 +37,16 @@ class Anchor:
 
 
 def place_anchor(
-    seconds: float, fps: float, facts: ModelFacts, mode: str, strength: float, latent_frames: int | None = None
+    seconds: float,
+    fps: float,
+    facts: ModelFacts,
+    mode: str,
+    strength: float,
+    latent_frames: int | None = None,
+    asked_seconds: float = 0.0,
 ) -> Anchor:
-    """Return an anchor at `seconds` from the start of a video of `latent_frames` (None: not known yet).
+    """Return an anchor at `seconds` from the start of a video of `latent_frames` (None: not known yet). The video's end
+    is its last frame, also where it is shorter than the `asked_seconds` from which it was rounded to latent frames.
 
     Raises ValueError for a time that the video does not have, and for a strength outside 0..1.
     """
@@ -48,7 +55,12 @@ def place_anchor(
             f"an anchor at {seconds:g} s of {fps:g} frames per second is nowhere; use 0 s or more and "
             f"more than 0 frames per second"
         )
-    return _placed(seconds, round(seconds * fps), facts, mode, strength, latent_frames)
+    pixel_frame = round(seconds * fps)
+    if latent_frames is not None:
+        last = facts.pixel_frames(latent_frames) - 1
+        if pixel_frame > last and seconds <= max((last + 1) / fps, asked_seconds) + 0.5 / fps:
+            seconds, pixel_frame = last / fps, last
+    return _placed(seconds, pixel_frame, facts, mode, strength, latent_frames)
 
 
 def place_in_shot(timeline: Timeline, shot: PlannedShot, at: float, mode: str, strength: float) -> Anchor:

@@ -1,8 +1,9 @@
 """The storyboard is what the user writes, as frozen dataclasses and as JSON version 1.
 
 See docs/design.md, The storyboard. A storyboard is a list of shots with prompts, seconds and transitions. Every
-Storyboard object is valid: the constructor checks all ranges and all relations between fields, so the JSON, CSV and
-ttt-video readers share one set of rules. web/storyboard.schema.json publishes the structural part of the same rules.
+Storyboard object is valid: the constructor checks all ranges (engine/storyboard/fields.py) and all relations between
+fields, so the JSON, CSV and ttt-video readers share one set of rules, and says all mistakes at once.
+web/storyboard.schema.json publishes the structural part of the same rules.
 
 It does not know models, frames or files: engine/plan/timeline.py turns seconds into frames, engine/storyboard/media.py
 reads the disk.
@@ -10,56 +11,28 @@ reads the disk.
 
 from __future__ import annotations
 
-import difflib
 import json
+from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
-from .rules import Choice, Flag, Media, Name, Number, Rule, StoryboardError, Text, show, within
+from .faults import FAULTY, Fault, Faults, Path, StoryboardError, sound
+from .fields import (
+    ANCHOR_RULES,
+    BOARD_RULES,
+    FOCUS_RULE,
+    MAX_LIST_ITEMS,
+    MAX_SEED,  # noqa: F401 - these limits have been imported from here
+    MAX_SHOT_SECONDS,  # noqa: F401
+    MAX_SHOTS,
+    SHOT_RULES,
+    TRANSITIONS,  # noqa: F401
+)
+from .json_text import Document, load_document, said_twice
+from .keys import check_keys
+from .rules import Rule, show
 
 VERSION = 1
-MAX_SHOTS = 1000
-MAX_TEXT_CHARACTERS = 4_000_000
-MAX_PROMPT_CHARACTERS = 10_000
-MAX_WORD_CHARACTERS = 200
-MAX_ID_CHARACTERS = 64
-MAX_LIST_ITEMS = 64
-MAX_SHOT_SECONDS = 3600
-MAX_SEED = 2**64 - 1
-MIN_SIDE, MAX_SIDE = 16, 16384
-TRANSITIONS = ("continue", "blend", "cut")
-
-_SEED = Number(0, MAX_SEED, "write a whole number from 0 to 18446744073709551615", whole=True, optional=True)
-_SIDE = Number(MIN_SIDE, MAX_SIDE, f"write whole pixels from {MIN_SIDE} to {MAX_SIDE}", whole=True)
-_SECONDS = Number(0, MAX_SHOT_SECONDS, f"write seconds above 0 and up to {MAX_SHOT_SECONDS}", above=True)
-_OVERLAP = Number(0, MAX_SHOT_SECONDS, f"write seconds above 0 and up to {MAX_SHOT_SECONDS}", above=True, optional=True)
-
-PROMPT_RULE = Text(MAX_PROMPT_CHARACTERS, filled="say what the shot shows")
-BOARD_RULES: dict[str, Rule] = {
-    "title": Text(MAX_PROMPT_CHARACTERS),
-    "fps": Number(0, 240, "write frames per second above 0 and up to 240", above=True),
-    "width": _SIDE,
-    "height": _SIDE,
-    "seed": _SEED,
-    "style": Text(MAX_PROMPT_CHARACTERS),
-    "negative": Text(MAX_PROMPT_CHARACTERS),
-}
-SHOT_RULES: dict[str, Rule] = {
-    "prompt": PROMPT_RULE,
-    "seconds": _SECONDS,
-    "transition": Choice(TRANSITIONS),
-    "overlap_seconds": _OVERLAP,
-    "seed": _SEED,
-    "strength": Number(0, 10, "write a strength from 0 to 10; 1 is normal"),
-    "negative": Text(MAX_PROMPT_CHARACTERS, optional=True),
-    "locked": Flag(),
-    "id": Name(MAX_ID_CHARACTERS),
-}
-FOCUS_RULE = Text(MAX_WORD_CHARACTERS, filled="write a word of the prompt")
-ANCHOR_RULES: dict[str, Rule] = {
-    "at": Number(0, MAX_SHOT_SECONDS, f"write seconds from the start of the shot, 0 to {MAX_SHOT_SECONDS}"),
-    "image": Media(),
-}
 
 
 @dataclass(frozen=True)
@@ -122,50 +95,58 @@ class Storyboard:
     negative: str = ""
 
     def __post_init__(self) -> None:
+        faults = Faults()
         for name, rule in BOARD_RULES.items():
-            object.__setattr__(self, name, rule.read(getattr(self, name), name))
+            object.__setattr__(self, name, faults.read(rule, getattr(self, name), name, path=(name,)))
         _check_shot_count(len(self.shots))
-        shots = tuple(_checked_shot(shot, f"shot {index + 1}") for index, shot in enumerate(self.shots))
+        shots = tuple(_checked_shot(shot, index, faults) for index, shot in enumerate(self.shots))
         object.__setattr__(self, "shots", shots)
-        self._check_ids()
-        self._check_overlaps()
-        self._check_words()
+        self._check_ids(faults)
+        self._check_overlaps(faults)
+        self._check_words(faults)
+        faults.stop()
 
-    def _check_ids(self) -> None:
+    def _check_ids(self, faults: Faults) -> None:
         holders: dict[str, int] = {}
         for index, shot in enumerate(self.shots):
-            if shot.id is not None and holders.setdefault(shot.id, index) != index:
-                raise StoryboardError(
-                    f"shot {index + 1}: id is {show(shot.id)}, which shot {holders[shot.id] + 1} has too; "
-                    "give each of them an id of its own"
+            if shot.id is not None and sound(shot.id) and holders.setdefault(shot.id, index) != index:
+                faults.add(
+                    f"id is {show(shot.id)}, which shot {holders[shot.id] + 1} has too; "
+                    "give each of them an id of its own",
+                    *_at(index, "id"),
                 )
 
-    def _check_overlaps(self) -> None:
+    def _check_overlaps(self, faults: Faults) -> None:
         for index, shot in enumerate(self.shots):
-            field = f"shot {index + 1}: overlap_seconds"
-            if shot.overlap_seconds is None:
+            joined = [other.seconds for other in self.shots[max(index - 1, 0) : index + 1]]
+            if shot.overlap_seconds is None or not sound(shot.overlap_seconds, *joined):
                 continue
-            longest = min(other.seconds for other in self.shots[max(index - 1, 0) : index + 1])
+            longest = min(joined)
             if shot.overlap_seconds > longest:
-                raise StoryboardError(
-                    f"{field} is {show(shot.overlap_seconds)}, longer than the shorter of the shots it joins "
-                    f"({show(longest)} s); write at most {show(longest)}"
+                faults.add(
+                    f"overlap_seconds is {show(shot.overlap_seconds)}, longer than the shorter of the shots it joins "
+                    f"({show(longest)} s); write at most {show(longest)}",
+                    *_at(index, "overlap_seconds"),
                 )
 
-    def _check_words(self) -> None:
+    def _check_words(self, faults: Faults) -> None:
         for index, shot in enumerate(self.shots):
-            prompt = self.prompt_of(shot).casefold()
-            for place, word in enumerate(shot.focus):
-                if word.casefold() not in prompt:
-                    raise StoryboardError(
-                        f"shot {index + 1}: focus {place + 1} is {show(word)}, which the prompt does not contain; "
-                        "write words of the prompt or of the style"
-                    )
-            for place, anchor in enumerate(shot.anchors):
-                if anchor.at > shot.seconds:
-                    raise StoryboardError(
-                        f"shot {index + 1}, anchor {place + 1}: at is {show(anchor.at)}, after the end of the shot "
-                        f"({show(shot.seconds)} s); write at most {show(shot.seconds)}"
+            if shot.focus and sound(shot.focus, shot.prompt, self.style):
+                prompt = self.prompt_of(shot).casefold()
+                for place, word in enumerate(shot.focus):
+                    if sound(word) and word.casefold() not in prompt:
+                        faults.add(
+                            f"focus {place + 1} is {show(word)}, which the prompt does not contain; "
+                            "write words of the prompt or of the style",
+                            *_at(index, "focus", place),
+                        )
+            for place, anchor in enumerate(shot.anchors if sound(shot.anchors, shot.seconds, self.fps) else ()):
+                # Times that a program wrote are rounded: what lies within half a frame of the end is the end.
+                if sound(anchor.at) and anchor.at > shot.seconds + 0.5 / self.fps:
+                    faults.add(
+                        f"at is {show(anchor.at)}, after the end of the shot ({show(shot.seconds)} s); "
+                        f"write at most {show(shot.seconds)}, its last frame",
+                        *_at(index, "anchors", place, "at"),
                     )
 
     def prompt_of(self, shot: Shot) -> str:
@@ -199,114 +180,148 @@ class Storyboard:
         return "\n".join(lines + [_shot_text(index, shot) for index, shot in enumerate(self.shots)]) + "\n"
 
 
-def parse_storyboard(text: str) -> Storyboard:
-    """Read JSON version 1 (up to 4,000,000 characters). Raises StoryboardError naming the field and the remedy."""
-    data = load_json(text, "the storyboard")
-    if not isinstance(data, dict):
-        raise StoryboardError(
-            f'the storyboard is {show(data)}, not an object; start it with {{"longreel": 1, "shots": [...]}}'
-        )
-    return storyboard_from_dict(data)
+def parse_storyboard(text: str, check_image: Callable[[str], Any] | None = None) -> Storyboard:
+    """Read JSON version 1 (up to 4,000,000 characters), a list of shots, or a shot on each line.
+
+    check_image: called with the name of every anchor's picture; raises StoryboardError where it is none.
+    Raises StoryboardError with all mistakes, each with its line, shot, field and remedy.
+    """
+    return storyboard_of(load_document(text, "the storyboard"), check_image)
 
 
-def storyboard_from_dict(data: dict[str, Any]) -> Storyboard:
-    """Return the storyboard from the parsed JSON object of version 1; also the last step of the CSV reader."""
+def storyboard_of(document: Document, check_image: Callable[[str], Any] | None = None) -> Storyboard:
+    """Return the storyboard of a document that was read; see parse_storyboard."""
+    data, prefix = _as_board(document.data)
+    faults = Faults()
+    for path in document.doubled:
+        faults.add(said_twice(path), _place((*prefix, *path)), (*prefix, *path))
+    try:
+        return storyboard_from_dict(data, check_image, faults)
+    except StoryboardError as error:
+        inner = error.changed(lambda fault: Fault(fault.text, fault.place, fault.path[len(prefix) :]))
+        raise inner.located(document.lines_of) from error
+
+
+def storyboard_from_dict(
+    data: dict[str, Any], check_image: Callable[[str], Any] | None = None, faults: Faults | None = None
+) -> Storyboard:
+    """Return the storyboard from the parsed JSON object of version 1; also the last step of the CSV reader.
+
+    faults: mistakes that were found before; they are raised with those that are found here. See parse_storyboard.
+    """
+    faults = faults or Faults()
     version = data.get("longreel")
-    if isinstance(version, bool) or version != VERSION:
-        found = f"is {show(version)}" if "longreel" in data else "is missing"
-        raise StoryboardError(f'longreel {found}; this pack reads version {VERSION}: write "longreel": {VERSION}')
-    _check_keys(data, ("longreel", *_names(Storyboard)), "", _names(Shot))
-    shots = data.get("shots")
+    if "longreel" in data and (isinstance(version, bool) or version != VERSION):
+        text = f'longreel is {show(version)}; this pack reads version {VERSION}: write "longreel": {VERSION}'
+        raise StoryboardError(Fault(text, path=("longreel",)))
+    if "longreel" not in data:
+        faults.add(f'longreel is missing; this pack reads version {VERSION}: write "longreel": {VERSION}')
+    known = ("longreel", *_names(Storyboard))
+    meant = check_keys(data, known, faults, owner="a storyboard", elsewhere=_names(Shot))
+    shots = [FAULTY] if "shots" in meant and "shots" not in data else data.get("shots")
     if not isinstance(shots, list):
         found = f"is {show(shots)}, not a list" if "shots" in data else "is missing"
-        raise StoryboardError(f'shots {found}; write "shots": [{{"prompt": "...", "seconds": 3.0}}]')
+        faults.add(f'shots {found}; write "shots": [{{"prompt": "...", "seconds": 3.0}}]', path=("shots",))
+        shots = [FAULTY]
     _check_shot_count(len(shots))
-    board = {name: value for name, value in data.items() if name not in ("longreel", "shots")}
-    return Storyboard(shots=tuple(_shot_from(shot, f"shot {index + 1}") for index, shot in enumerate(shots)), **board)
-
-
-def load_json(text: str, what: str) -> Any:
-    """Run json.loads with a size limit, no doubled keys, and errors on one line that give line and column."""
-    if len(text) > MAX_TEXT_CHARACTERS:
-        raise StoryboardError(
-            f"{what} has {len(text)} characters; at most {MAX_TEXT_CHARACTERS} are read: split it into several"
-        )
-    text = text.removeprefix("\ufeff")
-    if not text.strip():
-        raise StoryboardError(f"{what} is empty; write at least one shot")
+    board = {name: data[name] for name in BOARD_RULES if name in data}
+    read = tuple(_shot_from(shot, index, faults, check_image) for index, shot in enumerate(shots))
     try:
-        return json.loads(text, object_pairs_hook=_object)
-    except json.JSONDecodeError as error:
-        reason = f"{error.msg} (line {error.lineno}, column {error.colno})"
-        raise StoryboardError(f"{what} is not JSON: {reason}; correct the text there") from error
-    except RecursionError as error:
-        raise StoryboardError(f"{what} nests lists or objects too deeply; a storyboard needs 5 levels") from error
-    except ValueError as error:
-        if isinstance(error, StoryboardError):
-            raise
-        # Python refuses whole numbers of more than 4300 digits before any rule can see them.
-        raise StoryboardError(f"{what} holds a number with too many digits; write a shorter number") from error
+        storyboard = Storyboard(shots=read, **board)
+    except StoryboardError as error:
+        faults.extend(error)
+    faults.stop()
+    return storyboard
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise StoryboardError(f"the key {show(name)} is written twice in one object; keep one of them")
-        found[name] = value
-    return found
+def _as_board(data: Any) -> tuple[dict[str, Any], Path]:
+    """Return the data as an object of version 1, and the path in it at which `data` lies: a list holds shots, and an
+    object with a prompt is one.
+    """
+    if isinstance(data, list) and any(isinstance(shot, dict) and "prompt" in shot for shot in data):
+        return {"longreel": VERSION, "shots": data}, ("shots",)
+    if isinstance(data, dict):
+        if "prompt" in data and not {"shots", "longreel"} & set(data):
+            return {"longreel": VERSION, "shots": [data]}, ("shots", 0)
+        return data, ()
+    raise StoryboardError(
+        f'the storyboard is {show(data)}, not an object; start it with {{"longreel": 1, "shots": [...]}}'
+    )
 
 
-def _shot_from(data: Any, place: str) -> Shot:
+def _at(index: int, *path: str | int) -> tuple[str, Path]:
+    """Return (the place that a message names, the path) of a field of a shot."""
+    return _place(("shots", index, *path)), ("shots", index, *path)
+
+
+def _place(path: Path) -> str:
+    """Return the place that a message names: "shot 2, anchor 1", or "" for the storyboard itself."""
+    if len(path) < 2 or path[0] != "shots" or isinstance(path[1], str):
+        return ""
+    shot = f"shot {path[1] + 1}"
+    if len(path) < 4 or path[2] != "anchors" or isinstance(path[3], str):
+        return shot
+    return f"{shot}, anchor {path[3] + 1}"
+
+
+def _shot_from(data: Any, index: int, faults: Faults, check_image: Callable[[str], Any] | None) -> Shot:
+    place, path = _at(index)
     if not isinstance(data, dict):
-        raise StoryboardError(f'{place} is {show(data)}, not an object; write {{"prompt": "...", "seconds": 3.0}}')
-    _check_keys(data, _names(Shot), place, (*BOARD_RULES, "shots"))
-    _require(data, Shot, place)
-    found = dict(data)
+        if sound(data):
+            shape = '{"prompt": "...", "seconds": 3.0}'
+            faults.add(f"{place} is {show(data)}, not an object; write {shape}", path=path)
+        return Shot(FAULTY, FAULTY)
+    elsewhere = (*BOARD_RULES, "shots")
+    meant = check_keys(data, _names(Shot), faults, place=place, path=path, owner="a shot", elsewhere=elsewhere)
+    found = _given(data, Shot, meant, faults, place, path)
     for name in ("focus", "anchors"):
-        found[name] = _list(data.get(name, []), within(place, name))
-    found["anchors"] = tuple(_anchor_from(one, f"{place}, anchor {at + 1}") for at, one in enumerate(found["anchors"]))
+        if name in found:
+            found[name] = _list(found[name], name, faults, place, (*path, name))
+    if sound(found.get("anchors", ())):
+        anchors = enumerate(found.get("anchors", ()))
+        found["anchors"] = tuple(_anchor_from(one, index, at, faults, check_image) for at, one in anchors)
     return Shot(**found)
 
 
-def _anchor_from(data: Any, place: str) -> Anchor:
+def _anchor_from(
+    data: Any, index: int, number: int, faults: Faults, check_image: Callable[[str], Any] | None
+) -> Anchor:
+    place, path = _at(index, "anchors", number)
     if not isinstance(data, dict):
-        raise StoryboardError(f'{place} is {show(data)}, not an object; write {{"at": 0.0, "image": "ship.png"}}')
-    _check_keys(data, _names(Anchor), place, ())
-    _require(data, Anchor, place)
-    return Anchor(**data)
+        faults.add(f'{place} is {show(data)}, not an object; write {{"at": 0.0, "image": "ship.png"}}', path=path)
+        return Anchor(FAULTY, FAULTY)
+    meant = check_keys(data, _names(Anchor), faults, place=place, path=path, owner="an anchor")
+    found = _given(data, Anchor, meant, faults, place, path)
+    image = faults.read(ANCHOR_RULES["image"], found["image"], "image", place, (*path, "image"))
+    if check_image is not None and sound(image) and not faults.full:
+        try:
+            check_image(image)
+        except StoryboardError as error:
+            faults.extend(error, place, (*path, "image"))
+    return Anchor(**(found | {"image": image}))
 
 
-def _list(value: Any, field: str) -> tuple[Any, ...]:
-    if not isinstance(value, list):
-        raise StoryboardError(f"{field} is {show(value)}, not a list; write it in square brackets")
-    return tuple(value)
+def _list(value: Any, name: str, faults: Faults, place: str, path: Path) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    if sound(value):
+        faults.add(f"{name} is {show(value)}, not a list; write it in square brackets", place, path)
+    return FAULTY
 
 
 def _names(kind: type) -> tuple[str, ...]:
     return tuple(one.name for one in fields(kind))
 
 
-def _require(data: dict[str, Any], kind: type, place: str) -> None:
+def _given(data: dict[str, Any], kind: type, meant: set[str], faults: Faults, place: str, path: Path) -> dict[str, Any]:
+    """Return the known keys of an object. One that is missing is FAULTY, and noted unless a misspelt one means it."""
+    found = {name: data[name] for name in _names(kind) if name in data}
     for one in fields(kind):
         if one.default is MISSING and one.name not in data:
-            raise StoryboardError(f'{within(place, one.name)} is missing; add "{one.name}" to {place}')
-
-
-def _check_keys(data: dict[str, Any], known: tuple[str, ...], place: str, elsewhere: tuple[str, ...]) -> None:
-    for key in data:
-        if key in known:
-            continue
-        name = within(place, show(key, bare=True))
-        if key in elsewhere:
-            home = "the storyboard, beside shots" if place else "a shot"
-            raise StoryboardError(f"{name} is not a known key here; it belongs to {home}")
-        raise StoryboardError(f'{name} is not a known key; did you mean "{nearest(key, known)}"?')
-
-
-def nearest(key: str, known: tuple[str, ...]) -> str:
-    """Return the known key most like `key`, whatever the case of its letters."""
-    return difflib.get_close_matches(key[:64].lower(), known, n=1, cutoff=0.0)[0]
+            found[one.name] = FAULTY
+            if one.name not in meant:
+                faults.add(f'{one.name} is missing; add "{one.name}" to {place}', place, path)
+    return found
 
 
 def _check_shot_count(count: int) -> None:
@@ -318,29 +333,38 @@ def _check_shot_count(count: int) -> None:
         )
 
 
-def _checked_shot(shot: Shot, place: str) -> Shot:
-    found: dict[str, Any] = _read(shot, SHOT_RULES, place)
+def _checked_shot(shot: Shot, index: int, faults: Faults) -> Shot:
+    place, path = _at(index)
+    found = _read(shot, SHOT_RULES, faults, place, path)
     for name in ("focus", "anchors"):
-        if len(getattr(shot, name)) > MAX_LIST_ITEMS:
-            count = len(getattr(shot, name))
-            raise StoryboardError(
-                f"{within(place, name)} has {count} entries; the limit is {MAX_LIST_ITEMS}: remove some"
+        values = getattr(shot, name)
+        if sound(values) and len(values) > MAX_LIST_ITEMS:
+            faults.add(
+                f"{name} has {len(values)} entries; the limit is {MAX_LIST_ITEMS}: remove some", place, (*path, name)
             )
-    found["focus"] = tuple(
-        FOCUS_RULE.read(word, within(place, f"focus {at + 1}")) for at, word in enumerate(shot.focus)
-    )
-    anchors = enumerate(shot.anchors)
-    found["anchors"] = tuple(Anchor(**_read(one, ANCHOR_RULES, f"{place}, anchor {at + 1}")) for at, one in anchors)
-    if found["overlap_seconds"] is not None and found["transition"] != "blend":
-        raise StoryboardError(
-            f'{place}: overlap_seconds is {show(shot.overlap_seconds)} but the transition is "{shot.transition}", '
-            'which has no overlap; remove overlap_seconds or write "transition": "blend"'
+            found[name] = FAULTY
+        elif sound(values) and name == "focus":
+            found[name] = tuple(
+                faults.read(FOCUS_RULE, word, f"focus {at + 1}", place, (*path, name, at))
+                for at, word in enumerate(values)
+            )
+        elif sound(values):
+            found[name] = tuple(
+                Anchor(**_read(one, ANCHOR_RULES, faults, *_at(index, name, at))) for at, one in enumerate(values)
+            )
+    overlap, transition = found["overlap_seconds"], found["transition"]
+    if overlap is not None and sound(overlap, transition) and transition != "blend":
+        faults.add(
+            f'overlap_seconds is {show(overlap)} but the transition is "{transition}", '
+            'which has no overlap; remove overlap_seconds or write "transition": "blend"',
+            place,
+            (*path, "overlap_seconds"),
         )
     return replace(shot, **found)
 
 
-def _read(one: Shot | Anchor, rules: dict[str, Any], place: str) -> dict[str, Any]:
-    return {name: rule.read(getattr(one, name), within(place, name)) for name, rule in rules.items()}
+def _read(one: Shot | Anchor, rules: dict[str, Rule], faults: Faults, place: str, path: Path) -> dict[str, Any]:
+    return {name: faults.read(rule, getattr(one, name), name, place, (*path, name)) for name, rule in rules.items()}
 
 
 def _plain(value: Any) -> Any:

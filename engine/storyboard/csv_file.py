@@ -3,7 +3,8 @@
 See docs/design.md, The storyboard. Row 1 names the columns. Each further row is one shot with
 the columns of Shot; the columns `longreel` and `board_...` hold what belongs to the whole storyboard and are written
 in the first shot's row. They are read from any row, so that sorting or inserting rows does no harm, but rows that
-contradict each other are refused. An empty cell means "not given".
+contradict each other are refused. An empty cell means "not given". Columns for people, such as notes, and columns
+with nothing below their name are not read.
 
 What a spreadsheet would change is written so that it does not:
 - Text that it would take for a number, a date, a formula or TRUE gets one apostrophe in front, and so does a number
@@ -11,7 +12,7 @@ What a spreadsheet would change is written so that it does not:
 - Several focus words stand as "word | word", anchors as "ship.png @ 0.5 | rocks.png @ 2", or as a JSON list where a
   name contains such a mark.
 - Comma, semicolon and tab are read as separators; with semicolon or tab a decimal comma is read too, as in the
-  countries where spreadsheets write both.
+  countries where spreadsheets write both. Excel's line sep=; above the names is no row of the table.
 
 It does not know bytes: the file is UTF-8 with a byte order mark (engine/storyboard/files.py), for Excel's sake.
 """
@@ -22,31 +23,30 @@ import csv
 import io
 import json
 import re
-from dataclasses import fields
+import unicodedata
+from collections.abc import Callable
+from dataclasses import fields, replace
 from typing import Any
 
-from .board import (
-    BOARD_RULES,
-    MAX_SHOTS,
-    MAX_TEXT_CHARACTERS,
-    VERSION,
-    Shot,
-    Storyboard,
-    load_json,
-    nearest,
-    storyboard_from_dict,
-)
-from .rules import StoryboardError, show
+from .board import VERSION, Shot, Storyboard, storyboard_from_dict
+from .faults import FAULTY, MOST, Fault, Faults, Path, StoryboardError
+from .fields import BOARD_RULES, MAX_SHOTS
+from .json_text import MAX_TEXT_CHARACTERS, is_ignored, load_json
+from .keys import nearest, remedy
+from .rules import show
+from .yes_no import NO, YES
 
 SHOT_COLUMNS = tuple(one.name for one in fields(Shot))
 BOARD_COLUMNS = ("longreel", *(f"board_{name}" for name in BOARD_RULES))
 COLUMNS = SHOT_COLUMNS + BOARD_COLUMNS
+IGNORED = "-"  # a column that holds nothing for the storyboard
 
 _WHOLE = {"longreel", "seed", "board_seed", "board_width", "board_height"}
 _NUMBERS = _WHOLE | {"seconds", "overlap_seconds", "strength", "board_fps"}
 _LISTS = {"focus", "anchors"}
 _LOOKS_LIKE_VALUE = re.compile(r"true|false|(?=.*\d)[\w .,:/+%-]{1,32}", re.IGNORECASE)
 _SPREADSHEET_DIGITS = 15
+_SEPARATOR_LINE = re.compile(r'"?sep=([,;|\t]|\\t)"?[,;\t ]*(?:\r\n|\r|\n)', re.IGNORECASE)
 
 
 def to_csv(storyboard: Storyboard) -> str:
@@ -64,53 +64,79 @@ def to_csv(storyboard: Storyboard) -> str:
     return out.getvalue()
 
 
-def parse_csv(text: str) -> Storyboard:
-    """Read the table. Raises StoryboardError on one line, with the row as a spreadsheet numbers it."""
+def parse_csv(text: str, check_image: Callable[[str], Any] | None = None) -> Storyboard:
+    """Read the table. Raises StoryboardError with all mistakes, each with its row as a spreadsheet numbers it.
+
+    check_image: see parse_storyboard in engine/storyboard/board.py.
+    """
     if len(text) > MAX_TEXT_CHARACTERS:
         raise StoryboardError(
             f"the table has {len(text)} characters; at most {MAX_TEXT_CHARACTERS} are read: split it into several"
         )
-    text = text.removeprefix("\ufeff")
-    delimiter = _delimiter(text)
+    text, delimiter = _delimited(text.removeprefix("\ufeff"))
     rows = _rows(text, delimiter)
-    columns = _columns(rows[0])
-    filled = [(number, row) for number, row in enumerate(rows[1:], start=2) if any(cell.strip() for cell in row)]
+    top = next(number for number, row in enumerate(rows) if any(map(str.strip, row)))
+    faults = Faults()
+    columns, lost = _columns(rows[top], rows[top + 1 :], top + 1, faults)
+    known = [place for place, column in enumerate(columns) if column != IGNORED]
+    filled = [
+        (number, row)
+        for number, row in enumerate(rows[top + 1 :], start=top + 2)
+        if any(row[place].strip() for place in known if place < len(row)) or any(map(str.strip, row[len(columns) :]))
+    ]
     if len(filled) > MAX_SHOTS:
         raise StoryboardError(
             f"the table has {len(filled)} shots; the limit is {MAX_SHOTS}: split it into several tables"
         )
     shots: list[dict[str, Any]] = []
     board: dict[str, Any] = {}
+    board_rows: dict[str, int] = {}
     for number, row in filled:
-        found = _read_row(row, columns, number, decimal_comma=delimiter != ",")
+        found = lost | _read_row(row, columns, len(shots), faults, decimal_comma=delimiter != ",")
         shots.append({name: value for name, value in found.items() if name in SHOT_COLUMNS})
         for name in BOARD_COLUMNS:
             if name in found and board.setdefault(name, found[name]) != found[name]:
-                raise StoryboardError(
-                    f"row {number}: {name} is {show(found[name])}, but a row above says {show(board[name])}; "
-                    "keep it in one row"
+                faults.add(
+                    f"{name} is {show(found[name])}, but a row above says {show(board[name])}; keep it in one row",
+                    path=("shots", len(shots) - 1, name),
                 )
+            elif name in found:
+                board_rows.setdefault(name.removeprefix("board_"), number)
     data = {name.removeprefix("board_"): value for name, value in board.items()}
+    lines = [number for number, _ in filled]
     try:
-        return storyboard_from_dict({"longreel": VERSION} | data | {"shots": shots})
+        return storyboard_from_dict({"longreel": VERSION} | data | {"shots": shots}, check_image, faults)
     except StoryboardError as error:
-        raise _placed(error, [number for number, _ in filled]) from error
+        named = error.changed(_in_table)
+        raise named.located(lambda paths: _table_rows(paths, lines, board_rows), "row") from error
 
 
-def _placed(error: StoryboardError, numbers: list[int]) -> StoryboardError:
-    """Return the same error in the table's own words: the row of shot 3, the column of a storyboard field."""
-    shot = re.match(r"shot (\d+)", str(error))
-    if shot:
-        return StoryboardError(f"row {numbers[int(shot[1]) - 1]}: {error}")
-    column = str(error).split(" ", 1)[0]
-    return StoryboardError(f"board_{error}" if column in BOARD_RULES else str(error))
+def _in_table(fault: Fault) -> Fault:
+    """Return the same fault in the table's own words: a storyboard field has its column's name."""
+    is_board = len(fault.path) == 1 and fault.path[0] in BOARD_RULES
+    return replace(fault, text=f"board_{fault.text}") if is_board else fault
 
 
-def _delimiter(text: str) -> str:
-    first = re.split(r"[\r\n]", text, maxsplit=1)[0]
-    for delimiter in (",", ";", "\t"):
-        if "prompt" in [cell.strip(' "').lower() for cell in first.split(delimiter)]:
-            return delimiter
+def _table_rows(paths: list[Path], rows: list[int], board_rows: dict[str, int]) -> dict[Path, int]:
+    """Return the row of each path into the table: of a shot, of a storyboard field, or ("row", number)."""
+    found: dict[Path, int] = {}
+    for path in paths:
+        if len(path) > 1 and isinstance(path[1], int):
+            found[path] = rows[path[1]] if path[0] == "shots" else path[1]
+        elif path and path[0] in board_rows:
+            found[path] = board_rows[str(path[0])]
+    return found
+
+
+def _delimited(text: str) -> tuple[str, str]:
+    """Return (the table, what stands between its cells); Excel's own line that says so, sep=; , is taken off."""
+    told = _SEPARATOR_LINE.match(text)
+    text = text[told.end() :] if told else text
+    first = next((line for line in re.split(r"[\r\n]", text) if line.strip(' ,;\t"\xa0')), "")
+    given = [told[1].replace("\\t", "\t")] if told else []
+    for delimiter in (*given, ",", ";", "\t"):
+        if "prompt" in [_column(cell) for cell in first.split(delimiter)]:
+            return text, delimiter
     raise StoryboardError("row 1 has no column prompt; name the columns there: prompt,seconds,transition")
 
 
@@ -122,67 +148,89 @@ def _rows(text: str, delimiter: str) -> list[list[str]]:
         raise StoryboardError(f"the table is not CSV at line {reader.line_num}: {error}; correct it there") from error
 
 
-def _columns(header: list[str]) -> list[str]:
-    columns = [cell.strip().lower() for cell in header]
-    for place, column in enumerate(columns, start=1):
+def _column(cell: str) -> str:
+    """Return a column's name as it stands in COLUMNS, however a person wrote it: "Overlap seconds", "ID "."""
+    return "_".join(cell.strip(" \t\n\r\xa0\u200b\ufeff\"'").lower().replace("-", " ").replace("_", " ").split())
+
+
+def _columns(header: list[str], rows: list[list[str]], number: int, faults: Faults) -> tuple[list[str], dict[str, Any]]:
+    """Return (the name of each column, FAULTY for those that are needed and missing). A column named "" has no name;
+    IGNORED is for people, or empty below its name.
+    """
+    columns: list[str] = []
+    meant = set()
+    for place, cell in enumerate(header):
+        column = _column(cell)
         if column and column not in COLUMNS:
-            name = show(header[place - 1], bare=True)
-            raise StoryboardError(f'column {name} is not known; did you mean "{nearest(column, COLUMNS)}"?')
-        if column and columns.index(column) != place - 1:
-            raise StoryboardError(f"column {column} stands twice in row 1; keep one of them")
-    for needed in ("prompt", "seconds"):
-        if needed not in columns:
-            raise StoryboardError(f"column {needed} is missing; add it to row 1")
-    return columns
+            empty = not any(row[place].strip() for row in rows if place < len(row))
+            if not empty and not is_ignored(cell.strip()) and not is_ignored(column):
+                said = remedy(column, COLUMNS, "a table") if place < MOST else ""
+                faults.add(f"column {show(cell, bare=True)} is not known; {said}", path=("row", number))
+                meant.add(nearest(column, COLUMNS) if place < MOST else "")
+            column = IGNORED
+        elif column and column in columns:
+            faults.add(f"column {column} stands twice in row {number}; keep one of them", path=("row", number))
+            column = IGNORED
+        columns.append(column)
+    lost = [needed for needed in ("prompt", "seconds") if needed not in columns]
+    for needed in lost:
+        if needed not in meant:
+            faults.add(f"column {needed} is missing; add it to row {number}", path=("row", number))
+    return columns, dict.fromkeys(lost, FAULTY)
 
 
-def _read_row(row: list[str], columns: list[str], number: int, decimal_comma: bool) -> dict[str, Any]:
+def _read_row(row: list[str], columns: list[str], index: int, faults: Faults, decimal_comma: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for place, cell in enumerate(row):
         column = columns[place] if place < len(columns) else ""
         if not column and cell.strip():
-            raise StoryboardError(f"row {number}: {show(cell)} stands in a column without a name; name it in row 1")
-        where = f"row {number}: {column}"
+            said = f"{show(cell)} stands in a column without a name; name it in row 1"
+            faults.add(said, f"shot {index + 1}", ("shots", index))
         blank = not cell if column in ("prompt", "negative") else not cell.strip()
-        if not blank:
-            found[column] = _value(cell.removeprefix("'"), column, where, decimal_comma)
+        if column and column != IGNORED and not blank:
+            try:
+                found[column] = _value(cell.removeprefix("'"), column, decimal_comma)
+            except StoryboardError as error:
+                faults.extend(error, f"shot {index + 1}", ("shots", index, column))
+                found[column] = FAULTY
     return found
 
 
-def _value(cell: str, column: str, where: str, decimal_comma: bool) -> Any:
+def _value(cell: str, column: str, decimal_comma: bool) -> Any:
     if column in _NUMBERS:
-        return _number(cell.strip(), column, where, decimal_comma)
+        return _number(cell.strip(), column, decimal_comma)
     if column == "locked":
-        if cell.strip().lower() not in ("true", "false"):
-            raise StoryboardError(f"{where} is {show(cell)}; write true or false")
-        return cell.strip().lower() == "true"
+        word = unicodedata.normalize("NFKC", cell).strip().casefold()
+        if word not in YES | NO:
+            raise StoryboardError(f"locked is {show(cell)}; write true or false")
+        return word in YES
     if column == "transition":
         return cell.strip()
     if column not in _LISTS:
         return cell
     if cell.startswith("["):
-        return load_json(cell, where)
+        return load_json(cell, column)
     items = [item.strip() for item in cell.split("|")]
-    return items if column == "focus" else [_anchor(item, where) for item in items]
+    return items if column == "focus" else [_anchor(item) for item in items]
 
 
-def _number(cell: str, column: str, where: str, decimal_comma: bool) -> float | int:
+def _number(cell: str, name: str, decimal_comma: bool) -> float | int:
     if re.fullmatch(r"[-+]?[0-9]{1,40}", cell):
         return int(cell)
-    if column in _WHOLE and "e" in cell.lower():
-        raise StoryboardError(f"{where} is {show(cell)}, rounded by a spreadsheet; write ' and then all digits")
+    if name in _WHOLE and "e" in cell.lower():
+        raise StoryboardError(f"{name} is {show(cell)}, rounded by a spreadsheet; write ' and then all digits")
     if decimal_comma and cell.count(",") == 1 and "." not in cell:
         cell = cell.replace(",", ".")
     if not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", cell, re.IGNORECASE | re.ASCII):
-        raise StoryboardError(f"{where} is {show(cell)}, not a number; write digits such as 3 or 4.5")
+        raise StoryboardError(f"{name} is {show(cell)}, not a number; write digits such as 3 or 4.5")
     return float(cell)
 
 
-def _anchor(item: str, where: str) -> dict[str, Any]:
+def _anchor(item: str) -> dict[str, Any]:
     image, mark, at = item.rpartition("@")
     if not mark:
-        raise StoryboardError(f'{where} is {show(item)}; write "picture @ seconds", such as "ship.png @ 0.5"')
-    return {"at": _number(at.strip(), "at", where, decimal_comma=False), "image": image.strip()}
+        raise StoryboardError(f'anchors is {show(item)}; write "picture @ seconds", such as "ship.png @ 0.5"')
+    return {"at": _number(at.strip(), "anchors", decimal_comma=False), "image": image.strip()}
 
 
 def _written(value: Any, column: str) -> str:

@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 
 from .board import Storyboard
-from .rules import Media, StoryboardError, show
+from .faults import Faults, StoryboardError
+from .rules import Media, show
 
 
 def resolve_media(image: str, input_folder: str | os.PathLike[str], field: str = "image") -> Path:
@@ -19,24 +20,42 @@ def resolve_media(image: str, input_folder: str | os.PathLike[str], field: str =
     `field`.
     """
     Media().read(image, field)
-    folder = Path(input_folder).resolve()
-    path = (folder / image).resolve()
-    if not path.is_relative_to(folder):
+    try:
+        folder = Path(input_folder).resolve()
+        path = (folder / image).resolve()
+        inside, is_folder, is_file = path.is_relative_to(folder), path.is_dir(), path.is_file()
+    except (OSError, RuntimeError) as error:  # a name that the disk cannot have, a link to itself, no right to look
+        raise StoryboardError(
+            f"{field} is {show(image)}, which cannot be opened ({why(error)}); correct the name, or copy the file"
+        ) from error
+    if not inside:
         raise StoryboardError(
             f"{field} is {show(image)}, a link that leaves the input folder {folder}; copy the file into that folder"
         )
-    if not path.is_file():
+    if is_folder:
+        raise StoryboardError(f"{field} is {show(image)}, a folder in {folder}; name a file in it")
+    if not is_file:
         raise StoryboardError(f"{field} is {show(image)}, no file in {folder}; put it there or correct the name")
     return path
 
 
 def resolve_anchors(storyboard: Storyboard, input_folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """Return the real path of every anchor picture, by the name that the storyboard gives it. Raises as
-    resolve_media.
+    """Return the real path of every anchor picture, by the name that the storyboard gives it. Raises StoryboardError
+    with all that resolve_media finds.
     """
     found: dict[str, Path] = {}
+    faults = Faults()
     for index, shot in enumerate(storyboard.shots):
-        for place, anchor in enumerate(shot.anchors):
-            field = f"shot {index + 1}, anchor {place + 1}: image"
-            found[anchor.image] = resolve_media(anchor.image, input_folder, field)
+        for number, anchor in enumerate(shot.anchors):
+            try:
+                found[anchor.image] = found.get(anchor.image) or resolve_media(anchor.image, input_folder)
+            except StoryboardError as error:
+                faults.extend(error, f"shot {index + 1}, anchor {number + 1}")
+    faults.stop()
     return found
+
+
+def why(error: Exception) -> str:
+    """Return what the system says of a file, in words and without its number."""
+    said = (error.strerror if isinstance(error, OSError) else None) or "a link that leads in circles"
+    return said[0].lower() + said[1:]

@@ -12,16 +12,16 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from .faults import StoryboardError
+
 MAX_PATH_CHARACTERS = 512
 # The same expression stands in web/storyboard.schema.json. A name may not end in a dot or a space, which shuts out
 # "." and ".." and the spellings that Windows strips down to them.
 _NAME = r"[^/\\:\u0000-\u001f]*[^/\\:\u0000-\u001f. ]"
 _CONTROL = re.compile(r"[\u0000-\u001f\u007f-\u009f\u2028\u2029]")  # as in web/storyboard.schema.json
+# NUL ends strings in C libraries; half a surrogate pair cannot be written as UTF-8.
+_NO_CHARACTER = re.compile("[\0\ud800-\udfff]")
 MEDIA_PATTERN = re.compile(rf"^(?:{_NAME}/)*{_NAME}(?![\s\S])")
-
-
-class StoryboardError(ValueError):
-    """Say what is wrong with a storyboard: one line, the field and the remedy."""
 
 
 def show(value: Any, bare: bool = False) -> str:
@@ -95,15 +95,16 @@ class Number:
 
 @dataclass(frozen=True)
 class Choice:
-    """Accept one of a few words."""
+    """Accept one of a few words, whatever the case of its letters."""
 
     options: tuple[str, ...]
 
     def read(self, value: Any, field: str) -> str:
-        if not isinstance(value, str) or value not in self.options:
+        word = value.strip().lower() if isinstance(value, str) else ""
+        if word not in self.options:
             names = ", ".join(f'"{option}"' for option in self.options[:-1]) + f' or "{self.options[-1]}"'
             raise StoryboardError(f"{field} is {show(value)}; write {names}")
-        return value
+        return word
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,6 @@ def _path_fault(path: str) -> str:
 
 
 def _check_characters(value: str, field: str) -> None:
-    # NUL ends strings in C libraries; half a surrogate pair cannot be written as UTF-8.
-    for character in value:
-        if character == "\0" or "\ud800" <= character <= "\udfff":
-            raise StoryboardError(f"{field} holds U+{ord(character):04X}, which is not a character; remove it")
+    found = _NO_CHARACTER.search(value)
+    if found:
+        raise StoryboardError(f"{field} holds U+{ord(found[0]):04X}, which is not a character; remove it")

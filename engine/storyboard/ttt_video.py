@@ -15,10 +15,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from .board import MAX_SHOTS, MAX_TEXT_CHARACTERS, PROMPT_RULE, SHOT_RULES, Shot, Storyboard, load_json, nearest
-from .rules import Flag, Rule, StoryboardError, show, within
+from .board import Shot, Storyboard
+from .faults import FAULTY, Faults, StoryboardError
+from .fields import MAX_SHOTS, PROMPT_RULE, SHOT_RULES
+from .json_text import Document, load_document, said_twice
+from .keys import check_keys
+from .rules import Flag, Rule, show
 
 SCENE_SECONDS = 3.0
 SCENE_FPS = 16.0
@@ -33,15 +38,33 @@ _SCENE_RULES: dict[str, Rule] = {
 
 
 def parse_ttt(text: str) -> tuple[Storyboard, ...]:
-    """Return the storyboards of a JSON or JSONL file, one for each video. Raises StoryboardError, one line."""
-    data = _load(text)
+    """Return the storyboards of a JSON or JSONL file, one for each video; see scenes_of."""
+    return scenes_of(load_document(text, "the scene list"))
+
+
+def scenes_of(document: Document) -> tuple[Storyboard, ...]:
+    """Return the storyboards of a document that was read, one for each video; a list of scenes is one, and so are
+    scenes that have a line each.
+
+    Raises StoryboardError with all mistakes, each with its line, video, scene, field and remedy.
+    """
+    data = document.data
     if not isinstance(data, list) or not data:
         raise StoryboardError(f'the scene list is {show(data)}; write [[{{"text": "..."}}]], a list of videos')
-    if isinstance(data[0], dict):
-        data = [data]  # one line of JSONL is one video
-    if len(data) > MAX_VIDEOS:
-        raise StoryboardError(f"the scene list has {len(data)} videos; the limit is {MAX_VIDEOS}: split the file")
-    return tuple(_video(scenes, f"video {index + 1}") for index, scenes in enumerate(data))
+    prefix = (0,) * isinstance(data[0], dict)
+    videos = [data] if prefix else data
+    if len(videos) > MAX_VIDEOS:
+        raise StoryboardError(f"the scene list has {len(videos)} videos; the limit is {MAX_VIDEOS}: split the file")
+    faults = Faults()
+    for path in document.doubled:
+        faults.add(said_twice(path), path=(*prefix, *path))
+    found = [_shots(scenes, number, faults) for number, scenes in enumerate(videos)]
+    try:
+        faults.stop()
+    except StoryboardError as error:
+        inner = error.changed(lambda fault: replace(fault, path=fault.path[len(prefix) :]))
+        raise inner.located(document.lines_of) from error
+    return tuple(Storyboard(shots, fps=SCENE_FPS, width=SCENE_WIDTH, height=SCENE_HEIGHT) for shots in found)
 
 
 def to_ttt_json(storyboards: Sequence[Storyboard]) -> str:
@@ -54,42 +77,32 @@ def to_ttt_jsonl(storyboards: Sequence[Storyboard]) -> str:
     return "".join(json.dumps(_scenes(one), ensure_ascii=False) + "\n" for one in storyboards)
 
 
-def _load(text: str) -> Any:
-    if len(text) <= MAX_TEXT_CHARACTERS:
-        lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-        if len(lines) > 1 and all(_whole_list(line) for _, line in lines):
-            return [load_json(line, f"line {number} of the scene list") for number, line in lines]
-    return load_json(text, "the scene list")
-
-
-def _whole_list(line: str) -> bool:
-    """Tell whether a line is a video on its own, as in JSONL; a line of indented JSON never opens and closes
-    its list.
-    """
-    return line.strip().removeprefix("\ufeff").startswith("[") and line.strip().endswith("]")
-
-
-def _video(scenes: Any, place: str) -> Storyboard:
+def _shots(scenes: Any, number: int, faults: Faults) -> tuple[Shot, ...]:
+    place = f"video {number + 1}"
     if not isinstance(scenes, list) or not scenes:
-        raise StoryboardError(f'{place} is {show(scenes)}, not a list of scenes; write [{{"text": "..."}}]')
+        faults.add(f'{place} is {show(scenes)}, not a list of scenes; write [{{"text": "..."}}]', path=(number,))
+        return ()
     if len(scenes) > MAX_SHOTS:
-        raise StoryboardError(f"{place} has {len(scenes)} scenes; the limit is {MAX_SHOTS}: split it into several")
-    shots = tuple(_shot(scene, f"{place}, scene {index + 1}") for index, scene in enumerate(scenes))
-    return Storyboard(shots=shots, fps=SCENE_FPS, width=SCENE_WIDTH, height=SCENE_HEIGHT)
+        faults.add(f"{place} has {len(scenes)} scenes; the limit is {MAX_SHOTS}: split it into several", path=(number,))
+        return ()
+    return tuple(_shot(scene, number, index, faults) for index, scene in enumerate(scenes))
 
 
-def _shot(scene: Any, place: str) -> Shot:
+def _shot(scene: Any, number: int, index: int, faults: Faults) -> Shot:
+    place, path = f"video {number + 1}, scene {index + 1}", (number, index)
     if not isinstance(scene, dict):
-        raise StoryboardError(f'{place} is {show(scene)}, not a scene; write {{"text": "..."}}')
-    for key in scene:
-        if key not in _SCENE_RULES:
-            name, known = show(key, bare=True), nearest(key, tuple(_SCENE_RULES))
-            raise StoryboardError(f'{place}: {name} is not a known key; did you mean "{known}"?')
-    if "text" not in scene:
-        raise StoryboardError(f'{place}: text is missing; add "text" to {place}')
-    found: dict[str, Any] = {key: _SCENE_RULES[key].read(value, within(place, key)) for key, value in scene.items()}
+        faults.add(f'{place} is {show(scene)}, not a scene; write {{"text": "..."}}', path=path)
+        return Shot(FAULTY, SCENE_SECONDS)
+    meant = check_keys(scene, _SCENE_RULES, faults, place=place, path=path, owner="a scene")
+    if "text" not in scene and "text" not in meant:
+        faults.add(f'text is missing; add "text" to {place}', place, path)
+    found = {
+        name: faults.read(rule, scene[name], name, place, (*path, name))
+        for name, rule in _SCENE_RULES.items()
+        if name in scene
+    }
     return Shot(
-        prompt=found["text"],
+        prompt=found.get("text", FAULTY),
         seconds=SCENE_SECONDS,
         transition="cut" if found.get("requires_scene_transition", False) else "continue",
         negative=found.get("neg_text"),

@@ -9,6 +9,7 @@ anchor.
 import logging
 from pathlib import Path
 
+import av
 import torch
 
 import comfy.utils
@@ -16,14 +17,29 @@ import nodes
 
 from ...engine.plan.anchor import Anchor
 from ...engine.plan.facts import ModelFacts
+from ...engine.storyboard.rules import show
 from ..types import VAE
+from .picture_file import REMEDY, picture_fault
 
 NAME = "Longreel Anchor Frame"
+MAX_PIXELS = 2**62  # a picture that is needed is decoded whatever its size
 
 
-def load_picture(path: Path) -> torch.Tensor:
-    """[1, H, W, 3] in 0..1, as core's Load Image reads the file. Raises ValueError for a file of several pictures."""
-    return _one(nodes.LoadImage().load_image(str(path))[0], path.name)
+def load_picture(path: Path, field: str = "image") -> torch.Tensor:
+    """[1, H, W, 3] in 0..1, as core's Load Image reads the file.
+
+    field: what a message names, as "shot 2, anchor 1: image". Raises ValueError for a file that is not one whole
+    picture.
+    """
+    name = f"{field} is {show(path.name)}"
+    fault, _ = picture_fault(path, MAX_PIXELS)
+    if fault:
+        raise ValueError(f"{name}, {fault}")
+    try:
+        image = nodes.LoadImage().load_image(str(path))[0]
+    except (OSError, ValueError, RuntimeError, av.FFmpegError) as error:
+        raise ValueError(f"{name}, which ComfyUI cannot read as a picture; {REMEDY}") from error
+    return _one(image, f"{name}, which")
 
 
 def encode_picture(

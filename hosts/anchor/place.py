@@ -47,7 +47,8 @@ class Video:
     def anchor_at(self, seconds: float) -> Anchor:
         """Return the anchor at `seconds` from the start. Raises ValueError for a time that the video does not have."""
         fps = self.fps or (self.facts.native_fps if self.timeline is None else self.timeline.fps)
-        return place_anchor(seconds, fps, self.facts, self.mode, self.strength, self.latent_frames)
+        asked = 0.0 if self.timeline is None else sum(shot.shot.seconds for shot in self.timeline.shots)
+        return place_anchor(seconds, fps, self.facts, self.mode, self.strength, self.latent_frames, asked)
 
 
 class Source(Protocol):
@@ -108,9 +109,14 @@ class StoryboardPictures:
             )
         paths = resolve_anchors(timeline.storyboard, self.folder)
         found = [
-            self._place(place_in_shot(timeline, shot, one.at, video.mode, video.strength), paths[one.image], timeline)
+            self._place(
+                place_in_shot(timeline, shot, one.at, video.mode, video.strength),
+                paths[one.image],
+                f"shot {shot.index + 1}, anchor {number + 1}: image",
+                timeline,
+            )
             for shot in timeline.shots
-            for one in shot.shot.anchors
+            for number, one in enumerate(shot.shot.anchors)
         ]
         if not found:
             raise ValueError(
@@ -119,9 +125,9 @@ class StoryboardPictures:
             )
         return found
 
-    def _place(self, anchor: Anchor, path: Path, timeline: Timeline) -> Place:
+    def _place(self, anchor: Anchor, path: Path, field: str, timeline: Timeline) -> Place:
         def make_latent() -> torch.Tensor:
-            image = load_picture(path)
+            image = load_picture(path, field)
             return encode_picture(self.vae, image, anchor, timeline.facts, timeline.width, timeline.height)
 
         return anchor, make_latent

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.comfy_inprocess import import_comfyui
 
@@ -64,6 +66,13 @@ def with_anchor(image: str) -> str:
     return Storyboard((Shot("a", 1, anchors=(Anchor(0, image),)),)).to_json()
 
 
+def picture(path: Path, size: tuple[int, int] = (64, 64), **options: Any) -> Path:
+    """A picture file of noise, which no format makes small."""
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
 def test_the_bundled_example_is_three_shots_for_the_demo_model(validate: Callable[..., str]) -> None:
     assert validate("LongreelStoryboard", text=EXAMPLE) == ""
     storyboard, summary = LongreelStoryboard.execute(EXAMPLE).result
@@ -82,11 +91,11 @@ def test_the_text_decides_the_storyboard(folders: Path) -> None:
         ("fox", "text - the storyboard is not JSON: Expecting value (line 1, column 1); correct the text there"),
         (
             '{"longreel": 1, "shots": [{"prompt": "a", "seconds": -2}]}',
-            "text - shot 1: seconds is -2; write seconds above 0 and up to 3600",
+            "text - line 1: shot 1: seconds is -2; write seconds above 0 and up to 3600",
         ),
         (
             '{"longreel": 1, "shots": [{"prompt": "a", "seconds": 2}], "stylle": "x"}',
-            'text - stylle is not a known key; did you mean "style"?',
+            'text - line 1: stylle is not a known key; did you mean "style"?',
         ),
         (
             json.dumps({"longreel": 1, "shots": [{"prompt": "a", "seconds": 2}] * 10_000}),
@@ -103,7 +112,7 @@ def test_a_picture_that_leaves_the_input_folder_fails_in_validation(
 ) -> None:
     (folders / "output" / "secret.png").write_bytes(b"")
     (folders / "input" / "link.png").symlink_to(folders / "output" / "secret.png")
-    (folders / "input" / "ship.png").write_bytes(b"")
+    picture(folders / "input" / "ship.png")
     assert "a link that leaves the input folder" in validate("LongreelStoryboard", text=with_anchor("link.png"))
     assert "no file in" in validate("LongreelStoryboard", text=with_anchor("lost.png"))
     assert validate("LongreelStoryboard", text=with_anchor("ship.png")) == ""
@@ -111,12 +120,69 @@ def test_a_picture_that_leaves_the_input_folder_fails_in_validation(
     assert "which leaves the input folder" in validate("LongreelStoryboard", text=outside)
 
 
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("empty.png", "which is an empty file; choose a PNG, JPEG or WebP file"),
+        ("text.png", "which is no picture; choose a PNG, JPEG or WebP file"),
+        ("drawing.svg", "which is no picture; choose a PNG, JPEG or WebP file"),
+        ("clip.mp4", "which is no picture; choose a PNG, JPEG or WebP file"),
+        ("cut.png", "which is damaged or cut off ("),
+        ("cut.jpg", "which is damaged or cut off ("),
+        ("moving.gif", "which holds 2 pictures and an anchor shows 1; save one of them by itself"),
+        ("folder.png", "a folder in "),
+    ],
+)
+def test_what_is_no_picture_is_refused_with_shot_anchor_and_file_before_anything_runs(
+    validate: Callable[..., str], folders: Path, name: str, fault: str
+) -> None:
+    place = folders / "input"
+    files = {
+        "empty.png": b"",
+        "text.png": b"hello",
+        "drawing.svg": b'<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64"/>',
+        "clip.mp4": b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2" + bytes(200),
+        "cut.png": picture(place / "whole.png").read_bytes()[:6000],
+        "cut.jpg": picture(place / "whole.jpg", quality=95).read_bytes()[:3000],
+    }
+    if name in files:
+        (place / name).write_bytes(files[name])
+    elif name == "moving.gif":
+        frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]
+        frames[0].save(place / name, save_all=True, append_images=frames[1:])
+    else:
+        (place / name).mkdir()
+    good = Anchor(0, "whole.png")
+    picture(place / "whole.png")
+    shots = (Shot("a", 1, anchors=(good,)), Shot("b", 1, anchors=(good, Anchor(1, name))))
+    text = Storyboard(shots).to_json()
+    line = next(number for number, one in enumerate(text.splitlines(), start=1) if name in one)
+    expected = f"line {line}: shot 2, anchor 2: image is '{name}', {fault}"
+    reason = validate("LongreelStoryboard", text=text)
+    assert reason.startswith(f"text - {expected}") and len(reason.splitlines()) == 1 and "Errno" not in reason
+    (place / "board.json").write_text(text)
+    reason = validate("LongreelLoadStoryboard", file="board.json", video=0)
+    assert reason.startswith(f"file - board.json in {place.resolve()}: {expected}") and len(reason.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["grey.png", "photo.jpg", "still.webp", "deep.tif", "one.gif"])
+def test_every_ordinary_picture_is_taken(validate: Callable[..., str], folders: Path, name: str) -> None:
+    Image.open(picture(folders / "input" / "any.png")).convert("L").save(folders / "input" / name)
+    assert validate("LongreelStoryboard", text=with_anchor(name)) == ""
+
+
+def test_a_mistake_in_a_file_is_said_once(validate: Callable[..., str], folders: Path) -> None:
+    (folders / "input" / "a.json").write_text(with_anchor("lost.png").replace('"seconds": 1', '"seconds": -1'))
+    reason = validate("LongreelLoadStoryboard", file="a.json", video=0)
+    assert reason.count("seconds is -1") == 1 and reason.count("lost.png") == 1 and "video - " not in reason
+
+
 def test_a_picture_that_is_painted_anew_is_read_anew(folders: Path) -> None:
-    picture, text = folders / "input" / "ship.png", with_anchor("ship.png")
+    painted, text = folders / "input" / "ship.png", with_anchor("ship.png")
     (folders / "input" / "board.json").write_text(text)
     found = []
     for content in (b"one", b"two", b"two"):
-        picture.write_bytes(content)
+        painted.write_bytes(content)
         found.append(
             (LongreelStoryboard.fingerprint_inputs(text), LongreelLoadStoryboard.fingerprint_inputs("board.json", 0))
         )
@@ -154,10 +220,10 @@ def test_the_video_is_chosen_and_a_wrong_one_refused(validate: Callable[..., str
     (folders / "input" / "one.json").write_text(board.to_json())
     prompts = [LongreelLoadStoryboard.execute("two.jsonl", video).result[0].shots[0].prompt for video in (0, 1)]
     assert prompts == ["a", "b"]
-    reason = validate("LongreelLoadStoryboard", file="two.jsonl", video=2)
-    assert "video is 2, but two.jsonl holds videos 0 to 1; choose one of these" in reason
-    reason = validate("LongreelLoadStoryboard", file="one.json", video=1)
-    assert "video is 1, but one.json holds video 0 alone; choose one of these" in reason
+    with pytest.raises(StoryboardError, match="video is 2, but two.jsonl holds videos 0 to 1; choose one of these"):
+        LongreelLoadStoryboard.execute("two.jsonl", 2)
+    with pytest.raises(StoryboardError, match="video is 1, but one.json holds video 0 alone; choose one of these"):
+        LongreelLoadStoryboard.execute("one.json", 1)
 
 
 def test_a_bad_file_fails_in_validation_with_file_and_folder(validate: Callable[..., str], folders: Path) -> None:

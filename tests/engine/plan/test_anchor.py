@@ -59,6 +59,20 @@ def test_a_clip_takes_as_many_latent_frames_as_it_has():
         of_length(at(0.0, COG_15), 3)
 
 
+@pytest.mark.parametrize("seconds", [1.0, 17 / 16, 1.09])
+def test_the_end_of_a_video_is_its_last_frame(seconds):
+    anchor = at(seconds, latent_frames=5)
+    assert (anchor.pixel_frame, anchor.frame, anchor.seconds) == (16, 4, 1.0)
+
+
+def test_the_end_that_was_asked_for_is_the_last_frame_of_what_it_was_rounded_to():
+    board = Storyboard((Shot("a", 1.1),), width=64, height=64)
+    assert plan_timeline(board, WAN).pixel_frames == 17  # of 17.6
+    assert at(1.1, latent_frames=5, asked_seconds=1.1).pixel_frame == 16
+    with pytest.raises(ValueError, match="beyond a video of 17 pixel frames"):
+        at(1.2, latent_frames=5, asked_seconds=1.1)
+
+
 def test_a_time_that_the_video_does_not_have_is_refused():
     assert at(1.0, latent_frames=5).frame == 4
     with pytest.raises(ValueError, match="1.1 s is pixel frame 18, beyond a video of 17 pixel frames; use up to"):

@@ -105,20 +105,23 @@ def test_board_fields_are_read_from_any_row() -> None:
     ("table", "message"),
     [
         ("", "row 1 has no column prompt; name the columns there: prompt,seconds,transition"),
-        ("prompt,transition\na,cut\n", "column seconds is missing; add it to row 1"),
-        ("prompt,secs\na,1\n", 'column secs is not known; did you mean "seconds"?'),
-        ("prompt,seconds,prompt\na,1,b\n", "column prompt stands twice in row 1; keep one of them"),
-        ("prompt,seconds\na,1,7\n", "row 2: '7' stands in a column without a name; name it in row 1"),
-        ("prompt,seconds\na,1\n\n,\nb,long\n", "row 5: seconds is 'long', not a number; write digits such as 3 or 4.5"),
-        ('prompt,seconds\na,"1,5"\n', "row 2: seconds is '1,5', not a number; write digits such as 3 or 4.5"),
+        ("prompt,transition\na,cut\n", "row 1: column seconds is missing; add it to row 1"),
+        ("prompt,secs\na,1\n", 'row 1: column secs is not known; did you mean "seconds"?'),
+        ("prompt,seconds,prompt\na,1,b\n", "row 1: column prompt stands twice in row 1; keep one of them"),
+        ("prompt,seconds\na,1,7\n", "row 2: shot 1: '7' stands in a column without a name; name it in row 1"),
+        (
+            "prompt,seconds\na,1\n\n,\nb,long\n",
+            "row 5: shot 2: seconds is 'long', not a number; write digits such as 3 or 4.5",
+        ),
+        ('prompt,seconds\na,"1,5"\n', "row 2: shot 1: seconds is '1,5', not a number; write digits such as 3 or 4.5"),
         ("prompt,seconds\na,1\n\nb,-2\n", "row 4: shot 2: seconds is -2; write seconds above 0 and up to 3600"),
         ("prompt,seconds\n,2\n", 'row 2: shot 1: prompt is missing; add "prompt" to shot 1'),
-        ("prompt,seconds,board_fps\na,1,0\n", "board_fps is 0; write frames per second above 0 and up to 240"),
-        ("prompt,seconds,longreel\na,1,2\n", 'longreel is 2; this pack reads version 1: write "longreel": 1'),
-        ("prompt,seconds,locked\na,1,maybe\n", "row 2: locked is 'maybe'; write true or false"),
+        ("prompt,seconds,board_fps\na,1,0\n", "row 2: board_fps is 0; write frames per second above 0 and up to 240"),
+        ("prompt,seconds,longreel\na,1,2\n", 'row 2: longreel is 2; this pack reads version 1: write "longreel": 1'),
+        ("prompt,seconds,locked\na,1,maybe\n", "row 2: shot 1: locked is 'maybe'; write true or false"),
         (
             "prompt,seconds,seed\na,1,1.8E+19\n",
-            "row 2: seed is '1.8E+19', rounded by a spreadsheet; write ' and then all digits",
+            "row 2: shot 1: seed is '1.8E+19', rounded by a spreadsheet; write ' and then all digits",
         ),
         (
             "prompt,seconds,board_title\na,1,x\nb,1,y\n",
@@ -126,11 +129,14 @@ def test_board_fields_are_read_from_any_row() -> None:
         ),
         (
             "prompt,seconds,anchors\na,1,ship.png\n",
-            'row 2: anchors is \'ship.png\'; write "picture @ seconds", such as "ship.png @ 0.5"',
+            'row 2: shot 1: anchors is \'ship.png\'; write "picture @ seconds", such as "ship.png @ 0.5"',
         ),
         (
             "prompt,seconds,focus\na,1,[1\n",
-            ("row 2: focus is not JSON: Expecting ',' delimiter (line 1, column 3); correct the text there"),
+            (
+                "row 2: shot 1: focus is not JSON: it ends too early (line 1, column 3); "
+                "close all brackets and quotation marks"
+            ),
         ),
         ('prompt,seconds\n"a,1\n', "the table is not CSV at line 2: unexpected end of data; correct it there"),
         (

@@ -37,12 +37,12 @@ def test_a_json_list_is_a_scene_list(tmp_path: Path) -> None:
             "a.json",
             b"{",
             (
-                "the storyboard is not JSON: Expecting property name enclosed in double quotes (line 1, "
-                "column 2); correct the text there"
+                "the storyboard is not JSON: it ends too early (line 1, column 2); "
+                "close all brackets and quotation marks"
             ),
         ),
         ("a.csv", b"x", "row 1 has no column prompt; name the columns there: prompt,seconds,transition"),
-        ("a.json", b'{"title": "\xe9"}', "byte 11 is not UTF-8; save the file as UTF-8"),
+        ("a.json", b'{"title": "\xe9"}', "line 1: byte 11 is not UTF-8; save the file as UTF-8"),
         ("a.txt", b"{}", 'the extension ".txt" is not known; use one of .json, .csv, .jsonl'),
         ("a.json", b" " * 16_000_001, "the file has 16000001 bytes; at most 16000000 are read: split it"),
         ("a.json", None, "there is no such file; put it into that folder or choose another"),

@@ -122,20 +122,23 @@ def test_many_problems_stay_one_short_line() -> None:
     [
         ("{}", 'the scene list is an object of 0 keys; write [[{"text": "..."}]], a list of videos'),
         ("[]", 'the scene list is a list of 0; write [[{"text": "..."}]], a list of videos'),
-        ("[[], []]", 'video 1 is a list of 0, not a list of scenes; write [{"text": "..."}]'),
-        ('[[{"txt": "a"}]]', 'video 1, scene 1: txt is not a known key; did you mean "text"?'),
-        ('[[{"neg_text": "a"}]]', 'video 1, scene 1: text is missing; add "text" to video 1, scene 1'),
-        ('[[{"text": ""}]]', "video 1, scene 1: text is empty; say what the shot shows"),
+        ("[[]]", 'line 1: video 1 is a list of 0, not a list of scenes; write [{"text": "..."}]'),
+        ('[[{"txt": "a"}]]', 'line 1: video 1, scene 1: txt is not a known key; did you mean "text"?'),
+        ('[[{"neg_text": "a"}]]', 'line 1: video 1, scene 1: text is missing; add "text" to video 1, scene 1'),
+        ('[[{"text": ""}]]', "line 1: video 1, scene 1: text is empty; say what the shot shows"),
         (
             '[[{"text": "a", "requires_scene_transition": 1}]]',
-            "video 1, scene 1: requires_scene_transition is 1; write true or false",
+            "line 1: video 1, scene 1: requires_scene_transition is 1; write true or false",
         ),
-        ('[[{"text": "a"}, 3]]', 'video 1, scene 2 is 3, not a scene; write {"text": "..."}'),
+        ('[[{"text": "a"}, 3]]', 'line 1: video 1, scene 2 is 3, not a scene; write {"text": "..."}'),
         (
             '[{"text": "a"}]\n[{"text": ]',
-            ("line 2 of the scene list is not JSON: Expecting value (line 1, column 11); correct the text there"),
+            ("the scene list is not JSON: Expecting value (line 2, column 11); correct the text there"),
         ),
-        (json.dumps([[{"text": "a"}] * 1001]), "video 1 has 1001 scenes; the limit is 1000: split it into several"),
+        (
+            json.dumps([[{"text": "a"}] * 1001]),
+            "line 1: video 1 has 1001 scenes; the limit is 1000: split it into several",
+        ),
         (json.dumps([[{"text": "a"}]] * 1001), "the scene list has 1001 videos; the limit is 1000: split the file"),
     ],
 )
