@@ -46,7 +46,7 @@ class LongreelLoadMemory(io.ComfyNode):
     def validate_inputs(cls, file: str | None = None) -> bool | str:
         if file is None:  # it comes through a wire
             return True
-        return verdict(lambda: load_memory(model_file(FOLDER, file)))
+        return verdict(lambda: load_memory(model_file(FOLDER, file), shapes_only=True))
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None = None) -> tuple[int, int] | float:

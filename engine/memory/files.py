@@ -14,11 +14,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as short
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from ..runs.json_text import read_json
 from ..runs.whole_file import check_whole, save_whole
 from .apm import APM, APMConfig
 from .cam import CAM, CAMConfig
@@ -29,6 +32,10 @@ CAM_KIND, APM_KIND = "cam", "apm"
 KINDS = {CAM_KIND: (CAM, CAMConfig), APM_KIND: (APM, APMConfig)}
 FIELDS = {"kind": str, "family": str, "blocks": int, "layers": list, "config": dict, "title": str}
 REMEDY = "save it again"
+PER_LAYER = ("injectors", "mixers")  # parts of CAM and APM that are there once for each layer
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+DTYPES |= {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
+MOST_LEVELS, LARGEST_SIZE = 64, 2**20  # far beyond the encoders and widths of any network
 
 
 @dataclass(frozen=True)
@@ -83,11 +90,14 @@ def save_memory(path: Path | str, memory: LoadedMemory) -> None:
     save_whole(path, tensors, {KEY: json.dumps(about)})
 
 
-def load_memory(path: Path | str, kind: str | None = None) -> LoadedMemory:
+def load_memory(path: Path | str, kind: str | None = None, shapes_only: bool = False) -> LoadedMemory:
     """Load the memory in a file; `kind` is the one that is wanted, None for either.
 
+    shapes_only: tensors on torch's "meta" device, in the time that a file's header takes.
+
     Raises ValueError, naming the file, two facts and the remedy: a pickle, a file that was cut short, one that holds
-    something else, the other kind, an unknown version, missing or unknown weights, shapes that do not belong together.
+    something else, the other kind, an unknown version, missing or unknown weights, shapes that do not belong together,
+    weights that are no numbers.
     """
     path = Path(path)
     if path.suffix.lower() != ".safetensors":
@@ -110,23 +120,27 @@ def load_memory(path: Path | str, kind: str | None = None) -> LoadedMemory:
                     f"holds {about['kind'].upper()} and {kind.upper()} is wanted; choose another file: CAM "
                     f"is the short-term memory, APM the long-term one"
                 )
-            if len(about["layers"]) > len(names):  # before a module is built for each of them
+            if len(about["layers"]) > len(names):  # before they are looked at one by one
                 raise ValueError(
                     f"says that it works in {len(about['layers']):,} blocks and holds {len(names)} tensors; the file "
                     f"is damaged: {REMEDY}"
                 )
+            shapes = {name: _shape_of(file.get_slice(name), name) for name in names}
+            memory = LoadedMemory(
+                about["kind"],
+                _read_config(about),
+                shapes,
+                about["family"],
+                about["blocks"],
+                tuple(about["layers"]),
+                about["title"],
+            )
+            check_memory(memory)
+            if shapes_only:
+                return memory
             weights = {name: file.get_tensor(name) for name in names}
-        memory = LoadedMemory(
-            about["kind"],
-            _read_config(about),
-            weights,
-            about["family"],
-            about["blocks"],
-            tuple(about["layers"]),
-            about["title"],
-        )
-        check_memory(memory)
-        return memory
+        _check_numbers(weights)
+        return dataclasses.replace(memory, weights=weights)
     except SafetensorError as error:
         raise ValueError(
             f"{path.name} has {path.stat().st_size} bytes that are no whole safetensors file ({error}); "
@@ -140,11 +154,41 @@ def check_memory(memory: LoadedMemory) -> None:
     """Raise ValueError unless the layers are blocks of the network and the weights what kind and config say."""
     if not memory.layers or not all(0 <= number < memory.blocks for number in memory.layers):
         raise ValueError(
-            f"works in the blocks {list(memory.layers)} of a network of {memory.blocks}; use some of 0 to "
-            f"{memory.blocks - 1}, one at least"
+            f"works in the blocks {short(list(memory.layers))} of a network of {memory.blocks}; use some of 0 "
+            f"to {memory.blocks - 1}, one at least"
         )
-    module = KINDS[memory.kind][0](memory.config, memory.layers, device=torch.device("meta"))
-    _check_weights(module.state_dict(), memory.weights)
+    _check_weights(_wanted(memory), memory.weights)
+
+
+def _wanted(memory: LoadedMemory) -> dict[str, torch.Tensor]:
+    """Return a tensor without numbers for each weight of a memory: one layer is built, and all have the shapes of it,
+    because building thousands, which a file may name, takes minutes."""
+    first = memory.layers[0]
+    module = KINDS[memory.kind][0](memory.config, (first,), device=torch.device("meta"))
+    wanted: dict[str, torch.Tensor] = {}
+    for name, value in module.state_dict().items():
+        part, number, rest = (*name.split(".", 2), "", "")[:3]
+        if part in PER_LAYER and number == str(first):
+            wanted.update((f"{part}.{layer}.{rest}", value) for layer in memory.layers)
+        else:
+            wanted[name] = value
+    return wanted
+
+
+def _check_numbers(weights: Mapping[str, torch.Tensor]) -> None:
+    for name, weight in weights.items():
+        if not torch.isfinite(weight.float()).all():
+            raise ValueError(f"{name} holds NaN or infinite numbers; the file is damaged: {REMEDY}")
+
+
+def _shape_of(entry: Any, name: str) -> torch.Tensor:
+    """Return a tensor of this shape without numbers."""
+    dtype = entry.get_dtype()
+    if dtype not in DTYPES:
+        raise ValueError(
+            f"{name} is stored as {dtype}, and weights are floating point numbers of {', '.join(DTYPES)}; {REMEDY}"
+        )
+    return torch.empty(entry.get_shape(), dtype=DTYPES[dtype], device="meta")
 
 
 def _check_weights(wanted: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
@@ -173,25 +217,28 @@ def _check_weights(wanted: Mapping[str, torch.Tensor], weights: Mapping[str, tor
 def _read_about(text: str) -> dict:
     """Return the metadata's JSON, checked but for the config."""
     try:
-        about = json.loads(text)
+        about = read_json(text)
     except ValueError as error:
         raise ValueError(f"metadata {KEY} is {len(text)} characters that are no JSON ({error}); {REMEDY}") from error
     version = about.get("version") if isinstance(about, dict) else None
     if version != VERSION:
         raise ValueError(
-            f"metadata {KEY} is of version {version!r}, and this Longreel reads {VERSION}; update the pack, or {REMEDY}"
+            f"metadata {KEY} is of version {short(version)}, and this Longreel reads {VERSION}; update the pack, or "
+            f"{REMEDY}"
         )
     for name, kind in FIELDS.items():
         value = about.get(name)
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise ValueError(f"metadata {KEY}: {name} is {value!r} and should be of type {kind.__name__}; {REMEDY}")
+            raise ValueError(
+                f"metadata {KEY}: {name} is {short(value)} and should be of type {kind.__name__}; {REMEDY}"
+            )
     if about["kind"] not in KINDS:
         raise ValueError(
-            f"metadata {KEY}: kind {about['kind']!r} is none of {len(KINDS)}, {', '.join(KINDS)}; update "
+            f"metadata {KEY}: kind {short(about['kind'])} is none of {len(KINDS)}, {', '.join(KINDS)}; update "
             f"the pack, or {REMEDY}"
         )
     if not all(type(number) is int for number in about["layers"]):
-        raise ValueError(f"metadata {KEY}: layers is {about['layers']!r}, not a list of blocks; {REMEDY}")
+        raise ValueError(f"metadata {KEY}: layers is {short(about['layers'])}, not a list of blocks; {REMEDY}")
     return about
 
 
@@ -200,12 +247,17 @@ def _read_config(about: Mapping) -> CAMConfig | APMConfig:
     names = [field.name for field in dataclasses.fields(kind)]
     if sorted(given) != sorted(names):
         raise ValueError(
-            f"metadata {KEY}: config has the fields {sorted(given)} and should have {sorted(names)}; {REMEDY}"
+            f"metadata {KEY}: config has the fields {short(sorted(given))} and should have {sorted(names)}; {REMEDY}"
         )
     for name, value in given.items():
         many = name == "channels"
         numbers = [value] if not many else value if isinstance(value, list) else []
         if not numbers or not all(type(number) is int and number > 0 for number in numbers):
             wanted = "a list of whole numbers" if many else "a whole number"
-            raise ValueError(f"metadata {KEY}: {name} is {value!r}, not {wanted} above 0; {REMEDY}")
+            raise ValueError(f"metadata {KEY}: {name} is {short(value)}, not {wanted} above 0; {REMEDY}")
+        if len(numbers) > MOST_LEVELS or max(numbers) > LARGEST_SIZE:  # before a module of it is built
+            raise ValueError(
+                f"metadata {KEY}: {name} is {short(value)}, and up to {MOST_LEVELS} numbers up to "
+                f"{LARGEST_SIZE:,} are read; {REMEDY}"
+            )
     return kind(**{name: tuple(value) if name == "channels" else value for name, value in given.items()})

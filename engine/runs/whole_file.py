@@ -7,8 +7,8 @@ Two processes that write the same file at once are not expected: engine/runs/loc
 
 import contextlib
 import errno
-import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,11 +17,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from .disk import WriteError, free_bytes, stopped
+from .json_text import read_json
 from .unfinished import growing_file
 
 __all__ = ["WriteError", "check_whole", "free_bytes", "remove_unfinished", "save_whole", "write_whole"]
 
 UNFINISHED = ".{}.part"
+MOST_HEADER_BYTES = 4 * 2**20  # 40 times those of the largest video models
+MOST_TENSORS = 20_000
 FOLDER_IS_NOT_SYNCED = (errno.EINVAL, errno.ENOTSUP)  # network folders that keep names by themselves
 
 
@@ -86,21 +89,34 @@ def save_whole(path: Path | str, tensors: Mapping[str, torch.Tensor], metadata: 
 
 
 def check_whole(path: Path) -> None:
-    """Raise ValueError for a safetensors file that was cut short.
+    """Raise ValueError for a safetensors file that was cut short, or whose header nobody's network needs.
 
-    Such a file is 8 bytes that count those of its header, the header as JSON, and the bytes that it speaks of.
+    Such a file is 8 bytes that count those of its header, the header as JSON, and the bytes that it speaks of. Takes
+    the time of a header, however large the file is; ComfyUI answers nobody meanwhile.
     """
-    size = path.stat().st_size
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise ValueError("it is no file but a folder, a pipe or a device; remove it")  # a pipe is waited for
+    size = about.st_size
     with open(path, "rb") as file:
         start = file.read(8)
         header = int.from_bytes(start, "little")
         if len(start) == 8 and 2 <= header <= size - 8:
+            if header > MOST_HEADER_BYTES:
+                raise ValueError(
+                    f"its header has {header:,} bytes, and at most {MOST_HEADER_BYTES:,} are read; the file is no "
+                    f"safetensors file, or damaged: copy or convert it again"
+                )
             try:
-                entries = json.loads(file.read(header))
+                entries = read_json(file.read(header))
                 ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
                 needed = 8 + header + max(ends, default=0)
             except (ValueError, AttributeError, KeyError, TypeError, IndexError):
                 return  # no header at all: safetensors says what is wrong with it
+            if len(ends) > MOST_TENSORS:
+                raise ValueError(
+                    f"the file holds {len(ends):,} tensors, and at most {MOST_TENSORS:,} are read; choose another"
+                )
         else:
             needed = 8 + header
     if size < needed and header < 2**32:

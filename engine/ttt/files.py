@@ -18,10 +18,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as short
 
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ..runs.json_text import read_json
 from ..runs.whole_file import check_whole, save_whole
 from . import published as ttt_video
 from .block import TTTBlock
@@ -53,6 +55,7 @@ READS = {
     GATED_DELTA: "learns token by token",
     SLIDING_WINDOW: "attends to neighbouring segments",
 }
+LARGEST_NUMBER = 2**20  # far beyond the widths, blocks and chunks of any network
 MISSING_REMEDY = "save or convert it again"
 
 
@@ -242,7 +245,7 @@ def _of_the_pack(tensors: Mapping[str, torch.Tensor], about: Mapping, chunk: int
 def _read_about(text: str) -> dict:
     """Return the metadata's JSON, checked."""
     try:
-        about = json.loads(text)
+        about = read_json(text)
     except ValueError as error:
         raise ValueError(
             f"metadata {KEY} is {len(text)} characters that are no JSON ({error}); {MISSING_REMEDY}"
@@ -250,7 +253,7 @@ def _read_about(text: str) -> dict:
     version = about.get("version") if isinstance(about, dict) else None
     if version != VERSION:
         raise ValueError(
-            f"metadata {KEY} is of version {version!r}, and this Longreel reads {VERSION}; update the "
+            f"metadata {KEY} is of version {short(version)}, and this Longreel reads {VERSION}; update the "
             f"pack, or {MISSING_REMEDY}"
         )
     for name, kind in FIELDS.items():
@@ -258,9 +261,14 @@ def _read_about(text: str) -> dict:
         fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
         if not fits or (kind in (int, float) and not (0 < value < math.inf)):
             wanted = {int: "a whole number above 0", float: "a number above 0", str: "text", list: "a list"}[kind]
-            raise ValueError(f"metadata {KEY}: {name} is {value!r}, not {wanted}; {MISSING_REMEDY}")
+            raise ValueError(f"metadata {KEY}: {name} is {short(value)}, not {wanted}; {MISSING_REMEDY}")
+        if kind is int and value > LARGEST_NUMBER:  # before a module of it is built
+            raise ValueError(
+                f"metadata {KEY}: {name} is {short(value)}, and numbers up to {LARGEST_NUMBER:,} are read; "
+                f"{MISSING_REMEDY}"
+            )
     if not all(type(number) is int for number in about["layers"]):
-        raise ValueError(f"metadata {KEY}: layers is {about['layers']!r}, not a list of blocks; {MISSING_REMEDY}")
+        raise ValueError(f"metadata {KEY}: layers is {short(about['layers'])}, not a list of blocks; {MISSING_REMEDY}")
     return about
 
 

@@ -214,6 +214,7 @@ def test_a_layer_that_is_gone_is_missed(saved):
         ({"blocks": 2}, "TTT layers for the blocks 0, 2 of a network of 2; use blocks 0 to 1"),
         ({"layers": [0, 2, 3]}, "holds the blocks 0, 2 and should hold 0, 2-3"),
         ({"layers": ["0", 2]}, "not a list of blocks"),
+        ({"width": 2**62}, "width is 4611686018427387904, and numbers up to 1,048,576 are read"),
         ({"chunk": 0}, "chunk is 0, not a whole number above 0"),
         ({"chunk": 1.5}, "chunk is 1.5, not a whole number"),
         ({"chunk": True}, "chunk is True"),
