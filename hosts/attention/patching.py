@@ -42,6 +42,7 @@ from ..types import (
     Network,
     Sampler,
 )
+from .step_caches import skips_forwards
 
 OVERRIDE = "optimized_attention_override"  # core's name of its slot
 WHOLE = "whole"  # the role of a segment that no feature asks for in another one
@@ -88,7 +89,10 @@ class Evaluation:
 
 
 class Run(Protocol):
-    """A feature at work in one run of a sampler."""
+    """A feature at work in one run of a sampler.
+
+    One that cannot do with fewer evaluations of the network than steps ask for says `needs_every_evaluation`.
+    """
 
     def roles(self, segment: int) -> tuple[str, ...]:
         """Return the roles in which this segment is evaluated in every step; their predictions are blended alike."""
@@ -244,9 +248,14 @@ def _run(
     patcher, options = guider.model_patcher, guider.model_options["transformer_options"]
     start = Start(patcher.model, family_of(patcher), guider.model_options.get("context_handler"), guider.conds, sigmas)
     features = options[keys.FEATURES]
-    options[keys.RUNNING] = Running(
-        start.family, tuple(feature.name for feature in features), tuple(feature.start(start) for feature in features)
-    )
+    runs = tuple(feature.start(start) for feature in features)
+    for feature, run in zip(features, runs, strict=True):
+        if skips_forwards(options) and getattr(run, "needs_every_evaluation", False):
+            raise ValueError(
+                f"{feature.name} works in every evaluation of the network, and EasyCache on this model skips some; "
+                f"remove that node"
+            )
+    options[keys.RUNNING] = Running(start.family, tuple(feature.name for feature in features), runs)
     try:
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     finally:

@@ -40,6 +40,11 @@ class LookForWords:
 
     def start(self, start: Start) -> "FocusPreviewRun":
         """Begin a run. Raises ValueError for words that the shots' prompts do not have."""
+        if start.handler.inside is not None:
+            raise ValueError(
+                f"{self.name} needs a segment to be seen at once, and another context handler on this model cuts it "
+                f"up; remove the context windows node"
+            )
         words = words_of_shots(self.timeline, self.mask)
         conditioning.check_words(start.conds, words)
         return FocusPreviewRun(self, words, start.handler.lead_frame)
@@ -51,6 +56,8 @@ class LookForWords:
 
 class FocusPreviewRun(patching.Bystander):
     """One run lays down the maps of the segments, averaged where they overlap."""
+
+    needs_every_evaluation = True
 
     def __init__(self, settings: LookForWords, words: list[tuple[str, ...]], lead_frame: bool):
         self.settings, self.words, self.lead_frame = settings, words, lead_frame

@@ -124,6 +124,8 @@ class KVShareRun:
     `windows` are the first latent frames that the network sees of each segment.
     """
 
+    needs_every_evaluation = True
+
     def __init__(
         self, settings: KVShare, timeline: Timeline, windows: list[int], sources: list[int | None], span: NoiseSpan
     ):

@@ -31,6 +31,7 @@ from .. import keys
 from ..attention import patching
 from ..attention.keys_values import Parts, by_entry, for_reader
 from ..attention.patching import Evaluation, Start
+from ..attention.step_caches import CACHE
 from ..families.sites import CROSS, PROMPTS, SELF, Call
 from ..prompts import conditioning
 from ..types import Attention, BaseModel, Callback, CondLists, Executor, ModelOptions, ModelPatcher, Sampler
@@ -219,6 +220,11 @@ def _sample_both(
     edit.check_words(guider.conds)
     if edit.layout is None:
         return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, *args, **kwargs)
+    if CACHE in options:
+        raise ValueError(
+            f"{NAME} samples an original and an edited video in the same steps, and a node on this model (EasyCache, "
+            f"LazyCache) skips steps of each by what it sees; remove that node"
+        )
     edited = guider.conds
     original = _conds_of_original(edited, edit.layout)
     features = options[keys.FEATURES]
@@ -288,6 +294,8 @@ def _evaluate_both(
 
 class PromptEditRun(patching.Bystander):
     """This is one run of the sampler, on the edited video; what is kept of the original lasts for one window."""
+
+    needs_every_evaluation = True
 
     def __init__(self, edit: PromptEdit, layout: NoiseSpan | None, reweighted: NoiseSpan | None):
         self.edit, self.layout, self.reweighted = edit, layout, reweighted

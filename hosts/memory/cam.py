@@ -38,6 +38,7 @@ from ..types import Executor, ModelPatcher, Network
 from ..windows.chunk_handler import handler_of
 from ..windows.context_pass import CONTEXT_PASS
 from . import trained_memory
+from .kv_memory import require_whole_chunk
 from .trained_memory import Carried, TrainedMemoryRun, carry, fingerprint, layers_asked, new_memory
 
 NAME = "Longreel Short Memory (trained)"
@@ -58,6 +59,7 @@ class CAMFeature:
 
     def start(self, start: Start) -> "CAMRun":
         handler = handler_of(start, NAME)
+        require_whole_chunk(start, NAME)
         chunk, remembered = handler.chunk, handler.remembered
         if remembered.finished.shape[2] and not chunk.known_frames:
             raise ValueError(

@@ -60,6 +60,8 @@ class KVMemory:
     chunk alone.
     """
 
+    needs_every_evaluation = True  # but where statistics are all that is remembered
+
     def __init__(
         self,
         handler: ChunkHandler,
@@ -131,6 +133,15 @@ def log_weights(weights: Sequence[float], tokens_of_frame: int) -> torch.Tensor:
     frame."""
     logs = torch.tensor(weights).log().clamp(min=torch.finfo(torch.float16).min)
     return logs.repeat_interleave(tokens_of_frame)[None, None, None]
+
+
+def require_whole_chunk(start: Start, name: str) -> None:
+    """Raise ValueError where other windows than Longreel's cut a chunk: what is remembered stands beside all of it."""
+    if start.handler.inside is not None:
+        raise ValueError(
+            f"{name} needs a chunk to be seen at once, and another context handler on this model cuts it; remove the "
+            f"context windows node"
+        )
 
 
 def require_rotary(start: Start, name: str) -> None:

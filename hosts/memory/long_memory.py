@@ -18,7 +18,7 @@ from ...engine.sampling.channel_statistics import match_statistics
 from ..attention.patching import Start
 from ..families.sites import PROMPTS
 from ..windows.chunk_handler import ChunkHandler, Remembered, handler_of
-from .kv_memory import CacheEntry, KVMemory, Memory, levels_of, require_rotary
+from .kv_memory import CacheEntry, KVMemory, Memory, levels_of, require_rotary, require_whole_chunk
 
 NAME = "Longreel Long Memory"
 VIDEO, TAKE = "video", "take"  # whose beginning is the anchor
@@ -63,8 +63,11 @@ class LongMemory:
         handler = handler_of(start, NAME)
         if self.strength:
             require_rotary(start, self.name)
+            require_whole_chunk(start, self.name)
         memory, levels = self._memory(handler), levels_of(start, self.context_levels)
-        return KVMemory(handler, memory, self.layers, levels, self._cache_entry(start, handler, memory, levels))
+        run = KVMemory(handler, memory, self.layers, levels, self._cache_entry(start, handler, memory, levels))
+        run.needs_every_evaluation = bool(self.strength)
+        return run
 
     def _cache_entry(
         self, start: Start, handler: ChunkHandler, memory: Memory | None, levels: tuple[float, ...]

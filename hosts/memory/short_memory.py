@@ -18,7 +18,7 @@ from ..types import ModelPatcher
 from ..windows.chunk_handler import handler_of
 from . import known_frames
 from .known_frames import KnownFramesRun
-from .kv_memory import KVMemory, Memory, levels_of, require_rotary
+from .kv_memory import KVMemory, Memory, levels_of, require_rotary, require_whole_chunk
 
 NAME = "Longreel Short Memory"
 CLEAN, AT_ZERO, NOISED = "clean", "clean at time 0", "noised"  # how known frames are shown
@@ -98,6 +98,7 @@ class KeysAndValues:
         handler = handler_of(start, NAME)
         if self.strength:
             require_rotary(start, self.name)
+            require_whole_chunk(start, self.name)
         chunk, remembered = handler.chunk, handler.remembered
         latents = remembered.before(chunk.start_frame, self.frames)
         frames = latents.shape[2]

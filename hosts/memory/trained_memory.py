@@ -38,6 +38,8 @@ class TrainedMemoryRun(Bystander):
 
     latents: [B, C, F, H, W] as the network sees them, or None where there is nothing to remember yet."""
 
+    needs_every_evaluation = True
+
     def __init__(self, latents: torch.Tensor | None):
         self.latents = latents
 

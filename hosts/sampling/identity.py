@@ -14,12 +14,14 @@ from collections.abc import Mapping
 
 import torch
 
+import comfy.context_windows
 import comfy.hooks
 
 from ..types import ModelPatcher
 
 SAMPLE = 4096  # numbers of each large tensor
 PLAIN = (type(None), bool, int, float, str, bytes)
+AT_FIRST = {"_step": 0}  # of core's context windows: what sampling leaves in them, beside the model
 SKIPPED = (uuid.UUID, torch.device, torch.Generator, types.ModuleType, type)  # of this process, or said by a name
 
 
@@ -80,6 +82,8 @@ def _plain(value: object, above: tuple[int, ...]) -> object:
         return _plain(value.model, above)
     names = getattr(type(value), "STORED_NAMES", {})
     fields = {names.get(name, name): item for name, item in getattr(value, "__dict__", {}).items()}
+    if isinstance(value, comfy.context_windows.IndexListContextHandler):
+        fields = {name: item for name, item in {**fields, **AT_FIRST}.items() if name != "_model"}
     return [type(value).__name__, _plain(fields, above)]
 
 

@@ -14,6 +14,7 @@ from ..windows import latent_blend
 from ..windows.checks import check_latent, check_text
 from ..windows.finite import check_finite
 from ..windows.progress import ProgressText
+from ..windows.used_state import as_it_was
 from .settings import Sampling
 
 
@@ -43,16 +44,17 @@ def sample_attached(
     noise = torch.zeros_like(start)
     if sampling.add_noise:
         noise = comfy.sample.prepare_noise(start, sampling.seed, latent.get("batch_index"))
-    samples = guider.sample(
-        noise,
-        start,
-        sampling.sampler,
-        sampling.own_sigmas(),
-        denoise_mask=latent.get("noise_mask"),
-        callback=callback or shot_callback(model, timeline, sampling.sigmas.shape[-1] - 1),
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=sampling.seed,
-    )
+    with as_it_was(model):
+        samples = guider.sample(
+            noise,
+            start,
+            sampling.sampler,
+            sampling.own_sigmas(),
+            denoise_mask=latent.get("noise_mask"),
+            callback=callback or shot_callback(model, timeline, sampling.sigmas.shape[-1] - 1),
+            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+            seed=sampling.seed,
+        )
     rest = {
         key: value for key, value in latent.items() if not key.startswith("downscale_ratio")
     }  # said of an empty latent

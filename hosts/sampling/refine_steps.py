@@ -134,13 +134,15 @@ class StepSampler(comfy.samplers.Sampler):
     ) -> torch.Tensor:
         """Sample as a guider asks. noise, latent_image: [B, C, F, H, W]; sigmas: [N + 1], descending."""
         handler: SteppedChunks = extra_args["model_options"]["context_handler"]
+        options = extra_args["model_options"]["transformer_options"]
         solver = self.solver(self.sampler, model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask)
         x, steps = solver.x, len(sigmas) - 1
         for step in trange(steps, disable=disable_pbar):
             moved, clean = torch.empty_like(x), torch.empty_like(x)
             for number, weight in enumerate(handler.weights_at(step)):
                 frames = handler.take_up(number, x)
-                chunk, video = solver.move(x[:, :, frames], frames, step)
+                with handler.caches.of(number, options, model_wrap.inner_model.model_sampling):
+                    chunk, video = solver.move(x[:, :, frames], frames, step)
                 lead = len(frames) - len(weight)
                 kept = [lead + place for place in weight.nonzero().flatten().tolist()]
                 here = [frames[place] for place in kept]

@@ -27,6 +27,7 @@ from ..memory.protocols import Finishes
 from ..types import ModelPatcher
 from ..windows.chunk_handler import ChunkHandler, Remembered
 from ..windows.finite import check_finite
+from ..windows.used_state import as_it_was
 from .rollout_dependencies import ChunkRun, NoRun
 from .rollout_progress import RolloutProgress
 from .rollout_task import RolloutTask, plan_task
@@ -170,21 +171,25 @@ def _sample_part(
     """Return the window [B, C, F, H, W] as one expert leaves it; inputs: (noise, latent, mask)."""
     noise, latent, mask = inputs
     inside = model.model_options.get("context_handler")
-    model.model_options["context_handler"] = ChunkHandler(task.timeline, chunk, remembered, inside, task.cache)
+    first = float(sigmas[0]) == float(task.sampling.sigmas[0])  # a later expert is given what the first one left
+    model.model_options["context_handler"] = ChunkHandler(
+        task.timeline, chunk, remembered, inside, task.cache, fresh_noise=first and task.sampling.add_noise
+    )
     try:
         guider = comfy.samplers.CFGGuider(model)
         guider.set_conds(*task.prompts_of(chunk, task.shots_of(chunk)))
         guider.set_cfg(task.sampling.cfg)
-        return guider.sample(
-            noise,
-            latent,
-            task.sampling.sampler,
-            sigmas.clone(),  # some of core's samplers (uni_pc) write into them
-            denoise_mask=mask,
-            callback=progress.callback(chunk),
-            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-            seed=task.seed_of(chunk),
-        )
+        with as_it_was(model):
+            return guider.sample(
+                noise.clone(),  # core's FreeNoise shuffles it where it lies
+                latent,
+                task.sampling.sampler,
+                sigmas.clone(),  # some of core's samplers (uni_pc) write into them
+                denoise_mask=mask,
+                callback=progress.callback(chunk),
+                disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+                seed=task.seed_of(chunk),
+            )
     finally:
         if inside is None:
             del model.model_options["context_handler"]

@@ -1,3 +1,4 @@
 """Choose what the network sees of a long latent: latent_blend (all segments in every step), chunk_handler (one chunk of
-a rollout), refine_chunks, progress (which of them is being sampled).
+a rollout), context_pass (finished frames once more), refine_chunks, progress (which of them is being sampled). checks
+and finite stop what is wrong, used_state gives back what other nodes' functions used up.
 """

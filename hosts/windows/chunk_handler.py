@@ -21,7 +21,7 @@ from ..attention import patching
 from ..prompts import conditioning
 from ..prompts.guidance import scale_guidance
 from ..types import BaseModel, CalcCondBatch, CondLists, ContextHandler, ContextWindow, Entry, ModelOptions
-from .context_pass import CONTEXT_PASS, ContextPass, NeedsContextPasses, entry_of_length, noised
+from .context_pass import CONTEXT_PASS, FRAME_AXIS, ContextPass, NeedsContextPasses, entry_of_length, noised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,8 @@ class ChunkHandler(context_windows.ContextHandlerABC):
 
     inside: the context handler that was on the model before, or None. cache: handed from chunk to chunk; what context
     passes over frames that stay the same have left behind. A feature that finds nothing there makes its passes again,
-    with the same result. context_pass: the pass under way, or None while the network sees the chunk.
+    with the same result. fresh_noise: whether the sampler begins with noise alone in the new frames. context_pass: the
+    pass under way, or None while the network sees the chunk.
     """
 
     def __init__(
@@ -66,10 +67,19 @@ class ChunkHandler(context_windows.ContextHandlerABC):
         remembered: Remembered,
         inside: ContextHandler | None = None,
         cache: dict | None = None,
+        fresh_noise: bool = True,
     ):
         self.timeline, self.chunk, self.remembered, self.inside = timeline, chunk, remembered, inside
         self.cache = {} if cache is None else cache
         self.context_pass: ContextPass | None = None
+        # What core's wrappers of its Context Windows nodes ask of the handler on a model, whichever it is.
+        self.dim = getattr(inside, "dim", FRAME_AXIS)
+        self.context_length = getattr(inside, "context_length", timeline.latent_frames)
+        self.freenoise = fresh_noise and getattr(inside, "freenoise", False)
+
+    def _apply_freenoise(self, noise: torch.Tensor, conds: CondLists, seed: int) -> torch.Tensor:
+        """Shuffle a chunk's noise [B, C, F, H, W] for the windows inside, as core's wrapper asks."""
+        return self.inside._apply_freenoise(noise, conds, seed)
 
     def should_use_context(
         self,

@@ -12,6 +12,7 @@ working inside each segment.
 
 import itertools
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 
@@ -22,6 +23,7 @@ from ...engine.plan.timeline import Segment, Timeline
 from ...engine.sampling.latent_blend import segment_weights
 from .. import keys
 from ..attention import patching
+from ..attention.step_caches import StepCaches, skips_forwards
 from ..prompts import conditioning, time_axis
 from ..prompts.guidance import scale_guidance
 from ..types import BaseModel, CalcCondBatch, CondLists, ContextHandler, Entry, Executor, ModelOptions, ModelPatcher
@@ -87,7 +89,7 @@ class TimelineHandler(context_windows.IndexListContextHandler):
             for segment in timeline.segments
         ]
         self.evaluation, self._seen = -1, None
-        self.progress = ProgressText()
+        self.progress, self.caches = ProgressText(), StepCaches()
 
     def for_new_run(self) -> "TimelineHandler":
         return TimelineHandler(self.timeline, self.blend, self.seed, self.lead_frame, self.inside)
@@ -177,22 +179,24 @@ class TimelineHandler(context_windows.IndexListContextHandler):
     ):
         for number, window in enumerated_context_windows:
             self.progress.show(self.progress_of(number, window.segment))
-        results = []
+        results, options = [], model_options["transformer_options"]
         for role in patching.roles_of(model_options, number):
-            model_options["transformer_options"][keys.SEGMENT_AND_ROLE] = (number, role)
-            results += super().evaluate_context_windows(
-                self._inner(calc_cond_batch),
-                model,
-                x_in,
-                conds,
-                timestep,
-                enumerated_context_windows,
-                model_options,
-                window_state,
-                total_windows,
-                device,
-                first_device,
-            )
+            options[keys.SEGMENT_AND_ROLE] = (number, role)
+            cached = skips_forwards(options)
+            with self.caches.of((number, role), options, model.model_sampling) if cached else nullcontext():
+                results += super().evaluate_context_windows(
+                    self._inner(calc_cond_batch),
+                    model,
+                    x_in,
+                    conds,
+                    timestep,
+                    enumerated_context_windows,
+                    model_options,
+                    window_state,
+                    total_windows,
+                    device,
+                    first_device,
+                )
         for result in results:
             predictions = [out[0] for out in result.sub_conds_out]
             scale_guidance(conds, predictions, result.window.segment.mix, self.timeline)
@@ -292,7 +296,14 @@ def _start_run(executor: Executor, noise: torch.Tensor, latent_image: torch.Tens
         guider.model_patcher,
         {name: [entry.get("cross_attn") for entry in entries] for name, entries in guider.conds.items()},
     )
-    handler = guider.model_options["context_handler"].for_new_run()
+    handler = guider.model_options.get("context_handler")
+    if not isinstance(handler, TimelineHandler):
+        raise ValueError(
+            f"another node behind Longreel Latent Blend has put its own windows in their place "
+            f"({type(handler).__name__}); put the context windows node in front of Longreel Latent Blend, where it "
+            f"works inside each segment"
+        )
+    handler = handler.for_new_run()
     guider.model_options["context_handler"] = handler
     return executor(noise_of_shots(noise, handler.timeline), latent_image, *args, **kwargs)
 
