@@ -131,6 +131,7 @@ class LongreelPlan(io.ComfyNode):
             transition_prompts=transition_prompts,
             segment_frames=facts.latent_frames(segment_frames) if segment_frames else None,
             overlap_frames=round(overlap_frames / facts.temporal_stride) if overlap_frames >= 0 else None,
+            check_interrupt=planning.check_interrupt,
         )
         report = plan_report(
             timeline,

@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .timeline import PlannedShot, Timeline, takes_of
+from .timeline import PlannedShot, Timeline, refuse_endless, takes_of
 
 Mix = tuple[tuple[int, float], ...]
 
@@ -71,7 +71,7 @@ def plan_chunks(timeline: Timeline, known_frames: int) -> tuple[Chunk, ...]:
     of a take has none. A window is as long as a segment, so where a shot ends early it reaches further back over
     finished frames; only where the take has not got that much behind the window's end is it shorter.
 
-    Raises ValueError where no frame of a window would be new.
+    Raises ValueError where no frame of a window would be new, and for more than MOST_SEGMENTS chunks.
     """
     length = timeline.segment_frames
     if not 0 <= known_frames < length:
@@ -79,9 +79,11 @@ def plan_chunks(timeline: Timeline, known_frames: int) -> tuple[Chunk, ...]:
             f"{known_frames} known frames leave nothing new in chunks of {length} latent frames; use 0 to "
             f"{length - 1}, or longer segments in Longreel Plan"
         )
+    takes = takes_of(timeline.shots)
+    refuse_endless("chunks", takes, length, known_frames, timeline.transition_prompts)  # before they are written out
     chunks: list[Chunk] = []
     pieces = [0] * len(timeline.shots)
-    for number, take in enumerate(takes_of(timeline.shots)):
+    for number, take in enumerate(takes):
         begin = take[0].start_frame
         for stretch_start, stretch_end, mix in _stretches(take, timeline.transition_prompts):
             at = stretch_start

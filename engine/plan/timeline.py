@@ -10,6 +10,7 @@ Ints only: no tensors, no model, no ComfyUI.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +18,7 @@ from ..storyboard.board import Shot, Storyboard
 from .facts import ModelFacts
 
 SHORTEST_DEFAULT = 5  # latent frames; models make little sense of shorter clips
+MOST_SEGMENTS = 200_000  # a day and more of Wan; with them a plan takes seconds
 
 
 @dataclass(frozen=True)
@@ -116,13 +118,15 @@ def plan_timeline(
     segment_frames: int | None = None,
     overlap_frames: int | None = None,
     transition_prompts: int = 1,
+    check_interrupt: Callable[[], object] = lambda: None,
 ) -> Timeline:
     """Plan a timeline; what is not given comes from the storyboard or the family: a segment is the family's native
     clip, or as short as the shortest shot that shares its take with others, so that each of them has segments of its
     own; the overlap is just under half of it (DiTCtrl's 6 of 13). Width and height are rounded to the nearest size that
-    the family can make.
+    the family can make. check_interrupt: called now and then, to raise what stops the plan.
 
-    Raises ValueError, naming two numbers and the remedy, for what the family cannot make.
+    Raises ValueError, naming two numbers and the remedy, for what the family cannot make, and for more than
+    MOST_SEGMENTS segments.
     """
     fps = storyboard.fps if fps is None else fps
     width, height = facts.nearest_size(
@@ -141,9 +145,12 @@ def plan_timeline(
     if not 0 <= transition_prompts <= 16:
         raise ValueError(f"{transition_prompts} transition prompts; use 0 to 16")
     shots = _place_shots(storyboard, facts, fps, length, overlap)
+    takes = takes_of(shots)
+    refuse_endless("segments", takes, length, overlap, transition_prompts)  # before they are written out
     segments: list[Segment] = []
-    for number, take in enumerate(takes_of(shots)):
-        segments += _cover_take(take, number, length, overlap, transition_prompts)
+    for number, take in enumerate(takes):
+        check_interrupt()
+        segments += _cover_take(take, number, length, overlap, transition_prompts, check_interrupt)
     return Timeline(storyboard, facts, fps, width, height, length, overlap, transition_prompts, shots, tuple(segments))
 
 
@@ -229,8 +236,33 @@ def takes_of(shots: tuple[PlannedShot, ...]) -> list[list[PlannedShot]]:
     return takes
 
 
+def refuse_endless(
+    what: str, takes: list[list[PlannedShot]], length: int, overlap: int, transition_prompts: int
+) -> None:
+    """Raise ValueError where windows of `length` latent frames that share `overlap` would be more than MOST_SEGMENTS.
+
+    what: "segments" or "chunks".
+    """
+    blends = sum(shot.shot.transition == "blend" for take in takes for shot in take[1:])
+    frames = takes[-1][-1].end_frame
+    count = sum(
+        len(take) + (take[-1].end_frame - take[0].start_frame) // min(length - overlap, length) for take in takes
+    )
+    if (count := count + blends * transition_prompts) > MOST_SEGMENTS:
+        raise ValueError(
+            f"{frames:,} latent frames in {what} of {length} that share {overlap} are about {count:,} {what}, and at "
+            f"most {MOST_SEGMENTS:,} are planned; use fewer frames per second or seconds, longer segments, a smaller "
+            f"overlap, or several storyboards"
+        )
+
+
 def _cover_take(
-    take: list[PlannedShot], number: int, length: int, overlap: int, transition_prompts: int
+    take: list[PlannedShot],
+    number: int,
+    length: int,
+    overlap: int,
+    transition_prompts: int,
+    check_interrupt: Callable[[], object],
 ) -> list[Segment]:
     """Return the segments of one take, by rising start. A take shorter than a segment is one segment per shot, all of
     its length.
@@ -245,6 +277,7 @@ def _cover_take(
         own.append(_cover_range(max(begin, low), min(end, high), shot, begin, end, length, min(overlap, length - 1)))
     segments = []
     for position, (shot, starts) in enumerate(zip(take, own, strict=True)):
+        check_interrupt()
         segments += [Segment(s, length, ((shot.index, 1.0),), number) for s in starts]
         if position + 1 < len(take) and take[position + 1].shot.transition == "blend":
             left, right = starts[-1], own[position + 1][0]

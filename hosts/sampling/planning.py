@@ -5,6 +5,7 @@ latents live.
 import torch
 
 import comfy.model_management
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from ...engine.plan.timeline import Timeline
 from ..types import ModelPatcher
@@ -45,9 +46,23 @@ def empty_shape(timeline: Timeline) -> torch.Size:
     )
 
 
-def empty_latent(timeline: Timeline) -> dict:
-    """Return a LATENT of the whole timeline, all zero [1, C, F, H, W]."""
-    return {
-        "samples": torch.zeros(empty_shape(timeline), device=comfy.model_management.intermediate_device()),
-        "downscale_ratio_spacial": timeline.facts.spatial_stride,
-    }
+def check_interrupt() -> None:
+    """Raise what ComfyUI stops a prompt with, where the user asked for it."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def empty_latent(timeline: Timeline) -> dict | ExecutionBlocker:
+    """Return a LATENT of the whole timeline, all zero [1, C, F, H, W].
+
+    Where it does not fit into memory, what uses it is stopped with the bytes, and the plan's report is shown all the
+    same.
+    """
+    shape, device = empty_shape(timeline), comfy.model_management.intermediate_device()
+    needed, free = shape.numel() * 4, comfy.model_management.get_free_memory(device)
+    if needed > free:
+        return ExecutionBlocker(
+            f"the latent of {timeline.latent_frames:,} latent frames at {timeline.width}x{timeline.height} pixels needs"
+            f" {needed:,} bytes, and {free:,} are free on {device}; use fewer seconds or frames per second, a smaller "
+            f"size, or several storyboards"
+        )
+    return {"samples": torch.zeros(shape, device=device), "downscale_ratio_spacial": timeline.facts.spatial_stride}

@@ -195,3 +195,28 @@ def test_what_only_the_model_can_tell_is_refused_before_sampling(server, base, i
 def test_a_model_of_another_kind_of_length_is_told_its_own_rule(server, tiny_models):
     with pytest.raises(ComfyError, match="85 pixel frames is not 8n\\+1 for LTXV; use 81 or 89"):
         server.run(change(planned(tiny_models["ltxv"]), "plan", segment_frames=85))
+
+
+def test_a_plan_that_does_not_fit_into_memory_is_reported_and_its_latent_refused_with_the_bytes(server, base):
+    """Three hours at 240 fps and 832 x 480: 259 GB."""
+    hours = Storyboard(tuple(Shot(f"hour {i}", 3600.0) for i in range(3)), fps=240.0, width=832, height=480)
+    huge = change(change(base, "board", text=hours.to_json()), "plan", segment_frames=0, overlap_frames=-1, width=1664)
+    text = report(server, huge)  # nothing asks for the latent
+    assert "648001 latent frames" in text and "MiB for the latent" in text
+    shown = {}
+
+    def listen(kind, data):
+        if kind == "executed" and data["node"] == "plan":
+            shown.update(data["output"])
+
+    with pytest.raises(
+        ComfyError, match=r"the latent of 648,001 latent frames at 1664x480 pixels needs [\d,]+ bytes, and [\d,]+ are"
+    ):
+        server.run({**huge, **saved("plan", 1)}, listen=listen)
+    assert text in shown["text"]
+
+
+def test_an_endless_plan_is_refused_in_words(server, base):
+    endless = Storyboard(tuple(Shot(f"hour {i}", 3600.0, "blend") for i in range(40)), fps=240.0, width=64, height=64)
+    with pytest.raises(ComfyError, match="latent frames in segments of 2 that share 1 are about .* at most 200,000"):
+        server.run(change(change(base, "board", text=endless.to_json()), "plan", segment_frames=5, overlap_frames=4))

@@ -147,3 +147,10 @@ def test_known_frames_that_leave_nothing_new_are_refused(known):
         ValueError, match=f"{known} known frames leave nothing new in chunks of 5 latent frames; use 0 to 4"
     ):
         plan_chunks(timeline, known)
+
+
+def test_endless_chunks_are_refused_before_they_are_written_out():
+    board = Storyboard(tuple(Shot(f"hour {i}", 3600.0, "blend") for i in range(3)), fps=240.0)
+    timeline = plan_timeline(board, WAN)
+    with pytest.raises(ValueError, match=r"are about 648,\d+ chunks, and at most 200,000 are planned"):
+        plan_chunks(timeline, timeline.segment_frames - 1)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longreel.engine.plan.timeline import SHORTEST_DEFAULT, plan_timeline, takes_of, with_segments
+from longreel.engine.plan.timeline import SHORTEST_DEFAULT, plan_timeline, refuse_endless, takes_of, with_segments
 from longreel.engine.sampling.latent_blend import BLENDS, ditctrl_layout, segment_weights
 from longreel.engine.storyboard.board import Shot, Storyboard
 from tests.engine.timeline_cases import LTXV, WAN, families, plans, storyboard
@@ -300,3 +300,42 @@ def test_a_thousand_shots_are_planned_in_well_under_a_second():
         assert [timeline.take_start(s) for s in timeline.segments][-1] == timeline.shots[998].start_frame
         seconds.append(time.process_time() - began)
     assert min(seconds) < 0.5
+
+
+def hours(shots: int, fps: float) -> Storyboard:
+    return Storyboard(tuple(Shot(f"hour {i}", 3600.0, "blend") for i in range(shots)), fps=fps)
+
+
+def test_an_endless_plan_is_refused_before_it_is_written_out():
+    """It took 223 s and 2.9 GB, and no interrupt was heard."""
+    started = time.process_time()
+    with pytest.raises(
+        ValueError, match=r"8,640,001 latent frames in segments of 2 that share 1 are about 8,640,\d+ segments, and"
+    ):
+        plan_timeline(hours(40, 240.0), WAN, segment_frames=2, overlap_frames=1, transition_prompts=16)
+    assert time.process_time() - started < 1.0
+
+
+def test_what_is_refused_is_what_would_be_too_many():
+    for board, asked in ((hours(2, 24.0), {}), (hours(1, 16.0), {"segment_frames": 2, "overlap_frames": 1})):
+        timeline = plan_timeline(board, WAN, **asked)
+        takes = takes_of(timeline.shots)
+        sizes = (timeline.segment_frames, timeline.overlap_frames, timeline.transition_prompts)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("longreel.engine.plan.timeline.MOST_SEGMENTS", round(0.99 * len(timeline.segments)))
+            with pytest.raises(ValueError, match="segments, and at most"):
+                refuse_endless("segments", takes, *sizes)
+            patch.setattr("longreel.engine.plan.timeline.MOST_SEGMENTS", round(1.01 * len(timeline.segments)))
+            refuse_endless("segments", takes, *sizes)
+
+
+def test_a_plan_hears_an_interrupt():
+    heard = []
+
+    def interrupted():
+        heard.append(1)
+        if len(heard) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        plan_timeline(hours(20, 16.0), WAN, check_interrupt=interrupted)
