@@ -13,6 +13,7 @@ Reading order, by rooms:
     measure/     metrics of videos, and the video file that they are read from
     published/   two methods as their authors published them, which the golden tests alone run
     settings     tables of settings, checked against a dataclass
+    finite       numbers that are none, in what files hold
     factory_arguments  where the weights of a module are made and in which dtype
 
 Which room may import which is a table in tests/test_layers.py.

@@ -6,11 +6,13 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..hosts import demo_model
-from ..hosts.anchor.lora import attach, read_lora
+from ..hosts.anchor.lora import attach, check_lora, read_lora
 from .folders import fingerprint, model_file
+from .ranges import check_ranges
 from .validation import verdict
 
 FOLDER = "loras"  # below ComfyUI's models
+MOST_ALPHA = 4096.0
 BUNDLED = "demo model's anchor LoRA (comes with Longreel)"
 
 
@@ -52,7 +54,7 @@ class LongreelLoadAnchorLoRA(io.ComfyNode):
                     "alpha",
                     default=0.0,
                     min=0.0,
-                    max=4096.0,
+                    max=MOST_ALPHA,
                     step=1.0,
                     advanced=True,
                     tooltip=(
@@ -80,10 +82,15 @@ class LongreelLoadAnchorLoRA(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str | None = None) -> bool | str:
+    def validate_inputs(cls, file: str | None = None, alpha: float | None = None) -> bool | str:
         if file is None:  # it comes through a wire
             return True
-        return verdict(lambda: read_lora(_path(file)))
+
+        def check() -> None:
+            check_ranges(alpha=(alpha, 0.0, MOST_ALPHA))
+            check_lora(_path(file), given_alpha=alpha != 0)  # the header; numbers are looked at when it is loaded
+
+        return verdict(check)
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None = None, **others) -> tuple[int, int] | float:
@@ -91,7 +98,7 @@ class LongreelLoadAnchorLoRA(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, file, strength, alpha, allow_partial) -> io.NodeOutput:
-        patched, converted = attach(model, read_lora(_path(file)), strength, alpha or None, allow_partial)
+        patched, converted = attach(model, read_lora(_path(file), bool(alpha)), strength, alpha or None, allow_partial)
         return io.NodeOutput(patched, converted.summary())
 
 

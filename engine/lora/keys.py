@@ -10,13 +10,13 @@ with underscores, and says nothing aloud of those it does not know (docs/anchor.
     underscored    lora_unet__, lora_transformer_, lycoris_ + blocks_0_self_attn_q.lora_down.weight
 
 A LoRA counts alpha / rank. Where a file has no alpha tensors, the alpha of its metadata (diffusers) or of PEFT's
-adapter_config.json is written into it, because ComfyUI reads neither. What is done with the tensors is not known
-here.
+adapter_config.json beside it is written into it, because ComfyUI reads neither. What is done with the tensors is not
+known here.
 """
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,8 @@ import torch
 
 OWN_PREFIX = "diffusion_model."  # under which ComfyUI's loader knows every layer
 DIFFUSERS_METADATA = "lora_adapter_metadata"
-PEFT_CONFIG = "adapter_config.json"
+PEFT_CONFIG, PEFT_MODEL = "adapter_config.json", "adapter_model.safetensors"  # as PEFT saves them, side by side
+LORA_SUFFIXES = (".safetensors", ".sft", ".pt", ".pth", ".ckpt", ".bin")
 PREFIXES = (
     "model.diffusion_model.",
     OWN_PREFIX,
@@ -100,6 +101,11 @@ _BACKWARDS = {
     ),
 }
 EXAMPLES = 3
+SHOWN = 120  # characters of a name or a value in a message
+MOST_NAME = 1000  # characters; no layer of a network is called more
+MOST_ALPHA = 65_536  # 256 times the largest rank that anybody trains
+MOST_CONFIG_BYTES = 2**20
+CONFIG_REMEDY = "correct it, or give alpha yourself"
 
 
 @dataclass(frozen=True)
@@ -127,11 +133,12 @@ def convert(
     known: Collection[str] = (),
     alpha: float | None = None,
     allow_partial: bool = False,
+    alpha_source: str = "",
 ) -> ConvertedLoRA:
     """Convert a LoRA to the names that ComfyUI reads. weights: of the file. family: of engine/plan/facts. layers:
     {name: shape of the weight [out, in, ...]} of the network. known: names of layers, prefix included, that ComfyUI
     reads as they are. alpha: that counts where the file has no alpha tensors; None: alpha = rank. allow_partial: leave
-    out what fits no layer, instead of refusing.
+    out what fits no layer, instead of refusing. alpha_source: where that alpha is said, for the report.
 
     Raises ValueError, with counts and some of the names, where nothing fits, where only part fits, where two tensors
     get one name, where a half of a LoRA lacks the other, and for shapes of another model.
@@ -166,39 +173,94 @@ def convert(
         renamed += new != key
     _check_fit(weights, left_out, fitting, layers, family, allow_partial)
     _check_halves(fitting)
-    found, said = _with_alpha(found, alpha)
+    found, said = _with_alpha(found, alpha, alpha_source)
     return ConvertedLoRA(found, tuple(fitting), renamed, tuple(left_out), said)
 
 
 def stated_alpha(metadata: Mapping[str, str] | None, beside: Path | None) -> float | None:
-    """Return lora_alpha of a file's metadata, or of the adapter_config.json in its folder; None where neither says one.
+    """Return the alpha of `alpha_and_source` alone."""
+    found = alpha_and_source(metadata, beside)
+    return None if found is None else found[0]
 
-    Raises ValueError where the JSON is damaged, or has alphas of its own for some layers, which are not read.
+
+def alpha_and_source(metadata: Mapping[str, str] | None, beside: Path | None) -> tuple[float, str] | None:
+    """Return lora_alpha and where it is said: in a file's metadata, or in the adapter_config.json that belongs to it;
+    None where neither says one.
+
+    beside: the LoRA's file, or its folder. The adapter_config.json of a folder belongs to adapter_model.safetensors,
+    and otherwise to a LoRA that has the folder to itself: in a folder of many it says nothing of the others.
+
+    Raises ValueError, naming the place, where the JSON is damaged, where alpha is no number above 0, and where some
+    layers have alphas of their own, which are not read.
     """
     text, where = (metadata or {}).get(DIFFUSERS_METADATA), "the file's metadata"
-    if text is None and beside is not None and (beside / PEFT_CONFIG).is_file():
-        text, where = (beside / PEFT_CONFIG).read_text(encoding="utf-8"), PEFT_CONFIG
     if text is None:
-        return None
-    try:
-        config = json.loads(text)
-    except ValueError as error:
-        raise ValueError(
-            f"{where} has {len(text)} characters that are no JSON ({error}); correct it, or give alpha yourself"
-        ) from error
+        config = None if beside is None else _config_of(Path(beside))
+        if config is None:
+            return None
+        text, where = _read_config(config), PEFT_CONFIG
     # diffusers writes "transformer.lora_alpha": what is said of the network, not of a text encoder.
     told = {
         key.removeprefix("transformer."): value
-        for key, value in config.items()
+        for key, value in _parsed(text, where).items()
         if "." not in key or key.startswith("transformer.")
     }
-    if told.get("alpha_pattern"):
+    pattern = told.get("alpha_pattern") or {}
+    if not isinstance(pattern, dict):
+        raise ValueError(f"{where}: alpha_pattern is {_short(pattern)}, not alphas by layer; {CONFIG_REMEDY}")
+    if pattern:
         raise ValueError(
-            f"{where} has {len(told['alpha_pattern'])} alphas for layers of their own, and one for all "
+            f"{where} has {len(pattern)} alphas for layers of their own, and one for all "
             f"layers is read; write alpha tensors into the file"
         )
     value = told.get("lora_alpha")
-    return None if value is None else float(value)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= MOST_ALPHA:
+        raise ValueError(
+            f"{where}: lora_alpha is {_short(value)}, not a number above 0 and up to {MOST_ALPHA:,}; {CONFIG_REMEDY}"
+        )
+    return float(value), where
+
+
+def _config_of(beside: Path) -> Path | None:
+    """Return the adapter_config.json that belongs to a LoRA file, or to the one LoRA of a folder."""
+    folder = beside if beside.is_dir() else beside.parent
+    config = folder / PEFT_CONFIG
+    if not config.is_file():
+        return None
+    if beside.name.lower() == PEFT_MODEL:
+        return config
+    loras = [path for path in folder.iterdir() if path.suffix.lower() in LORA_SUFFIXES]
+    return config if len(loras) <= 1 else None
+
+
+def _read_config(path: Path) -> str:
+    if path.stat().st_size > MOST_CONFIG_BYTES:
+        raise ValueError(
+            f"{PEFT_CONFIG} has {path.stat().st_size:,} bytes, and PEFT's has some hundred; {CONFIG_REMEDY}"
+        )
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{PEFT_CONFIG} is no text in UTF-8 ({error.reason}); {CONFIG_REMEDY}") from error
+
+
+def _parsed(text: str, where: str) -> dict:
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        said = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise ValueError(f"{where} has {len(text)} characters that are no JSON ({said}); {CONFIG_REMEDY}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{where} is {_short(config)}, not settings by name; {CONFIG_REMEDY}")
+    return config
+
+
+def _short(value: object) -> str:
+    """Return a value as it is written, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
 def _split(key: str) -> tuple[str, str | None]:
@@ -213,6 +275,8 @@ def _split(key: str) -> tuple[str, str | None]:
 
 def _layer(name: str, family: str, layers: Mapping[str, torch.Size], underscored: Mapping[str, str]) -> str | None:
     """Return the network's own name of a layer, None where there is none."""
+    if len(name) > MOST_NAME:
+        return None
     for prefix in UNDERSCORED:
         if name.startswith(prefix) and name.removeprefix(prefix) in underscored:
             return underscored[name.removeprefix(prefix)]
@@ -274,15 +338,20 @@ def _check_fit(
     if not fitting:
         raise ValueError(
             f"none of the {len(weights)} tensors fits one of the {len(layers)} layers of this {family} model; the "
-            f"file has {', '.join(list(weights)[:EXAMPLES]) or 'none'}, and the model layers like "
+            f"file has {', '.join(_shown(weights)) or 'none'}, and the model layers like "
             f"{', '.join(list(layers)[:EXAMPLES])}: load a LoRA of this model"
         )
     if left_out and not allow_partial:
         raise ValueError(
             f"{len(weights) - len(left_out)} of {len(weights)} tensors fit this {family} model and "
-            f"{len(left_out)} do not: {', '.join(left_out[:EXAMPLES])}; load a LoRA of this model, or turn "
+            f"{len(left_out)} do not: {', '.join(_shown(left_out))}; load a LoRA of this model, or turn "
             f"allow_partial on to leave them out"
         )
+
+
+def _shown(names: Iterable[str]) -> list[str]:
+    """Return the first of some names, cut where they are long."""
+    return [name if len(name) <= SHOWN else name[:SHOWN] + "..." for name in list(names)[:EXAMPLES]]
 
 
 def _check_halves(fitting: Mapping[str, list[str]]) -> None:
@@ -296,7 +365,9 @@ def _check_halves(fitting: Mapping[str, list[str]]) -> None:
             )
 
 
-def _with_alpha(found: dict[str, torch.Tensor], alpha: float | None) -> tuple[dict[str, torch.Tensor], str]:
+def _with_alpha(
+    found: dict[str, torch.Tensor], alpha: float | None, source: str
+) -> tuple[dict[str, torch.Tensor], str]:
     """Write `alpha` beside every LoRA that has none."""
     downs = {
         key.removesuffix(".lora_down.weight"): value
@@ -311,5 +382,5 @@ def _with_alpha(found: dict[str, torch.Tensor], alpha: float | None) -> tuple[di
     ranks = sorted({value.shape[0] for value in downs.values()})
     return (
         found | {f"{layer}.alpha": torch.tensor(float(alpha)) for layer in downs},
-        f"alpha {alpha:g} for rank {' and '.join(map(str, ranks))}",
+        f"alpha {alpha:g} for rank {' and '.join(map(str, ranks))}{source and f', as {source} says'}",
     )

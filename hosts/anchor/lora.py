@@ -5,16 +5,18 @@ other. Whatever is loaded here counts as trained for anchors (hosts/anchor/frame
 not say.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 import comfy.lora
 
-from ...engine.lora.keys import OWN_PREFIX, ConvertedLoRA, convert, stated_alpha
+from ...engine.finite import not_finite
+from ...engine.lora.keys import OWN_PREFIX, ConvertedLoRA, alpha_and_source, convert
 from .. import keys
 from ..families import facts_of
 from ..types import ModelPatcher
@@ -25,16 +27,34 @@ _WEIGHT = ".weight"
 
 @dataclass(frozen=True)
 class LoRAFile:
-    """weights: as the file names them. alpha: what its metadata, or PEFT's adapter_config.json beside it, says."""
+    """weights: as the file names them. alpha: what its metadata says, or the adapter_config.json that belongs to it.
+    alpha_source: which of the two.
+    """
 
     name: str
     weights: Mapping[str, torch.Tensor]
     alpha: float | None
+    alpha_source: str = ""
 
 
-def read_lora(path: Path) -> LoRAFile:
-    """Raises ValueError, naming the file, for one that is no safetensors file or damaged."""
-    path = Path(path)
+def read_lora(path: Path, given_alpha: bool = False) -> LoRAFile:
+    """Read a LoRA file. given_alpha: the user says alpha, and what is said beside the file is not looked at.
+
+    Raises ValueError, naming the file, for one that is no safetensors file or damaged, and naming the tensor for
+    numbers that are none.
+    """
+    lora = _read(Path(path), given_alpha, lambda file, names: {name: file.get_tensor(name) for name in names})
+    if (found := not_finite(lora.weights)) is not None:
+        raise ValueError(f"{lora.name}: {found}; the training went wrong, or the file is damaged: use another")
+    return lora
+
+
+def check_lora(path: Path, given_alpha: bool = False) -> None:
+    """Raise ValueError as `read_lora` does for what the file's header tells: its numbers are not read."""
+    _read(Path(path), given_alpha, lambda file, names: {})
+
+
+def _read(path: Path, given_alpha: bool, weights_of: Callable[[Any, list[str]], dict[str, torch.Tensor]]) -> LoRAFile:
     if path.suffix.lower() != SUFFIX:
         raise ValueError(
             f"{path.name} is a {path.suffix or 'file without ending'}, and LoRAs are read from {SUFFIX} alone, "
@@ -42,16 +62,16 @@ def read_lora(path: Path) -> LoRAFile:
         )
     try:
         with safe_open(path, "pt") as file:
-            names = file.keys()
-            weights = {name: file.get_tensor(name) for name in names}
-            alpha = stated_alpha(file.metadata(), path.parent)
+            weights = weights_of(file, list(file.keys()))
+            stated = None if given_alpha else alpha_and_source(file.metadata(), path)
     except SafetensorError as error:
         raise ValueError(
             f"{path.name} has {path.stat().st_size} bytes that are no whole safetensors file ({error}); copy it again"
         ) from error
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
-    return LoRAFile(path.name, weights, alpha)
+    alpha, source = stated or (None, "")
+    return LoRAFile(path.name, weights, alpha, source)
 
 
 def attach(
@@ -73,7 +93,13 @@ def attach(
         weights = {name: value for name, value in weights.items() if not name.endswith(".alpha")}
     try:
         converted = convert(
-            weights, facts_of(model).family, layers, known, lora.alpha if alpha is None else alpha, allow_partial
+            weights,
+            facts_of(model).family,
+            layers,
+            known,
+            lora.alpha if alpha is None else alpha,
+            allow_partial,
+            lora.alpha_source if alpha is None else "",
         )
     except ValueError as error:
         raise ValueError(f"{lora.name}: {error}") from error

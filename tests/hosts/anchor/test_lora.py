@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import comfy.sd
 
 from longreel.hosts import demo_model
 from longreel.hosts.anchor.frame import is_trained
-from longreel.hosts.anchor.lora import attach, read_lora
+from longreel.hosts.anchor.lora import attach, check_lora, read_lora
 from tests.tiny_sampling import encode, sample
 
 RANK, ALPHA = 3, 6.0
@@ -165,6 +166,47 @@ def test_files_that_are_no_safetensors_are_refused(tmp_path):
         read_lora(tmp_path / "old.pt")
     with pytest.raises(ValueError, match="cut.safetensors has 12 bytes that are no whole safetensors file"):
         read_lora(tmp_path / "cut.safetensors")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_none_are_named_when_a_file_is_loaded(tmp_path, number: float):
+    down, up = torch.ones(RANK, 64), torch.ones(64, RANK)
+    up[3, 1] = number
+    save_file(named({"blocks.0.self_attn.q": (down, up)}, "bare", "wan21"), tmp_path / "lora.safetensors")
+    check_lora(tmp_path / "lora.safetensors")  # a header has no numbers
+    said = r"lora.safetensors: blocks.0.self_attn.q.lora_\w+.weight has 1 of 192 numbers NaN or infinite"
+    with pytest.raises(ValueError, match=said):
+        read_lora(tmp_path / "lora.safetensors")
+
+
+def test_a_config_beside_other_loras_changes_none_of_them(loaded, tmp_path):
+    name, model, lora = loaded
+    for file in ("one", "two"):
+        save_file(named(lora, "bare", name), tmp_path / f"{file}.safetensors")
+    outs = []
+    for config in ({}, {"lora_alpha": 64}, [1]):
+        (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+        outs.append(output(model, attach(model.model, read_lora(tmp_path / "one.safetensors"))[0]))
+    assert torch.equal(outs[0], outs[1]) and torch.equal(outs[0], outs[2])
+
+
+def test_an_alpha_that_the_user_gives_needs_no_config(tmp_path):
+    layer = torch.ones(RANK, 64), torch.ones(64, RANK)
+    save_file(named({"blocks.0.self_attn.q": layer}, "bare", "wan21"), tmp_path / "lora.safetensors")
+    (tmp_path / "adapter_config.json").write_text("[1]")
+    for read in (read_lora, check_lora):
+        with pytest.raises(ValueError, match="lora.safetensors: adapter_config.json is .1., not settings by name"):
+            read(tmp_path / "lora.safetensors")
+        read(tmp_path / "lora.safetensors", given_alpha=True)
+
+
+def test_a_check_reads_the_header_alone(tmp_path):
+    """A file of 200 MB is checked as fast as a small one, where a prompt is posted and the server waits."""
+    path = tmp_path / "large.safetensors"
+    save_file({"blocks.0.ffn.0.lora_A.weight": torch.zeros(50_000_000)}, path)
+    began = time.perf_counter()
+    check_lora(path)
+    assert time.perf_counter() - began < 0.1
 
 
 def test_the_demos_lora_fits_the_demo_model():
