@@ -23,6 +23,7 @@ from reprlib import repr as short
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ..finite import not_finite, too_large
 from ..runs.json_text import read_json
 from ..runs.whole_file import check_whole, save_whole
 from . import published as ttt_video
@@ -56,6 +57,7 @@ READS = {
     SLIDING_WINDOW: "attends to neighbouring segments",
 }
 LARGEST_NUMBER = 2**20  # far beyond the widths, blocks and chunks of any network
+LARGEST_WEIGHT = torch.finfo(torch.float16).max  # infinite where ComfyUI casts to float16; trained ones are below 100
 MISSING_REMEDY = "save or convert it again"
 
 
@@ -115,6 +117,7 @@ def save_ttt(path: Path | str, ttt: LoadedTTT) -> None:
         for number, block in ttt.layers.items()
         for name, weight in block.items()
     }
+    _check_numbers(tensors)
     save_whole(path, tensors, {KEY: json.dumps(about)})
 
 
@@ -125,7 +128,8 @@ def load_ttt(path: Path | str, chunk: int | None = None, shapes_only: bool = Fal
     published if None). shapes_only: tensors on torch's "meta" device, in the time that a file's header takes.
 
     Raises ValueError, naming the file, two facts and the remedy: a pickle, a file that was cut short, no TTT layers, an
-    unknown version, missing or unknown weights, shapes that do not belong together, a chunk other than the file's.
+    unknown version, missing or unknown weights, shapes that do not belong together, a chunk other than the file's,
+    numbers that are none or beyond float16.
     """
     path = Path(path)
     if path.suffix.lower() != ".safetensors":
@@ -142,7 +146,11 @@ def load_ttt(path: Path | str, chunk: int | None = None, shapes_only: bool = Fal
             names = _names_of_layers(file.keys(), published=about is None)
             ttt = _described({name: _shape_of(file.get_slice(name), name) for name in names}, about, chunk)
             check_layers(ttt)
-            return ttt if shapes_only else _described({name: file.get_tensor(name) for name in names}, about, chunk)
+            if shapes_only:
+                return ttt
+            weights = {name: file.get_tensor(name) for name in names}
+        _check_numbers(weights)
+        return _described(weights, about, chunk)
     except SafetensorError as error:
         raise ValueError(
             f"{path.name} has {path.stat().st_size} bytes that are no whole safetensors file ({error}); "
@@ -165,6 +173,11 @@ def check_layers(ttt: LoadedTTT) -> None:
             check_weights(wanted, weights)
         except ValueError as error:
             raise ValueError(f"block {number}: {error}") from error
+
+
+def _check_numbers(weights: Mapping[str, torch.Tensor]) -> None:
+    if (wrong := not_finite(weights) or too_large(weights, LARGEST_WEIGHT)) is not None:
+        raise ValueError(f"{wrong}; the training went wrong, or the file is damaged: use another")
 
 
 def _names_of_layers(names: Iterable[str], published: bool) -> list[str]:

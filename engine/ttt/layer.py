@@ -33,6 +33,13 @@ UNIT_EPS = 1e-12
 POST_NORM_EPS = 1e-6
 
 
+# Ten times the largest rate that was published: keys have length 1, and a step several times as long as the way to the
+# target overshoots it further each time. Below 1e-12 an epsilon is lost beside a variance in float32, and one above
+# 0.01, where unit inputs have variance 1 / head width, flattens what the norm is for.
+BASE_RATES = (0.0, 10.0)
+NORM_EPSILONS = (1e-12, 1e-2)
+
+
 @dataclass(frozen=True)
 class TTTConfig:
     """This is what a layer's weights were trained as; a layer with other numbers computes something else.
@@ -74,6 +81,15 @@ class TTTConfig:
         for name, value in (("heads", self.heads), ("chunk", self.chunk)):
             if value < 1:
                 raise ValueError(f"a TTT layer with {name} {value} reads nothing; use at least 1")
+        for field, number, (least, most) in (
+            ("base_rate", self.base_rate, BASE_RATES),
+            ("norm_eps", self.norm_eps, NORM_EPSILONS),
+        ):
+            if not least <= number <= most:
+                raise ValueError(
+                    f"a TTT layer with {field} {number:g} learns nothing that holds; use {least:g} to {most:g}, as "
+                    f"published {'0.1 or 1' if field == 'base_rate' else '1e-06'}"
+                )
         if self.width % self.heads or self.head_width % 16:
             raise ValueError(
                 f"{self.width} channels in {self.heads} heads are {self.width / self.heads:g} each; a "

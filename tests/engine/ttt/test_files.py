@@ -273,3 +273,48 @@ def test_a_pickle_with_another_name_is_not_run(tmp_path):
     torch.save({"x": torch.zeros(3)}, tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match="x.safetensors has .* bytes that are no whole safetensors file"):
         load_ttt(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    "number, said",
+    [
+        (float("nan"), "has 1 of [0-9,]+ numbers NaN or infinite"),
+        (float("inf"), "has 1 of [0-9,]+ numbers NaN or infinite"),
+        (1e30, "has a number of size 1e.30, and 65,504 is the largest"),
+        (-7e4, "has a number of size 7e.04, and 65,504 is the largest"),
+    ],
+)
+def test_weights_that_are_no_numbers_or_beyond_float16_are_named_when_they_are_loaded(saved, tmp_path, number, said):
+    name = "blocks.2.ttt.W1"
+    wrong = load_file(saved)[name].clone()
+    wrong[0, 0, 1] = number
+    change(saved, {name: wrong})
+    assert load_ttt(saved, shapes_only=True).blocks == 4, "a header has no numbers"
+    with pytest.raises(ValueError, match=f"layers.safetensors: {name} {said}"):
+        load_ttt(saved)
+    ttt = make_ttt()
+    ttt.layers[2]["ttt.W1"] = wrong
+    with pytest.raises(ValueError, match=f"{name} {said}"):
+        save_ttt(tmp_path / "new.safetensors", ttt)
+    assert not (tmp_path / "new.safetensors").exists()
+
+
+def test_published_weights_that_are_no_numbers_are_named(tmp_path):
+    path = published(tmp_path / "video.safetensors")
+    weights = load_file(path)
+    name = next(iter(weights))
+    weights[name].flatten()[0] = float("nan")
+    save_file(weights, path)
+    with pytest.raises(ValueError, match=f"video.safetensors: {name} has 1 of"):
+        load_ttt(path)
+
+
+@pytest.mark.parametrize(
+    "field, number",
+    [("base_rate", 1e9), ("base_rate", 11.0), ("norm_eps", 5.0), ("norm_eps", 0.02), ("norm_eps", 1e-30)],
+)
+def test_rates_and_epsilons_that_no_layer_learns_with_are_refused_by_name(saved, field: str, number: float):
+    change(saved, **{field: number})
+    for shapes_only in (True, False):
+        with pytest.raises(ValueError, match=f"layers.safetensors: .*{field}"):
+            load_ttt(saved, shapes_only=shapes_only)
