@@ -1,6 +1,7 @@
 """Write, load and save a storyboard: JSON, CSV and the scene lists of ttt-video."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import folder_paths
@@ -8,7 +9,7 @@ from comfy_api.latest import io, ui
 
 from ..engine.runs.numbered_file import write_numbered
 from ..engine.storyboard.board import Storyboard, parse_storyboard
-from ..engine.storyboard.files import EXTENSIONS, FORMATS, read_storyboards, write_storyboard
+from ..engine.storyboard.files import EXTENSIONS, FORMATS, open_storyboards, write_storyboard
 from ..engine.storyboard.media import resolve_anchors, resolve_media
 from ..engine.storyboard.rules import StoryboardError
 from ..hosts.anchor.picture_file import picture_check
@@ -116,7 +117,7 @@ class LongreelLoadStoryboard(io.ComfyNode):
         if file is None:
             return float("nan")  # unlike itself: a file that comes through a wire is read on every run
         board = hashlib.sha256(_input_file(file).read_bytes()).hexdigest()
-        return board + _fingerprint(_chosen(file, video or 0, read_storyboards(_input_file(file))))
+        return board + _fingerprint(_chosen(file, video or 0, open_storyboards(_input_file(file))))
 
     @classmethod
     def execute(cls, file: str, video: int) -> io.NodeOutput:
@@ -191,11 +192,11 @@ def _input_file(file: str) -> Path:
     return resolve_media(file, folder_paths.get_input_directory(), "file")
 
 
-def _read(file: str) -> tuple[Storyboard, ...]:
-    return read_storyboards(_input_file(file), picture_check(folder_paths.get_input_directory()))
+def _read(file: str) -> Sequence[Storyboard]:
+    return open_storyboards(_input_file(file), picture_check(folder_paths.get_input_directory()))
 
 
-def _chosen(file: str, video: int, storyboards: tuple[Storyboard, ...]) -> Storyboard:
+def _chosen(file: str, video: int, storyboards: Sequence[Storyboard]) -> Storyboard:
     if not 0 <= video < len(storyboards):
         held = "video 0 alone" if len(storyboards) == 1 else f"videos 0 to {len(storyboards) - 1}"
         raise StoryboardError(f"video is {video}, but {file} holds {held}; choose one of these")

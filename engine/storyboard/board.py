@@ -180,6 +180,14 @@ class Storyboard:
         return "\n".join(lines + [_shot_text(index, shot) for index, shot in enumerate(self.shots)]) + "\n"
 
 
+_NAMES: dict[type, tuple[str, ...]] = {
+    kind: tuple(one.name for one in fields(kind)) for kind in (Storyboard, Shot, Anchor)
+}
+_NEEDED: dict[type, list[str]] = {
+    kind: [one.name for one in fields(kind) if one.default is MISSING] for kind in (Storyboard, Shot, Anchor)
+}
+
+
 def parse_storyboard(text: str, check_image: Callable[[str], Any] | None = None) -> Storyboard:
     """Read JSON version 1 (up to 4,000,000 characters), a list of shots, or a shot on each line.
 
@@ -216,8 +224,8 @@ def storyboard_from_dict(
         raise StoryboardError(Fault(text, path=("longreel",)))
     if "longreel" not in data:
         faults.add(f'longreel is missing; this pack reads version {VERSION}: write "longreel": {VERSION}')
-    known = ("longreel", *_names(Storyboard))
-    meant = check_keys(data, known, faults, owner="a storyboard", elsewhere=_names(Shot))
+    known = ("longreel", *_NAMES[Storyboard])
+    meant = check_keys(data, known, faults, owner="a storyboard", elsewhere=_NAMES[Shot])
     shots = [FAULTY] if "shots" in meant and "shots" not in data else data.get("shots")
     if not isinstance(shots, list):
         found = f"is {show(shots)}, not a list" if "shots" in data else "is missing"
@@ -238,12 +246,19 @@ def _as_board(data: Any) -> tuple[dict[str, Any], Path]:
     """Return the data as an object of version 1, and the path in it at which `data` lies: a list holds shots, and an
     object with a prompt is one.
     """
+    if isinstance(data, list):
+        _check_shot_count(max(len(data), 1))
     if isinstance(data, list) and any(isinstance(shot, dict) and "prompt" in shot for shot in data):
         return {"longreel": VERSION, "shots": data}, ("shots",)
     if isinstance(data, dict):
         if "prompt" in data and not {"shots", "longreel"} & set(data):
             return {"longreel": VERSION, "shots": [data]}, ("shots", 0)
         return data, ()
+    if isinstance(data, list) and data and isinstance(data[0], list | dict) and "shots" not in data[0]:
+        raise StoryboardError(
+            "the storyboard is a list in which no shot has a prompt; write one in each, or, if it is a scene list of "
+            "ttt-video, load it from a file with Longreel Load Storyboard"
+        )
     raise StoryboardError(
         f'the storyboard is {show(data)}, not an object; start it with {{"longreel": 1, "shots": [...]}}'
     )
@@ -272,7 +287,7 @@ def _shot_from(data: Any, index: int, faults: Faults, check_image: Callable[[str
             faults.add(f"{place} is {show(data)}, not an object; write {shape}", path=path)
         return Shot(FAULTY, FAULTY)
     elsewhere = (*BOARD_RULES, "shots")
-    meant = check_keys(data, _names(Shot), faults, place=place, path=path, owner="a shot", elsewhere=elsewhere)
+    meant = check_keys(data, _NAMES[Shot], faults, place=place, path=path, owner="a shot", elsewhere=elsewhere)
     found = _given(data, Shot, meant, faults, place, path)
     for name in ("focus", "anchors"):
         if name in found:
@@ -290,7 +305,7 @@ def _anchor_from(
     if not isinstance(data, dict):
         faults.add(f'{place} is {show(data)}, not an object; write {{"at": 0.0, "image": "ship.png"}}', path=path)
         return Anchor(FAULTY, FAULTY)
-    meant = check_keys(data, _names(Anchor), faults, place=place, path=path, owner="an anchor")
+    meant = check_keys(data, _NAMES[Anchor], faults, place=place, path=path, owner="an anchor")
     found = _given(data, Anchor, meant, faults, place, path)
     image = faults.read(ANCHOR_RULES["image"], found["image"], "image", place, (*path, "image"))
     if check_image is not None and sound(image) and not faults.full:
@@ -309,18 +324,14 @@ def _list(value: Any, name: str, faults: Faults, place: str, path: Path) -> Any:
     return FAULTY
 
 
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(one.name for one in fields(kind))
-
-
 def _given(data: dict[str, Any], kind: type, meant: set[str], faults: Faults, place: str, path: Path) -> dict[str, Any]:
     """Return the known keys of an object. One that is missing is FAULTY, and noted unless a misspelt one means it."""
-    found = {name: data[name] for name in _names(kind) if name in data}
-    for one in fields(kind):
-        if one.default is MISSING and one.name not in data:
-            found[one.name] = FAULTY
-            if one.name not in meant:
-                faults.add(f'{one.name} is missing; add "{one.name}" to {place}', place, path)
+    found = {name: data[name] for name in _NAMES[kind] if name in data}
+    for name in _NEEDED[kind]:
+        if name not in data:
+            found[name] = FAULTY
+            if name not in meant:
+                faults.add(f'{name} is missing; add "{name}" to {place}', place, path)
     return found
 
 
@@ -364,7 +375,16 @@ def _checked_shot(shot: Shot, index: int, faults: Faults) -> Shot:
 
 
 def _read(one: Shot | Anchor, rules: dict[str, Rule], faults: Faults, place: str, path: Path) -> dict[str, Any]:
-    return {name: faults.read(rule, getattr(one, name), name, place, (*path, name)) for name, rule in rules.items()}
+    found = {}
+    for name, rule in rules.items():
+        value = found[name] = getattr(one, name)
+        if sound(value):
+            try:
+                found[name] = rule.read(value, name)
+            except StoryboardError as error:
+                faults.extend(error, place, (*path, name))
+                found[name] = FAULTY
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -39,6 +39,7 @@ from .yes_no import NO, YES
 SHOT_COLUMNS = tuple(one.name for one in fields(Shot))
 BOARD_COLUMNS = ("longreel", *(f"board_{name}" for name in BOARD_RULES))
 COLUMNS = SHOT_COLUMNS + BOARD_COLUMNS
+MAX_COLUMNS = 1000
 IGNORED = "-"  # a column that holds nothing for the storyboard
 
 _WHOLE = {"longreel", "seed", "board_seed", "board_width", "board_height"}
@@ -74,14 +75,13 @@ def parse_csv(text: str, check_image: Callable[[str], Any] | None = None) -> Sto
             f"the table has {len(text)} characters; at most {MAX_TEXT_CHARACTERS} are read: split it into several"
         )
     text, delimiter = _delimited(text.removeprefix("\ufeff"))
-    rows = _rows(text, delimiter)
-    top = next(number for number, row in enumerate(rows) if any(map(str.strip, row)))
+    (top, header), *rows = _rows(text, delimiter)
     faults = Faults()
-    columns, lost = _columns(rows[top], rows[top + 1 :], top + 1, faults)
+    columns, lost = _columns(header, [row for _, row in rows], top, faults)
     known = [place for place, column in enumerate(columns) if column != IGNORED]
     filled = [
         (number, row)
-        for number, row in enumerate(rows[top + 1 :], start=top + 2)
+        for number, row in rows
         if any(row[place].strip() for place in known if place < len(row)) or any(map(str.strip, row[len(columns) :]))
     ]
     if len(filled) > MAX_SHOTS:
@@ -140,10 +140,11 @@ def _delimited(text: str) -> tuple[str, str]:
     raise StoryboardError("row 1 has no column prompt; name the columns there: prompt,seconds,transition")
 
 
-def _rows(text: str, delimiter: str) -> list[list[str]]:
+def _rows(text: str, delimiter: str) -> list[tuple[int, list[str]]]:
+    """Return (number, cells) of every row in which anything stands."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        return list(reader)
+        return [(number, row) for number, row in enumerate(reader, start=1) if any(map(str.strip, row))]
     except csv.Error as error:
         raise StoryboardError(f"the table is not CSV at line {reader.line_num}: {error}; correct it there") from error
 
@@ -159,6 +160,9 @@ def _columns(header: list[str], rows: list[list[str]], number: int, faults: Faul
     """
     columns: list[str] = []
     meant = set()
+    named = sum(map(bool, header))
+    if named > MAX_COLUMNS:
+        raise StoryboardError(f"the table has {named} columns with a name; the limit is {MAX_COLUMNS}: remove some")
     for place, cell in enumerate(header):
         column = _column(cell)
         if column and column not in COLUMNS:

@@ -73,7 +73,7 @@ FAULTY: Any = _Faulty()
 
 def sound(*values: Any) -> bool:
     """Tell whether none of these values was found at fault."""
-    return not any(value is FAULTY for value in values)
+    return all(value is not FAULTY for value in values) if len(values) > 1 else values[0] is not FAULTY
 
 
 class Faults:

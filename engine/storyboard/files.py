@@ -8,7 +8,7 @@ know where ComfyUI's folders are.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,15 @@ def read_storyboards(
     check_image: see parse_storyboard in engine/storyboard/board.py. Raises StoryboardError that names the file, its
     folder, and all mistakes in it, a line for each.
     """
+    return tuple(open_storyboards(path, check_image))
+
+
+def open_storyboards(
+    path: str | os.PathLike[str], check_image: Callable[[str], Any] | None = None
+) -> Sequence[Storyboard]:
+    """Return the storyboards of a file, of which each is checked now and made when it is taken; see
+    read_storyboards.
+    """
     path = Path(path)
     try:
         return _parse(_read_text(path), path.suffix.lower(), check_image)
@@ -45,7 +54,7 @@ def read_storyboards(
         raise StoryboardError(f"{path.name} in {path.parent}: {error}") from error
 
 
-def parse_storyboards(text: str, check_image: Callable[[str], Any] | None = None) -> tuple[Storyboard, ...]:
+def parse_storyboards(text: str, check_image: Callable[[str], Any] | None = None) -> Sequence[Storyboard]:
     """Return all storyboards of a text in JSON or JSON lines, told apart by what stands in it."""
     document = load_document(text, "the storyboard")
     data = document.data
@@ -113,7 +122,7 @@ def _decoded(data: bytes, is_table: bool) -> str:
         raise StoryboardError(f"line {line}: byte {error.start} is not {name}; save the file as UTF-8{how}") from error
 
 
-def _parse(text: str, extension: str, check_image: Callable[[str], Any] | None) -> tuple[Storyboard, ...]:
+def _parse(text: str, extension: str, check_image: Callable[[str], Any] | None) -> Sequence[Storyboard]:
     if extension == ".csv":
         return (parse_csv(text, check_image),)
     if extension in (".json", ".jsonl"):

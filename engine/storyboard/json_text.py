@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from .faults import Faults, Path, StoryboardError
@@ -18,7 +19,7 @@ from .rules import show
 
 MAX_TEXT_CHARACTERS = 4_000_000
 MAX_LINES = 1000  # of JSON lines: shots, or videos
-_MOST_STEPS = 100_000  # spent on finding where a key is written twice
+_MOST_STEPS = 100_000  # spent on finding where a mistake stands
 # Keys that are for people and that no reader minds: _comment, $schema, //, #, note, notes, comment, comments.
 _IGNORED = re.compile(r"[_$#].*|//.*|(?:note|comment)s?", re.IGNORECASE | re.ASCII | re.DOTALL)
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -151,8 +152,9 @@ def _load(text: str, what: str, line: int = 1) -> tuple[Any, tuple[Path, ...]]:
         path, value = waiting.pop()
         if isinstance(value, _Doubled):
             doubled += [(*path, name) for name in value.keys_twice]
-        inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-        waiting += [((*path, key), one) for key, one in inner if isinstance(one, (dict, list))]
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        few = islice(inner, _MOST_STEPS - len(waiting))
+        waiting += [((*path, key), one) for key, one in few if isinstance(one, (dict, list))]
     return data, tuple(doubled) or tuple((name,) for name in twice)
 
 
@@ -187,13 +189,15 @@ def _places(text: str, wanted: set[Path]) -> dict[Path, int]:
     found: dict[Path, int] = {}
     decoder = json.JSONDecoder()
     waiting: list[tuple[int, Path]] = [(_past_space(text, 0), ())]
+    steps = 0
     while waiting and len(found) < len(wanted):
         at, path = waiting.pop()
         opened = text[at]
         if opened not in "[{":
             continue
         at, number = _past_space(text, at + 1), 0
-        while text[at] not in "]}" and len(found) < len(wanted):
+        while text[at] not in "]}" and len(found) < len(wanted) and steps < _MOST_STEPS:
+            steps += 1
             begins, name = at, number
             if opened == "{":
                 key, at = decoder.raw_decode(text, at)

@@ -16,6 +16,7 @@ from .json_text import is_ignored
 from .rules import show
 
 MAX_KEY_CHARACTERS = 64  # of a key that anything is suggested for
+_FAR = 1000  # edits
 _SHORT_WORD = 5  # letters of words in which no more than one may be wrong
 
 
@@ -35,6 +36,8 @@ def check_keys(
     meant: set[str] = set()
     known, elsewhere = tuple(known), tuple(elsewhere)
     unknown = [key for key in data if key not in known and not is_ignored(key)]
+    if not unknown:
+        return set()
     for number, key in enumerate(unknown):
         if number >= MOST:
             faults.add("an unknown key", place, path)  # only counted
@@ -60,22 +63,22 @@ def nearest(key: str, known: tuple[str, ...]) -> str:
     """Return the known key that `key` must be a misspelling of, else ""."""
     if len(key) > MAX_KEY_CHARACTERS:
         return ""
-    word = "_".join(key.replace("-", " ").replace("_", " ").split()).lower()
-    near = []
-    for one in known:
-        most = 1 + (min(len(word), len(one)) > _SHORT_WORD)
-        count = edits(word, one) if abs(len(word) - len(one)) <= most else most + 1
-        near += [(count, one)] if count <= most else []
-    if near:
-        return min(near, key=lambda one: one[0])[1]
-    for one in known:
-        if set(word.split("_")) & {one, f"{one}s"} or word in one.split("_"):
-            return one
-    letters = word.replace("_", "")
-    for one in known:
-        if len(letters) >= 3 and letters[0] == one[0] and _in_order(letters, one):
-            return one
+    parts = key.replace("-", " ").replace("_", " ").lower().split()
+    for word in dict.fromkeys(["_".join(parts), *parts]):  # the first that is like one
+        near = {one: _edits_within(word, one, 1 + (min(len(word), len(one)) > _SHORT_WORD)) for one in known}
+        best = min(near, key=near.__getitem__)
+        if near[best] < _FAR:
+            return best
+        letters = word.replace("_", "")
+        for one in known:
+            if word in one.split("_") or (len(letters) >= 3 and letters[0] == one[0] and _in_order(letters, one)):
+                return one
     return ""
+
+
+def _edits_within(first: str, second: str, most: int) -> int:
+    count = edits(first, second) if abs(len(first) - len(second)) <= most else _FAR
+    return count if count <= most else _FAR
 
 
 def edits(first: str, second: str) -> int:

@@ -172,6 +172,11 @@ def _path_fault(path: str) -> str:
     return f"which has a name that is empty, ends in a dot or space, or has a control character; {inside}"
 
 
+def has_no_character(text: str) -> bool:
+    """Tell whether a text holds what is no character."""
+    return bool(_NO_CHARACTER.search(text))
+
+
 def _check_characters(value: str, field: str) -> None:
     found = _NO_CHARACTER.search(value)
     if found:

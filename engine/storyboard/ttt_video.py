@@ -16,14 +16,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, overload
 
 from .board import Shot, Storyboard
-from .faults import FAULTY, Faults, StoryboardError
+from .faults import Faults, StoryboardError
 from .fields import MAX_SHOTS, PROMPT_RULE, SHOT_RULES
 from .json_text import Document, load_document, said_twice
 from .keys import check_keys
-from .rules import Flag, Rule, show
+from .rules import Flag, Rule, has_no_character, show
 
 SCENE_SECONDS = 3.0
 SCENE_FPS = 16.0
@@ -39,10 +39,33 @@ _SCENE_RULES: dict[str, Rule] = {
 
 def parse_ttt(text: str) -> tuple[Storyboard, ...]:
     """Return the storyboards of a JSON or JSONL file, one for each video; see scenes_of."""
-    return scenes_of(load_document(text, "the scene list"))
+    return tuple(scenes_of(load_document(text, "the scene list")))
 
 
-def scenes_of(document: Document) -> tuple[Storyboard, ...]:
+class Videos(Sequence[Storyboard]):
+    """These are the storyboards of a scene list that has been checked; each is made when it is asked for, because a
+    list may hold a million scenes.
+    """
+
+    def __init__(self, videos: list[list[dict[str, Any]]]) -> None:
+        self._videos = videos
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    @overload
+    def __getitem__(self, index: int) -> Storyboard: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Storyboard, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Storyboard | tuple[Storyboard, ...]:
+        if isinstance(index, slice):
+            return tuple(map(_storyboard, self._videos[index]))
+        return _storyboard(self._videos[index])
+
+
+def scenes_of(document: Document) -> Videos:
     """Return the storyboards of a document that was read, one for each video; a list of scenes is one, and so are
     scenes that have a line each.
 
@@ -58,13 +81,14 @@ def scenes_of(document: Document) -> tuple[Storyboard, ...]:
     faults = Faults()
     for path in document.doubled:
         faults.add(said_twice(path), path=(*prefix, *path))
-    found = [_shots(scenes, number, faults) for number, scenes in enumerate(videos)]
+    for number, scenes in enumerate(videos):
+        _check_video(scenes, number, faults)
     try:
         faults.stop()
     except StoryboardError as error:
         inner = error.changed(lambda fault: replace(fault, path=fault.path[len(prefix) :]))
         raise inner.located(document.lines_of) from error
-    return tuple(Storyboard(shots, fps=SCENE_FPS, width=SCENE_WIDTH, height=SCENE_HEIGHT) for shots in found)
+    return Videos(videos)
 
 
 def to_ttt_json(storyboards: Sequence[Storyboard]) -> str:
@@ -77,36 +101,59 @@ def to_ttt_jsonl(storyboards: Sequence[Storyboard]) -> str:
     return "".join(json.dumps(_scenes(one), ensure_ascii=False) + "\n" for one in storyboards)
 
 
-def _shots(scenes: Any, number: int, faults: Faults) -> tuple[Shot, ...]:
+def _check_video(scenes: Any, number: int, faults: Faults) -> None:
     place = f"video {number + 1}"
     if not isinstance(scenes, list) or not scenes:
         faults.add(f'{place} is {show(scenes)}, not a list of scenes; write [{{"text": "..."}}]', path=(number,))
-        return ()
+        return
     if len(scenes) > MAX_SHOTS:
         faults.add(f"{place} has {len(scenes)} scenes; the limit is {MAX_SHOTS}: split it into several", path=(number,))
-        return ()
-    return tuple(_shot(scene, number, index, faults) for index, scene in enumerate(scenes))
+        return
+    for index, scene in enumerate(scenes):
+        if not _is_plain(scene):
+            _check_scene(scene, number, index, faults)
 
 
-def _shot(scene: Any, number: int, index: int, faults: Faults) -> Shot:
+def _is_plain(scene: Any) -> bool:
+    """Tell at a glance that a scene is right; one that is not need not be wrong."""
+    if not isinstance(scene, dict) or not scene.keys() <= _SCENE_RULES.keys():
+        return False
+    text, cut, negative = scene.get("text"), scene.get("requires_scene_transition", False), scene.get("neg_text", "")
+    return (
+        isinstance(text, str)
+        and isinstance(negative, str | None)
+        and isinstance(cut, bool)
+        and max(len(text), len(negative or "")) <= PROMPT_RULE.longest
+        and bool(text.strip())
+        and not has_no_character(text)
+        and not has_no_character(negative or "")
+    )
+
+
+def _check_scene(scene: Any, number: int, index: int, faults: Faults) -> None:
     place, path = f"video {number + 1}, scene {index + 1}", (number, index)
     if not isinstance(scene, dict):
         faults.add(f'{place} is {show(scene)}, not a scene; write {{"text": "..."}}', path=path)
-        return Shot(FAULTY, SCENE_SECONDS)
+        return
     meant = check_keys(scene, _SCENE_RULES, faults, place=place, path=path, owner="a scene")
     if "text" not in scene and "text" not in meant:
         faults.add(f'text is missing; add "text" to {place}', place, path)
-    found = {
-        name: faults.read(rule, scene[name], name, place, (*path, name))
-        for name, rule in _SCENE_RULES.items()
-        if name in scene
-    }
-    return Shot(
-        prompt=found.get("text", FAULTY),
-        seconds=SCENE_SECONDS,
-        transition="cut" if found.get("requires_scene_transition", False) else "continue",
-        negative=found.get("neg_text"),
+    for name, rule in _SCENE_RULES.items():
+        if name in scene:
+            faults.read(rule, scene[name], name, place, (*path, name))
+
+
+def _storyboard(scenes: list[dict[str, Any]]) -> Storyboard:
+    shots = tuple(
+        Shot(
+            prompt=scene["text"],
+            seconds=SCENE_SECONDS,
+            transition="cut" if scene.get("requires_scene_transition", False) else "continue",
+            negative=scene.get("neg_text"),
+        )
+        for scene in scenes
     )
+    return Storyboard(shots, fps=SCENE_FPS, width=SCENE_WIDTH, height=SCENE_HEIGHT)
 
 
 def _scenes(storyboard: Storyboard) -> list[dict[str, Any]]:
