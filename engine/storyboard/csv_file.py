@@ -26,6 +26,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import fields, replace
+from itertools import islice
 from typing import Any
 
 from .board import VERSION, Shot, Storyboard, storyboard_from_dict
@@ -40,6 +41,7 @@ SHOT_COLUMNS = tuple(one.name for one in fields(Shot))
 BOARD_COLUMNS = ("longreel", *(f"board_{name}" for name in BOARD_RULES))
 COLUMNS = SHOT_COLUMNS + BOARD_COLUMNS
 MAX_COLUMNS = 1000
+MAX_ROWS = 20_000  # that are counted before the table is refused
 IGNORED = "-"  # a column that holds nothing for the storyboard
 
 _WHOLE = {"longreel", "seed", "board_seed", "board_width", "board_height"}
@@ -144,9 +146,15 @@ def _rows(text: str, delimiter: str) -> list[tuple[int, list[str]]]:
     """Return (number, cells) of every row in which anything stands."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        return [(number, row) for number, row in enumerate(reader, start=1) if any(map(str.strip, row))]
+        filled = ((number, row) for number, row in enumerate(reader, start=1) if any(map(str.strip, row)))
+        found = list(islice(filled, MAX_ROWS + 1))
     except csv.Error as error:
         raise StoryboardError(f"the table is not CSV at line {reader.line_num}: {error}; correct it there") from error
+    if len(found) > MAX_ROWS:
+        raise StoryboardError(
+            f"the table has more than {MAX_ROWS} rows; the limit is {MAX_SHOTS} shots: split it into several tables"
+        )
+    return found
 
 
 def _column(cell: str) -> str:

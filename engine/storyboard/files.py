@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,10 @@ def _each_line(document: Document, check_image: Callable[[str], Any] | None) -> 
     for index, (line, data) in enumerate(zip(document.lines, document.data, strict=True)):
         doubled = tuple(path[1:] for path in document.doubled if path[0] == index)
         try:
-            boards.append(storyboard_of(Document("", [data], (line,), doubled), check_image))
+            boards.append(storyboard_of(Document("", data, doubled=doubled), check_image))
         except StoryboardError as error:
-            faults.extend(error)
+            placed = [replace(fault, where=f"line {line}") for fault in error.faults]
+            faults.extend(StoryboardError(*placed, more=error.more))
     faults.stop()
     return tuple(boards)
 

@@ -37,8 +37,8 @@ def is_ignored(key: str) -> bool:
 
 @dataclass(frozen=True)
 class Document:
-    """A document is the data of a text. `lines`: for JSON lines the number of each value's line, else empty. `doubled`:
-    the paths of keys that are written twice.
+    """A document is the data of a text; without the text, no path has a line. `lines`: for JSON lines the number of
+    each value's line, else empty. `doubled`: the paths of keys that are written twice.
     """
 
     text: str
@@ -49,6 +49,8 @@ class Document:
     def lines_of(self, paths: Iterable[Path]) -> dict[Path, int]:
         """Return the line, from 1, on which each of these paths stands; a path into nothing has that of its parent."""
         paths = [path for path in paths if path]
+        if not self.text:
+            return {}
         if self.lines:
             return {path: self.lines[int(path[0])] for path in paths if isinstance(path[0], int)}
         places = _places(self.text, {path[:end] for path in paths for end in range(1, len(path) + 1)})

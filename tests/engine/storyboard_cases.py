@@ -1,12 +1,18 @@
 """Storyboards for the storyboard tests: hypothesis strategies over everything that a storyboard may say."""
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
-from longreel.engine.storyboard.board import MAX_SEED, MAX_SHOT_SECONDS, TRANSITIONS, Anchor, Shot, Storyboard
+from longreel.engine.storyboard.board import Anchor, Shot, Storyboard, parse_storyboard
+from longreel.engine.storyboard.faults import StoryboardError
+from longreel.engine.storyboard.fields import MAX_SEED, MAX_SHOT_SECONDS, TRANSITIONS
 
 # A busy machine draws slowly; that is no fault of the storyboard.
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -68,3 +74,25 @@ def storyboards(draw: st.DrawFn) -> Storyboard:
         style=style,
         negative=draw(texts),
     )
+
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "web" / "storyboard.schema.json").read_text(encoding="utf-8"))
+VALIDATOR = Draft202012Validator(SCHEMA)
+
+
+def fault(text: str) -> str:
+    """The reader's error, or "" when it accepts the text."""
+    try:
+        parse_storyboard(text)
+    except StoryboardError as error:
+        return str(error)
+    return ""
+
+
+def one(**changes: Any) -> str:
+    """A storyboard of one shot with these fields."""
+    return json.dumps({"longreel": 1, "shots": [{"prompt": "a fox", "seconds": 3} | changes]})
+
+
+def board(**changes: Any) -> str:
+    return json.dumps({"longreel": 1, "shots": [{"prompt": "a", "seconds": 3}]} | changes)

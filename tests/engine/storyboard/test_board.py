@@ -3,22 +3,18 @@
 import copy
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
 
 from longreel.engine.storyboard.board import Anchor, Shot, Storyboard, parse_storyboard
 from longreel.engine.storyboard.faults import SHOWN, StoryboardError
 from longreel.engine.storyboard.fields import MAX_SEED
 
-from ..storyboard_cases import relaxed, storyboards
+from ..storyboard_cases import VALIDATOR, board, fault, one, relaxed, storyboards
 
-SCHEMA = json.loads((Path(__file__).parents[3] / "web" / "storyboard.schema.json").read_text(encoding="utf-8"))
-VALIDATOR = Draft202012Validator(SCHEMA)
 RELATIONS = (
     "longer than the shorter of the shots",
     "which the prompt does not contain",
@@ -156,15 +152,6 @@ def nearly_storyboards(draw: st.DrawFn) -> Any:
     return data
 
 
-def fault(text: str) -> str:
-    """The reader's error, or "" when it accepts the text."""
-    try:
-        parse_storyboard(text)
-    except StoryboardError as error:
-        return str(error)
-    return ""
-
-
 def agree(data: Any) -> None:
     if isinstance(data, list) or (isinstance(data, dict) and "prompt" in data and not {"shots", "longreel"} & {*data}):
         return  # shots alone, which the schema does not describe
@@ -203,15 +190,6 @@ def test_the_schema_and_the_reader_agree_on_anything(data: Any) -> None:
 @given(st.text(max_size=80))
 def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
     assert 1 <= len(fault(text).splitlines()) <= 80  # of JSON lines each may be at fault
-
-
-def one(**changes: Any) -> str:
-    """A storyboard of one shot with these fields."""
-    return json.dumps({"longreel": 1, "shots": [{"prompt": "a fox", "seconds": 3} | changes]})
-
-
-def board(**changes: Any) -> str:
-    return json.dumps({"longreel": 1, "shots": [{"prompt": "a", "seconds": 3}]} | changes)
 
 
 NO_LINE = ("the storyboard ", "longreel is missing", "shots is missing")  # what stands nowhere has no line
@@ -370,6 +348,22 @@ def test_a_storyboard_without_ids_is_written_as_before_there_were_any() -> None:
             "anchors": [{"at": 0, "image": "ship.png"}],
         },
     ]
+
+
+@pytest.mark.parametrize("written", ["Cut", "CUT", " cut\t"])
+def test_words_to_choose_from_may_be_written_in_capitals(written: str) -> None:
+    text = board(shots=[{"prompt": "a", "seconds": 1}, {"prompt": "b", "seconds": 1, "transition": written}])
+    assert parse_storyboard(text).shots[1].transition == "cut"
+    assert VALIDATOR.is_valid(json.loads(text))
+
+
+@pytest.mark.parametrize(
+    ("at", "fps", "taken"), [(3, 16, True), (3.02, 16, True), (3.04, 16, False), (3.02, 60, False)]
+)
+def test_an_anchor_may_stand_at_the_end_of_its_shot_and_what_rounding_adds(at: float, fps: float, taken: bool) -> None:
+    shot = {"prompt": "a", "seconds": 3, "anchors": [{"at": at, "image": "a"}]}
+    message = fault(board(fps=fps, shots=[shot]))
+    assert (message == "") == taken and ("after the end of the shot (3 s)" in message) != taken
 
 
 def test_ten_thousand_shots_are_refused_within_milliseconds() -> None:

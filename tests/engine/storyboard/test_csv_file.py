@@ -3,13 +3,15 @@
 import csv
 import io
 import re
+import time
 
 import pytest
 from hypothesis import given
 
 from longreel.engine.storyboard.board import Anchor, Shot, Storyboard
 from longreel.engine.storyboard.csv_file import COLUMNS, parse_csv, to_csv
-from longreel.engine.storyboard.rules import StoryboardError
+from longreel.engine.storyboard.faults import StoryboardError
+from longreel.engine.storyboard.yes_no import NO, YES
 
 from ..storyboard_cases import relaxed, storyboards
 
@@ -99,6 +101,154 @@ def test_ids_have_a_column_only_where_there_are_any() -> None:
 def test_board_fields_are_read_from_any_row() -> None:
     board = parse_csv("prompt,seconds,board_title\na,1,\nb,1,Night\n")
     assert board.title == "Night"
+
+
+def test_all_mistakes_of_a_table_are_said_at_once_with_row_shot_and_column() -> None:
+    table = (
+        "note,prompt,seconds,Locked,transition,board_fps,colour,promt\n"
+        "x,a,long,maybe,Fade,0,red,\n"
+        ",,,,,,,\n"
+        "y,,2,,cut,,,\n"
+        ",c,,yes,,3,,\n"
+    )
+    with pytest.raises(StoryboardError) as caught:
+        parse_csv(table)
+    assert str(caught.value).splitlines() == [
+        f"row 1: column colour is not known; a table has {', '.join(COLUMNS)}",
+        "row 2: shot 1: seconds is 'long', not a number; write digits such as 3 or 4.5",
+        "row 2: shot 1: locked is 'maybe'; write true or false",
+        "row 2: board_fps is 0; write frames per second above 0 and up to 240",
+        'row 2: shot 1: transition is \'Fade\'; write "continue", "blend" or "cut"',
+        'row 4: shot 2: prompt is missing; add "prompt" to shot 2',
+        "row 5: board_fps is 3, but a row above says 0; keep it in one row",
+        'row 5: shot 3: seconds is missing; add "seconds" to shot 3',
+    ]
+
+
+PLAIN = Storyboard((Shot("a", 2.5, locked=True), Shot("b", 1.0, "cut")))
+
+
+@pytest.mark.parametrize("mark", ["sep=;\r\n", "\ufeffsep=;\r\n", '"sep=;"\n', "SEP=;;;\r\n", "sep=,\n", ""])
+def test_the_line_in_which_excel_names_the_separator_is_no_row(mark: str) -> None:
+    table = "prompt;seconds;locked;transition\r\na;2,5;WAHR;\r\nb;1;;Cut\r\n"
+    assert parse_csv(mark + table) == PLAIN
+    with pytest.raises(StoryboardError, match="^row 3: shot 2: seconds is 'x'"):
+        parse_csv(mark + table.replace("b;1", "b;x"))
+
+
+def test_a_tab_may_be_named_as_the_separator() -> None:
+    table = "prompt\tseconds\tlocked\ttransition\na\t2.5\tx\t\nb\t1\t\tcut\n"
+    assert parse_csv("sep=\\t\n" + table) == parse_csv("sep=\t\n" + table) == parse_csv(table) == PLAIN
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "TRUE",
+        "true",
+        "WAHR",
+        "Wahr",
+        "VRAI",
+        "VERDADERO",
+        "VERO",
+        "VERDADEIRO",
+        "WAAR",
+        "SANT",
+        "SAND",
+        "PRAWDA",
+        "PRAVDA",
+        "IGAZ",
+        "ИСТИНА",
+        "DOĞRU",
+        "真",
+        "yes",
+        "Ja",
+        "oui",
+        "si",
+        "x",
+        "X",
+        "1",
+        "1,0",
+        "✓",
+        "ΑΛΗΘΗΣ",
+        "ＴＲＵＥ",
+    ],
+)
+def test_yes_is_read_in_the_words_of_any_spreadsheet(word: str) -> None:
+    for cell in (word, f" {word}\xa0"):
+        assert parse_csv(f"prompt;seconds;locked\na;1;{cell}\n").shots[0].locked
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "FALSE",
+        "FALSCH",
+        "FAUX",
+        "FALSO",
+        "ONWAAR",
+        "FALSKT",
+        "FAŁSZ",
+        "NEPRAVDA",
+        "HAMIS",
+        "ЛОЖЬ",
+        "YANLIŞ",
+        "yanlış",
+        "假",
+        "no",
+        "Nein",
+        "non",
+        "0",
+        "0,0",
+        "-",
+        "",
+        " ",
+    ],
+)
+def test_no_is_read_in_the_words_of_any_spreadsheet(word: str) -> None:
+    assert not parse_csv(f"prompt;seconds;locked\na;1;{word}\n").shots[0].locked
+
+
+def test_no_word_says_both_yes_and_no() -> None:
+    assert not YES & NO
+
+
+@pytest.mark.parametrize("column", ["notes", "Note", "_who", "Comments", "#", "colour", ""])
+def test_columns_for_people_and_empty_ones_are_not_read(column: str) -> None:
+    full = "" if column in ("colour", "") else "ask again"
+    table = f"prompt,seconds,{column},transition,locked\na,2.5,{full},,x\n,,{full},,\nb,1,,CUT,\n"
+    assert parse_csv(table) == PLAIN
+    assert column.lower() not in to_csv(parse_csv(table)).split() or not column
+
+
+def test_the_names_of_columns_are_read_as_people_write_them() -> None:
+    table = '\n"Prompt ", SECONDS\xa0,Overlap seconds,transition,Board-Title,\na,3,,,Night,\nb,3,1,Blend,,\n,,,,,\n'
+    blend = Shot("b", 3.0, "blend", 1.0)
+    assert parse_csv(table) == Storyboard((Shot("a", 3.0), blend), title="Night")
+    with pytest.raises(StoryboardError, match="^row 4: shot 2: seconds is 'x'"):
+        parse_csv(table.replace("b,3", "b,x"))
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("prompt,seconds\n" + "a,1\n" * 900_000, "the table has more than 20000 rows; the limit is 1000 shots"),
+        (
+            "prompt,seconds" + ",a" * 1_900_000 + "\na,1\n",
+            "the table has 1900002 columns with a name; the limit is 1000",
+        ),
+        ("prompt,seconds\na,x\n" + ",\n" * 1_900_000, "row 2: shot 1: seconds is 'x'"),
+    ],
+)
+@pytest.mark.slow
+def test_a_table_at_its_worst_is_refused_in_time(table: str, said: str) -> None:
+    seconds = []
+    while len(seconds) < 5 and min(seconds, default=9) >= 1.5:  # a busy machine only adds to the time
+        started = time.process_time()
+        with pytest.raises(StoryboardError, match=f"^{said}"):
+            parse_csv(table)
+        seconds.append(time.process_time() - started)
+    assert min(seconds) < 1.5
 
 
 @pytest.mark.parametrize(

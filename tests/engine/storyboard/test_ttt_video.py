@@ -1,6 +1,7 @@
 """engine/storyboard/ttt_video.py: scene lists keep prompts, negatives and cuts; anything else is refused by name."""
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -8,8 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longreel.engine.storyboard.board import Anchor, Shot, Storyboard
-from longreel.engine.storyboard.rules import StoryboardError
-from longreel.engine.storyboard.ttt_video import parse_ttt, to_ttt_json, to_ttt_jsonl
+from longreel.engine.storyboard.faults import Faults, StoryboardError
+from longreel.engine.storyboard.json_text import load_document
+from longreel.engine.storyboard.ttt_video import (
+    _check_scene,
+    _is_plain,
+    parse_ttt,
+    scenes_of,
+    to_ttt_json,
+    to_ttt_jsonl,
+)
 
 from ..storyboard_cases import filled, relaxed, texts
 
@@ -115,6 +124,58 @@ def test_many_problems_stay_one_short_line() -> None:
     board = replace(holdable, shots=tuple(Shot("a", 1.0) for _ in range(100)))
     with pytest.raises(StoryboardError, match=r"; and 94 more$"):
         to_ttt_json([board])
+
+
+def test_all_mistakes_of_a_scene_list_are_said_at_once() -> None:
+    lines = ['[{"text": "", "_note": 1}, {"txt": "a"}]', "[]", '[{"text": "a"}, {"text": "b", "neg_text": 1}]']
+    with pytest.raises(StoryboardError) as caught:
+        parse_ttt("\n".join(lines))
+    assert str(caught.value).splitlines() == [
+        "line 1: video 1, scene 1: text is empty; say what the shot shows",
+        'line 1: video 1, scene 2: txt is not a known key; did you mean "text"?',
+        'line 2: video 2 is a list of 0, not a list of scenes; write [{"text": "..."}]',
+        "line 3: video 3, scene 2: neg_text is 1, not text; write it in quotation marks",
+    ]
+
+
+def test_comments_in_a_scene_list_are_not_read() -> None:
+    assert parse_ttt('[[{"text": "a", "comment": "later"}]]') == parse_ttt('[[{"text": "a"}]]')
+
+
+@relaxed
+@given(
+    st.one_of(
+        st.fixed_dictionaries(
+            {"text": st.one_of(texts, st.none(), st.just("a" * 10_001), st.just("\0"))},
+            optional={
+                "neg_text": st.one_of(texts, st.none(), st.integers(), st.just("\ud800")),
+                "requires_scene_transition": st.one_of(st.booleans(), st.none(), st.integers(0, 1)),
+                "note": st.none(),
+                "x": st.none(),
+            },
+        ),
+        st.integers(),
+        st.just({}),
+    )
+)
+def test_a_scene_that_is_right_at_a_glance_is_right(scene: object) -> None:
+    faults = Faults()
+    _check_scene(scene, 0, 0, faults)
+    if _is_plain(scene):
+        faults.stop()
+        assert parse_ttt(json.dumps([[scene]]))[0].shots[0].prompt == scene["text"]
+
+
+@pytest.mark.slow
+def test_a_million_scenes_are_checked_in_time_and_made_when_they_are_taken() -> None:
+    text = json.dumps([[{"text": "a"}] * 300] * 860)
+    seconds = []
+    while len(seconds) < 5 and min(seconds, default=9) >= 1.0:  # a busy machine only adds to the time
+        started = time.process_time()
+        videos = scenes_of(load_document(text, "the scene list"))
+        seconds.append(time.process_time() - started)
+    assert len(videos) == 860 and len(videos[859].shots) == 300 and len(videos[1:3]) == 2
+    assert min(seconds) < 1.0
 
 
 @pytest.mark.parametrize(
