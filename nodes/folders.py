@@ -49,6 +49,20 @@ def input_folder(name: str) -> Path:
     return folder
 
 
+def clips_folder(name: str) -> Path:
+    """A folder of clips below ComfyUI's input. Raises ValueError as `input_folder` does, and for a file that is a link
+    to elsewhere: a data set reads what the input folder holds and nothing else, as anchors do."""
+    root, folder = Path(folder_paths.get_input_directory()).resolve(), input_folder(name)
+    for path in sorted(folder.iterdir()):
+        for file in (path, *(sorted(path.iterdir()) if path.is_dir() else ())):
+            if not file.resolve().is_relative_to(root):
+                raise ValueError(
+                    f"{file.relative_to(folder)} in folder {name!r} is a link that leaves the input folder {root}; "
+                    f"copy the file into that folder"
+                )
+    return folder
+
+
 def output_folder(below: str) -> Path:
     """A folder below ComfyUI's output, which need not be there yet."""
     return Path(folder_paths.get_output_directory()) / below

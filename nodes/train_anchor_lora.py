@@ -14,7 +14,7 @@ from ..training.anchor_config import AnchorConfig, LoRASettings
 from ..training.anchor_student import FolderClips
 from ..training.anchor_trainer import AnchorTrainer
 from ..training.config import Data
-from .folders import NUMBERED, free_file, input_folder, output_folder
+from .folders import NUMBERED, clips_folder, free_file, output_folder
 from .pictures import image_of
 from .validation import verdict
 
@@ -224,7 +224,7 @@ class LongreelTrainAnchorLoRA(io.ComfyNode):
         micro_batch=1,
         compute="bfloat16",
     ) -> io.NodeOutput:
-        data = Data(str(input_folder(folder)), width, height, latent_frames, held_out, str(output_folder(CACHE)))
+        data = Data(str(clips_folder(folder)), width, height, latent_frames, held_out, str(output_folder(CACHE)))
         settings = LoRASettings(
             rank,
             alpha,

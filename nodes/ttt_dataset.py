@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..training.collect import Spoken, collect
 from ..training.dataset import find_clips
-from .folders import check_name, input_folder, output_folder
+from .folders import check_name, clips_folder, input_folder, output_folder
 from .sockets import TTTDatasetSocket
 
 DATASETS = "longreel/datasets"  # below ComfyUI's output folder
@@ -97,7 +97,7 @@ class LongreelTTTDataset(io.ComfyNode):
     @classmethod
     def execute(cls, clips: dict[str, Any]) -> io.NodeOutput:
         from_folder = _only(clips, "clips") == FROM_FOLDER
-        folder = input_folder(_only(clips, "folder")) if from_folder else _collected(clips)
+        folder = clips_folder(_only(clips, "folder")) if from_folder else _collected(clips)
         found = find_clips(folder)
         return io.NodeOutput(folder, f"{len(found)} clips in {folder}, first {next(iter(found))}")
 

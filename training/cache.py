@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from ..engine.finite import not_finite
 from ..engine.runs.whole_file import save_whole
 from .clip_files import LATENT_NAME
 from .dataset import Geometry, Part, read_latent, read_pixels
@@ -97,6 +98,10 @@ class Cache:
                 f"the text encoder made the tensors {', '.join(found) or '(none)'} of a prompt and no {TEXT!r}; "
                 f"give the tokens' [T, D] this name"
             )
+        if (wrong := not_finite(found)) is not None:
+            raise ValueError(
+                f"the text encoder made of the prompt {prompt!r}: {wrong}; encode in float32 (--fp32-text-enc)"
+            )
         save_whole(
             self._text_path(prompt),
             {name: value.detach().cpu().contiguous() for name, value in found.items()},
@@ -128,7 +133,7 @@ class Cache:
 
 def _read(path: Path, what: str) -> dict[str, torch.Tensor]:
     try:
-        return load_file(path)
+        found = load_file(path)
     except FileNotFoundError as error:
         raise ValueError(f"the cache has no file of {what} ({path}); prepare the cache again") from error
     except SafetensorError as error:
@@ -136,3 +141,6 @@ def _read(path: Path, what: str) -> dict[str, torch.Tensor]:
             f"{path} is no whole cache file of {what} ({error}, {path.stat().st_size} bytes); delete it, and it is "
             f"made again"
         ) from error
+    if (wrong := not_finite(found)) is not None:  # kept by a Longreel that did not look, or written by something else
+        raise ValueError(f"{path} of {what}: {wrong}; delete it, and it is made again")
+    return found

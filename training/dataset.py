@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from ..engine.finite import not_finite
 from ..engine.plan.facts import ModelFacts
 from ..engine.storyboard.board import Shot, Storyboard
 from ..engine.storyboard.files import EXTENSIONS, read_storyboards
@@ -129,7 +130,8 @@ def read_dataset(folder: Path, geometry: Geometry) -> tuple[Clip, ...]:
     """Return the clips of a folder, by name. Every file is read once, for its digest.
 
     Raises ValueError, naming the clip, two numbers and the remedy: as find_clips does, and for a clip of another size,
-    frame rate or length than is said, prompts that are missing, shots that are no whole number of segments.
+    frame rate or length than is said, a latent that holds NaN or infinity, prompts that are missing, shots that are no
+    whole number of segments.
     """
     return tuple(_read_clip(name, path, board, geometry) for name, (path, board) in find_clips(folder).items())
 
@@ -219,9 +221,14 @@ def read_pixels(part: Part, geometry: Geometry) -> torch.Tensor:
 
 
 def read_latent(part: Part, geometry: Geometry) -> torch.Tensor:
-    """Return the latent frames of a part [C, F, h, w] of a clip that is a latent, float32."""
+    """Return the latent frames of a part [C, F, h, w] of a clip that is a latent, float32.
+
+    Raises ValueError, naming the file, where some of them are no numbers.
+    """
     with safe_open(part.clip.path, "pt") as file:
-        return file.get_slice(LATENT_NAME)[:, : geometry.latent_frames(part.segments)].float()
+        latent = file.get_slice(LATENT_NAME)[:, : geometry.latent_frames(part.segments)].float()
+    _check_numbers(part.clip.path, latent)
+    return latent
 
 
 def manifest(clips: Iterable[Clip]) -> dict[str, dict]:
@@ -334,3 +341,10 @@ def _check_latent(path: Path, segments: int, geometry: Geometry) -> None:
             f"{wanted[3]}]; encode it again at {geometry.width}x{geometry.height}, or take it out"
         )
     _check_length(path.name, shape[1], geometry.latent_frames, segments, "latent frames")
+    with safe_open(path, "pt") as file:
+        _check_numbers(path, file.get_tensor(LATENT_NAME))
+
+
+def _check_numbers(path: Path, latent: torch.Tensor) -> None:
+    if (wrong := not_finite({LATENT_NAME: latent})) is not None:
+        raise ValueError(f"{path.name}: {wrong}; encode it again in float32 (--fp32-vae), or take it out")

@@ -11,9 +11,10 @@ Weights that are frozen and that FSDP cannot cut, quantised ones and single numb
 processes must evaluate the student equally often, in the same order; which videos they show it is not known here.
 """
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 import torch.distributed as dist
@@ -27,6 +28,7 @@ from .parallel import World
 if TYPE_CHECKING:  # not in every torch that trains in one process
     from torch.distributed.tensor import DTensor
 
+TAKEN = ("mesh", "reshard_after_forward", "ignored_params", "mp_policy", "shard_placement_fn")  # of fully_shard
 CUT = (torch.float32, torch.bfloat16, torch.float16)  # dtypes of weights that can be divided
 
 
@@ -39,13 +41,7 @@ class Shards:
     """
 
     def __init__(self, outermost: Unit, trained: Mapping[str, nn.Parameter], world: World):
-        try:  # which is not in every torch that trains in one process
-            from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-        except ImportError as error:
-            raise ValueError(
-                f"torch {torch.__version__} has no fully_shard, with which {world.size} processes divide "
-                f"a model; update torch, or train with one process"
-            ) from error
+        MixedPrecisionPolicy, fully_shard = _of_torch(world.size)
         for name, parameter in trained.items():
             if not _can_be_cut(parameter):
                 raise ValueError(
@@ -179,6 +175,26 @@ def local_bytes(tensors: Iterable[torch.Tensor]) -> int:
 
 def _is_cut(value: torch.Tensor) -> TypeGuard["DTensor"]:
     return hasattr(value, "full_tensor")  # a DTensor, which not every torch has
+
+
+def _of_torch(processes: int) -> tuple[Any, Any]:
+    """Return MixedPrecisionPolicy and fully_shard, which are not in every torch that trains in one process.
+
+    Raises ValueError where they are missing, or take no `ignored_params`: torch 2.6 has the first of them without.
+    """
+    try:
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+        takes = set(inspect.signature(fully_shard).parameters)
+    except ImportError:
+        takes = set()
+    if missing := [name for name in TAKEN if name not in takes]:
+        what = "fully_shard" if not takes else f"fully_shard with {missing[0]}"
+        raise ValueError(
+            f"torch {torch.__version__} has no {what}, with which {processes} processes divide "
+            f"a model; update torch, or train with one process"
+        )
+    return MixedPrecisionPolicy, fully_shard
 
 
 def _can_be_cut(parameter: nn.Parameter) -> bool:

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from longreel.training.cache import Cache
 from longreel.training.dataset import parts_of, read_dataset
@@ -121,6 +121,26 @@ def test_latents_that_are_no_numbers_are_refused(clips, tmp_path):
     with pytest.raises(ValueError, match="48 of 48 numbers of clip0 infinite or not a number"):
         Cache(tmp_path / "cache", encoder, GEOMETRY).prepare(parts(clips))
     assert not list((tmp_path / "cache").rglob("latents/**/*.safetensors"))
+
+
+def test_texts_that_are_no_numbers_are_refused(clips, tmp_path):
+    encoder = TinyEncoder()
+    plain = encoder.encode_text
+    encoder.encode_text = lambda prompt: {**plain(prompt), "text": torch.full((1, 8), float("nan"))}
+    with pytest.raises(ValueError, match="the text encoder made of the prompt '': text has 8 of 8 numbers NaN or inf"):
+        Cache(tmp_path / "cache", encoder, GEOMETRY).prepare(parts(clips))
+    assert not list((tmp_path / "cache").rglob("texts/**/*.safetensors"))
+
+
+@pytest.mark.parametrize("kind", ["latents", "texts"])
+def test_what_was_kept_before_anybody_looked_is_named_with_its_file(clips, tmp_path, kind: str):
+    cache = Cache(tmp_path / "cache", TinyEncoder(), GEOMETRY)
+    cache.prepare(parts(clips))
+    for path in (tmp_path / "cache" / kind).rglob("*.safetensors"):
+        save_file({name: torch.full_like(value, float("nan")) for name, value in load_file(path).items()}, path)
+    part = parts(clips)[0]
+    with pytest.raises(ValueError, match=rf"{kind}.*\.safetensors of .*numbers NaN or infinite; delete it"):
+        cache.latent(part) if kind == "latents" else cache.conditioning(part.prompts)
 
 
 def test_texts_of_a_length_of_their_own_are_refused(tmp_path):

@@ -205,6 +205,21 @@ def test_a_latent_that_does_not_fit_is_named(tmp_path, tensors, message):
         read_dataset(tmp_path, GEOMETRY)
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_latent_of_numbers_that_are_none_is_named_before_and_while_it_is_trained_on(tmp_path, number: float):
+    latent = torch.zeros(4, 3, 2, 2, dtype=torch.bfloat16)
+    save_file({"latent": latent}, tmp_path / "a.safetensors")
+    write_board(tmp_path, "a", ["x"])
+    (part,) = parts_of(read_dataset(tmp_path, GEOMETRY), 1)
+    latent[1, 2, 0, 1] = number
+    save_file({"latent": latent}, tmp_path / "a.safetensors")
+    said = "a.safetensors: latent has 1 of 48 numbers NaN or infinite; encode it again"
+    with pytest.raises(ValueError, match=said):
+        read_dataset(tmp_path, GEOMETRY)
+    with pytest.raises(ValueError, match=said):
+        read_latent(part, GEOMETRY)
+
+
 def test_a_data_set_that_changed_is_told_by_name_and_numbers(tmp_path):
     write_dataset(tmp_path)
     before = manifest(read_dataset(tmp_path, GEOMETRY))
