@@ -169,7 +169,9 @@ class LongreelSaveStoryboard(io.ComfyNode):
     def execute(cls, storyboard: Storyboard, filename_prefix: str, format: str) -> io.NodeOutput:
         data, text, extension = write_storyboard(storyboard, format)
         path = _new_file(filename_prefix, extension, data)
-        return io.NodeOutput(storyboard, str(path), ui=ui.PreviewText(f"{path}\n\n{text}"))
+        lost = "the shots' ids are not in it: ttt-video has no place for them\n\n"
+        note = lost if format.startswith("ttt-video") and any(shot.id for shot in storyboard.shots) else ""
+        return io.NodeOutput(storyboard, str(path), ui=ui.PreviewText(f"{path}\n\n{note}{text}"))
 
 
 def _fingerprint(storyboard: Storyboard) -> str:

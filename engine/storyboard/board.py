@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
 from .faults import FAULTY, Fault, Faults, Path, StoryboardError, sound
@@ -31,6 +31,7 @@ from .fields import (
 from .json_text import Document, load_document, said_twice
 from .keys import check_keys
 from .rules import Rule, show
+from .writing import as_dict, as_page
 
 VERSION = 1
 
@@ -161,8 +162,7 @@ class Storyboard:
         """Return the JSON object: every storyboard field, and of each shot the fields that differ from their
         defaults.
         """
-        board = {"longreel": VERSION} | {name: _plain(getattr(self, name)) for name in BOARD_RULES}
-        return board | {"shots": [_shot_dict(shot) for shot in self.shots]}
+        return {"longreel": VERSION} | as_dict(self)
 
     def to_json(self) -> str:
         """Return JSON version 1, indented; parse_storyboard of it gives an equal storyboard."""
@@ -170,14 +170,7 @@ class Storyboard:
 
     def to_text(self) -> str:
         """Return a page for people: one line for the storyboard, one for each shot."""
-        total = show(round(sum(shot.seconds for shot in self.shots), 3))
-        head = f"{self.title or 'Untitled'}: {len(self.shots)} shot{'s' * (len(self.shots) != 1)}, {total} s, "
-        head += f"{show(self.fps)} frames per second, {self.width}x{self.height}"
-        head += "" if self.seed is None else f", seed {self.seed}"
-        lines = [head]
-        lines += [f"style: {self.style}"] if self.style else []
-        lines += [f"negative: {self.negative}"] if self.negative else []
-        return "\n".join(lines + [_shot_text(index, shot) for index, shot in enumerate(self.shots)]) + "\n"
+        return as_page(self)
 
 
 _NAMES: dict[type, tuple[str, ...]] = {
@@ -385,30 +378,3 @@ def _read(one: Shot | Anchor, rules: dict[str, Rule], faults: Faults, place: str
                 faults.extend(error, place, (*path, name))
                 found[name] = FAULTY
     return found
-
-
-def _plain(value: Any) -> Any:
-    """Write 3.0 as 3, so that a file looks the way a person types it."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _shot_dict(shot: Shot) -> dict[str, Any]:
-    changed = [one.name for one in fields(Shot) if getattr(shot, one.name) != one.default]
-    found = {name: _plain(getattr(shot, name)) for name in changed}
-    if shot.focus:
-        found["focus"] = list(shot.focus)
-    if shot.anchors:
-        found["anchors"] = [{name: _plain(value) for name, value in asdict(one).items()} for one in shot.anchors]
-    return found
-
-
-def _shot_text(index: int, shot: Shot) -> str:
-    plain = [one for one in fields(Shot) if one.name in ("overlap_seconds", "seed", "strength", "negative", "id")]
-    changed = [one.name for one in plain if getattr(shot, one.name) != one.default]
-    notes = [f"{name} {show(getattr(shot, name), bare=True)}" for name in changed]
-    notes += [f"focus {', '.join(shot.focus)}"] if shot.focus else []
-    notes += [f"anchor {one.image} at {show(one.at)} s" for one in shot.anchors]
-    notes += ["locked"] if shot.locked else []
-    meets = "start" if index == 0 else shot.transition
-    line = f"{index + 1:>4}  {show(shot.seconds):>6} s  {meets:<8}  {' '.join(shot.prompt.split())}"
-    return line + (f"  [{'; '.join(notes)}]" if notes else "")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,16 @@ def test_what_was_written_is_shown(folders: Path) -> None:
     assert str(folders / "output" / "night_00001_.csv") in shown and "prompt,seconds" in shown
     assert write_storyboard(board, "csv")[1] in shown
     assert read_storyboards(folders / "output" / "night_00001_.csv") == (board,)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_ids_are_kept_by_every_format_that_has_a_place_for_them(folders: Path, form: str) -> None:
+    named = replace(board, shots=(replace(board.shots[0], id="fox"), board.shots[1]))
+    result = LongreelSaveStoryboard.execute(named, "night", form)
+    (back,) = read_storyboards(result.result[1])
+    kept = not form.startswith("ttt-video")
+    assert back == (named if kept else board)
+    assert ("the shots' ids are not in it" in result.ui.as_dict()["text"][0]) != kept
 
 
 @pytest.mark.parametrize("node", NODES)
