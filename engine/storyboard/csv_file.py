@@ -242,7 +242,7 @@ def _anchor(item: str) -> dict[str, Any]:
     image, mark, at = item.rpartition("@")
     if not mark:
         raise StoryboardError(f'anchors is {show(item)}; write "picture @ seconds", such as "ship.png @ 0.5"')
-    return {"at": _number(at.strip(), "anchors", decimal_comma=False), "image": image.strip()}
+    return {"at": _number(at.strip(), "anchors", decimal_comma=True), "image": image.strip()}
 
 
 def _written(value: Any, column: str) -> str:

@@ -221,6 +221,13 @@ def test_columns_for_people_and_empty_ones_are_not_read(column: str) -> None:
     assert column.lower() not in to_csv(parse_csv(table)).split() or not column
 
 
+def test_the_seconds_of_an_anchor_may_have_a_decimal_comma() -> None:
+    for delimiter in ",;":
+        row = delimiter.join(["a", "3", '"x, y.png @ 0,5 | b.png @ 2.5"'])
+        table = delimiter.join(["prompt", "seconds", "anchors"]) + f"\n{row}\n"
+        assert parse_csv(table).shots[0].anchors == (Anchor(0.5, "x, y.png"), Anchor(2.5, "b.png"))
+
+
 def test_the_names_of_columns_are_read_as_people_write_them() -> None:
     table = '\n"Prompt ", SECONDS\xa0,Overlap seconds,transition,Board-Title,\na,3,,,Night,\nb,3,1,Blend,,\n,,,,,\n'
     blend = Shot("b", 3.0, "blend", 1.0)
