@@ -9,7 +9,7 @@ from ..hosts import demo_model
 from ..hosts.anchor.lora import attach, check_lora, read_lora
 from .folders import fingerprint, model_file
 from .ranges import check_ranges
-from .validation import verdict
+from .validation import verdict_aside
 
 FOLDER = "loras"  # below ComfyUI's models
 MOST_ALPHA = 4096.0
@@ -82,7 +82,7 @@ class LongreelLoadAnchorLoRA(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str | None = None, alpha: float | None = None) -> bool | str:
+    async def validate_inputs(cls, file: str | None = None, alpha: float | None = None) -> bool | str:
         if file is None:  # it comes through a wire
             return True
 
@@ -90,7 +90,7 @@ class LongreelLoadAnchorLoRA(io.ComfyNode):
             check_ranges(alpha=(alpha, 0.0, MOST_ALPHA))
             check_lora(_path(file), given_alpha=alpha != 0)  # the header; numbers are looked at when it is loaded
 
-        return verdict(check)
+        return await verdict_aside(check)
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None = None, **others) -> tuple[int, int] | float:

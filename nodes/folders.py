@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from reprlib import Repr
 
 import folder_paths
 
@@ -12,6 +13,9 @@ SUFFIX = ".safetensors"
 NAME = re.compile(r"[\w][\w .-]{0,99}")
 NUMBERED = len(f"_00001_{SUFFIX}")  # bytes that `free_file` puts behind a name
 MOST_PATH_BYTES = 4095  # Linux's PATH_MAX without its last byte
+_SHORT = Repr()
+_SHORT.maxstring = 200
+short = _SHORT.repr  # of a text that may be of megabytes
 FILLED_IN = re.compile(r"%(width|height|year|month|day|hour|minute|second)%")  # what core writes for them is shorter
 
 
@@ -28,7 +32,7 @@ def model_file(folder: str, file: str) -> Path:
     path = folder_paths.get_full_path(folder, file)
     if path is None:
         looked_in = " and ".join(folder_paths.get_folder_paths(folder))
-        raise ValueError(f"file {file!r} is not in {looked_in}; put it there, or choose another")
+        raise ValueError(f"file {short(file)} is not in {looked_in}; put it there, or choose another")
     return Path(path)
 
 
@@ -82,8 +86,8 @@ def check_name(what: str, name: str, added: int = 0) -> str:
     ValueError for a path or an odd one."""
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"{what} is {name!r}, which names no folder or file; use 1 to 100 letters, digits, spaces, dots, dashes "
-            f"and underscores"
+            f"{what} is {short(name)}, which names no folder or file; use 1 to 100 letters, digits, spaces, dots, "
+            f"dashes and underscores"
         )
     check_bytes(what, name, added)
     return name
@@ -92,19 +96,21 @@ def check_name(what: str, name: str, added: int = 0) -> str:
 def check_prefix(prefix: str, ending: str) -> None:
     """Raise ValueError where core can make no new file `<prefix>_00001_<ending>` in the output folder."""
     output = Path(folder_paths.get_output_directory())
+    if (taken := len(prefix.encode("utf-8", "surrogatepass"))) > MOST_PATH_BYTES:  # before it is looked for
+        raise ValueError(f"filename_prefix has {taken:,} bytes, and a path has at most {MOST_PATH_BYTES:,}; shorten it")
     if "\0" in prefix or any(0xD800 <= ord(letter) <= 0xDFFF for letter in prefix):
         raise ValueError(
-            f"filename_prefix is {prefix!r}, which has a letter that no file name may have; use letters, digits, "
+            f"filename_prefix is {short(prefix)}, which has a letter that no file name may have; use letters, digits, "
             f"spaces, - and _"
         )
     if not folder_paths.is_within_directory(str(output), str(output / prefix)):
-        raise ValueError(f"filename_prefix {prefix!r} leaves the output folder {output}; use a name inside it")
+        raise ValueError(f"filename_prefix {short(prefix)} leaves the output folder {output}; use a name inside it")
     if Path(prefix).name in ("", "..") or prefix.endswith(("/", "\\")):
-        raise ValueError(f"filename_prefix {prefix!r} has no file name; use for instance longreel/video")
+        raise ValueError(f"filename_prefix {short(prefix)} has no file name; use for instance longreel/video")
     if Path(prefix).name.startswith("."):
         raise ValueError(
-            f"filename_prefix {prefix!r} is the name of a hidden file, which file managers do not show; let it begin "
-            f"with a letter"
+            f"filename_prefix {short(prefix)} is the name of a hidden file, which file managers do not show; let it "
+            f"begin with a letter"
         )
     *folders, name = Path(FILLED_IN.sub("00", prefix)).parts
     for folder in folders:
@@ -120,5 +126,5 @@ def check_prefix(prefix: str, ending: str) -> None:
         path = path.parent
     if not path.is_dir():
         raise ValueError(
-            f"filename_prefix {prefix!r} wants the folder {path}, and there is a file of this name; use another"
+            f"filename_prefix {short(prefix)} wants the folder {path}, and there is a file of this name; use another"
         )

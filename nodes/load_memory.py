@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from ..engine.memory.files import load_memory
 from .folders import add_model_folder, fingerprint, model_file
 from .sockets import MemorySocket
-from .validation import verdict
+from .validation import verdict_aside
 
 FOLDER = "longreel_memory"  # below ComfyUI's models
 
@@ -43,10 +43,10 @@ class LongreelLoadMemory(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str | None = None) -> bool | str:
+    async def validate_inputs(cls, file: str | None = None) -> bool | str:
         if file is None:  # it comes through a wire
             return True
-        return verdict(lambda: load_memory(model_file(FOLDER, file), shapes_only=True))
+        return await verdict_aside(lambda: load_memory(model_file(FOLDER, file), shapes_only=True))
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None = None) -> tuple[int, int] | float:

@@ -15,7 +15,7 @@ from ..engine.storyboard.rules import StoryboardError
 from ..hosts.anchor.picture_file import picture_check
 from .folders import check_prefix
 from .sockets import StoryboardSocket
-from .validation import verdict
+from .validation import verdict, verdict_aside
 
 EXAMPLE = """{
   "longreel": 1,
@@ -60,8 +60,10 @@ class LongreelStoryboard(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, text: str | None = None) -> bool | str:
-        return True if text is None else verdict(lambda: _parsed(text))  # None: the text comes through a wire
+    async def validate_inputs(cls, text: str | None = None) -> bool | str:
+        return (
+            True if text is None else await verdict_aside(lambda: _parsed(text))
+        )  # None: the text comes through a wire
 
     @classmethod
     def fingerprint_inputs(cls, text: str | None = None) -> str:
@@ -106,11 +108,11 @@ class LongreelLoadStoryboard(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str | None = None) -> bool | str:
+    async def validate_inputs(cls, file: str | None = None) -> bool | str:
         # Core says a refusal once for each input that is asked for here, so `video` is not.
         if file is None:  # it comes through a wire
             return True
-        return verdict(lambda: _read(file))
+        return await verdict_aside(lambda: _read(file))
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None = None, video: int | None = None) -> str | float:

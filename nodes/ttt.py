@@ -13,7 +13,7 @@ from ..hosts.sampling.whole import sample_ttt
 from ..hosts.ttt import apply as ttt
 from .folders import add_model_folder, fingerprint, model_file
 from .sockets import TimelineSocket, TTTSocket
-from .validation import verdict
+from .validation import verdict_aside
 
 FOLDER = "ttt"  # below ComfyUI's models
 NEW, TRAINED = "new", "trained"
@@ -62,10 +62,10 @@ class LongreelLoadTTT(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str | None = None, chunk: int | None = None) -> bool | str:
+    async def validate_inputs(cls, file: str | None = None, chunk: int | None = None) -> bool | str:
         if file is None:  # it comes through a wire
             return True
-        return verdict(lambda: _load(file, chunk or 0, shapes_only=True))
+        return await verdict_aside(lambda: _load(file, chunk or 0, shapes_only=True))
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None = None, chunk: int | None = None) -> tuple[int, int] | float:

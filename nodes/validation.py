@@ -1,12 +1,14 @@
 """How a node tells ComfyUI before a run that an input is wrong: core wants True, or the reason as text.
 
-All of it runs in the thread that answers the browser: bounds come before work, and headers of files before bodies.
+The thread that answers the browser waits for it: bounds come before work, headers of files before bodies, and what
+reads files or long texts is checked in a thread of its own.
 
 Inputs that belong to a choice (io.DynamicCombo) reach `validate_inputs` only where it takes all inputs, as `**inputs`.
 Core then checks none of the node's values, so `check_values` does; and it would list a reason that is returned once for
 every input, so such a node raises it instead, and it is listed once.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +22,11 @@ def verdict(check: Callable[[], object]) -> bool | str:
     except ValueError as error:
         return str(error)
     return True
+
+
+async def verdict_aside(check: Callable[[], object]) -> bool | str:
+    """As `verdict`, in a thread of its own, so that ComfyUI goes on answering whatever a file holds."""
+    return await asyncio.to_thread(verdict, check)
 
 
 def check_values(node: type[io.ComfyNode], inputs: Mapping[str, Any]) -> None:

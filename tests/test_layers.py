@@ -35,7 +35,7 @@ ROOMS = {  # package: its rooms (folders, or files beside them): the rooms of th
         "factory_arguments": set(),
         "ttt": {"attention", "factory_arguments", "finite", "runs"},
         "convert_ttt": {"ttt"},
-        "memory": {"factory_arguments", "runs"},
+        "memory": {"factory_arguments", "finite", "runs"},
         "published": {"sampling"},
     },
     "hosts": {

@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from ..finite import not_finite
 from ..runs.json_text import read_json
 from ..runs.whole_file import check_whole, save_whole
 from .apm import APM, APMConfig
@@ -139,7 +140,8 @@ def load_memory(path: Path | str, kind: str | None = None, shapes_only: bool = F
             if shapes_only:
                 return memory
             weights = {name: file.get_tensor(name) for name in names}
-        _check_numbers(weights)
+        if (found := not_finite(weights)) is not None:
+            raise ValueError(f"{found}; the file is damaged: {REMEDY}")
         return dataclasses.replace(memory, weights=weights)
     except SafetensorError as error:
         raise ValueError(
@@ -173,12 +175,6 @@ def _wanted(memory: LoadedMemory) -> dict[str, torch.Tensor]:
         else:
             wanted[name] = value
     return wanted
-
-
-def _check_numbers(weights: Mapping[str, torch.Tensor]) -> None:
-    for name, weight in weights.items():
-        if not torch.isfinite(weight.float()).all():
-            raise ValueError(f"{name} holds NaN or infinite numbers; the file is damaged: {REMEDY}")
 
 
 def _shape_of(entry: Any, name: str) -> torch.Tensor:

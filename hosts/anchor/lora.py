@@ -17,6 +17,7 @@ import comfy.lora
 
 from ...engine.finite import not_finite
 from ...engine.lora.keys import OWN_PREFIX, ConvertedLoRA, alpha_and_source, convert
+from ...engine.runs.whole_file import check_whole
 from .. import keys
 from ..families import facts_of
 from ..types import ModelPatcher
@@ -61,6 +62,7 @@ def _read(path: Path, given_alpha: bool, weights_of: Callable[[Any, list[str]], 
             f"which cannot run code; convert it"
         )
     try:
+        check_whole(path)
         with safe_open(path, "pt") as file:
             weights = weights_of(file, list(file.keys()))
             stated = None if given_alpha else alpha_and_source(file.metadata(), path)

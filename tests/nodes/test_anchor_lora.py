@@ -81,7 +81,7 @@ def test_a_file_of_another_model_is_refused(server, files, plain):
 
 def test_a_damaged_file_is_refused_before_anything_is_loaded(server, files, plain):
     assert any(
-        "cut.safetensors has 60 bytes that are no whole safetensors file" in line
+        "cut.safetensors: the file has 60 bytes and its header speaks of " in line
         for line in refusals(server, with_lora(plain, "cut.safetensors"))
     )
 

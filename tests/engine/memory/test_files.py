@@ -119,7 +119,7 @@ def test_a_file_that_was_cut_short_is_refused(saved):
         ({"injectors.2.proj_out.bias": torch.zeros(64)}, "1 of 35 weights are not this memory's, first injectors.2"),
         ({"injectors.3.proj_out.bias": torch.zeros(63)}, r"injectors.3.proj_out.bias has shape \[63\] .* \[64\]"),
         ({"injectors.3.proj_out.bias": torch.zeros(64, dtype=torch.int64)}, "is stored as I64, and weights"),
-        ({"injectors.3.proj_out.bias": torch.full((64,), torch.nan)}, "bias holds NaN or infinite numbers"),
+        ({"injectors.3.proj_out.bias": torch.full((64,), torch.nan)}, "bias has 64 of 64 numbers NaN or infinite"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(saved, tensors, message):
