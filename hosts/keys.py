@@ -1,9 +1,9 @@
 """The keys under which this pack puts things into ComfyUI's own containers, all in one place.
 
-Five containers take them: `transformer_options` of a MODEL's options, the `model_conds` and the other entries of a
-conditioning, the attachments of a ModelPatcher, its additional models, and its wrappers. One constant serves several of
-them where the same feature owns the entry in each. The strings stay as they are: those in `transformer_options` and in
-conditionings enter the content hashes of chunks on disk (hosts/sampling/identity.py).
+Six containers take them: `transformer_options` of a MODEL's options, the `model_conds` and the other entries of a
+conditioning, the attachments of a ModelPatcher, its additional models, its wrappers, and a LATENT. One constant serves
+several of them where the same feature owns the entry in each. The strings stay as they are: those in
+`transformer_options` and in conditionings enter the content hashes of chunks on disk (hosts/sampling/identity.py).
 """
 
 # The tap of attention (hosts/attention/patching.py)
@@ -52,6 +52,13 @@ ROLE = "longreel_role"
 WORDS = "longreel_words"
 """Conditioning entry: tuple of Spoken, the prompts that the entry's text was made of. Longreel Encode writes it; a
 blend of shots writes those of all its parts."""
+
+# LATENT (hosts/sampling/rollout.py)
+
+TIMELINE = "longreel_timeline"
+"""LATENT: Timeline, as a rollout made it, where locked shots that keep their frames moved the boundaries of the plan.
+The sampler writes it, decoding and refining take it instead of the one that is wired, and it stays with the latent."""
+
 
 # TTT (hosts/ttt)
 

@@ -6,6 +6,7 @@ import folder_paths
 from comfy_api.latest import InputImpl, io, ui
 
 from ..engine.measure.video_file import ENDING, LARGEST_CRF, SMALLEST_CRF, refuse_odd_size, write_video
+from ..hosts import keys
 from ..hosts.video.decode import decode_frames, decode_takes, pixel_size
 from ..hosts.video.file import graph_metadata
 from .folders import check_prefix
@@ -92,7 +93,8 @@ class LongreelDecodeToVideo(io.ComfyNode):
         if timeline is None:
             frames = decode_frames(vae, latent, chunk_latent_frames)
         else:
-            frames = decode_takes(vae, latent, timeline.take_lengths, chunk_latent_frames)
+            made = samples.get(keys.TIMELINE, timeline)
+            frames = decode_takes(vae, latent, made.take_lengths, chunk_latent_frames)
         width, height = pixel_size(vae, latent)
         refuse_odd_size(width, height)
         folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(

@@ -143,6 +143,7 @@ class LongreelSampler(io.ComfyNode):
                 ),
             ],
             outputs=[io.Latent.Output(), io.String.Output(display_name="report")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -180,6 +181,7 @@ class LongreelSampler(io.ComfyNode):
                 low_noise_model=chosen.get("low_noise_model"),
                 low_noise_from=chosen["low_noise_from"],
                 run=run,
+                node_id=cls.hidden.unique_id if cls.hidden else "",
             )
             if run is not None:
                 run.finish(chosen["remove_old"])

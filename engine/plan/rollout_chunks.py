@@ -12,12 +12,14 @@ Ints only: how a chunk is sampled, and what else it remembers, is not known here
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .timeline import PlannedShot, Timeline, refuse_endless, takes_of
+from .kept_frames import KeptFrames, ShotFrames, shot_frames
+from .timeline import Timeline, refuse_endless, takes_of
 
 Mix = tuple[tuple[int, float], ...]
+Piece = tuple[int, int, Mix]  # new latent frames [start, end) of a chunk, and its prompts
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,18 @@ class Chunk:
         }
 
 
-def plan_chunks(timeline: Timeline, known_frames: int) -> tuple[Chunk, ...]:
+def plan_chunks(
+    timeline: Timeline,
+    known_frames: int,
+    frames: Sequence[ShotFrames] | None = None,
+    kept: Mapping[int, KeptFrames] | None = None,
+) -> tuple[Chunk, ...]:
     """Return all chunks in the order in which they are made.
 
     known_frames: latent frames that a chunk takes over at least from its take, 0 to segment_frames - 1; the first chunk
     of a take has none. A window is as long as a segment, so where a shot ends early it reaches further back over
-    finished frames; only where the take has not got that much behind the window's end is it shorter.
+    finished frames; only where the take has not got that much behind the window's end is it shorter. frames, kept: of
+    shots that keep finished frames, and the frames that are then made with each shot (engine/plan/kept_frames.py).
 
     Raises ValueError where no frame of a window would be new, and for more than MOST_SEGMENTS chunks.
     """
@@ -79,51 +87,60 @@ def plan_chunks(timeline: Timeline, known_frames: int) -> tuple[Chunk, ...]:
             f"{known_frames} known frames leave nothing new in chunks of {length} latent frames; use 0 to "
             f"{length - 1}, or longer segments in Longreel Plan"
         )
+    frames = shot_frames(timeline) if frames is None else frames
     takes = takes_of(timeline.shots)
     refuse_endless("chunks", takes, length, known_frames, timeline.transition_prompts)  # before they are written out
     chunks: list[Chunk] = []
-    pieces = [0] * len(timeline.shots)
-    for number, take in enumerate(takes):
-        begin = take[0].start_frame
-        for stretch_start, stretch_end, mix in _stretches(take, timeline.transition_prompts):
-            at = stretch_start
-            while at < stretch_end:
-                most = length if at == begin else length - known_frames
-                end = min(at + most, stretch_end)
+    for take_number, take in enumerate(takes):
+        begin = frames[take[0].index].start_frame
+        for shot in take:
+            stretches = _stretches(shot.index, frames[shot.index], timeline.transition_prompts)
+            pieces = _pieces(stretches, begin, length, known_frames)
+            if kept and shot.index in kept:
+                pieces = _kept_pieces(kept[shot.index].pieces, pieces, stretches, (begin, length, known_frames))
+            for piece, (at, end, mix) in enumerate(pieces):
                 start = max(begin, min(at, end - length))
-                shot = mix[-1][0]
-                chunks.append(Chunk(len(chunks), start, end, at - start, mix, shot, pieces[shot], number))
-                pieces[shot] += 1
-                at = end
+                chunks.append(Chunk(len(chunks), start, end, at - start, mix, shot.index, piece, take_number))
     return tuple(chunks)
 
 
-def _stretches(take: list[PlannedShot], transition_prompts: int) -> Iterator[tuple[int, int, Mix]]:
-    """Yield (start, end, mix) of neighbouring stretches of a take that follow one prompt."""
-    begin = take[0].start_frame
-    for position, shot in enumerate(take):
-        later = take[position + 1] if position + 1 < len(take) else None
-        before, after = (0, 0) if later is None else _shared(shot, later, transition_prompts)
-        yield begin, shot.end_frame - before, ((shot.index, 1.0),)
-        begin = shot.end_frame + after
-        if later is None:
-            continue
-        start, frames = shot.end_frame - before, before + after
-        count = min(transition_prompts, frames)
-        edges = [start + frames * j // count for j in range(count + 1)] if count else []
-        for j, (left, right) in enumerate(itertools.pairwise(edges), start=1):
-            share = j / (count + 1)
-            yield left, right, ((shot.index, 1 - share), (later.index, share))
+def _stretches(shot: int, frames: ShotFrames, transition_prompts: int) -> list[Piece]:
+    """Return the neighbouring stretches of the frames that are made with a shot, each of which follows one prompt."""
+    blended = frames.blend_frames
+    count = min(transition_prompts, blended)
+    edges = [frames.start_frame + blended * j // count for j in range(count + 1)] if count else []
+    shares = [j / (count + 1) for j in range(1, count + 1)]
+    blend = [
+        (left, right, ((shot - 1, 1 - share), (shot, share)))
+        for share, (left, right) in zip(shares, itertools.pairwise(edges), strict=True)
+    ]
+    return [*blend, (frames.start_frame + blended, frames.end_frame, ((shot, 1.0),))]
 
 
-def _shared(shot: PlannedShot, later: PlannedShot, transition_prompts: int) -> tuple[int, int]:
-    """Return the latent frames before and after a boundary that both shots share; each shot keeps at least one for
-    itself.
+def _pieces(stretches: Sequence[Piece], begin: int, length: int, known_frames: int) -> list[Piece]:
+    """Return the new frames of chunks that cover the stretches of a take that begins at `begin`."""
+    pieces = []
+    for start, stretch_end, mix in stretches:
+        at = start
+        while at < stretch_end:
+            end = min(at + (length if at == begin else length - known_frames), stretch_end)
+            pieces.append((at, end, mix))
+            at = end
+    return pieces
+
+
+def _kept_pieces(
+    lengths: Sequence[int], planned: list[Piece], stretches: Sequence[Piece], window: tuple[int, int, int]
+) -> list[Piece]:
+    """Return the chunks of a shot that keeps finished ones of these lengths, and after them what is not made yet.
+
+    window: begin, length and known frames of `_pieces`.
     """
-    if later.shot.transition != "blend" or not transition_prompts:
-        return 0, 0
-    # An odd frame is the earlier shot's, as in engine/plan/timeline.py.
-    return (
-        min(-(-later.overlap_frames // 2), (shot.latent_frames - 1) // 2),
-        min(later.overlap_frames // 2, (later.latent_frames - 1) // 2),
-    )
+    if [end - at for at, end, _ in planned[: len(lengths)]] == list(lengths):
+        return planned
+    at, own = stretches[0][0], stretches[-1][2]
+    pieces = []
+    for frames in lengths:
+        pieces.append((at, at + frames, own))
+        at += frames
+    return pieces + _pieces([(max(at, start), end, mix) for start, end, mix in stretches if end > at], *window)

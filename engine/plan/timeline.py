@@ -11,7 +11,7 @@ Ints only: no tensors, no model, no ComfyUI.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ..storyboard.board import Shot, Storyboard
@@ -145,13 +145,22 @@ def plan_timeline(
     if not 0 <= transition_prompts <= 16:
         raise ValueError(f"{transition_prompts} transition prompts; use 0 to 16")
     shots = _place_shots(storyboard, facts, fps, length, overlap)
+    timeline = Timeline(storyboard, facts, fps, width, height, length, overlap, transition_prompts, shots, ())
+    return cover_shots(timeline, shots, check_interrupt)
+
+
+def cover_shots(
+    timeline: Timeline, shots: tuple[PlannedShot, ...], check_interrupt: Callable[[], None] = lambda: None
+) -> Timeline:
+    """Return the timeline with its shots placed so, and segments over them."""
+    length, overlap, between = timeline.segment_frames, timeline.overlap_frames, timeline.transition_prompts
     takes = takes_of(shots)
-    refuse_endless("segments", takes, length, overlap, transition_prompts)  # before they are written out
+    refuse_endless("segments", takes, length, overlap, between)  # before they are written out
     segments: list[Segment] = []
     for number, take in enumerate(takes):
         check_interrupt()
-        segments += _cover_take(take, number, length, overlap, transition_prompts, check_interrupt)
-    return Timeline(storyboard, facts, fps, width, height, length, overlap, transition_prompts, shots, tuple(segments))
+        segments += _cover_take(take, number, length, overlap, between, check_interrupt)
+    return replace(timeline, shots=shots, segments=tuple(segments))
 
 
 def with_segments(
@@ -167,7 +176,7 @@ def with_segments(
     if overlap_frames is None and segment_frames is None:
         overlap_frames = timeline.overlap_frames
     count = timeline.transition_prompts if transition_prompts is None else transition_prompts
-    return plan_timeline(
+    planned = plan_timeline(
         timeline.storyboard,
         timeline.facts,
         fps=timeline.fps,
@@ -177,6 +186,11 @@ def with_segments(
         overlap_frames=overlap_frames,
         transition_prompts=count,
     )
+    shots = tuple(
+        replace(shot, start_frame=placed.start_frame, end_frame=placed.end_frame)
+        for shot, placed in zip(planned.shots, timeline.shots, strict=True)
+    )
+    return planned if shots == planned.shots else cover_shots(planned, shots)
 
 
 def _default_segment(storyboard: Storyboard, facts: ModelFacts, fps: float) -> int:

@@ -116,17 +116,8 @@ def read_chunk(path: Path) -> SavedChunk:
     WriteError for a folder, which no file can take the place of, and OSError if it is gone or may not be read.
     """
     data = _read_bytes(path)  # not mapped: what was checked is what is used, also if the file changes afterwards
-    try:
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        about = json.loads(header["__metadata__"][KEY])
-        version = about["version"]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        about = version = None  # said below, once safetensors has said whether the file is whole
-    if type(version) is int and version > VERSION:
-        raise NewerVersion(
-            f"{path.name} is of version {version}, and this Longreel reads {VERSION}: a newer Longreel made it; update "
-            f"Longreel, or use another run name"
-        )
+    about = _description(path, data)
+    version = about.get("version") if isinstance(about, dict) else None
     try:
         tensors = load(data)
         key = _key(about)
@@ -150,6 +141,31 @@ def read_chunk(path: Path) -> SavedChunk:
             f"{path.name} was written with checksum {str(checksum)[:12]} and has {found[:12]}: its numbers were changed"
         )
     return SavedChunk(key, tensors, path)
+
+
+def check_version(path: Path) -> None:
+    """Raise NewerVersion for a file that a newer Longreel wrote, by its header alone."""
+    if path.is_file():
+        with open(path, "rb") as file:
+            start = file.read(8)
+            _description(path, start + file.read(min(int.from_bytes(start, "little"), HEADER_BYTES)))
+
+
+def _description(path: Path, data: bytes) -> object:
+    """Return what the header of a file says of its chunk, and None where it says nothing that can be read, which
+    `read_chunk` names once safetensors has said whether the file is whole. Raises NewerVersion.
+    """
+    try:
+        about = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"][KEY])
+        version = about["version"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None
+    if type(version) is int and version > VERSION:
+        raise NewerVersion(
+            f"{path.name} is of version {version}, and this Longreel reads {VERSION}: a newer Longreel made it; update "
+            f"Longreel, or use another run name"
+        )
+    return about
 
 
 def _read_bytes(path: Path) -> bytes:

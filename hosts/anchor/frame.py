@@ -11,7 +11,7 @@ A chunk of a rollout (hosts/sampling/rollout.py) has the anchors of its window. 
 finished already: they stay what they became, and in CLEAN the network is given their time as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -127,14 +127,18 @@ def check_video(model: ModelPatcher, shape: Sequence[int]) -> None:
             )
 
 
-def frames_in_window(model: ModelPatcher, start: int, known: int, frames: int) -> list[AnchorFrame]:
-    """Return the anchors' frames among latent frames [start, start + frames), of which the first `known` are
-    finished."""
+def frames_in_window(
+    model: ModelPatcher, start: int, known: int, frames: int, moved: Callable[[int], int] = lambda frame: frame
+) -> list[AnchorFrame]:
+    """Return the anchors' frames among latent frames [start, start + frames), of which the first `known` are finished.
+
+    moved: where a latent frame of the plan, in which anchors were placed, stands in the video.
+    """
     facts, found = facts_of(model), []
     for one in anchors_of(model):
         is_clean = _is_clean(one, facts)
         for place in range(one.anchor.frames):
-            frame = one.anchor.frame + place - start
+            frame = moved(one.anchor.frame + place) - start
             if known <= frame < frames:
                 found.append(AnchorFrame(frame, one.latent[:, :, place], one.anchor.strength, is_clean))
             elif 0 <= frame < known and is_clean:

@@ -59,6 +59,7 @@ def refine(
     facts = facts_of(model)
     if timeline is not None:
         check_plan(model, timeline)
+        timeline = latent.get(keys.TIMELINE, timeline)
     _check(facts, latent["samples"], sampling, timeline)
     sigmas, sampler = engine.last_part(sampling.sigmas, strength), sampling.sampler
     chunks = chunks_of(facts, latent["samples"].shape[2], chunk_latent_frames, overlap_latent_frames, timeline)

@@ -22,6 +22,7 @@ import comfy.utils
 from ...engine.plan.rollout_chunks import Chunk
 from ...engine.plan.timeline import Timeline
 from ...engine.runs.folder import RunFolder
+from .. import keys
 from ..anchor import frame as anchor_frame
 from ..memory.protocols import Finishes
 from ..types import ModelPatcher
@@ -29,6 +30,7 @@ from ..windows.chunk_handler import ChunkHandler, Remembered
 from ..windows.finite import check_finite
 from ..windows.used_state import as_it_was
 from .rollout_dependencies import ChunkRun, NoRun
+from .rollout_locks import locked_frames, run_shots
 from .rollout_progress import RolloutProgress
 from .rollout_task import RolloutTask, plan_task
 from .settings import Sampling
@@ -45,18 +47,23 @@ def sample_rollout(
     low_noise_model: ModelPatcher | None = None,
     low_noise_from: float = WAN_22_EXPERTS_MEET,
     run: RunFolder | None = None,
+    node_id: str = "",
 ) -> tuple[dict, str]:
     """Return (LATENT of the whole timeline, what was made and what was used again).
 
     latent: as long as the timeline, empty or to work on; its noise_mask is honoured. Without add_noise the new frames'
     latent is taken as noisy already. low_noise_model: samples the noise levels below `low_noise_from` (0..1, flow
     models) of every chunk. run: an open folder in which finished chunks are looked for and kept; the caller opens and
-    finishes it.
+    finishes it. node_id: of the sampler in its graph; each one's video is kept apart in the folder.
 
-    Raises ValueError for what cannot be made this way, before anything is sampled.
+    Where locked shots that keep their frames move the others, the LATENT carries the timeline as it was made
+    (hosts/keys.TIMELINE).
+
+    Raises ValueError for what cannot be made this way, and for locks that cannot be kept, before anything is sampled.
     """
-    task = plan_task(model, timeline, latent, sampling, low_noise_model, low_noise_from)
-    kept = NoRun(task) if run is None else ChunkRun(task, run)
+    locked = {} if run is None else run.locked_shots(run_shots(timeline), node_id)
+    task = plan_task(model, timeline, latent, sampling, low_noise_model, low_noise_from, locked_frames(locked))
+    kept = NoRun(task) if run is None else ChunkRun(task, run, locked, node_id)
     progress = RolloutProgress(task)
     finished = torch.zeros_like(task.start, dtype=torch.float32)  # [B, C, F, H, W]
     for chunk in task.chunks:
@@ -72,6 +79,8 @@ def sample_rollout(
             progress.skip(chunk)
         finished[:, :, chunk.first_new_frame : chunk.end_frame] = new
     rest = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio")}
+    if task.timeline is not timeline:
+        rest[keys.TIMELINE] = task.timeline
     return {**rest, "samples": finished}, kept.report()
 
 

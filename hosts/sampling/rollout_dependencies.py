@@ -6,14 +6,16 @@ beside them: neither they nor what they stand for may change, or every run on di
 """
 
 import json
+from collections.abc import Mapping
 
 import torch
 
 from ...engine.plan.rollout_chunks import Chunk
 from ...engine.runs.chunk_file import ChunkKey, chunk_key
-from ...engine.runs.folder import RunFolder
+from ...engine.runs.folder import LockedShot, RunFolder
 from .. import keys
 from . import identity
+from .rollout_locks import check_sizes, moved_note, run_shots
 from .rollout_task import RolloutTask
 
 PLACES = (keys.SHOT, keys.ROLE, keys.WORDS)  # say where an entry belongs, not what it is
@@ -42,17 +44,19 @@ class ChunkRun:
     before.
     """
 
-    def __init__(self, task: RolloutTask, folder: RunFolder):
+    def __init__(self, task: RolloutTask, folder: RunFolder, locked: Mapping[int, LockedShot], node_id: str):
         self.task, self.folder = task, folder
         self.hashes: dict[int, str] = {}  # by chunk number
         self.keys: dict[int, ChunkKey] = {}
-        _begin(task, folder)
         self.common = common_dependencies(task)
+        self.common_hashes = chunk_key(0, 0, 0, self.common).dependencies  # once: the model's takes longest
+        check_sizes(task, locked)
+        self._check_lost_locks()
+        _begin(task, folder, node_id)
 
     def find(self, chunk: Chunk) -> torch.Tensor | None:
         """Return the new frames [B, C, F, H, W] of a chunk that was made before, or None if it must be made."""
-        dependencies = dependencies_of(self.task, chunk, self.hashes, self.common)
-        key = self.keys[chunk.number] = chunk_key(chunk.number, chunk.shot, chunk.piece, dependencies)
+        key = self.keys[chunk.number] = self._key(chunk)
         start = self.task.start
         shape = [*start.shape[:2], chunk.new_frames, *start.shape[3:]]
         locked = self.task.timeline.shots[chunk.shot].shot.locked
@@ -70,7 +74,31 @@ class ChunkRun:
 
     def report(self) -> str:
         """Return what was made and what was used again, a line per chunk."""
-        return self.folder.report()
+        made, planned = self.task.timeline, self.task.planned
+        moved = [] if made is planned else [moved_note(made, planned)]
+        return "\n".join([*moved, self.folder.report()])
+
+    def _key(self, chunk: Chunk) -> ChunkKey:
+        dependencies = dependencies_of(self.task, chunk, self.hashes, self.common)
+        own = {name: value for name, value in dependencies.items() if name not in self.common}
+        hashes = {**chunk_key(chunk.number, chunk.shot, chunk.piece, own).dependencies, **self.common_hashes}
+        in_order = {name: hashes[name] for name in dependencies}
+        return ChunkKey(chunk.number, chunk.shot, chunk.piece, in_order)
+
+    def _check_lost_locks(self) -> None:
+        """Raise ValueError where the record is lost and a locked shot's chunks are not found by what they depend on."""
+        locked = [planned.index for planned in self.task.timeline.shots if planned.shot.locked]
+        if not self.folder.lost_record or not locked:
+            return
+        for chunk in self.task.chunks:
+            found = self.folder.has(self._key(chunk))
+            if found is None:  # and nothing that continues from it can be found
+                left = {one.shot for one in self.task.chunks[chunk.number :]}
+                if lost := sorted(left & set(locked)):
+                    raise self.folder.lost_lock(lost[0])
+                break
+            self.hashes[chunk.number] = found
+        self.hashes.clear()
 
 
 def common_dependencies(task: RolloutTask) -> dict[str, object]:
@@ -121,11 +149,11 @@ def _prompts(task: RolloutTask, chunk: Chunk, shots: frozenset[int]) -> list[lis
     ]
 
 
-def _begin(task: RolloutTask, folder: RunFolder) -> None:
-    """Write storyboard and plan into the folder, and see that there is room, before anything is sampled."""
+def _begin(task: RolloutTask, folder: RunFolder, node_id: str) -> None:
+    """See that there is room, and write storyboard, plan and record into the folder, before anything is sampled."""
     board = task.timeline.storyboard
     plan = {"segment_frames": task.timeline.segment_frames, "chunks": [chunk.to_plain() for chunk in task.chunks]}
-    folder.begin(board.to_json(), json.dumps(plan, indent=1), [board.prompt_of(shot) for shot in board.shots])
     most = max(chunk.new_frames for chunk in task.chunks)
     missing = max(0, len(task.chunks) - len(list(folder.path.glob("chunk_*.safetensors"))))
     folder.require_space(missing, task.start[:, :, :most].numel() * torch.float32.itemsize)
+    folder.begin(board.to_json(), json.dumps(plan, indent=1), run_shots(task.planned, task.chunks), node_id)

@@ -2,7 +2,7 @@
 anything is sampled. How a chunk is made of it is hosts/sampling/rollout.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 import comfy.model_sampling
 import comfy.utils
 
+from ...engine.plan.kept_frames import KeptFrames, keep_frames, moved_frame
 from ...engine.plan.rollout_chunks import Chunk, plan_chunks
 from ...engine.plan.timeline import Timeline
 from ..anchor import frame as anchor_frame
@@ -51,11 +52,13 @@ class Experts:
 class RolloutTask:
     """A task is all that every chunk has in common.
 
+    timeline: as it is made; planned: as it was wired, where locked shots did not move others.
     start: [B, C, F, H, W], the user's latent. mask: like start, 1 is drawn and 0 kept; None draws everything. cache:
     handed from chunk to chunk, see hosts/windows/chunk_handler.ChunkHandler.
     """
 
     timeline: Timeline
+    planned: Timeline
     chunks: tuple[Chunk, ...]
     sampling: Sampling
     start: torch.Tensor
@@ -92,8 +95,12 @@ class RolloutTask:
     def anchors_of(self, chunk: Chunk) -> list[anchor_frame.AnchorFrame]:
         """Return the anchors' frames in a chunk's window."""
         return anchor_frame.frames_in_window(
-            self.experts.high, chunk.start_frame, chunk.known_frames, chunk.latent_frames
+            self.experts.high, chunk.start_frame, chunk.known_frames, chunk.latent_frames, self._made_frame
         )
+
+    def _made_frame(self, frame: int) -> int:
+        """Return where a latent frame of the plan stands in the video that is made."""
+        return frame if self.timeline is self.planned else moved_frame(frame, self.planned, self.timeline)
 
     def read_by(self, chunk: Chunk) -> list[int]:
         """Return the numbers of the finished chunks that a chunk continues from or remembers, rising."""
@@ -118,7 +125,7 @@ class RolloutTask:
     def prompts_of(self, chunk: Chunk, shots: frozenset[int]) -> tuple[list, list]:
         """Return (positive, negative) CONDITIONING of these shots, cut to the chunk's window."""
         positive, negative = (
-            for_chunk(entries, chunk, self.timeline, shots)
+            for_chunk(entries, chunk, self.planned, shots)
             for entries in (self.sampling.positive, self.sampling.negative)
         )
         return positive, negative
@@ -131,8 +138,12 @@ def plan_task(
     sampling: Sampling,
     low_noise_model: ModelPatcher | None,
     low_noise_from: float,
+    kept: Mapping[int, KeptFrames] | None = None,
 ) -> RolloutTask:
-    """Return the checked task of a rollout; arguments and errors are those of hosts/sampling/rollout.sample_rollout."""
+    """Return the checked task of a rollout; arguments and errors are those of hosts/sampling/rollout.sample_rollout.
+
+    kept: what locked shots (from 0) have on disk; the plan gives way to it.
+    """
     experts = Experts(*(_prepared(m, timeline) for m in (model, low_noise_model)), low_noise_from)
     features = patching.features_of(model.model_options)
     start = check_inputs(model, latent, sampling)
@@ -141,9 +152,12 @@ def plan_task(
     known = timeline.overlap_frames if hands_over is None else hands_over.known_frames(timeline)
     mask = latent.get("noise_mask")
     anchor_frame.check_video(model, start.shape)
+    made, frames = keep_frames(timeline, kept or {})
+    start = _of_length(start, mask, made.latent_frames)
     task = RolloutTask(
-        timeline=timeline,
-        chunks=plan_chunks(timeline, known),
+        timeline=made,
+        planned=timeline,
+        chunks=plan_chunks(made, known, frames, kept),
         sampling=sampling,
         start=start,
         mask=None if mask is None else comfy.utils.reshape_mask(mask, start.shape),
@@ -153,6 +167,19 @@ def plan_task(
     )
     _check(task)
     return task
+
+
+def _of_length(start: torch.Tensor, mask: torch.Tensor | None, frames: int) -> torch.Tensor:
+    """Return the user's latent [B, C, F, H, W] with so many frames, where locked shots change the video's length."""
+    if start.shape[FRAME_AXIS] == frames:
+        return start
+    if mask is not None or start.count_nonzero():
+        raise ValueError(
+            f"locked shots keep their frames, so the video has {frames} latent frames where the plan has "
+            f"{start.shape[FRAME_AXIS]}, and the latent that is wired cannot follow; wire the empty latent of Longreel "
+            f"Plan, or unlock a shot"
+        )
+    return start.new_zeros((*start.shape[:FRAME_AXIS], frames, *start.shape[FRAME_AXIS + 1 :]))
 
 
 def _hands_over(features: Sequence[Any]) -> HandsOver | None:

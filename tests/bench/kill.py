@@ -1,12 +1,18 @@
-"""Does a run survive? ComfyUI killed with SIGKILL at random moments of a run of ten chunks, and the same prompt again.
+"""Does a run survive? ComfyUI killed with SIGKILL at random moments, storyboards edited and locked between.
 
-    python dev.py bench kill [--kills 20] [--seed 0] [--steps 4]
+    python dev.py bench kill [--kills 20] [--edited 20] [--histories 5000] [--seed 0] [--steps 4]
 
-A run of ten chunks of the demo model is sampled, saved and decoded without a stop, twice. Then again and again: ComfyUI
-is killed at a random moment (in turn while a random chunk is sampled, while one is written, while the video is
+First, a run of ten chunks of the demo model is sampled, saved and decoded without a stop, twice. Then again and again:
+ComfyUI is killed at a random moment (in turn while a random chunk is sampled, while one is written, while the video is
 decoded), started anew and given the same prompt. A line says what the kill hit, what was on the disk after it, and
 what is wrong with what came of it: a chunk that was lost, written or sampled again, a latent or an .mp4 that differs
-by a bit. The process exits with 1 if anything is.
+by a bit.
+
+Then two run names whose storyboards are edited and locked at random between kills, on a disk that is full every fourth
+time (tests/killed_edits.py): locked frames, finished chunks, the other run and every bit of the end are compared.
+
+Last, histories of random edits, locks, runs that are cut short and other storyboards under the same name, with a
+sampler that stands in for the network (tests/lock_histories.py). The process exits with 1 if anything is wrong.
 """
 
 import argparse
@@ -16,7 +22,7 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-from tests.bench_support import device_name, table
+from tests.bench_support import device_name, start_comfyui, table
 from tests.comfy_process import ComfyProcess
 from tests.killed_comfyui import (
     CHUNKS,
@@ -32,6 +38,7 @@ from tests.killed_comfyui import (
     kill_while_it_runs,
     prompt,
 )
+from tests.killed_edits import Rounds
 
 AIMS = (SAMPLING, SAVING, DECODING)
 UNCACHED = (
@@ -45,6 +52,8 @@ def main() -> int:
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=20, help="how often ComfyUI is killed")
+    parser.add_argument("--edited", type=int, default=20, help="how often it is killed while storyboards are edited")
+    parser.add_argument("--histories", type=int, default=5000, help="histories of edits without a network")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     parser.add_argument("--steps", type=int, default=4, help="sampling steps of each chunk")
     options = parser.parse_args()
@@ -82,7 +91,48 @@ def main() -> int:
         + ", ".join(f"{count} {phase}" for phase, count in hit.most_common())
         + f"; {sum(bool(row[-1]) for row in rows)} went wrong. {device_name()}"
     )
-    return int(any(row[-1] for row in rows))
+    wrong = any(row[-1] for row in rows)
+    if options.edited:
+        wrong |= edited(options.edited, options.steps, options.seed)
+    if options.histories:
+        wrong |= histories(options.histories, options.seed)
+    return int(wrong)
+
+
+def edited(kills: int, steps: int, seed: int) -> bool:
+    """Play rounds of edits and kills, print them, and return whether anything went wrong."""
+    what = {name: node for name, node in prompt(steps).items() if name != "decode"}
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Rounds(Path(folder), what, Random(seed)).play(kills)
+    print()
+    print(
+        table(
+            ["kill", "edited", "stopped", "chunks on the disk", "wrong"],
+            [[number, *row, "; ".join(wrong) or "nothing"] for number, (*row, wrong) in enumerate(rows, start=1)],
+        )
+    )
+    print(f"\n{kills} kills between edits: {sum(bool(row[-1]) for row in rows)} went wrong.")
+    return any(row[-1] for row in rows)
+
+
+def histories(count: int, seed: int) -> bool:
+    """Play histories of edits, print what they were, and return whether anything went wrong."""
+    start_comfyui()
+    from tests.lock_histories import Histories
+    from tests.tiny_models import make_tiny_models
+
+    faulty = 0
+    with tempfile.TemporaryDirectory() as folder:
+        played = Histories(make_tiny_models()["wan21"].load(), Path(folder))
+        for number in range(seed, seed + count):
+            for line in played.play(Random(number)):
+                print(f"history {number}: {line}", flush=True)
+                faulty += 1
+    print(f"\n{count} histories of edits: " + ", ".join(f"{n} {what}" for what, n in played.counts.items()))
+    print(
+        f"{faulty} faults: locked frames that changed or were lost, chunks made needlessly, refusals without a reason."
+    )
+    return bool(faulty)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from longreel.engine.runs.chunk_file import HEADER_BYTES, NAME, chunk_key, read_chunk, write_chunk
+from longreel.engine.runs.chunk_file import HEADER_BYTES, NAME, NewerVersion, chunk_key, read_chunk, write_chunk
 from longreel.engine.runs.content_hash import content_hash
 from longreel.engine.runs.folder import LOCK, PLAN, RECORD, STORYBOARD, RunFolder, open_run
 from longreel.engine.runs.lock import RunInUse
+from longreel.engine.runs.shots import RunShot
 from longreel.engine.runs.whole_file import WriteError
 from tests.engine.killed import holding, killed_at_byte, killed_at_call, largest_file, reachable_folder, read_only
 
@@ -77,6 +78,10 @@ def states(run: RunFolder) -> str:
 
 def contents(path: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in path.iterdir() if file.name != LOCK}
+
+
+def shot_of(prompt: str) -> RunShot:
+    return RunShot(prompt=prompt)
 
 
 def note(file: Path, number: int) -> None:
@@ -315,14 +320,16 @@ def test_other_files_in_the_folder_are_left_alone(path):
     ],
     ids=["cut short", "empty", "tampered", "foreign", "gone"],
 )
-@pytest.mark.parametrize("locked", ["", "abc"], ids=["open", "locked"])
-def test_a_damaged_chunk_alone_is_made_again_and_named(path, damage, reason, locked):
+def test_a_damaged_chunk_alone_is_made_again_and_named(path, damage, reason):
     _, first, _ = make(path)
     files = chunk_files(path)
     (path / "other").write_bytes(files[0].read_bytes())
     damage(files[2])
-    run, latents, _ = make(path, locked=locked)
-    assert states(run) == ("llalll" if locked else "rrarrr")
+    with pytest.raises(ValueError, match=rf"^shot 2 is locked, and {files[2].name} {reason}.*; nothing is made or rem"):
+        make(path, locked="abc")
+    assert all(file.exists() for file in files if file != files[2])
+    run, latents, _ = make(path)
+    assert states(run) == "rrarrr"
     assert run.outcomes[2].reason.startswith(files[2].name) and re.search(reason, run.report())
     assert content_hash(latents) == content_hash(first)
     assert states(make(path)[0]) == "rrrrrr"
@@ -348,7 +355,7 @@ def test_a_damaged_chunk_stays_until_its_replacement_is_complete(path):
     assert torch.equal(read_chunk(file).tensors["samples"], torch.zeros(3))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"longreel_run": 9}', "\udcff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"longreel_run": 0}', "\udcff", "[" * 100_000])
 def test_without_its_record_chunks_are_found_by_their_hashes_and_the_report_says_so(path, text):
     make(path)
     (path / RECORD).write_bytes(text.encode("utf-8", "surrogateescape"))
@@ -364,9 +371,119 @@ def test_a_record_that_names_other_files_leads_to_none_of_them(path, name):
     record, first = (path / RECORD).read_text(), chunk_files(path)[0]
     (path / RECORD).write_text(record.replace(first.name, name))
     first.unlink()
-    run, _, _ = make(path, locked="abc")
-    assert states(run) == "mlllll"
+    with pytest.raises(
+        ValueError, match=rf"^shot 1 is locked, and chunks.json, .*, is damaged \({name!r} is no name of "
+    ):
+        make(path, locked="abc")
+    (path / RECORD).write_text(record.replace(first.name, name))
+    run, _, _ = make(path)
+    assert states(run) == "mrrrrr"
     assert run.report().startswith(f"chunks.json is damaged ({name!r} is no name of a chunk's file)")
+
+
+@pytest.mark.parametrize("lost", [lambda record: record.write_bytes(b"{"), lambda record: record.unlink()])
+def test_where_the_record_is_lost_no_locked_shot_is_made_again_and_nothing_is_removed(path, lost):
+    make(path)
+    before = chunk_files(path)
+    lost(path / RECORD)
+    with pytest.raises(ValueError, match="^shot 2 is locked, and chunks.json, which says which files it used, is "):
+        make(path, ("a", "b", "c"), locked="b", seed=1, remove_old=True)
+    lost(path / RECORD)
+    assert states(make(path, locked="abc", remove_old=True)[0]) == "llllll"  # found by what they depend on
+    lost(path / RECORD)
+    make(path, ("a", "x"), remove_old=True)
+    assert set(before) <= set(chunk_files(path))
+
+
+def test_what_a_newer_longreel_wrote_is_refused_and_stays(path):
+    make(path)
+    before = contents(path)
+    (path / RECORD).write_text('{"longreel_run": 2}')
+    for _ in range(2):
+        with pytest.raises(
+            NewerVersion,
+            match=r"^chunks.json of run 'lighthouse' was written by a newer .* version 2.*another run name$",
+        ):
+            make(path)
+    assert (path / RECORD).read_text() == '{"longreel_run": 2}'
+    (path / RECORD).write_bytes(before[RECORD])
+    newer = chunk_files(path)[3]
+    newer.write_bytes(newer.read_bytes().replace(b'\\"version\\": 1', b'\\"version\\": 2'))
+    written = newer.read_bytes()
+    with open_run(path) as run, pytest.raises(NewerVersion, match=f"^{newer.name} is of version 2"):
+        run.locked_shots([RunShot(prompt=prompt) for prompt in "abc"])
+    with pytest.raises(NewerVersion, match=f"^{newer.name} is of version 2"):
+        make(path)
+    assert newer.read_bytes() == written
+
+
+def test_a_locked_shot_that_is_not_recognised_stops_the_run(path):
+    make(path)
+    before = contents(path)
+    with (
+        open_run(path) as run,
+        pytest.raises(ValueError, match="^shot 2 is locked, and none of the shots that run 'lig"),
+    ):
+        run.locked_shots([RunShot(prompt="a"), RunShot(prompt="x", locked=True), *map(shot_of, "bc")])
+    assert contents(path) == before
+    with pytest.raises(ValueError, match="^shot 2 is locked, and none of the shots that run 'lighthouse' has made is"):
+        make(path, ("a", "x", "b", "c"), locked="x")
+
+
+def test_a_locked_shot_that_could_be_two_of_before_stops_the_run(path):
+    make(path, ("x", "a", "a", "y"))
+    with (
+        open_run(path) as run,
+        pytest.raises(ValueError, match="^shot 2 is locked, and 1 shots have its prompt where the last run had 2"),
+    ):
+        run.locked_shots([shot_of("x"), RunShot(prompt="a", locked=True), shot_of("y")])
+
+
+def test_what_a_locked_shot_has_is_known_before_the_run_begins(path):
+    make(path)
+    before = contents(path)
+    with open_run(path) as run:
+        locked = run.locked_shots([shot_of("x"), shot_of("a"), RunShot(prompt="b", locked=True), shot_of("c")])
+    assert list(locked) == [2] and locked[2].shapes == ({"samples": (1, 4, 3, 2, 2)},) * PIECES
+    assert locked[2].is_complete is True and contents(path) == before
+
+
+@pytest.mark.parametrize("locked", ["", "ab"])
+def test_a_storyboard_that_came_and_went_loses_no_lock(path, locked):
+    """Another storyboard is begun under the name and given up; then the first one comes back, locked."""
+    _, first, _ = make(path, ("a", "b"))
+    make(path, ("a", "b"), locked=locked, seed=1 if locked else 0)
+    with open_run(path) as run:
+        run.begin("{}", "{}", ("x", "y", "z"))
+    run, latents, _ = make(path, ("a", "b"), locked="ab", seed=7, remove_old=True)
+    assert states(run) == "llll" and content_hash(latents) == content_hash(first)
+
+
+def test_no_file_that_was_ever_locked_is_removed(path):
+    _, _, _ = make(path)
+    before = chunk_files(path)
+    make(path, locked="b", seed=1)
+    make(path, ("a", "c"), seed=2, remove_old=True)
+    make(path, seed=3, remove_old=True)
+    assert [file for file in before if file.exists()] == before[2:4]
+    assert states(make(path, ("a", "c"), seed=3, remove_old=True)[0]) == "rraa"
+    assert [file for file in before if file.exists()] == before[2:4]
+
+
+def test_two_samplers_with_one_name_keep_each_others_chunks(path):
+    def one(sampler, prompts):
+        with open_run(path) as run:
+            shots = [RunShot(prompt=prompt) for prompt in prompts]
+            run.locked_shots(shots, sampler)
+            run.begin("{}", "{}", shots, sampler)
+            for number, prompt in enumerate(prompts):
+                key = chunk_key(number, number, 0, {"the prompt": prompt})
+                if run.find(key) is None:
+                    run.save(key, {"samples": torch.ones(2)})
+            assert run.finish(remove_old=True) == []
+            return states(run)
+
+    assert [one("1", "ab"), one("2", "xyz"), one("1", "ab"), one("2", "xyz")] == ["mm", "mmm", "rr", "rrr"]
 
 
 @pytest.mark.slow
@@ -519,7 +636,7 @@ def test_a_kept_chunk_of_numbers_that_are_none_counts_as_damaged(tmp_path, numbe
     """Packs before this one kept them, and used them again for ever."""
     path = tmp_path / "run"
     run, right, _ = make(path)
-    name = run._record.files[1, 0]
+    name = run._record.file_of(1, 0)
     found = read_chunk(path / name)
     found.tensors["samples"][0, 0, 0, 0, 0] = number
     write_chunk(path, found.key, found.tensors)

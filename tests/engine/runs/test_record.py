@@ -1,63 +1,117 @@
-"""engine/runs/record.py: a record is read as it was written, and shots are the same shots after an edit."""
+"""engine/runs/record.py: a record is read as it was written, and files stay with their shots."""
+
+import json
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longreel.engine.runs.chunk_file import NAME
-from longreel.engine.runs.record import RunRecord, match_shots, read_record
+from longreel.engine.runs.chunk_file import NAME, NewerVersion
+from longreel.engine.runs.record import Made, RunRecord, ShotRecord, Video, read_record
+from longreel.engine.runs.shots import RunShot
 
-prompts = st.lists(st.sampled_from("abcdefgh"), max_size=8)
 names = st.from_regex(NAME, fullmatch=True)
+files = st.dictionaries(st.integers(0, 9), names, max_size=3)
+shots = st.builds(
+    RunShot,
+    prompt=st.text(max_size=5),
+    own_prompt=st.none() | st.text(max_size=5),
+    id=st.none() | st.text(min_size=1, max_size=3),
+    seed=st.none() | st.integers(0, 2**64 - 1),
+    seconds=st.none() | st.floats(0.1, 9),
+    locked=st.booleans(),
+    fps=st.none() | st.floats(1, 99),
+    family=st.none() | st.just("Wan"),
+    pieces=st.none() | st.integers(1, 9),
+)
+made = st.builds(Made, st.none() | st.floats(0.1, 9), st.none() | st.floats(1, 9), st.none(), st.integers(0, 9))
+records = st.builds(ShotRecord, shots, files, files, st.none() | made)
+videos = st.builds(Video, st.text(max_size=3), st.lists(records, max_size=3).map(tuple))
+
+
+def name(number: int) -> str:
+    return f"chunk_{number:04d}_0123456789ab.safetensors"
+
+
+def asked(prompts, **known) -> list[RunShot]:
+    return [RunShot(prompt=prompt, own_prompt=prompt, pieces=2, **known) for prompt in prompts]
+
+
+def made_run(prompts, record=None, sampler="", first=0) -> RunRecord:
+    """A record after a whole run of two chunks for each shot."""
+    record = (record or RunRecord()).for_shots(asked(prompts), sampler).record
+    for shot in range(len(prompts)):
+        for piece in range(2):
+            record = record.with_file(shot, piece, name(first + 2 * shot + piece))
+    return record
+
+
+def kept(record: RunRecord) -> list[list[str]]:
+    return [[file for _, file in sorted(shot.kept.items())] for shot in record.video.shots]
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.text(), max_size=4), st.dictionaries(st.tuples(st.integers(0), st.integers(0)), names, max_size=5))
-def test_a_record_is_read_as_it_was_written(shots, files):
-    record = RunRecord(tuple(shots), files)
+@given(
+    st.lists(videos, max_size=3).map(tuple), st.lists(records, max_size=2).map(tuple), st.frozensets(names, max_size=3)
+)
+def test_a_record_is_read_as_it_was_written(videos, earlier, once_locked):
+    record = RunRecord(videos, earlier, once_locked)
     assert read_record(record.to_json()) == record
 
 
-@pytest.mark.parametrize(
-    ("before", "now", "moved"),
-    [
-        ("abc", "abc", {0: 0, 1: 1, 2: 2}),
-        ("abc", "xabc", {0: 1, 1: 2, 2: 3}),
-        ("abc", "ac", {0: 0, 2: 1}),
-        ("abc", "abxc", {0: 0, 1: 1, 2: 3}),
-        ("abc", "axc", {0: 0, 1: 1, 2: 2}),
-        ("abc", "xyc", {0: 0, 1: 1, 2: 2}),
-        ("abc", "axyc", {0: 0, 2: 3}),
-        ("", "abc", {}),
-        ("abc", "", {}),
-        ("a", "b", {0: 0}),
-        ("aa", "aaa", {0: 0, 1: 1}),
-    ],
-)
-def test_shots_are_found_again_by_their_prompts(before, now, moved):
-    assert match_shots(list(before), list(now)) == moved
+def test_a_record_of_the_first_longreel_is_read():
+    text = json.dumps({"longreel_run": 1, "shots": ["a", "b"], "chunks": [{"shot": 1, "piece": 0, "file": name(3)}]})
+    record = read_record(text)
+    assert kept(record) == [[], [name(3)]] and record.video.shots[1].is_complete is None
+    assert kept(record.for_shots(asked("xb"), "12").record) == [[], [name(3)]]
+    newest = json.loads(made_run("ab").to_json())
+    assert newest["longreel_run"] == 1 and newest["shots"] == ["a", "b"]  # which the first Longreel reads
+    assert newest["chunks"] == [{"shot": n // 2, "piece": n % 2, "file": name(n)} for n in range(4)]
 
 
-@settings(max_examples=200, deadline=None)
-@given(prompts, prompts)
-def test_no_two_shots_become_one_and_their_order_stays(before, now):
-    moved = match_shots(before, now)
-    assert list(moved) == sorted(moved) and list(moved.values()) == sorted(set(moved.values()))
-    assert all(0 <= shot < len(before) and 0 <= to < len(now) for shot, to in moved.items())
+def test_files_move_with_their_shots_and_wait_for_those_that_left():
+    record = made_run("ab")
+    assert kept(record.for_shots(asked("xab")).record) == [[], [name(0), name(1)], [name(2), name(3)]]
+    without = record.for_shots(asked("b")).record
+    assert kept(without) == [[name(2), name(3)]] and not {name(0), name(1)} & without.names
+    assert kept(without.for_shots(asked("ba")).record) == [[name(2), name(3)], [name(0), name(1)]]
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.text(), max_size=8))
-def test_the_same_storyboard_moves_nothing(shots):
-    assert match_shots(shots, shots) == {number: number for number in range(len(shots))}
+def test_another_storyboard_in_between_loses_nothing():
+    record = made_run("ab")
+    between = record.for_shots(asked(["quite", "another", "board"])).record
+    assert kept(between.for_shots(asked("ab", locked=True)).record) == [[name(0), name(1)], [name(2), name(3)]]
 
 
-def test_files_move_with_their_shots_and_leave_with_them():
-    record = RunRecord(("a", "b")).with_file(0, 0, "one").with_file(1, 0, "two").with_file(1, 1, "three")
-    assert record.for_shots(["x", "b"]).files == {(0, 0): "one", (1, 0): "two", (1, 1): "three"}
-    assert record.for_shots(["x", "a", "b"]).files == {(1, 0): "one", (2, 0): "two", (2, 1): "three"}
-    assert record.for_shots(["b"]).files == {(0, 0): "two", (0, 1): "three"}
-    assert record.for_shots(["b"]).shots == ("b",)
+def test_each_sampler_has_a_video_of_its_own():
+    record = made_run("xy", made_run("ab", sampler="1"), sampler="2", first=4)
+    assert record.names == {name(number) for number in range(8)}
+    one = record.for_shots(asked("ab"), "1").record
+    assert kept(one) == [[name(0), name(1)], [name(2), name(3)]] and one.names == record.names
+    third = one.for_shots(asked("qa"), "3").record  # takes by its prompt what it knows, by its place nothing
+    assert kept(third) == [[], [name(0), name(1)]] and third.names == record.names
+
+
+def test_a_lock_keeps_the_last_whole_set_of_files_while_another_is_begun():
+    record = made_run("a").with_file(0, 0, name(5))
+    assert kept(record) == [[name(0), name(1)]]  # not chunk 5 beside chunk 1
+    assert kept(record.with_file(0, 1, name(6))) == [[name(5), name(6)]]
+    begun = RunRecord().for_shots(asked("a")).record.with_file(0, 0, name(5))
+    assert kept(begun) == [[name(5)]] and begun.video.shots[0].is_complete is False
+
+
+def test_what_a_shot_was_when_its_files_were_made_is_known_after_it_was_changed():
+    record = made_run(["a"])
+    was = record.video.shots[0].made
+    changed = record.for_shots([RunShot(prompt="a", own_prompt="a", seconds=9.0, fps=99.0, pieces=8)]).record
+    assert changed.video.shots[0].made == was == Made(None, None, None, 2)
+
+
+def test_what_was_once_locked_is_remembered():
+    record = made_run("ab").for_shots([*asked("a", locked=True), *asked("b")]).record
+    assert record.once_locked == {name(0), name(1)}
+    assert record.for_shots(asked("b")).record.once_locked == {name(0), name(1)}
+    assert record.with_file(0, 0, name(7)).once_locked == {name(0), name(1), name(7)}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +120,9 @@ def test_files_move_with_their_shots_and_leave_with_them():
         ("", "Expecting value"),
         ("[]", r"2 characters are no record of a run \(TypeError"),
         ("{}", "KeyError: 'longreel_run'"),
-        ('{"longreel_run": 2}', "it is of version 2, and this Longreel reads 1"),
+        ('{"longreel_run": 0}', "it is of version 0, and this Longreel reads 1"),
+        ('{"longreel_run": "2"}', "it is of version '2', and this Longreel reads 1"),
+        ("[" * 100_000, "100000 characters are no record of a run: they are nested too deeply"),
         ('{"longreel_run": 1, "shots": []}', "KeyError: 'chunks'"),
         ('{"longreel_run": 1, "shots": [], "chunks": [1]}', "TypeError"),
         (
@@ -84,3 +140,8 @@ def test_files_move_with_their_shots_and_leave_with_them():
 def test_what_is_no_record_is_refused(text, says):
     with pytest.raises(ValueError, match=says):
         read_record(text)
+
+
+def test_a_record_of_a_newer_longreel_is_told_apart():
+    with pytest.raises(NewerVersion, match="it is of version 2, and this Longreel reads 1"):
+        read_record('{"longreel_run": 2}')
