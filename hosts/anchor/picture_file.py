@@ -1,9 +1,9 @@
 """Picture files that a storyboard's anchors name: whether each is one whole picture, said before any model is loaded.
 
 Pillow reads the header of every picture, and decodes those that are small; large ones are decoded when they are needed.
-A check may stand in ComfyUI's event loop, so it has bounds: PICTURES files, PIXELS decoded. What Pillow does not know
-but ComfyUI may (HEIC, JPEG XL, EXR) is left to ComfyUI, which reads pictures with FFmpeg; nothing else is handed to
-FFmpeg, whose playlists name other files.
+A check may stand in ComfyUI's event loop, so it has bounds: PICTURES files, PIXELS decoded, READ bytes read without
+decoding. What Pillow does not know but ComfyUI may (HEIC, JPEG XL, EXR) is left to ComfyUI, which reads pictures with
+FFmpeg; nothing else is handed to FFmpeg, whose playlists name other files.
 """
 
 import struct
@@ -19,7 +19,8 @@ from ...engine.storyboard.media import resolve_media, why
 from ...engine.storyboard.rules import show
 
 PICTURES = 256  # files that one check opens; of further ones it sees only whether they are there
-PIXELS = 16_000_000  # decoded in one check: a fifth of a second or so
+PIXELS = 10_000_000  # decoded in one check: a fifth of a second or so
+READ = 2**26  # bytes of pictures that are not decoded and yet read whole in one check
 MOVING = ("GIF", "PNG", "WEBP", "AVIF")  # formats that may hold several pictures which are shown one after the other
 REMEDY = "choose a PNG, JPEG or WebP file"
 # What files begin with that ComfyUI may read and Pillow does not: (place, bytes).
@@ -37,15 +38,16 @@ def picture_check(folder: str | Path) -> Callable[[str], Path]:
     StoryboardError where that is no file there or not one whole picture.
     """
     found: dict[str, Path] = {}
-    left = PIXELS
+    pixels, size = PIXELS, READ
 
     def check(image: str) -> Path:
-        nonlocal left
+        nonlocal pixels, size
         if image not in found:
             path = resolve_media(image, folder)
             if len(found) < PICTURES:
-                fault, decoded = picture_fault(path, left)
-                left -= decoded
+                fault, decoded = picture_fault(path, pixels, size)
+                pixels -= decoded
+                size -= path.stat().st_size if not fault and not decoded else 0
                 if fault:
                     raise StoryboardError(f"image is {show(image)}, {fault}")
             found[image] = path
@@ -54,19 +56,20 @@ def picture_check(folder: str | Path) -> Callable[[str], Path]:
     return check
 
 
-def picture_fault(path: Path, pixels: int) -> tuple[str, int]:
+def picture_fault(path: Path, pixels: int, size: int = 0) -> tuple[str, int]:
     """Return (what is wrong with a picture as a clause of a sentence, else "", pixels decoded to find out), where at
-    most `pixels` may be decoded.
+    most `pixels` may be decoded and, if that is too little, `size` bytes read.
     """
     try:
         status = path.stat()
     except OSError as error:
         return f"which cannot be opened ({why(error)}); check its rights", 0
-    return _fault(path, status.st_mtime_ns, status.st_size, _size(path, status.st_mtime_ns) <= pixels)
+    decode = _pixels(path, status.st_mtime_ns) <= pixels
+    return _fault(path, status.st_mtime_ns, status.st_size, decode, status.st_size <= size)
 
 
 @lru_cache(maxsize=1024)
-def _size(path: Path, changed: int) -> int:
+def _pixels(path: Path, changed: int) -> int:
     """Return the pixels of a picture, 0 if that is no picture."""
     try:
         with Image.open(path) as picture:
@@ -76,18 +79,18 @@ def _size(path: Path, changed: int) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _fault(path: Path, changed: int, size: int, decode: bool) -> tuple[str, int]:
+def _fault(path: Path, changed: int, size: int, decode: bool, read: bool) -> tuple[str, int]:
     if size == 0:
         return f"which is an empty file; {REMEDY}", 0
     try:
         with Image.open(path) as picture:
-            count = getattr(picture, "n_frames", 1) if picture.format in MOVING else 1
-            if count > 1:
-                return f"which holds {count} pictures and an anchor shows 1; save one of them by itself", 0
+            if picture.format in MOVING and getattr(picture, "is_animated", False):
+                return "which holds several pictures and an anchor shows 1; save one of them by itself", 0
             if decode:
                 picture.load()
                 return "", picture.width * picture.height
-            picture.verify()
+            if read:
+                picture.verify()
     except UnidentifiedImageError:
         with open(path, "rb") as file:
             begin = file.read(16)
@@ -96,6 +99,8 @@ def _fault(path: Path, changed: int, size: int, decode: bool) -> tuple[str, int]
     except Image.DecompressionBombError:
         return f"which has more pixels than the {2 * (Image.MAX_IMAGE_PIXELS or 0)} that are read; make it smaller", 0
     except _BROKEN as error:
-        reason = why(error) if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        if isinstance(error, OSError) and error.strerror:  # the system's own, and not Pillow's
+            return f"which cannot be opened ({why(error)}); check its rights", 0
+        reason = " ".join(str(error).split())
         return f"which is damaged or cut off ({reason}); copy it again, or save it anew", 0
     return "", 0

@@ -130,7 +130,7 @@ def test_a_picture_that_leaves_the_input_folder_fails_in_validation(
         ("clip.mp4", "which is no picture; choose a PNG, JPEG or WebP file"),
         ("cut.png", "which is damaged or cut off ("),
         ("cut.jpg", "which is damaged or cut off ("),
-        ("moving.gif", "which holds 2 pictures and an anchor shows 1; save one of them by itself"),
+        ("moving.gif", "which holds several pictures and an anchor shows 1; save one of them by itself"),
         ("folder.png", "a folder in "),
     ],
 )

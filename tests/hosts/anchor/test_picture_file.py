@@ -1,5 +1,6 @@
 """hosts/anchor/picture_file.py and picture.py: a file is one whole picture or refused in words, within bounds."""
 
+import errno
 import io
 import os
 import time
@@ -48,9 +49,9 @@ def test_a_whole_picture_is_taken_and_no_part_of_it(tmp_path, kind):
 def test_a_large_png_that_is_cut_off_is_seen_without_decoding_it(tmp_path):
     data, path = stored("PNG"), tmp_path / "cut.png"
     path.write_bytes(data)
-    assert picture_fault(path, pixels=0) == ("", 0)
+    assert picture_fault(path, 0, 10**6) == ("", 0)
     path.write_bytes(data[: len(data) // 2])
-    assert picture_fault(path, pixels=0)[0].startswith("which is damaged or cut off (")
+    assert picture_fault(path, 0, 10**6)[0].startswith("which is damaged or cut off (")
 
 
 def test_a_picture_that_is_mended_under_its_name_is_looked_at_again(tmp_path):
@@ -93,18 +94,34 @@ def test_more_pixels_than_pillow_reads_are_refused_before_they_are_decoded(tmp_p
     assert fault == "which has more pixels than the 2000 that are read; make it smaller" and decoded == 0
 
 
+def test_a_picture_that_may_not_be_read_is_said_to_be_so(tmp_path, monkeypatch):
+    noise().save(tmp_path / "ship.png")
+
+    def refuse(path):  # root may read everything
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Image, "open", refuse)
+    assert (
+        picture_fault(tmp_path / "ship.png", PLENTY)[0]
+        == "which cannot be opened (permission denied); check its rights"
+    )
+
+
 def test_a_check_opens_and_decodes_no_more_than_its_bounds(tmp_path, monkeypatch):
     for number in range(6):
         noise().save(tmp_path / f"{number}.png")
     asked = []
     monkeypatch.setattr(picture_file, "PICTURES", 4)
     monkeypatch.setattr(picture_file, "PIXELS", 2 * 64 * 64)
+    monkeypatch.setattr(picture_file, "READ", 20_000)
     plain = picture_file.picture_fault
-    monkeypatch.setattr(picture_file, "picture_fault", lambda path, left: asked.append(left) or plain(path, left))
+    monkeypatch.setattr(picture_file, "picture_fault", lambda path, *left: asked.append(left) or plain(path, *left))
     check = picture_check(tmp_path)
     for number in (0, 0, 1, 2, 3, 4, 5, 0):
         assert check(f"{number}.png") == tmp_path / f"{number}.png"
-    assert asked == [2 * 64 * 64, 64 * 64, 0, 0]
+    size = (tmp_path / "0.png").stat().st_size
+    assert 10_000 < size < 20_000
+    assert asked == [(2 * 64 * 64, 20_000), (64 * 64, 20_000), (0, 20_000), (0, 20_000 - size)]
     with pytest.raises(StoryboardError, match="^image is 'lost.png', no file in "):
         check("lost.png")
 
