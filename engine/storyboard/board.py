@@ -235,22 +235,27 @@ def storyboard_from_dict(
     return storyboard
 
 
+def are_shots(data: list[Any]) -> bool:
+    """Tell shots, whatever is wrong with them, from the scenes of ttt-video, which have a text and no prompt."""
+    first = next((one for one in data[:10] if isinstance(one, dict)), None)
+    return first is not None and not isinstance(data[0], list) and ("prompt" in first or "text" not in first)
+
+
 def _as_board(data: Any) -> tuple[dict[str, Any], Path]:
     """Return the data as an object of version 1, and the path in it at which `data` lies: a list holds shots, and an
     object with a prompt is one.
     """
     if isinstance(data, list):
         _check_shot_count(max(len(data), 1))
-    if isinstance(data, list) and any(isinstance(shot, dict) and "prompt" in shot for shot in data):
+    if isinstance(data, list) and are_shots(data):
         return {"longreel": VERSION, "shots": data}, ("shots",)
     if isinstance(data, dict):
         if "prompt" in data and not {"shots", "longreel"} & set(data):
             return {"longreel": VERSION, "shots": [data]}, ("shots", 0)
         return data, ()
-    if isinstance(data, list) and data and isinstance(data[0], list | dict) and "shots" not in data[0]:
+    if isinstance(data, list) and data and isinstance(data[0], list | dict):
         raise StoryboardError(
-            "the storyboard is a list in which no shot has a prompt; write one in each, or, if it is a scene list of "
-            "ttt-video, load it from a file with Longreel Load Storyboard"
+            "the storyboard is a scene list of ttt-video; load it from a file with Longreel Load Storyboard"
         )
     raise StoryboardError(
         f'the storyboard is {show(data)}, not an object; start it with {{"longreel": 1, "shots": [...]}}'

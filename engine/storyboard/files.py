@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .board import Storyboard, storyboard_of
+from .board import Storyboard, are_shots, storyboard_of
 from .csv_file import parse_csv, to_csv
 from .faults import Faults, StoryboardError
 from .json_text import MAX_TEXT_CHARACTERS, Document, load_document
@@ -61,8 +61,7 @@ def parse_storyboards(text: str, check_image: Callable[[str], Any] | None = None
     data = document.data
     if document.lines and all(isinstance(one, dict) and "shots" in one for one in data):
         return _each_line(document, check_image)
-    shown = [one for one in data[:2] if isinstance(one, dict)] if isinstance(data, list) else []
-    if isinstance(data, list) and not any("prompt" in one or "seconds" in one for one in shown):
+    if isinstance(data, list) and not are_shots(data):
         return scenes_of(document)
     return (storyboard_of(document, check_image),)
 

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from longreel.engine.storyboard.board import Shot, Storyboard, parse_storyboard
-from longreel.engine.storyboard.faults import SHOWN
+from longreel.engine.storyboard.faults import SHOWN, StoryboardError
+from longreel.engine.storyboard.files import parse_storyboards
 
 from ..storyboard_cases import fault, one
 
@@ -26,6 +27,18 @@ TWO = (Shot("a", 2.0), Shot("b", 3.0, "cut"))
 )
 def test_shots_alone_are_a_storyboard(text: str) -> None:
     assert parse_storyboard(text) == Storyboard(TWO)
+
+
+def test_shots_are_told_from_scenes_whatever_is_wrong_with_them() -> None:
+    for text in ('[{"Prompt": "a", "seconds": 1}]', '[4, {"Prompt": "a", "seconds": 1}]'):
+        assert 'Prompt is not a known key; did you mean "prompt"?' in fault(text)
+        with pytest.raises(StoryboardError, match='Prompt is not a known key; did you mean "prompt"'):
+            parse_storyboards(text)
+    for text in ('[{"text": "a"}]', '[[{"text": "a"}]]', '{"text": "a"}\n{"text": "b"}'):
+        assert fault(text) == (
+            "the storyboard is a scene list of ttt-video; load it from a file with Longreel Load Storyboard"
+        )
+        assert parse_storyboards(text)[0].shots[0].prompt == "a"
 
 
 def test_a_single_shot_is_a_storyboard() -> None:
