@@ -3,11 +3,12 @@
 from comfy_api.latest import io
 
 from ..engine.attention.focus_picture import focus_pictures, frames_of_latent
-from ..engine.plan.spans import parse_layers, parse_words
+from ..engine.plan.spans import check_layers, parse_layers, parse_words
 from ..hosts.families import block_count
 from ..hosts.features.focus import Mask
 from ..hosts.features.focus_preview import focus_maps
 from .sockets import TimelineSocket
+from .validation import verdict
 
 
 class LongreelFocusPreview(io.ComfyNode):
@@ -78,6 +79,10 @@ class LongreelFocusPreview(io.ComfyNode):
                 io.Mask.Output(display_name="masks", tooltip="One per latent frame, 1 where the threshold is reached."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, layers: str | None = None) -> bool | str:
+        return verdict(lambda: check_layers("all" if layers is None else layers))
 
     @classmethod
     def execute(cls, model, timeline, positive, latent, sampler, words, threshold, percent, layers, seed, images=None):

@@ -3,11 +3,12 @@
 from comfy_api.latest import io
 
 from ..engine.attention.kv_share import ALIGNED, BEFORE, CHOSEN, EXTEND, FIRST, PREVIOUS, REPLACE, TRUE
-from ..engine.plan.spans import parse_layers, parse_shots, parse_words
+from ..engine.plan.spans import check_layers, check_percents, parse_layers, parse_shots, parse_words
 from ..hosts.attention import patching
 from ..hosts.families import block_count
 from ..hosts.features.kv_share import FAST, PAPER, KVShare, Mask
 from .choices import check_choice
+from .validation import check_values
 
 
 class LongreelKVShare(io.ComfyNode):
@@ -170,6 +171,15 @@ class LongreelKVShare(io.ComfyNode):
             ],
             outputs=[io.Model.Output()],
         )
+
+    @classmethod
+    def validate_inputs(cls, **inputs) -> bool:
+        check_values(cls, inputs)
+        check_layers(inputs.get("layers") or "all")
+        parse_shots(inputs.get("shots") or "")
+        if None not in (given := (inputs.get("start_percent"), inputs.get("end_percent"))):
+            check_percents(*given)
+        return True
 
     @classmethod
     def execute(

@@ -2,12 +2,13 @@
 
 from comfy_api.latest import io
 
-from ..engine.plan.spans import parse_layers
+from ..engine.plan.spans import check_layers, parse_layers
 from ..hosts.attention import patching
 from ..hosts.families import block_count
 from ..hosts.memory import apm as trained_apm
 from ..hosts.memory.long_memory import BEFORE, TAKE, TRUE, VIDEO, LongMemory
 from .sockets import MemorySocket
+from .validation import verdict
 
 
 class LongreelLongMemory(io.ComfyNode):
@@ -105,6 +106,10 @@ class LongreelLongMemory(io.ComfyNode):
             ],
             outputs=[io.Model.Output()],
         )
+
+    @classmethod
+    def validate_inputs(cls, layers: str | None = None) -> bool | str:
+        return verdict(lambda: check_layers("all" if layers is None else layers))
 
     @classmethod
     def execute(cls, model, anchor, frames, placement, strength, layers, statistics, apm=None, apm_strength=1.0):

@@ -2,14 +2,19 @@
 
 from comfy_api.latest import io
 
-from ..engine.attention.prompt_edit import AFTER_SOFTMAX, FORMS
-from ..engine.plan.spans import parse_layers, parse_words
+from ..engine.attention.prompt_edit import AFTER_SOFTMAX, FORMS, check_weight
+from ..engine.plan.spans import check_layers, check_percents, parse_layers, parse_words
 from ..hosts.families import block_count
 from ..hosts.features import prompt_edit
 from ..hosts.features.prompt_edit import Layout, PromptEdit, Reweight
 from .choices import check_choice
+from .validation import check_values
 
 REWEIGHT, SWAP = "reweight", "swap"
+NO_ORIGINAL = (
+    "a swap copies the layout of an original, and none is wired; wire the positive output of a Longreel Encode of the "
+    "original prompt into original"
+)
 
 
 class LongreelPromptEdit(io.ComfyNode):
@@ -102,16 +107,26 @@ class LongreelPromptEdit(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, **inputs) -> bool:
+        check_values(cls, inputs)
+        edit = inputs["edit"]  # one of the choices, see check_values
+        check_layers(edit.get("layers") or "all")
+        if None not in (given := (edit.get("start_percent"), edit.get("end_percent"))):
+            check_percents(*given)
+        if None not in (given := (edit.get("weight"), edit.get("form"))):
+            check_weight(*given)
+        if edit["edit"] == SWAP and "original" not in inputs:
+            raise ValueError(NO_ORIGINAL)
+        return True
+
+    @classmethod
     def execute(cls, model, edit, original=None):
         edit = check_choice("edit", edit, (REWEIGHT, SWAP))
         layers = parse_layers(edit["layers"], block_count(model))
         start, end = edit["start_percent"], edit["end_percent"]
         if edit["edit"] == SWAP:
             if original is None:
-                raise ValueError(
-                    "a swap copies the layout of an original, and none is wired; wire the positive output of "
-                    "a Longreel Encode of the original prompt into original"
-                )
+                raise ValueError(NO_ORIGINAL)
             return io.NodeOutput(prompt_edit.attach(model, PromptEdit(layers, layout=Layout(original, start, end))))
         copied = edit["layout_percent"]
         if original is not None and not copied:

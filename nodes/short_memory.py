@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..engine.plan.spans import parse_layers
+from ..engine.plan.spans import check_layers, parse_layers
 from ..hosts.families import block_count
 from ..hosts.memory import cam, short_memory
 from ..hosts.memory.short_memory import (
@@ -16,6 +16,7 @@ from ..hosts.memory.short_memory import (
 )
 from .choices import check_choice
 from .sockets import MemorySocket
+from .validation import check_values
 
 TRAINED = "trained"
 
@@ -127,6 +128,12 @@ class LongreelShortMemory(io.ComfyNode):
             ],
             outputs=[io.Model.Output()],
         )
+
+    @classmethod
+    def validate_inputs(cls, **inputs) -> bool:
+        check_values(cls, inputs)
+        check_layers(inputs["method"].get("layers") or "all")
+        return True
 
     @classmethod
     def execute(cls, model, method):

@@ -3,7 +3,7 @@
 import folder_paths
 from comfy_api.latest import io
 
-from ..engine.plan.spans import parse_layers
+from ..engine.plan.spans import check_layers, parse_layers
 from ..engine.ttt.files import LoadedTTT, load_ttt
 from ..engine.ttt.layer import LINEAR, MLP
 from ..hosts.demo_model import WEIGHTS
@@ -13,7 +13,7 @@ from ..hosts.sampling.whole import sample_ttt
 from ..hosts.ttt import apply as ttt
 from .folders import add_model_folder, fingerprint, model_file
 from .sockets import TimelineSocket, TTTSocket
-from .validation import verdict_aside
+from .validation import verdict, verdict_aside
 
 FOLDER = "ttt"  # below ComfyUI's models
 NEW, TRAINED = "new", "trained"
@@ -137,6 +137,11 @@ class LongreelApplyTTT(io.ComfyNode):
             ],
             outputs=[io.Model.Output()],
         )
+
+    @classmethod
+    def validate_inputs(cls, layers: str | None = None, weights: dict | None = None) -> bool | str:
+        # Core hands over inputs that open others even where they are not asked for.
+        return verdict(lambda: check_layers("all" if layers is None else layers))
 
     @classmethod
     def execute(cls, model, weights, layers) -> io.NodeOutput:

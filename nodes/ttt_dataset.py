@@ -6,12 +6,14 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io
 
-from ..training.collect import Spoken, collect
+from ..training.collect import DIGITS, Spoken, collect
 from ..training.dataset import find_clips
 from .folders import check_name, clips_folder, input_folder, output_folder
 from .sockets import TTTDatasetSocket
+from .validation import check_values
 
 DATASETS = "longreel/datasets"  # below ComfyUI's output folder
+ADDED = 1 + DIGITS  # bytes behind the name of a folder
 FROM_FOLDER, FROM_WIRES = "folder", "videos"
 
 
@@ -87,6 +89,16 @@ class LongreelTTTDataset(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, **inputs) -> bool:
+        clips = inputs.get("clips")
+        if isinstance(clips, dict):
+            clips = {name: _only(clips, name) for name in clips}
+            if clips.get("name") is not None:
+                check_name("name", clips["name"], ADDED)
+        check_values(cls, {"clips": clips})
+        return True
+
+    @classmethod
     def fingerprint_inputs(cls, clips: dict[str, Any] | None = None) -> float | tuple[tuple[str, int, int], ...]:
         folder = _only(clips, "folder") if isinstance(clips, dict) else None
         if not folder:
@@ -113,7 +125,7 @@ def _collected(clips: dict[str, Any]) -> Path:
     videos, texts = clips["videos"], clips["texts"]
     if len(videos) != len(texts):
         raise ValueError(f"{len(videos)} videos come with {len(texts)} texts; wire one text for each video")
-    name = check_name("name", _only(clips, "name"))
+    name = check_name("name", _only(clips, "name"), ADDED)
     spoken = (_spoken(video, text) for video, text in zip(videos, texts, strict=True))
     return collect(output_folder(DATASETS), name, spoken, _only(clips, "segment_seconds"))
 

@@ -8,9 +8,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
+from typing import NamedTuple
 
 from ..storyboard.board import MAX_SHOTS
 
+MOST_PARTS = 1000  # as many as a storyboard has shots; what follows is work for each
 LAYERS_HELP = 'use a range like "25-29", a list like "0, 3, 5", a share like "last 1/6", or "all"'
 
 
@@ -20,31 +22,59 @@ def parse_layers(text: str, blocks: int) -> frozenset[int]:
 
     Raises ValueError, naming the block and how many there are, for what is not a block of this network.
     """
-    words = text.strip().lower()
-    if words == "all":
-        return frozenset(range(blocks))
-    if match := re.fullmatch(r"(first|last)\s+(\d+)\s*(?:/\s*(\d+))?", words):
-        side, count, of = match[1], int(match[2]), match[3]
-        if of is not None and not 0 < int(count) <= int(of):
-            raise ValueError(f'layers "{text}" is not a share of 1; {LAYERS_HELP}')
-        count = math.ceil(blocks * count / int(of)) if of else count
+    end, ranges = _read_layers(text)
+    if end is not None:
+        count = math.ceil(blocks * end.count / end.of) if end.of else end.count
         if not 1 <= count <= blocks:
-            raise ValueError(f'layers "{text}" asks for {count} of {blocks} blocks; use 1 to {blocks}')
-        return frozenset(range(count) if side == "first" else range(blocks - count, blocks))
+            raise ValueError(f'layers "{shorten(text, 60)}" asks for {count} of {blocks} blocks; use 1 to {blocks}')
+        return frozenset(range(count) if end.side == "first" else range(blocks - count, blocks))
     found: set[int] = set()
-    for part in words.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
-        if not match:
-            raise ValueError(f'layers "{text}" is not understood at "{part.strip()}"; {LAYERS_HELP}')
-        low, high = int(match[1]), int(match[2] or match[1])
-        if high < low:
-            raise ValueError(f'layers "{text}": {part.strip()} runs backwards; use {high}-{low}')
+    for low, high in ranges:
         if high >= blocks:
+            named = str(low) if low == high else f"{low}-{high}"
             raise ValueError(
-                f'layers "{text}": {part.strip()} is not in the network\'s {blocks} blocks; use 0 to {blocks - 1}'
+                f'layers "{shorten(text, 60)}": {named} is not in the network\'s {blocks} blocks; use 0 to {blocks - 1}'
             )
         found.update(range(low, high + 1))
-    return frozenset(found)
+    return frozenset(found) if ranges else frozenset(range(blocks))
+
+
+def check_layers(text: str) -> None:
+    """Raise ValueError as `parse_layers` does for what is a block of no network, before one is known."""
+    _read_layers(text)
+
+
+class _End(NamedTuple):
+    """One end of a network: the first or last `count` blocks, or `count`/`of` of all."""
+
+    side: str
+    count: int
+    of: int
+
+
+def _read_layers(text: str) -> tuple[_End | None, list[tuple[int, int]]]:
+    """Return an end of the network, or ranges of its blocks as (first, last); neither for "all"."""
+    words, shown = text.strip().lower(), shorten(text, 60)
+    if words == "all":
+        return None, []
+    if match := re.fullmatch(r"(first|last)\s+(\d{1,9})\s*(?:/\s*(\d{1,9}))?", words):
+        end = _End(match[1], int(match[2]), int(match[3] or 0))
+        if match[3] is not None and not 0 < end.count <= end.of:
+            raise ValueError(f'layers "{shown}" is not a share of 1; {LAYERS_HELP}')
+        return end, []
+    parts = words.split(",")
+    if len(parts) > MOST_PARTS:
+        raise ValueError(f'layers "{shown}" has {len(parts):,} parts, and at most {MOST_PARTS:,} are read; use ranges')
+    ranges = []
+    for part in parts:
+        match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+        if not match:
+            raise ValueError(f'layers "{shown}" is not understood at "{shorten(part.strip(), 40)}"; {LAYERS_HELP}')
+        low, high = int(match[1]), int(match[2] or match[1])
+        if high < low:
+            raise ValueError(f'layers "{shown}": {part.strip()} runs backwards; use {high}-{low}')
+        ranges.append((low, high))
+    return None, ranges
 
 
 @dataclass(frozen=True)
@@ -61,8 +91,7 @@ class NoiseSpan:
         """Return the span between two fractions of the schedule, `start` and `end`, 0 at its beginning;
         sigma_at(fraction) is the model's noise level.
         """
-        if not 0 <= start < end <= 1:
-            raise ValueError(f"start {start:g} and end {end:g} hold no step; use 0 <= start < end <= 1")
+        check_percents(start, end)
         return cls(float(sigma_at(start)), float(sigma_at(end)))
 
     def steps(self, sigmas: Sequence[float]) -> int:
@@ -74,10 +103,21 @@ class NoiseSpan:
         return self.low * near < sigma <= self.high * near if self.low > 0 else sigma <= self.high * near
 
 
+def check_percents(start: float, end: float) -> None:
+    """Raise ValueError for two fractions of a schedule with no step between them."""
+    if not 0 <= start < end <= 1:
+        raise ValueError(f"start {start:g} and end {end:g} hold no step; use 0 <= start < end <= 1")
+
+
 def parse_shots(text: str) -> tuple[int, ...]:
     """Read "2, 4-6" as (2, 4, 5, 6), counted from 1; empty for all."""
     shots: dict[int, None] = {}  # in their order, each once
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    parts = [part for part in (part.strip() for part in text.split(",")) if part]
+    if len(parts) > MOST_PARTS:
+        raise ValueError(
+            f'shots "{shorten(text, 60)}" has {len(parts):,} parts, and at most {MOST_PARTS:,} are read; use ranges'
+        )
+    for part in parts:
         match = re.fullmatch(r"(\d{1,9})\s*(?:-\s*(\d{1,9}))?", part)
         low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not 1 <= low <= high:

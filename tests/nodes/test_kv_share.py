@@ -193,10 +193,6 @@ def refused(server, prompt) -> str:
     [
         ({"layers": "9"}, 'layers "9": 9 is not in the network\'s 4 blocks; use 0 to 3'),
         ({"layers": "last 9"}, 'layers "last 9" asks for 9 of 4 blocks; use 1 to 4'),
-        ({"layers": "top"}, 'layers "top" is not understood at "top"; use a range like "25-29"'),
-        ({"shots": "two"}, 'shots "two" is not understood at "two"; use numbers from 1 like "2, 4-6", or nothing'),
-        ({"start_percent": 0.5, "end_percent": 0.5}, "start 0.5 and end 0.5 hold no step; use 0 <= start < end <= 1"),
-        ({"start_percent": 0.6, "end_percent": 0.5}, "start 0.6 and end 0.5 hold no step"),
         ({"source": "chosen", "source.source_shot": 4}, "source_shot 4 is not in a timeline of 3 shots; use 1 to 3"),
         ({"shots": "2, 7"}, "shots 7 is not in a timeline of 3 shots; use 1 to 3"),
         (

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longreel.engine.plan.spans import NoiseSpan, parse_layers, parse_shots
+from longreel.engine.plan.spans import NoiseSpan, check_layers, parse_layers, parse_shots
 
 relaxed = settings(max_examples=60, deadline=None)
 
@@ -56,11 +56,26 @@ def test_the_two_ends_of_a_network_meet(blocks, data):
         ("", 'layers "" is not understood at ""; use a range'),
         ("3, top", 'layers "3, top" is not understood at "top"; use a range'),
         ("-1", 'layers "-1" is not understood at "-1"; use a range'),
+        ("9" * 5000, r'layers "\[...\]" is not understood at "\[...\]"; use a range'),
+        ("last " + "9" * 5000, r'layers "last \[...\]" is not understood at "last \[...\]"; use a range'),
+        ("0-999999999", r'layers "0-999999999": 0-999999999 is not in the network\'s 30 blocks; use 0 to 29'),
+        ("1," * 500_000, r'layers "\[...\]" has 500,001 parts, and at most 1,000 are read; use ranges'),
     ],
 )
 def test_what_is_no_block_is_refused_by_name(text, message):
     with pytest.raises(ValueError, match="^" + message):
         parse_layers(text, 30)
+
+
+@pytest.mark.parametrize("text", ["all", "last 31", "first 1/6", "0, 3, 5-7", "25-999"])
+def test_what_some_network_has_passes_before_one_is_known(text):
+    check_layers(text)
+
+
+@pytest.mark.parametrize("text", ["", "top", "3, top", "-1", "7-5", "last 7/6", "9" * 5000, "1," * 5000])
+def test_what_no_network_has_is_refused_before_one_is_known(text):
+    with pytest.raises(ValueError, match='^layers "'):
+        check_layers(text)
 
 
 def flow(shift: float):
@@ -151,3 +166,8 @@ def test_what_is_no_list_of_shots_is_refused_in_one_short_sentence(text: str):
     with pytest.raises(ValueError, match="is not understood at") as refused:
         parse_shots(text)
     assert len(str(refused.value)) < 250
+
+
+def test_many_ranges_are_refused_before_they_are_written_out():
+    with pytest.raises(ValueError, match="has 150,000 parts, and at most 1,000 are read; use ranges"):
+        parse_shots("1-1000," * 150_000)
