@@ -75,9 +75,9 @@ def keep_frames(timeline: Timeline, kept: Mapping[int, KeptFrames]) -> tuple[Tim
         _check(timeline, frames[number], number, one)
     least, fixed = [], []
     for number, shot in enumerate(frames):
-        one = kept.get(number)
-        fixed.append(one is not None and _is_complete(one, shot, timeline))
-        least.append(1 + shot.blend_frames if one is None else one.latent_frames)
+        mine = kept.get(number)
+        fixed.append(mine is not None and _is_complete(mine, shot, timeline))
+        least.append(1 + shot.blend_frames if mine is None else mine.latent_frames)
     needed = sum(least)
     total = needed if all(fixed) else max(needed, timeline.latent_frames)
     moved: list[ShotFrames] = []

@@ -24,7 +24,7 @@ def parse_layers(text: str, blocks: int) -> frozenset[int]:
     """
     end, ranges = _read_layers(text)
     if end is not None:
-        count = math.ceil(blocks * end.count / end.of) if end.of else end.count
+        count = math.ceil(blocks * end.number / end.of) if end.of else end.number
         if not 1 <= count <= blocks:
             raise ValueError(f'layers "{shorten(text, 60)}" asks for {count} of {blocks} blocks; use 1 to {blocks}')
         return frozenset(range(count) if end.side == "first" else range(blocks - count, blocks))
@@ -45,10 +45,10 @@ def check_layers(text: str) -> None:
 
 
 class _End(NamedTuple):
-    """One end of a network: the first or last `count` blocks, or `count`/`of` of all."""
+    """One end of a network: the first or last `number` blocks, or `number`/`of` of all."""
 
     side: str
-    count: int
+    number: int
     of: int
 
 
@@ -59,7 +59,7 @@ def _read_layers(text: str) -> tuple[_End | None, list[tuple[int, int]]]:
         return None, []
     if match := re.fullmatch(r"(first|last)\s+(\d{1,9})\s*(?:/\s*(\d{1,9}))?", words):
         end = _End(match[1], int(match[2]), int(match[3] or 0))
-        if match[3] is not None and not 0 < end.count <= end.of:
+        if match[3] is not None and not 0 < end.number <= end.of:
             raise ValueError(f'layers "{shown}" is not a share of 1; {LAYERS_HELP}')
         return end, []
     parts = words.split(",")

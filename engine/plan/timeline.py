@@ -150,7 +150,7 @@ def plan_timeline(
 
 
 def cover_shots(
-    timeline: Timeline, shots: tuple[PlannedShot, ...], check_interrupt: Callable[[], None] = lambda: None
+    timeline: Timeline, shots: tuple[PlannedShot, ...], check_interrupt: Callable[[], object] = lambda: None
 ) -> Timeline:
     """Return the timeline with its shots placed so, and segments over them."""
     length, overlap, between = timeline.segment_frames, timeline.overlap_frames, timeline.transition_prompts

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -116,7 +117,7 @@ def read_chunk(path: Path) -> SavedChunk:
     WriteError for a folder, which no file can take the place of, and OSError if it is gone or may not be read.
     """
     data = _read_bytes(path)  # not mapped: what was checked is what is used, also if the file changes afterwards
-    about = _description(path, data)
+    about: Any = _description(path, data)
     version = about.get("version") if isinstance(about, dict) else None
     try:
         tensors = load(data)

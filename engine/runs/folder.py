@@ -253,7 +253,8 @@ class RunFolder:
             raise self._not_recognised(number)
         if number in renewed.unsure and self._record.has_files:
             raise _lock_error(number, f"{renewed.unsure[number]}, so its own frames cannot be told from others")
-        shapes, damages = [], []
+        shapes: list[dict[str, tuple[int, ...]]] = []
+        damages: list[str] = []
         for piece, name in sorted(shot.kept.items()):
             found = _read(self.path / name, damages) if (self.path / name).exists() else None
             if piece != len(shapes) or found is None:

@@ -273,12 +273,17 @@ def _plain(record: ShotRecord) -> dict[str, object]:
     return {key: value for key, value in {**known, **lists, "made": made}.items() if value not in (None, [])}
 
 
+def _files(entries: Iterable[Sequence]) -> dict[int, str]:
+    return {_number(piece): _file_name(name) for piece, name in entries}
+
+
 def _shots(entries: Iterable[Mapping]) -> tuple[ShotRecord, ...]:
     known = {one.name for one in fields(RunShot)}
     return tuple(
         ShotRecord(
             RunShot(**{**{key: entry[key] for key in known & entry.keys()}, "prompt": _text(entry["prompt"])}),
-            *({_number(piece): _file_name(name) for piece, name in entry.get(key, ())} for key in ("files", "begun")),
+            _files(entry.get("files", ())),
+            _files(entry.get("begun", ())),
             Made(**entry["made"]) if "made" in entry else None,
         )
         for entry in entries
