@@ -171,7 +171,7 @@ class RunFolder:
         last = self._read_last(key, damages)
         if locked and damages:
             raise _lock_error(key.shot, damages[0])
-        found = last if locked and last is not None else self._read_same(key, damages)
+        found = last if locked and last is not None else self._read_same(key, damages, shapes or {})
         if found is None:
             if locked and self.lost_record:
                 raise self.lost_lock(key.shot)
@@ -187,7 +187,7 @@ class RunFolder:
 
     def has(self, key: ChunkKey) -> str | None:
         """Return the hash of the finished chunk with this key's hash, or None; nothing is noted."""
-        found = self._read_same(key, [])
+        found = self._read_same(key, [], {})
         return None if found is None else found.hash
 
     def lost_lock(self, shot: int) -> ValueError:
@@ -277,19 +277,22 @@ class RunFolder:
             return None
         return _read(self.path / name, damages)
 
-    def _read_same(self, key: ChunkKey, damages: list[str]) -> SavedChunk | None:
+    def _read_same(self, key: ChunkKey, damages: list[str], shapes: Mapping[str, Sequence[int]]) -> SavedChunk | None:
         """Return a chunk with the same hash, under its own number or, where it moved, under another."""
         own = self.path / key.file_name
         others = sorted(self.path.glob(f"chunk_*_{key.hash[:12]}.safetensors"))
         for path in (own, *(path for path in others if path != own)):
             found = _read(path, damages) if path.exists() else None
-            if found is not None and found.hash == key.hash:
+            if found is None or found.hash != key.hash:
+                continue
+            if (other := _other_shape(found, shapes)) is None:
                 return found
+            damages.append(other)
         return None
 
     def _to_make(self, key: ChunkKey, last: SavedChunk | None, damages: list[str]) -> Outcome:
-        if last is not None:
-            damages = [_changes(last.key.dependencies, key.dependencies), *damages]
+        if last is not None and (changes := _changes(last.key.dependencies, key.dependencies)):
+            damages = [changes, *damages]
         return Outcome(key, TO_MAKE_AGAIN, damages[0]) if damages else Outcome(key, TO_MAKE, "new")
 
     def _use(self, key: ChunkKey, name: str, locked: bool) -> None:
@@ -298,7 +301,7 @@ class RunFolder:
             self._keep_record(record)
 
     def _chunk_files(self) -> list[Path]:
-        return sorted(path for path in self.path.iterdir() if NAME.fullmatch(path.name))
+        return sorted(path for path in self.path.iterdir() if NAME.fullmatch(path.name) and not path.is_dir())
 
     def _note_lost(self, how: str) -> None:
         self.lost_record = how
@@ -366,6 +369,15 @@ def _check_shapes(found: SavedChunk, shapes: Mapping[str, Sequence[int]], shot: 
                 f"shot {shot + 1} is locked, and {found.path.name} holds {name} of {stored} where "
                 f"the plan needs {list(wanted)}; unlock the shot, or plan it with its size and seconds again"
             )
+
+
+def _other_shape(found: SavedChunk, shapes: Mapping[str, Sequence[int]]) -> str | None:
+    """Say what a chunk with the right hash holds that no chunk with this hash was made with; None for nothing."""
+    for name, wanted in shapes.items():
+        stored = list(found.tensors[name].shape) if name in found.tensors else "nothing"
+        if stored != list(wanted):
+            return f"{found.path.name} holds {name} of {stored} where the plan needs {list(wanted)}: it was changed"
+    return None
 
 
 def _lock_error(shot: int, why: str) -> ValueError:

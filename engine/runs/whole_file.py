@@ -34,6 +34,9 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises WriteError with the bytes needed and free: disk full, a folder that is gone or may not be written.
     """
     unfinished = path.with_name(UNFINISHED.format(path.name))
+    for place in (path, unfinished):
+        if place.is_dir():
+            raise WriteError(f"{place.name} is a folder, and a file belongs there; move it out of {path.parent}")
     try:
         with open(unfinished, "wb") as file:
             file.write(data)
@@ -53,8 +56,8 @@ def remove_unfinished(folder: Path) -> list[str]:
     were to be.
     """
     prefix, suffix = UNFINISHED.split("{}")
-    left_over = sorted(folder.glob(UNFINISHED.format("*")))
-    for path in left_over:
+    left_over = sorted(path for path in folder.glob(UNFINISHED.format("*")) if path.is_symlink() or path.is_file())
+    for path in left_over:  # a folder of such a name is somebody else's
         path.unlink()
     return [path.name[len(prefix) : -len(suffix)] for path in left_over]
 

@@ -335,6 +335,32 @@ def test_a_damaged_chunk_alone_is_made_again_and_named(path, damage, reason):
     assert states(make(path)[0]) == "rrrrrr"
 
 
+@pytest.mark.parametrize("tensors", [{"samples": torch.ones(1)}, {"x": torch.ones(1, 4, 3, 2, 2)}])
+def test_a_forged_chunk_of_another_shape_is_made_again_and_named(path, tensors):
+    """A checksum is no secret: a latent of one number would be spread over the whole chunk."""
+    _, first, _ = make(path)
+    forged = chunk_files(path)[2]
+    write_chunk(path, read_chunk(forged).key, tensors)
+    run, latents, _ = make(path)
+    assert states(run) == "rrarrr" and content_hash(latents) == content_hash(first)
+    assert re.search(rf"made again: {forged.name} holds samples of .* where the plan needs \[1, 4, 3", run.report())
+
+
+def test_folders_with_the_names_of_files_are_named_or_left_alone(path):
+    make(path)
+    (path / "chunk_0007_000000000000.safetensors").mkdir()
+    (path / ".other.part").mkdir()
+    assert states(make(path, remove_old=True)[0]) == "rrrrrr"
+    for name in (STORYBOARD, RECORD, chunk_files(path)[0].name):
+        (path / name).rename(path / "kept")
+        (path / name).mkdir()
+        with pytest.raises(WriteError, match=f"^{name} is a folder, and .* belongs there; move it out of {path}"):
+            make(path)
+        (path / name).rmdir()
+        (path / "kept").rename(path / name)
+    assert states(make(path)[0]) == "rrrrrr"
+
+
 def test_a_damaged_chunk_stays_until_its_replacement_is_complete(path):
     make(path)
     file = chunk_files(path)[2]
@@ -548,11 +574,11 @@ def test_an_error_gives_the_lock_back(path):
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt), open_run(path):
             raise KeyboardInterrupt
-    (path / ".chunk.part").mkdir()  # what opening cannot remove
+    (path / RECORD).mkdir()  # what opening cannot read
     for _ in range(2):
-        with pytest.raises(OSError, match="directory|permitted"), open_run(path):
+        with pytest.raises(OSError, match="is a folder, and the record belongs there"), open_run(path):
             pass
-    (path / ".chunk.part").rmdir()
+    (path / RECORD).rmdir()
     assert states(make(path)[0]) == "mmmmmm"
 
 

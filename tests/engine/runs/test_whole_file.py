@@ -96,7 +96,7 @@ def test_a_folder_that_is_gone_is_an_error(tmp_path):
 
 def test_a_folder_in_the_files_place_is_an_error_and_stays(tmp_path):
     (tmp_path / "a").mkdir()
-    with pytest.raises(WriteError, match=r"\(Is a directory\)"):
+    with pytest.raises(WriteError, match="^a is a folder, and a file belongs there; move it out of"):
         write_whole(tmp_path / "a", NEW)
     assert os.listdir(tmp_path) == ["a"]
 
@@ -104,8 +104,9 @@ def test_a_folder_in_the_files_place_is_an_error_and_stays(tmp_path):
 def test_only_unfinished_files_are_removed(tmp_path):
     for name in (".a.json.part", "a.json.part", ".a.json", "a.part", ".part"):
         (tmp_path / name).touch()
+    (tmp_path / ".folder.part").mkdir()
     assert remove_unfinished(tmp_path) == ["a.json"]
-    assert sorted(os.listdir(tmp_path)) == sorted(["a.json.part", ".a.json", "a.part", ".part"])
+    assert sorted(os.listdir(tmp_path)) == sorted(["a.json.part", ".a.json", "a.part", ".part", ".folder.part"])
 
 
 def test_free_bytes_of_a_folder_that_is_not_there_yet_are_those_of_its_disk(tmp_path):
