@@ -123,7 +123,7 @@ class Histories:
     def _new(self, rng: random.Random, with_ids: bool) -> tuple[int, Shot]:
         self.next_shot += 1
         shot = Shot(
-            f"{rng.choice(OBJECTS)} {rng.choice(MOVES)}",
+            words(rng),
             rng.choice(SECONDS),
             rng.choice(TRANSITIONS),
             seed=rng.choice((None, None, 1, 2)),
@@ -146,10 +146,14 @@ class Histories:
             half = replace(shot, seconds=shot.seconds / 2)
             second = replace(half, id=f"shot {self.next_shot}" if with_ids else None, transition="continue")
             shots[at : at + 1] = [(own, half), (self.next_shot, second)]
+        elif edit == "copy":
+            self.next_shot += 1
+            copied = replace(shot, id=f"shot {self.next_shot}" if with_ids else None, locked=False)
+            shots.insert(rng.randint(0, len(shots)), (self.next_shot, copied))
         elif edit == "retime":
             shots[at] = (own, replace(shot, seconds=rng.choice(SECONDS)))
         elif edit == "reword":
-            shots[at] = (own, replace(shot, prompt=f"{rng.choice(OBJECTS)} {rng.choice(MOVES)}"))
+            shots[at] = (own, replace(shot, prompt=words(rng)))
         elif edit == "lock" and own in known.frames:
             shots[at] = (own, replace(shot, locked=True, seconds=known.seconds[own]))
         elif edit == "unlock":
@@ -284,6 +288,11 @@ class Histories:
                 known.seconds[own] = shot.seconds
             known.frames[own] = shown
             known.of_prompt.setdefault((own, shot.prompt), []).append(shown)
+
+
+def words(rng: random.Random) -> str:
+    """A prompt that is alike others, and seldom the same: shots of one prompt come of splitting and copying."""
+    return f"{rng.choice(OBJECTS)} {rng.choice(MOVES)} in front of house {rng.randrange(500)}"
 
 
 def contents(path: Path) -> dict[str, bytes]:

@@ -40,7 +40,7 @@ from .chunk_file import (
     write_chunk,
 )
 from .lock import RunLock
-from .record import UNKNOWN, Made, Renewed, RunRecord, read_record
+from .record import UNKNOWN, Made, Renewed, RunRecord, read_record, says_the_same
 from .shots import RunShot
 from .whole_file import WriteError, free_bytes, remove_unfinished, write_whole
 
@@ -251,8 +251,11 @@ class RunFolder:
         shot = renewed.record.video.shots[number]
         if number not in renewed.past and self._record.has_files:
             raise self._not_recognised(number)
-        if number in renewed.unsure and self._record.has_files:
-            raise _lock_error(number, f"{renewed.unsure[number]}, so its own frames cannot be told from others")
+        was = renewed.past.get(number)
+        if was is not None and not shot.kept and self._record.earlier and not says_the_same(was, shot.shot):
+            raise self._not_recognised(number)  # a shot that left the video is as likely
+        if shot.unsure and self._record.has_files:
+            raise _lock_error(number, f"{shot.unsure}, so its own frames cannot be told from others")
         shapes: list[dict[str, tuple[int, ...]]] = []
         damages: list[str] = []
         for piece, name in sorted(shot.kept.items()):

@@ -36,12 +36,14 @@ class ShotRecord:
 
     shot: as it was asked for last. files: of the last time that all pieces were there. made: what the shot was then;
     None where an older Longreel wrote the record. begun: the files of the time that goes on now, piece after piece.
+    unsure: why the files could be those of another shot, for people; empty where they are its own.
     """
 
     shot: RunShot
     files: Mapping[int, str] = field(default_factory=dict)
     begun: Mapping[int, str] = field(default_factory=dict)
     made: Made | None = None
+    unsure: str = ""
 
     @property
     def kept(self) -> Mapping[int, str]:
@@ -58,18 +60,26 @@ class ShotRecord:
         return frozenset((*self.files.values(), *self.begun.values()))
 
     def using(self, piece: int, name: str) -> "ShotRecord":
-        """Return the shot when its piece uses this file; where that is not what was begun, it begins anew there."""
-        if self.begun.get(piece) == name:
-            begun = dict(self.begun)
-        else:
-            begun = {number: file for number, file in self.begun.items() if number < piece} | {piece: name}
-        return replace(self, begun=begun).whole(self.shot.pieces)
+        """Return the shot when its piece uses this file, piece after piece. What was begun behind it is begun anew."""
+        if self.shot.locked:
+            return replace(self, begun={**self.begun, piece: name}).whole(self.shot.pieces)
+        own = replace(self, unsure="")  # a file that is used and not locked was made for what the shot is now
+        if self.files.get(piece) == name and self.files == self.begun and self.made == self.made_now(self.shot.pieces):
+            return own
+        begun = {number: file for number, file in self.begun.items() if number < piece} | {piece: name}
+        return replace(own, begun=begun).whole(self.shot.pieces)
+
+    def made_now(self, pieces: int | None) -> Made | None:
+        """Return what the shot is now, in so many pieces."""
+        return None if pieces is None else Made(self.shot.seconds, self.shot.fps, self.shot.family, pieces)
 
     def whole(self, pieces: int | None) -> "ShotRecord":
         """Return the shot with what was begun as its files, once that is all of so many pieces."""
-        if pieces is None or set(self.begun) != set(range(pieces)) or (self.begun == self.files and self.made):
+        if pieces is None or set(self.begun) != set(range(pieces)):
             return self
-        return replace(self, files=self.begun, made=Made(self.shot.seconds, self.shot.fps, self.shot.family, pieces))
+        if self.shot.locked and self.begun == self.files and self.made:
+            return self
+        return replace(self, files=self.begun, made=self.made_now(pieces))
 
 
 @dataclass(frozen=True)
@@ -121,8 +131,9 @@ class RunRecord:
         found = recognise([one.shot for one in own.shots], shots, [one.shot for one in others])
         past = {number: own.shots[match] for number, match in found.matches.items()}
         past |= {number: others[match] for number, match in found.elsewhere.items()}
+        past |= {number: replace(past[number], unsure=why) for number, why in found.unsure.items() if number in past}
         now = tuple(_renewed(past.get(number), shot) for number, shot in enumerate(shots))
-        same = {match for number, match in found.matches.items() if _says_the_same(own.shots[match], shots[number])}
+        same = {match for number, match in found.matches.items() if says_the_same(own.shots[match], shots[number])}
         left = [shot for number, shot in enumerate(own.shots) if number not in same and shot.names]
         locked = {name for shot in now if shot.shot.locked for name in shot.kept.values()}
         record = RunRecord(
@@ -130,7 +141,7 @@ class RunRecord:
             _without_doubles((*self.earlier, *left)),
             self.once_locked | locked,
         )
-        return Renewed(record, past, found.unsure)
+        return Renewed(record, past)
 
     def with_file(self, shot: int, piece: int, name: str, locked: bool = False) -> "RunRecord":
         """Return the record when a piece of a shot of the current video uses this file, locked or not."""
@@ -193,12 +204,11 @@ class RunRecord:
 class Renewed:
     """This is a record with the shots of a new storyboard.
 
-    past: what was recognised as each shot, by number from 0. unsure: why it could be another as well, for people.
+    past: what was recognised as each shot, by number from 0.
     """
 
     record: RunRecord
     past: Mapping[int, ShotRecord]
-    unsure: Mapping[int, str]
 
 
 def read_record(text: str) -> RunRecord:
@@ -248,7 +258,8 @@ def _renewed(past: ShotRecord | None, shot: RunShot) -> ShotRecord:
     return replace(past, shot=shot, begun=begun)
 
 
-def _says_the_same(record: ShotRecord, shot: RunShot) -> bool:
+def says_the_same(record: ShotRecord, shot: RunShot) -> bool:
+    """Return whether a shot has the prompt, without the style where that is known, and the id that it had."""
     was = record.shot
     return (was.prompt if was.own_prompt is None else was.own_prompt, was.id) == (
         shot.prompt if was.own_prompt is None else shot.own_prompt,
@@ -269,8 +280,8 @@ def _plain(record: ShotRecord) -> dict[str, object]:
         key: [[piece, name] for piece, name in sorted(files.items())]
         for key, files in (("files", record.files), ("begun", record.begun))
     }
-    made = None if record.made is None else asdict(record.made)
-    return {key: value for key, value in {**known, **lists, "made": made}.items() if value not in (None, [])}
+    rest = {"made": None if record.made is None else asdict(record.made), "unsure": record.unsure or None}
+    return {key: value for key, value in {**known, **lists, **rest}.items() if value not in (None, [])}
 
 
 def _files(entries: Iterable[Sequence]) -> dict[int, str]:
@@ -285,6 +296,7 @@ def _shots(entries: Iterable[Mapping]) -> tuple[ShotRecord, ...]:
             _files(entry.get("files", ())),
             _files(entry.get("begun", ())),
             Made(**entry["made"]) if "made" in entry else None,
+            _text(entry.get("unsure", "")),
         )
         for entry in entries
     )

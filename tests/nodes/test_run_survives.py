@@ -154,6 +154,27 @@ def test_a_locked_shot_stays_whatever_changed(run):
     assert not same[0] and all(same[first.shape[2] // 2 :])
 
 
+def test_two_samplers_with_one_name_in_one_graph_keep_each_others_chunks(run):
+    other = Storyboard(SHOTS[2:], width=64, height=64, negative="blurry").to_json()
+    what = change(run.prompt, "board", text=Storyboard(SHOTS[:2], width=64, height=64, negative="blurry").to_json())
+    what = change(what, "sample", **{"mode.remove_old": True})
+    for name in ("board", "plan", "encode", "sample", "say"):
+        renamed = {
+            key: [f"other {value[0]}", value[1]] if isinstance(value, list) and value[0] in what else value
+            for key, value in what[name]["inputs"].items()
+        }
+        shared = {key: what[name]["inputs"][key] for key in ("model", "clip", "sampler", "sigmas") if key in renamed}
+        what = {**what, f"other {name}": node(what[name]["class_type"], **{**renamed, **shared})}
+    what = change(what, "other board", text=other)
+    reports = []
+    for _ in range(2):
+        outputs = run.server.run(what)
+        reports.append([outputs[name]["text"][0].splitlines() for name in ("say", "other say")])
+    assert all(line.endswith("made: new") for said in reports[0] for line in said)
+    assert all(line.endswith("reused") for said in reports[1] for line in said)
+    assert len(run.files()) == sum(len(said) for said in reports[0])
+
+
 def test_an_interrupt_acts_within_a_step_and_the_run_goes_on_after_it(run):
     steps, shots, seen = 10, SHOTS[:2], []
 

@@ -25,7 +25,7 @@ shots = st.builds(
     pieces=st.none() | st.integers(1, 9),
 )
 made = st.builds(Made, st.none() | st.floats(0.1, 9), st.none() | st.floats(1, 9), st.none(), st.integers(0, 9))
-records = st.builds(ShotRecord, shots, files, files, st.none() | made)
+records = st.builds(ShotRecord, shots, files, files, st.none() | made, st.text(max_size=3))
 videos = st.builds(Video, st.text(max_size=3), st.lists(records, max_size=3).map(tuple))
 
 
@@ -105,6 +105,16 @@ def test_what_a_shot_was_when_its_files_were_made_is_known_after_it_was_changed(
     was = record.video.shots[0].made
     changed = record.for_shots([RunShot(prompt="a", own_prompt="a", seconds=9.0, fps=99.0, pieces=8)]).record
     assert changed.video.shots[0].made == was == Made(None, None, None, 2)
+
+
+def test_what_is_not_sure_stays_so_until_the_shot_is_made():
+    record = made_run("xaay").for_shots(asked("xay")).record
+    assert record.video.shots[1].unsure == "1 shots have its prompt where the last run had 2"
+    again = read_record(record.to_json()).for_shots([*asked("x"), *asked("a", locked=True), *asked("y")]).record
+    assert again.video.shots[1].unsure
+    used = again.with_file(1, 0, again.file_of(1, 0)).video.shots[1]
+    assert used.unsure  # by a lock, which shows nothing
+    assert not record.with_file(1, 0, name(9)).video.shots[1].unsure
 
 
 def test_what_was_once_locked_is_remembered():
