@@ -1,15 +1,12 @@
 """Longreel Decode to Video: a latent of any length goes into an .mp4 without the whole video ever being in memory."""
 
-from pathlib import Path
-
-import folder_paths
 from comfy_api.latest import InputImpl, io, ui
 
 from ..engine.measure.video_file import ENDING, LARGEST_CRF, SMALLEST_CRF, refuse_odd_size, write_video
 from ..hosts import keys
 from ..hosts.video.decode import decode_frames, decode_takes, pixel_size
 from ..hosts.video.file import graph_metadata
-from .folders import check_prefix
+from .folders import check_prefix, numbered_place
 from .sockets import TimelineSocket
 from .validation import verdict
 
@@ -97,10 +94,8 @@ class LongreelDecodeToVideo(io.ComfyNode):
             frames = decode_takes(vae, latent, made.take_lengths, chunk_latent_frames)
         width, height = pixel_size(vae, latent)
         refuse_odd_size(width, height)
-        folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory(), width, height
-        )
+        folder, stem, counter, subfolder = numbered_place(filename_prefix, width, height)
         metadata = graph_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
-        path = write_video(frames, Path(folder), stem, counter, fps, crf, metadata).path
+        path = write_video(frames, folder, stem, counter, fps, crf, metadata).path
         preview = ui.PreviewVideo([ui.SavedResult(path.name, subfolder, io.FolderType.output)])
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=preview)

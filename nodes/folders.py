@@ -7,6 +7,7 @@ from reprlib import Repr
 
 import folder_paths
 
+from ..engine.runs.disk import stopped
 from ..engine.runs.name import check_bytes
 
 SUFFIX = ".safetensors"
@@ -91,6 +92,17 @@ def check_name(what: str, name: str, added: int = 0) -> str:
         )
     check_bytes(what, name, added)
     return name
+
+
+def numbered_place(prefix: str, width: int = 0, height: int = 0) -> tuple[Path, str, int, str]:
+    """-> the folder below the output folder, which is made, the name in it, its next number, and the subfolder. Raises
+    WriteError where the folder cannot be made or read."""
+    output = folder_paths.get_output_directory()
+    try:
+        folder, name, counter, below, _ = folder_paths.get_save_image_path(prefix, output, width, height)
+    except OSError as error:
+        raise stopped(f"the folder of {short(prefix)}", "cannot be used", Path(output), error) from error
+    return Path(folder), name, counter, below
 
 
 def check_prefix(prefix: str, ending: str) -> None:

@@ -83,15 +83,12 @@ class LongreelLatentBlend(io.ComfyNode):
     @classmethod
     def validate_inputs(
         cls, segment_latent_frames: int | None = None, overlap_latent_frames: int | None = None
-    ) -> bool | str:
-        try:
-            check_ranges(
-                segment_latent_frames=(segment_latent_frames, 0, 1024),
-                overlap_latent_frames=(overlap_latent_frames, -1, 1023),
-            )
-            check_segments("latent_frames", segment_latent_frames, overlap_latent_frames, shortest=2)
-        except ValueError as error:
-            return str(error)
+    ) -> bool:
+        check_ranges(
+            segment_latent_frames=(segment_latent_frames, 0, 1024),
+            overlap_latent_frames=(overlap_latent_frames, -1, 1023),
+        )
+        check_segments("latent_frames", segment_latent_frames, overlap_latent_frames, shortest=2)
         return True
 
     @classmethod

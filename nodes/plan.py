@@ -104,18 +104,15 @@ class LongreelPlan(io.ComfyNode):
         height: int | None = None,
         segment_frames: int | None = None,
         overlap_frames: int | None = None,
-    ) -> bool | str:
-        try:
-            check_ranges(
-                width=(width, 0, 16384),
-                height=(height, 0, 16384),
-                segment_frames=(segment_frames, 0, 4097),
-                overlap_frames=(overlap_frames, -1, 4096),
-            )
-            check_segments("frames", segment_frames, overlap_frames, shortest=5)
-            ANY_FAMILY.latent_frames(segment_frames or 1)
-        except ValueError as error:
-            return str(error)
+    ) -> bool:
+        check_ranges(
+            width=(width, 0, 16384),
+            height=(height, 0, 16384),
+            segment_frames=(segment_frames, 0, 4097),
+            overlap_frames=(overlap_frames, -1, 4096),
+        )
+        check_segments("frames", segment_frames, overlap_frames, shortest=5)
+        ANY_FAMILY.latent_frames(segment_frames or 1)
         return True
 
     @classmethod

@@ -148,18 +148,13 @@ class LongreelRefine(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls, chunk_latent_frames: int | None = None, overlap_latent_frames: int | None = None
-    ) -> bool | str:
+    def validate_inputs(cls, chunk_latent_frames: int | None = None, overlap_latent_frames: int | None = None) -> bool:
         chunk, overlap = chunk_latent_frames, overlap_latent_frames
-        try:
-            check_ranges(chunk_latent_frames=(chunk, 0, 1024), overlap_latent_frames=(overlap, -1, 1023))
-        except ValueError as error:
-            return str(error)
+        check_ranges(chunk_latent_frames=(chunk, 0, 1024), overlap_latent_frames=(overlap, -1, 1023))
         if chunk == 1:
-            return "chunk_latent_frames is 1, and a chunk needs 2 or more; use 0 for the model's own clip"
+            raise ValueError("chunk_latent_frames is 1, and a chunk needs 2 or more; use 0 for the model's own clip")
         if chunk and overlap is not None and overlap >= chunk:
-            return (
+            raise ValueError(
                 f"overlap_latent_frames is {overlap}, which does not fit into chunk_latent_frames {chunk}; use up "
                 f"to {chunk - 1}, or longer chunks"
             )

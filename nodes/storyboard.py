@@ -13,7 +13,7 @@ from ..engine.storyboard.files import EXTENSIONS, FORMATS, open_storyboards, wri
 from ..engine.storyboard.media import resolve_anchors, resolve_media
 from ..engine.storyboard.rules import StoryboardError
 from ..hosts.anchor.picture_file import picture_check
-from .folders import check_prefix
+from .folders import check_prefix, numbered_place
 from .sockets import StoryboardSocket
 from .validation import verdict, verdict_aside
 
@@ -214,5 +214,5 @@ def _check_prefix(prefix: str) -> None:
 def _new_file(prefix: str, extension: str, data: bytes) -> Path:
     """Write to the next free number in core's naming, prefix_00001_.json; never to a file that exists."""
     _check_prefix(prefix)
-    folder, name, counter, *_ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
-    return write_numbered(Path(folder), name, counter, extension, data)
+    folder, name, counter, _ = numbered_place(prefix)
+    return write_numbered(folder, name, counter, extension, data)
