@@ -1,5 +1,6 @@
 """Write, load and save a storyboard: JSON, CSV and the scene lists of ttt-video."""
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,11 +109,11 @@ class LongreelLoadStoryboard(io.ComfyNode):
         )
 
     @classmethod
-    async def validate_inputs(cls, file: str | None = None) -> bool | str:
-        # Core says a refusal once for each input that is asked for here, so `video` is not.
-        if file is None:  # it comes through a wire
-            return True
-        return await verdict_aside(lambda: _read(file))
+    async def validate_inputs(cls, file: str | None = None, video: int | None = None) -> bool | str:
+        # Core lists a reason that is returned once for each of these inputs, and one that is raised once.
+        if file is not None:  # else it comes through a wire
+            await asyncio.to_thread(lambda: _chosen(file, video or 0, _read(file)))
+        return True
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None = None, video: int | None = None) -> str | float:

@@ -58,7 +58,7 @@ def validate(folders: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
         valid, _, _, errors = asyncio.run(execution.validate_prompt("test", prompt, None))
         details = [reason["details"] for error in errors.values() for reason in error["errors"]]
         assert valid == (not details)
-        return "\n".join(dict.fromkeys(details))
+        return "\n".join(details)
 
     return ask
 
@@ -163,7 +163,7 @@ def test_what_is_no_picture_is_refused_with_shot_anchor_and_file_before_anything
     assert reason.startswith(f"text - {expected}") and len(reason.splitlines()) == 1 and "Errno" not in reason
     (place / "board.json").write_text(text)
     reason = validate("LongreelLoadStoryboard", file="board.json", video=0)
-    assert reason.startswith(f"file - board.json in {place.resolve()}: {expected}") and len(reason.splitlines()) == 1
+    assert reason.startswith(f"board.json in {place.resolve()}: {expected}") and len(reason.splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", ["grey.png", "photo.jpg", "still.webp", "deep.tif", "one.gif"])
@@ -175,7 +175,7 @@ def test_every_ordinary_picture_is_taken(validate: Callable[..., str], folders: 
 def test_a_mistake_in_a_file_is_said_once(validate: Callable[..., str], folders: Path) -> None:
     (folders / "input" / "a.json").write_text(with_anchor("lost.png").replace('"seconds": 1', '"seconds": -1'))
     reason = validate("LongreelLoadStoryboard", file="a.json", video=0)
-    assert reason.count("seconds is -1") == 1 and reason.count("lost.png") == 1 and "video - " not in reason
+    assert reason.count("seconds is -1") == 1 and reason.count("lost.png") == 1
 
 
 def test_a_picture_that_is_painted_anew_is_read_anew(folders: Path) -> None:
@@ -221,10 +221,10 @@ def test_the_video_is_chosen_and_a_wrong_one_refused(validate: Callable[..., str
     (folders / "input" / "one.json").write_text(board.to_json())
     prompts = [LongreelLoadStoryboard.execute("two.jsonl", video).result[0].shots[0].prompt for video in (0, 1)]
     assert prompts == ["a", "b"]
-    with pytest.raises(StoryboardError, match="video is 2, but two.jsonl holds videos 0 to 1; choose one of these"):
-        LongreelLoadStoryboard.execute("two.jsonl", 2)
-    with pytest.raises(StoryboardError, match="video is 1, but one.json holds video 0 alone; choose one of these"):
-        LongreelLoadStoryboard.execute("one.json", 1)
+    reason = validate("LongreelLoadStoryboard", file="two.jsonl", video=2)
+    assert reason == "video is 2, but two.jsonl holds videos 0 to 1; choose one of these"
+    reason = validate("LongreelLoadStoryboard", file="one.json", video=1)
+    assert reason == "video is 1, but one.json holds video 0 alone; choose one of these"
 
 
 def test_a_bad_file_fails_in_validation_with_file_and_folder(validate: Callable[..., str], folders: Path) -> None:
