@@ -1,5 +1,6 @@
 """Longreel Load Anchor LoRA: a LoRA under the names of any trainer, put onto a model, or refused aloud."""
 
+import asyncio
 from pathlib import Path
 
 import folder_paths
@@ -9,7 +10,6 @@ from ..hosts import demo_model
 from ..hosts.anchor.lora import attach, check_lora, read_lora
 from .folders import fingerprint, model_file
 from .ranges import check_ranges
-from .validation import verdict_aside
 
 FOLDER = "loras"  # below ComfyUI's models
 MOST_ALPHA = 4096.0
@@ -82,15 +82,12 @@ class LongreelLoadAnchorLoRA(io.ComfyNode):
         )
 
     @classmethod
-    async def validate_inputs(cls, file: str | None = None, alpha: float | None = None) -> bool | str:
-        if file is None:  # it comes through a wire
-            return True
-
-        def check() -> None:
-            check_ranges(alpha=(alpha, 0.0, MOST_ALPHA))
-            check_lora(_path(file), given_alpha=alpha != 0)  # the header; numbers are looked at when it is loaded
-
-        return await verdict_aside(check)
+    async def validate_inputs(cls, file: str | None = None, alpha: float | None = None) -> bool:
+        check_ranges(alpha=(alpha, 0.0, MOST_ALPHA))
+        if file is not None:  # else it comes through a wire
+            # The header; numbers are looked at when it is loaded.
+            await asyncio.to_thread(lambda: check_lora(_path(file), given_alpha=alpha != 0))
+        return True
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None = None, **others) -> tuple[int, int] | float:

@@ -109,8 +109,7 @@ class LongreelLoadStoryboard(io.ComfyNode):
         )
 
     @classmethod
-    async def validate_inputs(cls, file: str | None = None, video: int | None = None) -> bool | str:
-        # Core lists a reason that is returned once for each of these inputs, and one that is raised once.
+    async def validate_inputs(cls, file: str | None = None, video: int | None = None) -> bool:
         if file is not None:  # else it comes through a wire
             await asyncio.to_thread(lambda: _chosen(file, video or 0, _read(file)))
         return True

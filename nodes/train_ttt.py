@@ -20,7 +20,6 @@ from .folders import check_name, output_folder
 from .pictures import image_of
 from .save_ttt import DTYPES
 from .sockets import TTTDatasetSocket, TTTSocket
-from .validation import verdict
 
 RUNS, CACHE = "longreel/ttt", "longreel/cache"  # below ComfyUI's output folder
 ONE_STAGE, PAPERS = "one stage", "paper"
@@ -305,9 +304,10 @@ class LongreelTrainTTT(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, run: str | None = None, stages: dict[str, Any] | None = None) -> bool | str:
+    def validate_inputs(cls, run: str | None = None, stages: dict[str, Any] | None = None) -> bool:
         # Core hands over inputs that open others even where they are not asked for.
-        return verdict(lambda: check_name("run", "from a wire" if run is None else run))
+        check_name("run", "from a wire" if run is None else run)
+        return True
 
     @classmethod
     def execute(

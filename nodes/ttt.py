@@ -1,5 +1,7 @@
 """Load TTT layers, attach them to a model, and sample a whole timeline with them."""
 
+import asyncio
+
 import folder_paths
 from comfy_api.latest import io
 
@@ -13,7 +15,6 @@ from ..hosts.sampling.whole import sample_ttt
 from ..hosts.ttt import apply as ttt
 from .folders import add_model_folder, fingerprint, model_file
 from .sockets import TimelineSocket, TTTSocket
-from .validation import verdict, verdict_aside
 
 FOLDER = "ttt"  # below ComfyUI's models
 NEW, TRAINED = "new", "trained"
@@ -62,10 +63,10 @@ class LongreelLoadTTT(io.ComfyNode):
         )
 
     @classmethod
-    async def validate_inputs(cls, file: str | None = None, chunk: int | None = None) -> bool | str:
-        if file is None:  # it comes through a wire
-            return True
-        return await verdict_aside(lambda: _load(file, chunk or 0, shapes_only=True))
+    async def validate_inputs(cls, file: str | None = None, chunk: int | None = None) -> bool:
+        if file is not None:  # else it comes through a wire
+            await asyncio.to_thread(lambda: _load(file, chunk or 0, shapes_only=True))
+        return True
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None = None, chunk: int | None = None) -> tuple[int, int] | float:
@@ -139,9 +140,10 @@ class LongreelApplyTTT(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, layers: str | None = None, weights: dict | None = None) -> bool | str:
+    def validate_inputs(cls, layers: str | None = None, weights: dict | None = None) -> bool:
         # Core hands over inputs that open others even where they are not asked for.
-        return verdict(lambda: check_layers("all" if layers is None else layers))
+        check_layers("all" if layers is None else layers)
+        return True
 
     @classmethod
     def execute(cls, model, weights, layers) -> io.NodeOutput:

@@ -3,9 +3,11 @@
 The thread that answers the browser waits for it: bounds come before work, headers of files before bodies, and what
 reads files or long texts is checked in a thread of its own.
 
+A reason that is returned is listed by core once for every input that `validate_inputs` names, and one that is raised
+only once. So a node that names several inputs there raises.
+
 Inputs that belong to a choice (io.DynamicCombo) reach `validate_inputs` only where it takes all inputs, as `**inputs`.
-Core then checks none of the node's values, so `check_values` does; and it would list a reason that is returned once for
-every input, so such a node raises it instead, and it is listed once.
+Core then checks none of the node's values, so `check_values` does.
 """
 
 import asyncio
