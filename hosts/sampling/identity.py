@@ -30,7 +30,7 @@ def of_model(model: ModelPatcher) -> dict:
     Longreel's own.
     """
     weights = {}
-    for name, weight in model.model.state_dict().items():
+    for name, weight in _state_of(model).items():
         kept = model.backup.get(name)  # the original, where a patch is worked into the weight at the moment
         weights[name] = plain(weight if kept is None else kept.weight)
     options = {key: value for key, value in model.model_options.items() if key != "context_handler"}
@@ -43,6 +43,18 @@ def of_model(model: ModelPatcher) -> dict:
         "options": plain(options),
         "handler": plain(model.model_options.get("context_handler")),
     }
+
+
+def _state_of(model: ModelPatcher) -> dict[str, torch.Tensor]:
+    """Return the state of the model with the objects in it that patches replace at the moment (a noise schedule)."""
+    state = dict(model.model.state_dict())
+    for place, original in model.object_patches_backup.items():
+        state = {name: value for name, value in state.items() if not f"{name}.".startswith(f"{place}.")}
+        if isinstance(original, torch.nn.Module):
+            state.update(original.state_dict(prefix=f"{place}."))
+        elif isinstance(original, torch.Tensor):
+            state[place] = original
+    return state
 
 
 def plain(value: object) -> object:
@@ -97,6 +109,6 @@ def _sampled(tensor: torch.Tensor) -> list:
 def _unused(group: comfy.hooks.HookKeyframeGroup) -> comfy.hooks.HookKeyframeGroup:
     """Return keyframes as the user set them: sampling leaves behind in them how far it has come."""
     fresh = comfy.hooks.HookKeyframeGroup()
-    for keyframe in group.keyframes:
-        fresh.add(keyframe)
+    for one in group.keyframes:
+        fresh.add(comfy.hooks.HookKeyframe(one.strength, one.start_percent, one.guarantee_steps))
     return fresh

@@ -1,16 +1,17 @@
 """Give other nodes' functions back as they were: some keep what they have seen from one evaluation to the next.
 
-Core's APG remembers a running average and the last sigma in variables of the function that encloses its own. The MODEL
-that carries it is cached by ComfyUI and hashed for a run on disk: what one sampling leaves behind must not change the
-next one, or what a chunk depends on. Variables that a function assigns itself are such state; what it only reads was
-set by the user.
+Core's APG remembers a running average and the last sigma in variables of the function that encloses its own, its
+PerpNeg replaces the entries of the list of prompts that its function encloses. The MODEL that carries them is cached by
+ComfyUI and hashed for a run on disk: what one sampling leaves behind must not change the next one, or what a chunk
+depends on. Variables that a function assigns itself are such state, and so is what lies in the lists and dicts that it
+encloses; what else it encloses was set by the user.
 """
 
 import dis
-import functools
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from ..types import ModelPatcher
 
@@ -19,30 +20,34 @@ ASSIGNS = ("STORE_DEREF", "DELETE_DEREF")
 
 @contextmanager
 def as_it_was(model: ModelPatcher) -> Iterator[None]:
-    """Set back, after a sampling, the variables that functions on a ModelPatcher have assigned."""
+    """Set back, after a sampling, what functions on a ModelPatcher have assigned and filled."""
     places = (model.model_options, model.wrappers, model.callbacks, model.object_patches)
-    before = [(cell, cell.cell_contents) for cell in _assigned(places, set())]
+    set_back = list(_state(places, {}, enclosed=False))
     try:
         yield
     finally:
-        for cell, contents in before:
-            cell.cell_contents = contents
+        for one in set_back:
+            one()
 
 
-def _assigned(value: object, seen: set[int]) -> Iterator[types.CellType]:
-    """Yield the cells that the functions in `value` assign, in containers and in what they enclose."""
+def _state(value: object, seen: dict[int, object], enclosed: bool) -> Iterator[Callable[[], object]]:
+    """Yield what sets back each cell that the functions in `value` assign, and each list and dict that they enclose."""
     if id(value) in seen:
         return
-    seen.add(id(value))
-    if isinstance(value, Mapping):
-        value = list(value.values())
+    seen[id(value)] = value  # held, so that nothing else gets its number
+    if isinstance(value, dict):
+        if enclosed:
+            yield partial(_refill, value, dict(value))
+        value = tuple(value.values())
     if isinstance(value, (list, tuple)):
+        if enclosed and isinstance(value, list):
+            yield partial(value.__setitem__, slice(None), list(value))
         for item in value:
-            yield from _assigned(item, seen)
-    elif isinstance(value, functools.partial):
-        yield from _assigned([value.func, *value.args, value.keywords], seen)
+            yield from _state(item, seen, enclosed)
+    elif isinstance(value, partial):
+        yield from _state((value.func, *value.args, value.keywords), seen, enclosed)
     elif isinstance(value, types.MethodType):
-        yield from _assigned(value.__func__, seen)
+        yield from _state(value.__func__, seen, enclosed)
     elif isinstance(value, types.FunctionType) and value.__closure__:
         own = {step.argval for step in dis.get_instructions(value.__code__) if step.opname in ASSIGNS}
         for name, cell in zip(value.__code__.co_freevars, value.__closure__, strict=True):
@@ -51,6 +56,11 @@ def _assigned(value: object, seen: set[int]) -> Iterator[types.CellType]:
             except ValueError:  # it is empty yet
                 continue
             if name in own and id(cell) not in seen:
-                seen.add(id(cell))
-                yield cell
-            yield from _assigned(contents, seen)
+                seen[id(cell)] = cell
+                yield partial(setattr, cell, "cell_contents", contents)
+            yield from _state(contents, seen, enclosed=True)
+
+
+def _refill(held: dict, before: dict) -> None:
+    held.clear()
+    held.update(before)

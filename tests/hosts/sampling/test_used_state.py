@@ -4,9 +4,11 @@ import pytest
 import torch
 
 import comfy.hooks
+import comfy.k_diffusion.sampling
 import comfy.samplers
 
-from longreel.hosts.sampling import identity, joint, rollout
+from longreel.hosts.features import prompt_edit
+from longreel.hosts.sampling import identity, joint, refine, rollout
 from tests.hosts.rollout_cases import sigmas_of, story
 from tests.hosts.sampling_cases import sampling_of
 from tests.hosts.windows.test_latent_blend import empty, encode
@@ -73,3 +75,51 @@ def test_hook_keyframes_are_known_by_what_was_set_and_not_by_how_far_they_have_c
     assert identity.plain(group) == before
     assert group._curr_t == 0.25, "what is hashed must not be changed"
     assert identity.plain(keyframes(*percents, 0.95)) != before
+
+
+def euler_that_writes():
+    """Core's euler, and then over its sigmas, as uni_pc does on its way."""
+    euler = comfy.k_diffusion.sampling.sample_euler
+
+    def sample_euler(model, x, sigmas, *args, **kwargs):
+        out = euler(model, x, sigmas, *args, **kwargs)
+        sigmas.fill_(0.5)
+        return out
+
+    return sample_euler
+
+
+def test_refine_by_steps_lends_each_chunk_sigmas_of_its_own(tiny, monkeypatch):
+    """None of core's solvers of one step writes into its sigmas today; uni_pc shows that one may."""
+    loaded = tiny("wan21")
+    timeline, sigmas = story(loaded.model), sigmas_of(loaded.model, 2)
+    latent = {"samples": empty(timeline) + 0.1}
+
+    def refined() -> torch.Tensor:
+        settings = sampling_of(encode(loaded, timeline), sigmas, comfy.samplers.sampler_object("euler"), 3.0, 7)
+        with torch.inference_mode():
+            out = refine.refine(loaded.model, latent, settings, strength=1.0, blend="step", timeline=timeline)
+        return out["samples"]
+
+    right, before = refined(), sigmas.clone()
+    monkeypatch.setattr(comfy.k_diffusion.sampling, "sample_euler", euler_that_writes())
+    assert torch.equal(refined(), right)
+    assert torch.equal(sigmas, before)
+
+
+def test_the_edited_video_of_prompt_edit_has_the_sigmas_of_its_original(tiny):
+    loaded = tiny("wan21")
+    timeline, sigmas = story(loaded.model), sigmas_of(loaded.model, STEPS)
+    before, conds = sigmas.clone(), encode(loaded, timeline)
+    layout = prompt_edit.Layout(conds[0], 0.0, 1.0)
+    model = prompt_edit.attach(loaded.model, prompt_edit.PromptEdit(frozenset(range(4)), layout=layout))
+
+    def edited(sampler) -> torch.Tensor:
+        settings = sampling_of(conds, sigmas, sampler, 3.0, 7)
+        with torch.inference_mode():
+            out = joint.sample_timeline(model, timeline, {"samples": empty(timeline)}, settings, blend="triangle")
+        return out["samples"]
+
+    right = edited(comfy.samplers.sampler_object("euler"))
+    assert torch.equal(edited(comfy.samplers.KSAMPLER(euler_that_writes())), right)
+    assert torch.equal(sigmas, before)

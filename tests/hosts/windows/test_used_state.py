@@ -40,6 +40,23 @@ def test_what_a_function_assigned_is_set_back(tiny, wrapped, interrupted: bool):
     assert call()[0] == 4
 
 
+def test_lists_and_dicts_that_a_function_encloses_are_filled_as_they_were(tiny):
+    """Core's PerpNeg replaces the entries of its list of prompts by processed ones."""
+    model, prompts, cache = tiny("wan21").model.clone(), [{"text": 1}, [2]], {"a": 1}
+    before = list(prompts)
+
+    def call(args):
+        prompts[0] = {**prompts[0], "model_conds": 2}
+        prompts[1].append(3)
+        cache.update(b=2)
+
+    model.model_options["sampler_pre_cfg_function"] = [call]
+    with as_it_was(model):
+        call(None)
+        assert prompts[0] != before[0] and len(cache) == 2
+    assert prompts == [{"text": 1}, [2]] and prompts[0] is before[0] and cache == {"a": 1}
+
+
 def test_what_a_user_changes_in_between_stays(tiny):
     """Only variables that the function itself assigns are state."""
     model, setting = tiny("wan21").model.clone(), 1.0
