@@ -100,8 +100,12 @@ class Storyboard:
         for name, rule in BOARD_RULES.items():
             object.__setattr__(self, name, faults.read(rule, getattr(self, name), name, path=(name,)))
         _check_shot_count(len(self.shots))
-        shots = tuple(_checked_shot(shot, index, faults) for index, shot in enumerate(self.shots))
-        object.__setattr__(self, "shots", shots)
+        shots = []
+        for index, shot in enumerate(self.shots):
+            shots.append(_checked_shot(shot, index, faults))
+            if faults.full:
+                faults.stop()
+        object.__setattr__(self, "shots", tuple(shots))
         self._check_ids(faults)
         self._check_overlaps(faults)
         self._check_words(faults)
@@ -226,9 +230,13 @@ def storyboard_from_dict(
         shots = [FAULTY]
     _check_shot_count(len(shots))
     board = {name: data[name] for name in BOARD_RULES if name in data}
-    read = tuple(_shot_from(shot, index, faults, check_image) for index, shot in enumerate(shots))
+    read = []
+    for index, shot in enumerate(shots):
+        read.append(_shot_from(shot, index, faults, check_image))
+        if faults.full:
+            faults.stop()
     try:
-        storyboard = Storyboard(shots=read, **board)
+        storyboard = Storyboard(shots=tuple(read), **board)
     except StoryboardError as error:
         faults.extend(error)
     faults.stop()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 SHOWN = 20  # lines of a message
-MOST = 1000  # mistakes that are kept; of more, only the number
+MOST = 1000  # mistakes that are kept; a reader that has found them looks no further
 Path = tuple[str | int, ...]
 
 
@@ -37,7 +37,8 @@ class StoryboardError(ValueError):
         self.more = more  # mistakes beyond those that were kept
         lines = [str(one) for one in self.faults[:SHOWN]]
         left = len(self.faults) - len(lines) + more
-        super().__init__("\n".join(lines + [f"and {left} more mistakes like these"] * (left > 0)))
+        at_least = " or" * (len(self.faults) >= MOST)
+        super().__init__("\n".join(lines + [f"and {left}{at_least} more mistakes like these"] * (left > 0)))
 
     def changed(self, change: Callable[[Fault], Fault]) -> StoryboardError:
         """Return the same error with every fault changed."""
@@ -104,7 +105,7 @@ class Faults:
 
     @property
     def full(self) -> bool:
-        """Tell whether further mistakes are only counted."""
+        """Tell whether there are so many mistakes that no more need be looked for."""
         return len(self._found) >= MOST
 
     def stop(self) -> None:

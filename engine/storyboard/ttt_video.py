@@ -110,7 +110,7 @@ def _check_video(scenes: Any, number: int, faults: Faults) -> None:
         faults.add(f"{place} has {len(scenes)} scenes; the limit is {MAX_SHOTS}: split it into several", path=(number,))
         return
     for index, scene in enumerate(scenes):
-        if not _is_plain(scene):
+        if not _is_plain(scene) and not faults.full:
             _check_scene(scene, number, index, faults)
 
 

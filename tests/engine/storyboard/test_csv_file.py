@@ -250,12 +250,12 @@ def test_the_names_of_columns_are_read_as_people_write_them() -> None:
 @pytest.mark.slow
 def test_a_table_at_its_worst_is_refused_in_time(table: str, said: str) -> None:
     seconds = []
-    while len(seconds) < 5 and min(seconds, default=9) >= 1.5:  # a busy machine only adds to the time
+    while len(seconds) < 5 and min(seconds, default=99) >= 3.0:  # a busy machine only adds to the time
         started = time.process_time()
         with pytest.raises(StoryboardError, match=f"^{said}"):
             parse_csv(table)
         seconds.append(time.process_time() - started)
-    assert min(seconds) < 1.5
+    assert min(seconds) < 3.0
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,23 @@ def test_every_mistake_has_the_line_on_which_its_key_stands(places_of_mistakes: 
     assert found[SHOWN:] == [f"and {len(expected) - SHOWN} more mistakes like these"] * (len(expected) > SHOWN)
 
 
+def test_a_reader_that_has_found_a_thousand_mistakes_looks_no_further() -> None:
+    looked: list[str] = []
+    anchors = [{"at": -1, "image": "a"}] * 64
+    text = board(shots=[{"prompt": "a", "seconds": 3, "anchors": anchors}] * 1000)
+
+    def check_image(image: str) -> None:
+        looked.append(image)
+        raise StoryboardError("image is 'a', no file")
+
+    with pytest.raises(StoryboardError) as caught:
+        parse_storyboard(text, check_image)
+    lines = str(caught.value).splitlines()
+    assert len(looked) <= 1100 and len(lines) == SHOWN + 1
+    assert lines[0] == "line 1: shot 1, anchor 1: image is 'a', no file"
+    assert lines[-1] == "and 980 or more mistakes like these"
+
+
 def test_a_mistake_in_one_field_is_not_said_again_of_another() -> None:
     blend = {"prompt": "b", "seconds": "2", "transition": "blend", "overlap_seconds": 9, "focus": ["z", 3]}
     assert fault(board(shots=[{"prompt": "a", "seconds": 1}, blend])).splitlines() == [

@@ -106,10 +106,15 @@ def hostile() -> dict[str, str]:
 @pytest.mark.parametrize("name", hostile())
 def test_a_text_at_its_worst_is_refused_in_time(name: str) -> None:
     text = hostile()[name]
+    started = time.process_time()
+    lines = text.splitlines() if name == "lines" else [text]
+    for line in lines:
+        json.loads(line)
+    limit = 1.0 + 2 * (time.process_time() - started)  # this machine, as busy as it is, takes so long for json alone
     seconds = []
-    while len(seconds) < 5 and min(seconds, default=9) >= 1.5:  # a busy machine only adds to the time
+    while len(seconds) < 5 and min(seconds, default=99) >= limit:  # a busy machine only adds to the time
         started = time.process_time()
         message = fault(text)
         seconds.append(time.process_time() - started)
     assert 0 < len(message.splitlines()) <= SHOWN + 1
-    assert min(seconds) < 1.5
+    assert min(seconds) < limit
