@@ -6,6 +6,7 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io
 
+from ..hosts.sampling.planning import check_interrupt
 from ..training.collect import DIGITS, Spoken, collect
 from ..training.dataset import find_clips
 from .folders import check_name, clips_folder, input_folder, output_folder
@@ -131,5 +132,6 @@ def _collected(clips: dict[str, Any]) -> Path:
 
 
 def _spoken(video: Any, text: str) -> Spoken:
+    check_interrupt()
     parts = video.get_components()
     return Spoken(parts.images, float(parts.frame_rate), text)
