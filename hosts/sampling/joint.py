@@ -17,6 +17,8 @@ from ..windows.progress import ProgressText
 from ..windows.used_state import as_it_was
 from .settings import Sampling
 
+PARTS_OF_VIDEO = 7  # of core's area in percentages: the word, three sizes and three places
+
 
 def sample_timeline(model: ModelPatcher, timeline: Timeline, latent: dict, sampling: Sampling, *, blend: str) -> dict:
     """Sample all segments together, step by step, and return a LATENT.
@@ -77,6 +79,13 @@ def check_inputs(model: ModelPatcher, latent: dict, sampling: Sampling) -> torch
             "they are; sample all sigmas with one sampler (two experts: mode rollout with low_noise_model), or take "
             "the mask off before this one"
         )
+    for _, options, *_ in (*sampling.positive, *sampling.negative):
+        area = options.get("area")
+        if area is not None and area[0] == "percentage" and len(area) < PARTS_OF_VIDEO:
+            raise ValueError(
+                f"an area of the conditioning is {len(area) - 1} parts of a picture, and a video's are 6, with time; "
+                f"use Conditioning (Set Area with Percentage for Video)"
+            )
     check_text(
         model,
         {

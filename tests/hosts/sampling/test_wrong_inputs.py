@@ -125,6 +125,17 @@ def test_text_of_another_encoder_is_refused_with_both_widths(tiny, mode: str):
         sample(mode, watched(loaded.model), timeline, planning.empty_latent(timeline), (positive, wide))
 
 
+@pytest.mark.parametrize("mode", MODES[:4])
+def test_a_pictures_area_in_percentages_is_refused(tiny, mode: str):
+    """Core looks for time in it, and finds none: tuple index out of range."""
+    loaded = tiny("wan21")
+    timeline = story(loaded.model, overlap=1)
+    positive, negative = encode(loaded, timeline)
+    areas = [[text, {**options, "area": ("percentage", 0.5, 0.5, 0.0, 0.0)}] for text, options in positive]
+    with pytest.raises(ValueError, match="an area of the conditioning is 4 parts of a picture, and a video's are 6"):
+        sample(mode, watched(loaded.model), timeline, planning.empty_latent(timeline), (areas, negative))
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_every_family_says_how_wide_its_text_is(tiny, name: str):
     loaded = tiny(name)
