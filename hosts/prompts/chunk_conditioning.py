@@ -54,7 +54,7 @@ def _cut(key: str, value: object, chunk: Chunk, timeline: Timeline):
         return [_cut(key, part, chunk, timeline) for part in value]
     if (key in UNCUT and value is not None) or (key == AREA and _has_time(value)):
         raise ValueError(
-            f"the conditioning has {'an' if key[0] in 'aeiou' else 'a'} {key} for {frames} latent frames, and rollout "
+            f"the conditioning has a {key} for {frames} latent frames, and rollout "
             f"makes {chunk.latent_frames} at a time and cannot cut it; remove the node that adds it, or use mode joint"
         )
     return value
