@@ -57,9 +57,19 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     parser.add_argument("--steps", type=int, default=4, help="sampling steps of each chunk")
     options = parser.parse_args()
-    what, rng, rows, wreck, pace = prompt(options.steps), Random(options.seed), [], NOTHING, Pace()
+    parts = (
+        (options.kills, lambda: killed(options.kills, options.steps, options.seed)),
+        (options.edited, lambda: edited(options.edited, options.steps, options.seed)),
+        (options.histories, lambda: histories(options.histories, options.seed)),
+    )
+    return int(sum(part() for count, part in parts if count) > 0)  # each part, whatever the others say
+
+
+def killed(kills: int, steps: int, seed: int) -> bool:
+    """Kill a run of ten chunks again and again, print what came of it, and return whether anything went wrong."""
+    what, rng, rows, wreck, pace = prompt(steps), Random(seed), [], NOTHING, Pace()
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(options.kills + 1):
+        for number in range(kills + 1):
             with ComfyProcess(base=Path(folder), arguments=UNCACHED) as comfy:
                 if number == 0:
                     whole, _ = finish(comfy, what)
@@ -77,7 +87,7 @@ def main() -> int:
                     ]
                 )
                 clear(comfy)
-                if number < options.kills:
+                if number < kills:
                     wreck = kill_while_it_runs(comfy, what, at_aim(AIMS[number % len(AIMS)], pace, rng))
     hit = Counter(phase for _, phase, *_ in rows[1:])
     print(
@@ -87,16 +97,11 @@ def main() -> int:
         )
     )
     print(
-        f"\n{options.kills} kills: "
+        f"\n{kills} kills: "
         + ", ".join(f"{count} {phase}" for phase, count in hit.most_common())
         + f"; {sum(bool(row[-1]) for row in rows)} went wrong. {device_name()}"
     )
-    wrong = any(row[-1] for row in rows)
-    if options.edited:
-        wrong |= edited(options.edited, options.steps, options.seed)
-    if options.histories:
-        wrong |= histories(options.histories, options.seed)
-    return int(wrong)
+    return any(row[-1] for row in rows)
 
 
 def edited(kills: int, steps: int, seed: int) -> bool:
