@@ -11,6 +11,7 @@ from ..engine.runs.name import check_run_name
 from ..engine.sampling.latent_blend import BLENDS
 from ..hosts.sampling.joint import sample_timeline
 from ..hosts.sampling.rollout import WAN_22_EXPERTS_MEET, sample_rollout
+from ..hosts.sampling.rollout_locks import unkept_note
 from ..hosts.sampling.settings import Sampling
 from .choices import check_choice
 from .sockets import TimelineSocket
@@ -169,7 +170,10 @@ class LongreelSampler(io.ComfyNode):
         )
         if chosen["mode"] == JOINT:
             latent = sample_timeline(model, timeline, latent, sampling, blend=blend)
-            return io.NodeOutput(latent, f"{len(timeline.segments)} segments sampled together")
+            note = unkept_note(timeline, "mode joint keeps nothing")
+            return io.NodeOutput(
+                latent, "\n".join(filter(None, (note, f"{len(timeline.segments)} segments sampled together")))
+            )
         folder = Path(folder_paths.get_output_directory()) / RUNS
         name = chosen["run_name"]
         with open_run(folder / check_run_name(name)) if name else nullcontext() as run:

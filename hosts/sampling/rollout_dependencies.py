@@ -15,7 +15,7 @@ from ...engine.runs.chunk_file import ChunkKey, chunk_key
 from ...engine.runs.folder import LockedShot, RunFolder
 from .. import keys
 from . import identity
-from .rollout_locks import check_sizes, moved_note, run_shots
+from .rollout_locks import check_sizes, moved_note, run_shots, unkept_note
 from .rollout_task import RolloutTask
 
 PLACES = (keys.SHOT, keys.ROLE, keys.WORDS)  # say where an entry belongs, not what it is
@@ -26,6 +26,7 @@ class NoRun:
 
     def __init__(self, task: RolloutTask):
         self.count = len(task.chunks)
+        self.note = unkept_note(task.timeline, "a run without run_name keeps nothing")
 
     def find(self, chunk: Chunk) -> None:
         """Return None: nothing is kept."""
@@ -36,7 +37,7 @@ class NoRun:
 
     def report(self) -> str:
         """Return what was made."""
-        return f"{self.count} chunks made"
+        return "\n".join(filter(None, (self.note, f"{self.count} chunks made")))
 
 
 class ChunkRun:

@@ -63,6 +63,12 @@ def check_sizes(task: RolloutTask, locked: Mapping[int, LockedShot]) -> None:
                 )
 
 
+def unkept_note(timeline: Timeline, why: str) -> str:
+    """Say for people that locked shots are made like others, and why; empty without any."""
+    locked = [str(planned.index + 1) for planned in timeline.shots if planned.shot.locked]
+    return f"locked, and made all the same because {why}: shots {', '.join(locked)}" if locked else ""
+
+
 def moved_note(made: Timeline, planned: Timeline) -> str:
     """Say for people which shots begin elsewhere than planned."""
     moved = [

@@ -14,6 +14,7 @@ from longreel.hosts import facts_of, keys
 from longreel.hosts.anchor import place
 from longreel.hosts.sampling import rollout
 from longreel.hosts.sampling.refine import refine
+from longreel.hosts.sampling.rollout_locks import unkept_note
 from tests.hosts.rollout_cases import sampler_for, sigmas_of
 from tests.hosts.sampling_cases import sampling_of
 from tests.hosts.windows.test_latent_blend import empty, encode
@@ -294,3 +295,14 @@ def test_what_follows_takes_the_timeline_as_it_was_made(run):
 def test_without_locks_the_timeline_and_the_chunks_are_those_of_before(run):
     out, _, report = run.queue(board(shot(RED), shot(BLUE)))
     assert keys.TIMELINE not in out and report.startswith("chunk 1 (shot 1): made: new")
+
+
+def test_without_a_run_name_the_report_says_that_locks_keep_nothing(run):
+    timeline = plan(run.loaded, board(shot(RED), *locked(shot(BLUE))))
+    sampling = sampling_of(encode(run.loaded, timeline), sigmas_of(run.loaded.model, 1))
+    with torch.inference_mode():
+        _, report = rollout.sample_rollout(run.loaded.model, timeline, {"samples": empty(timeline)}, sampling)
+    note = "locked, and made all the same because a run without run_name keeps nothing: shots 2"
+    assert report.splitlines() == [note, "2 chunks made"]
+    assert unkept_note(timeline, "mode joint keeps nothing").endswith("because mode joint keeps nothing: shots 2")
+    assert unkept_note(plan(run.loaded, board(shot(RED))), "mode joint keeps nothing") == ""
