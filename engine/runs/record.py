@@ -16,6 +16,7 @@ from .chunk_file import NAME, NewerVersion
 from .shots import RunShot, recognise
 
 VERSION = 1
+MOST_EARLIER = 1000  # shots that left a video; their files stay all the same, and are found by what they depend on
 UNKNOWN = ""  # the sampler of a record that an older Longreel wrote
 NO_FILES: Mapping[int, str] = {}
 
@@ -136,12 +137,10 @@ class RunRecord:
         same = {match for number, match in found.matches.items() if says_the_same(own.shots[match], shots[number])}
         left = [shot for number, shot in enumerate(own.shots) if number not in same and shot.names]
         locked = {name for shot in now if shot.shot.locked for name in shot.kept.values()}
-        record = RunRecord(
-            (*(video for video in self.videos if video is not own), Video(sampler, now)),
-            _without_doubles((*self.earlier, *left)),
-            self.once_locked | locked,
-        )
-        return Renewed(record, past)
+        once_locked = self.once_locked | locked
+        earlier = _without_doubles((*self.earlier, *left))
+        videos = (*(video for video in self.videos if video is not own), Video(sampler, now))
+        return Renewed(RunRecord(videos, _newest(earlier, once_locked), once_locked), past)
 
     def with_file(self, shot: int, piece: int, name: str, locked: bool = False) -> "RunRecord":
         """Return the record when a piece of a shot of the current video uses this file, locked or not."""
@@ -271,6 +270,12 @@ def _without_doubles(shots: Sequence[ShotRecord]) -> tuple[ShotRecord, ...]:
     """Return the shots without those of which a later one has the same files."""
     last = {(shot.names, shot.shot.prompt, shot.shot.id): shot for shot in shots}
     return tuple(last.values())
+
+
+def _newest(shots: Sequence[ShotRecord], once_locked: frozenset[str]) -> tuple[ShotRecord, ...]:
+    """Return the shots without the oldest of more than MOST_EARLIER; those that were ever locked stay."""
+    last = len(shots) - MOST_EARLIER
+    return tuple(shot for number, shot in enumerate(shots) if number >= last or shot.names & once_locked)
 
 
 def _plain(record: ShotRecord) -> dict[str, object]:

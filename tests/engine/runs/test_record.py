@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longreel.engine.runs.chunk_file import NAME, NewerVersion
+from longreel.engine.runs.chunk_file import NewerVersion
 from longreel.engine.runs.record import Made, RunRecord, ShotRecord, Video, read_record
 from longreel.engine.runs.shots import RunShot
 
-names = st.from_regex(NAME, fullmatch=True)
+names = st.integers(0, 10**6).map(lambda number: f"chunk_{number:04d}_{number:012x}.safetensors")
 files = st.dictionaries(st.integers(0, 9), names, max_size=3)
 shots = st.builds(
     RunShot,
@@ -115,6 +115,14 @@ def test_what_is_not_sure_stays_so_until_the_shot_is_made():
     used = again.with_file(1, 0, again.file_of(1, 0)).video.shots[1]
     assert used.unsure  # by a lock, which shows nothing
     assert not record.with_file(1, 0, name(9)).video.shots[1].unsure
+
+
+def test_of_endless_edits_the_newest_shots_and_those_once_locked_are_known(monkeypatch):
+    monkeypatch.setattr("longreel.engine.runs.record.MOST_EARLIER", 5)
+    record = made_run("a").for_shots(asked("a", locked=True)).record.for_shots(asked("a")).record
+    for number in range(10):
+        record = made_run([f"edit {number}"], record, first=10 + 2 * number)
+    assert [shot.shot.prompt for shot in record.earlier] == ["a", *(f"edit {number}" for number in range(4, 9))]
 
 
 def test_what_was_once_locked_is_remembered():
