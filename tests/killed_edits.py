@@ -123,7 +123,7 @@ class Rounds:
     def _stop(self, comfy: ComfyProcess, run: Edited, disk_is_full: bool) -> str:
         """Queue the run's storyboard, and stop it after a random number of new chunks."""
         before = states(self._folder(comfy, run.name)).keys()
-        more, seconds = self.rng.randrange(3), self.rng.random() * 0.3
+        more, seconds = self.rng.randrange(2), self.rng.random() * 0.1
 
         def wait(comfy: ComfyProcess, clock: Clock) -> None:
             new = lambda: len(states(self._folder(comfy, run.name)).keys() - before)  # noqa: E731

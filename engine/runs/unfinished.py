@@ -22,6 +22,7 @@ from .lock import HELD_BY_ANOTHER, close_in_forked, lock_handle
 
 NAME = ".longreel-{}.part"
 PATTERN = re.compile(r"\.longreel-[0-9a-f]{12}\.part")
+UNLOCKED = re.compile(r"\..+\.[0-9a-f]{32}\.part", re.DOTALL)  # videos that a Longreel before these locks began
 OLD_SECONDS = 3600.0  # far longer than anything pauses in the middle of writing
 
 
@@ -58,10 +59,14 @@ def remove_left_over(folder: Path) -> list[Path]:
     """Remove what grew in `folder` when its process died, and return where it was; what cannot be removed stays."""
     removed = []
     with os.scandir(folder) as entries:
-        found = [Path(entry.path) for entry in entries if PATTERN.fullmatch(entry.name)]
-    for path in found:
+        found = [
+            (Path(entry.path), PATTERN.fullmatch(entry.name) is not None)
+            for entry in entries
+            if PATTERN.fullmatch(entry.name) or UNLOCKED.fullmatch(entry.name)
+        ]
+    for path, is_locked in found:
         with contextlib.suppress(OSError):  # another process removed it, or it may not be removed
-            if _remove_abandoned(path):
+            if _remove_abandoned(path, is_locked):
                 removed.append(path)
     return removed
 
@@ -89,13 +94,16 @@ def _made(folder: Path, make: Callable[[Path], None]) -> tuple[Path, int | None]
             os.close(handle)
 
 
-def _remove_abandoned(path: Path) -> bool:
-    """Remove an entry unless a living process is writing it, and return whether it was removed."""
+def _remove_abandoned(path: Path, is_locked: bool) -> bool:
+    """Remove an entry unless a living process is writing it, and return whether it was removed.
+
+    is_locked: whether who writes such an entry locks it; else only its age says that nobody does.
+    """
     about = path.lstat()
     if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):
         return False  # not made here
     old = time.time() - about.st_mtime > OLD_SECONDS
-    if sys.platform == "win32":
+    if sys.platform == "win32" or not is_locked:
         if old:
             _remove(path)
         return old

@@ -90,3 +90,15 @@ def test_no_handle_stays_open(tmp_path, growing):
         with growing(tmp_path):
             remove_left_over(tmp_path)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_half_videos_of_a_longreel_before_the_locks_go_once_nobody_writes_them_any_more(tmp_path):
+    part = tmp_path / f".my film.{'0123456789abcdef' * 2}.part"
+    other = tmp_path / ".my film.part"
+    for path in (part, other):
+        path.write_bytes(b"half")
+    assert remove_left_over(tmp_path) == []  # it may be growing now
+    long_ago = part.stat().st_mtime - OLD_SECONDS - 1
+    for path in (part, other):
+        os.utime(path, (long_ago, long_ago))
+    assert remove_left_over(tmp_path) == [part] and os.listdir(tmp_path) == [other.name]
