@@ -15,7 +15,7 @@ import torch
 
 from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer, escape_important, token_weights, unescape_important
 from comfy.text_encoders.hunyuan_image import HunyuanImageTEModel
-from comfy.text_encoders.hunyuan_video import HunyuanVideoClipModel
+from comfy.text_encoders.hunyuan_video import HunyuanVideoClipModel, HunyuanVideoTokenizer
 
 from ...engine.attention.words import Word, words_of_pieces
 from ..types import CLIP
@@ -44,7 +44,7 @@ def words_of_tokens(clip: CLIP, text: str, tokens: dict[str, list[list[tuple]]])
     )
 
 
-def _text_part(tokenizer: SD1Tokenizer, encoder: torch.nn.Module) -> tuple[str, dict[int, str]]:
+def _text_part(tokenizer: SD1Tokenizer | HunyuanVideoTokenizer, encoder: torch.nn.Module) -> tuple[str, dict[int, str]]:
     """Return (the key of the tokens that become the conditioning tensor, piece of each token number)."""
     if isinstance(encoder, HunyuanVideoClipModel):  # its CLIP-L makes the pooled output alone
         return "llama", tokenizer.llama.inv_vocab

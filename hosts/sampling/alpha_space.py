@@ -20,7 +20,7 @@ import comfy.model_sampling
 import comfy.samplers
 
 from ...engine.sampling import alpha_space
-from ..types import Guider, ModelPatcher
+from ..types import BaseModel, Guider
 
 GUIDANCE_MODES = ("off", "published", "rising")
 
@@ -86,7 +86,7 @@ class AlphaSpaceSampler(comfy.samplers.Sampler):
         return x / alphas[-1]
 
 
-def require_alpha_space(model: ModelPatcher) -> None:
+def require_alpha_space(model: BaseModel) -> None:
     """Raise ValueError, naming the model and how it is sampled, unless it predicts v in alpha space."""
     sampling = model.model_sampling
     if isinstance(sampling, comfy.model_sampling.V_PREDICTION_DDPM):
