@@ -123,6 +123,13 @@ def test_the_rows_come_in_the_order_of_their_value_and_the_rehearsal_has_them_al
         assert f"\ndef {function}(" in source, f"{r.name}: {r.target} is not there"
 
 
+def test_the_rows_ask_for_features_that_are_there():
+    from tests.bench.gpu.sampling import FEATURES
+
+    asked = {r.settings["feature"] for r in all_rows(rehearse=False) if "feature" in r.settings}
+    assert asked == set(FEATURES)
+
+
 def test_without_torch_and_comfyui_every_row_is_there_and_names_what_is_missing(tmp_path: Path):
     """A Python without packages, as the barest machine would have: -S leaves site-packages out."""
     links = tmp_path / "links"

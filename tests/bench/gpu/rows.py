@@ -13,6 +13,11 @@ from .runner import Row
 PACKAGE = "tests.bench.gpu"
 TTT_KINDS = ("mlp", "linear")
 DTYPES = ("bfloat16", "float16", "float32")
+SMALL, LARGE = "Wan 1.3B", "Wan 14B"
+FEATURES = (  # those of sampling.py, which imports torch
+    "plain", "joint", "KV Share, all layers", "rollout with memories", "TTT", "KV Share, last 1/6", "rollout",
+)  # fmt: skip
+FEATURES_OF_LARGE = ("joint", "KV Share, last 1/6", "KV Share, all layers", "rollout with memories")
 
 
 def all_rows(rehearse: bool) -> list[Row]:
@@ -36,4 +41,22 @@ def all_rows(rehearse: bool) -> list[Row]:
     rows += [kernel_row(f"TTT kernel {kind}, times", "kernels:times", 60, kind=kind) for kind in TTT_KINDS]
     rows += [kernel_row("TTT gradients, errors", "kernels:gradients", 40)]
     rows += [kernel_row("TTT block, time", "kernels:block", 40)]
+    rows += [
+        row(f"{SMALL}, {feature}", "sampling:step", 60, network=SMALL, dtype="bfloat16", feature=feature)
+        for feature in FEATURES
+    ]
+    rows += [
+        row(f"{LARGE} fp8, {feature}", "sampling:step", 110, network=LARGE, dtype="float8_e4m3fn", feature=feature)
+        for feature in FEATURES_OF_LARGE
+    ]
+    for feature in ("joint", "KV Share, all layers"):
+        rows.append(
+            row(f"{SMALL}, torch.compile, {feature}", "sampling:compiled", 120, network=SMALL, dtype="bfloat16",
+                feature=feature)
+        )  # fmt: skip
+        rows.append(
+            row(f"{SMALL}, attention override, {feature}", "sampling:overridden", 60, network=SMALL, dtype="bfloat16",
+                feature=feature)
+        )  # fmt: skip
+    rows += [row("attention backends", "attention:backends", 40), row("products and copies", "attention:products", 40)]
     return rows
