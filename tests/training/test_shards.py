@@ -86,8 +86,10 @@ def trainer_of(folder, world: World = ALONE, dtype: str = "float32", micro_batch
 def train(
     folder, world: World = ALONE, dtype: str = "float32", stop: int | None = None, micro_batch: int = 1
 ) -> Trainer:
+    """Planned first, which changes nothing: but for the runs that will be stopped, which end like the others."""
     trainer = trainer_of(folder, world, dtype, micro_batch)
-    trainer.plan()
+    if stop is None:
+        trainer.plan()
 
     def tell(progress) -> None:
         if progress.done == stop:
