@@ -2,6 +2,7 @@
 
 import re
 import threading
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,17 @@ def test_segments_are_as_long_as_asked_for(train, tmp_path):
     assert layers.segment_latent_frames == 5 and re.search(r"1 segments +1 +5 ", report)
 
 
+@pytest.fixture(scope="module")
+def train_with_memory(train, loaded, tmp_path_factory):
+    """Train on segments of three chunks with settings of memory: once with the same ones."""
+    given = {
+        "dataset": write_dataset(tmp_path_factory.mktemp("long"), 2, 4, side=64),
+        "stages": {"segments": 4},
+        "model": ttt.apply(loaded.model, None, heads=4, chunk=16),
+    }
+    return cache(lambda **settings: train(**given, **settings))
+
+
 @pytest.mark.parametrize(
     ("plain", "changed"),
     [
@@ -129,14 +141,8 @@ def test_segments_are_as_long_as_asked_for(train, tmp_path):
         ({"recompute_blocks": False, "scan_chunks": 0}, {"recompute_blocks": False, "scan_chunks": 1}),
     ],
 )
-def test_settings_of_memory_change_the_plan_and_nothing_that_is_learned(train, loaded, tmp_path, plain, changed):
-    """On segments of three chunks."""
-    given = {
-        "dataset": write_dataset(tmp_path, 2, 4, side=64),
-        "stages": {"segments": 4},
-        "model": ttt.apply(loaded.model, None, heads=4, chunk=16),
-    }
-    before, after = train(**given, **plain), train(**given, **changed)
+def test_settings_of_memory_change_the_plan_and_nothing_that_is_learned(train_with_memory, plain, changed):
+    before, after = train_with_memory(**plain), train_with_memory(**changed)
     assert memory(after[2]) != memory(before[2])
     torch.testing.assert_close(weights(after[0]), weights(before[0]), atol=2e-4, rtol=1e-3)
 
@@ -146,8 +152,8 @@ def memory(report: str) -> str:
     return re.findall(r"[\d.,]+ (?:[KMG]i)?B\b", report)[0]
 
 
-def test_held_out_clips_are_measured_as_often_as_asked_for(train):
-    assert "held-out clips" not in train()[2]
+def test_held_out_clips_are_measured_as_often_as_asked_for(train, base):
+    assert "held-out clips" not in base[2]
     often = train(held_out=1, validate_every=1)[2]
     assert re.search(r"held-out clips: [\d.]+ after 1 steps, [\d.]+ after 2", often)
     assert "after 2 steps" in train(held_out=1, validate_every=5)[2]
@@ -241,9 +247,12 @@ def test_what_a_graph_trains_is_saved_loaded_and_sampled_with(server, tiny_model
     assert trained.isfinite().all() and not torch.equal(trained, plain)
 
 
+STEPS_TO_CANCEL = 15  # cancelled after three of them; an interrupt is there before the next few
+
+
 def test_a_cancelled_run_goes_on_when_it_is_queued_again(server, tiny_models, clips):
     """And ends with the layers of a run that nobody cancelled."""
-    tiny, steps = tiny_models["wan21"], {"stages.steps": 40}
+    tiny, steps = tiny_models["wan21"], {"stages.steps": STEPS_TO_CANCEL}
     stopped = graph(tiny, clips, "cancelled", **steps)
 
     def cancel(kind: str, data: object) -> None:
@@ -253,7 +262,7 @@ def test_a_cancelled_run_goes_on_when_it_is_queued_again(server, tiny_models, cl
     with pytest.raises(ComfyError, match=r"interrupted in LongreelTrainTTT"):
         server.run(stopped, listen=cancel)
     report = server.run(stopped)["report"]["text"][0]
-    assert 0 < int(re.search(r"goes on after (\d+) steps", report)[1]) < 40
+    assert 0 < int(re.search(r"goes on after (\d+) steps", report)[1]) < STEPS_TO_CANCEL
     server.run(graph(tiny, clips, "in one go", **steps))
     folder = Path(server.base) / "models" / "ttt"
     ends = [weights(load_ttt(folder / f"{run}_00001_.safetensors")) for run in ("cancelled", "in one go")]
