@@ -108,7 +108,7 @@ def of_shot(report: list[str]) -> dict[int, set[str]]:
 
 def test_a_killed_comfyui_loses_no_chunk_and_ends_with_the_same_bits(tmp_path):
     """Killed while a chunk is sampled or saved, as soon as one is finished, and while the video is decoded."""
-    what, wreck, phases = prompt(), None, []
+    what, wreck, phases = prompt(steps=2), None, []
     aims = [
         after_chunks(3, 0.05),
         after_chunks(7),
@@ -176,7 +176,7 @@ def test_two_samplers_with_one_name_in_one_graph_keep_each_others_chunks(run):
 
 
 def test_an_interrupt_acts_within_a_step_and_the_run_goes_on_after_it(run):
-    steps, shots, seen = 10, SHOTS[:2], []
+    steps, shots, seen = 5, SHOTS[:2], []
 
     def listen(kind, data):
         if kind == "progress" and data["node"] == "sample":
@@ -255,11 +255,11 @@ def test_a_disk_that_fills_up_stops_the_run_with_the_remedy_and_keeps_what_was_f
             match=r"chunk_\w+\.safetensors needs [\d,]+ bytes, and writing stopped .* with [\d,]+ "
             r"bytes free in .*; free space there .* what was finished is kept",
         ):
-            run.queue(listen=fill, steps=8)
+            run.queue(listen=fill, steps=4)
     finally:
         resource.prlimit(process, resource.RLIMIT_FSIZE, limits)
     kept = run.files()
     assert 0 < len(kept) < 5
-    _, report = run.queue(steps=8)
+    _, report = run.queue(steps=4)
     assert [line.endswith("): reused") for line in report] == [number < len(kept) for number in range(len(report))]
     assert kept.items() < run.files().items()
