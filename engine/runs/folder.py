@@ -40,7 +40,7 @@ from .chunk_file import (
     write_chunk,
 )
 from .lock import RunLock
-from .record import UNKNOWN, Made, Renewed, RunRecord, read_record, says_the_same
+from .record import UNKNOWN, Made, Renewed, RunRecord, read_record
 from .shots import RunShot
 from .whole_file import WriteError, free_bytes, remove_unfinished, write_whole
 
@@ -252,7 +252,8 @@ class RunFolder:
         if number not in renewed.past and self._record.has_files:
             raise self._not_recognised(number)
         was = renewed.past.get(number)
-        if was is not None and not shot.kept and self._record.earlier and not says_the_same(was, shot.shot):
+        has_id = was is not None and shot.shot.id is not None and was.shot.id == shot.shot.id
+        if was is not None and not shot.kept and self._record.earlier and not has_id:
             raise self._not_recognised(number)  # a shot that left the video is as likely
         if shot.unsure and self._record.has_files:
             raise _lock_error(number, f"{shot.unsure}, so its own frames cannot be told from others")

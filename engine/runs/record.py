@@ -134,7 +134,7 @@ class RunRecord:
         past |= {number: others[match] for number, match in found.elsewhere.items()}
         past |= {number: replace(past[number], unsure=why) for number, why in found.unsure.items() if number in past}
         now = tuple(_renewed(past.get(number), shot) for number, shot in enumerate(shots))
-        same = {match for number, match in found.matches.items() if says_the_same(own.shots[match], shots[number])}
+        same = {match for number, match in found.matches.items() if _says_the_same(own.shots[match], shots[number])}
         left = [shot for number, shot in enumerate(own.shots) if number not in same and shot.names]
         locked = {name for shot in now if shot.shot.locked for name in shot.kept.values()}
         once_locked = self.once_locked | locked
@@ -257,7 +257,7 @@ def _renewed(past: ShotRecord | None, shot: RunShot) -> ShotRecord:
     return replace(past, shot=shot, begun=begun)
 
 
-def says_the_same(record: ShotRecord, shot: RunShot) -> bool:
+def _says_the_same(record: ShotRecord, shot: RunShot) -> bool:
     """Return whether a shot has the prompt, without the style where that is known, and the id that it had."""
     was = record.shot
     return (was.prompt if was.own_prompt is None else was.own_prompt, was.id) == (
