@@ -44,6 +44,7 @@ AIMS = (SAMPLING, SAVING, DECODING)
 UNCACHED = (
     "--cache-none",
 )  # the ComfyUI that resumed one run is killed in the next, which it must not take from memory
+SAID = 500  # histories after which a line says how far they are
 NOTHING = Disk({}, [], [], [])
 
 
@@ -133,6 +134,8 @@ def histories(count: int, seed: int) -> bool:
             for line in played.play(Random(number)):
                 print(f"history {number}: {line}", flush=True)
                 faulty += 1
+            if (done := number - seed + 1) % SAID == 0 and done < count:
+                print(f"{done} histories, {faulty} faults", flush=True)
     print(f"\n{count} histories of edits: " + ", ".join(f"{n} {what}" for what, n in played.counts.items()))
     print(
         f"{faulty} faults: locked frames that changed or were lost, chunks made needlessly, refusals without a reason."
