@@ -311,7 +311,7 @@ def test_published_weights_that_are_no_numbers_are_named(tmp_path):
 
 @pytest.mark.parametrize(
     "field, number",
-    [("base_rate", 1e9), ("base_rate", 11.0), ("norm_eps", 5.0), ("norm_eps", 0.02), ("norm_eps", 1e-30)],
+    [("base_rate", 1e9), ("base_rate", 1001.0), ("norm_eps", 5.0), ("norm_eps", 0.02), ("norm_eps", 1e-30)],
 )
 def test_rates_and_epsilons_that_no_layer_learns_with_are_refused_by_name(saved, field: str, number: float):
     change(saved, **{field: number})
