@@ -35,7 +35,7 @@ POST_NORM_EPS = 1e-6
 
 # Published rates are 0.1 and 1, and the papers' code is compared at up to 30 on networks of a few channels; keys have
 # length 1, and a step of a thousand times the way to the target leads nowhere. Below 1e-12 an epsilon is lost beside a
-# variance in float32, and one above 0.01, where unit inputs have variance 1 / head width, flattens what the norm is for.
+# variance in float32; one above 0.01, where unit inputs have variance 1 / head width, flattens what the norm is for.
 BASE_RATES = (0.0, 1000.0)
 NORM_EPSILONS = (1e-12, 1e-2)
 
