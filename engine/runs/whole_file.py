@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from .disk import WriteError, free_bytes, stopped
 from .json_text import read_json
-from .unfinished import growing_file
+from .unfinished import growing_folder
 
 __all__ = ["WriteError", "check_whole", "free_bytes", "remove_unfinished", "save_whole", "write_whole"]
 
@@ -83,9 +83,11 @@ def save_whole(path: Path | str, tensors: Mapping[str, torch.Tensor], metadata: 
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with growing_file(path.parent) as unfinished:
-            save_file(dict(tensors), unfinished, metadata=dict(metadata))
-            os.replace(unfinished, path)
+        # In a folder: safetensors puts a file of its own in the place of the one that it is given, and so past its lock.
+        with growing_folder(path.parent) as unfinished:
+            whole = unfinished / "whole.safetensors"
+            save_file(dict(tensors), whole, metadata=dict(metadata))
+            os.replace(whole, path)
     except (OSError, SafetensorError) as error:
         needed = sum(tensor.nbytes for tensor in tensors.values())
         raise stopped(path.name, f"needs {needed:,} bytes", path.parent, error) from error
