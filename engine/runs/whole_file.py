@@ -83,7 +83,7 @@ def save_whole(path: Path | str, tensors: Mapping[str, torch.Tensor], metadata: 
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # In a folder: safetensors puts a file of its own in the place of the one that it is given, and so past its lock.
+        # In a folder: safetensors puts a file of its own in the place of the one it is given, and so past its lock.
         with growing_folder(path.parent) as unfinished:
             whole = unfinished / "whole.safetensors"
             save_file(dict(tensors), whole, metadata=dict(metadata))

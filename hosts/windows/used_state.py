@@ -1,10 +1,11 @@
-"""Give other nodes' functions back as they were: some keep what they have seen from one evaluation to the next.
+"""Give core's functions back as they were: some keep what they have seen from one evaluation to the next.
 
 Core's APG remembers a running average and the last sigma in variables of the function that encloses its own, its
 PerpNeg replaces the entries of the list of prompts that its function encloses. The MODEL that carries them is cached by
 ComfyUI and hashed for a run on disk: what one sampling leaves behind must not change the next one, or what a chunk
 depends on. Variables that a function assigns itself are such state, and so is what lies in the lists and dicts that it
-encloses; what else it encloses was set by the user.
+encloses; what else it encloses was set by the user. Functions of other packs are left alone: what they collect, such
+as maps of attention, is read by those packs afterwards.
 """
 
 import dis
@@ -15,12 +16,13 @@ from functools import partial
 
 from ..types import ModelPatcher
 
+OF_CORE = ("comfy", "comfy_extras", "nodes")  # modules
 ASSIGNS = ("STORE_DEREF", "DELETE_DEREF")
 
 
 @contextmanager
 def as_it_was(model: ModelPatcher) -> Iterator[None]:
-    """Set back, after a sampling, what functions on a ModelPatcher have assigned and filled."""
+    """Set back, after a sampling, what functions of core on a ModelPatcher have assigned and filled."""
     places = (model.model_options, model.wrappers, model.callbacks, model.object_patches)
     set_back = list(_state(places, {}, enclosed=False))
     try:
@@ -31,7 +33,7 @@ def as_it_was(model: ModelPatcher) -> Iterator[None]:
 
 
 def _state(value: object, seen: dict[int, object], enclosed: bool) -> Iterator[Callable[[], object]]:
-    """Yield what sets back each cell that the functions in `value` assign, and each list and dict that they enclose."""
+    """Yield what sets back each cell that core's functions in `value` assign, and each list and dict that they enclose."""
     if id(value) in seen:
         return
     seen[id(value)] = value  # held, so that nothing else gets its number
@@ -49,7 +51,9 @@ def _state(value: object, seen: dict[int, object], enclosed: bool) -> Iterator[C
     elif isinstance(value, types.MethodType):
         yield from _state(value.__func__, seen, enclosed)
     elif isinstance(value, types.FunctionType) and value.__closure__:
-        own = {step.argval for step in dis.get_instructions(value.__code__) if step.opname in ASSIGNS}
+        is_core = (value.__module__ or "").split(".")[0] in OF_CORE
+        steps = dis.get_instructions(value.__code__) if is_core else ()
+        own = {step.argval for step in steps if step.opname in ASSIGNS}
         for name, cell in zip(value.__code__.co_freevars, value.__closure__, strict=True):
             try:
                 contents = cell.cell_contents
@@ -58,7 +62,7 @@ def _state(value: object, seen: dict[int, object], enclosed: bool) -> Iterator[C
             if name in own and id(cell) not in seen:
                 seen[id(cell)] = cell
                 yield partial(setattr, cell, "cell_contents", contents)
-            yield from _state(contents, seen, enclosed=True)
+            yield from _state(contents, seen, enclosed=is_core)
 
 
 def _refill(held: dict, before: dict) -> None:

@@ -1,4 +1,4 @@
-"""Functions of other nodes come back as they were, and what they only read is left alone."""
+"""Functions of core come back as they were; what they only read, and functions of other packs, are left alone."""
 
 import functools
 
@@ -13,6 +13,9 @@ from longreel.hosts.windows.used_state import as_it_was
 from tests.hosts.rollout_cases import rolled, story
 
 
+OF_CORE = "comfy_extras.nodes_apg"
+
+
 def counting(start: int):
     """A function that counts its calls in the function around it, as core's APG does."""
     count, setting = start, ["set by the user"]
@@ -22,6 +25,7 @@ def counting(start: int):
         count += 1
         return count, setting
 
+    call.__module__ = OF_CORE
     return call
 
 
@@ -50,11 +54,26 @@ def test_lists_and_dicts_that_a_function_encloses_are_filled_as_they_were(tiny):
         prompts[1].append(3)
         cache.update(b=2)
 
+    call.__module__ = OF_CORE
     model.model_options["sampler_pre_cfg_function"] = [call]
     with as_it_was(model):
         call(None)
         assert prompts[0] != before[0] and len(cache) == 2
     assert prompts == [{"text": 1}, [2]] and prompts[0] is before[0] and cache == {"a": 1}
+
+
+def test_what_another_packs_function_collects_stays(tiny):
+    model, calls, collected = tiny("wan21").model.clone(), 0, []
+
+    def collect(args):
+        nonlocal calls
+        calls += 1
+        collected.append(args)
+
+    model.model_options["sampler_post_cfg_function"] = [collect]
+    with as_it_was(model):
+        collect("a map of attention")
+    assert calls == 1 and collected == ["a map of attention"]
 
 
 def test_what_a_user_changes_in_between_stays(tiny):
@@ -65,7 +84,11 @@ def test_what_a_user_changes_in_between_stays(tiny):
         nonlocal setting
         setting = 2.0
 
-    model.model_options["sampler_post_cfg_function"] = [lambda args: setting]
+    def read(args):
+        return setting
+
+    read.__module__ = OF_CORE
+    model.model_options["sampler_post_cfg_function"] = [read]
     with as_it_was(model):
         change()
     assert setting == 2.0
