@@ -9,14 +9,19 @@ as maps of attention, is read by those packs afterwards.
 """
 
 import dis
+import os
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
+
+import comfy.model_patcher
 
 from ..types import ModelPatcher
 
-OF_CORE = ("comfy", "comfy_extras", "nodes")  # modules
+ROOT = Path(comfy.model_patcher.__file__).parents[1]
+OF_CORE = tuple(f"{ROOT / folder}{os.sep}" for folder in ("comfy", "comfy_extras"))  # ComfyUI names modules by paths
 ASSIGNS = ("STORE_DEREF", "DELETE_DEREF")
 
 
@@ -33,7 +38,7 @@ def as_it_was(model: ModelPatcher) -> Iterator[None]:
 
 
 def _state(value: object, seen: dict[int, object], enclosed: bool) -> Iterator[Callable[[], object]]:
-    """Yield what sets back each cell that core's functions in `value` assign, and each list and dict that they enclose."""
+    """Yield what sets back each cell that core's functions in `value` assign, and each list and dict they enclose."""
     if id(value) in seen:
         return
     seen[id(value)] = value  # held, so that nothing else gets its number
@@ -51,7 +56,7 @@ def _state(value: object, seen: dict[int, object], enclosed: bool) -> Iterator[C
     elif isinstance(value, types.MethodType):
         yield from _state(value.__func__, seen, enclosed)
     elif isinstance(value, types.FunctionType) and value.__closure__:
-        is_core = (value.__module__ or "").split(".")[0] in OF_CORE
+        is_core = value.__code__.co_filename.startswith(OF_CORE)
         steps = dis.get_instructions(value.__code__) if is_core else ()
         own = {step.argval for step in steps if step.opname in ASSIGNS}
         for name, cell in zip(value.__code__.co_freevars, value.__closure__, strict=True):

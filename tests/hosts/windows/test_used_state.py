@@ -13,7 +13,10 @@ from longreel.hosts.windows.used_state import as_it_was
 from tests.hosts.rollout_cases import rolled, story
 
 
-OF_CORE = "comfy_extras.nodes_apg"
+def as_core(function):
+    """The function as if it stood in a file of core."""
+    function.__code__ = function.__code__.replace(co_filename=APG.execute.__func__.__code__.co_filename)
+    return function
 
 
 def counting(start: int):
@@ -25,7 +28,7 @@ def counting(start: int):
         count += 1
         return count, setting
 
-    call.__module__ = OF_CORE
+    as_core(call)
     return call
 
 
@@ -54,7 +57,7 @@ def test_lists_and_dicts_that_a_function_encloses_are_filled_as_they_were(tiny):
         prompts[1].append(3)
         cache.update(b=2)
 
-    call.__module__ = OF_CORE
+    as_core(call)
     model.model_options["sampler_pre_cfg_function"] = [call]
     with as_it_was(model):
         call(None)
@@ -87,7 +90,7 @@ def test_what_a_user_changes_in_between_stays(tiny):
     def read(args):
         return setting
 
-    read.__module__ = OF_CORE
+    as_core(read)
     model.model_options["sampler_post_cfg_function"] = [read]
     with as_it_was(model):
         change()
