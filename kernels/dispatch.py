@@ -42,6 +42,7 @@ def scan(
     eps: float = 1e-6,
     backend: str | None = None,
     checkpoint_every: int = 16,
+    check_index: bool = True,
 ) -> tuple[torch.Tensor, State]:
     """Learn from the tokens chunk by chunk, and read every token out with the weights that its chunk left.
 
@@ -56,6 +57,8 @@ def scan(
     index      [L'] int32 or int64, each token at most once, or None for 0 .. L - 1: the order of the scan. eta is read
                and out is written at the tokens' own places; places that are not in it stay 0 in out.
     checkpoint_every  chunks between two kept states when gradients are asked for; 0 keeps everything.
+    check_index  whether the numbers of `index` are looked at, for which the host waits for the device; without, whoever
+               calls answers for them: a kernel would read and write foreign memory.
 
     A last chunk may be short: its missing tokens teach nothing. To stream a long video call this slab by slab, each a
     multiple of `chunk` but the last, and hand each the state of the one before.
@@ -64,7 +67,7 @@ def scan(
     Raises ValueError for shapes and dtypes that do not fit and for a forced backend that cannot do it.
     """
     inputs = ScanInputs(q, k, v, eta, ln_weight, ln_bias, state, chunk, index, eps)
-    _check(inputs)
+    _check(inputs, check_index)
     if checkpoint_every < 0:
         raise ValueError(f"checkpoint_every is {checkpoint_every}; use 0 for no checkpoints, or chunks per checkpoint")
     if choose_backend(q, state, chunk, inputs.needs_grad(), backend) == "reference":
@@ -143,7 +146,7 @@ def _say_once(obstacle: str) -> None:
     logging.warning("Longreel: TTT layers run on the slower reference: %s", obstacle)
 
 
-def _check(inputs: ScanInputs) -> None:
+def _check(inputs: ScanInputs, look_into_index: bool) -> None:
     """Raise ValueError for the first thing that does not fit, with both numbers."""
     q, state = inputs.q, inputs.state
     if q.dim() != 4:
@@ -179,14 +182,14 @@ def _check(inputs: ScanInputs) -> None:
     if not inputs.eps > 0:
         raise ValueError(f"eps is {inputs.eps}, and a LayerNorm needs one above 0; use 1e-6")
     if inputs.index is not None:
-        _check_index(inputs.index, L)
+        _check_index(inputs.index, L, look_into_index)
 
 
-def _check_index(index: torch.Tensor, L: int) -> None:
+def _check_index(index: torch.Tensor, L: int, look_into: bool) -> None:
     """Refuse an index outside the tokens, which would read foreign memory in a kernel, at the price of one wait."""
     if index.dim() != 1 or index.dtype not in (torch.int32, torch.int64):
         raise ValueError(f"index is {index.dtype} {list(index.shape)}; it must be a row of int32 or int64 numbers")
-    if index.numel() == 0:
+    if index.numel() == 0 or not look_into:
         return
     lowest, highest = (int(x) for x in index.aminmax())
     if lowest < 0 or highest >= L:

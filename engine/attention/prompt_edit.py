@@ -10,8 +10,11 @@ attention will do; only the form in the logits needs one that obeys a mask. Whic
 and steps this happens in, is not known here.
 """
 
+from typing import NamedTuple
+
 import torch
 
+from ..to_device import sent
 from .kv_share import Attend, KeysValues
 
 AFTER_SOFTMAX, LOGITS = "after softmax", "logits"  # where a word's weight comes in
@@ -46,24 +49,37 @@ def reweight(
 
     keys [B, text keys]: with what the video reads each text token; all of `read` is text where it has no text part of
     its own (cross attention). queries [B, text queries]: with what each text token in front of q reads the video; no
-    columns in cross attention. Factors below 0 are for AFTER_SOFTMAX alone.
+    columns in cross attention. Both are tensors of the host, which the words are picked from without a wait for the
+    device. Factors below 0 are for AFTER_SOFTMAX alone.
     """
     apply = {AFTER_SOFTMAX: _after_softmax, LOGITS: _in_logits}[form]
     text = queries.shape[1]
-    of_video = torch.ones(q.shape[0], read.k.shape[2])
-    of_video[:, : keys.shape[1]] = keys
     words = (queries != 1).any(dim=0)
     out = torch.empty_like(q)
-    out[:, :, text:] = apply(attend, q[:, :, text:], read.k, read.v, _mask_of(read.mask, slice(text, None)), of_video)
+    of_video = _Factors(keys, slice(0, keys.shape[1]))
+    behind = slice(text, None)
+    out[:, :, behind] = apply(attend, q[:, :, behind], read.k, read.v, _mask_of(read.mask, behind), of_video)
     if not words.all():
-        others = (~words).nonzero()[:, 0]
+        others = sent((~words).nonzero()[:, 0], q, torch.int64)
         out[:, :, others] = attend(q[:, :, others], read.k, read.v, _mask_of(read.mask, others))
     for token in words.nonzero()[:, 0].tolist():
-        of_word = torch.ones_like(of_video)
-        of_word[:, read.text_tokens :] = queries[:, token, None]
+        of_word = _Factors(queries[:, token, None], slice(read.text_tokens, None))
         here = slice(token, token + 1)
         out[:, :, here] = apply(attend, q[:, :, here], read.k, read.v, _mask_of(read.mask, here), of_word)
     return out
+
+
+class _Factors(NamedTuple):
+    """Numbers [B, 1 or tokens] of the host for some of the keys; the others count once."""
+
+    numbers: torch.Tensor
+    keys: slice
+
+    def on(self, like: torch.Tensor, tokens: int, others: float) -> torch.Tensor:
+        """Return [B, tokens] on the device of `like` and in its dtype."""
+        spread = torch.full((len(self.numbers), tokens), others, dtype=like.dtype, device=like.device)
+        spread[:, self.keys] = sent(self.numbers, like)
+        return spread
 
 
 def _mask_of(mask: torch.Tensor | None, queries: slice | torch.Tensor) -> torch.Tensor | None:
@@ -74,14 +90,15 @@ def _mask_of(mask: torch.Tensor | None, queries: slice | torch.Tensor) -> torch.
 
 
 def _after_softmax(
-    attend: Attend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, factor: torch.Tensor
+    attend: Attend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, factors: _Factors
 ) -> torch.Tensor:
-    """Apply the factors to probabilities: `factor` [B, Sk] is the same for all of these queries."""
-    return attend(q, k, v * factor[:, None, :, None].to(v), mask)
+    """Apply the factors to probabilities, the same for all of these queries."""
+    return attend(q, k, v * factors.on(v, v.shape[2], 1.0)[:, None, :, None], mask)
 
 
 def _in_logits(
-    attend: Attend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, factor: torch.Tensor
+    attend: Attend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, factors: _Factors
 ) -> torch.Tensor:
-    bias = factor.clamp(min=torch.finfo(torch.float32).tiny).log()[:, None, None].to(q)  # [B, 1, 1, Sk]
+    logs = factors._replace(numbers=factors.numbers.clamp(min=torch.finfo(torch.float32).tiny).log())
+    bias = logs.on(q, k.shape[2], 0.0)[:, None, None]  # [B, 1, 1, Sk]
     return attend(q, k, v, bias if mask is None else mask + bias)

@@ -8,6 +8,8 @@ positions at all. `grid_angles` are those of CogVideoX and of TTT layers.
 
 import torch
 
+from ..to_device import sent
+
 
 def time_frequencies(channels: int, theta: float) -> torch.Tensor:
     """Return [channels / 2], the radians per position of the pairs of one axis: theta ** (-2 pair / channels)."""
@@ -31,7 +33,7 @@ def grid_angles(positions: torch.Tensor, height: int, width: int, channels: int,
         (positions // width % height, channels * 3 // 8),
         (positions % width, channels * 3 // 8),
     ]
-    frequencies = [time_frequencies(share, theta).float().to(positions.device) for _, share in axes]
+    frequencies = [sent(time_frequencies(share, theta), positions, torch.float32) for _, share in axes]
     return torch.cat([place[:, None] * speeds for (place, _), speeds in zip(axes, frequencies, strict=True)], dim=1)
 
 
@@ -42,7 +44,7 @@ def rotate_pairs(x: torch.Tensor, angles: torch.Tensor, halves: bool = False) ->
     """
     rest = x.shape[-1] // 2 - angles.shape[-1]
     angles = torch.nn.functional.pad(angles, (0, rest))
-    cos, sin = angles.cos().to(x.device, torch.float32), angles.sin().to(x.device, torch.float32)
+    cos, sin = sent(angles.cos(), x, torch.float32), sent(angles.sin(), x, torch.float32)
     pairs = x.float().unflatten(-1, (2, -1) if halves else (-1, 2))
     a, b = pairs.unbind(-2 if halves else -1)  # [..., D / 2]
     rotated = torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-2 if halves else -1)

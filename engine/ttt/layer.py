@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from ...kernels import State, scan
 from ..attention.rotary import grid_angles, rotate_pairs
 from ..factory_arguments import FactoryArguments
+from ..to_device import sent
 from .order import Layout, Slab, chunks_of_last_tokens, pass_runs, slabs
 
 LINEAR, MLP = "linear", "mlp"
@@ -209,6 +210,7 @@ class TTTLayer(nn.Module):
             config.norm_eps,
             backend,
             self.checkpoint_every,
+            check_index=False,  # it is made of a layout's ints, each token once
         )
         del q, k, v
         return self.wo(self.post_norm(out.flatten(2))), state
@@ -235,7 +237,7 @@ class TTTLayer(nn.Module):
         # A last, short chunk of the input has too few rates for a full one of the scan: its last rate goes on.
         parts.append(parts[-1][:, -1:].expand(-1, -layout.tokens % chunk, -1))
         chunks = torch.cat(parts, dim=1).unflatten(1, (-1, chunk))  # [B, chunks, K, H]
-        sources = torch.tensor(chunks_of_last_tokens(layout, backwards, chunk), device=x.device)
+        sources = sent(torch.tensor(chunks_of_last_tokens(layout, backwards, chunk)), x, torch.int64)
         return chunks[:, sources].flatten(1, 2)[:, : layout.tokens]
 
     def _project(self, x: torch.Tensor, angles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -168,10 +168,10 @@ def _picture(carried: Carried, options: dict, x: torch.Tensor) -> torch.Tensor |
         return make(anchor).repeat(x.shape[0] // anchor.shape[0], 1, 1)
     if keys.RUNNING not in options:
         return None
-    anchor = next(run.latents for run in options[keys.RUNNING].runs if isinstance(run, APMRun))
+    anchor = next(run.latents_like(x) for run in options[keys.RUNNING].runs if isinstance(run, APMRun))
     if anchor is None:
         return None
-    anchor, conds = anchor.to(x), options[keys.EVALUATION].conds
+    conds = options[keys.EVALUATION].conds
     made = {null: make(torch.zeros_like(anchor) if null else anchor) for null in (False, True)}
     return torch.cat([made[_is_negative(conds, prompt)] for prompt in options["cond_or_uncond"]])
 

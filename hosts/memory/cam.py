@@ -142,7 +142,7 @@ def _evaluate(executor: Executor, *args, **kwargs):
     """
     network = executor.class_obj
     options = argument(type(network)._forward, args, kwargs, "transformer_options")
-    carried, frames = options[keys.CAM], _frames(options)
+    carried, frames = options[keys.CAM], _frames(options, args[0])
     if frames is None or not carried.strength:
         return executor(*args, **kwargs)
     if keys.TTT_LAYERS in options:
@@ -166,13 +166,13 @@ def _evaluate(executor: Executor, *args, **kwargs):
     return out
 
 
-def _frames(options: dict) -> torch.Tensor | None:
-    """Return the conditioning frames of this evaluation, or None: a context pass of another memory has none."""
+def _frames(options: dict, x: torch.Tensor) -> torch.Tensor | None:
+    """Return the conditioning frames of this evaluation of x, or None: a context pass of another memory has none."""
     if keys.CAM_FRAMES in options:
         return options[keys.CAM_FRAMES]
     if keys.RUNNING not in options or options[keys.EVALUATION].role == CONTEXT_PASS:
         return None
-    return next(run.latents for run in options[keys.RUNNING].runs if isinstance(run, CAMRun))
+    return next(run.latents_like(x) for run in options[keys.RUNNING].runs if isinstance(run, CAMRun))
 
 
 class _ContextPass:

@@ -11,6 +11,7 @@ import torch
 
 import comfy.patcher_extension as extension
 
+from ...engine.to_device import sent
 from .. import keys
 from ..attention.patching import Bystander, Start
 from ..types import Executor, ModelPatcher
@@ -33,13 +34,14 @@ class KnownFramesRun(Bystander):
     def show(self, x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return x [B, C, F, H, W] with its known frames clean, and their times: t [B], or [B, F] where they are 0."""
         known, channels = self.clean.shape[2], self.clean.shape[1]
-        clean = self.clean.to(x).repeat(x.shape[0] // self.clean.shape[0], 1, 1, 1, 1)
-        keep = self.keep_strengths.to(x)[:, None, None]  # [known, 1, 1]
+        self.clean = self.clean.to(x)  # on the device from the first step on
+        clean = self.clean.repeat(x.shape[0] // self.clean.shape[0], 1, 1, 1, 1)
+        keep = sent(self.keep_strengths, x)[:, None, None]  # [known, 1, 1]
         x = x.clone()
         x[:, :channels, :known] = torch.lerp(x[:, :channels, :known], clean, keep)  # pictures may lie behind them
         if self.at_zero:
             t = t[:, None].repeat(1, x.shape[2])
-            t[:, :known] *= 1 - self.keep_strengths.to(t)
+            t[:, :known] *= 1 - sent(self.keep_strengths, t)
         return x, t
 
 

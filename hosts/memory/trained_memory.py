@@ -43,6 +43,11 @@ class TrainedMemoryRun(Bystander):
     def __init__(self, latents: torch.Tensor | None):
         self.latents = latents
 
+    def latents_like(self, x: torch.Tensor) -> torch.Tensor | None:
+        """Return the latents on the device of x and in its dtype, where they stay for the run's later steps."""
+        self.latents = None if self.latents is None else self.latents.to(x)
+        return self.latents
+
 
 def new_memory(model: ModelPatcher, kind: str, config, layers: frozenset[int]) -> LoadedMemory:
     """Return a neutral memory, as training begins; the rest is drawn the same each time."""

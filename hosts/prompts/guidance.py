@@ -6,6 +6,7 @@ Guidance is linear in both predictions, so this is the same as multiplying cfg f
 import torch
 
 from ...engine.plan.timeline import Timeline
+from ...engine.to_device import sent
 from .conditioning import NEGATIVE, POSITIVE, role_of
 
 Mix = tuple[tuple[int, float], ...]  # (shot from 0, its share 0..1)
@@ -45,9 +46,10 @@ def scale_guidance_of_frames(
     roles = [role_of(cond) for cond in conds]
     _check_roles(roles, range(len(timeline.shots)), timeline)
     positive, negative = (outs[roles.index(role)] for role in (POSITIVE, NEGATIVE))
-    changed = strengths.to(positive.device) != 1
-    scaled = negative + strengths.to(positive)[:, None, None] * (positive - negative)
-    positive[:, :, changed] = scaled[:, :, changed]
+    of_frames = sent(strengths, positive)[:, None, None]  # [F, 1, 1]
+    changed = sent(strengths != 1, positive, torch.bool)[:, None, None]
+    scaled = negative + of_frames * (positive - negative)
+    positive[:] = torch.where(changed, scaled, positive)
 
 
 def _check_roles(roles: list[str | None], shots: tuple[int, ...] | range, timeline: Timeline) -> None:

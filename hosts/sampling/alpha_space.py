@@ -20,6 +20,7 @@ import comfy.model_sampling
 import comfy.samplers
 
 from ...engine.sampling import alpha_space
+from ...engine.to_device import sent
 from ..types import BaseModel, Guider
 
 GUIDANCE_MODES = ("off", "published", "rising")
@@ -68,12 +69,13 @@ class AlphaSpaceSampler(comfy.samplers.Sampler):
         predict = MaskedPrediction(model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask)
         if self.guidance != "off":
             require_one_cfg(model_wrap, self.guidance)
+        timesteps = timesteps_of(model_wrap, self.guidance, sigmas)
 
         with tqdm(total=steps, disable=disable_pbar) as bar:
 
             def denoise(x: torch.Tensor, alpha: float, step: int) -> torch.Tensor:
                 comfy.model_management.throw_exception_if_processing_interrupted()
-                with guidance_of_step(model_wrap, self.guidance, sigmas[step], step, steps):
+                with guidance_of_step(model_wrap, self.guidance, timesteps, step, steps):
                     return predict(x, alpha, sigmas[step])
 
             def report(step: int, video: torch.Tensor, x: torch.Tensor) -> None:
@@ -158,7 +160,7 @@ class StepNoise:
         name = f"longreel alpha space {self.seed} {self.levels[step + 1].hex()}"
         digest = hashlib.sha256(name.encode()).digest()
         generator = torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-        return torch.randn(self.like.shape, generator=generator, dtype=torch.float32).to(self.like)
+        return sent(torch.randn(self.like.shape, generator=generator, dtype=torch.float32), self.like)
 
 
 def require_one_cfg(guider: Guider, mode: str) -> None:
@@ -177,8 +179,15 @@ def require_one_cfg(guider: Guider, mode: str) -> None:
         )
 
 
+def timesteps_of(guider: Guider, mode: str, sigmas: torch.Tensor) -> list[float]:
+    """Return the model's timestep at the begin of every step, read from the device once; none where no mode asks."""
+    if mode != "published":
+        return []
+    return [float(one) for one in guider.inner_model.model_sampling.timestep(sigmas[:-1]).tolist()]
+
+
 @contextmanager
-def guidance_of_step(guider: Guider, mode: str, sigma: torch.Tensor, step: int, steps: int) -> Iterator[None]:
+def guidance_of_step(guider: Guider, mode: str, timesteps: list[float], step: int, steps: int) -> Iterator[None]:
     """Lend the guider the cfg of one step."""
     if mode == "off":
         yield
@@ -187,8 +196,7 @@ def guidance_of_step(guider: Guider, mode: str, sigma: torch.Tensor, step: int, 
     if mode == "rising":
         guider.cfg = alpha_space.rising_guidance(cfg, step, steps)
     else:
-        timestep = float(guider.inner_model.model_sampling.timestep(sigma))
-        guider.cfg = alpha_space.dynamic_guidance(cfg, timestep, steps)
+        guider.cfg = alpha_space.dynamic_guidance(cfg, timesteps[step], steps)
     try:
         yield
     finally:
