@@ -28,6 +28,10 @@ evaluation."""
 EVALUATION = "longreel_evaluation"
 """transformer_options: Evaluation. `_announce` writes it into the copy of the options that one evaluation sees."""
 
+NOISE_LEVEL = "longreel_noise_level"
+"""transformer_options: (timestep, its level as a number of the host). Whoever shows a latent in windows or several
+times writes it for one evaluation (hosts/attention/noise_level.py) and removes it."""
+
 VISIT = "longreel_visit"
 """transformer_options: Visit, the site of one attention call. A hook of the attention module writes it into the copy
 of the options that this module sees."""

@@ -42,6 +42,7 @@ from ..types import (
     Network,
     Sampler,
 )
+from .noise_level import level_of
 from .step_caches import skips_forwards
 
 OVERRIDE = "optimized_attention_override"  # core's name of its slot
@@ -274,7 +275,7 @@ def _announce(
     options = model_options["transformer_options"]
     running = options[keys.RUNNING]
     segment, role = options.get(keys.SEGMENT_AND_ROLE, (None, WHOLE))
-    evaluation = Evaluation(segment, role, float(timestep[0]), conds)
+    evaluation = Evaluation(segment, role, level_of(timestep, options), conds)
     for run in running.runs:
         run.begin(evaluation)
     told = {**model_options, "transformer_options": {**options, keys.EVALUATION: evaluation}}

@@ -14,7 +14,7 @@ prompt alone: the tokens at the same places of a negative prompt are other words
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -30,6 +30,7 @@ from ...engine.plan.spans import NoiseSpan
 from .. import keys
 from ..attention import patching
 from ..attention.keys_values import Parts, by_entry, for_reader
+from ..attention.noise_level import read_once
 from ..attention.patching import Evaluation, Start
 from ..attention.step_caches import CACHE
 from ..families.sites import CROSS, PROMPTS, SELF, Call
@@ -40,6 +41,7 @@ from ..windows.progress import ProgressText
 
 NAME = "Longreel Prompt Edit"
 SOURCE = "source"  # the role in which the original is shown again
+MOST_PINNED_BYTES = 2 * 2**30  # of notes: the system cannot use pinned memory otherwise, and torch takes up to twice
 MADE_BY_OTHERS = ("hooks", "control")  # made ready before a sampler starts, for the guider's own conditioning alone
 
 
@@ -167,6 +169,10 @@ class Shown:
     sigma: float
     conds: list[list[dict] | None]
 
+    def x_on(self, like: torch.Tensor) -> torch.Tensor:
+        """Return x on the device of `like`, which comes by at the same place."""
+        return self.x.to(like, non_blocking=_may_run_ahead(like))
+
 
 @dataclass
 class Notes:
@@ -180,6 +186,16 @@ class Notes:
     complete: bool = False
     over: bool = False
     progress: ProgressText = field(default_factory=ProgressText)
+    pinned_bytes: int = 0
+
+    def note(self, x: torch.Tensor, sigma: float, conds: list[list[dict] | None]) -> None:
+        """Keep what the original is shown now: x [B, C, F, H, W] at this noise level.
+
+        A copy that does not wait goes into pinned memory, which the device alone reads again, and in the same order.
+        """
+        run_ahead = _may_run_ahead(x) and self.pinned_bytes + x.nbytes <= MOST_PINNED_BYTES
+        self.pinned_bytes += x.nbytes * run_ahead
+        self.shown.append(Shown(x.detach().to("cpu", copy=True, non_blocking=run_ahead), sigma, conds))
 
     def take(self, x: torch.Tensor, sigma: float) -> Shown:
         """Return what the original was shown next. Raises RuntimeError where the two samplings went different ways."""
@@ -274,22 +290,40 @@ def _evaluate_both(
     if notes is None:
         return executor(model, conds, x, timestep, model_options)
     comfy.model_management.throw_exception_if_processing_interrupted()
-    sigma = float(timestep[0])
-    in_span = notes.span.holds(sigma)
+    with read_once(timestep, options) as sigma:
+        return _evaluate_at(sigma, notes, executor, model, conds, x, timestep, model_options)
+
+
+def _evaluate_at(
+    sigma: float,
+    notes: Notes,
+    executor: Executor,
+    model: BaseModel,
+    conds: CondLists,
+    x: torch.Tensor,
+    timestep: torch.Tensor,
+    model_options: ModelOptions,
+):
+    """Evaluate one window of the original, or of the edited video behind what was noted of the original."""
+    options, in_span = model_options["transformer_options"], notes.span.holds(sigma)
     if notes.complete:
         if in_span:
             shown = notes.take(x, sigma)
             segment, _ = options.get(keys.SEGMENT_AND_ROLE, (None, patching.WHOLE))
             told = {**model_options, "transformer_options": {**options, keys.SEGMENT_AND_ROLE: (segment, SOURCE)}}
-            executor(model, shown.conds, shown.x.to(x), timestep, told)
+            executor(model, shown.conds, shown.x_on(x), timestep, told)
         return executor(model, conds, x, timestep, model_options)
     notes.over = notes.over or (not in_span and sigma < notes.span.high)
     if notes.over:
         return [x.clone() for _ in conds]
     notes.progress.show(f"original, noise level {sigma:.3g}")
     if in_span:
-        notes.shown.append(Shown(x.detach().to("cpu", copy=True), sigma, conds))
+        notes.note(x, sigma, conds)
     return executor(model, conds, x, timestep, model_options)
+
+
+def _may_run_ahead(x: torch.Tensor) -> bool:
+    return comfy.model_management.device_supports_non_blocking(x.device)
 
 
 class PromptEditRun(patching.Bystander):
@@ -301,9 +335,11 @@ class PromptEditRun(patching.Bystander):
         self.edit, self.layout, self.reweighted = edit, layout, reweighted
         self.kept: dict[tuple[int, str], Parts] = {}
         self.shown: list[list[dict] | None] = []  # the original's conditioning
+        self.factors: dict[Hashable, torch.Tensor] = {}  # of one evaluation, whose layers all have the same
 
     def begin(self, evaluation: Evaluation) -> None:
         """Let go what was kept of the window before."""
+        self.factors = {}
         if evaluation.role == SOURCE:
             self.kept, self.shown = {}, evaluation.conds
         elif not self._copies(evaluation):
@@ -342,6 +378,12 @@ class PromptEditRun(patching.Bystander):
 
     def _factors(self, call: Call, conds: list[list[dict] | None], tokens: int) -> torch.Tensor:
         """Return [B, tokens]: how much each text token of these prompts counts."""
+        place = id(conds), call.rows, call.entries, tokens, call.forward.prompt_start, call.q.shape[0]
+        if place not in self.factors:
+            self.factors[place] = self._made_factors(call, conds, tokens)
+        return self.factors[place]
+
+    def _made_factors(self, call: Call, conds: list[list[dict] | None], tokens: int) -> torch.Tensor:
         positive = conditioning.number_of(conds, conditioning.POSITIVE)
         shares = torch.zeros(len(call.rows), tokens)
         for row, (prompt, entry) in enumerate(zip(call.rows, call.entries, strict=True)):

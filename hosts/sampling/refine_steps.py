@@ -19,10 +19,19 @@ from comfy.context_windows import IndexListContextWindow, WindowingState
 
 from ...engine.plan.timeline import Segment
 from ...engine.sampling import alpha_space
+from ...engine.to_device import sent
+from ..attention.noise_level import read_once
 from ..types import BaseModel, CalcCondBatch, CondLists, ContextWindow, ModelOptions, Sampler
 from ..windows.latent_blend import FRAME_AXIS
 from ..windows.refine_chunks import RefinedChunks
-from .alpha_space import AlphaSpaceSampler, MaskedPrediction, StepNoise, guidance_of_step, require_alpha_space
+from .alpha_space import (
+    AlphaSpaceSampler,
+    MaskedPrediction,
+    StepNoise,
+    guidance_of_step,
+    require_alpha_space,
+    timesteps_of,
+)
 
 QUIET = ("euler", "euler_cfg_pp", "heun", "dpm_2")  # core's solvers of one step; "ddim" is its name for euler, too
 NOISY = ("euler_ancestral", "euler_ancestral_cfg_pp", "dpm_2_ancestral", "dpmpp_2s_ancestral")
@@ -96,18 +105,19 @@ class SteppedChunks(RefinedChunks):
         model_options: ModelOptions,
     ):
         self._model = model
-        self.set_step(timestep, model_options)
         state = ChunkState([self.video], [None], [None], [None], None, self.dim, chunk=x_in)
-        results = self.evaluate_context_windows(
-            calc_cond_batch,
-            model,
-            self.video,
-            conds,
-            timestep,
-            [(self.window.number, self.window)],
-            model_options,
-            state,
-        )
+        with read_once(timestep, model_options["transformer_options"]):
+            self.set_step(timestep, model_options)
+            results = self.evaluate_context_windows(
+                calc_cond_batch,
+                model,
+                self.video,
+                conds,
+                timestep,
+                [(self.window.number, self.window)],
+                model_options,
+                state,
+            )
         seen_as = zip(*([out[0] for out in result.sub_conds_out] for result in results), strict=True)
         return [torch.stack(outs).mean(0) if len(outs) > 1 else outs[0] for outs in seen_as]
 
@@ -142,15 +152,21 @@ class StepSampler(comfy.samplers.Sampler):
             for number, weight in enumerate(handler.weights_at(step)):
                 frames = handler.take_up(number, x)
                 with handler.caches.of(number, options, model_wrap.inner_model.model_sampling):
-                    chunk, video = solver.move(x[:, :, frames], frames, step)
+                    frames_there = places_on(x, frames)
+                    chunk, video = solver.move(x[:, :, frames_there], frames_there, step)
                 lead = len(frames) - len(weight)
                 kept = [lead + place for place in weight.nonzero().flatten().tolist()]
-                here = [frames[place] for place in kept]
+                here, kept = (places_on(x, places) for places in ([frames[place] for place in kept], kept))
                 moved[:, :, here], clean[:, :, here] = chunk[:, :, kept], video[:, :, kept]
             if callback is not None:
                 callback(step, clean, x, steps)
             x = moved
         return solver.finish(x)
+
+
+def places_on(x: torch.Tensor, places: list[int]) -> torch.Tensor:
+    """Return numbers of frames as an index on the device of x, where a list would have the host wait each time."""
+    return sent(torch.tensor(places, dtype=torch.int64), x, torch.int64)
 
 
 class OncePerStep:
@@ -190,7 +206,7 @@ class CoreSolver:
         draw = comfy.k_diffusion.sampling.default_noise_sampler(self.x, seed=seed)
         self.fresh = OncePerStep(lambda step: draw(sigmas[step], sigmas[step + 1]))
 
-    def move(self, x: torch.Tensor, frames: list[int], step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def move(self, x: torch.Tensor, frames: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return those frames x of the video, which are at the level of `step`, at the next one, and clean as
         predicted.
         """
@@ -232,11 +248,13 @@ class AlphaSpaceSolver:
         require_alpha_space(model_wrap.inner_model)
         self.sampler, self.model_wrap, self.sigmas, self.extra_args = sampler, model_wrap, sigmas, extra_args
         self.noise, self.latent_image, self.denoise_mask = noise, latent_image, denoise_mask
-        self.alphas = [alpha_space.alpha_of_sigma(sigma) for sigma in sigmas.tolist()]
-        self.fresh = OncePerStep(StepNoise(extra_args.get("seed"), sigmas.tolist(), noise))
+        levels = sigmas.tolist()
+        self.alphas = [alpha_space.alpha_of_sigma(sigma) for sigma in levels]
+        self.timesteps = timesteps_of(model_wrap, sampler.guidance, sigmas)
+        self.fresh = OncePerStep(StepNoise(extra_args.get("seed"), levels, noise))
         self.x = alpha_space.add_noise(latent_image, noise, self.alphas[0])
 
-    def move(self, x: torch.Tensor, frames: list[int], step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def move(self, x: torch.Tensor, frames: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return those frames x of the video, which are at the level of `step`, at the next one, and clean as
         predicted.
         """
@@ -250,7 +268,7 @@ class AlphaSpaceSolver:
             mask,
         )
         sigma, reported = self.sigmas[step], []
-        with guidance_of_step(self.model_wrap, self.sampler.guidance, sigma, step, len(self.sigmas) - 1):
+        with guidance_of_step(self.model_wrap, self.sampler.guidance, self.timesteps, step, len(self.sigmas) - 1):
             x = alpha_space.sample(
                 x,
                 self.alphas[step : step + 2],

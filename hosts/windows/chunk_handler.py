@@ -8,6 +8,7 @@ A feature that needs keys and values of finished frames asks for a context pass 
 is made before the network sees the chunk.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ from ...engine.plan.rollout_chunks import Chunk, Mix
 from ...engine.plan.timeline import Timeline
 from .. import keys
 from ..attention import patching
+from ..attention.noise_level import read_once
 from ..prompts import conditioning
 from ..prompts.guidance import scale_guidance
 from ..types import BaseModel, CalcCondBatch, CondLists, ContextHandler, ContextWindow, Entry, ModelOptions
@@ -105,16 +107,18 @@ class ChunkHandler(context_windows.ContextHandlerABC):
         timestep: torch.Tensor,
         model_options: ModelOptions,
     ):
-        running = model_options.get("transformer_options", {}).get(keys.RUNNING)
-        for run in running.runs if running else ():
-            for context in run.context_passes(float(timestep[0])) if isinstance(run, NeedsContextPasses) else ():
-                self._make_context_pass(context, calc_cond_batch, model, conds, x_in, model_options)
-        of_chunk = _conds_for(conds, self.chunk.mix)
-        options = _seen_as(model_options, self.chunk.number, patching.WHOLE)
-        if self.inside is not None and self.inside.should_use_context(model, of_chunk, x_in, timestep, options):
-            out = self.inside.execute(calc_cond_batch, model, of_chunk, x_in, timestep, options)
-        else:
-            out = calc_cond_batch(model, of_chunk, x_in, timestep, options)
+        told = model_options.get("transformer_options", {})
+        running = told.get(keys.RUNNING)
+        with read_once(timestep, told) if running else nullcontext(0.0) as level:
+            for run in running.runs if running else ():
+                for context in run.context_passes(level) if isinstance(run, NeedsContextPasses) else ():
+                    self._make_context_pass(context, calc_cond_batch, model, conds, x_in, model_options)
+            of_chunk = _conds_for(conds, self.chunk.mix)
+            options = _seen_as(model_options, self.chunk.number, patching.WHOLE)
+            if self.inside is not None and self.inside.should_use_context(model, of_chunk, x_in, timestep, options):
+                out = self.inside.execute(calc_cond_batch, model, of_chunk, x_in, timestep, options)
+            else:
+                out = calc_cond_batch(model, of_chunk, x_in, timestep, options)
         scale_guidance(conds, out, self.chunk.mix, self.timeline)
         return out
 
@@ -133,9 +137,12 @@ class ChunkHandler(context_windows.ContextHandlerABC):
             for cond in _conds_for(conds, context.mix)
         ]
         sigma = x.new_full([x.shape[0]], context.sigma)
+        options = _seen_as(model_options, self.chunk.number, CONTEXT_PASS)
+        rounded = float(torch.tensor(context.sigma, dtype=x.dtype))
+        options["transformer_options"][keys.NOISE_LEVEL] = sigma, rounded
         self.context_pass = context
         try:
-            calc_cond_batch(model, of_pass, x, sigma, _seen_as(model_options, self.chunk.number, CONTEXT_PASS))
+            calc_cond_batch(model, of_pass, x, sigma, options)
         finally:
             self.context_pass = None
 

@@ -21,8 +21,10 @@ import comfy.patcher_extension as extension
 
 from ...engine.plan.timeline import Segment, Timeline
 from ...engine.sampling.latent_blend import segment_weights
+from ...engine.to_device import sent
 from .. import keys
 from ..attention import patching
+from ..attention.noise_level import level_of, read_once
 from ..attention.step_caches import StepCaches, skips_forwards
 from ..prompts import conditioning, time_axis
 from ..prompts.guidance import scale_guidance
@@ -65,7 +67,14 @@ class SegmentWindow(context_windows.IndexListContextWindow):
     ):
         if dim == 0:  # core asks for the timesteps of the batch; a segment is a stretch of frames, of every row
             return full
-        return super().get_tensor(full, device, dim, retain_index_list)
+        if retain_index_list:
+            return super().get_tensor(full, device, dim, retain_index_list)
+        # As core does it, but for the list of frames, which would go to the device each time and have the host wait.
+        dim = self.dim if dim is None else dim
+        frames = [full.narrow(dim, self.segment.start_frame, self.segment.latent_frames)]
+        if self._anchor is not None and self._anchor >= 0:
+            frames.insert(0, full.narrow(dim, self._anchor, 1))
+        return torch.cat(frames, dim).to(device)
 
 
 class TimelineHandler(context_windows.IndexListContextHandler):
@@ -88,7 +97,8 @@ class TimelineHandler(context_windows.IndexListContextHandler):
             sum(timeline.shots[shot].shot.strength * share for shot, share in segment.mix)
             for segment in timeline.segments
         ]
-        self.evaluation, self._seen = -1, None
+        self.evaluation, self._seen = -1, (None, None)
+        self._sigmas: tuple[torch.Tensor | None, torch.Tensor | None] = None, None  # the sampler's, and on the host
         self.progress, self.caches = ProgressText(), StepCaches()
 
     def for_new_run(self) -> "TimelineHandler":
@@ -115,18 +125,34 @@ class TimelineHandler(context_windows.IndexListContextHandler):
         timestep: torch.Tensor,
         model_options: ModelOptions,
     ):
-        self._count_evaluation(x_in, timestep)
-        segments = self.timeline.segments
-        self.weights = self._weights(segments)
-        return super().execute(calc_cond_batch, model, conds, x_in, timestep, model_options)
+        with read_once(timestep, model_options["transformer_options"]) as level:
+            self._count_evaluation(x_in, level)
+            weights = self._weights(self.timeline.segments)
+            on_device = sent(torch.cat(weights), x_in)
+            self.weights = on_device.split([len(weight) for weight in weights])
+            return super().execute(calc_cond_batch, model, conds, x_in, timestep, model_options)
 
-    def _count_evaluation(self, x_in: torch.Tensor, timestep: torch.Tensor) -> None:
+    def _count_evaluation(self, x_in: torch.Tensor, level: float) -> None:
         """Count an evaluation; guiders that ask for cond and uncond one after the other show the same latent twice in
         one.
+
+        What tells latents apart stays on the device, and is read only where the noise level is the same as before.
         """
-        seen = (timestep[0].item(), x_in.sum(dtype=torch.float64).item(), x_in.flatten()[0].item())
-        if seen != self._seen:
-            self.evaluation, self._seen = self.evaluation + 1, seen
+        wide = torch.float32 if x_in.device.type == "mps" else torch.float64  # Apple's devices have no 64 bits
+        seen = torch.stack([x_in.sum(dtype=wide), x_in.flatten()[0].to(wide)])
+        level_before, seen_before = self._seen
+        if level != level_before or not torch.equal(seen, seen_before):
+            self.evaluation += 1
+        self._seen = level, seen
+
+    def set_step(self, timestep: torch.Tensor, model_options: ModelOptions) -> None:
+        """Note which of the sampler's steps this is, as core does, with numbers that are on the host already."""
+        options = model_options["transformer_options"]
+        sigmas, on_host = self._sigmas
+        if sigmas is not options["sample_sigmas"]:
+            sigmas, on_host = self._sigmas = options["sample_sigmas"], options["sample_sigmas"].cpu()
+        level = torch.tensor([level_of(timestep, options)], dtype=timestep.dtype)
+        super().set_step(level, {"transformer_options": {"sample_sigmas": on_host}})
 
     def _weights(self, segments: tuple[Segment, ...]) -> list[torch.Tensor]:
         """Return [length] per segment; the segments of each take are blended among themselves."""
@@ -254,7 +280,7 @@ class TimelineHandler(context_windows.IndexListContextHandler):
         counts_final: list[torch.Tensor],
         biases_final: list,
     ):
-        weight = self.weights[window_idx].to(x_in)[None, None, :, None, None]  # [1, 1, F, 1, 1]
+        weight = self.weights[window_idx][None, None, :, None, None]  # [1, 1, F, 1, 1]
         frames = slice(window.segment.start_frame, window.segment.end_frame)
         for total, count, out in zip(conds_final, counts_final, sub_conds_out, strict=True):
             total[:, :, frames] += out * weight
