@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 
+from ...engine.to_device import sent
 from ..families import cogvideox
 from ..families.cogvideox import patch_size
 from ..families.modules import replaced
@@ -40,7 +41,7 @@ def evaluate(
 ) -> torch.Tensor:
     """keep_strengths [B, F]; x [B, C, F, H, W]; t [B]; ofs [B] of an image-to-video 1.5, or None."""
     network = executor.class_obj
-    rows = _of_tokens(keep_strengths, patch_size(network)[0])  # [B, token frames]
+    rows = _of_tokens(sent(keep_strengths, x), patch_size(network)[0])  # [B, token frames]
     rows = torch.nn.functional.pad(rows, (0, 1))  # and the text
     times = (t[:, None] * (1.0 - rows)).flatten()
     if ofs is not None:

@@ -51,11 +51,10 @@ def evaluate(
             f"the conditioning has a {given[0]}, which shows a known frame in another way than the anchor; remove the "
             f"node that adds it, or use mode inpaint"
         )
-    levels = sorted(set(keep_strengths[0].tolist()) - {0.0})
+    held = keep_strengths[0].tolist()
+    levels = sorted(set(held) - {0.0})
     frame_tokens = math.prod(token_grid(x.shape[2:], patch_size(network))[1:])
-    stretches = _stretches(
-        [levels.index(level) + 1 if level else 0 for level in keep_strengths[0].tolist()], frame_tokens
-    )
+    stretches = _stretches([levels.index(level) + 1 if level else 0 for level in held], frame_tokens)
     moved = torch.stack([_embedded(network, t * (1.0 - level), x) for level in levels], dim=1)  # [B, levels, C]
     moved = moved - _embedded(network, t, x)[:, None]
 

@@ -11,6 +11,7 @@ is drawn here from the same seed.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -19,6 +20,7 @@ import comfy.conds
 import comfy.sample
 from comfy.patcher_extension import WrappersMP
 
+from ...engine.to_device import sent
 from .. import keys
 from ..families.family import Family
 from ..types import Executor, Guider
@@ -43,7 +45,7 @@ class FrameTimeAdapter(Protocol):
         self, executor: Executor, keep_strengths: torch.Tensor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs
     ):
         """DIFFUSION_MODEL: evaluates x [B, C, F, H, W] at times t (1 - keep_strengths), keep_strengths [B, F] of
-        0..1."""
+        0..1, in the dtype of x, on the host or the device."""
 
 
 class AnchorFramesRun:
@@ -73,7 +75,7 @@ class AnchorFramesRun:
 
     def _with_anchors(self, x: torch.Tensor) -> torch.Tensor:
         """Return x [B, C, F, H, W] with the anchors blended in by their keep strengths."""
-        mask = 1.0 - self.of_all_frames.to(x)
+        mask = 1.0 - sent(self.of_all_frames, x)
         x = x.clone()
         for frame in self.keep_strengths:
             m = mask[:, :, frame]  # [1, 1, 1, 1]
@@ -82,11 +84,29 @@ class AnchorFramesRun:
 
     def show(self, executor: Executor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs):
         """DIFFUSION_MODEL: gives the network the times of the frames of the window that it sees."""
-        strengths = kwargs.pop(keys.ANCHOR_KEEP_STRENGTHS, None)
+        strengths: _OfFrames | None = kwargs.pop(keys.ANCHOR_KEEP_STRENGTHS, None)
         # Finished frames that a memory shows once more have none, and so have windows without an anchor.
-        if strengths is None or not strengths.any():
+        if strengths is None or not strengths.on_host.any():
             return executor(x, t, *args, **kwargs)
-        return self.adapter.evaluate(executor, strengths[:, 0, :, 0, 0], x, t, *args, **kwargs)  # [B, F]
+        of_frames = strengths.on_host[:, 0, :, 0, 0].to(x.dtype)  # [B, F]
+        return self.adapter.evaluate(executor, of_frames, x, t, *args, **kwargs)
+
+
+@dataclass(frozen=True)
+class _OfFrames:
+    """Keep strengths [B, 1, F, 1, 1] of the frames of one window; core takes a tensor to the device, and not this."""
+
+    on_host: torch.Tensor
+
+
+class KeepStrengths(comfy.conds.CONDRegular):
+    """Keep strengths in a conditioning: context handlers cut them as the latent, and they stay on the host, where one
+    can ask without a wait whether a window has an anchor.
+    """
+
+    def concat(self, others: list["KeepStrengths"]) -> _OfFrames:
+        """Return what the network's wrappers are handed for a batch."""
+        return _OfFrames(super().concat(others))
 
 
 @contextmanager
@@ -117,7 +137,7 @@ def around_sampler(guider: Guider, run: AnchorFramesRun | None, masked_frames: S
     before = guider.conds
     if run is not None:
         wrappers |= {WrappersMP.PREDICT_NOISE: run.predict, WrappersMP.DIFFUSION_MODEL: run.show}
-        strengths = comfy.conds.CONDRegular(run.of_all_frames)
+        strengths = KeepStrengths(run.of_all_frames)
         guider.conds = {
             name: [
                 {**entry, "model_conds": {**entry["model_conds"], keys.ANCHOR_KEEP_STRENGTHS: strengths}}

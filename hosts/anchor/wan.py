@@ -7,6 +7,7 @@ and is refused; so are pictures among the tokens, over which times would be spre
 
 import torch
 
+from ...engine.to_device import sent
 from ..families import wan
 from ..families.sites import argument
 from ..types import Executor, Network
@@ -42,7 +43,7 @@ def evaluate(
             f"which have no time of their own; remove the node that adds it, or use mode inpaint"
         )
     times = t if t.ndim > 1 else t[:, None].expand(-1, x.shape[2])
-    return executor(x, times * (1.0 - keep_strengths), *args, **kwargs)
+    return executor(x, times * (1.0 - sent(keep_strengths, x)), *args, **kwargs)
 
 
 def _given(network: Network, name: str, args: tuple, kwargs: dict) -> bool:
