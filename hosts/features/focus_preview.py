@@ -61,7 +61,8 @@ class FocusPreviewRun(patching.Bystander):
 
     def __init__(self, settings: LookForWords, words: list[tuple[str, ...]], lead_frame: bool):
         self.settings, self.words, self.lead_frame = settings, words, lead_frame
-        self.map, self.total, self.count = FocusMap(), 0.0, torch.zeros(settings.timeline.latent_frames, 1, 1)
+        self.map, self.count = FocusMap(), torch.zeros(settings.timeline.latent_frames, 1, 1)
+        self.total: torch.Tensor | None = None  # [N, latent frames, rows, columns], on the device of the maps
 
     def begin(self, evaluation: Evaluation) -> None:
         """Begin a new map with every evaluation."""
@@ -85,12 +86,14 @@ class FocusPreviewRun(patching.Bystander):
         segment = timeline.segments[call.evaluation.segment or 0]
         lead = int(self.lead_frame and segment.start_frame > 0)
         seen = self.map.normalised(forward.grid[0]).unflatten(2, forward.grid[1:])  # [N, token frames, h, w]
-        seen = seen.repeat_interleave(forward.patch_frames, dim=1)[:, lead : lead + segment.latent_frames].cpu()
-        before, after = segment.start_frame, timeline.latent_frames - segment.end_frame
-        pad = (0, 0, 0, 0, before, after)
-        self.total = self.total + torch.nn.functional.pad(seen, pad)
-        self.count = self.count + torch.nn.functional.pad(torch.ones(segment.latent_frames, 1, 1), pad)
-        self.settings.seen = self.total / self.count.clamp(min=1)
+        seen = seen.repeat_interleave(forward.patch_frames, dim=1)[:, lead : lead + segment.latent_frames]
+        if self.total is None:
+            self.total = seen.new_zeros(len(seen), timeline.latent_frames, *seen.shape[2:])
+        here = slice(segment.start_frame, segment.end_frame)
+        self.total[:, here] += seen
+        self.count[here] += 1
+        if segment is timeline.segments[-1]:  # segments are evaluated in order
+            self.settings.seen = self.total.cpu() / self.count.clamp(min=1)
 
 
 def focus_maps(
