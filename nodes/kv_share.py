@@ -8,6 +8,7 @@ from ..hosts.attention import patching
 from ..hosts.families import block_count
 from ..hosts.features.kv_share import FAST, PAPER, KVShare, Mask
 from .choices import check_choice
+from .keeping import keep_inputs, keep_of
 from .validation import check_values
 
 
@@ -168,6 +169,19 @@ class LongreelKVShare(io.ComfyNode):
                         ),
                     ],
                 ),
+                *keep_inputs("the source's"),
+                io.Int.Input(
+                    "keep_every",
+                    default=1,
+                    min=1,
+                    max=64,
+                    optional=True,
+                    advanced=True,
+                    tooltip=(
+                        "1: every frame of the source is kept. n: each n-th alone, in 1/n of the memory; readers see "
+                        "less of how it moves."
+                    ),
+                ),
             ],
             outputs=[io.Model.Output()],
         )
@@ -197,6 +211,7 @@ class LongreelKVShare(io.ComfyNode):
         start_percent,
         end_percent,
         mask,
+        **keep,
     ):
         source = check_choice("source", source, (PREVIOUS, FIRST, CHOSEN))
         mask = check_choice("mask", mask, ("off", "words"))
@@ -214,5 +229,6 @@ class LongreelKVShare(io.ComfyNode):
             start_percent=start_percent,
             end_percent=end_percent,
             mask=Mask(parse_words(mask["words"]), mask["threshold"]) if mask["mask"] == "words" else None,
+            keep=keep_of(**keep),
         )
         return io.NodeOutput(patching.attach(model, feature))

@@ -7,6 +7,7 @@ from ..hosts.attention import patching
 from ..hosts.families import block_count
 from ..hosts.memory import apm as trained_apm
 from ..hosts.memory.long_memory import BEFORE, TAKE, TRUE, VIDEO, LongMemory
+from .keeping import keep_inputs, keep_of
 from .sockets import MemorySocket
 from .validation import verdict
 
@@ -103,6 +104,7 @@ class LongreelLongMemory(io.ComfyNode):
                     advanced=True,
                     tooltip="How much of what the APM says is let through, 0 to 1: 1 as trained, 0 nothing.",
                 ),
+                *keep_inputs("the anchor's"),
             ],
             outputs=[io.Model.Output()],
         )
@@ -112,7 +114,10 @@ class LongreelLongMemory(io.ComfyNode):
         return verdict(lambda: check_layers("all" if layers is None else layers))
 
     @classmethod
-    def execute(cls, model, anchor, frames, placement, strength, layers, statistics, apm=None, apm_strength=1.0):
-        feature = LongMemory(anchor, frames, placement, strength, parse_layers(layers, block_count(model)), statistics)
+    def execute(
+        cls, model, anchor, frames, placement, strength, layers, statistics, apm=None, apm_strength=1.0, **keep
+    ):
+        kept, layers = keep_of(**keep), parse_layers(layers, block_count(model))
+        feature = LongMemory(anchor, frames, placement, strength, layers, statistics, place=kept.place, form=kept.form)
         model = patching.attach(model, feature)
         return io.NodeOutput(model if apm is None else trained_apm.attach(model, apm, anchor, apm_strength))

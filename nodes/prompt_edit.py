@@ -8,6 +8,7 @@ from ..hosts.families import block_count
 from ..hosts.features import prompt_edit
 from ..hosts.features.prompt_edit import Layout, PromptEdit, Reweight
 from .choices import check_choice
+from .keeping import keep_inputs, keep_of
 from .validation import check_values
 
 REWEIGHT, SWAP = "reweight", "swap"
@@ -73,14 +74,14 @@ class LongreelPromptEdit(io.ComfyNode):
                                 *_percents(0.0, 1.0, "the words count by their weight"),
                                 io.Float.Input(
                                     "layout_percent",
-                                    default=0.04,
+                                    default=0.0,
                                     min=0.0,
                                     max=1.0,
                                     step=0.01,
                                     tooltip=(
                                         "Part of the schedule, from its beginning, in which the layout of the original "
-                                        "is copied, 0 to 1; DiTCtrl's first 2 of 50 steps are 0.04. 0 copies nothing "
-                                        "and costs nothing."
+                                        "is copied, 0 to 1. 0 copies nothing and costs nothing; DiTCtrl's first 2 of "
+                                        "50 steps, 0.04, keep the keys and values of a whole segment in all layers."
                                     ),
                                 ),
                             ],
@@ -102,6 +103,7 @@ class LongreelPromptEdit(io.ComfyNode):
                         "reweighting copies the layout of the positive prompt itself where nothing is wired."
                     ),
                 ),
+                *keep_inputs("the original's"),
             ],
             outputs=[io.Model.Output()],
         )
@@ -120,14 +122,15 @@ class LongreelPromptEdit(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, model, edit, original=None):
+    def execute(cls, model, edit, original=None, **keep):
         edit = check_choice("edit", edit, (REWEIGHT, SWAP))
         layers = parse_layers(edit["layers"], block_count(model))
         start, end = edit["start_percent"], edit["end_percent"]
         if edit["edit"] == SWAP:
             if original is None:
                 raise ValueError(NO_ORIGINAL)
-            return io.NodeOutput(prompt_edit.attach(model, PromptEdit(layers, layout=Layout(original, start, end))))
+            layout = Layout(original, start, end)
+            return io.NodeOutput(prompt_edit.attach(model, PromptEdit(layers, layout=layout, keep=keep_of(**keep))))
         copied = edit["layout_percent"]
         if original is not None and not copied:
             raise ValueError(
@@ -136,7 +139,7 @@ class LongreelPromptEdit(io.ComfyNode):
             )
         reweight = Reweight(parse_words(edit["words"]), edit["weight"], edit["form"], start, end)
         layout = Layout(original, 0.0, copied) if copied else None
-        return io.NodeOutput(prompt_edit.attach(model, PromptEdit(layers, reweight, layout)))
+        return io.NodeOutput(prompt_edit.attach(model, PromptEdit(layers, reweight, layout, keep_of(**keep))))
 
 
 def _layers(default: str, whose: str) -> io.String.Input:

@@ -15,6 +15,7 @@ from ..hosts.memory.short_memory import (
     KnownFrames,
 )
 from .choices import check_choice
+from .keeping import keep_inputs, keep_of
 from .sockets import MemorySocket
 from .validation import check_values
 
@@ -125,6 +126,7 @@ class LongreelShortMemory(io.ComfyNode):
                         ),
                     ],
                 ),
+                *keep_inputs("with that method, the remembered"),
             ],
             outputs=[io.Model.Output()],
         )
@@ -136,7 +138,7 @@ class LongreelShortMemory(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, model, method):
+    def execute(cls, model, method, **keep):
         chosen = check_choice("method", method, (KNOWN_FRAMES, KEYS_AND_VALUES, TRAINED))
         if chosen["method"] == TRAINED:
             return io.NodeOutput(cam.attach(model, chosen["memory"], chosen["strength"]))
@@ -144,5 +146,6 @@ class LongreelShortMemory(io.ComfyNode):
         if chosen["method"] == KNOWN_FRAMES:
             feature = KnownFrames(chosen["shown"], frames, strength, decay)
         else:
-            feature = KeysAndValues(frames, strength, decay, parse_layers(chosen["layers"], block_count(model)))
+            kept, layers = keep_of(**keep), parse_layers(chosen["layers"], block_count(model))
+            feature = KeysAndValues(frames, strength, decay, layers, place=kept.place, form=kept.form)
         return io.NodeOutput(short_memory.attach(model, feature))

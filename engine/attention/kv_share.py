@@ -12,6 +12,7 @@ of its own).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -46,6 +47,17 @@ class Focus:
 
     source: torch.Tensor
     target: torch.Tensor
+
+    @cached_property
+    def sides(self) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
+        """Return for each video the places of (queries, keys) in the foreground, and of those in the background.
+
+        They are found once for all groups of heads: finding them waits for the device.
+        """
+        return [
+            [(_places(self.target[n] == side), _places(self.source[n] == side)) for side in (True, False)]
+            for n in range(self.target.shape[0])
+        ]
 
 
 def plan_sources(
@@ -176,13 +188,16 @@ def _attend_in_focus(
         if q_text:
             text = torch.arange(q_text, device=q.device)
             out[rows, :, :q_text] = _attend_some(attend, q[rows], text, _together([mine, theirs]))
-        for side in (True, False):
-            queries = q_text + (focus.target[n] == side).nonzero()[:, 0]
-            keys = (focus.source[n] == side).nonzero()[:, 0]
+        for queries, keys in focus.sides[n]:
             if len(queries):
                 seen = theirs if not len(keys) and not mine.k.shape[2] else _part(theirs, keys)
-                out[rows, :, queries] = _attend_some(attend, q[rows], queries, _together([mine, seen]))
+                here = q_text + queries
+                out[rows, :, here] = _attend_some(attend, q[rows], here, _together([mine, seen]))
     return out
+
+
+def _places(there: torch.Tensor) -> torch.Tensor:
+    return there.nonzero()[:, 0]
 
 
 def _attend_some(attend: Attend, q: torch.Tensor, queries: torch.Tensor, read: KeysValues) -> torch.Tensor:

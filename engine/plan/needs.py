@@ -14,8 +14,9 @@ PLACES = (AUTO, CARD, MAIN_MEMORY)
 FULL, EIGHT_BIT = "full", "8-bit"  # the form in which they are kept
 FORMS = (FULL, EIGHT_BIT)
 GROUP_BYTES = 128 * 2**20  # keys and values of a group of heads, all rows of a batch: what travels at once
+FLOAT32_BYTES = 4
 SCALE_BYTES = 4  # a float32 for each token and head of 8-bit keys, and of values
-SLOTS = 4  # groups on the card while main memory is written and read: two each way, one ahead of the other
+SLOTS = 2  # each way, between card and main memory: one ahead of the other
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class Keep:
     place: str = AUTO
     form: str = FULL
     every_frames: int = 1
+
+
+AS_MADE = Keep()
 
 
 @dataclass(frozen=True)
@@ -55,15 +59,39 @@ class AttentionSize:
         token_frames = ceil((self.frames if frames is None else frames) / self.patch_frames)
         return ceil(token_frames / every_frames) * self.tokens_of_frame
 
+    def tokens_of(self, kind: str, every_frames: int = 1) -> int:
+        """Return how many keys an attention of this kind has: text, video, or both."""
+        text = 0 if kind == "self" else self.text_tokens
+        return text if kind == "cross" else text + self.video_tokens(every_frames=every_frames)
+
     def bytes_of(self, tokens: int, form: str = FULL) -> int:
         """Return the bytes of the keys and values of so many tokens in one layer, for all rows."""
         of_head = self.head_width * self.itemsize if form == FULL else self.head_width + SCALE_BYTES
         return 2 * self.rows * tokens * self.heads * of_head
 
-    def group_bytes(self, tokens: int) -> int:
-        """Return the bytes of the largest group of heads of so many tokens, as the network reads it."""
-        of_head = self.bytes_of(tokens) // self.heads
-        return of_head * heads_of_group(of_head, self.heads)
+    def group_bytes(self, tokens: int, form: str = FULL) -> int:
+        """Return the bytes of the largest group of heads of so many tokens, by default as the network reads it."""
+        heads = heads_of_group(self.bytes_of(tokens) // self.heads, self.heads)
+        return self.bytes_of(tokens, form) // self.heads * heads
+
+    def need(
+        self, name: str, *, kept: int, tokens: int, keep: Keep, joined: bool = False, moved: bool = False
+    ) -> "Need":
+        """Return the need of a feature that keeps so many bytes, and reads `tokens` of them in one attention call.
+
+        joined: they stand beside the window's own keys. moved: the keys are moved in time.
+        """
+        if not kept:
+            return Need(name, keep=keep)
+        own = max(self.tokens_of(kind) for kind, _ in self.sites)
+        group = self.group_bytes(tokens)
+        reading = self.rows * own * self.heads * self.head_width * self.itemsize  # the output, all heads together
+        reading += group // tokens * own // 2  # and that of a group
+        reading += group // tokens * (tokens + own) if joined else 0
+        reading += 4 * (group // 2 // self.itemsize) * FLOAT32_BYTES if moved else 0
+        reading += group if keep.form == EIGHT_BIT else 0
+        slot = self.group_bytes(tokens, keep.form)
+        return Need(name, kept, reading, SLOTS * slot + SLOTS * slot // 2, keep)  # keys and values go one by one
 
 
 def heads_of_group(bytes_of_head: int, heads: int) -> int:
@@ -84,7 +112,7 @@ class Need:
     kept: int = 0
     reading: int = 0
     slots: int = 0
-    keep: Keep = Keep()
+    keep: Keep = AS_MADE
 
     def on_card(self, place: str) -> int:
         """Return its bytes on the card where it is kept at `place`."""

@@ -1,3 +1,4 @@
-"""The one tap per block: patching hands attention through all features, keys_values holds what one segment keeps,
-step_caches gives each window a cache of skipped steps.
+"""The one tap per block: patching hands attention through all features, kv_cache keeps what one call leaves
+for another, main_memory brings it back from there, ledger says what is kept; step_caches gives each window a cache of
+skipped steps.
 """

@@ -13,7 +13,7 @@ network, from a feature that wants it is an error, after that forward.
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,6 +25,7 @@ import torch
 import comfy.patcher_extension as extension
 from comfy.ldm.modules.attention import attention_pytorch
 
+from ...engine.plan.needs import AS_MADE, CARD, MAIN_MEMORY
 from ...engine.plan.spans import NoiseSpan
 from .. import keys
 from ..families import family_of
@@ -54,7 +55,8 @@ class Start:
     """This is what a feature is told before sampling.
 
     `handler` is the context handler in charge, ours with its `timeline`, or another's, or None; `conds` are the
-    guider's lists by name, before core processes them.
+    guider's lists by name, before core processes them. `places` says by a feature's name where it keeps keys and
+    values (engine/plan/needs.py).
     """
 
     model: Any  # comfy.model_base.BaseModel
@@ -62,6 +64,7 @@ class Start:
     handler: Any
     conds: dict[str, list[dict]]
     sigmas: torch.Tensor
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -247,8 +250,11 @@ def _run(
     """OUTER_SAMPLE: features live as long as one call of the sampler."""
     guider = executor.class_obj
     patcher, options = guider.model_patcher, guider.model_options["transformer_options"]
-    start = Start(patcher.model, family_of(patcher), guider.model_options.get("context_handler"), guider.conds, sigmas)
     features = options[keys.FEATURES]
+    kept = {feature.name: getattr(feature, "keep", AS_MADE).place for feature in features}
+    places = {name: MAIN_MEMORY if place == MAIN_MEMORY else CARD for name, place in kept.items()}
+    handler = guider.model_options.get("context_handler")
+    start = Start(patcher.model, family_of(patcher), handler, guider.conds, sigmas, places)
     runs = tuple(feature.start(start) for feature in features)
     for feature, run in zip(features, runs, strict=True):
         if skips_forwards(options) and getattr(run, "needs_every_evaluation", False):
@@ -432,10 +438,10 @@ class _Tap:
 
         def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, new_mask: torch.Tensor | None):
             if new_mask is four_axes:
-                out = attend(join(q), join(k), join(v), heads, mask=mask, **kwargs)
+                out = attend(join(q), join(k), join(v), q.shape[1], mask=mask, **kwargs)
             else:  # a mask of ours: exact attention, whatever backend or override would leave it out
-                out = attention_pytorch(q, k, v, heads, mask=new_mask, skip_reshape=True)
-            return out.unflatten(-1, (heads, -1)).transpose(1, 2)
+                out = attention_pytorch(q, k, v, q.shape[1], mask=new_mask, skip_reshape=True)
+            return out.unflatten(-1, (q.shape[1], -1)).transpose(1, 2)
 
         layered = plain
         rows = tuple(options["cond_or_uncond"])

@@ -89,6 +89,11 @@ class Call:
     forward: Forward
     evaluation: Any = field(repr=False, default=None)  # hosts/attention/patching.Evaluation
 
+    @property
+    def prompts(self) -> tuple[tuple[int, int], ...]:
+        """Return (number of the prompt, place of the entry in it) of each equal part of the batch."""
+        return tuple(zip(self.rows, self.entries, strict=True))
+
 
 @dataclass(frozen=True)
 class TextPlace:

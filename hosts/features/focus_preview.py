@@ -11,6 +11,7 @@ import comfy.sample
 import comfy.samplers
 
 from ...engine.attention.focus_map import FocusMap
+from ...engine.plan.needs import AttentionSize, Need
 from ...engine.plan.timeline import Timeline
 from ..attention import patching
 from ..attention.patching import Evaluation, Start
@@ -48,6 +49,10 @@ class LookForWords:
         words = words_of_shots(self.timeline, self.mask)
         conditioning.check_words(start.conds, words)
         return FocusPreviewRun(self, words, start.handler.lead_frame)
+
+    def need(self, size: AttentionSize) -> Need:
+        """Return none: its maps are as small as a picture."""
+        return Need(self.name)
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
         """Return 0: its maps are as small as a picture."""

@@ -11,7 +11,7 @@ the batch (little memory, guiders that ask apart), the mask that it had at the s
 been before, the segment's last map.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -19,10 +19,11 @@ import torch
 from ...engine.attention import kv_share
 from ...engine.attention.focus_map import FocusMap
 from ...engine.attention.kv_share import Focus, KeysValues
+from ...engine.plan.needs import AS_MADE, CARD, AttentionSize, Keep, Need
 from ...engine.plan.spans import NoiseSpan
 from ...engine.plan.timeline import Timeline
 from ..attention import patching
-from ..attention.keys_values import Parts, by_entry, for_reader
+from ..attention.kv_cache import KVCache
 from ..attention.patching import Evaluation, Start
 from ..families.sites import CROSS, PROMPTS, SELF, Call
 from ..prompts import conditioning
@@ -39,7 +40,7 @@ SOURCE, READER = "source", "reader"
 class KVShare:
     """These are the settings, in the words of engine/attention/kv_share.py.
 
-    `layers` are blocks of the network, percents parts of the schedule.
+    `layers` are blocks of the network, percents parts of the schedule; `keep` says where and how sources are kept.
     """
 
     mode: str
@@ -55,6 +56,7 @@ class KVShare:
     start_percent: float
     end_percent: float
     mask: Mask | None
+    keep: Keep = AS_MADE
 
     name = NAME
     excludes: ClassVar[dict[str, str]] = {}
@@ -82,12 +84,30 @@ class KVShare:
         if self.mask:
             conditioning.check_words(start.conds, words_of_shots(timeline, self.mask))
         windows = [start.handler.window_start(number) for number in range(len(timeline.segments))]
-        return KVShareRun(self, timeline, windows, sources, span)
+        return KVShareRun(self, timeline, windows, sources, span, start.places.get(NAME, CARD))
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
         """Return the bytes of one source's keys and values, or of two where each segment reads from the one before."""
         windows = 2 if self.source == kv_share.PREVIOUS else 1  # that which is read, and that which will be
         return windows * PROMPTS * len(self.layers) * bytes_of_layer
+
+    def need(self, size: AttentionSize) -> Need:
+        """Return the bytes of one source's keys and values; where each segment reads from the one before, a layer's of
+        that are let go when they were read, so there is one layer more.
+        """
+        sites = [kind for kind, block in size.sites if block in self.layers and (kind != CROSS or self.share_text)]
+        tokens = [size.tokens_of(kind, every_frames=self.keep.every_frames) for kind in sites] if self.strength else []
+        kept = sum(size.bytes_of(count, self.keep.form) for count in tokens)
+        if self.source == kv_share.PREVIOUS:
+            kept += max((size.bytes_of(count, self.keep.form) for count in tokens), default=0)
+        return size.need(
+            NAME,
+            kept=kept,
+            tokens=max(tokens, default=0),
+            keep=self.keep,
+            joined=self.join == kv_share.EXTEND or self.mask is not None,
+            moved=self.placement != kv_share.ALIGNED,
+        )
 
 
 def timeline_of(start: Start, name: str) -> Timeline:
@@ -110,28 +130,34 @@ def timeline_of(start: Start, name: str) -> Timeline:
 
 @dataclass
 class Kept:
-    """A site keeps this of a source: keys and values by prompt, and where the words are, if known."""
+    """What is known of a source at one site beside its keys and values: where the words are."""
 
-    parts: Parts
     frames: int  # token frames of the source's window
-    foreground: torch.Tensor | None = None  # [N, video tokens]
+    foreground: torch.Tensor | None = None  # [N, video tokens that are kept]
 
 
 class KVShareRun:
     """This is one run of a sampler.
 
     What is kept of a segment lives until its last reader has come by, that of the last source until the next step.
-    `windows` are the first latent frames that the network sees of each segment.
+    `windows` are the first latent frames that the network sees of each segment, `place` is where keys and values lie.
     """
 
     needs_every_evaluation = True
 
     def __init__(
-        self, settings: KVShare, timeline: Timeline, windows: list[int], sources: list[int | None], span: NoiseSpan
+        self,
+        settings: KVShare,
+        timeline: Timeline,
+        windows: list[int],
+        sources: list[int | None],
+        span: NoiseSpan,
+        place: str,
     ):
         self.settings, self.windows, self.sources, self.span = settings, windows, sources, span
         self.last_reader = {source: reader for reader, source in enumerate(sources) if source is not None}
-        self.kept: dict[int, dict[tuple[int, str], Kept]] = {}
+        self.cache = KVCache(NAME, settings.keep, place)  # labels are segments
+        self.kept: dict[tuple[int, int, str], Kept] = {}  # by segment, block and kind
         self.words = words_of_shots(timeline, settings.mask) if settings.mask else None
         self.map = FocusMap()  # of the evaluation under way
         self.last_maps: dict[tuple[int, str], FocusMap] = {}  # by segment and role
@@ -147,11 +173,9 @@ class KVShareRun:
     def begin(self, evaluation: Evaluation) -> None:
         """Let go what no later segment of this step reads, and begin what this evaluation keeps."""
         segment = evaluation.segment
-        self.kept = {
-            number: sites for number, sites in self.kept.items() if number < segment <= self.last_reader[number]
-        }  # the rest is read, or of the step before
-        if self._keeps(evaluation):
-            self.kept[segment] = {}
+        for label in self.cache.labels():
+            if not label < segment <= self.last_reader[label]:  # nobody reads it, or it is of the step before
+                self.cache.drop(label)
         self.map = FocusMap()
 
     def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
@@ -186,26 +210,34 @@ class KVShareRun:
             )
         here = self._foreground(evaluation, call)
         if self._keeps(evaluation):
-            kept = self.kept[evaluation.segment].setdefault((call.block, call.kind), Kept({}, call.forward.grid[0]))
-            kept.parts.update(by_entry(call))
-            kept.foreground = here
+            self.cache.put(evaluation.segment, call)
+            self.kept[evaluation.segment, call.block, call.kind] = Kept(
+                call.forward.grid[0], self._kept_tokens(here, call)
+            )
         if evaluation.role != READER:
             return next_attention(call.q, call.k, call.v, call.mask)
-        kept = self.kept[self.sources[evaluation.segment]][call.block, call.kind]
-        source = self._placed(for_reader(kept.parts, call), kept, call)
+        source = self.sources[evaluation.segment]
+        kept = self.kept[source, call.block, call.kind]
         known = call.kind != CROSS and here is not None and kept.foreground is not None
         focus = Focus(kept.foreground, here) if known else None
         settings = self.settings
-        return kv_share.attend_shared(
-            next_attention,
-            call.q,
-            KeysValues(call.k, call.v, call.mask, call.text_tokens),
-            source,
-            settings.join,
-            settings.strength,
-            settings.share_text,
-            focus,
-        )
+
+        def attend(q: torch.Tensor, own: KeysValues, read: KeysValues) -> torch.Tensor:
+            read = self._placed(read, kept, call)
+            return kv_share.attend_shared(
+                next_attention, q, own, read, settings.join, settings.strength, settings.share_text, focus
+            )
+
+        out = self.cache.read(source, call).attend(attend)
+        if evaluation.segment == self.last_reader[source]:
+            self.cache.drop(source, (call.block, call.kind), call.prompts)
+        return out
+
+    def _kept_tokens(self, foreground: torch.Tensor | None, call: Call) -> torch.Tensor | None:
+        """Return the foreground [N, tokens] of the frames that are kept."""
+        if foreground is None or call.kind == CROSS:
+            return foreground
+        return foreground.unflatten(1, (call.forward.grid[0], -1))[:, :: self.settings.keep.every_frames].flatten(1)
 
     def _placed(self, source: KeysValues, kept: Kept, call: Call) -> KeysValues:
         """Return the source's keys where they belong in time."""
@@ -219,9 +251,8 @@ class KVShareRun:
             / patch
         )
         text, video = source.k[:, :, : source.text_tokens], source.k[:, :, source.text_tokens :]
-        return KeysValues(
-            torch.cat([text, call.forward.time_shift(video, apart)], dim=2), source.v, source.mask, source.text_tokens
-        )
+        k = call.forward.time_shift(video, apart)
+        return replace(source, k=torch.cat([text, k], dim=2) if source.text_tokens else k)
 
     def _foreground(self, evaluation: Evaluation, call: Call) -> torch.Tensor | None:
         """Return [N, video tokens], or None while nothing is known of this segment."""

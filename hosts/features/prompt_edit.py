@@ -26,10 +26,11 @@ import comfy.sampler_helpers
 
 from ...engine.attention import prompt_edit
 from ...engine.attention.kv_share import KeysValues
+from ...engine.plan.needs import AS_MADE, CARD, AttentionSize, Keep, Need
 from ...engine.plan.spans import NoiseSpan
 from .. import keys
 from ..attention import patching
-from ..attention.keys_values import Parts, by_entry, for_reader
+from ..attention.kv_cache import KVCache
 from ..attention.noise_level import read_once
 from ..attention.patching import Evaluation, Start
 from ..attention.step_caches import CACHE
@@ -73,11 +74,15 @@ class Layout:
 
 @dataclass(frozen=True)
 class PromptEdit:
-    """These settings edit by words, by layout or by both, in `layers`, the blocks of the network."""
+    """These settings edit by words, by layout or by both, in `layers`, the blocks of the network.
+
+    `keep` says where and how the original's keys and values are kept.
+    """
 
     layers: frozenset[int]
     reweight: Reweight | None = None
     layout: Layout | None = None
+    keep: Keep = AS_MADE
 
     name = NAME
     excludes: ClassVar[dict[str, str]] = {}
@@ -91,11 +96,18 @@ class PromptEdit:
         for what, span in (("copies the layout", layout), ("reweights", reweighted)):
             if span:
                 patching.say_steps(NAME, what, span, start)
-        return PromptEditRun(self, layout, reweighted)
+        return PromptEditRun(self, layout, reweighted, start.places.get(NAME, CARD))
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
         """Return the bytes of the original's keys and values of one window; 0 where no layout is copied."""
         return 0 if self.layout is None else PROMPTS * len(self.layers) * bytes_of_layer
+
+    def need(self, size: AttentionSize) -> Need:
+        """Return the bytes of the original's keys and values of one window; none where no layout is copied."""
+        kinds = [kind for kind, block in size.sites if block in self.layers and kind != CROSS]
+        tokens = [size.tokens_of(kind) for kind in kinds] if self.layout else []
+        kept = sum(size.bytes_of(count, self.keep.form) for count in tokens)
+        return size.need(NAME, kept=kept, tokens=max(tokens, default=0), keep=self.keep)
 
     def check_words(self, conds: dict[str, list[dict]]) -> None:
         """Check that the words are there.
@@ -331,9 +343,9 @@ class PromptEditRun(patching.Bystander):
 
     needs_every_evaluation = True
 
-    def __init__(self, edit: PromptEdit, layout: NoiseSpan | None, reweighted: NoiseSpan | None):
+    def __init__(self, edit: PromptEdit, layout: NoiseSpan | None, reweighted: NoiseSpan | None, place: str):
         self.edit, self.layout, self.reweighted = edit, layout, reweighted
-        self.kept: dict[tuple[int, str], Parts] = {}
+        self.cache = KVCache(NAME, edit.keep, place)  # the one label is SOURCE
         self.shown: list[list[dict] | None] = []  # the original's conditioning
         self.factors: dict[Hashable, torch.Tensor] = {}  # of one evaluation, whose layers all have the same
 
@@ -341,9 +353,9 @@ class PromptEditRun(patching.Bystander):
         """Let go what was kept of the window before."""
         self.factors = {}
         if evaluation.role == SOURCE:
-            self.kept, self.shown = {}, evaluation.conds
-        elif not self._copies(evaluation):
-            self.kept = {}
+            self.shown = evaluation.conds
+        if evaluation.role == SOURCE or not self._copies(evaluation):
+            self.cache.drop(SOURCE)
 
     def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
         """Return whether this block lends its layout, copies one, or reweights words in this evaluation."""
@@ -365,16 +377,26 @@ class PromptEditRun(patching.Bystander):
         evaluation = call.evaluation
         copies = call.kind != CROSS and self._copies(evaluation)
         if evaluation.role == SOURCE:
-            self.kept.setdefault((call.block, call.kind), {}).update(by_entry(call))
+            self.cache.put(SOURCE, call)
             return next_attention(call.q, call.k, call.v, call.mask)
-        read, heard = KeysValues(call.k, call.v, call.mask, call.text_tokens), evaluation.conds
-        if copies:
-            read, heard = for_reader(self.kept[call.block, call.kind], call), self.shown
-        if not self._reweights(call.kind, evaluation):
-            return next_attention(call.q, read.k, read.v, read.mask)
-        key_factors = self._factors(call, heard, read.k.shape[2] if call.kind == CROSS else read.text_tokens)
-        query_factors = self._factors(call, evaluation.conds, call.text_tokens)
-        return prompt_edit.reweight(next_attention, call.q, read, key_factors, query_factors, self.edit.reweight.form)
+        if not copies:
+            own = KeysValues(call.k, call.v, call.mask, call.text_tokens)
+            tokens = call.k.shape[2] if call.kind == CROSS else call.text_tokens
+            return self._reading(call, next_attention, evaluation.conds, tokens)(call.q, own, own)
+        reading = self.cache.read(SOURCE, call)
+        return reading.attend(self._reading(call, next_attention, self.shown, reading.text_tokens))
+
+    def _reading(self, call: Call, next_attention: Attention, heard: list[list[dict] | None], text_tokens: int):
+        """Return attention (q, own, read) on `read`, in which the words of the prompts `heard` count as they should.
+
+        text_tokens: those that are read.
+        """
+        if not self._reweights(call.kind, call.evaluation):
+            return lambda q, own, read: next_attention(q, read.k, read.v, read.mask)
+        of_keys = self._factors(call, heard, text_tokens)
+        of_queries = self._factors(call, call.evaluation.conds, call.text_tokens)
+        form = self.edit.reweight.form
+        return lambda q, own, read: prompt_edit.reweight(next_attention, q, read, of_keys, of_queries, form)
 
     def _factors(self, call: Call, conds: list[list[dict] | None], tokens: int) -> torch.Tensor:
         """Return [B, tokens]: how much each text token of these prompts counts."""

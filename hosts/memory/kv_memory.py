@@ -19,8 +19,9 @@ import torch
 
 from ...engine.attention import kv_share
 from ...engine.attention.kv_share import KeysValues
+from ...engine.plan.needs import AttentionSize, Keep, Need
 from ...engine.plan.rollout_chunks import Mix
-from ..attention.keys_values import Parts, by_entry, for_reader
+from ..attention.kv_cache import KVCache
 from ..attention.patching import Evaluation, Start
 from ..families.sites import CROSS, Call
 from ..types import Attention
@@ -43,6 +44,14 @@ class Memory:
     mix: Mix
 
 
+class Shown(NamedTuple):
+    """These context passes were made over the contents, and left these keys and values."""
+
+    contents: Hashable
+    passes: list[ContextPass]
+    kept: KVCache
+
+
 class CacheEntry(NamedTuple):
     """This says where keys and values lie in the handler's cache, and what they are of; other contents are not
     read.
@@ -56,8 +65,8 @@ class KVMemory:
     """This is one run of a sampler that reads a memory.
 
     memory: None where nothing is remembered yet. layers: blocks of the network, from 0. levels: noise levels at which
-    the frames are shown. cache_entry: lets later chunks read the keys and values without a context pass; None for this
-    chunk alone.
+    the frames are shown. cache: empty, for keys and values. cache_entry: lets later chunks read the keys and values
+    without a context pass; None for this chunk alone.
     """
 
     needs_every_evaluation = True  # but where statistics are all that is remembered
@@ -68,22 +77,23 @@ class KVMemory:
         memory: Memory | None,
         layers: frozenset[int],
         levels: Sequence[float],
+        cache: KVCache | None = None,
         cache_entry: CacheEntry | None = None,
     ):
         self.handler, self.layers = handler, layers
         active = memory is not None and memory.latents.shape[2] > 0 and any(memory.weights)
         self.memory = memory if active else None
         self.passes = [ContextPass(memory.latents, level, memory.mix) for level in levels] if active else []
-        self.kept: dict[ContextPass, dict[int, Parts]] = {context: {} for context in self.passes}
+        self.kept = cache  # labels are context passes
         self.passes_made = False
-        self.joined: dict[tuple, KeysValues] = {}
         if active and cache_entry is not None:
             key, contents = cache_entry
-            if handler.cache.get(key, (None, None))[0] == contents:
-                self.kept, self.passes_made = handler.cache[key][1], True
-                self.passes = list(self.kept)
+            if key in handler.cache and handler.cache[key].contents == contents:
+                self.passes, self.kept = handler.cache[key].passes, handler.cache[key].kept
+                self.passes_made = True
             else:
-                handler.cache[key] = contents, self.kept
+                let_go_of_others(handler.cache)
+                handler.cache[key] = Shown(contents, self.passes, self.kept)
 
     def roles(self, segment: int) -> tuple[str, ...]:
         return ()
@@ -99,33 +109,41 @@ class KVMemory:
     def wants(self, kind: str, block: int, evaluation: Evaluation) -> bool:
         if self.memory is None or kind == CROSS or block not in self.layers:
             return False
-        return evaluation.role != CONTEXT_PASS or self.handler.context_pass in self.kept
+        return evaluation.role != CONTEXT_PASS or self.handler.context_pass in self.passes
 
     def attend(self, call: Call, next_attention: Attention) -> torch.Tensor:
         if call.evaluation.role == CONTEXT_PASS:
-            parts = self.kept[self.handler.context_pass].setdefault(call.block, {})
-            parts.update({entry: self._placed(part, call) for entry, part in by_entry(call).items()})
+            self.kept.put(self.handler.context_pass, call, self._placed(call))
             return next_attention(call.q, call.k, call.v, call.mask)
-        source = self._joined(call)
-        own = KeysValues(call.k, call.v, call.mask, call.text_tokens)
-        return kv_share.attend_shared(next_attention, call.q, own, source, kv_share.EXTEND, share_text=False)
 
-    def _joined(self, call: Call) -> KeysValues:
-        """Return what is read, joined once for all steps that see the prompts in the same batch."""
-        place = (self.near, call.block, call.rows, call.entries)
-        if place not in self.joined:
-            self.joined[place] = for_reader(self.kept[self.near][call.block], call)
-        return self.joined[place]
+        def attend(q: torch.Tensor, own: KeysValues, read: KeysValues) -> torch.Tensor:
+            return kv_share.attend_shared(next_attention, q, own, read, kv_share.EXTEND, share_text=False)
 
-    def _placed(self, part: KeysValues, call: Call) -> KeysValues:
+        return self.kept.read(self.near, call).attend(attend)
+
+    def _placed(self, call: Call) -> KeysValues:
         """Return the video's keys alone, where they belong in time, with their weights as logarithms on the logits."""
-        forward = call.forward
-        k = forward.time_shift(part.k[:, :, part.text_tokens :], self.memory.place / forward.patch_frames)
-        mask = None if part.mask is None else part.mask[..., part.text_tokens :]
+        forward, video = call.forward, slice(call.text_tokens, None)
+        k = forward.time_shift(call.k[:, :, video], self.memory.place / forward.patch_frames)
+        mask = None if call.mask is None else call.mask[..., video]
         if any(weight != 1 for weight in self.memory.weights):
             bias = log_weights(self.memory.weights[:: forward.patch_frames], math.prod(forward.grid[1:])).to(k)
-            mask = (bias if mask is None else mask + bias).expand(k.shape[0], -1, -1, -1)  # for_reader joins rows
-        return KeysValues(k, part.v[:, :, part.text_tokens :], mask)
+            mask = (bias if mask is None else mask + bias).expand(k.shape[0], -1, -1, -1)  # rows are joined
+        return KeysValues(k, call.v[:, :, video], mask)
+
+
+def need_of(name: str, size: AttentionSize, layers: frozenset[int], frames: int, levels: int, keep: Keep) -> Need:
+    """Return the bytes of so many latent frames' keys and values, at so many noise levels, in these layers."""
+    sites = sum(kind != CROSS and block in layers for kind, block in size.sites)
+    tokens = size.video_tokens(frames)
+    kept = levels * sites * size.bytes_of(tokens, keep.form)
+    return size.need(name, kept=kept, tokens=tokens, keep=keep, joined=True)
+
+
+def let_go_of_others(cache: dict) -> None:
+    """Let go what other context passes over an anchor left: two experts, or two takes, are not kept at once."""
+    for key in [key for key, shown in cache.items() if isinstance(shown, Shown)]:
+        del cache[key]
 
 
 def log_weights(weights: Sequence[float], tokens_of_frame: int) -> torch.Tensor:

@@ -12,13 +12,15 @@ from typing import ClassVar
 
 import torch
 
+from ...engine.plan.needs import AUTO, CARD, FULL, PLACES, AttentionSize, Keep, Need
 from ...engine.plan.rollout_chunks import Chunk
 from ...engine.plan.timeline import Timeline
 from ...engine.sampling.channel_statistics import match_statistics
+from ..attention.kv_cache import KVCache
 from ..attention.patching import Start
 from ..families.sites import PROMPTS
 from ..windows.chunk_handler import ChunkHandler, Remembered, handler_of
-from .kv_memory import CacheEntry, KVMemory, Memory, levels_of, require_rotary, require_whole_chunk
+from .kv_memory import CacheEntry, KVMemory, Memory, levels_of, need_of, require_rotary, require_whole_chunk
 
 NAME = "Longreel Long Memory"
 VIDEO, TAKE = "video", "take"  # whose beginning is the anchor
@@ -34,7 +36,7 @@ class LongMemory:
     frames, at most those of the first chunk. placement: BEFORE the window, or TRUE where they are. strength: 0..1, how
     many times their keys count in the softmax. layers: blocks of the network, from 0. statistics: 0..1, how far a
     chunk's statistics are pulled to those of the anchor's chunk. context_levels: noise levels at which the anchor is
-    shown in a context pass.
+    shown in a context pass. place, form: where and how its keys and values are kept (engine/plan/needs.py).
     """
 
     anchor: str
@@ -44,10 +46,17 @@ class LongMemory:
     layers: frozenset[int]
     statistics: float
     context_levels: int = CONTEXT_LEVELS
+    place: str = AUTO
+    form: str = FULL
 
     name: ClassVar[str] = NAME
     excludes: ClassVar[dict[str, str]] = {NAME: "each anchors the same chunks"}
     STORED_NAMES: ClassVar[dict[str, str]] = {"context_levels": "looks"}  # see hosts/sampling/identity.py
+    NOT_STORED: ClassVar[dict[str, tuple]] = {"place": PLACES, "form": (FULL,)}  # results are the same with these
+
+    @property
+    def keep(self) -> Keep:
+        return Keep(self.place, self.form)
 
     @property
     def kept_frames(self) -> int:
@@ -65,7 +74,8 @@ class LongMemory:
             require_rotary(start, self.name)
             require_whole_chunk(start, self.name)
         memory, levels = self._memory(handler), levels_of(start, self.context_levels)
-        run = KVMemory(handler, memory, self.layers, levels, self._cache_entry(start, handler, memory, levels))
+        cache = KVCache(self.name, self.keep, start.places.get(self.name, CARD))
+        run = KVMemory(handler, memory, self.layers, levels, cache, self._cache_entry(start, handler, memory, levels))
         run.needs_every_evaluation = bool(self.strength)
         return run
 
@@ -107,5 +117,8 @@ class LongMemory:
         return new if anchor is None else match_statistics(new, anchor, self.statistics)
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
-        # Twice: prompt by prompt, and joined for the batch.
-        return 2 * PROMPTS * self.context_levels * len(self.layers) * bytes_of_layer if self.strength else 0
+        return PROMPTS * self.context_levels * len(self.layers) * bytes_of_layer if self.strength else 0
+
+    def need(self, size: AttentionSize) -> Need:
+        frames = self.frames if self.strength else 0
+        return need_of(self.name, size, self.layers, frames, self.context_levels, self.keep)

@@ -10,15 +10,17 @@ true place in time (hosts/memory/kv_memory.py). Neither is StreamingT2V's CAM, w
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ...engine.plan.needs import AUTO, CARD, FULL, PLACES, AttentionSize, Keep, Need
 from ...engine.plan.timeline import Timeline
 from ..attention import patching
+from ..attention.kv_cache import KVCache
 from ..attention.patching import Start
 from ..families.sites import PROMPTS
 from ..types import ModelPatcher
 from ..windows.chunk_handler import handler_of
 from . import known_frames
 from .known_frames import KnownFramesRun
-from .kv_memory import KVMemory, Memory, levels_of, require_rotary, require_whole_chunk
+from .kv_memory import KVMemory, Memory, levels_of, need_of, require_rotary, require_whole_chunk
 
 NAME = "Longreel Short Memory"
 CLEAN, AT_ZERO, NOISED = "clean", "clean at time 0", "noised"  # how known frames are shown
@@ -64,6 +66,9 @@ class KnownFrames:
     def kept_bytes(self, bytes_of_layer: int) -> int:
         return 0
 
+    def need(self, size: AttentionSize) -> Need:
+        return Need(self.name)
+
 
 @dataclass(frozen=True)
 class KeysAndValues:
@@ -71,7 +76,8 @@ class KeysAndValues:
 
     frames: latent frames before the window. strength: 0..1, how many times their keys count in the softmax. decay:
     0..1, what each chunk further back loses of it. layers: blocks of the network, from 0. context_levels: noise levels
-    at which the frames are shown in a context pass.
+    at which the frames are shown in a context pass. place, form: where and how keys and values are kept
+    (engine/plan/needs.py).
     """
 
     frames: int
@@ -79,10 +85,17 @@ class KeysAndValues:
     decay: float
     layers: frozenset[int]
     context_levels: int = CONTEXT_LEVELS
+    place: str = AUTO
+    form: str = FULL
 
     name: ClassVar[str] = f"{NAME} ({KEYS_AND_VALUES})"
     excludes: ClassVar[dict[str, str]] = {name: "each reads the frames before the window"}
     STORED_NAMES: ClassVar[dict[str, str]] = {"context_levels": "looks"}  # see hosts/sampling/identity.py
+    NOT_STORED: ClassVar[dict[str, tuple]] = {"place": PLACES, "form": (FULL,)}  # results are the same with these
+
+    @property
+    def keep(self) -> Keep:
+        return Keep(self.place, self.form)
 
     @property
     def kept_frames(self) -> int:
@@ -107,11 +120,15 @@ class KeysAndValues:
             for frame in range(chunk.start_frame - frames, chunk.start_frame)
         )
         memory = Memory(latents, weights, -frames, remembered.maker_of(chunk.start_frame - 1).mix) if frames else None
-        return KVMemory(handler, memory, self.layers, levels_of(start, self.context_levels))
+        cache = KVCache(self.name, self.keep, start.places.get(self.name, CARD))
+        return KVMemory(handler, memory, self.layers, levels_of(start, self.context_levels), cache)
 
     def kept_bytes(self, bytes_of_layer: int) -> int:
-        # Twice: prompt by prompt, and joined for the batch.
-        return 2 * PROMPTS * self.context_levels * len(self.layers) * bytes_of_layer if self.strength else 0
+        return PROMPTS * self.context_levels * len(self.layers) * bytes_of_layer if self.strength else 0
+
+    def need(self, size: AttentionSize) -> Need:
+        frames = self.frames if self.strength else 0
+        return need_of(self.name, size, self.layers, frames, self.context_levels, self.keep)
 
 
 def attach(model: ModelPatcher, feature: KnownFrames | KeysAndValues):

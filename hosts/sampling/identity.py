@@ -4,7 +4,8 @@
 Weights are known by 4096 numbers of each tensor, evenly spread: another checkpoint, a LoRA or another quantisation
 differs in them, and 28 GB need not be read. Objects of other packages are known by the names of their classes and what
 they hold, functions by their names and what they enclose. A class of Longreel whose fields were renamed says in
-STORED_NAMES, {name now: name once}, what they were called, so that runs on disk stay what they are. Two functions of
+STORED_NAMES, {name now: name once}, what they were called, so that runs on disk stay what they are; one that was given
+fields since says in NOT_STORED, {name: values}, with which of them its results are the same. Two functions of
 one name that enclose the same but were edited between two starts of ComfyUI look alike.
 """
 
@@ -92,8 +93,12 @@ def _plain(value: object, above: tuple[int, ...]) -> object:
         value = _unused(value)
     if hasattr(value, "model_state_dict"):  # a ModelPatcher within options
         return _plain(value.model, above)
-    names = getattr(type(value), "STORED_NAMES", {})
-    fields = {names.get(name, name): item for name, item in getattr(value, "__dict__", {}).items()}
+    names, not_stored = (getattr(type(value), which, {}) for which in ("STORED_NAMES", "NOT_STORED"))
+    fields = {
+        names.get(name, name): item
+        for name, item in getattr(value, "__dict__", {}).items()
+        if name not in not_stored or item not in not_stored[name]
+    }
     if isinstance(value, comfy.context_windows.IndexListContextHandler):
         fields = {name: item for name, item in {**fields, **AT_FIRST}.items() if name != "_model"}
     return [type(value).__name__, _plain(fields, above)]

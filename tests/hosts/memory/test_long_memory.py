@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from longreel.engine.plan.rollout_chunks import plan_chunks
-from longreel.engine.runs.folder import open_run
 from longreel.engine.storyboard.board import Shot
 from longreel.hosts import block_count
 from longreel.hosts.attention import patching
 from longreel.hosts.memory.long_memory import BEFORE, TAKE, TRUE, VIDEO, LongMemory
+from tests.engine.plan.attention_sizes import attention_size
 from tests.hosts.rollout_cases import roll, story
 from tests.hosts.windows.test_latent_blend import Recorder
 
@@ -89,33 +89,7 @@ def test_statistics_of_a_take_are_its_own(tiny):
 
 
 def test_what_is_kept_is_asked_for_in_anchor_frames():
+    size = attention_size(frames=7)
     feature = LongMemory(VIDEO, 2, BEFORE, 1.0, frozenset(range(4)), 0.0)
-    assert feature.kept_frames == 2 and feature.kept_bytes(100) == 2 * 2 * feature.context_levels * 4 * 100
-    assert LongMemory(VIDEO, 2, BEFORE, 0.0, frozenset(range(4)), 1.0).kept_bytes(100) == 0
-
-
-def test_a_second_long_memory_is_refused(tiny):
-    with pytest.raises(ValueError, match="each anchors the same chunks"):
-        anchored(anchored(tiny("wan21").model))
-
-
-@pytest.mark.parametrize(("placement", "passes"), [(BEFORE, 2), (TRUE, 4)])
-def test_an_anchor_that_stands_in_one_place_is_shown_once_for_all_chunks(tiny, placement, passes):
-    loaded = tiny("wan21")
-    timeline = story(loaded.model, ("continue", "continue"))
-    chunks, recorder = plan_chunks(timeline, 1), Recorder(loaded.model)
-    roll(loaded, timeline, anchored(recorder.model, frames=1, placement=placement), steps=4)
-    shown = [call for call in recorder.calls if call[0].shape[2] == 1]
-    assert len(chunks) > 2 and len(shown) == (passes if placement == BEFORE else 2 * (len(chunks) - 1))
-
-
-def test_a_run_that_goes_on_from_disk_remembers_the_same_anchor(tiny, tmp_path):
-    loaded = tiny("wan21")
-    timeline = story(loaded.model, ("continue", "cut", "continue"))
-    model = anchored(loaded.model, TAKE, frames=2, statistics=0.5)
-    whole = roll(loaded, timeline, model)
-    for finished in range(1, len(plan_chunks(timeline, 1))):
-        with open_run(tmp_path) as run:
-            assert torch.equal(roll(loaded, timeline, model, run=run), whole)
-        for path in sorted(tmp_path.glob("chunk_*.safetensors"))[finished:]:
-            path.unlink()
+    assert feature.need(size).kept == feature.context_levels * 4 * size.bytes_of(2 * size.tokens_of_frame)
+    assert LongMemory(VIDEO, 2, BEFORE, 0.0, frozenset(range(4)), 1.0).need(size).kept == 0

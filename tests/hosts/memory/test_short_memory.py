@@ -10,6 +10,7 @@ from longreel.engine.plan.rollout_chunks import plan_chunks
 from longreel.hosts import block_count
 from longreel.hosts.memory import short_memory
 from longreel.hosts.memory.short_memory import AT_ZERO, CLEAN, NOISED, KeysAndValues, KnownFrames, weight_of
+from tests.engine.plan.attention_sizes import attention_size
 from tests.hosts.rollout_cases import roll, story
 
 CLEAN_ALREADY = ("wan22_5b", "ltxv", "hunyuan_video")
@@ -118,7 +119,7 @@ def test_a_memory_that_would_leave_nothing_new_is_refused(tiny):
 
 
 def test_what_is_kept_is_asked_for_in_frames_of_the_memory_not_of_the_window():
+    size = attention_size(frames=7)
     keys = KeysAndValues(2, 1.0, 0.0, frozenset(range(4)))
-    assert keys.kept_frames == 2
-    assert keys.kept_bytes(100) == 2 * 2 * keys.context_levels * 4 * 100  # two prompts, each by itself and in a batch
-    assert KeysAndValues(2, 0.0, 0.0, frozenset(range(4))).kept_bytes(100) == 0
+    assert keys.need(size).kept == keys.context_levels * 4 * size.bytes_of(2 * size.tokens_of_frame)
+    assert KeysAndValues(2, 0.0, 0.0, frozenset(range(4))).need(size).kept == 0
