@@ -69,10 +69,10 @@ def keys_and_values(loaded) -> torch.Tensor:
     return rolled(loaded, short_memory.attach(loaded.model, KeysAndValues(2, 0.5, 0.5, layers)))
 
 
-def long(loaded) -> torch.Tensor:
-    layers = frozenset(range(block_count(loaded.model)))
-    memory = LongMemory(VIDEO, 1, long_memory.BEFORE, 1.0, layers, 0.0)
-    return rolled(loaded, patching.attach(loaded.model, memory))
+def with_long_memory(model):
+    """A clone that reads the first chunk in all blocks."""
+    layers = frozenset(range(block_count(model)))
+    return patching.attach(model, LongMemory(VIDEO, 1, long_memory.BEFORE, 1.0, layers, 0.0))
 
 
 def trained(loaded, how: ModuleType) -> torch.Tensor:
@@ -138,7 +138,7 @@ CASES: dict[str, tuple[str, Callable[..., torch.Tensor]]] = {  # as docs/perform
     "Short Memory, clean": ("wan21", lambda tiny: rolled(tiny, known(tiny.model, short_memory.CLEAN, strength=0.9))),
     "Short Memory, clean at time 0": ("wan21", lambda tiny: rolled(tiny, known(tiny.model, AT_ZERO, strength=0.9))),
     "Short Memory, keys and values": ("wan21", keys_and_values),
-    "Long Memory": ("wan21", long),
+    "Long Memory": ("wan21", lambda tiny: rolled(tiny, with_long_memory(tiny.model))),
     "Short Memory, trained": ("wan21", lambda tiny: trained(tiny, cam)),
     "Long Memory, trained": ("wan21", lambda tiny: trained(tiny, apm)),
     "Refine, blend x0": ("wan21", lambda tiny: refined(tiny, X0)),
