@@ -36,6 +36,9 @@ VISIT = "longreel_visit"
 """transformer_options: Visit, the site of one attention call. A hook of the attention module writes it into the copy
 of the options that this module sees."""
 
+COMPILED = "longreel_compiled"
+"""Wrapper of APPLY_MODEL, which stays with the clone (hosts/attention/compiled.py)."""
+
 # Features and windows
 
 PROMPT_EDIT = "longreel_prompt_edit"

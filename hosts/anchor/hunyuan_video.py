@@ -64,11 +64,21 @@ def evaluate(
 
     with ExitStack() as meanwhile:
         for block in network.double_blocks:
-            meanwhile.enter_context(replaced(block, partial(_double, block.forward, rows, stretches)))
+            meanwhile.enter_context(
+                replaced(
+                    block, torch.compiler.disable(partial(_double, block.forward, rows, stretches), recursive=False)
+                )
+            )
         for block in network.single_blocks:
-            meanwhile.enter_context(replaced(block, partial(_single, block.forward, rows, stretches)))
+            meanwhile.enter_context(
+                replaced(
+                    block, torch.compiler.disable(partial(_single, block.forward, rows, stretches), recursive=False)
+                )
+            )
         last = network.final_layer
-        meanwhile.enter_context(replaced(last, partial(_last, last.forward, rows, stretches)))
+        meanwhile.enter_context(
+            replaced(last, torch.compiler.disable(partial(_last, last.forward, rows, stretches), recursive=False))
+        )
         return executor(x, t, *args, **kwargs)
 
 

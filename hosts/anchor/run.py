@@ -22,6 +22,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ...engine.to_device import sent
 from .. import keys
+from ..attention.compiled import outside_of_graphs
 from ..families.family import Family
 from ..types import Executor, Guider
 
@@ -137,6 +138,7 @@ def around_sampler(guider: Guider, run: AnchorFramesRun | None, masked_frames: S
     before = guider.conds
     if run is not None:
         wrappers |= {WrappersMP.PREDICT_NOISE: run.predict, WrappersMP.DIFFUSION_MODEL: run.show}
+        wrappers |= {WrappersMP.APPLY_MODEL: outside_of_graphs}
         strengths = KeepStrengths(run.of_all_frames)
         guider.conds = {
             name: [

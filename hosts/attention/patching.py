@@ -43,6 +43,7 @@ from ..types import (
     Network,
     Sampler,
 )
+from .compiled import keep_outside
 from .noise_level import level_of
 from .step_caches import skips_forwards
 
@@ -176,6 +177,7 @@ def attach(model: ModelPatcher, feature: Feature):
         model.add_wrapper_with_key(extension.WrappersMP.OUTER_SAMPLE, keys.TAP, _run)
         model.add_wrapper_with_key(extension.WrappersMP.CALC_COND_BATCH, keys.TAP, _announce)
         model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, keys.TAP, _watch)
+        keep_outside(model)
         reserve_memory(model)
     return model
 
@@ -327,7 +329,7 @@ def _watch(executor: Executor, *args, **kwargs):
     args, kwargs = _set(args, kwargs, place, {**options, OVERRIDE: tap})
     with ExitStack() as hooks:
         for site in wanted:
-            handle = site.module.register_forward_pre_hook(_mark(site), with_kwargs=True)
+            handle = site.module.register_forward_pre_hook(torch.compiler.disable(_mark(site)), with_kwargs=True)
             hooks.callback(handle.remove)
         out = executor(*args, **kwargs)
     missed = [site for site in wanted if (site.kind, site.block) not in tap.handed_on]
@@ -394,6 +396,7 @@ class _Tap:
         self.runs, self.evaluation, self.forward, self.before = runs, evaluation, forward, before
         self.handed_on: set[tuple[str, int]] = set()
 
+    @torch.compiler.disable
     def __call__(
         self,
         func: CoreAttention,

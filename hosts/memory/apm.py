@@ -190,6 +190,7 @@ def _mixed(network: Network, carried: Carried, picture: torch.Tensor) -> Iterato
     def hook_of(number: int, place: TextPlace):
         mixer = carried.module.mixers[str(number)]
 
+        @torch.compiler.disable
         def hook(module: torch.nn.Module, args, kwargs):
             options = argument(type(module).forward, args, kwargs, "transformer_options") or {}
             if keys.IN_CONTEXT_PASS in options:  # the paper's CAM sees frames with the text alone

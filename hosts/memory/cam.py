@@ -213,7 +213,7 @@ class _ContextPass:
         entrance = self.family.entrance(self.network)
         with ExitStack() as hooks:
             hooks.enter_context(_behind_blocks(self.network, self.carried, keep))
-            handle = entrance.register_forward_hook(enter)
+            handle = entrance.register_forward_hook(torch.compiler.disable(enter))
             hooks.callback(handle.remove)
             self.network._forward(self.x[:, :, :count], timestep, *args[2:], **kwargs)
         _check_reached(self.carried, set(found))
@@ -249,7 +249,9 @@ def _behind_blocks(
     blocks = family.blocks(network)
     with ExitStack() as hooks:
         for number in carried.memory.layers:
-            handle = blocks[number].register_forward_hook(partial(hook, number), with_kwargs=True)
+            handle = blocks[number].register_forward_hook(
+                torch.compiler.disable(partial(hook, number)), with_kwargs=True
+            )
             hooks.callback(handle.remove)
         yield
 

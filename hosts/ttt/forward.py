@@ -19,6 +19,7 @@ import comfy.patcher_extension as extension
 from ...engine.ttt.order import Layout, Range
 from ...engine.ttt.units import Unit
 from .. import keys
+from ..attention.compiled import keep_outside
 from ..families import family_of, plain_family_of
 from ..families.modules import replaced
 from ..families.sites import argument, token_grid
@@ -63,6 +64,7 @@ def watch(model: ModelPatcher) -> None:
     """Have `evaluate` stand around the network of this clone, once."""
     model.remove_wrappers_with_key(extension.WrappersMP.DIFFUSION_MODEL, keys.TTT_LAYERS)
     model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, keys.TTT_LAYERS, evaluate)
+    keep_outside(model)
 
 
 def token_windows(windows: tuple[Range, ...], patch_frames: int) -> tuple[Range, ...]:
@@ -90,7 +92,7 @@ def evaluate(executor: Executor, *args, **kwargs):
                     forward = recomputed(forward, segments.family.OVERWRITES_INPUTS)
                 if number in units:
                     forward = _called(units[number], forward)
-                meanwhile.enter_context(replaced(block, forward))
+                meanwhile.enter_context(replaced(block, torch.compiler.disable(forward)))
         for module, forward in segments.around():
             meanwhile.enter_context(replaced(module, forward))
         return executor(*args, **kwargs)
