@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import hypothesis
 import pytest
@@ -27,8 +28,9 @@ from tests import processes
 from tests.comfy_process import PACK_FOLDER_NAME, ComfyProcess
 from tests.tiny_models import MODELS
 
-# Folders of the bundled workflows. ComfyUI remembers what the editor made of them, so that each of them runs once.
+# Folders of the bundled workflows. Their ComfyUI remembers what the editor made of them: each runs once.
 ONE_AFTER_THE_OTHER = ("tests/browser/", "tests/workflows/")
+REMEMBERING = ("--cache-ram", "2", "0")  # GB left free; 0 keeps what other prompts made, which by default is let go
 LONG = ("tests/kernels/", "tests/nodes/")  # folders with files that take long: a worker that begins them last ends last
 QUICK_EXAMPLES = 10  # of each property, with --quick
 QUICK_MODELS = ("wan21", "cogvideox15")  # of tests that run with one tiny model after the other, with --quick
@@ -115,10 +117,26 @@ def no_process_outlives_its_file(no_process_outlives_the_tests: None, request: p
     assert not left, f"{request.path.name} is over, and processes that it started still run:\n" + "\n".join(left)
 
 
+@contextmanager
+def lasting_comfyui(*arguments: str) -> Iterator[ComfyProcess]:
+    """A ComfyUI with the pack in a folder of an arbitrary name and the test nodes of tests/tiny_nodes, for files that
+    follow each other."""
+    before = processes.started()
+    packs = {"tiny_nodes": dev.ROOT / "tests" / "tiny_nodes"}
+    with ComfyProcess(folder_name=PACK_FOLDER_NAME, packs=packs, arguments=arguments) as process:
+        processes.let_last(processes.started() - before)
+        yield process
+
+
 @pytest.fixture(scope="session")
 def comfy(no_process_outlives_the_tests: None) -> Iterator[ComfyProcess]:
-    """A running ComfyUI with the pack in a folder of an arbitrary name, and the test nodes of tests/tiny_nodes."""
-    before = processes.started()
-    with ComfyProcess(folder_name=PACK_FOLDER_NAME, packs={"tiny_nodes": dev.ROOT / "tests" / "tiny_nodes"}) as process:
-        processes.let_last(processes.started() - before)
+    """A running ComfyUI, which forgets what a prompt made when the next one is another."""
+    with lasting_comfyui() as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def remembering_comfy(no_process_outlives_the_tests: None) -> Iterator[ComfyProcess]:
+    """Another one, which still has what it made of earlier prompts: `comfy` of the bundled workflows' tests."""
+    with lasting_comfyui(*REMEMBERING) as process:
         yield process

@@ -13,6 +13,12 @@ from tests.browser.editor import LAUNCH_ARGUMENTS, Editor
 from tests.comfy_process import ComfyProcess
 
 
+@pytest.fixture(scope="session")
+def comfy(remembering_comfy: ComfyProcess) -> ComfyProcess:
+    """The ComfyUI that tests/workflows asks for what the editor ran."""
+    return remembering_comfy
+
+
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Ends with these tests: while playwright runs, its event loop belongs to the whole thread."""
