@@ -1,6 +1,6 @@
-"""Load one node pack with ComfyUI's own loader in this process and print what it cost, as one line of JSON.
+"""Load node packs with ComfyUI's own loader in this process and print what each cost, as one line of JSON.
 
-    python tests/load_pack.py COMFYUI PACK
+    python tests/load_pack.py COMFYUI PACK...
 
 Everything that a server has imported before it comes to custom nodes is imported first, so the seconds and the new
 modules are the pack's own. Seconds are the processor's, which other work on the machine does not lengthen as much.
@@ -11,7 +11,7 @@ import json
 import sys
 import time
 
-comfyui, pack = sys.argv[1:]
+comfyui, *packs = sys.argv[1:]
 sys.argv = ["main.py", "--cpu"]
 sys.path[0] = comfyui  # was this file's folder
 
@@ -23,9 +23,7 @@ import nodes
 import server
 
 
-async def load() -> dict:
-    server.PromptServer(asyncio.get_running_loop())
-    await nodes.init_builtin_extra_nodes()
+async def load(pack: str) -> dict:
     ids, modules = set(nodes.NODE_CLASS_MAPPINGS), set(sys.modules)
     start = time.process_time()
     loaded = await nodes.load_custom_node(pack)
@@ -40,4 +38,11 @@ async def load() -> dict:
     }
 
 
-print(json.dumps(asyncio.run(load())))
+async def main() -> None:
+    server.PromptServer(asyncio.get_running_loop())
+    await nodes.init_builtin_extra_nodes()
+    for pack in packs:
+        print(json.dumps(await load(pack)), flush=True)
+
+
+asyncio.run(main())
