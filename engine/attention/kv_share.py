@@ -52,12 +52,13 @@ class Focus:
     def sides(self) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
         """Return for each video the places of (queries, keys) in the foreground, and of those in the background.
 
-        They are found once for all groups of heads: finding them waits for the device.
+        They are found once for all groups of heads, and in one wait for the device: how many there are is read for all
+        of them together.
         """
-        return [
-            [(_places(self.target[n] == side), _places(self.source[n] == side)) for side in (True, False)]
-            for n in range(self.target.shape[0])
-        ]
+        masks = self.target, self.source
+        counts = torch.stack([mask.sum(dim=1) for mask in masks]).tolist()
+        queries, keys = (_by_side(mask, of_videos) for mask, of_videos in zip(masks, counts, strict=True))
+        return [list(zip(*of_video, strict=True)) for of_video in zip(queries, keys, strict=True)]
 
 
 def plan_sources(
@@ -196,8 +197,10 @@ def _attend_in_focus(
     return out
 
 
-def _places(there: torch.Tensor) -> torch.Tensor:
-    return there.nonzero()[:, 0]
+def _by_side(mask: torch.Tensor, counts: Sequence[int]) -> list[tuple[torch.Tensor, ...]]:
+    """Return for each row of mask [N, tokens] the rising places that are True, `counts` of them, and the others."""
+    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
+    return [places.split([count, len(places) - count]) for places, count in zip(order, counts, strict=True)]
 
 
 def _attend_some(attend: Attend, q: torch.Tensor, queries: torch.Tensor, read: KeysValues) -> torch.Tensor:

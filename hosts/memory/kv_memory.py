@@ -21,6 +21,7 @@ from ...engine.attention import kv_share
 from ...engine.attention.kv_share import KeysValues
 from ...engine.plan.needs import AttentionSize, Keep, Need
 from ...engine.plan.rollout_chunks import Mix
+from ...engine.to_device import sent
 from ..attention.kv_cache import KVCache
 from ..attention.patching import Evaluation, Start
 from ..families.sites import CROSS, Call
@@ -127,7 +128,8 @@ class KVMemory:
         k = forward.time_shift(call.k[:, :, video], self.memory.place / forward.patch_frames)
         mask = None if call.mask is None else call.mask[..., video]
         if any(weight != 1 for weight in self.memory.weights):
-            bias = log_weights(self.memory.weights[:: forward.patch_frames], math.prod(forward.grid[1:])).to(k)
+            bias = log_weights(self.memory.weights[:: forward.patch_frames], math.prod(forward.grid[1:]))
+            bias = sent(bias, k)
             mask = (bias if mask is None else mask + bias).expand(k.shape[0], -1, -1, -1)  # rows are joined
         return KeysValues(k, call.v[:, :, video], mask)
 

@@ -16,6 +16,7 @@ import comfy.model_sampling
 
 from ...engine.plan.rollout_chunks import Mix
 from ...engine.sampling import alpha_space
+from ...engine.to_device import sent
 from .. import keys
 from ..prompts.time_axis import MASK, lies_on_video
 from ..types import BaseModel
@@ -48,11 +49,11 @@ class NeedsContextPasses(Protocol):
 
 def noised(model: BaseModel, context: ContextPass, like: torch.Tensor) -> torch.Tensor:
     """Return the frames of a pass as the sampler's latent has them, [B, C, F, H, W], on the device of `like`."""
-    clean = model.process_latent_in(context.latents.to(like))
+    clean = model.process_latent_in(sent(context.latents, like))
     drawn = torch.randn(
         clean.shape[1:], generator=torch.Generator().manual_seed(context.seed)
     )  # the same for each video
-    noise = drawn.to(like).expand_as(clean)
+    noise = sent(drawn, like).expand_as(clean)
     sampling = model.model_sampling
     if isinstance(sampling, comfy.model_sampling.V_PREDICTION_DDPM):  # CogVideoX, see hosts/sampling/alpha_space.py
         return alpha_space.add_noise(clean, noise, alpha_space.alpha_of_sigma(context.sigma))
