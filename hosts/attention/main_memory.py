@@ -100,7 +100,7 @@ class MainMemory:
         on_card.copy_(tensor)
         slot.filled = self._event()
         with self._copying(slot.filled):
-            host.tensor().copy_(on_card, non_blocking=True)
+            host.tensor().copy_(on_card, non_blocking=self.stream is not None)
             slot.free = self._event(self.stream)
         return host
 
@@ -131,7 +131,7 @@ class MainMemory:
         on_card = self._place(slot, [(rows.shape(), rows.host.dtype) for rows in wanted])
         with self._copying(slot.free):
             for view, (host, rows) in zip(on_card, wanted, strict=True):
-                view.copy_(host.tensor()[rows], non_blocking=True)
+                view.copy_(host.tensor()[rows], non_blocking=self.stream is not None)
             slot.filled = self._event(self.stream)
         slot.holds = tuple(wanted)
         return slot
