@@ -7,7 +7,7 @@ from longreel.engine.attention.eight_bit import pack, unpack
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("size", [1e-6, 1.0, 3e4])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e4])
 def test_each_token_comes_back_within_a_254th_of_its_largest_channel(dtype, size):
     x = (torch.randn(2, 5, 3, 16, generator=torch.Generator().manual_seed(1)) * size).to(dtype)
     x[0, 0, 0] = 0
