@@ -6,6 +6,7 @@
     python dev.py test --quick      leave out what is slow or needs ComfyUI or a browser, and most model families
     python dev.py comfy [...]       open ComfyUI with the pack installed; further words go to ComfyUI
     python dev.py bench NAME [...]  run one benchmark from tests/bench
+    python dev.py memory [...]      what features keep of true models, and what a card makes of it (docs/memory.md)
     python dev.py gpu [...]         measure all that needs a GPU, on a bare machine too (docs/measured/README.md)
 
 Every command but the last begins with setup, which does nothing when nothing has changed. ComfyUI comes from the source
@@ -408,6 +409,11 @@ def bench(rest: list[str]) -> int:
     return in_environment("-m", f"tests.bench.{rest[0]}", *rest[1:])
 
 
+def memory(rest: list[str]) -> int:
+    """Print what features keep of models of true size, for the card that `rest` names."""
+    return in_environment("-m", "tests.bench.memory", *rest)
+
+
 def gpu(rest: list[str]) -> int:
     """Measure with this Python, or the environment's where this one has no torch; what is missing is written down."""
     python = PYTHON if importlib.util.find_spec("torch") is None and PYTHON.exists() else Path(sys.executable)
@@ -420,7 +426,15 @@ def gpu(rest: list[str]) -> int:
         return subprocess.run(command, check=False, cwd=links, env=environment).returncode
 
 
-COMMANDS = {"setup": lambda rest: 0, "demo": demo, "test": test, "comfy": comfy, "bench": bench, "gpu": gpu}
+COMMANDS = {
+    "setup": lambda rest: 0,
+    "demo": demo,
+    "test": test,
+    "comfy": comfy,
+    "bench": bench,
+    "memory": memory,
+    "gpu": gpu,
+}
 
 
 def main() -> int:

@@ -23,7 +23,11 @@ class LongreelPlan(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The video model that will sample: Wan 2.1/2.2, CogVideoX, HunyuanVideo or LTXV."
+                    "model",
+                    tooltip=(
+                        "The video model that will sample: Wan 2.1/2.2, CogVideoX, HunyuanVideo or LTXV. Wired from "
+                        "behind KV Share, Prompt Edit or the memories, the report says what those need of the card too."
+                    ),
                 ),
                 StoryboardSocket.Input("storyboard", tooltip="From Longreel Storyboard or Longreel Load Storyboard."),
                 io.Int.Input(
@@ -134,8 +138,7 @@ class LongreelPlan(io.ComfyNode):
             timeline,
             steps,
             guidance,
-            planning.segment_bytes(model, timeline, guidance),
-            planning.latent_bytes(timeline),
+            planning.memory_of(model, timeline, guidance),
             asked_size=(width or storyboard.width, height or storyboard.height),
         )
         return io.NodeOutput(

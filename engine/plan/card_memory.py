@@ -15,6 +15,7 @@ from itertools import product
 from .needs import AUTO, CARD, MAIN_MEMORY, Need
 
 GIB = 2**30
+WORKING_COPIES = 5  # latent-sized float32 tensors at once: noise, x, x0 and the two sums of the blend
 TO_THE_SMALLEST = 0.05  # GiB; less is said in MiB
 
 

@@ -1,7 +1,9 @@
 """Report the dry run as text: what each shot becomes, every rounding, how often the network runs and what it needs.
 
-Plain strings from a Timeline; the memory figures are handed in by whoever knows the model.
+Plain strings from a Timeline; the memory table is handed in by whoever knows the model.
 """
+
+from collections.abc import Sequence
 
 from .anchor import AUTO, place_in_shot
 from .rollout_chunks import plan_chunks
@@ -19,13 +21,13 @@ def plan_report(
     timeline: Timeline,
     steps: int,
     guidance: bool,
-    segment_bytes: int,
-    latent_bytes: int,
+    memory: Sequence[str] = (),
     asked_size: tuple[int, int] | None = None,
 ) -> str:
     """Return a table shot -> seconds -> pixel frames -> latent frames -> segments, then the totals.
 
-    asked_size: width and height in pixels before they were rounded; None asks for the timeline's.
+    memory: lines of the memory table (engine/plan/memory_table.py). asked_size: width and height in pixels before they
+    were rounded; None asks for the timeline's.
     """
     header = ("shot", "asked s", "gets s", "pixel frames", "latent frames", "meets", "segments", "prompt")
     own = segments_of_shots(timeline)
@@ -50,8 +52,7 @@ def plan_report(
         f"{steps} steps x {2 if guidance else 1} prompts ({'with' if guidance else 'without'} guidance; samplers that "
         f"evaluate twice per step double it)",
         _in_rollout(timeline, steps, guidance),
-        f"memory while sampling, estimated: {_megabytes(segment_bytes)} for one segment (the same for any length of "
-        f"video) + {_megabytes(latent_bytes)} for the latent + the model itself",
+        *memory,
     ]
     lines += _size_note(timeline, asked_size)
     return "\n".join(lines + crowded_note(timeline) + locked_note(timeline) + anchor_note(timeline))
@@ -154,7 +155,3 @@ def _row(timeline: Timeline, planned: PlannedShot, own: list[int]) -> tuple[str,
         f"{own[0]}-{own[-1]}" if len(own) > 1 else str(own[0]),
         prompt,
     )
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 2**20:.1f} MiB"

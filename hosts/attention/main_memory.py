@@ -85,7 +85,7 @@ class MainMemory:
         self.device, self.owner = device, owner
         streams = getattr(torch, device.type) if device.type in ("cuda", "xpu") else None
         self.streams, self.stream = streams, None if streams is None else streams.Stream(device=device)
-        self.spare: dict[int, list[torch.Tensor]] = {}
+        self.spare: list[torch.Tensor] = []
         self.to_host, self.to_card = Ring(), Ring()
         self.reading: Slot | None = None
         self.buffers: list[torch.Tensor] = []
@@ -121,11 +121,11 @@ class MainMemory:
         return views
 
     def let_go(self, host: HostTensor) -> None:
-        """Use the buffer of a stored tensor again for the next one of its size.
+        """Use the buffer of a stored tensor again for the next one that it can hold.
 
         Copies that were asked for come first: both are in the order of one stream.
         """
-        self.spare.setdefault(host.buffer.numel(), []).append(host.buffer)
+        self.spare.append(host.buffer)
 
     def _copy(self, wanted: Sequence[Rows], slot: Slot) -> Slot:
         on_card = self._place(slot, [(rows.shape(), rows.host.dtype) for rows in wanted])
@@ -151,15 +151,31 @@ class MainMemory:
         return [_typed(slot.buffer, start, *tensor) for start, tensor in zip(starts, tensors, strict=True)]
 
     def _host_buffer(self, size_bytes: int) -> torch.Tensor:
-        spare = self.spare.get(size_bytes)
-        if spare:
-            return spare.pop()
+        near = sorted(
+            (spare for spare in self.spare if 1 / 2 <= spare.numel() / size_bytes <= 2), key=torch.Tensor.numel
+        )
+        fitting = [spare for spare in near if spare.numel() >= size_bytes]
+        chosen = (fitting or near or [None])[0]
+        self.spare = [spare for spare in self.spare if spare is not chosen]
+        if fitting:
+            return chosen
+        if near:  # too small, as those of a first segment without a frame in front: a larger one takes its place
+            self._give_back(chosen)
+            del chosen
         buffer = torch.empty(size_bytes, dtype=torch.uint8)
         pins = self.stream is not None and size_bytes >= PIN_FROM_BYTES
         if pins and not comfy.model_management.pin_memory(buffer):
             logging.info("%s: ComfyUI pins no more main memory; copies to the card are slower", self.owner)
         self.buffers.append(buffer)
         return LEDGER.note(buffer, self.owner, "keys and values in main memory")
+
+    def _give_back(self, buffer: torch.Tensor) -> None:
+        """Forget a buffer, when the copies to and from it are through."""
+        self.buffers[:] = [other for other in self.buffers if other is not buffer]
+        for slot in self.to_card.slots:
+            if any(rows.host.buffer is buffer for rows in slot.holds):
+                slot.holds = ()  # it was let go, so nobody asks for it again
+        _release(self.stream, [buffer])
 
     def _event(self, stream: Any = None) -> Any:
         """Return an event at the end of what a stream, by default the card's work, was asked for up to here."""

@@ -12,8 +12,7 @@ network, from a feature that wants it is an error, after that forward.
 """
 
 import logging
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,7 +24,8 @@ import torch
 import comfy.patcher_extension as extension
 from comfy.ldm.modules.attention import attention_pytorch
 
-from ...engine.plan.needs import AS_MADE, CARD, MAIN_MEMORY
+from ...engine.plan.card_memory import MemoryPlan
+from ...engine.plan.needs import AttentionSize, Need
 from ...engine.plan.spans import NoiseSpan
 from .. import keys
 from ..families import family_of
@@ -36,13 +36,13 @@ from ..types import (
     BaseModel,
     CondLists,
     CoreAttention,
-    Entry,
     Executor,
     ModelOptions,
     ModelPatcher,
     Network,
     Sampler,
 )
+from . import reserve
 from .compiled import keep_outside
 from .noise_level import level_of
 from .step_caches import skips_forwards
@@ -56,8 +56,8 @@ class Start:
     """This is what a feature is told before sampling.
 
     `handler` is the context handler in charge, ours with its `timeline`, or another's, or None; `conds` are the
-    guider's lists by name, before core processes them. `places` says by a feature's name where it keeps keys and
-    values (engine/plan/needs.py).
+    guider's lists by name, before core processes them. `places` says where each feature, by its name, is to keep what
+    it keeps: CARD or MAIN_MEMORY of engine/plan/needs.py.
     """
 
     model: Any  # comfy.model_base.BaseModel
@@ -70,11 +70,12 @@ class Start:
 
 @dataclass(frozen=True)
 class Running:
-    """The runs of all features are kept in transformer_options while a sampler runs."""
+    """The runs of all features are kept in transformer_options while a sampler runs, and where they keep what."""
 
     family: Any
     names: tuple[str, ...]  # of the nodes
     runs: tuple["Run", ...]
+    memory: MemoryPlan
 
 
 @dataclass(frozen=True)
@@ -152,12 +153,8 @@ class Feature(Protocol):
         Raises ValueError where this model, timeline or conditioning cannot be served.
         """
 
-    def kept_bytes(self, bytes_of_layer: int) -> int:
-        """Return how many bytes a run keeps at most.
-
-        `bytes_of_layer` is one layer's keys and values of one window, for one prompt. A feature that keeps fewer frames
-        than a window has says how many, as `kept_frames`; then they are of those.
-        """
+    def need(self, size: AttentionSize) -> Need:
+        """Return what a run needs of memory at most, where the network is shown evaluations of this size."""
 
 
 def attach(model: ModelPatcher, feature: Feature):
@@ -178,44 +175,8 @@ def attach(model: ModelPatcher, feature: Feature):
         model.add_wrapper_with_key(extension.WrappersMP.CALC_COND_BATCH, keys.TAP, _announce)
         model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, keys.TAP, _watch)
         keep_outside(model)
-        reserve_memory(model)
+        reserve.reserve_memory(model)
     return model
-
-
-def reserve_memory(model: ModelPatcher) -> None:
-    """Have ComfyUI leave as much memory free as the features of `model` keep.
-
-    It is said again after a node that makes the memory fit one window, because the last word counts.
-    """
-    model.remove_wrappers_with_key(extension.WrappersMP.PREPARE_SAMPLING, keys.TAP)
-    model.add_wrapper_with_key(extension.WrappersMP.PREPARE_SAMPLING, keys.TAP, _reserve)
-
-
-def _reserve(
-    executor: Executor,
-    patcher: ModelPatcher,
-    noise_shape: Sequence[int],
-    conds: dict[str, list[Entry]],
-    *args,
-    **kwargs,
-):
-    """PREPARE_SAMPLING: core asks for the memory of a latent [B, C, F, H, W]; what is kept is said in frames of it."""
-    batch, channels, frames, rows, columns = noise_shape
-    family, network = family_of(patcher), patcher.model.diffusion_model
-    bytes_of_token = 2 * batch * family.width(network) * patcher.model.get_dtype_inference().itemsize
-    kept = 0
-    for feature in features_of(patcher.model_options):
-        sizes = (getattr(feature, "kept_frames", frames), rows, columns)
-        tokens = math.prod(token_grid(sizes, family.patch_size(network)))
-        kept += feature.kept_bytes(tokens * bytes_of_token)
-    frames += frames_of_bytes(patcher, noise_shape, kept)
-    return executor(patcher, [batch, channels, frames, rows, columns], conds, *args, **kwargs)
-
-
-def frames_of_bytes(patcher: ModelPatcher, noise_shape: Sequence[int], kept_bytes: int) -> int:
-    """Return for how many frames of a latent [B, C, F, H, W] core reserves at least so many bytes."""
-    batch, channels, _, rows, columns = noise_shape
-    return math.ceil(kept_bytes / patcher.memory_required([batch, channels, 1, rows, columns]))
 
 
 def say_steps(name: str, what: str, span: NoiseSpan, start: Start) -> None:
@@ -253,10 +214,10 @@ def _run(
     guider = executor.class_obj
     patcher, options = guider.model_patcher, guider.model_options["transformer_options"]
     features = options[keys.FEATURES]
-    kept = {feature.name: getattr(feature, "keep", AS_MADE).place for feature in features}
-    places = {name: MAIN_MEMORY if place == MAIN_MEMORY else CARD for name, place in kept.items()}
+    # Of all features of the MODEL: Prompt Edit takes itself out while its original is sampled.
+    memory = reserve.RunMemory.of_run(guider, noise.shape, features_of(patcher.model_options))
     handler = guider.model_options.get("context_handler")
-    start = Start(patcher.model, family_of(patcher), handler, guider.conds, sigmas, places)
+    start = Start(patcher.model, family_of(patcher), handler, guider.conds, sigmas, memory.plan.places)
     runs = tuple(feature.start(start) for feature in features)
     for feature, run in zip(features, runs, strict=True):
         if skips_forwards(options) and getattr(run, "needs_every_evaluation", False):
@@ -264,7 +225,8 @@ def _run(
                 f"{feature.name} works in every evaluation of the network, and EasyCache on this model skips some; "
                 f"remove that node"
             )
-    options[keys.RUNNING] = Running(start.family, tuple(feature.name for feature in features), runs)
+    memory.check()
+    options[keys.RUNNING] = Running(start.family, tuple(feature.name for feature in features), runs, memory.plan)
     try:
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     finally:

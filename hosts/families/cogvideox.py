@@ -56,6 +56,11 @@ def width(network: Network) -> int:
     return network.dim
 
 
+def heads(network: Network) -> int:
+    """Return the heads that a token's key is cut into."""
+    return network.num_attention_heads
+
+
 def text_width(network: Network) -> int:
     """Return the channels of the text that the network reads."""
     return network.patch_embed.text_proj.in_features

@@ -43,6 +43,9 @@ class Family(Protocol):
     def width(self, network: torch.nn.Module) -> int:
         """Return the channels of a token's key, all heads together."""
 
+    def heads(self, network: torch.nn.Module) -> int:
+        """Return the heads that a token's key is cut into, all equally wide."""
+
     def text_width(self, network: torch.nn.Module) -> int | None:
         """Return the channels of the text that the network reads; None where its modules do not say."""
 

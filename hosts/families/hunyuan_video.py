@@ -63,6 +63,11 @@ def width(network: Network) -> int:
     return network.hidden_size
 
 
+def heads(network: Network) -> int:
+    """Return the heads that a token's key is cut into."""
+    return network.num_heads
+
+
 def text_width(network: Network) -> int:
     """Return the channels of the text that the network reads."""
     return network.txt_in.input_embedder.in_features

@@ -57,6 +57,11 @@ def width(network: Network) -> int:
     return network.inner_dim
 
 
+def heads(network: Network) -> int:
+    """Return the heads that a token's key is cut into."""
+    return network.num_attention_heads
+
+
 def text_width(network: Network) -> int | None:
     """Return the channels of the text that the network reads; None where a checkpoint projects it elsewhere."""
     return getattr(getattr(network.caption_projection, "linear_1", None), "in_features", None)

@@ -14,7 +14,6 @@ import torch
 
 SELF, CROSS, JOINT = "self", "cross", "joint"
 FRAME_AXIS = 2  # of a latent [B, C, F, H, W]
-PROMPTS = 2  # of classifier-free guidance: positive and negative
 
 Shift = Callable[[torch.Tensor, float], torch.Tensor]
 """(keys [B, H, S, D], token frames) -> the keys so much later in time."""

@@ -54,10 +54,6 @@ class LookForWords:
         """Return none: its maps are as small as a picture."""
         return Need(self.name)
 
-    def kept_bytes(self, bytes_of_layer: int) -> int:
-        """Return 0: its maps are as small as a picture."""
-        return 0  # its maps are as small as a picture
-
 
 class FocusPreviewRun(patching.Bystander):
     """One run lays down the maps of the segments, averaged where they overlap."""

@@ -25,7 +25,7 @@ from ...engine.plan.timeline import Timeline
 from ..attention import patching
 from ..attention.kv_cache import KVCache
 from ..attention.patching import Evaluation, Start
-from ..families.sites import CROSS, PROMPTS, SELF, Call
+from ..families.sites import CROSS, SELF, Call
 from ..prompts import conditioning
 from ..types import Attention
 from ..windows import latent_blend
@@ -85,11 +85,6 @@ class KVShare:
             conditioning.check_words(start.conds, words_of_shots(timeline, self.mask))
         windows = [start.handler.window_start(number) for number in range(len(timeline.segments))]
         return KVShareRun(self, timeline, windows, sources, span, start.places.get(NAME, CARD))
-
-    def kept_bytes(self, bytes_of_layer: int) -> int:
-        """Return the bytes of one source's keys and values, or of two where each segment reads from the one before."""
-        windows = 2 if self.source == kv_share.PREVIOUS else 1  # that which is read, and that which will be
-        return windows * PROMPTS * len(self.layers) * bytes_of_layer
 
     def need(self, size: AttentionSize) -> Need:
         """Return the bytes of one source's keys and values; where each segment reads from the one before, a layer's of

@@ -34,7 +34,7 @@ from ..attention.kv_cache import KVCache
 from ..attention.noise_level import read_once
 from ..attention.patching import Evaluation, Start
 from ..attention.step_caches import CACHE
-from ..families.sites import CROSS, PROMPTS, SELF, Call
+from ..families.sites import CROSS, SELF, Call
 from ..prompts import conditioning
 from ..types import Attention, BaseModel, Callback, CondLists, Executor, ModelOptions, ModelPatcher, Sampler
 from ..windows import latent_blend
@@ -97,10 +97,6 @@ class PromptEdit:
             if span:
                 patching.say_steps(NAME, what, span, start)
         return PromptEditRun(self, layout, reweighted, start.places.get(NAME, CARD))
-
-    def kept_bytes(self, bytes_of_layer: int) -> int:
-        """Return the bytes of the original's keys and values of one window; 0 where no layout is copied."""
-        return 0 if self.layout is None else PROMPTS * len(self.layers) * bytes_of_layer
 
     def need(self, size: AttentionSize) -> Need:
         """Return the bytes of the original's keys and values of one window; none where no layout is copied."""

@@ -27,6 +27,7 @@ import torch
 
 from ...engine.memory.apm import APMConfig
 from ...engine.memory.files import APM_KIND, LoadedMemory
+from ...engine.plan.needs import CARD, AttentionSize, Keep, Need
 from ...engine.plan.timeline import Timeline
 from .. import keys
 from ..attention import patching
@@ -41,6 +42,8 @@ from .trained_memory import Carried, TrainedMemoryRun, carry, fingerprint, layer
 
 NAME = "Longreel Long Memory (trained)"
 OF_VIDEO, OF_TAKE = "video", "take"  # whose first frame is the anchor
+
+MIXED_TEXTS = 4  # at once: the text with the picture's tokens, their scores, what is mixed, and the result
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,10 @@ class APMFeature:
         finished = remembered.take_anchor if self.anchor == OF_TAKE else remembered.video_anchor
         return APMRun(None if finished is None else start.model.process_latent_in(finished[:, :, :1]))
 
-    def kept_bytes(self, bytes_of_layer: int) -> int:
-        return 0
+    def need(self, size: AttentionSize) -> Need:
+        """Return nothing that stays, and the text that a layer mixes."""
+        text = size.bytes_of(size.text_tokens) // 2  # keys and values are two
+        return Need(self.name, reading=MIXED_TEXTS * text if self.strength else 0, keep=Keep(CARD))
 
     def frames_before(self, timeline: Timeline) -> int:
         """See hosts/memory/protocols.Remembers."""

@@ -29,11 +29,12 @@ import comfy.ldm.common_dit
 
 from ...engine.memory.cam import CHANNELS, HEAD_WIDTH, CAMConfig
 from ...engine.memory.files import CAM_KIND, LoadedMemory
+from ...engine.plan.needs import CARD, AttentionSize, Keep, Need
 from .. import keys
 from ..attention import patching
 from ..attention.patching import Start
 from ..families import block_count, family_of, plain_family_of, video_tokens
-from ..families.sites import PROMPTS, argument, token_grid
+from ..families.sites import argument, token_grid
 from ..types import Executor, ModelPatcher, Network
 from ..windows.chunk_handler import handler_of
 from ..windows.context_pass import CONTEXT_PASS
@@ -42,6 +43,7 @@ from .kv_memory import require_whole_chunk
 from .trained_memory import Carried, TrainedMemoryRun, carry, fingerprint, layers_asked, new_memory
 
 NAME = "Longreel Short Memory (trained)"
+INJECTOR_TENSORS = 6  # like the window's tokens, at once: normed, frame by frame, projected, queries, attended, added
 
 Grid = tuple[int, int, int]  # token frames, rows, columns
 
@@ -69,8 +71,14 @@ class CAMFeature:
         before = remembered.before(chunk.first_new_frame, chunk.known_frames)
         return CAMRun(start.model.process_latent_in(before) if before.shape[2] else None)
 
-    def kept_bytes(self, bytes_of_layer: int) -> int:
-        return PROMPTS * len(self.layers) * bytes_of_layer // 2  # features are one tensor, keys and values two
+    def need(self, size: AttentionSize) -> Need:
+        """Return nothing that stays, and the features of the known frames while the network sees the window, with the
+        tensors of one injector.
+        """
+        if not self.strength:
+            return Need(self.name)
+        of_frames = size.bytes_of(size.video_tokens()) // 2  # a tensor of the window's tokens; keys and values are two
+        return Need(self.name, reading=(len(self.layers) + INJECTOR_TENSORS) * of_frames, keep=Keep(CARD))
 
 
 class CAMRun(TrainedMemoryRun):

@@ -18,7 +18,6 @@ from ...engine.plan.timeline import Timeline
 from ...engine.sampling.channel_statistics import match_statistics
 from ..attention.kv_cache import KVCache
 from ..attention.patching import Start
-from ..families.sites import PROMPTS
 from ..windows.chunk_handler import ChunkHandler, Remembered, handler_of
 from .kv_memory import CacheEntry, KVMemory, Memory, levels_of, need_of, require_rotary, require_whole_chunk
 
@@ -57,10 +56,6 @@ class LongMemory:
     @property
     def keep(self) -> Keep:
         return Keep(self.place, self.form)
-
-    @property
-    def kept_frames(self) -> int:
-        return self.frames
 
     def frames_before(self, timeline: Timeline) -> int:
         return 0
@@ -115,9 +110,6 @@ class LongMemory:
     def finish(self, new: torch.Tensor, remembered: Remembered) -> torch.Tensor:
         anchor = self._anchor(remembered)
         return new if anchor is None else match_statistics(new, anchor, self.statistics)
-
-    def kept_bytes(self, bytes_of_layer: int) -> int:
-        return PROMPTS * self.context_levels * len(self.layers) * bytes_of_layer if self.strength else 0
 
     def need(self, size: AttentionSize) -> Need:
         frames = self.frames if self.strength else 0

@@ -15,7 +15,6 @@ from ...engine.plan.timeline import Timeline
 from ..attention import patching
 from ..attention.kv_cache import KVCache
 from ..attention.patching import Start
-from ..families.sites import PROMPTS
 from ..types import ModelPatcher
 from ..windows.chunk_handler import handler_of
 from . import known_frames
@@ -63,9 +62,6 @@ class KnownFrames:
         )
         return KnownFramesRun(start, handler, keep_strengths, self.shown == AT_ZERO)
 
-    def kept_bytes(self, bytes_of_layer: int) -> int:
-        return 0
-
     def need(self, size: AttentionSize) -> Need:
         return Need(self.name)
 
@@ -97,10 +93,6 @@ class KeysAndValues:
     def keep(self) -> Keep:
         return Keep(self.place, self.form)
 
-    @property
-    def kept_frames(self) -> int:
-        return self.frames
-
     def frames_before(self, timeline: Timeline) -> int:
         return self.frames if self.strength else 0
 
@@ -122,9 +114,6 @@ class KeysAndValues:
         memory = Memory(latents, weights, -frames, remembered.maker_of(chunk.start_frame - 1).mix) if frames else None
         cache = KVCache(self.name, self.keep, start.places.get(self.name, CARD))
         return KVMemory(handler, memory, self.layers, levels_of(start, self.context_levels), cache)
-
-    def kept_bytes(self, bytes_of_layer: int) -> int:
-        return PROMPTS * self.context_levels * len(self.layers) * bytes_of_layer if self.strength else 0
 
     def need(self, size: AttentionSize) -> Need:
         frames = self.frames if self.strength else 0

@@ -1,16 +1,25 @@
-"""Ask ComfyUI the plan's two questions: how much memory the model wants for one segment, and where empty
+"""Ask ComfyUI the plan's questions: how much memory the model and its features want for one segment, and where empty
 latents live.
 """
+
+from dataclasses import replace
+from itertools import product
 
 import torch
 
 import comfy.model_management
 from comfy_execution.graph_utils import ExecutionBlocker
 
+from ...engine.plan.card_memory import WORKING_COPIES
+from ...engine.plan.memory_table import WAYS, memory_table
+from ...engine.plan.needs import CARD, EIGHT_BIT, FULL, MAIN_MEMORY, AttentionSize, Need
 from ...engine.plan.timeline import Timeline
+from ..attention.attention_size import attention_size
+from ..attention.patching import features_of
+from ..attention.remedies import keep_of, keeping
+from ..attention.reserve import RunMemory
+from ..families import family_of
 from ..types import ModelPatcher
-
-WORKING_COPIES = 5  # latent-sized float32 tensors at once: noise, x, x0 and the two sums of the blend
 
 
 def segment_bytes(model: ModelPatcher, timeline: Timeline, guidance: bool) -> int:
@@ -25,6 +34,49 @@ def segment_bytes(model: ModelPatcher, timeline: Timeline, guidance: bool) -> in
         timeline.width // facts.spatial_stride,
     ]
     return int(model.model.memory_required(shape))
+
+
+def memory_of(model: ModelPatcher, timeline: Timeline, guidance: bool) -> list[str]:
+    """Return the lines of the memory table of sampling this timeline with the features that `model` carries.
+
+    The window is a segment with the frame in front of it, as joint sampling shows it; a rollout's are a frame shorter.
+    """
+    family, shape = family_of(model), list(empty_shape(timeline))
+    shape[2] = min(timeline.latent_frames, max(segment.latent_frames for segment in timeline.segments) + 1)
+    features, prompts = features_of(model.model_options), 2 if guidance else 1
+    size = attention_size(
+        family,
+        model.model.diffusion_model,
+        shape,
+        rows=prompts,
+        text_tokens=family.TEXT_TOKENS,
+        itemsize=model.model.get_dtype_inference().itemsize,
+    )
+    run = RunMemory(
+        model,
+        features,
+        size=size,
+        window=shape,
+        prompts=prompts,
+        latent_numbers=empty_shape(timeline).numel(),
+        shorter=lambda frames: f"segment_frames {timeline.facts.pixel_frames(frames - 1)}",
+    )
+    windows = {
+        shown: int(model.model.memory_required([rows, *shape[1:]]))
+        for shown, rows in (("guidance", 2), ("one prompt", 1))
+    }
+    return memory_table(run.plan, windows, [_ways(feature, size) for feature in features], run.refused())
+
+
+def _ways(feature, size: AttentionSize) -> dict[str, Need]:
+    """Return the needs of a feature in every way of memory_table.WAYS; the one that it has where it has no choice."""
+    keep = keep_of(feature)
+    if keep is None:
+        return {WAYS[0]: feature.need(size)}
+    return {
+        way: keeping(feature, replace(keep, place=place, form=form)).need(size)
+        for way, (form, place) in zip(WAYS, product((FULL, EIGHT_BIT), (CARD, MAIN_MEMORY)), strict=True)
+    }
 
 
 def latent_bytes(timeline: Timeline) -> int:

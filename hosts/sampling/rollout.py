@@ -182,7 +182,13 @@ def _sample_part(
     inside = model.model_options.get("context_handler")
     first = float(sigmas[0]) == float(task.sampling.sigmas[0])  # a later expert is given what the first one left
     model.model_options["context_handler"] = ChunkHandler(
-        task.timeline, chunk, remembered, inside, task.cache, fresh_noise=first and task.sampling.add_noise
+        task.timeline,
+        chunk,
+        remembered,
+        inside,
+        task.cache,
+        fresh_noise=first and task.sampling.add_noise,
+        longest_window=max(one.latent_frames for one in task.chunks),
     )
     try:
         guider = comfy.samplers.CFGGuider(model)

@@ -20,7 +20,7 @@ from comfy.model_patcher import ModelPatcher
 from ...engine.plan.timeline import Timeline
 from ...engine.ttt.order import Layout, own_frames
 from .. import keys
-from ..attention import patching
+from ..attention import patching, reserve
 from ..prompts import conditioning
 from ..prompts.guidance import scale_guidance_of_frames, strength_of
 from ..types import BaseModel, CalcCondBatch, CondLists, ContextWindow, Entry, Executor, ModelOptions
@@ -56,6 +56,7 @@ class WholeTimeline(comfy.context_windows.ContextHandlerABC):
         super().__init__()
         self.timeline = timeline
         self.windows = tuple((segment.start_frame, segment.end_frame) for segment in timeline.segments)
+        self.window_frames = max(segment.latent_frames for segment in timeline.segments)
         # Checks that they follow each other; how many tokens a frame has does not matter here.
         frames = own_frames(Layout((0,) * len(self.windows), self.windows, 1, 1))
         self.strengths = torch.ones(timeline.latent_frames)
@@ -66,6 +67,10 @@ class WholeTimeline(comfy.context_windows.ContextHandlerABC):
     def for_new_run(self) -> "WholeTimeline":
         """Return a handler that has counted and compared nothing yet."""
         return WholeTimeline(self.timeline)
+
+    def shorter_windows(self, frames: int) -> str:
+        """Return the setting with which blocks see so many latent frames at once."""
+        return f"segment_frames {self.timeline.facts.pixel_frames(frames)} in Longreel Plan"
 
     def should_use_context(
         self,
@@ -197,7 +202,7 @@ def _start_run(executor: Executor, noise: torch.Tensor, latent_image: torch.Tens
         )
     handler = options["context_handler"] = options["context_handler"].for_new_run()
     trained = options["transformer_options"].get(keys.TTT_TRAINED_SEGMENT)
-    longest = max(stop - start for start, stop in handler.windows)
+    longest = handler.window_frames
     if trained not in (None, longest):
         logging.warning(
             "Longreel: these TTT layers were trained on segments of %d latent frames, and the timeline's "
@@ -205,6 +210,9 @@ def _start_run(executor: Executor, noise: torch.Tensor, latent_image: torch.Tens
             trained,
             longest,
         )
+    model = executor.class_obj.model_patcher
+    kept = kept_bytes(model, tuple(noise.shape), handler.windows)
+    reserve.RunMemory.of_run(executor.class_obj, noise.shape, (), kept).check()
     return executor(noise_of_shots(noise, handler.timeline), latent_image, *args, **kwargs)
 
 
@@ -218,8 +226,8 @@ def _reserve(
 ):
     """PREPARE_SAMPLING: core reserves the memory of one segment, and what is kept of all, as so many latent frames."""
     batch, channels, _, rows, columns = noise_shape
-    windows = patcher.model_options["context_handler"].windows
-    kept = kept_bytes(patcher, tuple(noise_shape), windows)
-    frames = max(stop - start for start, stop in windows)
-    frames += patching.frames_of_bytes(patcher, noise_shape, kept)
+    handler = patcher.model_options["context_handler"]
+    kept = kept_bytes(patcher, tuple(noise_shape), handler.windows)
+    frames = handler.window_frames
+    frames += reserve.frames_of_bytes(patcher, noise_shape, kept)
     return executor(patcher, [batch, channels, frames, rows, columns], conds, *args, **kwargs)

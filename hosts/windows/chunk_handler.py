@@ -59,7 +59,7 @@ class ChunkHandler(context_windows.ContextHandlerABC):
     inside: the context handler that was on the model before, or None. cache: handed from chunk to chunk; what context
     passes over frames that stay the same have left behind. A feature that finds nothing there makes its passes again,
     with the same result. fresh_noise: whether the sampler begins with noise alone in the new frames. context_pass: the
-    pass under way, or None while the network sees the chunk.
+    pass under way, or None while the network sees the chunk. longest_window: the latent frames of the longest chunk.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class ChunkHandler(context_windows.ContextHandlerABC):
         inside: ContextHandler | None = None,
         cache: dict | None = None,
         fresh_noise: bool = True,
+        longest_window: int = 0,
     ):
         self.timeline, self.chunk, self.remembered, self.inside = timeline, chunk, remembered, inside
         self.cache = {} if cache is None else cache
@@ -77,11 +78,21 @@ class ChunkHandler(context_windows.ContextHandlerABC):
         # What core's wrappers of its Context Windows nodes ask of the handler on a model, whichever it is.
         self.dim = getattr(inside, "dim", FRAME_AXIS)
         self.context_length = getattr(inside, "context_length", timeline.latent_frames)
+        self.longest_window = longest_window
         self.freenoise = fresh_noise and getattr(inside, "freenoise", False)
 
     def _apply_freenoise(self, noise: torch.Tensor, conds: CondLists, seed: int) -> torch.Tensor:
         """Shuffle a chunk's noise [B, C, F, H, W] for the windows inside, as core's wrapper asks."""
         return self.inside._apply_freenoise(noise, conds, seed)
+
+    @property
+    def window_frames(self) -> int:
+        """Return how many latent frames the network is shown at once, at most."""
+        return min(max(self.longest_window, self.chunk.latent_frames), self.context_length)
+
+    def shorter_windows(self, frames: int) -> str:
+        """Return the setting with which the network sees so many latent frames at once."""
+        return f"segment_frames {self.timeline.facts.pixel_frames(frames)} in Longreel Plan"
 
     def should_use_context(
         self,

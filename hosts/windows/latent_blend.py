@@ -23,7 +23,7 @@ from ...engine.plan.timeline import Segment, Timeline
 from ...engine.sampling.latent_blend import segment_weights
 from ...engine.to_device import sent
 from .. import keys
-from ..attention import patching
+from ..attention import patching, reserve
 from ..attention.noise_level import level_of, read_once
 from ..attention.step_caches import StepCaches, skips_forwards
 from ..prompts import conditioning, time_axis
@@ -103,6 +103,10 @@ class TimelineHandler(context_windows.IndexListContextHandler):
 
     def for_new_run(self) -> "TimelineHandler":
         return TimelineHandler(self.timeline, self.blend, self.seed, self.lead_frame, self.inside)
+
+    def shorter_windows(self, frames: int) -> str:
+        """Return the setting with which the network sees so many latent frames at once."""
+        return f"segment_frames {self.timeline.facts.pixel_frames(frames - self.lead_frame)} in Longreel Plan"
 
     def should_use_context(
         self,
@@ -309,7 +313,7 @@ def attach_handler(model: ModelPatcher, handler: TimelineHandler):
     model.model_options["context_handler"] = handler
     context_windows.create_prepare_sampling_wrapper(model)  # memory is asked for one segment, not for the video
     if patching.features_of(model.model_options):
-        patching.reserve_memory(model)
+        reserve.reserve_memory(model)
     model.remove_wrappers_with_key(extension.WrappersMP.OUTER_SAMPLE, keys.LATENT_BLEND)
     model.add_wrapper_with_key(extension.WrappersMP.OUTER_SAMPLE, keys.LATENT_BLEND, _start_run)
     return model
@@ -331,6 +335,8 @@ def _start_run(executor: Executor, noise: torch.Tensor, latent_image: torch.Tens
         )
     handler = handler.for_new_run()
     guider.model_options["context_handler"] = handler
+    if not patching.features_of(guider.model_options):  # theirs is reckoned where they start
+        reserve.RunMemory.of_run(guider, noise.shape, ()).check()
     return executor(noise_of_shots(noise, handler.timeline), latent_image, *args, **kwargs)
 
 

@@ -26,6 +26,9 @@ class RefinedChunks(TimelineHandler):
     def for_new_run(self) -> "RefinedChunks":
         return type(self)(self.timeline, self.cut_range, self.seed, self.lead_frame, self.inside)
 
+    def shorter_windows(self, frames: int) -> str:
+        return f"chunk_latent_frames {frames - self.lead_frame}"
+
     def weights_of_take(self, starts: list[int], lengths: list[int], seed: int) -> list[torch.Tensor]:
         return chunk_weights(starts, lengths, self.cut_range, seed, self.evaluation)
 

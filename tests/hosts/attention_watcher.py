@@ -4,6 +4,8 @@ told."""
 import weakref
 from typing import ClassVar
 
+from longreel.engine.plan.needs import Need
+
 
 class Watcher:
     """A feature that does with each call what it is told, by default nothing, and remembers what it saw."""
@@ -19,8 +21,8 @@ class Watcher:
         self.runs.append(weakref.ref(run))
         return run
 
-    def kept_bytes(self, bytes_of_layer):
-        return 0
+    def need(self, size):
+        return Need(self.name)
 
 
 class WatcherRun:

@@ -13,8 +13,8 @@ from longreel.engine.storyboard.board import Anchor, Shot, Storyboard
 from tests.engine.timeline_cases import WAN, plans, storyboard
 
 
-def report(timeline, steps=20, guidance=True, segment_bytes=3 << 20, latent_bytes=5 << 19):
-    return plan_report(timeline, steps, guidance, segment_bytes, latent_bytes)
+def report(timeline, steps=20, guidance=True, memory=("memory: enough",)):
+    return plan_report(timeline, steps, guidance, memory)
 
 
 @pytest.fixture
@@ -74,13 +74,15 @@ def test_a_size_that_was_rounded_is_told_and_no_other():
     halved = Storyboard((Shot("a", 3.0),), width=960, height=540)
     timeline = plan_timeline(halved, WAN)
     note = "note: 960x540 asked, 960x544 planned (Wan works in multiples of 16 pixels)"
-    assert plan_report(timeline, 20, True, 0, 0, asked_size=(960, 540)).splitlines().count(note) == 1
+    assert plan_report(timeline, 20, True, asked_size=(960, 540)).splitlines().count(note) == 1
     for asked_size in ((960, 544), None):
-        assert "planned (" not in plan_report(timeline, 20, True, 0, 0, asked_size=asked_size)
+        assert "planned (" not in plan_report(timeline, 20, True, asked_size=asked_size)
 
 
-def test_memory_is_told_for_one_segment_and_for_the_latent(timeline):
-    assert "3.0 MiB for one segment (the same for any length of video) + 2.5 MiB for the latent" in report(timeline)
+def test_the_lines_of_the_memory_table_stand_behind_the_cost(timeline):
+    lines = report(timeline, memory=["memory: of two", "  lines"]).splitlines()
+    at = lines.index("memory: of two")
+    assert lines[at - 1].startswith("in rollout:") and lines[at + 1] == "  lines"
 
 
 @pytest.mark.parametrize(

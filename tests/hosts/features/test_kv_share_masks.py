@@ -7,8 +7,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import comfy.model_management
-
 from longreel.engine.attention.kv_share import ALIGNED, PREVIOUS, REPLACE
 from longreel.engine.plan.timeline import plan_timeline
 from longreel.engine.storyboard.board import Shot, Storyboard
@@ -193,7 +191,7 @@ def test_a_negative_prompt_that_comes_first_takes_the_masks_of_the_step_before(t
     """Where memory is short core shows the network the negative prompt, then the positive one."""
     loaded = tiny(name)
     timeline = story(loaded.model)
-    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *args, **kwargs: 0)
+    monkeypatch.setattr(type(loaded.model), "get_free_memory", lambda patcher, device: 0)
     seen = watched(loaded, timeline, replace(SHARING, mode=mode), steps=3)
     assert [seen[0][0].rows, seen[-1][0].rows] == [(1,), (0,)]
     assert assert_each_side_reads_its_own_side(seen, timeline, mode) == len(readers_of(seen)) / 2 / 3

@@ -11,6 +11,7 @@ import comfy.samplers
 from comfy.patcher_extension import WrappersMP
 
 from longreel.engine.attention.prompt_edit import AFTER_SOFTMAX, FORMS, LOGITS
+from longreel.engine.plan.needs import Need
 from longreel.engine.plan.timeline import plan_timeline
 from longreel.engine.sampling.latent_blend import BLENDS
 from longreel.engine.storyboard.board import Shot, Storyboard
@@ -95,8 +96,8 @@ class Attention:
     def start(self, start):
         return self
 
-    def kept_bytes(self, bytes_of_layer):
-        return 0
+    def need(self, size):
+        return Need(self.name)
 
     def roles(self, segment):
         return ()
