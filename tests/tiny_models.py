@@ -352,15 +352,6 @@ def register_with_comfyui(folder: Path) -> None:
         folder_paths.add_model_folder_path(kind, str(Path(folder) / kind), is_default=True)
 
 
-def comfy_process_options(models: dict[str, TinyModel]) -> dict[str, dict[str, Path]]:
-    """Keyword arguments by which tests.comfy_process.ComfyProcess serves the checkpoints and the node TinyClip."""
-    folder = next(iter(models.values())).folder
-    return {
-        "packs": {"tiny_nodes": Path(__file__).resolve().parent / "tiny_nodes"},
-        "model_folders": {kind: folder / kind for kind in MODEL_KINDS},
-    }
-
-
 if __name__ == "__main__":
     for tiny in make_tiny_models(Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_FOLDER).values():
         print(f"{tiny.name:16s} {tiny.unet_path.stat().st_size / 1e6:6.2f} MB  {tiny.unet_path}")

@@ -1,24 +1,13 @@
 """A real ComfyUI process takes the tiny models and the node that makes their CLIP, and turns a prompt into frames."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.comfy_process import ComfyProcess
-from tests.tiny_models import TinyModel, comfy_process_options
+from tests.tiny_models import TinyModel
 
 LATENT_FRAMES = 2
 # One per text encoder: what differs from the tests in this process is the files' folders and the node TinyClip.
 NAMES = ("wan21", "cogvideox15", "hunyuan_video", "ltxv")
-
-
-@pytest.fixture(scope="module")
-def process(tiny_models: dict[str, TinyModel]) -> Iterator[ComfyProcess]:
-    with pytest.MonkeyPatch.context() as patch:
-        # Toy tensors gain nothing from a second thread, and lose much when another process wants the same core.
-        patch.setenv("OMP_NUM_THREADS", "1")
-        with ComfyProcess(**comfy_process_options(tiny_models)) as running:
-            yield running
 
 
 def empty_latent(tiny: TinyModel) -> dict:
@@ -31,9 +20,9 @@ def empty_latent(tiny: TinyModel) -> dict:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_a_prompt_becomes_frames_over_http(process: ComfyProcess, tiny_models: dict[str, TinyModel], name: str) -> None:
+def test_a_prompt_becomes_frames_over_http(server: ComfyProcess, tiny_models: dict[str, TinyModel], name: str) -> None:
     tiny = tiny_models[name]
-    outputs = process.run(
+    outputs = server.run(
         {
             **tiny.prompt_nodes(),
             "positive": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["clip", 0], "text": "a red fox runs"}},
