@@ -32,7 +32,8 @@ from tests.tiny_models import MODELS
 # Folders of the bundled workflows. Their ComfyUI remembers what the editor made of them: each runs once.
 ONE_AFTER_THE_OTHER = ("tests/browser/", "tests/workflows/")
 REMEMBERING = ("--cache-ram", "2", "0")  # GB left free; 0 keeps what other prompts made, which by default is let go
-LONG = ("tests/kernels/", "tests/nodes/")  # folders with files that take long: a worker that begins them last ends last
+# Folders with files that take long: a worker that begins them last ends last.
+LONG = ("tests/kernels/", "tests/nodes/", "tests/training/")
 QUICK_EXAMPLES = 10  # of each property, with --quick
 QUICK_MODELS = ("wan21", "cogvideox15")  # of tests that run with one tiny model after the other, with --quick
 
