@@ -19,7 +19,6 @@ from longreel.engine.plan.timeline import PlannedShot, Segment, Timeline
 from longreel.engine.published import zero_snr
 from longreel.engine.sampling import alpha_space
 from longreel.engine.storyboard.board import Shot, Storyboard
-from longreel.hosts import keys
 from tests.comfy_inprocess import import_comfyui
 
 import_comfyui()
@@ -30,6 +29,7 @@ import comfy.model_sampling
 import comfy.samplers
 import comfy.supported_models
 
+from longreel.hosts import keys
 from longreel.hosts.attention import patching
 from longreel.hosts.families import cogvideox
 from longreel.hosts.features.focus import Mask
