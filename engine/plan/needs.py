@@ -84,7 +84,9 @@ class AttentionSize:
         if not kept:
             return Need(name, keep=keep)
         own = max(self.tokens_of(kind) for kind, _ in self.sites)
-        group = self.group_bytes(tokens)
+        of_head = self.bytes_of(tokens) // self.heads
+        # Attended to at once: the heads of a group, or fewer where the window's own keys are more.
+        group = of_head * heads_of_group(max(of_head, self.bytes_of(own) // self.heads), self.heads)
         reading = self.rows * own * self.heads * self.head_width * self.itemsize  # the output, all heads together
         reading += group // tokens * own // 2  # and that of a group
         reading += group // tokens * (tokens + own) if joined else 0

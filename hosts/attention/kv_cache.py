@@ -10,6 +10,7 @@ as a group, and so that every place gives the same result to the bit.
 """
 
 from collections.abc import Callable, Hashable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,6 +28,8 @@ Entry = tuple[int, int]
 """(core's number of the prompt, place of the entry in its conditioning)."""
 Stored = tuple[torch.Tensor | HostTensor, ...]
 """Keys and values of a group, or each of them packed with its scales."""
+
+_SHOWN: ContextVar[slice | None] = ContextVar("heads that a feature within another one is shown", default=None)
 
 
 @dataclass(frozen=True)
@@ -161,20 +164,40 @@ class Reading:
         self.mask = _joined_mask(parts, call.k)
 
     def attend(self, attend: Callable[[torch.Tensor, KeysValues, KeysValues], torch.Tensor]) -> torch.Tensor:
-        """Return [B, H, Sq, D], made by `attend(q, own, kept)` for each group of heads."""
+        """Return [B, H, Sq, D], made by `attend(q, own, kept)` for each group of heads.
+
+        A group is cut further where the call's own keys, which may stand beside those that are read, are more. Another
+        feature that is asked within is shown these heads alone, and reads those of its own cache.
+        """
         call, out = self.call, None
         own = KeysValues(call.k, call.v, call.mask, call.text_tokens)
-        for heads, kept in self:
-            part = attend(call.q[:, heads], _of_heads(own, heads), kept)
-            if len(self.heads) == 1:
-                return part
-            out = torch.empty_like(call.q) if out is None else out
-            out[:, heads] = part
+        shown = _SHOWN.get() or slice(0, self.heads[-1].stop)
+        most = groups_of_heads(call.k)[0].stop
+        for heads, kept in self._groups(shown):
+            for some in _cut(slice(max(heads.start, shown.start), min(heads.stop, shown.stop)), most):
+                here, within = _seen_from(shown, some), _seen_from(heads, some)
+                token = _SHOWN.set(some)
+                try:
+                    part = attend(call.q[:, here], _of_heads(own, here), _of_heads(kept, within))
+                finally:
+                    _SHOWN.reset(token)
+                if some == shown:
+                    return part
+                out = torch.empty_like(call.q) if out is None else out
+                out[:, here] = part
         return out
 
     def __iter__(self) -> Iterator[tuple[slice, KeysValues]]:
-        """Yield heads, and their keys and values [B, Hg, S, D], which may be read until the next are asked for."""
+        """Yield all heads in groups, as `_groups` does."""
+        yield from self._groups(slice(0, self.heads[-1].stop))
+
+    def _groups(self, shown: slice) -> Iterator[tuple[slice, KeysValues]]:
+        """Yield the groups that have some of the heads `shown`, with their keys and values [B, Hg, S, D], which may be
+        read until the next are asked for.
+        """
         for number, heads in enumerate(self.heads):
+            if heads.stop <= shown.start or heads.start >= shown.stop:
+                continue
             last = number + 1 == len(self.heads)
             ahead, ahead_number = (self.following, 0) if last else (self.parts, number + 1)
             k, v = self.cache.group(self.parts, number, ahead, ahead_number, self.call)
@@ -186,6 +209,17 @@ def groups_of_heads(k: torch.Tensor) -> tuple[slice, ...]:
     heads = k.shape[1]
     size = heads_of_group(2 * k.nbytes // heads, heads)
     return tuple(slice(first, min(first + size, heads)) for first in range(0, heads, size))
+
+
+def _seen_from(heads: slice, some: slice) -> slice:
+    """Return where some heads stand among others, which begin at `heads.start`."""
+    return slice(some.start - heads.start, some.stop - heads.start)
+
+
+def _cut(heads: slice, most: int) -> Iterator[slice]:
+    """Yield the parts of a group that have so many heads at most."""
+    for first in range(heads.start, heads.stop, most):
+        yield slice(first, min(first + most, heads.stop))
 
 
 def every_frame(read: KeysValues, frames: int, every: int) -> KeysValues:

@@ -116,7 +116,7 @@ class MainMemory:
         self._card_waits(slot.filled)
         self.reading = slot
         views = self._place(slot, [(rows.shape(), rows.host.dtype) for rows in wanted])
-        if ahead:
+        if ahead and not any(_same(other.holds, ahead) for other in self.to_card.slots):
             self._copy(ahead, self.to_card.next(but=slot))
         return views
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from longreel.engine.attention.kv_share import EXTEND, KeysValues, attend_shared
+from longreel.engine.plan.needs import CARD, MAIN_MEMORY
 from longreel.engine.plan.rollout_chunks import plan_chunks
 from longreel.hosts import block_count
 from longreel.hosts.attention import patching
@@ -109,3 +110,17 @@ def test_memory_of_two_kinds_is_read_by_both(tiny):
         for model in (short, patching.attach(loaded.model, long), patching.attach(short, long))
     ]
     assert not any(torch.equal(a, b) for a, b in [(outs[0], outs[1]), (outs[0], outs[2]), (outs[1], outs[2])])
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("place", [CARD, MAIN_MEMORY])
+def test_two_memories_read_the_same_heads_where_they_read_group_by_group(tiny, monkeypatch, heads, place):
+    """One memory asks for the other's attention within its groups."""
+    loaded = tiny("wan21")
+    every = everywhere(loaded.model)
+    model = patching.attach(loaded.model, KeysAndValues(2, 0.8, 0.1, every, place=place))
+    model = patching.attach(model, LongMemory("video", 2, "before", 0.7, every, 0.0, place=place))
+    whole = roll(loaded, story(loaded.model), model)
+    for module in ("longreel.engine.plan.needs", "longreel.hosts.attention.kv_cache"):
+        monkeypatch.setattr(f"{module}.heads_of_group", lambda size, count: min(count, heads))
+    assert torch.allclose(whole, roll(loaded, story(loaded.model), model), atol=1e-3)
