@@ -386,8 +386,9 @@ def test_no_more_is_kept_than_is_still_to_be_read(tiny, every_tiny, mode, source
         sites.update(site for of_segment in kept.values() for site in of_segment)
         return out
 
-    model = patching.attach(patching.attach(loaded.model, settings), Watcher(count))
-    sample(loaded, timeline, model=model, steps=2)
+    watcher = Watcher(count)
+    sample(loaded, timeline, model=patching.attach(patching.attach(loaded.model, settings), watcher), steps=2)
+    watcher.calls.clear()  # they hold keys and values
     assert {block for block, _ in sites} == settings.layers
     assert len(sites) <= max(counts) <= len(sites) + most
     assert Noted.runs[0]() is None and LEDGER.bytes_of(NAME) == 0
