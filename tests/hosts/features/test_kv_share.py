@@ -404,10 +404,12 @@ def test_an_error_or_an_interrupt_lets_everything_go(tiny, error):
             raise error
         return next_attention(call.q, call.k, call.v, call.mask)
 
-    model = patching.attach(patching.attach(loaded.model, noted()), Watcher(fail))
+    watcher = Watcher(fail)
+    model = patching.attach(patching.attach(loaded.model, noted()), watcher)
     with pytest.raises(error):
         sample(loaded, story(loaded.model), model=model)
     assert max(calls) > 0
+    watcher.calls.clear()  # they hold keys and values
     gc.collect()
     assert LEDGER.bytes_of(NAME) == 0 and Noted.runs[0]() is None
 
