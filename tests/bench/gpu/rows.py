@@ -15,9 +15,12 @@ TTT_KINDS = ("mlp", "linear")
 DTYPES = ("bfloat16", "float16", "float32")
 SMALL, LARGE = "Wan 1.3B", "Wan 14B"
 FEATURES = (  # those of sampling.py, which imports torch
-    "plain", "joint", "KV Share, all layers", "rollout with memories", "TTT", "KV Share, last 1/6", "rollout",
+    "plain", "joint", "KV Share, all layers", "KV Share, all layers, main memory", "rollout with memories", "TTT",
+    "KV Share, last 1/6", "rollout",
 )  # fmt: skip
-FEATURES_OF_LARGE = ("joint", "KV Share, last 1/6", "KV Share, all layers", "rollout with memories")
+FEATURES_OF_LARGE = (
+    "joint", "KV Share, last 1/6", "KV Share, all layers", "KV Share, all layers, main memory", "rollout with memories",
+)  # fmt: skip
 
 
 def all_rows(rehearse: bool) -> list[Row]:

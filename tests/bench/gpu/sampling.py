@@ -98,14 +98,14 @@ def joint(bench: Bench, model: Any = None) -> torch.Tensor:
     )["samples"]  # fmt: skip
 
 
-def kv_share(bench: Bench, layers: str = "last 1/6") -> torch.Tensor:
+def kv_share(bench: Bench, layers: str = "last 1/6", kept_in: str = "auto") -> torch.Tensor:
     """The second shot reads the first one's keys and values."""
     from longreel.nodes.kv_share import LongreelKVShare
 
     (model,) = call(
         LongreelKVShare, model=bench.model, mode="fast", source={"source": "first"}, shots="", across_cuts=True,
         join="replace", placement="aligned", strength=1.0, share_text=True, layers=layers, start_percent=0.0,
-        end_percent=1.0, mask={"mask": "off"},
+        end_percent=1.0, mask={"mask": "off"}, kept_in=kept_in,
     )  # fmt: skip
     return joint(bench, model)
 
@@ -113,6 +113,11 @@ def kv_share(bench: Bench, layers: str = "last 1/6") -> torch.Tensor:
 def kv_share_all(bench: Bench) -> torch.Tensor:
     """The same in all layers, which the README calls best."""
     return kv_share(bench, "all")
+
+
+def kv_share_moved(bench: Bench) -> torch.Tensor:
+    """The same with keys and values in main memory, whether or not the card has room."""
+    return kv_share(bench, "all", "main memory")
 
 
 def rollout(bench: Bench, model: Any = None) -> torch.Tensor:
@@ -149,6 +154,7 @@ FEATURES: dict[str, Callable[[Bench], torch.Tensor]] = {
     "joint": joint,
     "KV Share, last 1/6": kv_share,
     "KV Share, all layers": kv_share_all,
+    "KV Share, all layers, main memory": kv_share_moved,
     "rollout": rollout,
     "rollout with memories": rollout_with_memories,
     "TTT": ttt,
@@ -173,18 +179,58 @@ def asked() -> Iterator[list[int]]:
         management.load_models_gpu = load
 
 
+@contextlib.contextmanager
+def planned() -> Iterator[list[Any]]:
+    """Fill a list with the pack's plans of memory, one for each call of a sampler."""
+    from longreel.hosts.attention.reserve import RunMemory
+
+    check, found = RunMemory.check, []
+
+    def listening(run: Any) -> None:
+        found.append(run.plan)
+        check(run)
+
+    RunMemory.check = listening
+    try:
+        yield found
+    finally:
+        RunMemory.check = check
+
+
+def figures_of(plan: Any) -> dict[str, Any]:
+    """A plan as figures: what it reckons with, and what the card would hold with all weights."""
+    core = plan.core
+    return {
+        "weights": core.weights,
+        "least weights": core.least_weights,
+        "window": core.window,
+        "latents": core.latents,
+        "whole timeline": core.layers,
+        "features on the card": plan.features_on_card,
+        "features in main memory": plan.features_in_main_memory,
+        "on the card with all weights": core.whole + plan.features_on_card,
+        "free": plan.card.free,
+        "places": dict(plan.places),
+    }
+
+
 def step(record: Any, rehearse: bool, network: str, dtype: str, feature: str) -> None:
     """Record one step of one feature, cold and warm, and its memory against the estimate."""
     bench = begin(record, network, dtype, rehearse)
     weights = bench.model.model_size()
     for name in ("first", "second"):
         result = []
-        with torch.inference_mode(), asked() as bytes_asked, peak() as used:
+        with torch.inference_mode(), asked() as bytes_asked, planned() as plans, peak() as used:
             taken = seconds(lambda result=result: result.append(FEATURES[feature](bench)))
         estimate = max(bytes_asked, default=0) + weights
         record(f"{name} run", {"seconds": taken, "asked bytes": max(bytes_asked, default=0), **used})
         if top := used.get("peak bytes"):
             record(f"{name} run, estimate / peak", estimate / top)
+        if plans:
+            plan = max(plans, key=lambda plan: plan.core.whole + plan.features_on_card)
+            record(f"{name} run, plan", figures_of(plan))
+            if top and plan.beside_all_weights:
+                record(f"{name} run, plan / peak", (plan.core.whole + plan.features_on_card) / top)
     record("finite", bool(torch.isfinite(result[0]).all()))
     record("deviation of the result", float(result[0].float().std()))
 
