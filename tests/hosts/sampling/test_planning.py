@@ -4,10 +4,15 @@ import pytest
 
 import comfy.sample
 
+from longreel.engine.plan.card_memory import Card
 from longreel.engine.plan.timeline import plan_timeline
 from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts import facts_of
+from longreel.hosts.attention import card, patching
+from longreel.hosts.features.prompt_edit import Layout, PromptEdit
 from longreel.hosts.sampling import planning
+
+EVERY, LAYOUT = frozenset(range(4)), Layout(None, 0.0, 1.0)
 
 
 def timeline_for(model, seconds=4.0, width=64, segment=5):
@@ -40,6 +45,17 @@ def test_memory_of_the_latent_grows_with_the_video(tiny):
     timeline = timeline_for(model)
     assert planning.latent_bytes(timeline) == 16 * timeline.latent_frames * 8 * 8 * 4 * planning.WORKING_COPIES
     assert planning.latent_bytes(timeline_for(model, seconds=40.0)) > 9 * planning.latent_bytes(timeline)
+
+
+def test_the_memory_table_knows_the_features_on_the_model_and_what_does_not_fit(tiny, monkeypatch):
+    loaded = tiny("wan21")
+    timeline, model = timeline_for(loaded.model), patching.attach(loaded.model, PromptEdit(EVERY, layout=LAYOUT))
+    plain, table = (planning.memory_of(one, timeline, True) for one in (loaded.model, model))
+    assert not any("Longreel Prompt Edit" in line for line in plain)
+    assert any(line.strip().startswith("Longreel Prompt Edit") for line in table) and "fits" in table[-1]
+    monkeypatch.setattr(card, "card_of", lambda model: Card("cuda:0", 2**20, 2**20, 0))
+    refused = planning.memory_of(model, timeline, True)[-1]
+    assert refused.startswith("  does not fit: Longreel Prompt Edit needs") and "1.0 MiB are free on cuda:0" in refused
 
 
 def test_the_empty_latent_is_what_the_model_samples(tiny, every_tiny):
