@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import torch
 
-import comfy.model_patcher
 import comfy.ops
 import comfy.patcher_extension as extension
 
 from ...engine.memory.files import KINDS, LoadedMemory
 from ...engine.runs.content_hash import content_hash
+from ..attention.beside import patcher_of
 from ..attention.patching import Bystander
 from ..families import block_count, facts_of
 from ..training import gradients
@@ -85,9 +85,7 @@ def carry(model: ModelPatcher, key: str, kind: str, memory: LoadedMemory, streng
     )
     module = memory.build(comfy.ops.manual_cast)
     model = model.clone()
-    model.set_additional_models(
-        key, [comfy.model_patcher.ModelPatcher(module, model.load_device, model.offload_device)]
-    )
+    model.set_additional_models(key, [patcher_of(module, model, f"trained {kind.upper()}")])
     options = model.model_options["transformer_options"] = dict(model.model_options["transformer_options"])
     options[key] = Carried(memory, module, strength)
     model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, key, evaluate)

@@ -19,12 +19,14 @@ from ...engine.ttt.files import LoadedTTT
 from ...engine.ttt.layer import AS_TRAINED, GATED_DELTA, MLP, OWN, SLIDING_WINDOW, TTTConfig
 from ...engine.ttt.weights import PUBLISHED_BASE_RATE, PUBLISHED_CHUNK, check_weights
 from .. import keys
+from ..attention.beside import patcher_of
 from ..families import block_count, family_of
 from ..training.fit import check_fit
 from .forward import segments_of, watch
 from .timeline import attach as attach_timeline
 
 __all__ = ["apply", "attach_timeline"]
+NAME = "Longreel Apply TTT"
 NEW_HEAD_WIDTH = 64  # the paper's
 NEW_CHUNK = PUBLISHED_CHUNK | {GATED_DELTA: 64, SLIDING_WINDOW: 1}
 NEW_BASE_RATE = PUBLISHED_BASE_RATE | {GATED_DELTA: 1.0, SLIDING_WINDOW: 1.0}
@@ -88,7 +90,7 @@ def _carry(model: ModelPatcher, layers: dict[int, TTTBlock]) -> ModelPatcher:
     """Return a clone of `model` with these layers in a patcher of their own, which ComfyUI loads beside it."""
     model = model.clone()
     holder = torch.nn.ModuleDict({str(number): layer for number, layer in layers.items()})
-    model.set_additional_models(keys.TTT_LAYERS, [ModelPatcher(holder, model.load_device, model.offload_device)])
+    model.set_additional_models(keys.TTT_LAYERS, [patcher_of(holder, model, NAME)])
     options = model.model_options["transformer_options"] = dict(model.model_options["transformer_options"])
     options[keys.TTT_LAYERS] = layers
     watch(model)
