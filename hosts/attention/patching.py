@@ -42,10 +42,9 @@ from ..types import (
     Network,
     Sampler,
 )
-from . import reserve
+from . import neighbours, reserve
 from .compiled import keep_outside
 from .noise_level import level_of
-from .step_caches import skips_forwards
 
 OVERRIDE = "optimized_attention_override"  # core's name of its slot
 WHOLE = "whole"  # the role of a segment that no feature asks for in another one
@@ -220,11 +219,9 @@ def _run(
     start = Start(patcher.model, family_of(patcher), handler, guider.conds, sigmas, memory.plan.places)
     runs = tuple(feature.start(start) for feature in features)
     for feature, run in zip(features, runs, strict=True):
-        if skips_forwards(options) and getattr(run, "needs_every_evaluation", False):
-            raise ValueError(
-                f"{feature.name} works in every evaluation of the network, and EasyCache on this model skips some; "
-                f"remove that node"
-            )
+        every = getattr(run, "needs_every_evaluation", False)
+        neighbours.check(feature, every, guider)
+    neighbours.say_lost_attention(start.model.diffusion_model, [feature.name for feature in features])
     memory.check()
     options[keys.RUNNING] = Running(start.family, tuple(feature.name for feature in features), runs, memory.plan)
     try:
@@ -254,7 +251,7 @@ def _announce(
         raise RuntimeError(
             f"none of the {len(wanted)} attention modules that {_names(running)} works in was evaluated at "
             f"sigma {evaluation.sigma:.4g}: another node answered in the network's place; remove nodes "
-            f"that skip evaluations, such as EasyCache"
+            f"that skip evaluations, such as TeaCache, or use LazyCache"
         )
     return out
 

@@ -88,6 +88,11 @@ def blocks(network: Network) -> list[torch.nn.Module]:
     return [*network.blocks]
 
 
+def replaceable_blocks(network: Network) -> dict[tuple[str, int], int]:
+    """Return nothing: core lets no node put another block in the place of one."""
+    return {}
+
+
 def entrance(network: Network) -> torch.nn.Module:
     """Return the module that makes the first tokens, text and video in one sequence."""
     return network.patch_embed

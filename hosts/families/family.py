@@ -58,6 +58,9 @@ class Family(Protocol):
     def blocks(self, network: torch.nn.Module) -> list[torch.nn.Module]:
         """Return the transformer blocks, in the order of Site.block."""
 
+    def replaceable_blocks(self, network: torch.nn.Module) -> dict[tuple[str, int], int]:
+        """Return Site.block by core's name of the block, (kind, number), where nodes may put another in its place."""
+
     def entrance(self, network: torch.nn.Module) -> torch.nn.Module:
         """Return the module that makes the first tokens of a latent."""
 

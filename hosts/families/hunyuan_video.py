@@ -100,6 +100,13 @@ def blocks(network: Network) -> list[torch.nn.Module]:
     return [*network.double_blocks, *network.single_blocks]
 
 
+def replaceable_blocks(network: Network) -> dict[tuple[str, int], int]:
+    """Return Site.block by core's name of the block."""
+    names = [("double_block", number) for number in range(len(network.double_blocks))]
+    names += [("single_block", number) for number in range(len(network.single_blocks))]
+    return {name: block for block, name in enumerate(names)}
+
+
 def entrance(network: Network) -> torch.nn.Module:
     """A convolution and a projection: tokens come as [B, N, C]."""
     return network.img_in

@@ -108,6 +108,11 @@ def blocks(network: Network) -> list[torch.nn.Module]:
     return [*network.transformer_blocks]
 
 
+def replaceable_blocks(network: Network) -> dict[tuple[str, int], int]:
+    """Return Site.block by core's name of the block."""
+    return {("double_block", number): number for number in range(len(network.transformer_blocks))}
+
+
 def entrance(network: Network) -> torch.nn.Module:
     """Return the projection that makes the first tokens, as [B, N, C]."""
     return network.patchify_proj

@@ -100,6 +100,11 @@ def blocks(network: Network) -> list[torch.nn.Module]:
     return [*network.blocks]
 
 
+def replaceable_blocks(network: Network) -> dict[tuple[str, int], int]:
+    """Return Site.block by core's name of the block."""
+    return {("double_block", number): number for number in range(len(network.blocks))}
+
+
 def entrance(network: Network) -> torch.nn.Module:
     """Return the convolution that makes the first tokens, as [B, C, F, H, W]."""
     return network.patch_embedding

@@ -82,6 +82,7 @@ class FocusPreviewRun(patching.Bystander):
                 self._lay_down(call)
         return next_attention(call.q, call.k, call.v, call.mask)
 
+    @torch.inference_mode()  # core's threads for several devices are not in it, and what is added up was made there
     def _lay_down(self, call: Call) -> None:
         timeline, forward = self.settings.timeline, call.forward
         segment = timeline.segments[call.evaluation.segment or 0]

@@ -16,6 +16,8 @@ from typing import ClassVar
 
 import torch
 
+from comfy.context_windows import IndexListContextHandler
+
 from ...engine.attention import kv_share
 from ...engine.attention.focus_map import FocusMap
 from ...engine.attention.kv_share import Focus, KeysValues
@@ -65,6 +67,22 @@ class KVShare:
         "it works between segments that are sampled together; use mode joint, or Longreel Long Memory instead"
     )
 
+    @property
+    def blocks(self) -> frozenset[int]:
+        """Return the blocks that share, and those before them where words are looked for; none at strength 0."""
+        mapped = range(max(self.layers) + 1) if self.mask and self.layers else ()
+        return self.layers.union(mapped) if self.strength else frozenset()
+
+    @property
+    def spans(self) -> tuple[tuple[float, float], ...]:
+        """Return in which percents of the schedule it works."""
+        return ((self.start_percent, self.end_percent),)
+
+    @property
+    def needs_one_device(self) -> str | None:
+        """Return why prompts cannot be evaluated on devices of their own; None where they can."""
+        return "its masks are made of the positive prompt and read beside the negative one" if self.mask else None
+
     def start(self, start: Start) -> "KVShareRun":
         """Begin a run.
 
@@ -110,6 +128,8 @@ def timeline_of(start: Start, name: str) -> Timeline:
 
     Raises ValueError where there is none, or windows inside its segments.
     """
+    if isinstance(start.handler, IndexListContextHandler):
+        latent_blend.check_place(start.handler)
     if not isinstance(start.handler, latent_blend.TimelineHandler):
         raise ValueError(
             f"{name} works between the segments of a timeline, and this sampler has no timeline; wire Longreel Latent "

@@ -29,8 +29,9 @@ from ...engine.attention.kv_share import KeysValues
 from ...engine.plan.needs import AS_MADE, CARD, AttentionSize, Keep, Need
 from ...engine.plan.spans import NoiseSpan
 from .. import keys
-from ..attention import patching
+from ..attention import neighbours, patching
 from ..attention.kv_cache import KVCache
+from ..attention.neighbours import other_cache
 from ..attention.noise_level import read_once
 from ..attention.patching import Evaluation, Start
 from ..attention.step_caches import CACHE
@@ -88,6 +89,11 @@ class PromptEdit:
     excludes: ClassVar[dict[str, str]] = {}
     replaces_keys = True
     not_in_rollout = "it samples an original beside the whole video; use mode joint"
+
+    @property
+    def spans(self) -> tuple[tuple[float, float], ...]:
+        """Return in which percents of the schedule it works."""
+        return tuple((part.start_percent, part.end_percent) for part in (self.reweight, self.layout) if part)
 
     def start(self, start: Start) -> "PromptEditRun":
         """Begin a run. Raises ValueError as `check_words` does."""
@@ -244,11 +250,12 @@ def _sample_both(
     edit.check_words(guider.conds)
     if edit.layout is None:
         return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, *args, **kwargs)
-    if CACHE in options:
+    if CACHE in options or other_cache(options):
         raise ValueError(
             f"{NAME} samples an original and an edited video in the same steps, and a node on this model (EasyCache, "
-            f"LazyCache) skips steps of each by what it sees; remove that node"
+            f"LazyCache, TeaCache) skips steps of each by what it sees; remove that node"
         )
+    neighbours.check(edit, True, guider)  # before the original
     edited = guider.conds
     original = _conds_of_original(edited, edit.layout)
     features = options[keys.FEATURES]

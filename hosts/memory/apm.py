@@ -56,6 +56,7 @@ class APMFeature:
     weights: str
 
     name: ClassVar[str] = NAME
+    blocks: ClassVar[frozenset[int]] = frozenset()  # a block that is left out reads no text, and misses none
     excludes: ClassVar[dict[str, str]] = {}
 
     def start(self, start: Start) -> "APMRun":

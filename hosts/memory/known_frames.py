@@ -48,7 +48,10 @@ class KnownFramesRun(Bystander):
 def attach(model: ModelPatcher):
     """Return a clone of `model` that shows the frames of its KnownFramesRun."""
     model = model.clone()
-    model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, keys.KNOWN_FRAMES, _show)
+    around = model.wrappers.get(extension.WrappersMP.DIFFUSION_MODEL, {})
+    # Outside all other wrappers: what another node sees of the frames (EasyCache compares them) does not depend on the
+    # order of the nodes.
+    model.wrappers[extension.WrappersMP.DIFFUSION_MODEL] = {keys.KNOWN_FRAMES: [_show], **around}
     return model
 
 

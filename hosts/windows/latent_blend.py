@@ -24,6 +24,7 @@ from ...engine.sampling.latent_blend import segment_weights
 from ...engine.to_device import sent
 from .. import keys
 from ..attention import patching, reserve
+from ..attention.neighbours import other_cache
 from ..attention.noise_level import level_of, read_once
 from ..attention.step_caches import StepCaches, skips_forwards
 from ..prompts import conditioning, time_axis
@@ -327,17 +328,28 @@ def _start_run(executor: Executor, noise: torch.Tensor, latent_image: torch.Tens
         {name: [entry.get("cross_attn") for entry in entries] for name, entries in guider.conds.items()},
     )
     handler = guider.model_options.get("context_handler")
-    if not isinstance(handler, TimelineHandler):
+    check_place(handler)
+    cache = other_cache(guider.model_options.get("transformer_options", {}))
+    if cache and len(handler.timeline.segments) > 1:
         raise ValueError(
-            f"another node behind Longreel Latent Blend has put its own windows in their place "
-            f"({type(handler).__name__}); put the context windows node in front of Longreel Latent Blend, where it "
-            f"works inside each segment"
+            f"{cache} on this model remembers one step for all {len(handler.timeline.segments)} segments of the "
+            f"timeline; use LazyCache, or remove that node"
         )
     handler = handler.for_new_run()
     guider.model_options["context_handler"] = handler
     if not patching.features_of(guider.model_options):  # theirs is reckoned where they start
         reserve.RunMemory.of_run(guider, noise.shape, ()).check()
     return executor(noise_of_shots(noise, handler.timeline), latent_image, *args, **kwargs)
+
+
+def check_place(handler: ContextHandler | None) -> None:
+    """Raise ValueError where a context handler that is not a timeline's stands in its place."""
+    if not isinstance(handler, TimelineHandler):
+        raise ValueError(
+            f"another node behind Longreel Latent Blend has put its own windows in their place "
+            f"({type(handler).__name__}); put the context windows node in front of Longreel Latent Blend, where it "
+            f"works inside each segment"
+        )
 
 
 def noise_of_shots(noise: torch.Tensor, timeline: Timeline) -> torch.Tensor:

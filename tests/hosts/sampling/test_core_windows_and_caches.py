@@ -176,7 +176,7 @@ def test_a_feature_of_whole_windows_refuses_what_cuts_or_skips_them(tiny, featur
     mode, ours = FEATURES[feature]
     theirs = windowed if other == "windows" else easy
     one, two = (theirs, ours) if first else (ours, theirs)
-    said = "cuts it" if other == "windows" else "EasyCache on this model skips some; remove that node"
+    said = "cuts it" if other == "windows" else "EasyCache on this model skips some; use LazyCache"
     with pytest.raises(ValueError, match=f"Longreel {feature}.*{said}"):
         sample(mode, loaded, two(one(unreached(loaded.model))), timeline)
 
