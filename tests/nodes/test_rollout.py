@@ -1,5 +1,6 @@
 """Longreel Sampler in mode rollout, with and without the memory nodes, in a running ComfyUI."""
 
+import json
 import time
 
 import pytest
@@ -222,3 +223,32 @@ def test_progress_names_shot_chunk_and_step_and_an_interrupt_is_quick(server, ba
         server.run(change(change(base, "sigmas", steps=2000), "sample", seed=101), listen=listen)
     assert time.monotonic() - asked[0] < 10  # 2000 steps of each chunk take minutes
     assert any("shot 1/3, chunk 1/" in text and "step " in text for text in texts), texts
+
+
+def test_each_turn_of_a_loop_keeps_its_own_chunks_of_one_run(server, tiny_models):
+    """The body's copies have ids of their own (12.0.0.1, 12.0.0.2), and the same ones in the next queue."""
+    prompt = sampled(tiny_models["wan21"], EULER)
+    wired = prompt.pop("sample")["inputs"]
+    settings = {
+        "cfg": 3.0,
+        "blend": "triangle",
+        "mode": "rollout",
+        "mode.run_name": "a loop",
+        "mode.remove_old": True,
+        "mode.low_noise_from": 0.875,
+    }
+    takes = ("model", "timeline", "positive", "negative", "latent", "sampler", "sigmas")
+    loop = {name: wired[name] for name in takes}
+    prompt["loop"] = node("TinyLoop", body="LongreelSampler", settings="", turns=2, **loop)
+    prompt |= {f"say{turn}": node("PreviewAny", source=["loop", turn]) for turn in range(2)}
+    prompt = {name: one for name, one in prompt.items() if name != "save"}
+    said = []
+    for add_noise in (True, True, False):
+        settings["mode.remove_old"] = len(said) != 1  # so that ComfyUI asks again
+        settings["add_noise"] = add_noise
+        outputs = server.run(change(prompt, "loop", settings=json.dumps(settings)))
+        said.append([outputs[f"say{turn}"]["text"][0] for turn in range(2)])
+    first, again, other = said
+    assert all("made" in report for report in (*first, *other))
+    assert not any("made" in report for report in again)
+    assert len(first) == 2

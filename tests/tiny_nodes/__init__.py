@@ -1,10 +1,13 @@
-"""A test-only node pack: it gives a real ComfyUI process the text encoder of the tiny models.
+"""A test-only node pack: it gives a real ComfyUI process the text encoder of the tiny models, and a loop.
 
 Link this folder into custom_nodes (the name there does not matter) and use node `TinyClip` where a workflow has
 its CLIP loader. It is no part of what users install and knows nothing about the pack.
 """
 
+import json
+
 from comfy_api.latest import ComfyExtension, io
+from comfy_execution.graph_utils import GraphBuilder
 
 from .tiny_clip import FAMILIES, make_tiny_clip
 
@@ -25,9 +28,41 @@ class TinyClip(io.ComfyNode):
         return io.NodeOutput(make_tiny_clip(family))
 
 
+class TinyLoop(io.ComfyNode):
+    """A loop whose body is one node, copied for each turn as core's loops of 0.31 and newer copy theirs."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TinyLoop",
+            display_name="Tiny loop (tests)",
+            category="Longreel tests",
+            enable_expand=True,
+            inputs=[
+                io.String.Input("body", tooltip="Class of the node."),
+                io.String.Input("settings", tooltip="Its other inputs, as JSON."),
+                io.Int.Input("turns", default=2, min=1, max=8),
+                io.Model.Input("model"),
+                io.AnyType.Input("timeline"),
+                io.Conditioning.Input("positive"),
+                io.Conditioning.Input("negative"),
+                io.Latent.Input("latent"),
+                io.Sampler.Input("sampler"),
+                io.Sigmas.Input("sigmas"),
+            ],
+            outputs=[io.String.Output(), io.String.Output()],
+        )
+
+    @classmethod
+    def execute(cls, body: str, settings: str, turns: int, **wired) -> io.NodeOutput:
+        graph = GraphBuilder()
+        made = [graph.node(body, **wired, **json.loads(settings), seed=turn) for turn in range(turns)]
+        return io.NodeOutput(made[0].out(1), made[-1].out(1), expand=graph.finalize())
+
+
 class TinyNodes(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [TinyClip]
+        return [TinyClip, TinyLoop]
 
 
 async def comfy_entrypoint() -> TinyNodes:
