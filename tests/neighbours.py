@@ -328,6 +328,8 @@ def cell(neighbour: str, feature: str) -> str:
     """Return what the page says of a pair."""
     ways = [made(FEATURES[feature], NEIGHBOURS[neighbour], first) for first in (True, False)]
     said = [way if isinstance(way, str) else described(way, without(feature)) for way in ways]
+    if neighbour == UNKNOWABLE:
+        said = [text.replace("FAULT, ", "late, ") for text in said]
     if said[0] != said[1]:
         return f"in front: {said[0]}; behind: {said[1]}"
     if isinstance(ways[0], torch.Tensor) and not torch.equal(*ways) and not close(*ways):
@@ -357,7 +359,7 @@ def page(cells: dict[tuple[str, str], str]) -> str:
             return text
         if text not in notes:
             notes.append(text)
-        word = "late" if "FAULT" in text else "mixed" if text.startswith("in front") else "refused"
+        word = "late" if text.startswith("late") else "mixed" if text.startswith("in front") else "refused"
         return f"{word} ({notes.index(text) + 1})"
 
     lines = [
