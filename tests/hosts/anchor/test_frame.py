@@ -317,7 +317,7 @@ def test_a_run_makes_again_what_a_changed_anchor_stands_in_and_what_follows(tiny
 
 def test_a_memory_that_corrects_colours_leaves_the_anchor_as_it_is(tiny):
     loaded = tiny("wan21")
-    memory = patching.attach(loaded.model, LongMemory(VIDEO, 1, 0.0, frozenset(), TRUE, 1.0))
+    memory = patching.attach(loaded.model, LongMemory(VIDEO, 1, TRUE, 0.0, frozenset(), 1.0))
     timeline = story(loaded.model)
     out = roll(loaded, timeline, with_anchor(loaded, 10, model=memory))
     assert torch.equal(out[:, :, 10:11], picture(loaded)) and not torch.equal(out, roll(loaded, timeline, memory))
