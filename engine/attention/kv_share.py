@@ -165,7 +165,16 @@ def _together(parts: Sequence[KeysValues]) -> KeysValues:
         masks = [part.mask if part.mask is not None else part.k.new_zeros(1, 1, 1, part.k.shape[2]) for part in parts]
         shape = torch.broadcast_shapes(*(m.shape[:-1] for m in masks))
         mask = torch.cat([m.expand(*shape, -1) for m in masks], dim=-1)
-    return KeysValues(torch.cat([p.k for p in parts], dim=2), torch.cat([p.v for p in parts], dim=2), mask)
+    return KeysValues(_joined([part.k for part in parts]), _joined([part.v for part in parts]), mask)
+
+
+def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return [B, H, S, D] of all parts, in memory token by token where the first part is: attention then needs no copy
+    of it.
+    """
+    if parts[0].stride(1) > parts[0].stride(2):  # head by head
+        return torch.cat(list(parts), dim=2)
+    return torch.cat([part.transpose(1, 2) for part in parts], dim=1).transpose(1, 2)
 
 
 def _attend_in_focus(

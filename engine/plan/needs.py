@@ -87,11 +87,12 @@ class AttentionSize:
         of_head = self.bytes_of(tokens) // self.heads
         # Attended to at once: the heads of a group, or fewer where the window's own keys are more.
         group = of_head * heads_of_group(max(of_head, self.bytes_of(own) // self.heads), self.heads)
-        reading = self.rows * own * self.heads * self.head_width * self.itemsize  # the output, all heads together
-        reading += group // tokens * own // 2  # and that of a group
+        # The group's output, twice where attention lays it out anew. Without a feature that of all heads is there, too.
+        reading = group // tokens * own
         reading += group // tokens * (tokens + own) if joined else 0
-        reading += 4 * (group // 2 // self.itemsize) * FLOAT32_BYTES if moved else 0
-        reading += group if keep.form == EIGHT_BIT else 0
+        if moved:  # keys are moved in float32, before they are joined
+            reading = max(reading + group // 2, 4 * group // self.itemsize * FLOAT32_BYTES // 2)
+        reading += self.group_bytes(tokens) if keep.form == EIGHT_BIT else 0
         slot = self.group_bytes(tokens, keep.form)
         return Need(name, kept, reading, SLOTS * slot + SLOTS * slot // 2, keep)  # keys and values go one by one
 
