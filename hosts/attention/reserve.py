@@ -25,7 +25,7 @@ from .remedies import Remedy, remedies_for
 
 
 class Needing(Protocol):
-    """What a feature says of its memory (hosts/attention/patching.Feature)."""
+    """What a feature says of its memory (hosts/attention/feature.Feature)."""
 
     def need(self, size: AttentionSize) -> Need:
         """Return what a run keeps at most, and what it needs while an attention call is made."""

@@ -86,7 +86,7 @@ class Call:
     v: torch.Tensor
     mask: torch.Tensor | None  # additive, four axes, broadcast to [B, H, Sq, Sk]
     forward: Forward
-    evaluation: Any = field(repr=False, default=None)  # hosts/attention/patching.Evaluation
+    evaluation: Any = field(repr=False, default=None)  # hosts/attention/feature.Evaluation
 
     @property
     def prompts(self) -> tuple[tuple[int, int], ...]:

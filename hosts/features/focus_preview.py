@@ -14,7 +14,7 @@ from ...engine.attention.focus_map import FocusMap
 from ...engine.plan.needs import AttentionSize, Need
 from ...engine.plan.timeline import Timeline
 from ..attention import patching
-from ..attention.patching import Evaluation, Start
+from ..attention.feature import Bystander, Evaluation, Start
 from ..families.sites import SELF, Call
 from ..prompts import conditioning
 from ..types import Attention, ModelPatcher, Sampler
@@ -55,7 +55,7 @@ class LookForWords:
         return Need(self.name)
 
 
-class FocusPreviewRun(patching.Bystander):
+class FocusPreviewRun(Bystander):
     """One run lays down the maps of the segments, averaged where they overlap."""
 
     needs_every_evaluation = True

@@ -25,8 +25,8 @@ from ...engine.plan.needs import AS_MADE, CARD, AttentionSize, Keep, Need
 from ...engine.plan.spans import NoiseSpan
 from ...engine.plan.timeline import Timeline
 from ..attention import patching
+from ..attention.feature import Evaluation, Start
 from ..attention.kv_cache import KVCache
-from ..attention.patching import Evaluation, Start
 from ..families.sites import CROSS, SELF, Call
 from ..prompts import conditioning
 from ..types import Attention

@@ -13,38 +13,26 @@ attention of its own, that stays the edited prompt's, or nothing of the edit wou
 prompt alone: the tokens at the same places of a negative prompt are other words.
 """
 
-from collections import deque
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 
-import comfy.model_management
 import comfy.patcher_extension as extension
-import comfy.sampler_helpers
 
 from ...engine.attention import prompt_edit
 from ...engine.attention.kv_share import KeysValues
 from ...engine.plan.needs import AS_MADE, CARD, AttentionSize, Keep, Need
 from ...engine.plan.spans import NoiseSpan
 from .. import keys
-from ..attention import neighbours, patching
+from ..attention import patching
+from ..attention.feature import Bystander, Evaluation, Start
 from ..attention.kv_cache import KVCache
-from ..attention.neighbours import other_cache
-from ..attention.noise_level import read_once
-from ..attention.patching import Evaluation, Start
-from ..attention.step_caches import CACHE
 from ..families.sites import CROSS, SELF, Call
 from ..prompts import conditioning
-from ..types import Attention, BaseModel, Callback, CondLists, Executor, ModelOptions, ModelPatcher, Sampler
-from ..windows import latent_blend
-from ..windows.progress import ProgressText
-
-NAME = "Longreel Prompt Edit"
-SOURCE = "source"  # the role in which the original is shown again
-MOST_PINNED_BYTES = 2 * 2**30  # of notes: the system cannot use pinned memory otherwise, and torch takes up to twice
-MADE_BY_OTHERS = ("hooks", "control")  # made ready before a sampler starts, for the guider's own conditioning alone
+from ..types import Attention, ModelPatcher
+from .original import NAME, SOURCE, evaluate_both, sample_both, span_of
 
 
 @dataclass(frozen=True)
@@ -98,7 +86,7 @@ class PromptEdit:
     def start(self, start: Start) -> "PromptEditRun":
         """Begin a run. Raises ValueError as `check_words` does."""
         self.check_words(start.conds)
-        layout, reweighted = _span(self.layout, start.model), _span(self.reweight, start.model)
+        layout, reweighted = span_of(self.layout, start.model), span_of(self.reweight, start.model)
         for what, span in (("copies the layout", layout), ("reweights", reweighted)):
             if span:
                 patching.say_steps(NAME, what, span, start)
@@ -143,18 +131,12 @@ def attach(model: ModelPatcher, edit: PromptEdit):
         prompt_edit.check_weight(edit.reweight.weight, edit.reweight.form)
     model = patching.attach(model, edit)
     for kind, wrapper in (
-        (extension.WrappersMP.OUTER_SAMPLE, _sample_both),
-        (extension.WrappersMP.CALC_COND_BATCH, _evaluate_both),
+        (extension.WrappersMP.OUTER_SAMPLE, sample_both),
+        (extension.WrappersMP.CALC_COND_BATCH, evaluate_both),
     ):
         # Outside all other wrappers, so that each of them sees two whole samplings.
         model.wrappers[kind] = {keys.PROMPT_EDIT: [wrapper], **model.wrappers[kind]}
     return model
-
-
-def _span(percents: Reweight | Layout | None, model: BaseModel) -> NoiseSpan | None:
-    if percents is None:
-        return None
-    return NoiseSpan.of(percents.start_percent, percents.end_percent, model.model_sampling.percent_to_sigma)
 
 
 def _places(spoken: conditioning.Spoken, words: Sequence[str]) -> list[int]:
@@ -175,173 +157,7 @@ def _is_there(spoken: conditioning.Spoken, word: str) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class Shown:
-    """The network was shown this of the original: one window, on the CPU, at one noise level."""
-
-    x: torch.Tensor  # [B, C, F, H, W]
-    sigma: float
-    conds: list[list[dict] | None]
-
-    def x_on(self, like: torch.Tensor) -> torch.Tensor:
-        """Return x on the device of `like`, which comes by at the same place."""
-        return self.x.to(like, non_blocking=_may_run_ahead(like))
-
-
-@dataclass
-class Notes:
-    """These notes hold all of the original that the edited video will read, in the order in which it will come by.
-
-    `over` once the original's sampler has left `span`: from there on nobody looks at it, and the network is not asked.
-    """
-
-    span: NoiseSpan
-    shown: deque[Shown] = field(default_factory=deque)
-    complete: bool = False
-    over: bool = False
-    progress: ProgressText = field(default_factory=ProgressText)
-    pinned_bytes: int = 0
-
-    def note(self, x: torch.Tensor, sigma: float, conds: list[list[dict] | None]) -> None:
-        """Keep what the original is shown now: x [B, C, F, H, W] at this noise level.
-
-        A copy that does not wait goes into pinned memory, which the device alone reads again, and in the same order.
-        """
-        run_ahead = _may_run_ahead(x) and self.pinned_bytes + x.nbytes <= MOST_PINNED_BYTES
-        self.pinned_bytes += x.nbytes * run_ahead
-        self.shown.append(Shown(x.detach().to("cpu", copy=True, non_blocking=run_ahead), sigma, conds))
-
-    def take(self, x: torch.Tensor, sigma: float) -> Shown:
-        """Return what the original was shown next. Raises RuntimeError where the two samplings went different ways."""
-        if not self.shown or self.shown[0].sigma != sigma or self.shown[0].x.shape != x.shape:
-            there = f"{self.shown[0].sigma:.4g}" if self.shown else "none"
-            raise RuntimeError(
-                f"the edited video is at noise level {sigma:.4g} and its original at {there}: the "
-                f"sampler chooses its steps by what it sees; use one with fixed steps, such as euler"
-            )
-        return self.shown.popleft()
-
-
-def _sample_both(
-    executor: Executor,
-    noise: torch.Tensor,
-    latent_image: torch.Tensor,
-    sampler: Sampler,
-    sigmas: torch.Tensor,
-    denoise_mask: torch.Tensor | None = None,
-    callback: Callback | None = None,
-    disable_pbar: bool = False,
-    *args,
-    **kwargs,
-):
-    """OUTER_SAMPLE: the original, as far as it is needed, and then the edited video. Only that one is reported."""
-    guider = executor.class_obj
-    options = guider.model_options["transformer_options"]
-    edit = next(feature for feature in options[keys.FEATURES] if feature.name == NAME)
-
-    def sample(conds: dict[str, list[dict]], noise: torch.Tensor, callback: Callback | None, disable_pbar: bool):
-        guider.conds = {name: [dict(entry) for entry in entries] for name, entries in conds.items()}
-        handler = guider.model_options.get("context_handler")
-        if isinstance(handler, latent_blend.TimelineHandler):
-            guider.model_options["context_handler"] = handler.for_new_run()  # it counts evaluations
-        own = sigmas.clone()  # the sampling after this one has the same, and some samplers write into them
-        return executor(noise, latent_image, sampler, own, denoise_mask, callback, disable_pbar, *args, **kwargs)
-
-    edit.check_words(guider.conds)
-    if edit.layout is None:
-        return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, *args, **kwargs)
-    if CACHE in options or other_cache(options):
-        raise ValueError(
-            f"{NAME} samples an original and an edited video in the same steps, and a node on this model (EasyCache, "
-            f"LazyCache, TeaCache) skips steps of each by what it sees; remove that node"
-        )
-    neighbours.check(edit, True, guider)  # before the original
-    edited = guider.conds
-    original = _conds_of_original(edited, edit.layout)
-    features = options[keys.FEATURES]
-    notes = options[keys.PROMPT_EDIT] = Notes(_span(edit.layout, guider.model_patcher.model))
-    device = guider.model_patcher.load_device
-    try:
-        options[keys.FEATURES] = tuple(feature for feature in features if feature is not edit)
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):  # samplers without a seed draw from it
-            sample(original, noise.clone(), None, True)
-        options[keys.FEATURES], notes.complete = features, True
-        return sample(edited, noise, callback, disable_pbar)
-    finally:
-        options[keys.FEATURES] = features
-        del options[keys.PROMPT_EDIT]
-
-
-def _conds_of_original(edited: dict[str, list[dict]], layout: Layout) -> dict[str, list[dict]]:
-    if conditioning.POSITIVE not in edited:
-        raise ValueError(
-            f"{NAME} puts the original in the place of the positive prompt, and this guider has none of that "
-            f"name, only {', '.join(edited)}; use CFGGuider or KSampler"
-        )
-    if layout.original is None:
-        return edited
-    original = comfy.sampler_helpers.convert_cond(layout.original)
-    for key in MADE_BY_OTHERS:
-        number = sum(key in entry for entry in original)
-        if number:
-            raise ValueError(
-                f"{number} of {len(original)} entries of the original conditioning carry a {key}, which is "
-                f"made ready for the edited prompt alone; wire it straight from Longreel Encode"
-            )
-    return {**edited, conditioning.POSITIVE: original}
-
-
-def _evaluate_both(
-    executor: Executor,
-    model: BaseModel,
-    conds: CondLists,
-    x: torch.Tensor,
-    timestep: torch.Tensor,
-    model_options: ModelOptions,
-):
-    """CALC_COND_BATCH: notes what is shown of the original, and shows it again before the edited video's."""
-    options = model_options["transformer_options"]
-    notes: Notes | None = options.get(keys.PROMPT_EDIT)
-    if notes is None:
-        return executor(model, conds, x, timestep, model_options)
-    comfy.model_management.throw_exception_if_processing_interrupted()
-    with read_once(timestep, options) as sigma:
-        return _evaluate_at(sigma, notes, executor, model, conds, x, timestep, model_options)
-
-
-def _evaluate_at(
-    sigma: float,
-    notes: Notes,
-    executor: Executor,
-    model: BaseModel,
-    conds: CondLists,
-    x: torch.Tensor,
-    timestep: torch.Tensor,
-    model_options: ModelOptions,
-):
-    """Evaluate one window of the original, or of the edited video behind what was noted of the original."""
-    options, in_span = model_options["transformer_options"], notes.span.holds(sigma)
-    if notes.complete:
-        if in_span:
-            shown = notes.take(x, sigma)
-            segment, _ = options.get(keys.SEGMENT_AND_ROLE, (None, patching.WHOLE))
-            told = {**model_options, "transformer_options": {**options, keys.SEGMENT_AND_ROLE: (segment, SOURCE)}}
-            executor(model, shown.conds, shown.x_on(x), timestep, told)
-        return executor(model, conds, x, timestep, model_options)
-    notes.over = notes.over or (not in_span and sigma < notes.span.high)
-    if notes.over:
-        return [x.clone() for _ in conds]
-    notes.progress.show(f"original, noise level {sigma:.3g}")
-    if in_span:
-        notes.note(x, sigma, conds)
-    return executor(model, conds, x, timestep, model_options)
-
-
-def _may_run_ahead(x: torch.Tensor) -> bool:
-    return comfy.model_management.device_supports_non_blocking(x.device)
-
-
-class PromptEditRun(patching.Bystander):
+class PromptEditRun(Bystander):
     """This is one run of the sampler, on the edited video; what is kept of the original lasts for one window."""
 
     needs_every_evaluation = True

@@ -31,7 +31,7 @@ from ...engine.plan.needs import CARD, AttentionSize, Keep, Need
 from ...engine.plan.timeline import Timeline
 from .. import keys
 from ..attention import patching
-from ..attention.patching import Start
+from ..attention.feature import Start
 from ..families import block_count, family_of, plain_family_of, video_tokens
 from ..families.sites import TextPlace, argument
 from ..prompts import conditioning

@@ -32,7 +32,7 @@ from ...engine.memory.files import CAM_KIND, LoadedMemory
 from ...engine.plan.needs import CARD, AttentionSize, Keep, Need
 from .. import keys
 from ..attention import patching
-from ..attention.patching import Start
+from ..attention.feature import Start
 from ..families import block_count, family_of, plain_family_of, video_tokens
 from ..families.sites import argument, token_grid
 from ..types import Executor, ModelPatcher, Network

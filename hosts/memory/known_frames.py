@@ -13,7 +13,7 @@ import comfy.patcher_extension as extension
 
 from ...engine.to_device import sent
 from .. import keys
-from ..attention.patching import Bystander, Start
+from ..attention.feature import Bystander, Start
 from ..types import Executor, ModelPatcher
 from ..windows.chunk_handler import ChunkHandler
 from ..windows.context_pass import CONTEXT_PASS

@@ -22,8 +22,8 @@ from ...engine.attention.kv_share import KeysValues
 from ...engine.plan.needs import AttentionSize, Keep, Need
 from ...engine.plan.rollout_chunks import Mix
 from ...engine.to_device import sent
+from ..attention.feature import Evaluation, Start
 from ..attention.kv_cache import KVCache
-from ..attention.patching import Evaluation, Start
 from ..families.sites import CROSS, Call
 from ..types import Attention
 from ..windows.chunk_handler import ChunkHandler

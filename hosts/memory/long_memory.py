@@ -16,8 +16,8 @@ from ...engine.plan.needs import AUTO, CARD, FULL, PLACES, AttentionSize, Keep, 
 from ...engine.plan.rollout_chunks import Chunk
 from ...engine.plan.timeline import Timeline
 from ...engine.sampling.channel_statistics import match_statistics
+from ..attention.feature import Start
 from ..attention.kv_cache import KVCache
-from ..attention.patching import Start
 from ..windows.chunk_handler import ChunkHandler, Remembered, handler_of
 from .kv_memory import CacheEntry, KVMemory, Memory, levels_of, need_of, require_rotary, require_whole_chunk
 

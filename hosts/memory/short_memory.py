@@ -13,8 +13,8 @@ from typing import ClassVar
 from ...engine.plan.needs import AUTO, CARD, FULL, PLACES, AttentionSize, Keep, Need
 from ...engine.plan.timeline import Timeline
 from ..attention import patching
+from ..attention.feature import Start
 from ..attention.kv_cache import KVCache
-from ..attention.patching import Start
 from ..types import ModelPatcher
 from ..windows.chunk_handler import handler_of
 from . import known_frames

@@ -17,7 +17,7 @@ import comfy.patcher_extension as extension
 from ...engine.memory.files import KINDS, LoadedMemory
 from ...engine.runs.content_hash import content_hash
 from ..attention.beside import patcher_of
-from ..attention.patching import Bystander
+from ..attention.feature import Bystander
 from ..families import block_count, facts_of
 from ..training import gradients
 from ..training.fit import check_fit

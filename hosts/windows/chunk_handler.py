@@ -18,7 +18,7 @@ import comfy.context_windows as context_windows
 from ...engine.plan.rollout_chunks import Chunk, Mix
 from ...engine.plan.timeline import Timeline
 from .. import keys
-from ..attention import patching
+from ..attention.feature import WHOLE, Start
 from ..attention.noise_level import read_once
 from ..prompts import conditioning
 from ..prompts.guidance import scale_guidance
@@ -125,7 +125,7 @@ class ChunkHandler(context_windows.ContextHandlerABC):
                 for context in run.context_passes(level) if isinstance(run, NeedsContextPasses) else ():
                     self._make_context_pass(context, calc_cond_batch, model, conds, x_in, model_options)
             of_chunk = _conds_for(conds, self.chunk.mix)
-            options = _seen_as(model_options, self.chunk.number, patching.WHOLE)
+            options = _seen_as(model_options, self.chunk.number, WHOLE)
             if self.inside is not None and self.inside.should_use_context(model, of_chunk, x_in, timestep, options):
                 out = self.inside.execute(calc_cond_batch, model, of_chunk, x_in, timestep, options)
             else:
@@ -158,7 +158,7 @@ class ChunkHandler(context_windows.ContextHandlerABC):
             self.context_pass = None
 
 
-def handler_of(start: patching.Start, name: str) -> ChunkHandler:
+def handler_of(start: Start, name: str) -> ChunkHandler:
     """Return the handler that a feature of node `name` finds where it starts.
 
     Raises ValueError where the sampler does not work chunk by chunk.

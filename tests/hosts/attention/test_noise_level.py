@@ -6,6 +6,7 @@ import torch
 import comfy.samplers
 
 from longreel.hosts.attention import patching
+from longreel.hosts.attention.feature import WHOLE
 from longreel.hosts.attention.noise_level import level_of, read_once
 from longreel.hosts.sampling.joint import sample_timeline
 from longreel.hosts.windows.context_pass import CONTEXT_PASS
@@ -56,5 +57,5 @@ def test_features_are_told_the_level_of_every_chunk_and_of_passes_over_finished_
     recorder = Recorder(patching.attach(with_long_memory(known(loaded.model)), watcher))
     roll(loaded, story(loaded.model, ("continue",)), recorder.model, steps=3)
     shown = [sigma for _, sigma, *_ in recorder.calls]
-    assert {evaluation.role for evaluation in watcher.evaluations} == {patching.WHOLE, CONTEXT_PASS}
+    assert {evaluation.role for evaluation in watcher.evaluations} == {WHOLE, CONTEXT_PASS}
     assert [evaluation.sigma for evaluation in watcher.evaluations] == shown

@@ -13,6 +13,7 @@ from longreel.engine.plan.needs import AUTO, CARD, MAIN_MEMORY, Keep, Need
 from longreel.hosts import family_of
 from longreel.hosts.attention import card, patching, reserve
 from longreel.hosts.attention.attention_size import attention_size
+from longreel.hosts.attention.feature import Bystander
 from longreel.hosts.windows import latent_blend
 from tests import tiny_sampling
 from tests.hosts.attention_watcher import Watcher
@@ -161,7 +162,7 @@ class Layers:
     excludes: ClassVar[dict[str, str]] = {}
 
     def start(self, start):
-        return patching.Bystander()
+        return Bystander()
 
     def need(self, size):
         tokens = self.frames * 1000 // self.keep.every_frames

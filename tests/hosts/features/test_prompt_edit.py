@@ -17,6 +17,7 @@ from longreel.engine.sampling.latent_blend import BLENDS
 from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts import block_count, facts_of, keys
 from longreel.hosts.attention import patching
+from longreel.hosts.attention.feature import Start
 from longreel.hosts.features import prompt_edit
 from longreel.hosts.features.prompt_edit import Layout, PromptEdit, Reweight
 from longreel.hosts.prompts import conditioning
@@ -184,7 +185,7 @@ def sdpa(q, k, v, mask):
 
 def start_of(loaded):
     conds = {"positive": [{**entry[1]} for entry in encode(loaded, PINK)[0]]}
-    return patching.Start(loaded.model.model, None, None, conds, torch.ones(1))
+    return Start(loaded.model.model, None, None, conds, torch.ones(1))
 
 
 def test_the_negative_prompt_keeps_its_words(tiny, every_tiny):

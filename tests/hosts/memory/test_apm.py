@@ -11,7 +11,7 @@ import comfy.samplers
 from longreel.engine.memory.files import APM_KIND, load_memory, save_memory
 from longreel.hosts import keys
 from longreel.hosts.attention import patching
-from longreel.hosts.attention.patching import Start
+from longreel.hosts.attention.feature import Start
 from longreel.hosts.families import video_tokens, wan
 from longreel.hosts.memory import apm
 from longreel.hosts.memory.protocols import Remembers

@@ -10,6 +10,7 @@ from longreel.engine.plan.needs import CARD, MAIN_MEMORY
 from longreel.engine.plan.rollout_chunks import plan_chunks
 from longreel.hosts import block_count
 from longreel.hosts.attention import patching
+from longreel.hosts.attention.feature import Start
 from longreel.hosts.memory.kv_memory import levels_of, log_weights
 from longreel.hosts.memory.long_memory import LongMemory
 from longreel.hosts.memory.short_memory import KeysAndValues
@@ -81,7 +82,7 @@ def test_frames_are_shown_once_per_level_before_the_first_step(tiny):
 @pytest.mark.parametrize(("steps", "count", "places"), [(20, 2, [5, 15]), (9, 3, [1, 4, 7]), (1, 3, [0]), (2, 1, [1])])
 def test_levels_are_in_the_middle_of_equal_parts_of_the_steps(steps, count, places):
     sigmas = torch.linspace(1, 0, steps + 1)
-    start = patching.Start(None, None, None, {}, sigmas)
+    start = Start(None, None, None, {}, sigmas)
     assert levels_of(start, count) == tuple(sigmas[places].tolist())
 
 
