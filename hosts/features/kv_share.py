@@ -26,7 +26,7 @@ from ...engine.plan.spans import NoiseSpan
 from ...engine.plan.timeline import Timeline
 from ..attention import patching
 from ..attention.feature import Evaluation, Start
-from ..attention.kv_cache import KVCache
+from ..attention.kv_cache import Entry, KVCache, Site
 from ..families.sites import CROSS, SELF, Call
 from ..prompts import conditioning
 from ..types import Attention
@@ -173,6 +173,7 @@ class KVShareRun:
         self.last_reader = {source: reader for reader, source in enumerate(sources) if source is not None}
         self.cache = KVCache(NAME, settings.keep, place)  # labels are segments
         self.kept: dict[tuple[int, int, str], Kept] = {}  # by segment, block and kind
+        self.read_out: list[tuple[int, Site, tuple[Entry, ...]]] = []  # by its last reader, whose site is under way
         self.words = words_of_shots(timeline, settings.mask) if settings.mask else None
         self.map = FocusMap()  # of the evaluation under way
         self.last_maps: dict[tuple[int, str], FocusMap] = {}  # by segment and role
@@ -188,6 +189,7 @@ class KVShareRun:
     def begin(self, evaluation: Evaluation) -> None:
         """Let go what no later segment of this step reads, and begin what this evaluation keeps."""
         segment = evaluation.segment
+        self._let_go_of_what_was_read()
         for label in self.cache.labels():
             if not label < segment <= self.last_reader[label]:  # nobody reads it, or it is of the step before
                 self.cache.drop(label)
@@ -223,6 +225,8 @@ class KVShareRun:
                 f"{NAME} cannot share keys that a mask weighs differently for {call.mask.shape[2]} of "
                 f"{call.q.shape[2]} queries; give every guide picture strength 1 and no mask of its own"
             )
+        site = call.block, call.kind
+        self._let_go_of_what_was_read(but=site)
         here = self._foreground(evaluation, call)
         if self._keeps(evaluation):
             self.cache.put(evaluation.segment, call)
@@ -243,10 +247,15 @@ class KVShareRun:
                 next_attention, q, own, read, settings.join, settings.strength, settings.share_text, focus
             )
 
-        out = self.cache.read(source, call).attend(attend)
         if evaluation.segment == self.last_reader[source]:
-            self.cache.drop(source, (call.block, call.kind), call.prompts)
-        return out
+            self.read_out.append((source, site, call.prompts))
+        return self.cache.read(source, call).attend(attend)
+
+    def _let_go_of_what_was_read(self, but: Site | None = None) -> None:
+        """Let go what its last reader has read at other sites; a feature outside may ask a site more than once."""
+        for label, site, entries in [read for read in self.read_out if read[1] != but]:
+            self.cache.drop(label, site, entries)
+        self.read_out = [read for read in self.read_out if read[1] == but]
 
     def _kept_tokens(self, foreground: torch.Tensor | None, call: Call) -> torch.Tensor | None:
         """Return the foreground [N, tokens] of the frames that are kept."""

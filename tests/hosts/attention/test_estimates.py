@@ -53,7 +53,7 @@ def measured(loaded, feature, monkeypatch, cfg: float = 3.0) -> tuple[Need, int,
     def look(call, next_attention):
         nonlocal most, most_slots
         watcher.calls.clear()  # it holds keys and values
-        lines = LEDGER.lines(feature.name)
+        lines = [line for line in LEDGER.lines(feature.name) if "keys and values" in line.what]
         slots = sum(line.size_bytes for line in lines if "slot" in line.what)
         most_slots = max(most_slots, slots)
         most = max(most, sum(line.size_bytes for line in lines) - slots)
