@@ -1,6 +1,7 @@
-"""Models of true width and depth without weights: core's own classes on the meta device, recognised by core itself.
+"""Networks of true width and depth without weights: core's own classes on the meta device, recognised by core itself.
 
-The sizes are those of the published configurations. Nothing is computed with them; they tell their facts.
+The sizes are those of the published configurations. They tell their facts; with few blocks they can be given weights
+(tests/bench/memory_measured.py).
 """
 
 import json
@@ -25,24 +26,29 @@ COMPUTED_WITH = torch.bfloat16
 class TrueNetwork:
     """A network, the metadata that its checkpoint has, and keys that its file lacks."""
 
-    build: Callable[[], torch.nn.Module]
+    build: Callable[..., torch.nn.Module]  # of so many blocks, by default all
     config: dict | None = None
     absent: tuple[str, ...] = ()
+
+    def metadata(self) -> dict[str, str] | None:
+        """The metadata of its checkpoint."""
+        return {"config": json.dumps({"transformer": self.config})} if self.config else None
 
 
 def _wan(channels: int, dim: int, ffn_dim: int, heads: int, layers: int) -> TrueNetwork:
     return TrueNetwork(
-        lambda: WanModel(
+        lambda blocks=layers: WanModel(
             model_type="t2v", in_dim=channels, out_dim=channels, text_dim=4096, dim=dim, ffn_dim=ffn_dim,
-            num_heads=heads, num_layers=layers, **META,
+            num_heads=heads, num_layers=blocks, **META,
         )
     )  # fmt: skip
 
 
-def _hunyuan_video() -> HunyuanVideo:
+def _hunyuan_video(blocks: int | None = None) -> HunyuanVideo:
     return HunyuanVideo(
         in_channels=16, out_channels=16, vec_in_dim=768, context_in_dim=4096, hidden_size=3072, mlp_ratio=4.0,
-        num_heads=24, depth=20, depth_single_blocks=40, axes_dim=[16, 56, 56], theta=256, patch_size=[1, 2, 2],
+        num_heads=24, depth=blocks or 20,
+        depth_single_blocks=blocks or 40, axes_dim=[16, 56, 56], theta=256, patch_size=[1, 2, 2],
         qkv_bias=True, guidance_embed=True, byt5=False, meanflow=False, use_cond_type_embedding=False,
         vision_in_dim=None, meanflow_sum=False, **META,
     )  # fmt: skip
@@ -53,7 +59,7 @@ def _ltxv(width: int, layers: int) -> TrueNetwork:
         "num_attention_heads": 32, "attention_head_dim": width, "cross_attention_dim": 32 * width,
         "caption_channels": 4096, "causal_temporal_positioning": True,
     }  # fmt: skip
-    return TrueNetwork(lambda: LTXVModel(num_layers=layers, **config, **META), config)
+    return TrueNetwork(lambda blocks=layers: LTXVModel(num_layers=blocks, **config, **META), config)
 
 
 NETWORKS = {
@@ -62,8 +68,8 @@ NETWORKS = {
     "Wan 2.2 5B": _wan(48, 3072, 14336, 24, 30),
     "HunyuanVideo": TrueNetwork(_hunyuan_video),
     "CogVideoX 5B": TrueNetwork(
-        lambda: CogVideoXTransformer3DModel(
-            num_attention_heads=48, num_layers=42, use_rotary_positional_embeddings=True, **META
+        lambda blocks=42: CogVideoXTransformer3DModel(
+            num_attention_heads=48, num_layers=blocks, use_rotary_positional_embeddings=True, **META
         ),
         absent=("pos_embedding",),
     ),
@@ -78,8 +84,7 @@ def model_of(name: str) -> Any:
     state = {
         key: value for key, value in network.build().state_dict().items() if not key.endswith(network.absent or " ")
     }
-    metadata = {"config": json.dumps({"transformer": network.config})} if network.config else None
-    config = comfy.model_detection.model_config_from_unet(state, "", metadata=metadata)
+    config = comfy.model_detection.model_config_from_unet(state, "", metadata=network.metadata())
     config.set_inference_dtype(COMPUTED_WITH, None)
     return config.get_model(state, "", device="meta")
 

@@ -3,6 +3,7 @@
     python dev.py memory                                  print the tables
     python dev.py memory --card-gib 12 --ram-gib 32       for a card and a machine of your own
     python dev.py memory --write                          write docs/memory.md anew
+    python dev.py memory --measure                        run every feature at true width against what it says
 
 Every figure comes from what the pack itself reckons with before sampling: each feature's `need`, and
 engine/plan/card_memory.py. The networks are core's, at true width and depth, without weights, so it takes seconds.
@@ -240,7 +241,13 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument(
         "--write", action="store_true", help=f"write {PAGE.relative_to(dev.ROOT)}, at 24, 16 and 64 GiB"
     )
+    parser.add_argument("--measure", nargs="*", metavar="NETWORK", help="run the features of all networks, or of some")
     options = parser.parse_args(words)
+    if options.measure is not None:
+        from tests.bench import memory_measured
+
+        memory_measured.main(options.measure, options.write)
+        return
     if options.write:
         Path(PAGE).write_text(page(), encoding="utf-8")
     else:
