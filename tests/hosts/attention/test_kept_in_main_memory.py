@@ -8,14 +8,14 @@ import dataclasses
 import pytest
 import torch
 
-from longreel.engine.attention.kv_share import ALIGNED, EXTEND, FIRST, PREVIOUS, REPLACE, TRUE
+from longreel.engine.attention.kv_share import EXTEND, FIRST, TRUE
 from longreel.engine.plan.needs import CARD, EIGHT_BIT, MAIN_MEMORY, Keep
 from longreel.hosts import block_count
 from longreel.hosts.attention import patching
 from longreel.hosts.attention.ledger import LEDGER
 from longreel.hosts.features import prompt_edit
 from longreel.hosts.features.focus import Mask
-from longreel.hosts.features.kv_share import FAST, PAPER, KVShare
+from longreel.hosts.features.kv_share import PAPER
 from longreel.hosts.features.prompt_edit import Layout, PromptEdit, Reweight
 from longreel.hosts.memory.long_memory import BEFORE, VIDEO, LongMemory
 from longreel.hosts.memory.short_memory import KeysAndValues
@@ -23,24 +23,11 @@ from longreel.hosts.windows import latent_blend
 from tests import tiny_sampling
 from tests.hosts import rollout_cases
 from tests.hosts.attention_watcher import Watcher
+from tests.hosts.features.test_kv_share import PLAIN
 from tests.hosts.windows.test_latent_blend import empty, encode, timeline_for
 
 ALL = frozenset(range(100))
-SHARED = KVShare(
-    mode=FAST,
-    source=PREVIOUS,
-    source_shot=1,
-    shots=(),
-    across_cuts=True,
-    join=REPLACE,
-    placement=ALIGNED,
-    strength=1.0,
-    share_text=True,
-    layers=ALL,
-    start_percent=0.0,
-    end_percent=1.0,
-    mask=None,
-)
+SHARED = dataclasses.replace(PLAIN, layers=ALL)
 FEATURES = {
     "previous": SHARED,
     "true": dataclasses.replace(SHARED, placement=TRUE, join=EXTEND),
