@@ -12,7 +12,6 @@ from ..hosts.anchor.student import DTYPES, AnchorStudent, StepBar
 from ..hosts.training.encoder import TTTEncoder
 from ..training.anchor_config import AnchorConfig, LoRASettings
 from ..training.anchor_student import FolderClips
-from ..training.anchor_trainer import AnchorTrainer
 from ..training.config import Data
 from .folders import NUMBERED, clips_folder, free_file, output_folder
 from .pictures import image_of
@@ -224,6 +223,8 @@ class LongreelTrainAnchorLoRA(io.ComfyNode):
         micro_batch=1,
         compute="bfloat16",
     ) -> io.NodeOutput:
+        from ..training.anchor_trainer import AnchorTrainer  # a tenth of what the pack costs ComfyUI's start
+
         data = Data(str(clips_folder(folder)), width, height, latent_frames, held_out, str(output_folder(CACHE)))
         settings = LoRASettings(
             rank,

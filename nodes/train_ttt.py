@@ -15,7 +15,6 @@ from ..training.config import Config, Data, Training
 from ..training.dataset import find_clips, size_of
 from ..training.stage_clips import StageClips
 from ..training.stages import ADAPTERS, LAYERS, PAPER, Stage, one_stage, scaled
-from ..training.trainer import Trainer
 from .folders import check_name, output_folder
 from .pictures import image_of
 from .save_ttt import DTYPES
@@ -339,6 +338,8 @@ class LongreelTrainTTT(io.ComfyNode):
         sample_cfg=5.0,
         text_tokens=0,
     ) -> io.NodeOutput:
+        from ..training.trainer import Trainer  # a tenth of what the pack costs ComfyUI's start, and few train
+
         facts = facts_of(model)
         width, height = size_of(next(iter(find_clips(dataset).values()))[0], facts)
         student = TTTStudent(model, DTYPES[compute], start_gate)

@@ -16,7 +16,7 @@ import pytest
 from longreel import dev
 from tests.comfy_process import PACK_FOLDER_NAME, ComfyProcess
 
-SECONDS_TO_LOAD = 0.3
+SHARE_OF_START = 0.04  # of what ComfyUI takes to start: 0.3 s of the processor where that takes 7 s
 HEAVY = {"triton", "cv2", "av", "matplotlib", "scipy", "transformers", "torchvision", "torchaudio", "kornia", "pandas"}
 TEMPLATE_FOLDERS = ("example_workflows", "example", "examples", "workflow", "workflows")
 NODE_FILES = [p for p in sorted((dev.ROOT / "nodes").glob("*.py")) if not p.name.startswith("_")]
@@ -32,8 +32,7 @@ def load_packs(*folders: Path) -> tuple[list[dict], str]:
 
 @pytest.fixture(scope="module")
 def loads(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, dict, str]:
-    """The pack, then one that raises an error, and what was logged. The cheapest of up to ten loads of the pack; a busy
-    machine only adds to the time."""
+    """The pack, then one that raises an error, and what was logged; the cheapest of up to three loads."""
     folder = tmp_path_factory.mktemp("custom_nodes")
     link, broken = folder / "my-pack", folder / "broken"
     link.symlink_to(dev.ROOT, target_is_directory=True)
@@ -42,10 +41,10 @@ def loads(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, dict, str]:
     source = "def fail():\n    raise RuntimeError('the roof is missing')\n\n\nfail()\n"
     (broken / "nodes" / "__init__.py").write_text(source)
     found = []
-    while len(found) < 10 and all(one["seconds"] >= SECONDS_TO_LOAD for one, _, _ in found):
+    while len(found) < 3 and all(one["share"] >= SHARE_OF_START for one, _, _ in found):
         (one, other), logged = load_packs(link, broken)
         found.append((one, other, logged))
-    return min(found, key=lambda load: load[0]["seconds"])
+    return min(found, key=lambda load: load[0]["share"])
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +63,8 @@ def test_pack_loads_its_nodes_in_any_folder(loading: dict, comfy: ComfyProcess):
 
 
 @pytest.mark.slow
-def test_pack_loads_in_under_300_milliseconds(loading: dict):
-    assert loading["seconds"] < SECONDS_TO_LOAD
+def test_pack_adds_little_to_the_start_of_comfyui(loading: dict):
+    assert loading["share"] < SHARE_OF_START
 
 
 @pytest.mark.slow
