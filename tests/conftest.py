@@ -27,6 +27,7 @@ import pytest
 from longreel import dev
 from tests import processes
 from tests.comfy_process import PACK_FOLDER_NAME, ComfyProcess
+from tests.ready_workflows import stand_ins
 from tests.tiny_models import MODELS
 
 # Folders of the bundled workflows. Their ComfyUI remembers what the editor made of them: each runs once.
@@ -127,12 +128,12 @@ def no_process_outlives_its_file(no_process_outlives_the_tests: None, request: p
 
 
 @contextmanager
-def lasting_comfyui(*arguments: str) -> Iterator[ComfyProcess]:
+def lasting_comfyui(*arguments: str, **further) -> Iterator[ComfyProcess]:
     """A ComfyUI with the pack in a folder of an arbitrary name and the test nodes of tests/tiny_nodes, for files that
-    follow each other."""
+    follow each other. further: arguments of ComfyProcess."""
     before = processes.started()
-    packs = {"tiny_nodes": dev.ROOT / "tests" / "tiny_nodes"}
-    with ComfyProcess(folder_name=PACK_FOLDER_NAME, packs=packs, arguments=arguments) as process:
+    packs = {"tiny_nodes": dev.ROOT / "tests" / "tiny_nodes", **further.pop("packs", {})}
+    with ComfyProcess(folder_name=PACK_FOLDER_NAME, packs=packs, arguments=arguments, **further) as process:
         processes.let_last(processes.started() - before)
         yield process
 
@@ -146,6 +147,7 @@ def comfy(no_process_outlives_the_tests: None) -> Iterator[ComfyProcess]:
 
 @pytest.fixture(scope="session")
 def remembering_comfy(no_process_outlives_the_tests: None) -> Iterator[ComfyProcess]:
-    """Another one, which still has what it made of earlier prompts: `comfy` of the bundled workflows' tests."""
-    with lasting_comfyui(*REMEMBERING) as process:
+    """Another one, which still has what it made of earlier prompts, and stand-ins of the models that the ready
+    workflows name: `comfy` of the bundled workflows' tests."""
+    with lasting_comfyui(*REMEMBERING, **stand_ins.for_comfyui()) as process:
         yield process

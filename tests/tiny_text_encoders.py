@@ -82,7 +82,13 @@ def tiny_text_encoder(family: str) -> comfy.sd.CLIP:
         )
     finally:
         llama.qwen_vl.Qwen2VLVisionTransformer = eyes
-    generator = torch.Generator().manual_seed(0)
-    for weight in clip.cond_stage_model.parameters():
-        weight.data = torch.randn(weight.shape, generator=generator) * 0.3
+    draw(clip.cond_stage_model, seed=0)
     return clip
+
+
+def draw(encoder: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """Give an encoder random weights, and return it."""
+    generator = torch.Generator().manual_seed(seed)
+    for weight in encoder.parameters():
+        weight.data = torch.randn(weight.shape, generator=generator) * 0.3
+    return encoder

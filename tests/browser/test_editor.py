@@ -9,7 +9,7 @@ import pytest
 
 from longreel import dev
 from tests.browser.editor import Editor
-from tests.bundled_workflows import PATHS, load, name_of
+from tests.bundled_workflows import PATHS, READY, load, name_of
 from tests.comfy_process import PACK_FOLDER_NAME, ComfyProcess
 
 ARTIFACTS = dev.ROOT / "tests" / "artifacts" / "browser"
@@ -51,7 +51,18 @@ def test_a_bundled_workflow_opens_and_runs_in_the_editor(path: Path, editor: Edi
     assert inputs(comfy.to_prompt(workflow)) == inputs(prompt)
 
 
-@pytest.mark.parametrize("path", PATHS, ids=name_of)
+@pytest.mark.parametrize("path", READY, ids=name_of)
+def test_a_ready_workflow_opens_in_the_editor_with_every_node_and_file(path: Path, editor: Editor, comfy: ComfyProcess):
+    """Files are the stand-ins: a node whose file is not there counts as broken."""
+    workflow = load(path)
+    editor.load(workflow, path.stem)
+    assert editor.node_count() == len(workflow["nodes"])
+    assert editor.broken_nodes() == []
+    assert errors_of_the_pack(editor) == []
+    assert inputs(comfy.to_prompt(workflow)) == inputs(editor.to_prompt())
+
+
+@pytest.mark.parametrize("path", [*PATHS, *READY], ids=name_of)
 def test_a_bundled_workflow_is_a_template_with_a_picture(path: Path, comfy: ComfyProcess):
     assert path.stem in comfy.get("/api/workflow_templates")[PACK_FOLDER_NAME]
     assert comfy.get(f"/api/workflow_templates/{PACK_FOLDER_NAME}/{path.name}") == load(path)

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from longreel import dev
-from tests.bundled_workflows import PATHS, load, name_of
+from tests.bundled_workflows import PATHS, READY, load, name_of
 from tests.comfy_process import PACK_FOLDER_NAME, ComfyProcess
+from tests.ready_workflows import stand_ins
 
 
 @pytest.fixture(scope="module")
 def oldest() -> Iterator[ComfyProcess]:
-    with ComfyProcess(comfyui=dev.fetch_comfyui(dev.COMFYUI_OLDEST), folder_name=PACK_FOLDER_NAME) as process:
+    comfyui = dev.fetch_comfyui(dev.COMFYUI_OLDEST)
+    with ComfyProcess(comfyui=comfyui, folder_name=PACK_FOLDER_NAME, **stand_ins.for_comfyui()) as process:
         yield process
 
 
@@ -30,6 +32,6 @@ def test_the_oldest_comfyui_has_the_same_nodes_of_the_pack(oldest: ComfyProcess,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", PATHS, ids=name_of)
+@pytest.mark.parametrize("path", [*PATHS, *READY], ids=name_of)
 def test_the_oldest_comfyui_takes_a_bundled_workflow(path: Path, oldest: ComfyProcess):
     assert oldest.validation_errors(oldest.to_prompt(load(path))) is None

@@ -1,0 +1,115 @@
+"""Tiny files under the names of the ready workflows' models, which core's own loaders take for the real ones.
+
+Networks and VAEs are those of tests/tiny_models.py. Core fixes the sizes of text encoders; node pack `tiny_sizes`,
+beside this file, has core build them small, and a marker tensor has core recognise the file. What the workflows show
+with them is that every node, wire and loader fits, never quality.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests import tiny_models
+from tests.comfy_inprocess import import_comfyui
+from tests.ready_workflows import files
+from tests.ready_workflows.files import ModelFile
+
+FOLDER = tiny_models.DEFAULT_FOLDER.parent / "stand_ins"
+TINY_SIZES = Path(__file__).parent / "tiny_sizes"
+NETWORKS: dict[ModelFile, str] = {
+    files.T2V_HIGH: "wan22_14b_high",
+    files.T2V_LOW: "wan22_14b_low",
+    files.WAN_21_SMALL: "wan21",
+    files.WAN_22_SMALL: "wan22_5b",
+    files.COGVIDEOX: "cogvideox15",
+}
+VAES: dict[ModelFile, str] = {
+    files.WAN_VAE: "tiny_wan21_vae",
+    files.WAN_22_VAE: "tiny_taehv48",
+    files.COGVIDEOX_VAE: "tiny_wan21_vae",
+}
+LORAS = (files.T2V_HIGH_4_STEPS, files.T2V_LOW_4_STEPS)
+T5_WIDE = "encoder.block.23.layer.1.DenseReluDense.wi_1.weight"  # by its rows core tells T5 XXL
+T5_ROWS, RANK = 10240, 2
+
+
+def for_comfyui() -> dict[str, Mapping[str, Path]]:
+    """Return what a ComfyProcess takes to load the stand-ins."""
+    return {"packs": {"tiny_sizes": TINY_SIZES}, "model_folders": model_folders()}
+
+
+def model_folders() -> Mapping[str, Path]:
+    """Return where the stand-ins lie, by ComfyUI's names of its model folders; they are written where they are not."""
+    ready = FOLDER / tiny_models.content_key()
+    if not ready.is_dir():
+        ready.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(dir=ready.parent, prefix="unfinished-"))
+        _write(unfinished)
+        try:
+            os.rename(unfinished, ready)
+        except OSError:  # another run was faster
+            shutil.rmtree(unfinished)
+    return {folder.name: folder for folder in ready.iterdir()}
+
+
+def _write(folder: Path) -> None:
+    tiny = tiny_models.make_tiny_models()
+    some = next(iter(tiny.values())).folder
+    for file, name in NETWORKS.items():
+        _copy(tiny[name].unet_path, folder, file)
+    for file, name in VAES.items():
+        _copy(some / "vae" / f"{name}.safetensors", folder, file)
+    import_comfyui()
+    from safetensors.torch import load_file, save_file
+
+    for file, family in ((files.UMT5, "wan"), (files.T5, "ltxv")):
+        save_file(_t5(family), _place(folder, file))
+    for seed, file in enumerate(LORAS):
+        save_file(_lora(load_file(tiny["wan21"].unet_path), seed), _place(folder, file))
+    network, vae = load_file(tiny["ltxv"].unet_path), load_file(tiny["ltxv"].vae_path)
+    whole = {f"model.diffusion_model.{key}": value for key, value in network.items()}
+    whole |= {f"vae.{key}": value for key, value in vae.items()}
+    configs = [tiny_models.MODELS["ltxv"].unet().config, tiny_models.VAES["tiny_ltxv_vae"]().config]
+    save_file(whole, _place(folder, files.LTXV), metadata={"config": json.dumps(configs[0] | configs[1])})
+
+
+def _place(folder: Path, file: ModelFile) -> Path:
+    path = folder / file.directory / file.name
+    path.parent.mkdir(exist_ok=True)
+    return path
+
+
+def _copy(source: Path, folder: Path, file: ModelFile) -> None:
+    shutil.copyfile(source, _place(folder, file))
+
+
+def _t5(family: str) -> dict:
+    """Return the state dict of a small T5, and its vocabulary where it is UMT5."""
+    import torch
+
+    from tests.ready_workflows.sizes import model_options
+    from tests.tiny_text_encoders import ENCODERS, draw, spiece_model
+
+    encoder, _ = ENCODERS[family]
+    name = "umt5xxl" if family == "wan" else "t5xxl"
+    state = draw(getattr(encoder()(model_options=model_options()), name).transformer, seed=0).state_dict()
+    return {**state, T5_WIDE: torch.zeros(T5_ROWS, 1), **({"spiece_model": spiece_model()} if family == "wan" else {})}
+
+
+def _lora(network: dict, seed: int) -> dict:
+    """Return a LoRA for the attention of a network, as the 4-step LoRAs have it."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    state = {}
+    for key, weight in network.items():
+        if key.endswith("attn.q.weight"):
+            stem = f"diffusion_model.{key.removesuffix('.weight')}"
+            state[f"{stem}.lora_A.weight"] = torch.randn(RANK, weight.shape[1], generator=generator) * 0.1
+            state[f"{stem}.lora_B.weight"] = torch.randn(weight.shape[0], RANK, generator=generator) * 0.1
+    return state
