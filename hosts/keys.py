@@ -48,6 +48,10 @@ removes it. Also that wrapper's key, which stays with the clone."""
 LATENT_BLEND = "longreel_latent_blend"
 """Wrapper of OUTER_SAMPLE, which stays with the clone; also the name of the schedule of windows that core shows."""
 
+ASKED = "longreel_asked"
+"""Wrapper of OUTER_SAMPLE of the clone of a second expert that is only asked whether it would refuse
+(hosts/sampling/experts.py); the clone is thrown away."""
+
 # Conditioning (hosts/prompts/conditioning.py)
 
 SHOT = "longreel_shot"

@@ -13,6 +13,7 @@ from .kv_share import LongreelKVShare
 from .latent_blend import LongreelLatentBlend
 from .load_memory import LongreelLoadMemory
 from .long_memory import LongreelLongMemory
+from .pair import LongreelPair
 from .plan import LongreelPlan
 from .prompt_edit import LongreelPromptEdit
 from .refine import LongreelRefine
@@ -41,6 +42,7 @@ NODES: list[type[io.ComfyNode]] = [
     LongreelAnchorFrame,
     LongreelLoadAnchorLoRA,
     LongreelTrainAnchorLoRA,
+    LongreelPair,
     LongreelSampler,
     LongreelLoadTTT,
     LongreelApplyTTT,

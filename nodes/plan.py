@@ -98,6 +98,13 @@ class LongreelPlan(io.ComfyNode):
                 io.String.Output(display_name="report"),
                 io.Float.Output(display_name="fps", tooltip="For Longreel Decode to Video or Create Video."),
                 io.Int.Output(display_name="seed", tooltip="The storyboard's seed, 0 when it has none."),
+                io.Latent.Output(
+                    display_name="segment_latent",
+                    tooltip=(
+                        "Empty, for one segment: for schedulers that count the tokens of a latent (LTXVScheduler, "
+                        "ModelSamplingLTXV). Not for sampling."
+                    ),
+                ),
             ],
         )
 
@@ -147,5 +154,6 @@ class LongreelPlan(io.ComfyNode):
             report,
             float(timeline.fps),
             storyboard.seed or 0,
+            planning.segment_latent(timeline),
             ui=ui.PreviewText(report),
         )

@@ -9,8 +9,10 @@ from comfy_api.latest import io
 from ..engine.runs.folder import open_run
 from ..engine.runs.name import check_run_name
 from ..engine.sampling.latent_blend import BLENDS
+from ..hosts.sampling.experts import WAN_22_EXPERTS_MEET
 from ..hosts.sampling.joint import sample_timeline
-from ..hosts.sampling.rollout import WAN_22_EXPERTS_MEET, sample_rollout
+from ..hosts.sampling.pair import unlike
+from ..hosts.sampling.rollout import sample_rollout
 from ..hosts.sampling.rollout_locks import unkept_note
 from ..hosts.sampling.settings import Sampling
 from .choices import check_choice
@@ -19,6 +21,30 @@ from .validation import check_values
 
 JOINT, ROLLOUT = "joint", "rollout"
 RUNS = "longreel"  # folder of runs in ComfyUI's output folder
+
+
+def _second_expert(of_what: str) -> list[io.Input]:
+    """Return the inputs of the second expert; optional, because graphs of mode joint were saved without them."""
+    return [
+        io.Model.Input(
+            "low_noise_model",
+            optional=True,
+            tooltip=(
+                f"The second expert of Wan 2.2 14B; it samples the noise levels below low_noise_from of {of_what}. Put "
+                f"Longreel Pair in front to give both experts the same features."
+            ),
+        ),
+        io.Float.Input(
+            "low_noise_from",
+            default=WAN_22_EXPERTS_MEET,
+            min=0.0,
+            max=1.0,
+            step=0.005,
+            optional=True,
+            advanced=True,
+            tooltip="Noise level at which low_noise_model takes over, 0 to 1; Wan 2.2 T2V's is 0.875, I2V's 0.9.",
+        ),
+    ]
 
 
 class LongreelSampler(io.ComfyNode):
@@ -96,7 +122,7 @@ class LongreelSampler(io.ComfyNode):
                         "be kept."
                     ),
                     options=[
-                        io.DynamicCombo.Option(JOINT, []),
+                        io.DynamicCombo.Option(JOINT, _second_expert("all segments")),
                         io.DynamicCombo.Option(
                             ROLLOUT,
                             [
@@ -118,26 +144,7 @@ class LongreelSampler(io.ComfyNode):
                                         "it is complete."
                                     ),
                                 ),
-                                io.Model.Input(
-                                    "low_noise_model",
-                                    optional=True,
-                                    tooltip=(
-                                        "The second expert of Wan 2.2 14B; it samples the noise levels below "
-                                        "low_noise_from of every chunk."
-                                    ),
-                                ),
-                                io.Float.Input(
-                                    "low_noise_from",
-                                    default=WAN_22_EXPERTS_MEET,
-                                    min=0.0,
-                                    max=1.0,
-                                    step=0.005,
-                                    advanced=True,
-                                    tooltip=(
-                                        "Noise level at which low_noise_model takes over, 0 to 1; Wan 2.2 T2V's is "
-                                        "0.875, I2V's 0.9."
-                                    ),
-                                ),
+                                *_second_expert("every chunk"),
                             ],
                         ),
                     ],
@@ -168,12 +175,14 @@ class LongreelSampler(io.ComfyNode):
             seed=seed,
             add_noise=add_noise,
         )
+        low, level = chosen.get("low_noise_model"), chosen.get("low_noise_from")
+        experts = {"low_noise_model": low, "low_noise_from": WAN_22_EXPERTS_MEET if level is None else level}
+        unalike = None if low is None else unlike(model, low)
         if chosen["mode"] == JOINT:
-            latent = sample_timeline(model, timeline, latent, sampling, blend=blend)
+            latent = sample_timeline(model, timeline, latent, sampling, blend=blend, **experts)
             note = unkept_note(timeline, "mode joint keeps nothing")
-            return io.NodeOutput(
-                latent, "\n".join(filter(None, (note, f"{len(timeline.segments)} segments sampled together")))
-            )
+            report = f"{len(timeline.segments)} segments sampled together"
+            return io.NodeOutput(latent, "\n".join(filter(None, (note, unalike, report))))
         folder = Path(folder_paths.get_output_directory()) / RUNS
         name = chosen["run_name"]
         with open_run(folder / check_run_name(name)) if name else nullcontext() as run:
@@ -182,11 +191,10 @@ class LongreelSampler(io.ComfyNode):
                 timeline,
                 latent,
                 sampling,
-                low_noise_model=chosen.get("low_noise_model"),
-                low_noise_from=chosen["low_noise_from"],
+                **experts,
                 run=run,
                 node_id=cls.hidden.unique_id if cls.hidden else "",
             )
             if run is not None:
                 run.finish(chosen["remove_old"])
-        return io.NodeOutput(latent, report)
+        return io.NodeOutput(latent, "\n".join(filter(None, (unalike, report))))

@@ -54,7 +54,9 @@ ROOMS = {  # package: its rooms (folders, or files beside them): the rooms of th
         "anchor": {"families", "keys", "types", "attention", "demo_model", "windows", "training"},
         "memory": {"families", "keys", "types", "attention", "prompts", "windows", "training"},
         "ttt": {"families", "keys", "types", "attention", "prompts", "windows", "training"},
-        "sampling": {"families", "keys", "types", "attention", "prompts", "windows", "anchor", "memory", "ttt"},
+        "sampling": {
+            *("families", "keys", "types", "attention", "prompts", "windows", "features", "anchor", "memory", "ttt")
+        },
     },
 }
 OF_COMFYUI = {

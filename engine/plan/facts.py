@@ -12,7 +12,9 @@ class ModelFacts:
     which is a single pixel frame: F latent frames are 1 + temporal_stride * (F - 1) pixel frames.
     `native_latent_frames` is the clip length that the family was trained on. `size_multiple` is what width and height
     must be divisible by, in pixels. A token of the network is `patch_frames` latent frames. `knows_frame_times`: its
-    networks learned a time for every frame, so a frame may be clean while the others are noise.
+    networks learned a time for every frame, so a frame may be clean while the others are noise. `unsaid_frame_rate`:
+    pixel frames per second by which its networks place frames in time where the conditioning does not say any; None
+    for networks that are told none.
     """
 
     family: str
@@ -24,6 +26,7 @@ class ModelFacts:
     native_fps: float
     patch_frames: int = 1
     knows_frame_times: bool = False
+    unsaid_frame_rate: float | None = None
 
     def pixel_frames(self, latent_frames: int) -> int:
         return 1 + self.temporal_stride * (latent_frames - 1)

@@ -36,6 +36,7 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
         native_latent_frames=13,
         native_fps=25.0,
         knows_frame_times=True,
+        unsaid_frame_rate=25.0,  # comfy/model_base.py, LTXV.extra_conds
     )
 
 

@@ -18,6 +18,7 @@ from ..types import CLIP
 from .words import words_of_tokens
 
 POSITIVE, NEGATIVE = "positive", "negative"
+FRAME_RATE = "frame_rate"  # core's name of it in a CONDITIONING
 
 
 class Spoken(NamedTuple):
@@ -40,12 +41,18 @@ class Spoken(NamedTuple):
 
 
 def encode_timeline(clip: CLIP | None, timeline: Timeline) -> tuple[list, list]:
-    """Return one positive and one negative CONDITIONING entry per shot; equal texts are encoded once. Raises ValueError
-    for the None that core's checkpoint loader gives where there is no text encoder.
+    """Return one positive and one negative CONDITIONING entry per shot; equal texts are encoded once.
+
+    Networks that place frames in seconds are told the timeline's frame rate, as core's LTXVConditioning does; that node
+    behind this one has the last word. Raises ValueError for the None that core's checkpoint loader gives where there is
+    no text encoder.
     """
     if clip is None:
         raise ValueError("no text encoder came with this checkpoint; load one with Load CLIP")
     encoded: dict[str, tuple[list, Spoken]] = {}
+    unsaid = timeline.facts.unsaid_frame_rate
+    # The rate that is meant anyway stays unsaid: runs on disk know a chunk by what its conditioning says.
+    rate = {} if unsaid in (None, timeline.fps) else {FRAME_RATE: timeline.fps}
 
     def entries(text: str, shot: int, role: str) -> list:
         if text not in encoded:
@@ -53,7 +60,7 @@ def encode_timeline(clip: CLIP | None, timeline: Timeline) -> tuple[list, list]:
             encoded[text] = clip.encode_from_tokens_scheduled(tokens), _spoken(clip, text, tokens)
         conditioning, spoken = encoded[text]
         return node_helpers.conditioning_set_values(
-            conditioning, {keys.SHOT: shot, keys.ROLE: role, keys.WORDS: (spoken._replace(shot=shot),)}
+            conditioning, {keys.SHOT: shot, keys.ROLE: role, keys.WORDS: (spoken._replace(shot=shot),), **rate}
         )
 
     positive, negative = [], []

@@ -1,4 +1,6 @@
-"""Sample a timeline with any of ComfyUI's samplers: noise, guider, preview and progress per shot."""
+"""Sample a timeline with any of ComfyUI's samplers: noise, guider, preview and progress per shot, by one model or by
+two experts of one schedule (hosts/sampling/experts.py).
+"""
 
 import torch
 
@@ -8,28 +10,45 @@ import comfy.utils
 import latent_preview
 
 from ...engine.plan.timeline import Timeline
+from ..anchor import frame as anchor_frame
 from ..families import facts_of
-from ..types import ModelPatcher
+from ..types import Callback, ModelPatcher
 from ..windows import latent_blend
 from ..windows.checks import check_latent, check_text
 from ..windows.finite import check_finite
 from ..windows.progress import ProgressText
 from ..windows.used_state import as_it_was
+from .experts import WAN_22_EXPERTS_MEET, Experts, ask, noise_within
 from .settings import Sampling
 
+FRAME_AXIS = 2  # [B, C, F, H, W]
 PARTS_OF_VIDEO = 7  # of core's area in percentages: the word, three sizes and three places
 
 
-def sample_timeline(model: ModelPatcher, timeline: Timeline, latent: dict, sampling: Sampling, *, blend: str) -> dict:
+def sample_timeline(
+    model: ModelPatcher,
+    timeline: Timeline,
+    latent: dict,
+    sampling: Sampling,
+    *,
+    blend: str,
+    low_noise_model: ModelPatcher | None = None,
+    low_noise_from: float = WAN_22_EXPERTS_MEET,
+) -> dict:
     """Sample all segments together, step by step, and return a LATENT.
 
-    latent: as long as the timeline; a noise_mask in it is honoured. Without add_noise it is taken as noisy already: the
-    second expert of Wan 2.2 14B goes on where the first one stopped. blend: one of engine/sampling/latent_blend.BLENDS.
+    latent: as long as the timeline; a noise_mask in it is honoured. Without add_noise it is taken as noisy already: a
+    second sampler goes on where the first one stopped. blend: one of engine/sampling/latent_blend.BLENDS.
+    low_noise_model: samples the noise levels below `low_noise_from` (0..1, flow models).
 
-    Raises ValueError for a model that carries Longreel Latent Blend already, and a latent or mask of another length.
+    Raises ValueError for a model that carries Longreel Latent Blend already, a latent or mask of another length, and
+    experts that cannot share the schedule, before anything is sampled.
     """
-    model = latent_blend.attach(model, timeline, blend, sampling.seed)
-    return sample_attached(model, timeline, latent, sampling)
+    both = (model, low_noise_model)
+    high, low = (None if one is None else latent_blend.attach(one, timeline, blend, sampling.seed) for one in both)
+    experts = Experts(high, low, low_noise_from)
+    experts.check()
+    return _sample(experts, timeline, latent, sampling)
 
 
 def sample_attached(
@@ -39,28 +58,79 @@ def sample_attached(
 
     callback: reports the steps in place of `shot_callback`. Raises ValueError as `check_inputs` does.
     """
-    start = check_inputs(model, latent, sampling)
-    guider = comfy.samplers.CFGGuider(model)
-    guider.set_conds(sampling.positive, sampling.negative)
-    guider.set_cfg(sampling.cfg)
-    noise = torch.zeros_like(start)
+    return _sample(Experts(model, None, 0.0), timeline, latent, sampling, callback)
+
+
+def _sample(experts: Experts, timeline: Timeline, latent: dict, sampling: Sampling, callback=None) -> dict:
+    """Sample by each expert in turn, and return a LATENT."""
+    start = check_inputs(experts.high, latent, sampling)
+    if experts.low is not None:
+        check_inputs(experts.low, latent, sampling)
+    noise, mask = torch.zeros_like(start), latent.get("noise_mask")
     if sampling.add_noise:
         noise = comfy.sample.prepare_noise(start, sampling.seed, latent.get("batch_index"))
-    with as_it_was(model):
-        samples = guider.sample(
-            noise,
-            start,
-            sampling.sampler,
-            sampling.own_sigmas(),
-            denoise_mask=latent.get("noise_mask"),
-            callback=callback or shot_callback(model, timeline, sampling.sigmas.shape[-1] - 1),
-            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-            seed=sampling.seed,
-        )
+    parts, steps, done = experts.parts(sampling.own_sigmas()), len(sampling.sigmas) - 1, 0
+    for model, sigmas in parts[1:]:
+        ask(model, (sampling.positive, sampling.negative), sampling, sigmas, (noise, start, mask))
+    samples = start
+    for number, (model, sigmas) in enumerate(parts):
+        inputs = noise, start, mask
+        if number:
+            inputs = _left(experts, timeline, float(sigmas[0]), samples, inputs)
+            model.model_options["context_handler"].goes_on = True
+        report = callback or shot_callback(model, timeline, steps, before=done, who=experts.name_of(model))
+        samples = _sample_part(model, sampling, sigmas, inputs, report)
+        done += len(sigmas) - 1
     rest = {
         key: value for key, value in latent.items() if not key.startswith("downscale_ratio")
     }  # said of an empty latent
     return {**rest, "samples": samples.to(start.device)}
+
+
+def _sample_part(
+    model: ModelPatcher,
+    sampling: Sampling,
+    sigmas: torch.Tensor,
+    inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None],
+    callback: Callback,
+) -> torch.Tensor:
+    """Return the latent [B, C, F, H, W] as one expert leaves it; inputs: (noise, latent, mask)."""
+    noise, latent, mask = inputs
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(sampling.positive, sampling.negative)
+    guider.set_cfg(sampling.cfg)
+    with as_it_was(model):
+        return guider.sample(
+            noise,
+            latent,
+            sampling.sampler,
+            sigmas,
+            denoise_mask=mask,
+            callback=callback,
+            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+            seed=sampling.seed,
+        )
+
+
+def _left(
+    experts: Experts,
+    timeline: Timeline,
+    sigma: float,
+    out: torch.Tensor,
+    inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Return (noise, latent, mask) with which the second expert goes on from `out`, what the first left at `sigma`.
+
+    inputs: those of the first. Where nothing is kept, it goes on as core's second sampler does, without noise.
+    """
+    noise, latent, mask = inputs
+    frames = anchor_frame.frames_in_window(experts.high, 0, 0, latent.shape[FRAME_AXIS])
+    if mask is None and not frames:
+        return torch.zeros_like(noise), out, None
+    whole = None if mask is None else comfy.utils.reshape_mask(mask, latent.shape)
+    latent, whole = anchor_frame.write(frames, latent, whole, experts.high)
+    of_shots = latent_blend.noise_of_shots(noise, timeline)
+    return noise_within(out, latent, of_shots, whole, sigma, experts.low), latent, whole
 
 
 def check_inputs(model: ModelPatcher, latent: dict, sampling: Sampling) -> torch.Tensor:
@@ -76,8 +146,8 @@ def check_inputs(model: ModelPatcher, latent: dict, sampling: Sampling) -> torch
     if mask is not None and not sampling.add_noise and float(mask.min()) < 1:
         raise ValueError(
             "add_noise is off, so the latent is taken as noisy, and its noise mask would keep parts of it as noisy as "
-            "they are; sample all sigmas with one sampler (two experts: mode rollout with low_noise_model), or take "
-            "the mask off before this one"
+            "they are; sample all sigmas with one sampler (two experts: low_noise_model), or take the mask off before "
+            "this one"
         )
     for _, options, *_ in (*sampling.positive, *sampling.negative):
         area = options.get("area")
@@ -111,21 +181,28 @@ def check_mask(mask: torch.Tensor | None, frames: int) -> None:
         )
 
 
-def shot_callback(model: ModelPatcher, timeline: Timeline, steps: int):
-    """Return a callback with progress per step; the preview shows the middle of one shot after the other."""
+def shot_callback(model: ModelPatcher, timeline: Timeline, steps: int, *, before: int = 0, who: str = "") -> Callback:
+    """Return a callback with progress per step; the preview shows the middle of one shot after the other.
+
+    steps: of all samplers together, of which `before` are done. who: of several experts, the one at work.
+    """
     shots = timeline.shots
     stops = [(f"shot {shot.index + 1}/{len(shots)}", (shot.start_frame + shot.end_frame) // 2) for shot in shots]
-    return walking_callback(model, stops, steps)
+    return walking_callback(model, stops, steps, before=before, who=who)
 
 
-def walking_callback(model: ModelPatcher, stops: list[tuple[str, int]], steps: int):
+def walking_callback(
+    model: ModelPatcher, stops: list[tuple[str, int]], steps: int, *, before: int = 0, who: str = ""
+) -> Callback:
     """Return a callback with progress per step; the preview goes from stop to stop, each a name and a latent frame."""
     core, text = latent_preview.prepare_callback(model, steps), ProgressText()
+    by = f"{who}, " if who else ""
 
     def callback(step: int, x0: torch.Tensor, x: torch.Tensor, total_steps: int) -> None:
-        check_finite(x0, f"step {step + 1}/{total_steps}")
-        name, frame = stops[step % len(stops)]
-        text.show(f"step {step + 1}/{total_steps}, preview of {name}")
-        core(step, x0[:, :, frame : frame + 1], x, total_steps)
+        at = before + step
+        check_finite(x0, f"step {at + 1}/{steps}")
+        name, frame = stops[at % len(stops)]
+        text.show(f"step {at + 1}/{steps}, {by}preview of {name}")
+        core(at, x0[:, :, frame : frame + 1], x, steps)
 
     return callback

@@ -84,14 +84,14 @@ def latent_bytes(timeline: Timeline) -> int:
     return empty_shape(timeline).numel() * 4 * WORKING_COPIES
 
 
-def empty_shape(timeline: Timeline) -> torch.Size:
-    """Return the shape of the whole timeline's latent, [1, C, F, H, W]."""
+def empty_shape(timeline: Timeline, latent_frames: int | None = None) -> torch.Size:
+    """Return the shape of the latent of the whole timeline, or of so many of its frames, [1, C, F, H, W]."""
     facts = timeline.facts
     return torch.Size(
         (
             1,
             facts.latent_channels,
-            timeline.latent_frames,
+            timeline.latent_frames if latent_frames is None else latent_frames,
             timeline.height // facts.spatial_stride,
             timeline.width // facts.spatial_stride,
         )
@@ -117,4 +117,15 @@ def empty_latent(timeline: Timeline) -> dict | ExecutionBlocker:
             f" {needed:,} bytes, and {free:,} are free on {device}; use fewer seconds or frames per second, a smaller "
             f"size, or several storyboards"
         )
+    return {"samples": torch.zeros(shape, device=device), "downscale_ratio_spacial": timeline.facts.spatial_stride}
+
+
+def segment_latent(timeline: Timeline) -> dict:
+    """Return an empty LATENT [1, C, F, H, W] of the longest segment: what the network sees at once.
+
+    Schedulers that count tokens (LTXVScheduler, ModelSamplingLTXV) shift the noise levels for the clip that is denoised
+    at once; with the timeline's own latent they shift beyond all measure.
+    """
+    longest = max(segment.latent_frames for segment in timeline.segments)
+    shape, device = empty_shape(timeline, longest), comfy.model_management.intermediate_device()
     return {"samples": torch.zeros(shape, device=device), "downscale_ratio_spacial": timeline.facts.spatial_stride}

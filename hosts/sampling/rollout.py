@@ -12,6 +12,9 @@ What the chunks have in common is rollout_task.py, what a finished one depends o
 read finished frames is hosts/windows/chunk_handler.py, where files lie engine/runs/folder.py.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 import comfy.model_management
@@ -29,13 +32,12 @@ from ..types import ModelPatcher
 from ..windows.chunk_handler import ChunkHandler, Remembered
 from ..windows.finite import check_finite
 from ..windows.used_state import as_it_was
+from .experts import WAN_22_EXPERTS_MEET, ask, noise_within
 from .rollout_dependencies import ChunkRun, NoRun
 from .rollout_locks import locked_frames, run_shots
 from .rollout_progress import RolloutProgress
 from .rollout_task import RolloutTask, plan_task
 from .settings import Sampling
-
-WAN_22_EXPERTS_MEET = 0.875  # noise level; Wan 2.2 T2V's own
 
 
 def sample_rollout(
@@ -66,12 +68,14 @@ def sample_rollout(
     kept = NoRun(task) if run is None else ChunkRun(task, run, locked, node_id)
     progress = RolloutProgress(task)
     finished = torch.zeros_like(task.start, dtype=torch.float32)  # [B, C, F, H, W]
+    sampled = False
     for chunk in task.chunks:
         comfy.model_management.throw_exception_if_processing_interrupted()
         new = kept.find(chunk)
         if new is None:
             remembered = _remembered(task, chunk, finished)
-            new = _sample(task, chunk, finished, remembered, progress)
+            new = _sample(task, chunk, finished, remembered, progress, first=not sampled)
+            sampled = True
             new = _finish(task, chunk, new.to(finished), remembered)
             check_finite(new, f"chunk {chunk.number + 1} of shot {chunk.shot + 1}")  # nothing of it is kept
             new = kept.save(chunk, new)
@@ -106,14 +110,26 @@ def _remembered(task: RolloutTask, chunk: Chunk, finished: torch.Tensor) -> Reme
 
 
 def _sample(
-    task: RolloutTask, chunk: Chunk, finished: torch.Tensor, remembered: Remembered, progress: RolloutProgress
+    task: RolloutTask,
+    chunk: Chunk,
+    finished: torch.Tensor,
+    remembered: Remembered,
+    progress: RolloutProgress,
+    first: bool,
 ) -> torch.Tensor:
-    """Return the new frames of a chunk, [B, C, new frames, H, W], by each expert in turn."""
+    """Return the new frames of a chunk, [B, C, new frames, H, W], by each expert in turn.
+
+    first: nothing has been sampled yet, and a later expert that would refuse the run does so now.
+    """
     noise, latent, mask = _inputs(task, chunk, finished)
-    out = None
-    for model, sigmas in task.experts.parts(task.sampling.sigmas):
+    out, parts = None, task.experts.parts(task.sampling.sigmas)
+    for model, sigmas in parts[1:] if first else ():
+        with _handled(task, chunk, model, remembered):
+            prompts = task.prompts_of(chunk, task.shots_of(chunk))
+            ask(model, prompts, task.sampling, sigmas, (noise, latent, mask))
+    for model, sigmas in parts:
         if out is not None:
-            noise = _noise_within(out, latent, noise, mask, float(sigmas[0]), model)
+            noise = noise_within(out, latent, noise, mask, float(sigmas[0]), model)
         out = _sample_part(task, chunk, model, sigmas, (noise, latent, mask), remembered, progress)
     if out is None:  # no sigmas: core gives the latent back
         out = latent
@@ -149,25 +165,6 @@ def _inputs(
     return noise, *anchor_frame.write(anchors, latent, mask, model)
 
 
-def _noise_within(
-    out: torch.Tensor,
-    latent: torch.Tensor,
-    noise: torch.Tensor,
-    mask: torch.Tensor | None,
-    sigma: float,
-    model: ModelPatcher,
-) -> torch.Tensor:
-    """Return the noise with which `latent` is what the first expert left at `sigma`, all [B, C, F, H, W].
-
-    So the second expert goes on from there while the mask still finds the clean latent beside it.
-    """
-    inner = model.model
-    clean = inner.process_latent_in(latent) if latent.count_nonzero() else latent
-    left = (1 - sigma) * inner.process_latent_in(out.to(latent)) - (1 - sigma) * clean
-    within = left / (sigma * getattr(inner.model_sampling, "noise_scale", 1.0))
-    return within if mask is None else torch.where(mask > 0, within, noise)
-
-
 def _sample_part(
     task: RolloutTask,
     chunk: Chunk,
@@ -179,18 +176,8 @@ def _sample_part(
 ) -> torch.Tensor:
     """Return the window [B, C, F, H, W] as one expert leaves it; inputs: (noise, latent, mask)."""
     noise, latent, mask = inputs
-    inside = model.model_options.get("context_handler")
-    first = float(sigmas[0]) == float(task.sampling.sigmas[0])  # a later expert is given what the first one left
-    model.model_options["context_handler"] = ChunkHandler(
-        task.timeline,
-        chunk,
-        remembered,
-        inside,
-        task.cache,
-        fresh_noise=first and task.sampling.add_noise,
-        longest_window=max(one.latent_frames for one in task.chunks),
-    )
-    try:
+    fresh = float(sigmas[0]) == float(task.sampling.sigmas[0])  # a later expert is given what the first one left
+    with _handled(task, chunk, model, remembered, fresh and task.sampling.add_noise):
         guider = comfy.samplers.CFGGuider(model)
         guider.set_conds(*task.prompts_of(chunk, task.shots_of(chunk)))
         guider.set_cfg(task.sampling.cfg)
@@ -205,6 +192,25 @@ def _sample_part(
                 disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
                 seed=task.seed_of(chunk),
             )
+
+
+@contextmanager
+def _handled(
+    task: RolloutTask, chunk: Chunk, model: ModelPatcher, remembered: Remembered, fresh_noise: bool = False
+) -> Iterator[None]:
+    """Give a model the context handler of a chunk, and the one that it had back."""
+    inside = model.model_options.get("context_handler")
+    model.model_options["context_handler"] = ChunkHandler(
+        task.timeline,
+        chunk,
+        remembered,
+        inside,
+        task.cache,
+        fresh_noise=fresh_noise,
+        longest_window=max(one.latent_frames for one in task.chunks),
+    )
+    try:
+        yield
     finally:
         if inside is None:
             del model.model_options["context_handler"]

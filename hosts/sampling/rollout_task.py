@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-import comfy.model_sampling
 import comfy.utils
 
 from ...engine.plan.kept_frames import KeptFrames, keep_frames, moved_frame
@@ -22,30 +21,11 @@ from ..prompts.chunk_conditioning import for_chunk
 from ..types import ModelPatcher
 from ..windows import latent_blend
 from ..windows.checks import check_latent_frames, check_plan
+from .experts import Experts
 from .joint import check_inputs
 from .settings import Sampling
 
 FRAME_AXIS = 2  # [B, C, F, H, W]
-
-
-@dataclass(frozen=True)
-class Experts:
-    """These are the models of one schedule.
-
-    low: takes the steps that begin below noise level `meet`, 0..1; None where there is one model.
-    """
-
-    high: Any
-    low: Any
-    meet: float
-
-    def parts(self, sigmas: torch.Tensor) -> list[tuple[Any, torch.Tensor]]:
-        """Return (model, its sigmas) for each that has steps; neighbours share the level at which they meet."""
-        if self.low is None:
-            return [(self.high, sigmas)]
-        first_low = int((sigmas[:-1] >= self.meet).sum())
-        parts = [(self.high, sigmas[: first_low + 1]), (self.low, sigmas[first_low:])]
-        return [(model, part) for model, part in parts if len(part) > 1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,19 +183,13 @@ def _prepared(model: ModelPatcher, timeline: Timeline):
 
 
 def _check(task: RolloutTask) -> None:
-    sigmas, low = task.sampling.sigmas, task.experts.low
+    sigmas = task.sampling.sigmas
     end = float(sigmas[-1]) if len(sigmas) else 0.0
     if end and len(task.chunks) > 1:
         raise ValueError(
             f"the sigmas end at {end:.4g}, and chunks that continue from each other must end at 0; wire all "
             f"sigmas, and the second expert of Wan 2.2 14B to low_noise_model"
         )
-    if low is not None and not isinstance(low.get_model_object("model_sampling"), comfy.model_sampling.CONST):
-        raise ValueError(
-            f"{type(low.model).__name__} is no flow model, and only flow models share a schedule between two experts "
-            f"(Wan 2.2 14B); leave low_noise_model unwired"
-        )
-    if low is not None:
-        anchor_frame.check_experts(task.experts.high, low)
+    task.experts.check()
     for chunk in task.chunks:
         task.prompts_of(chunk, task.shots_of(chunk))

@@ -27,6 +27,16 @@ def check_plan(model: ModelPatcher, timeline: Timeline) -> None:
     )
 
 
+def check_same_family(first: ModelPatcher, second: ModelPatcher) -> None:
+    """Raise ValueError, naming both, unless two models are of one family and have the same latents."""
+    one, other = facts_of(first), facts_of(second)
+    if _layout(one) != _layout(other):
+        raise ValueError(
+            f"the first model is {_described(one)}, and the second is {_described(other)}; wire the two experts of one "
+            f"model"
+        )
+
+
 def _layout(facts: ModelFacts) -> tuple:
     """Return what a plan's numbers depend on."""
     return (facts.family, facts.latent_channels, facts.temporal_stride, facts.spatial_stride, facts.patch_frames)

@@ -79,7 +79,12 @@ class SegmentWindow(context_windows.IndexListContextWindow):
 
 
 class TimelineHandler(context_windows.IndexListContextHandler):
-    """This is the context handler of one run of a sampler; `evaluation` counts the network's evaluations, from 0."""
+    """This is the context handler of one run of a sampler; `evaluation` counts the network's evaluations, from 0.
+
+    goes_on: the run's noise is what an earlier one has left of it, also in shots that have a seed.
+    """
+
+    goes_on = False
 
     def __init__(
         self, timeline: Timeline, blend: str, seed: int, lead_frame: bool, inside: ContextHandler | None = None
@@ -335,11 +340,11 @@ def _start_run(executor: Executor, noise: torch.Tensor, latent_image: torch.Tens
             f"{cache} on this model remembers one step for all {len(handler.timeline.segments)} segments of the "
             f"timeline; use LazyCache, or remove that node"
         )
-    handler = handler.for_new_run()
+    goes_on, handler = handler.goes_on, handler.for_new_run()
     guider.model_options["context_handler"] = handler
     if not patching.features_of(guider.model_options):  # theirs is reckoned where they start
         reserve.RunMemory.of_run(guider, noise.shape, ()).check()
-    return executor(noise_of_shots(noise, handler.timeline), latent_image, *args, **kwargs)
+    return executor(noise if goes_on else noise_of_shots(noise, handler.timeline), latent_image, *args, **kwargs)
 
 
 def check_place(handler: ContextHandler | None) -> None:

@@ -30,6 +30,8 @@ def test_the_report_and_the_empty_latent_are_those_of_the_timeline(server, base,
     assert f"gets {timeline.seconds:.3f} s = {timeline.pixel_frames} pixel frames" in base_report
     empty = latent(server, {**base, **saved("plan", 1)})
     assert tuple(empty.shape) == (1, 16, timeline.latent_frames, 8, 8) and not empty.any()
+    segment = latent(server, {**base, **saved("plan", 5)})
+    assert tuple(segment.shape) == (1, 16, 5, 8, 8) and not segment.any()
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """hosts/sampling/planning.py: memory of one segment by ComfyUI's own estimate, and the empty latent."""
 
 import pytest
+import torch
 
 import comfy.sample
+from comfy_extras.nodes_lt import LTXVScheduler
 
 from longreel.engine.plan.card_memory import Card
 from longreel.engine.plan.timeline import plan_timeline
@@ -76,3 +78,27 @@ def test_facts_are_those_of_the_models_latents(tiny, tiny_models, name):
         known.spatial_stride,
         known.temporal_stride,
     )
+
+
+def test_schedulers_that_count_tokens_shift_for_the_segment_however_long_the_video(tiny):
+    """Core's LTXVScheduler on the plan's segment gives the sigmas of a single clip; on the whole timeline, NaN."""
+    facts = facts_of(tiny("ltxv").model)
+    minute = plan_timeline(Storyboard((Shot("a", 60.0),), width=768, height=512, fps=25.0), facts)
+    segment, clip = (
+        planning.segment_latent(minute),
+        {"samples": torch.zeros(1, 128, facts.native_latent_frames, 16, 24)},
+    )
+    of_segment, of_clip, of_timeline = (
+        LTXVScheduler.execute(30, 2.05, 0.95, True, 0.1, latent=latent).result[0]
+        for latent in (segment, clip, planning.empty_latent(minute))
+    )
+    assert torch.equal(of_segment, of_clip) and of_segment.isfinite().all() and of_timeline.isnan().any()
+
+
+def test_the_latent_of_a_segment_is_as_long_as_the_longest_one(tiny):
+    model = tiny("wan21").model
+    for timeline in (timeline_for(model), timeline_for(model, seconds=0.5)):
+        longest = max(segment.latent_frames for segment in timeline.segments)
+        latent = planning.segment_latent(timeline)["samples"]
+        assert latent.shape == (1, 16, longest, 8, 8) and not latent.any()
+        assert longest == min(timeline.latent_frames, timeline.segment_frames)

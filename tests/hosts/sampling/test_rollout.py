@@ -16,7 +16,7 @@ from longreel.hosts.attention import patching
 from longreel.hosts.features import kv_share
 from longreel.hosts.prompts.chunk_conditioning import for_chunk
 from longreel.hosts.sampling import rollout
-from longreel.hosts.sampling.rollout_task import Experts
+from longreel.hosts.sampling.experts import Experts
 from longreel.hosts.windows import latent_blend
 from tests import tiny_sampling
 from tests.hosts.rollout_cases import roll, rolled, sigmas_of, story
