@@ -21,6 +21,7 @@ from ...engine.ttt.units import Unit
 from .. import keys
 from ..attention.compiled import keep_outside
 from ..families import family_of, plain_family_of
+from ..families.family import Family
 from ..families.modules import replaced
 from ..families.sites import argument, token_grid
 from ..training.gradients import OPTIONS, recomputed
@@ -134,11 +135,20 @@ def _describe(kind: type[Segments], network: Network, info: SegmentInfo | None, 
 
 def kept_bytes(model: ModelPatcher, shape: tuple[int, ...], windows: tuple[Range, ...]) -> int:
     """What a forward of one prompt keeps of the whole latent [B, C, F, H, W]: the hidden states, what attention put
-    out, and the slab that TTT reads (twelve tensors like it, in float32)."""
-    family, network = family_of(model), model.model.diffusion_model
+    out, and the slab that TTT reads."""
+    has_layers = keys.TTT_LAYERS in model.model_options["transformer_options"]
+    itemsize = model.model.get_dtype_inference().itemsize
+    return bytes_of_forward(family_of(model), model.model.diffusion_model, shape, windows, itemsize, has_layers)
+
+
+def bytes_of_forward(
+    family: Family, network: Network, shape: tuple[int, ...], windows: tuple[Range, ...], itemsize: int,
+    has_layers: bool,
+) -> int:  # fmt: skip
+    """Return `kept_bytes` of a network that computes in numbers of `itemsize` bytes; the slab is twelve tensors like
+    the longest window, in float32, where it has TTT layers."""
     patches = family.patch_size(network)
     frames, rows, columns = token_grid(shape[2:], patches)
     per_frame = shape[0] * rows * columns * family.width(network)
     longest = max(stop - start for start, stop in token_windows(windows, patches[0]))
-    slab = longest if keys.TTT_LAYERS in model.model_options["transformer_options"] else 0
-    return per_frame * (2 * frames * model.model.get_dtype_inference().itemsize + 12 * slab * 4)
+    return per_frame * (2 * frames * itemsize + (12 * longest * 4 if has_layers else 0))

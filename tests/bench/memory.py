@@ -24,6 +24,7 @@ PAGE = dev.ROOT / "docs" / "memory.md"
 COMMAND = "python dev.py memory --write"
 RESERVED_GIB = 1.0  # of a card: what ComfyUI leaves to others (0.4), and CUDA's own context
 BUSY_RAM_GIB = 8  # of main memory: the system, ComfyUI, the text encoder
+TTT_SECONDS = 63  # the longest stage of the paper
 STREAMS = 2  # of core's weight offloading on a card from NVIDIA
 
 
@@ -92,6 +93,18 @@ def cases(blocks: int) -> list[Case]:
     ]
 
 
+def trained_cases(blocks: int) -> list[Case]:
+    """The trained memories, in every layer; what they keep lies on the card."""
+    from longreel.hosts.memory.apm import OF_VIDEO, APMFeature
+    from longreel.hosts.memory.cam import CAMFeature
+
+    every = tuple(range(blocks))
+    return [
+        Case("CAM, trained, all layers", (CAMFeature(every, 1.0, ""),)),
+        Case("APM, trained, all layers", (APMFeature(OF_VIDEO, every, 1.0, ""),)),
+    ]
+
+
 class Measured:
     """A model at one size: what the network needs, and what each case needs in every way to keep it."""
 
@@ -113,6 +126,7 @@ class Measured:
         )  # fmt: skip
         # As core reckons where attention is PyTorch's flash attention, comfy/model_base.memory_required.
         window = int(frames * rows * columns * itemsize * 0.01 * model.memory_usage_factor * 2**20)
+        self.ttt = _bytes_of_ttt(family, model.diffusion_model, facts, rows, columns, itemsize)
         self.shorter = lambda frames: f"segment_frames {facts.pixel_frames(frames - 1)}"
         numbers, largest = parameters_of(model)
         stored = ITEMSIZES[size.weights]
@@ -177,6 +191,21 @@ def rows(measured: Measured, cards: Sequence[float], ram_gib: float) -> Iterator
             words, on_card = measured.verdict(case, card, ram_gib)
             row.append(words if words.startswith("no") else f"{words} ({gib(on_card)})")
         yield row
+    for case in trained_cases(measured.blocks):
+        on_card = [feature.need(measured.attention).on_card(CARD) for feature in case.features]
+        verdicts = [measured.verdict(case, card, ram_gib) for card in cards]
+        words = [words if words.startswith("no") else f"{words} ({gib(count)})" for words, count in verdicts]
+        yield [case.name, gib(sum(on_card)), *["-"] * 3, *words]
+
+
+def _bytes_of_ttt(family: Any, network: Any, facts: Any, rows: int, columns: int, itemsize: int) -> int:
+    """What one forward over TTT_SECONDS keeps of two prompts, in segments of the family's own length."""
+    from longreel.hosts.ttt.forward import bytes_of_forward
+
+    step = facts.native_latent_frames
+    frames = step * math.ceil(facts.nearest_latent_frames(TTT_SECONDS * facts.native_fps) / step)
+    windows = tuple((start, start + step) for start in range(0, frames, step))
+    return bytes_of_forward(family, network, (2, facts.latent_channels, frames, rows, columns), windows, itemsize, True)
 
 
 def gib(count: int) -> str:
@@ -194,7 +223,8 @@ def tables(cards: Sequence[float], ram_gib: float) -> Iterator[str]:
         yield ""
         yield (
             f"Weights {gib(core.weights)} (at least {gib(core.least_weights)} on the card), window {gib(core.window)} "
-            f"with guidance, {gib(core.least_window)} for one prompt."
+            f"with guidance, {gib(core.least_window)} for one prompt. Longreel TTT Sampler keeps {gib(measured.ttt)} "
+            f"of {TTT_SECONDS} seconds in one forward, on the card, beside the layers' weights."
         )
         yield ""
         yield "| " + " | ".join(heads) + " |"
@@ -229,7 +259,8 @@ A column is a way to keep keys and values. `card`: what the feature needs of the
 `main memory`: what it then needs of the card, + what lies in main memory. The last columns say what happens at the
 defaults on a card of that size ({reserved:g} GiB of it taken by others) with {ram:g} GiB of main memory ({busy:g} of it
 taken): where keys and values go by themselves, and the features' bytes on the card. `weights streamed`: ComfyUI brings
-the weights in layer by layer in every step, because they do not fit beside the window.
+the weights in layer by layer in every step, because they do not fit beside the window. The trained
+memories' own weights are not counted, and what reading needs of them is reckoned, not measured.
 """
 
 
