@@ -5,6 +5,7 @@ says where anchors stand. What happens when a sampler starts:
 - The anchor is written into the latent, so that also a second sampler (Wan 2.2's low-noise expert) finds it exact
   there, and the sampler's result holds it exactly.
 - INPAINT, and families that show masked frames clean and at time 0 by themselves (Wan 2.2 5B, LTXV): core's noise mask.
+- An image-to-video network is shown it in its picture channels too (hosts/windows/picture_channels.py).
 - CLEAN elsewhere: hosts/anchor/run.py, with the family's frame-time adapter (hosts/anchor/<family>.py).
 
 A chunk of a rollout (hosts/sampling/rollout.py) has the anchors of its window. Those among its known frames are
@@ -23,6 +24,7 @@ from .. import keys
 from ..families import facts_of, family_of
 from ..types import Executor, Guider, ModelPatcher, Sampler
 from ..windows.chunk_handler import ChunkHandler
+from ..windows.picture_channels import KNOWN, KnownFrame, show_in
 from . import cogvideox as anchor_cogvideox
 from . import hunyuan_video as anchor_hunyuan_video
 from . import wan as anchor_wan
@@ -214,6 +216,8 @@ def _sample(
     if not anchor_frames:
         return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
     _check_noise(noise, anchor_frames)
+    shown = [KnownFrame(one.frame, one.latent) for one in anchor_frames if one.strength >= KNOWN]
+    show_in(guider, [one for one in shown if one.latent is not None], latent_image.shape)
     keep_strengths = {one.frame: _keep_strength(one, denoise_mask) for one in anchor_frames if one.is_clean}
     latent_image, denoise_mask = write(anchor_frames, latent_image, denoise_mask, patcher)
     if denoise_mask is not None:

@@ -6,9 +6,10 @@ else in hosts/ works for any of them.
 """
 
 from ...engine.plan.facts import ModelFacts
-from ..types import ModelPatcher, Network
+from ..types import BaseModel, ModelPatcher, Network
 from . import cogvideox, hunyuan_video, ltxv, wan
 from .family import Family
+from .picture_channels import PictureChannels
 
 FAMILIES: tuple[Family, ...] = (wan, cogvideox, hunyuan_video, ltxv)
 
@@ -34,6 +35,12 @@ def family_of(model: ModelPatcher) -> Family:
 def plain_family_of(network: Network) -> Family | None:
     """Return the family whose plain network this is; None for what is built on one, or another network."""
     return next((family for family in FAMILIES if type(network) is family.NETWORK), None)
+
+
+def picture_channels_of(model: BaseModel) -> PictureChannels | None:
+    """Return the channels in which an image-to-video network is shown known frames; None where it has none."""
+    family = next((family for family in FAMILIES if family.facts(model) is not None), None)
+    return None if family is None else family.picture_channels(model)
 
 
 def block_count(model: ModelPatcher) -> int:

@@ -11,6 +11,7 @@ from comfy.ldm.cogvideo.model import CogVideoXTransformer3DModel
 from ...engine.attention.rotary import rotate_pairs, time_frequencies
 from ...engine.plan.facts import ModelFacts
 from ..types import Network
+from .picture_channels import PictureChannels
 from .sites import JOINT, Site, TextPlace, argument
 
 NAME = "CogVideoX"
@@ -35,6 +36,12 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
         native_fps=16.0 if newer else 8.0,
         patch_frames=model.diffusion_model.patch_size_t or 1,
     )
+
+
+def picture_channels(model: comfy.model_base.BaseModel) -> PictureChannels | None:
+    """Return the channels of an image-to-video model: a picture, and zeros behind it; no mask."""
+    channels = model.latent_format.latent_channels
+    return PictureChannels(has_mask=False) if model.diffusion_model.in_channels == 2 * channels else None
 
 
 def sites(network: Network) -> list[Site]:

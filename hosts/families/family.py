@@ -12,6 +12,7 @@ import torch
 import comfy.model_base
 
 from ...engine.plan.facts import ModelFacts
+from .picture_channels import PictureChannels
 from .sites import Shift, Site, TextPlace
 
 
@@ -33,6 +34,9 @@ class Family(Protocol):
         """Return what planning must know; None for a model of another family. Raises ValueError for one refused by
         name.
         """
+
+    def picture_channels(self, model: comfy.model_base.BaseModel) -> PictureChannels | None:
+        """Return the channels in which an image-to-video model is shown known frames; None where it has none."""
 
     def sites(self, network: torch.nn.Module) -> list[Site]:
         """Return every attention that features work in, block by block."""

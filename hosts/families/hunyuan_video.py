@@ -9,6 +9,7 @@ from comfy.ldm.hunyuan_video.model import HunyuanVideo
 from ...engine.attention.rotary import rotate_pairs, time_frequencies
 from ...engine.plan.facts import ModelFacts
 from ..types import Network
+from .picture_channels import PictureChannels
 from .sites import JOINT, Site, TextPlace, argument
 
 NAME = "HunyuanVideo"
@@ -32,6 +33,13 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
         native_latent_frames=33,
         native_fps=24.0,
     )
+
+
+def picture_channels(model: comfy.model_base.BaseModel) -> PictureChannels | None:
+    """Return the channels of HunyuanVideo I2V v1, with a mask, and of SkyReels I2V, without."""
+    if isinstance(model, comfy.model_base.HunyuanVideoI2V):
+        return PictureChannels(has_mask=True)
+    return PictureChannels(has_mask=False) if isinstance(model, comfy.model_base.HunyuanVideoSkyreelsI2V) else None
 
 
 def sites(network: Network) -> list[Site]:

@@ -8,6 +8,7 @@ from comfy.ldm.lightricks.model import LTXVModel
 from ...engine.attention.rotary import rotate_pairs
 from ...engine.plan.facts import ModelFacts
 from ..types import Network
+from .picture_channels import PictureChannels
 from .sites import CROSS, SELF, Site, TextPlace, argument
 
 NAME = "LTXV"
@@ -38,6 +39,10 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
         knows_frame_times=True,
         unsaid_frame_rate=25.0,  # comfy/model_base.py, LTXV.extra_conds
     )
+
+
+def picture_channels(model: comfy.model_base.BaseModel) -> PictureChannels | None:
+    """Return None: known frames are clean in the latent itself, under core's noise mask."""
 
 
 def sites(network: Network) -> list[Site]:

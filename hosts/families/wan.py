@@ -3,11 +3,12 @@
 import torch
 
 import comfy.model_base
-from comfy.ldm.wan.model import WanModel
+from comfy.ldm.wan.model import CameraWanModel, WanModel
 
 from ...engine.attention.rotary import rotate_pairs, time_frequencies
 from ...engine.plan.facts import ModelFacts
 from ..types import Network
+from .picture_channels import PictureChannels
 from .sites import CROSS, SELF, Site, TextPlace, argument
 
 NAME = "Wan 2.1/2.2"
@@ -15,6 +16,11 @@ NETWORK = WanModel
 TEXT_TOKENS = 512
 OVERWRITES_INPUTS = False
 TAKES_FRAME_TIMES = True
+MASK_CHANNELS = 4  # one for each pixel frame of a latent frame
+GREY = (  # mid-grey as Wan 2.1's VAE encodes it some frames after the first; zero_vae of HuMo, as core carries it
+    *(0.8642, -1.8583, 0.1577, 0.1350, -0.3641, 2.5863, -1.9670, 1.6065),
+    *(-1.0475, -0.8678, 1.1734, -1.8138, -1.5933, -0.7721, -0.3289, -1.3745),
+)
 
 
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
@@ -40,6 +46,20 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
         native_fps=24.0 if small else 16.0,
         knows_frame_times=isinstance(model, comfy.model_base.WAN22),
     )
+
+
+def picture_channels(model: comfy.model_base.BaseModel) -> PictureChannels | None:
+    """Return the channels of image-to-video, first-last-frame and inpaint models, camera ones among them.
+
+    Trained with grey in the place of unknown frames. How Wan 2.2's own VAE encodes grey is not known here: with it they
+    are zero, as core has them where no picture is wired. What is built on Wan in other ways (Animate, HuMo, ...) lays
+    its channels out by itself.
+    """
+    network, channels = model.diffusion_model, model.latent_format.latent_channels
+    beside = network.patch_embedding.weight.shape[1] - channels
+    if type(network) not in (NETWORK, CameraWanModel) or beside != channels + MASK_CHANNELS:
+        return None
+    return PictureChannels(has_mask=True, unknown=GREY if channels == len(GREY) else ())
 
 
 def sites(network: Network) -> list[Site]:

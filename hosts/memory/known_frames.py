@@ -3,8 +3,9 @@
 Core's denoise mask noises what is kept as much as the rest of the step. At the high noise levels at which a picture is
 laid out hardly anything of it is left to see, and the new frames are laid out without it. Here the known frames are
 clean in every step, at the time of the step, or, where a network takes a time for every frame (Wan), at time 0.
-Families whose own masks do that already (Wan 2.2 5B, LTXV, HunyuanVideo) stay as they are. The keep strength of each
-frame comes from hosts/memory/short_memory.py.
+Families whose own masks do that already (Wan 2.2 5B, LTXV, HunyuanVideo) stay as they are, and so do image-to-video
+networks, which see known frames clean in channels of their own and have learned them noised in the latent. The keep
+strength of each frame comes from hosts/memory/short_memory.py.
 """
 
 import torch
@@ -72,7 +73,7 @@ def check(start: Start, name: str, at_zero: bool) -> None:
 def _show(executor: Executor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs):
     """Wrap DIFFUSION_MODEL: x and t come first in every family."""
     options = next(value for value in (*args, *kwargs.values()) if isinstance(value, dict) and keys.RUNNING in value)
-    run = next(run for run in options[keys.RUNNING].runs if isinstance(run, KnownFramesRun))
-    if run.clean is None or t.ndim > 1 or options[keys.EVALUATION].role == CONTEXT_PASS:
+    run = next((run for run in options[keys.RUNNING].runs if isinstance(run, KnownFramesRun)), None)
+    if run is None or run.clean is None or t.ndim > 1 or options[keys.EVALUATION].role == CONTEXT_PASS:
         return executor(x, t, *args, **kwargs)
     return executor(*run.show(x, t), *args, **kwargs)

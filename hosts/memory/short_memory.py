@@ -15,6 +15,7 @@ from ...engine.plan.timeline import Timeline
 from ..attention import patching
 from ..attention.feature import Start
 from ..attention.kv_cache import KVCache
+from ..families import picture_channels_of
 from ..types import ModelPatcher
 from ..windows.chunk_handler import handler_of
 from . import known_frames
@@ -52,7 +53,8 @@ class KnownFrames:
 
     def start(self, start: Start) -> KnownFramesRun | KVMemory:
         handler = handler_of(start, NAME)
-        if self.shown == NOISED:
+        in_channels = picture_channels_of(start.model) is not None  # an image-to-video network sees them clean there
+        if self.shown == NOISED or (self.shown == CLEAN and in_channels):
             return KVMemory(handler, None, frozenset(), ())
         known_frames.check(start, NAME, self.shown == AT_ZERO)
         chunk, maker_of = handler.chunk, handler.remembered.maker_of

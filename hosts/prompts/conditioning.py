@@ -19,6 +19,7 @@ from .words import words_of_tokens
 
 POSITIVE, NEGATIVE = "positive", "negative"
 FRAME_RATE = "frame_rate"  # core's name of it in a CONDITIONING
+NOT_MIXED = ("c_concat",)  # pictures and masks: two shots of one window see the same frames
 
 
 class Spoken(NamedTuple):
@@ -115,6 +116,8 @@ def _mix_entry(parts: list[tuple[dict, float]]) -> dict:
         return first
     model_conds = dict(first["model_conds"])
     for key, value in model_conds.items():
+        if key in NOT_MIXED:
+            continue
         tensors = [(entry["model_conds"][key].cond, share) for entry, share in parts if key in entry["model_conds"]]
         if len(tensors) == len(parts) and all(isinstance(t, torch.Tensor) for t, _ in tensors):
             model_conds[key] = value._copy_with(mix_texts(tensors))

@@ -90,8 +90,7 @@ class SteppedChunks(RefinedChunks):
         segment = self.timeline.segments[number]
         frames = list(range(segment.start_frame, segment.end_frame))
         if self.lead_frame and segment.start_frame:
-            at_cut = segment.start_frame == self.timeline.take_start(segment)
-            frames.insert(0, segment.start_frame if at_cut else segment.start_frame - 1)
+            frames.insert(0, self.pictures.lead_of(segment, self.timeline.take_start(segment)))
         self.video, self.window = video, ChunkWindow(number, segment, frames, video.shape[FRAME_AXIS])
         return frames
 

@@ -29,6 +29,7 @@ from .. import keys
 from ..anchor import frame as anchor_frame
 from ..memory.protocols import Finishes
 from ..types import ModelPatcher
+from ..windows import picture_channels
 from ..windows.chunk_handler import ChunkHandler, Remembered
 from ..windows.finite import check_finite
 from ..windows.used_state import as_it_was
@@ -179,7 +180,8 @@ def _sample_part(
     fresh = float(sigmas[0]) == float(task.sampling.sigmas[0])  # a later expert is given what the first one left
     with _handled(task, chunk, model, remembered, fresh and task.sampling.add_noise):
         guider = comfy.samplers.CFGGuider(model)
-        guider.set_conds(*task.prompts_of(chunk, task.shots_of(chunk)))
+        prompts = task.prompts_of(chunk, task.shots_of(chunk))
+        guider.set_conds(*(picture_channels.of_window(model.model, entries, latent, mask) for entries in prompts))
         guider.set_cfg(task.sampling.cfg)
         with as_it_was(model):
             return guider.sample(

@@ -133,6 +133,7 @@ def dependencies_of(
         "the frames": [chunk.latent_frames, chunk.known_frames],
         "the latent": [task.start[:, :, window], None if task.mask is None else task.mask[:, :, window]],
         "the anchors": identity.plain([one.stored() for one in task.anchors_of(chunk)]),
+        **({"the picture channels": "known frames"} if task.shows_known_frames(chunk) else {}),
         **common,
         "the remembered prompts": _prompts(task, chunk, task.shots_of(chunk) - own),
         "the chunk before": [hashes[number] for number in task.read_by(chunk)],

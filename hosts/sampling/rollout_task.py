@@ -3,7 +3,7 @@ anything is sampled. How a chunk is made of it is hosts/sampling/rollout.py.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,10 +16,11 @@ from ...engine.plan.rollout_chunks import Chunk, plan_chunks
 from ...engine.plan.timeline import Timeline
 from ..anchor import frame as anchor_frame
 from ..attention import patching
+from ..families import picture_channels_of
 from ..memory.protocols import HandsOver, Remembers
 from ..prompts.chunk_conditioning import for_chunk
 from ..types import ModelPatcher
-from ..windows import latent_blend
+from ..windows import latent_blend, picture_channels
 from ..windows.checks import check_latent_frames, check_plan
 from .experts import Experts
 from .joint import check_inputs
@@ -82,6 +83,11 @@ class RolloutTask:
         """Return where a latent frame of the plan stands in the video that is made."""
         return frame if self.timeline is self.planned else moved_frame(frame, self.planned, self.timeline)
 
+    def shows_known_frames(self, chunk: Chunk) -> bool:
+        """Tell whether channels beside the latent show a chunk's known frames, its anchors or what a mask keeps."""
+        known = chunk.known_frames or self.anchors_of(chunk) or self.mask is not None
+        return bool(known) and picture_channels_of(self.experts.high.model) is not None
+
     def read_by(self, chunk: Chunk) -> list[int]:
         """Return the numbers of the finished chunks that a chunk continues from or remembers, rising."""
         remembering = [feature for feature in self.features if isinstance(feature, Remembers)]
@@ -132,6 +138,11 @@ def plan_task(
     known = timeline.overlap_frames if hands_over is None else hands_over.known_frames(timeline)
     mask = latent.get("noise_mask")
     anchor_frame.check_video(model, start.shape)
+    sampling = replace(
+        sampling,
+        positive=picture_channels.on_timeline(model.model, sampling.positive, timeline.latent_frames),
+        negative=picture_channels.on_timeline(model.model, sampling.negative, timeline.latent_frames),
+    )
     made, frames = keep_frames(timeline, kept or {})
     start = _of_length(start, mask, made.latent_frames)
     task = RolloutTask(
@@ -193,3 +204,18 @@ def _check(task: RolloutTask) -> None:
     task.experts.check()
     for chunk in task.chunks:
         task.prompts_of(chunk, task.shots_of(chunk))
+    model = task.experts.high.model
+    if picture_channels_of(model) is not None:
+        firsts = [task.first_of(take) for take in range(len(task.timeline.take_starts))]
+        begun = [chunk.start_frame for chunk in firsts if _begins_with_picture(task, chunk)]
+        picture_channels.report_missing(model, task.timeline, begun)
+
+
+def _begins_with_picture(task: RolloutTask, chunk: Chunk) -> bool:
+    """Tell whether the first frame of a take's first chunk is known before it is made."""
+    window = slice(chunk.start_frame, chunk.end_frame)
+    mask = None if task.mask is None else task.mask[:, :, window]
+    kept = picture_channels.kept_frames(task.start[:, :, window], mask)
+    anchors = (one.frame for one in task.anchors_of(chunk) if one.strength >= picture_channels.KNOWN)
+    shown = [options for prompts in task.prompts_of(chunk, task.shots_of(chunk)) for _, options, *_ in prompts]
+    return 0 in {*picture_channels.known_in(shown), *anchors, *(one.frame for one in kept)}

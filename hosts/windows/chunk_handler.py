@@ -23,7 +23,8 @@ from ..attention.noise_level import read_once
 from ..prompts import conditioning
 from ..prompts.guidance import scale_guidance
 from ..types import BaseModel, CalcCondBatch, CondLists, ContextHandler, ContextWindow, Entry, ModelOptions
-from .context_pass import CONTEXT_PASS, FRAME_AXIS, ContextPass, NeedsContextPasses, entry_of_length, noised
+from .context_pass import CONTEXT_PASS, FRAME_AXIS, ContextPass, NeedsContextPasses, noised
+from .picture_channels import of_context_pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +145,7 @@ class ChunkHandler(context_windows.ContextHandlerABC):
     ) -> None:
         x = noised(model, context, x_in)
         of_pass = [
-            cond if cond is None else [entry_of_length(entry, x) for entry in cond]
+            cond if cond is None else [of_context_pass(entry, model, x, context.latents) for entry in cond]
             for cond in _conds_for(conds, context.mix)
         ]
         sigma = x.new_full([x.shape[0]], context.sigma)

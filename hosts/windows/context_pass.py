@@ -63,8 +63,8 @@ def noised(model: BaseModel, context: ContextPass, like: torch.Tensor) -> torch.
 def entry_of_length(entry: dict, x: torch.Tensor) -> dict:
     """Return a conditioning entry for as many frames as x [B, C, F, H, W] has.
 
-    Finished frames are all of one noise level, so there is no mask and no frame kept clean. Pictures beside the latent
-    are those of the chunk's last frames, which nobody gave.
+    Finished frames are all of one noise level, so there is no mask and no frame kept clean. What else lies on the video
+    is that of the chunk's last frames; pictures of known frames are hosts/windows/picture_channels.py's.
     """
     frames = x.shape[FRAME_AXIS]
     model_conds = {

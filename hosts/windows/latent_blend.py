@@ -29,53 +29,22 @@ from ..attention.noise_level import level_of, read_once
 from ..attention.step_caches import StepCaches, skips_forwards
 from ..prompts import conditioning, time_axis
 from ..prompts.guidance import scale_guidance
-from ..types import BaseModel, CalcCondBatch, CondLists, ContextHandler, Entry, Executor, ModelOptions, ModelPatcher
+from ..types import (
+    BaseModel,
+    CalcCondBatch,
+    CondLists,
+    ContextHandler,
+    Entry,
+    Executor,
+    ModelOptions,
+    ModelPatcher,
+    Sampler,
+)
 from .checks import check_latent_frames, check_plan, check_text
+from .lead_pictures import LeadPictures
+from .picture_channels import entries_of
 from .progress import ProgressText
-
-FRAME_AXIS = 2  # [B, C, F, H, W]
-
-
-class SegmentWindow(context_windows.IndexListContextWindow):
-    """A window has the latent frames of one segment, led by one more that is dropped again after the network.
-
-    A causal video VAE makes its first latent frame from a single picture, and the network has learned that; the lead
-    frame plays that part. It is the frame before the segment, or, right after a cut, the segment's own first one, so
-    that nothing crosses the cut.
-    """
-
-    def __init__(self, number: int, segment: Segment, total_frames: int, take_start: int):
-        super().__init__(list(range(segment.start_frame, segment.end_frame)), dim=FRAME_AXIS, total_frames=total_frames)
-        self.number, self.segment = number, segment
-        self.lead_frame = segment.start_frame if segment.start_frame == take_start else segment.start_frame - 1
-
-    @property
-    def causal_anchor_index(self) -> int | None:
-        return self._anchor
-
-    @causal_anchor_index.setter
-    def causal_anchor_index(self, asked: int) -> None:
-        self._anchor = self.lead_frame  # core always asks for the frame before, cut or not
-
-    _anchor: int | None = None
-
-    def get_tensor(
-        self,
-        full: torch.Tensor,
-        device: torch.device | None = None,
-        dim: int | None = None,
-        retain_index_list: Sequence[int] = (),
-    ):
-        if dim == 0:  # core asks for the timesteps of the batch; a segment is a stretch of frames, of every row
-            return full
-        if retain_index_list:
-            return super().get_tensor(full, device, dim, retain_index_list)
-        # As core does it, but for the list of frames, which would go to the device each time and have the host wait.
-        dim = self.dim if dim is None else dim
-        frames = [full.narrow(dim, self.segment.start_frame, self.segment.latent_frames)]
-        if self._anchor is not None and self._anchor >= 0:
-            frames.insert(0, full.narrow(dim, self._anchor, 1))
-        return torch.cat(frames, dim).to(device)
+from .segment_window import FRAME_AXIS, SegmentWindow
 
 
 class TimelineHandler(context_windows.IndexListContextHandler):
@@ -105,7 +74,7 @@ class TimelineHandler(context_windows.IndexListContextHandler):
         ]
         self.evaluation, self._seen = -1, (None, None)
         self._sigmas: tuple[torch.Tensor | None, torch.Tensor | None] = None, None  # the sampler's, and on the host
-        self.progress, self.caches = ProgressText(), StepCaches()
+        self.progress, self.caches, self.pictures = ProgressText(), StepCaches(), LeadPictures()
 
     def for_new_run(self) -> "TimelineHandler":
         return TimelineHandler(self.timeline, self.blend, self.seed, self.lead_frame, self.inside)
@@ -140,6 +109,8 @@ class TimelineHandler(context_windows.IndexListContextHandler):
             weights = self._weights(self.timeline.segments)
             on_device = sent(torch.cat(weights), x_in)
             self.weights = on_device.split([len(weight) for weight in weights])
+            if self.evaluation == 0:
+                self.pictures.look(model, entries_of(conds), self.timeline)
             return super().execute(calc_cond_batch, model, conds, x_in, timestep, model_options)
 
     def _count_evaluation(self, x_in: torch.Tensor, level: float) -> None:
@@ -187,7 +158,7 @@ class TimelineHandler(context_windows.IndexListContextHandler):
     def window_start(self, number: int) -> int:
         """Return the first latent frame that the network sees with this segment.
 
-        A lead frame counts as the one before the segment; the video's first segment has none.
+        A lead frame counts as the one before the segment, whichever it is; the video's first segment has none.
         """
         start = self.timeline.segments[number].start_frame
         return start - 1 if self.lead_frame and start else start
@@ -195,7 +166,7 @@ class TimelineHandler(context_windows.IndexListContextHandler):
     def get_context_windows(self, model: BaseModel, x_in: torch.Tensor, model_options: ModelOptions):
         total = x_in.shape[self.dim]
         return [
-            SegmentWindow(number, s, total, self.timeline.take_start(s))
+            SegmentWindow(number, s, total, self.pictures.lead_of(s, self.timeline.take_start(s)))
             for number, s in enumerate(self.timeline.segments)
         ]
 
@@ -275,7 +246,8 @@ class TimelineHandler(context_windows.IndexListContextHandler):
             return None
         whole = time_axis.timeless(self._model, entry, x_in, window)
         (cut,) = super().get_resized_cond([time_axis.without(entry, whole)], x_in, window, device)
-        return {**cut, **whole, **area, "model_conds": {**cut["model_conds"], **whole["model_conds"]}}
+        cut = {**cut, **whole, **area, "model_conds": {**cut["model_conds"], **whole["model_conds"]}}
+        return self.pictures.told(cut, frames[0])
 
     def combine_context_window_results(
         self,
@@ -325,7 +297,16 @@ def attach_handler(model: ModelPatcher, handler: TimelineHandler):
     return model
 
 
-def _start_run(executor: Executor, noise: torch.Tensor, latent_image: torch.Tensor, *args, **kwargs):
+def _start_run(
+    executor: Executor,
+    noise: torch.Tensor,
+    latent_image: torch.Tensor,
+    sampler: Sampler,
+    sigmas: torch.Tensor,
+    denoise_mask: torch.Tensor | None = None,
+    *args,
+    **kwargs,
+):
     """Wrap OUTER_SAMPLE: each run gets a fresh handler, and each shot its own noise where it has a seed."""
     guider = executor.class_obj
     check_text(
@@ -344,7 +325,9 @@ def _start_run(executor: Executor, noise: torch.Tensor, latent_image: torch.Tens
     guider.model_options["context_handler"] = handler
     if not patching.features_of(guider.model_options):  # theirs is reckoned where they start
         reserve.RunMemory.of_run(guider, noise.shape, ()).check()
-    return executor(noise if goes_on else noise_of_shots(noise, handler.timeline), latent_image, *args, **kwargs)
+    handler.pictures = LeadPictures.of_run(guider, latent_image, denoise_mask, goes_on)
+    noise = noise if goes_on else noise_of_shots(noise, handler.timeline)
+    return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
 
 
 def check_place(handler: ContextHandler | None) -> None:

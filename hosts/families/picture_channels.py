@@ -1,0 +1,27 @@
+"""How an image-to-video network is shown the frames that are known: in channels beside the noise.
+
+Wan I2V, FLF and Fun-Inpaint, CogVideoX I2V and HunyuanVideo I2V (v1, and SkyReels) read a second latent beside the
+noisy one, clean at every step: the known frames in their places and a filling in all others; most read a mask, too,
+that tells one from the other. Core makes both from a conditioning's PICTURE and MASK (`concat_cond` of each class in
+comfy/model_base.py). HunyuanVideo I2V v2 has no such channels: its first frame is clean among the noisy ones, and
+CLEAN_FIRST_FRAME in the conditioning has the network take it so. Nothing in its weights tells it from text-to-video.
+"""
+
+from dataclasses import dataclass
+
+PICTURE = "concat_latent_image"  # a latent [B, C, F, H, W] as a LATENT holds it
+MASK = "concat_mask"  # [B, 1 or 4, F, H, W], 0 where the picture is known and 1 where it is to be drawn
+CLEAN_FIRST_FRAME = "guiding_frame_index"
+
+
+@dataclass(frozen=True)
+class PictureChannels:
+    """These are the channels of one network that are shown known frames.
+
+    has_mask: whether some of them say which frames are known; without, a frame that is not zero is. unknown: what the
+    network finds in the place of frames that are not known, a number for each latent channel on the network's own
+    scale; empty for zeros.
+    """
+
+    has_mask: bool
+    unknown: tuple[float, ...] = ()
