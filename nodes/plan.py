@@ -105,6 +105,15 @@ class LongreelPlan(io.ComfyNode):
                         "ModelSamplingLTXV). Not for sampling."
                     ),
                 ),
+                io.Int.Output(display_name="width", tooltip="Of the video as planned, in pixels."),
+                io.Int.Output(display_name="height", tooltip="Of the video as planned, in pixels."),
+                io.Int.Output(
+                    display_name="frames",
+                    tooltip=(
+                        "Pixel frames of the whole video: the length of core's nodes that bring sound, poses, control "
+                        "or VACE."
+                    ),
+                ),
             ],
         )
 
@@ -155,5 +164,8 @@ class LongreelPlan(io.ComfyNode):
             float(timeline.fps),
             storyboard.seed or 0,
             planning.segment_latent(timeline),
+            timeline.width,
+            timeline.height,
+            timeline.pixel_frames,
             ui=ui.PreviewText(report),
         )

@@ -34,6 +34,14 @@ def test_the_report_and_the_empty_latent_are_those_of_the_timeline(server, base,
     assert tuple(segment.shape) == (1, 16, 5, 8, 8) and not segment.any()
 
 
+def test_width_height_and_frames_are_what_cores_nodes_ask_for(server, base):
+    size = {"width": ["plan", 6], "height": ["plan", 7], "length": ["plan", 8], "batch_size": 1}
+    of_core = node("EmptyHunyuanLatentVideo", **size)
+    wide = change(base, "plan", width=100, height=72)  # planned as 96 x 80
+    expected = latent(server, {**wide, **saved("plan", 1)})
+    assert latent(server, {**wide, "empty": of_core, **saved("empty", 0)}).shape == expected.shape
+
+
 @pytest.mark.parametrize(
     ("inputs", "expected"),
     [

@@ -122,7 +122,8 @@ def _memories(graph: Graph, model: Node) -> Node:
 
 
 EXPERTS = (
-    "Both experts work in one sampler: *model* takes the first steps, *low_noise_model* the rest. Chunks are finished "
+    "Both experts work in one sampler: *model* takes the first steps, *low_noise_model* the rest; *Longreel Pair* "
+    "gives the second one the memories of the first. Chunks are finished "
     "one after the other and kept in output/longreel under *run_name*: queue again to go on after a stop, change a "
     "shot and only what depends on it is made again."
 )
@@ -142,13 +143,14 @@ def _two_experts(
     experts = [_shift(graph, expert, 5.0) for expert in experts]
     planned, encode = _story(graph, text, experts[0], clip, steps=steps, guidance=cfg != 1)
     graph.column("Sampling", below="Story")
-    experts = [_memories(graph, expert) for expert in experts]
+    high_noise = _memories(graph, experts[0])
     graph.column("Sampling")
+    pair = graph.add("LongreelPair", model=high_noise.out(), low_noise_model=experts[1].out())
     sampler, sigmas = _schedule(graph, experts[0], sampler="euler", steps=steps)
     graph.column("Sampling")
     sampled = _sampler(
-        graph, experts[0], planned, encode.out("positive"), encode.out("negative"), sampler=sampler, sigmas=sigmas,
-        cfg=cfg, mode="rollout", mode__run_name=name, mode__low_noise_model=experts[1].out(),
+        graph, pair, planned, encode.out("positive"), encode.out("negative"), sampler=sampler, sigmas=sigmas,
+        cfg=cfg, mode="rollout", mode__run_name=name, mode__low_noise_model=pair.out("low_noise_model"),
         mode__low_noise_from=meet,
     )  # fmt: skip
     _film(graph, name, sampled, planned, vae)
@@ -272,3 +274,34 @@ def _cogvideox15(graph: Graph) -> None:
         sigmas=sigmas.out(), cfg=6.0,
     )  # fmt: skip
     _film(graph, "cogvideox15_storyboard", sampled, planned, vae)
+
+
+@ready("ltxv_storyboard")
+def _ltxv(graph: Graph) -> None:  # core: ltxv_text_to_video
+    _note(
+        graph, "LTXV 2B, a storyboard with blends",
+        "All segments are sampled together, step by step, and blended where they overlap. *LTXVScheduler* counts the "
+        "tokens of one segment, from *segment_latent* of Longreel Plan; with the latent of the whole video it gives "
+        "wrong noise levels. The frame rate of the storyboard goes to the model by itself.",
+        "Those of ComfyUI's own template: 30 steps, cfg 3, euler, LTXVScheduler, 25 fps, 768 x 512.",
+        "12 GB, by Longreel's plan.",
+    )  # fmt: skip
+    graph.column("Model")
+    model = graph.add("CheckpointLoaderSimple", models=[files.LTXV], ckpt_name=files.LTXV.name)
+    clip = _clip(graph, files.T5, "ltxv")
+    text = stories.storyboard(
+        "Into the pool", stories.WATERFALL, seconds=4.0, fps=25, width=768, height=512, transition="blend"
+    )
+    planned, encode = _story(graph, text, model, clip, steps=30, guidance=True)
+    graph.column("Sampling", below="Story")
+    sampler = graph.add("KSamplerSelect", sampler_name="euler")
+    sigmas = graph.add(
+        "LTXVScheduler", steps=30, max_shift=2.05, base_shift=0.95, stretch=True, terminal=0.1,
+        latent=planned.out("segment_latent"),
+    )  # fmt: skip
+    graph.column("Sampling")
+    sampled = _sampler(
+        graph, model, planned, encode.out("positive"), encode.out("negative"), sampler=sampler.out(),
+        sigmas=sigmas.out(), cfg=3.0,
+    )  # fmt: skip
+    _film(graph, "ltxv_storyboard", sampled, planned, model.out("VAE"))
