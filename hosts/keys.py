@@ -64,6 +64,10 @@ WORDS = "longreel_words"
 """Conditioning entry: tuple of Spoken, the prompts that the entry's text was made of. Longreel Encode writes it; a
 blend of shots writes those of all its parts."""
 
+UNCUT = "longreel_uncut"
+"""Conditioning entry: Uncut of hosts/prompts/chunk_conditioning.py, what the entry's values were before they were cut
+to a chunk. It is written where one was cut, for the chunk's sampling, and is no part of what a chunk depends on."""
+
 # LATENT (hosts/sampling/rollout.py)
 
 TIMELINE = "longreel_timeline"

@@ -5,6 +5,8 @@ video_tokens has what trained memories do at these places. `facts_of(model)` say
 else in hosts/ works for any of them.
 """
 
+import logging
+
 from ...engine.plan.facts import ModelFacts
 from ..types import BaseModel, ModelPatcher, Network
 from . import cogvideox, hunyuan_video, ltxv, wan
@@ -12,6 +14,7 @@ from .family import Family
 from .picture_channels import PictureChannels
 
 FAMILIES: tuple[Family, ...] = (wan, cogvideox, hunyuan_video, ltxv)
+_named: set[type] = set()  # classes that the log has named already
 
 
 def facts_of(model: ModelPatcher) -> ModelFacts:
@@ -25,11 +28,35 @@ def family_of(model: ModelPatcher) -> Family:
     """Return the file of this folder that knows the family of a ModelPatcher. Raises ValueError as `facts_of` does."""
     for family in FAMILIES:
         if family.facts(model.model) is not None:
+            _name_unknown(family, type(model.model))
             return family
     raise ValueError(
         f"{type(model.model).__name__} is not a video model that Longreel supports; load one of "
         f"{', '.join(family.NAME for family in FAMILIES)}"
     )
+
+
+def _name_unknown(family: Family, of_model: type) -> None:
+    """Say in the log, once, that a MODEL's class is none that was tested, and what it is taken for."""
+    if of_model in family.TESTED or of_model in _named:
+        return
+    _named.add(of_model)
+    logging.warning(
+        "%s is not known to Longreel: it is sampled as %s, on which it is built, and what else it needs is not; "
+        "compare with ComfyUI's own sampler before you rely on it",
+        of_model.__name__,
+        family.NAME,
+    )
+
+
+def leads_with_reference(model: BaseModel) -> bool:
+    """Return whether a reference picture takes a latent frame of its own in front of the video's."""
+    return wan.leads_with_reference(model)
+
+
+def motion_frames(model: BaseModel) -> int:
+    """Return how many finished latent frames in front of a window the network reads as such, beside its latent."""
+    return wan.motion_frames(model)
 
 
 def plain_family_of(network: Network) -> Family | None:

@@ -19,6 +19,7 @@ NETWORK = CogVideoXTransformer3DModel
 TEXT_TOKENS = 226
 OVERWRITES_INPUTS = False
 TAKES_FRAME_TIMES = False
+TESTED = frozenset({comfy.model_base.CogVideoX})
 
 
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:

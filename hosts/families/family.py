@@ -27,6 +27,8 @@ class Family(Protocol):
     """Of a prompt of usual length."""
     OVERWRITES_INPUTS: bool
     """Whether the blocks write into tensors that they are given, which gradients may need."""
+    TESTED: frozenset[type[comfy.model_base.BaseModel]]
+    """Core's classes of its MODELs that this pack's tests run; what else is built on them is named in the log."""
     TAKES_FRAME_TIMES: bool
     """Whether the plain network takes a time for every latent frame, [B, F], where ComfyUI gives it one for all."""
 

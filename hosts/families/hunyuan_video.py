@@ -17,6 +17,14 @@ NETWORK = HunyuanVideo
 TEXT_TOKENS = 256
 OVERWRITES_INPUTS = True
 TAKES_FRAME_TIMES = False
+TESTED = frozenset(
+    {
+        comfy.model_base.HunyuanVideo,
+        comfy.model_base.HunyuanVideoI2V,
+        comfy.model_base.HunyuanVideoSkyreelsI2V,
+        comfy.model_base.HunyuanVideo15,
+    }
+)
 
 
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:

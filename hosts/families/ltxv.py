@@ -16,6 +16,7 @@ NETWORK = LTXVModel
 TEXT_TOKENS = 128
 OVERWRITES_INPUTS = True
 TAKES_FRAME_TIMES = False  # of frames; ComfyUI gives it a time for every token
+TESTED = frozenset({comfy.model_base.LTXV})
 
 
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:

@@ -21,6 +21,19 @@ GREY = (  # mid-grey as Wan 2.1's VAE encodes it some frames after the first; ze
     *(0.8642, -1.8583, 0.1577, 0.1350, -0.3641, 2.5863, -1.9670, 1.6065),
     *(-1.0475, -0.8678, 1.1734, -1.8138, -1.5933, -0.7721, -0.3289, -1.3745),
 )
+TESTED = frozenset(
+    {
+        comfy.model_base.WAN21,  # text, pictures, Fun-Control, Phantom, SkyReels V2
+        comfy.model_base.WAN22,
+        comfy.model_base.WAN21_Vace,
+        comfy.model_base.WAN21_Camera,
+        comfy.model_base.WAN21_HuMo,
+        comfy.model_base.WAN22_S2V,
+        comfy.model_base.WAN22_Animate,
+        comfy.model_base.WAN21_SCAIL,
+        comfy.model_base.WAN21_SCAIL2,
+    }
+)
 
 
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
@@ -60,6 +73,18 @@ def picture_channels(model: comfy.model_base.BaseModel) -> PictureChannels | Non
     if type(network) not in (NETWORK, CameraWanModel) or beside != channels + MASK_CHANNELS:
         return None
     return PictureChannels(has_mask=True, unknown=GREY if channels == len(GREY) else ())
+
+
+def leads_with_reference(model: comfy.model_base.BaseModel) -> bool:
+    """Return whether a reference picture takes a latent frame of its own in front of the video's."""
+    return isinstance(model, (comfy.model_base.WAN21_Vace, comfy.model_base.WAN22_Animate))
+
+
+def motion_frames(model: comfy.model_base.BaseModel) -> int:
+    """Return how many finished latent frames in front of a window the network reads as such, beside its latent."""
+    if not isinstance(model, comfy.model_base.WAN22_S2V):
+        return 0
+    return sum(model.diffusion_model.frame_packer.zip_frame_buckets)
 
 
 def sites(network: Network) -> list[Site]:

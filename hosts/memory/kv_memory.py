@@ -36,13 +36,14 @@ class Memory:
 
     latents: [B, C, F, H, W] as a LATENT holds them. weights: one per frame, 0..1. place: latent frames from the
     window's first frame to their first one; negative before the window. mix: the shots whose prompts they are shown
-    under, with their shares.
+    under, with their shares. first_frame: where they begin on the timeline, from 0.
     """
 
     latents: torch.Tensor
     weights: tuple[float, ...]
     place: int
     mix: Mix
+    first_frame: int | None = None
 
 
 class Shown(NamedTuple):
@@ -84,7 +85,10 @@ class KVMemory:
         self.handler, self.layers = handler, layers
         active = memory is not None and memory.latents.shape[2] > 0 and any(memory.weights)
         self.memory = memory if active else None
-        self.passes = [ContextPass(memory.latents, level, memory.mix) for level in levels] if active else []
+        self.passes = [
+            ContextPass(memory.latents, level, memory.mix, first_frame=memory.first_frame)
+            for level in (levels if active else ())
+        ]
         self.kept = cache  # labels are context passes
         self.passes_made = False
         if active and cache_entry is not None:

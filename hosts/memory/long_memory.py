@@ -99,7 +99,7 @@ class LongMemory:
         shown = latents[:, :, : min(self.frames, start - made_by.start_frame)]
         frames = shown.shape[2]
         place = -frames if self.placement == BEFORE else made_by.start_frame - start
-        return Memory(shown, (self.strength,) * frames, place, made_by.mix)
+        return Memory(shown, (self.strength,) * frames, place, made_by.mix, made_by.start_frame)
 
     def _first(self, remembered: Remembered) -> Chunk | None:
         return remembered.take_first if self.anchor == TAKE else remembered.video_first

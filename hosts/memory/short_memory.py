@@ -113,7 +113,10 @@ class KeysAndValues:
             weight_of(self.strength, self.decay, chunk.number - remembered.maker_of(frame).number)
             for frame in range(chunk.start_frame - frames, chunk.start_frame)
         )
-        memory = Memory(latents, weights, -frames, remembered.maker_of(chunk.start_frame - 1).mix) if frames else None
+        memory = None
+        if frames:
+            mix = remembered.maker_of(chunk.start_frame - 1).mix
+            memory = Memory(latents, weights, -frames, mix, chunk.start_frame - frames)
         cache = KVCache(self.name, self.keep, start.places.get(self.name, CARD))
         return KVMemory(handler, memory, self.layers, levels_of(start, self.context_levels), cache)
 

@@ -28,6 +28,7 @@ from ...engine.runs.folder import RunFolder
 from .. import keys
 from ..anchor import frame as anchor_frame
 from ..memory.protocols import Finishes
+from ..prompts.chunk_conditioning import with_motion
 from ..types import ModelPatcher
 from ..windows import picture_channels
 from ..windows.chunk_handler import ChunkHandler, Remembered
@@ -39,6 +40,8 @@ from .rollout_locks import locked_frames, run_shots
 from .rollout_progress import RolloutProgress
 from .rollout_task import RolloutTask, plan_task
 from .settings import Sampling
+
+LEADING_SEED = 2**32  # from a chunk's seed to that of the noise in front, far from the seeds of other chunks
 
 
 def sample_rollout(
@@ -122,19 +125,18 @@ def _sample(
 
     first: nothing has been sampled yet, and a later expert that would refuse the run does so now.
     """
-    noise, latent, mask = _inputs(task, chunk, finished)
+    noise, latent, mask = _led(task, chunk, *_inputs(task, chunk, finished))
     out, parts = None, task.experts.parts(task.sampling.sigmas)
     for model, sigmas in parts[1:] if first else ():
         with _handled(task, chunk, model, remembered):
-            prompts = task.prompts_of(chunk, task.shots_of(chunk))
-            ask(model, prompts, task.sampling, sigmas, (noise, latent, mask))
+            ask(model, _told(task, chunk, remembered), task.sampling, sigmas, (noise, latent, mask))
     for model, sigmas in parts:
         if out is not None:
             noise = noise_within(out, latent, noise, mask, float(sigmas[0]), model)
         out = _sample_part(task, chunk, model, sigmas, (noise, latent, mask), remembered, progress)
     if out is None:  # no sigmas: core gives the latent back
         out = latent
-    return out[:, :, chunk.known_frames :]
+    return out[:, :, task.leading + chunk.known_frames :]
 
 
 def _finish(task: RolloutTask, chunk: Chunk, new: torch.Tensor, remembered: Remembered) -> torch.Tensor:
@@ -166,6 +168,30 @@ def _inputs(
     return noise, *anchor_frame.write(anchors, latent, mask, model)
 
 
+def _led(
+    task: RolloutTask, chunk: Chunk, noise: torch.Tensor, latent: torch.Tensor, mask: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Return (noise, latent, mask) with the frames in front that references take; they are drawn like all others."""
+    if not task.leading:
+        return noise, latent, mask
+    empty = latent.new_zeros((*latent.shape[:2], task.leading, *latent.shape[3:]))
+    if latent.count_nonzero():  # core leaves an empty latent at the network's zero
+        empty = task.experts.high.model.process_latent_out(empty)
+    drawn = comfy.sample.prepare_noise(empty, (task.seed_of(chunk) + LEADING_SEED) % 2**64, task.batch_index)
+    if not task.sampling.add_noise:
+        drawn = torch.zeros_like(drawn)
+    ones = None if mask is None else torch.cat([torch.ones_like(empty), mask], 2)
+    return torch.cat([drawn.to(noise), noise], 2), torch.cat([empty, latent], 2), ones
+
+
+def _told(task: RolloutTask, chunk: Chunk, remembered: Remembered) -> tuple[list, list]:
+    """Return a chunk's (positive, negative) CONDITIONING, with the finished frames that its network asks for there."""
+    positive, negative = task.prompts_of(chunk, task.shots_of(chunk))
+    before = remembered.before(chunk.start_frame, task.motion_frames)
+    motion = before if before.shape[2] else None
+    return with_motion(positive, motion), with_motion(negative, motion)
+
+
 def _sample_part(
     task: RolloutTask,
     chunk: Chunk,
@@ -180,8 +206,8 @@ def _sample_part(
     fresh = float(sigmas[0]) == float(task.sampling.sigmas[0])  # a later expert is given what the first one left
     with _handled(task, chunk, model, remembered, fresh and task.sampling.add_noise):
         guider = comfy.samplers.CFGGuider(model)
-        prompts = task.prompts_of(chunk, task.shots_of(chunk))
-        guider.set_conds(*(picture_channels.of_window(model.model, entries, latent, mask) for entries in prompts))
+        told = _told(task, chunk, remembered)
+        guider.set_conds(*(picture_channels.of_window(model.model, entries, latent, mask) for entries in told))
         guider.set_cfg(task.sampling.cfg)
         with as_it_was(model):
             return guider.sample(

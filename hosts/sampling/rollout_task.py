@@ -16,9 +16,9 @@ from ...engine.plan.rollout_chunks import Chunk, plan_chunks
 from ...engine.plan.timeline import Timeline
 from ..anchor import frame as anchor_frame
 from ..attention import patching
-from ..families import picture_channels_of
+from ..families import leads_with_reference, motion_frames, picture_channels_of
 from ..memory.protocols import HandsOver, Remembers
-from ..prompts.chunk_conditioning import for_chunk
+from ..prompts.chunk_conditioning import continues_sound, for_chunk, leading_frames
 from ..types import ModelPatcher
 from ..windows import latent_blend, picture_channels
 from ..windows.checks import check_latent_frames, check_plan
@@ -34,8 +34,9 @@ class RolloutTask:
     """A task is all that every chunk has in common.
 
     timeline: as it is made; planned: as it was wired, where locked shots did not move others.
-    start: [B, C, F, H, W], the user's latent. mask: like start, 1 is drawn and 0 kept; None draws everything. cache:
-    handed from chunk to chunk, see hosts/windows/chunk_handler.ChunkHandler.
+    start: [B, C, F, H, W], the user's latent. mask: like start, 1 is drawn and 0 kept; None draws everything. leading:
+    latent frames of reference pictures that every chunk is sampled with, in front of its own. cache: handed from chunk
+    to chunk, see hosts/windows/chunk_handler.ChunkHandler.
     """
 
     timeline: Timeline
@@ -47,12 +48,19 @@ class RolloutTask:
     batch_index: list[int] | None
     experts: Experts
     features: tuple[Any, ...]
+    leading: int = 0
     cache: dict = field(default_factory=dict)
 
     @cached_property
     def makers(self) -> tuple[Chunk, ...]:
         """Return for each latent frame the chunk in which it is new."""
         return tuple(chunk for chunk in self.chunks for _ in range(chunk.new_frames))
+
+    @cached_property
+    def motion_frames(self) -> int:
+        """Return how many finished latent frames in front of its window a chunk is told of beside its latent."""
+        told = continues_sound([*self.sampling.positive, *self.sampling.negative])
+        return motion_frames(self.experts.high.model) if told else 0
 
     def seed_of(self, chunk: Chunk) -> int:
         """Return the seed of a chunk's noise, which is the same however long the video becomes.
@@ -92,6 +100,7 @@ class RolloutTask:
         """Return the numbers of the finished chunks that a chunk continues from or remembers, rising."""
         remembering = [feature for feature in self.features if isinstance(feature, Remembers)]
         before = max((feature.frames_before(self.timeline) for feature in remembering), default=0)
+        before = max(before, self.motion_frames)
         first = max(self.timeline.take_starts[chunk.take], chunk.start_frame - before)
         read = {
             c.number
@@ -111,7 +120,7 @@ class RolloutTask:
     def prompts_of(self, chunk: Chunk, shots: frozenset[int]) -> tuple[list, list]:
         """Return (positive, negative) CONDITIONING of these shots, cut to the chunk's window."""
         positive, negative = (
-            for_chunk(entries, chunk, self.planned, shots)
+            for_chunk(entries, chunk, self.planned, shots, self.leading)
             for entries in (self.sampling.positive, self.sampling.negative)
         )
         return positive, negative
@@ -155,6 +164,7 @@ def plan_task(
         batch_index=latent.get("batch_index"),
         experts=experts,
         features=features,
+        leading=_leading(model, timeline, sampling),
     )
     _check(task)
     return task
@@ -171,6 +181,13 @@ def _of_length(start: torch.Tensor, mask: torch.Tensor | None, frames: int) -> t
             f"Plan, or unlock a shot"
         )
     return start.new_zeros((*start.shape[:FRAME_AXIS], frames, *start.shape[FRAME_AXIS + 1 :]))
+
+
+def _leading(model: ModelPatcher, timeline: Timeline, sampling: Sampling) -> int:
+    """Return how many latent frames of references are sampled in front of every chunk."""
+    if not leads_with_reference(model.model):
+        return 0
+    return leading_frames([*sampling.positive, *sampling.negative], timeline.latent_frames)
 
 
 def _hands_over(features: Sequence[Any]) -> HandsOver | None:
@@ -202,6 +219,14 @@ def _check(task: RolloutTask) -> None:
             f"sigmas, and the second expert of Wan 2.2 14B to low_noise_model"
         )
     task.experts.check()
+    if task.leading:
+        beside = [feature.name for feature in task.features]
+        beside += ["Longreel Anchor Frame"] if any(task.anchors_of(chunk) for chunk in task.chunks) else []
+        if beside:
+            raise ValueError(
+                f"the conditioning has a reference picture in a latent frame in front of the video, where {beside[0]} "
+                f"looks for the chunk's first frame; take one of them off"
+            )
     for chunk in task.chunks:
         task.prompts_of(chunk, task.shots_of(chunk))
     model = task.experts.high.model

@@ -20,10 +20,11 @@ from ...engine.plan.timeline import Timeline
 from .. import keys
 from ..attention.feature import WHOLE, Start
 from ..attention.noise_level import read_once
+from ..families import motion_frames
 from ..prompts import conditioning
 from ..prompts.guidance import scale_guidance
 from ..types import BaseModel, CalcCondBatch, CondLists, ContextHandler, ContextWindow, Entry, ModelOptions
-from .context_pass import CONTEXT_PASS, FRAME_AXIS, ContextPass, NeedsContextPasses, noised
+from .context_pass import CONTEXT_PASS, FRAME_AXIS, ContextPass, NeedsContextPasses, entry_of_pass, noised
 from .picture_channels import of_context_pass
 
 
@@ -134,6 +135,12 @@ class ChunkHandler(context_windows.ContextHandlerABC):
         scale_guidance(conds, out, self.chunk.mix, self.timeline)
         return out
 
+    def _motion_before(self, frame: int | None, most: int) -> torch.Tensor | None:
+        """Return up to `most` finished frames of the take, [B, C, F, H, W], in front of a frame of the timeline."""
+        if not most or frame is None or frame <= self.remembered.take_start:
+            return None
+        return self.remembered.before(frame, most)
+
     def _make_context_pass(
         self,
         context: ContextPass,
@@ -143,9 +150,13 @@ class ChunkHandler(context_windows.ContextHandlerABC):
         x_in: torch.Tensor,
         model_options: ModelOptions,
     ) -> None:
-        x = noised(model, context, x_in)
+        x, motion = noised(model, context, x_in), self._motion_before(context.first_frame, motion_frames(model))
+
+        def told(entry: Entry) -> Entry:
+            return entry_of_pass(model, entry, x, context.first_frame, motion)
+
         of_pass = [
-            cond if cond is None else [of_context_pass(entry, model, x, context.latents) for entry in cond]
+            cond if cond is None else [of_context_pass(told(entry), model, x, context.latents) for entry in cond]
             for cond in _conds_for(conds, context.mix)
         ]
         sigma = x.new_full([x.shape[0]], context.sigma)

@@ -18,7 +18,8 @@ from ...engine.plan.rollout_chunks import Mix
 from ...engine.sampling import alpha_space
 from ...engine.to_device import sent
 from .. import keys
-from ..prompts.time_axis import MASK, lies_on_video
+from ..prompts.chunk_conditioning import MOTION
+from ..prompts.time_axis import MASK, OF_MODELS, time_axis_of
 from ..types import BaseModel
 
 CONTEXT_PASS = "context pass"  # the role of an evaluation that shows finished frames
@@ -30,13 +31,15 @@ class ContextPass:
     """This is one pass that a feature asks for.
 
     latents: [B, C, F, H, W], as a LATENT holds them. sigma: the noise level at which they are shown. mix: the shots
-    whose prompts the network is given, with their shares. seed: of the noise.
+    whose prompts the network is given, with their shares. seed: of the noise. first_frame: of the timeline, from 0,
+    where these frames begin; None where they are none of it.
     """
 
     latents: torch.Tensor
     sigma: float
     mix: Mix
     seed: int = 0
+    first_frame: int | None = None
 
 
 @runtime_checkable
@@ -60,6 +63,38 @@ def noised(model: BaseModel, context: ContextPass, like: torch.Tensor) -> torch.
     return sampling.noise_scaling(clean.new_full([clean.shape[0]], context.sigma), noise, clean)
 
 
+def entry_of_pass(
+    model: BaseModel, entry: dict, x: torch.Tensor, first_frame: int | None, motion: torch.Tensor | None = None
+) -> dict:
+    """Return a conditioning entry for the frames x [B, C, F, H, W] of a pass, which begin at a frame of the timeline.
+
+    What moves along with the video is what core makes of it for these frames; where they are none of the timeline, it
+    is that of the chunk's last frames, as far as there is any. motion: the finished frames in front of these, for
+    networks that are told of them.
+    """
+    cut = entry_of_length(entry, x)
+    uncut = entry.get(keys.UNCUT)
+    if uncut is None or first_frame is None:
+        return cut
+    wired = uncut.of_frames(first_frame, first_frame + x.shape[FRAME_AXIS])
+    given = {**{key: value for key, value in entry.items() if key not in wired}, **wired}
+    made = model.extra_conds(
+        **{key: value for key, value in given.items() if value is not None and key != MOTION},
+        **({} if motion is None else {MOTION: motion}),
+        noise=x,
+        device=x.device,
+        prompt_type=entry.get(keys.ROLE, ""),
+    )
+    moving = {key: value for key, value in made.items() if _moves(key, value)}
+    still = {key: value for key, value in cut["model_conds"].items() if not _moves(key, value)}
+    return {**cut, "model_conds": {**still, **moving}}
+
+
+def _moves(key: str, value: object) -> bool:
+    tensor = getattr(value, "cond", None)
+    return key == MOTION or (isinstance(tensor, torch.Tensor) and time_axis_of(key, tensor, OF_MODELS) is not None)
+
+
 def entry_of_length(entry: dict, x: torch.Tensor) -> dict:
     """Return a conditioning entry for as many frames as x [B, C, F, H, W] has.
 
@@ -74,8 +109,9 @@ def entry_of_length(entry: dict, x: torch.Tensor) -> dict:
     }
     for key, value in model_conds.items():
         full = getattr(value, "cond", None)
-        if isinstance(full, torch.Tensor) and lies_on_video(key, full):
-            model_conds[key] = value._copy_with(full[:, :, _last(frames, full.shape[FRAME_AXIS])])
+        axis = time_axis_of(key, full, OF_MODELS) if isinstance(full, torch.Tensor) else None
+        if axis is not None:
+            model_conds[key] = value._copy_with(axis.of_frames(full, _last(frames, axis.latent_frames(full))))
     mask = entry.get(MASK)  # of an area, [B, F or 1, H, W]
     if mask is not None and mask.shape[1] > 1:
         entry = {**entry, MASK: mask[:, _last(frames, mask.shape[1])]}

@@ -245,8 +245,10 @@ class TimelineHandler(context_windows.IndexListContextHandler):
         if area is None:
             return None
         whole = time_axis.timeless(self._model, entry, x_in, window)
-        (cut,) = super().get_resized_cond([time_axis.without(entry, whole)], x_in, window, device)
-        cut = {**cut, **whole, **area, "model_conds": {**cut["model_conds"], **whole["model_conds"]}}
+        moving = time_axis.moving(self._model, entry, x_in, window, frames)
+        (cut,) = super().get_resized_cond([time_axis.without(entry, whole, moving)], x_in, window, device)
+        shown = {key: value for key, value in moving["model_conds"].items() if value is not None}
+        cut = {**cut, **whole, **area, "model_conds": {**cut["model_conds"], **whole["model_conds"], **shown}}
         return self.pictures.told(cut, frames[0])
 
     def combine_context_window_results(

@@ -20,7 +20,7 @@ from ...engine.plan.timeline import Timeline
 from ..families import picture_channels_of
 from ..families.picture_channels import CLEAN_FIRST_FRAME, MASK, PICTURE, PictureChannels
 from ..types import BaseModel, Conditioning, CondLists, Entry, Guider
-from .context_pass import FRAME_AXIS, entry_of_length
+from .context_pass import FRAME_AXIS
 
 KNOWN = 0.5  # keep strength from which a frame is shown as known
 CHANNELS = "c_concat"  # of model_conds: what core makes of picture and mask
@@ -212,10 +212,9 @@ def known_in(entries: Iterable[Mapping]) -> frozenset[int]:
 
 
 def of_context_pass(entry: Entry, model: BaseModel, x: torch.Tensor, latents: torch.Tensor) -> Entry:
-    """Return a conditioning entry for a pass over finished frames, x [B, C, F, H, W] with noise and `latents` without:
+    """Return the conditioning entry of a pass over finished frames, x [B, C, F, H, W] with noise and `latents` without:
     all of them are known.
     """
-    entry = entry_of_length(entry, x)
     model_conds = {key: value for key, value in entry["model_conds"].items() if key != CLEAN_FIRST_FRAME}
     if CHANNELS in model_conds and picture_channels_of(model) is not None:
         mask = latents.new_zeros((1, 1, *latents.shape[2:]))

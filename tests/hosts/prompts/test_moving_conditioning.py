@@ -1,0 +1,174 @@
+"""What moves along with the video beside its latent is shown to the network as core shows it to a clip of those frames.
+
+Conditionings are made by core's own nodes for the whole timeline. What the network is shown is read where it begins
+(DIFFUSION_MODEL), window by window, and held against a clip that core samples alone, whose conditioning is cut here by
+hand. The network itself is evaluated only where a memory reads its attention.
+"""
+
+import pytest
+import torch
+
+import comfy.patcher_extension as extension
+import comfy.samplers
+
+from longreel.engine.plan.rollout_chunks import plan_chunks
+from longreel.engine.plan.timeline import Timeline
+from longreel.hosts import keys
+from longreel.hosts.attention import patching
+from longreel.hosts.memory.long_memory import LongMemory
+from longreel.hosts.memory.short_memory import KeysAndValues
+from longreel.hosts.sampling import joint, rollout
+from longreel.hosts.windows.context_pass import CONTEXT_PASS
+from tests import tiny_variants
+from tests.hosts.rollout_cases import sigmas_of, story
+from tests.hosts.sampling_cases import sampling_of
+from tests.hosts.windows.test_latent_blend import empty, encode
+from tests.variant_conditioning import conditioning_of
+
+MOVING = [name for name in tiny_variants.VARIANTS if name not in ("skyreels_v2", "flow_rvs")]
+LEADING = {"animate": 1}  # frames of references in front of the video's
+MODEL_CHANNELS = 16
+LONG = LongMemory("video", 2, "before", 1.0, frozenset({0}), 0.0, context_levels=1)
+SHORT = KeysAndValues(2, 1.0, 0.0, frozenset({0}), context_levels=1)
+AXES = {"audio_embed": {5: (1, 1), 4: (3, 4)}, "driving_mask_28ch": (1, 1), "ref_mask_28ch": (1, 1)}
+SHAPED = ("vace_frames", "vace_mask", "concat_latent_image", "concat_mask", "camera_conditions", "control_video")
+
+
+class Shown:
+    """A DIFFUSION_MODEL wrapper that keeps what the network is given, and answers with zeros unless it evaluates."""
+
+    def __init__(self, model, evaluates: bool = False):
+        self.evaluates = evaluates
+        self.calls: list[dict] = []
+        self.passes: list[dict] = []  # of them, those that show finished frames
+        self.model = model.clone()
+        self.model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, "shown", self)
+
+    def __call__(self, executor, x, timestep, context, clip_fea=None, time_dim_concat=None, options=None, **kwargs):
+        given = (x, timestep, context, clip_fea, time_dim_concat, options), kwargs
+        kwargs = {**kwargs, "x": x, "context": context, "clip_fea": clip_fea, "time_dim_concat": time_dim_concat}
+        options = options or kwargs.pop("transformer_options", {})
+        chunk, role = options.get(keys.SEGMENT_AND_ROLE, (None, None))
+        shown = self.passes if role == CONTEXT_PASS else self.calls
+        shown.append({"chunk": chunk, "prompts": options["cond_or_uncond"], **kwargs})
+        return executor(*given[0], **given[1]) if self.evaluates else torch.zeros_like(x[:, :MODEL_CHANNELS])
+
+
+def by_hand(options: dict, frames: list[int], total: int, leading: int) -> dict:
+    """The values of an entry for these frames of a video of `total`, references in front kept there."""
+    cut = {}
+    for key, value in options.items():
+        parts = value if isinstance(value, list) else [value]
+        if key in AXES or key in SHAPED or key in ("pose_video_latent", "face_video_pixels"):
+            axis, per = AXES.get(key, (2, 4) if key == "face_video_pixels" else (2, 1))
+            if key == "audio_embed":
+                axis, per = AXES[key][value.ndim]
+            in_front = {"ref_mask_28ch": 1}.get(key, leading if key.startswith(("vace", "concat")) else 0)
+            places = [*range(in_front), *(in_front + frame * per + step for frame in frames for step in range(per))]
+            places = [place for place in places if place < parts[0].shape[axis]]
+            parts = [part.index_select(axis, torch.tensor(places)) for part in parts]
+        cut[key] = value if parts[0] is value else parts if isinstance(value, list) else parts[0]
+    return cut
+
+
+def story_of(model, overlap: int = 0, frames: int = 4) -> Timeline:
+    return story(model, ("continue", "continue"), frames=frames, segment=4, overlap=overlap)
+
+
+def clip_shown(name: str, conds, frames: list[int], total: int, leading: int = 0, known: int = 0) -> dict:
+    """What core shows its network of one clip with the conditioning of these frames, in its first evaluation.
+
+    known: of them are kept by the clip's noise mask.
+    """
+    shown = Shown(tiny_variants.load(name).model)
+    cut = [[[text, by_hand(options, frames, total, leading)] for text, options in prompt] for prompt in conds]
+    latent = torch.zeros(1, 16, len(frames) + leading, 8, 8)
+    mask = torch.ones_like(latent)
+    mask[:, :, leading : leading + known] = 0
+    guider = comfy.samplers.CFGGuider(shown.model)
+    guider.set_conds(*cut)
+    guider.set_cfg(3.0)
+    with torch.inference_mode():
+        sampler = comfy.samplers.sampler_object("euler")
+        sigmas = sigmas_of(shown.model, 1)
+        guider.sample(torch.randn(latent.shape), latent, sampler, sigmas, denoise_mask=mask if known else None, seed=1)
+    return shown.calls[0]
+
+
+def assert_same(ours: dict, clip: dict, beside: bool = True) -> None:
+    """beside: hold the channels beside the latent, too."""
+    assert set(ours) == set(clip)
+    assert ours["prompts"] == clip["prompts"]
+    assert ours["x"].shape == clip["x"].shape
+    assert not beside or torch.equal(ours["x"][:, MODEL_CHANNELS:], clip["x"][:, MODEL_CHANNELS:])
+    for key in set(clip) - {"x", "prompts", "chunk"}:
+        if isinstance(clip[key], torch.Tensor):
+            assert ours[key].shape == clip[key].shape, key
+            assert torch.equal(ours[key], clip[key]), key
+        else:
+            assert ours[key] == clip[key], key
+
+
+def shots_conds(conds, shot: int):
+    return tuple([entry for entry in prompt if entry[1]["longreel_shot"] == shot] for prompt in conds)
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_a_chunk_is_shown_what_core_shows_a_clip_of_its_frames(name: str):
+    loaded = tiny_variants.load(name)
+    timeline, shown = story_of(loaded.model), Shown(loaded.model)
+    conds = conditioning_of(name, loaded, timeline, encode(loaded, timeline))
+    settings = sampling_of(conds, sigmas_of(loaded.model, 1))
+    with torch.inference_mode():
+        rollout.sample_rollout(shown.model, timeline, {"samples": empty(timeline)}, settings)
+    chunks = plan_chunks(timeline, 0)
+    assert len(chunks) == len(shown.calls) == 3
+    leading = LEADING.get(name, 0)
+    for chunk, ours in zip(chunks, shown.calls, strict=True):
+        frames = list(range(chunk.start_frame, chunk.end_frame))
+        own = shots_conds(conds, chunk.shot)
+        clip = clip_shown(name, own, frames, timeline.latent_frames, leading, chunk.known_frames)
+        if name == "s2v" and chunk.number:
+            assert ours.pop("reference_motion").shape[2] == chunk.start_frame
+        pictures_show_known_frames = chunk.known_frames and name != "scail2"
+        assert_same(ours, clip, beside=not pictures_show_known_frames)
+
+
+@pytest.mark.parametrize("name", [name for name in MOVING if name not in LEADING])
+def test_a_segment_is_shown_what_core_shows_a_clip_of_its_frames(name: str):
+    loaded = tiny_variants.load(name)
+    timeline, shown = story_of(loaded.model, overlap=1), Shown(loaded.model)
+    conds = conditioning_of(name, loaded, timeline, encode(loaded, timeline))
+    settings = sampling_of(conds, sigmas_of(loaded.model, 1))
+    with torch.inference_mode():
+        joint.sample_timeline(shown.model, timeline, {"samples": empty(timeline)}, settings, blend="triangle")
+    assert len(timeline.segments) == len(shown.calls) > 2
+    for segment, ours in zip(timeline.segments, shown.calls, strict=True):
+        frames = list(range(max(0, segment.start_frame - 1), segment.end_frame))
+        ((shot, _),) = segment.mix
+        clip = clip_shown(name, shots_conds(conds, shot), frames, timeline.latent_frames)
+        # HuMo's are those of a black video, whose first two latent frames differ: core's windows cut them, too.
+        assert_same(ours, clip, beside=name != "humo")
+
+
+@pytest.mark.parametrize("name", [name for name in MOVING if name not in LEADING])
+@pytest.mark.parametrize("memory", [LONG, SHORT], ids=["long", "short"])
+def test_a_context_pass_is_shown_what_core_shows_a_clip_of_its_frames(name: str, memory):
+    loaded = tiny_variants.load(name)
+    timeline, shown = story_of(loaded.model), Shown(loaded.model, evaluates=True)
+    conds = conditioning_of(name, loaded, timeline, encode(loaded, timeline))
+    model = patching.attach(shown.model, memory)
+    settings = sampling_of(conds, sigmas_of(loaded.model, 1))
+    with torch.inference_mode():
+        rollout.sample_rollout(model, timeline, {"samples": empty(timeline)}, settings)
+    chunks = plan_chunks(timeline, 0)
+    assert {ours["chunk"] for ours in shown.passes} <= {1, 2} and shown.passes
+    for ours in shown.passes:
+        start = chunks[ours["chunk"]].start_frame
+        frames = list(range(start))[:2] if memory is LONG else list(range(start))[-2:]
+        maker = next(chunk for chunk in chunks if chunk.first_new_frame <= frames[-1] < chunk.end_frame)
+        own = shots_conds(conds, maker.shot)
+        clip = clip_shown(name, own, frames, timeline.latent_frames)
+        if name == "s2v" and frames[0]:
+            assert ours.pop("reference_motion").shape[2] == frames[0]
+        assert_same(ours, clip)
