@@ -104,7 +104,7 @@ def seam(video: torch.Tensor, boundary: int, spread_frames: int = 0, around_fram
             f"{around_frames}; each must be at least {FAR + 1}: use longer shots or a smaller spread_frames"
         )
     start = max(0, first - around_frames + 1)
-    clip = _reduced(video[start : last + around_frames], SHORT_SIDE)
+    clip = reduced(video[start : last + around_frames], SHORT_SIDE)
     first, last = first - start, last - start
     half = F.avg_pool2d(clip, 2)
     _, moved = unexplained(*_ends(half, _pairs(first, last, len(clip), 1)[0]), FASTEST)
@@ -120,7 +120,7 @@ def seam_score(video: torch.Tensor, boundary: int, spread_frames: int = 0, aroun
     return seam(video, boundary, spread_frames, around_frames).score
 
 
-def _reduced(video: torch.Tensor, short_side: int) -> torch.Tensor:
+def reduced(video: torch.Tensor, short_side: int) -> torch.Tensor:
     """Return [F, H, W, C] as [F, C, h, w] float32 with the short side at most `short_side`, both even."""
     frames = video.permute(0, 3, 1, 2).float()
     height, width = frames.shape[-2:]
@@ -157,22 +157,25 @@ def _inner(x: torch.Tensor, edge: int) -> torch.Tensor:
     return x[:, edge : x.shape[1] - edge, edge : x.shape[2] - edge]
 
 
-def unexplained(one: torch.Tensor, two: torch.Tensor, reach: int) -> tuple[torch.Tensor, int]:
+def unexplained(
+    one: torch.Tensor, two: torch.Tensor, reach: int, neighbourhood: int = NEIGHBOURHOOD
+) -> tuple[torch.Tensor, int]:
     """Return, for pairs of frames, each [P, C, h, w], (difference 0..1 of every neighbourhood [P, h, w], by its centre;
-    the largest displacement in pixels that explained something). Displacements go up to `reach` pixels.
+    the largest displacement in pixels that explained something). Displacements go up to `reach` pixels; a
+    neighbourhood is so many pixels wide, an odd number.
     """
     pairs = one.shape[0]
-    rest, moved = _follow(torch.cat([one, two]), torch.cat([two, one]), reach)
+    rest, moved = _follow(torch.cat([one, two]), torch.cat([two, one]), reach, neighbourhood)
     return torch.maximum(rest[:pairs], rest[pairs:]), moved
 
 
-def _follow(source: torch.Tensor, target: torch.Tensor, reach: int) -> tuple[torch.Tensor, int]:
+def _follow(source: torch.Tensor, target: torch.Tensor, reach: int, neighbourhood: int) -> tuple[torch.Tensor, int]:
     """Return how `target` follows from `source`; pixels that would come from outside the picture are left out."""
     low, high = (F.pad(x, (reach,) * 4) for x in _half_pixel_range(source))
     pairs, _, height, width = target.shape
     known = F.pad(torch.ones(1, 1, height, width), (reach,) * 4)
     best = torch.full((pairs, height, width), torch.inf)
-    inside = _inside(height)[:, None], _inside(width)
+    inside = _inside(height, neighbourhood)[:, None], _inside(width, neighbourhood)
     moved = 0
     for ring in range(reach + 1):
         nearer = best
@@ -180,7 +183,7 @@ def _follow(source: torch.Tensor, target: torch.Tensor, reach: int) -> tuple[tor
             rows, columns = slice(reach + dy, reach + dy + height), slice(reach + dx, reach + dx + width)
             off = torch.maximum(low[:, :, rows, columns] - target, target - high[:, :, rows, columns]).amax(1)
             seen = known[:, 0, rows, columns]  # [1, h, w]
-            means = _neighbourhood_mean(torch.cat([off.clamp_(min=0) * seen, seen]), inside)
+            means = _neighbourhood_mean(torch.cat([off.clamp_(min=0) * seen, seen]), inside, neighbourhood)
             cost, share = means[:-1] / means[-1:].clamp(min=1e-6), means[-1:]
             best = torch.where(share >= 0.5, torch.minimum(best, cost), best)
         if ring > 0 and bool((nearer - best > GAIN).any()):
@@ -194,24 +197,24 @@ def _ring(radius: int) -> list[tuple[int, int]]:
     return [(dy, dx) for dy in edge for dx in edge if round(math.hypot(dy, dx)) == radius]
 
 
-def _neighbourhood_mean(x: torch.Tensor, inside: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Return the mean of [P, h, w] over the part of NEIGHBOURHOOD x NEIGHBOURHOOD that lies inside, `inside` being how
-    many rows of it [h, 1] and columns [w] do.
+def _neighbourhood_mean(x: torch.Tensor, inside: tuple[torch.Tensor, torch.Tensor], wide: int) -> torch.Tensor:
+    """Return the mean of [P, h, w] over the part of `wide` x `wide` pixels that lies inside, `inside` being how many
+    rows of it [h, 1] and columns [w] do.
     """
-    half = NEIGHBOURHOOD // 2
+    half = wide // 2
     for dim, margins, count in ((1, (0, 0, half, half), inside[0]), (2, (half, half), inside[1])):
         size, padded = x.shape[dim], F.pad(x, margins)
         # Adding shifted copies gives the very numbers of avg_pool2d in a third of its time on a CPU.
         total = padded.narrow(dim, 0, size).clone()
-        for shift in range(1, NEIGHBOURHOOD):
+        for shift in range(1, wide):
             total += padded.narrow(dim, shift, size)
         x = total / count
     return x
 
 
-def _inside(size: int) -> torch.Tensor:
-    """Return how many of NEIGHBOURHOOD places around each of `size` ones are among them."""
-    half, place = NEIGHBOURHOOD // 2, torch.arange(size)
+def _inside(size: int, wide: int) -> torch.Tensor:
+    """Return how many of `wide` places around each of `size` ones are among them."""
+    half, place = wide // 2, torch.arange(size)
     return (place + half).clamp(max=size - 1) - (place - half).clamp(min=0) + 1
 
 
