@@ -2,9 +2,9 @@
 
 Each network is ComfyUI's own class at toy size, filled from a seeded normal distribution and saved as safetensors.
 Where ComfyUI reads sizes from the file's metadata (Wan, LTXV) the sizes travel there; elsewhere from the shapes.
-HunyuanVideo's and CogVideoX's own VAEs and the 48-channel Wan VAE have one fixed, large size in ComfyUI, so the tiny
-Wan VAE and a 48-channel TAEHV stand in for them: same channels and strides. The weights know nothing about video:
-what these models show is that shapes, hooks and samplers fit together, never quality.
+HunyuanVideo's, HunyuanVideo 1.5's and CogVideoX's own VAEs and the 48-channel Wan VAE have one fixed, large size in
+ComfyUI, so the tiny Wan VAE and TAEHVs of 32 and 48 channels stand in for them: same channels and strides. The weights
+know nothing about video: what these models show is that shapes, hooks and samplers fit together, never quality.
 
     python -m tests.tiny_models FOLDER     (from the pack's root) writes the files and prints where they are
 """
@@ -150,30 +150,52 @@ def cogvideox(version: str, seed: int) -> Checkpoint:
     return Checkpoint(module, seed, absent=("pos_embedding",))
 
 
-def hunyuan_video(seed: int) -> Checkpoint:
+def hunyuan_video(seed: int, **differences: Any) -> Checkpoint:
     from comfy.ldm.hunyuan_video.model import HunyuanVideo
 
     # A head is 128 wide (axes 16 + 56 + 56) whatever the model, so one head is the smallest there is.
-    module = HunyuanVideo(
-        in_channels=16,
-        out_channels=16,
-        vec_in_dim=768,
-        context_in_dim=32,
-        hidden_size=128,
-        mlp_ratio=4.0,
-        num_heads=1,
-        depth=2,
-        depth_single_blocks=2,
-        axes_dim=[16, 56, 56],
-        theta=256,
-        patch_size=[1, 2, 2],
-        qkv_bias=True,
-        guidance_embed=True,
-        byt5=False,
-        meanflow=False,
-        use_cond_type_embedding=False,
-        vision_in_dim=None,
-        meanflow_sum=False,
+    sizes = {
+        "in_channels": 16,
+        "out_channels": 16,
+        "vec_in_dim": 768,
+        "context_in_dim": 32,
+        "hidden_size": 128,
+        "mlp_ratio": 4.0,
+        "num_heads": 1,
+        "depth": 2,
+        "depth_single_blocks": 2,
+        "axes_dim": [16, 56, 56],
+        "theta": 256,
+        "patch_size": [1, 2, 2],
+        "qkv_bias": True,
+        "guidance_embed": True,
+        "byt5": False,
+        "meanflow": False,
+        "use_cond_type_embedding": False,
+        "vision_in_dim": None,
+        "meanflow_sum": False,
+    }
+    return Checkpoint(HunyuanVideo(**{**sizes, **differences}, **build_options()), seed)
+
+
+def hunyuan_video15(seed: int, **differences: Any) -> Checkpoint:
+    """Of text and of a picture alike: the same network. Its reading of quoted text has one fixed, large size."""
+    sizes = {"in_channels": 65, "out_channels": 32, "vec_in_dim": None, "patch_size": [1, 1, 1], "depth": 3}
+    parts = {"guidance_embed": False, "byt5": True, "use_cond_type_embedding": True, "vision_in_dim": 1152}
+    return hunyuan_video(seed, **{"depth_single_blocks": 0, **sizes, **parts, **differences})
+
+
+def kandinsky5(seed: int) -> Checkpoint:
+    from comfy.ldm.kandinsky5.model import Kandinsky5
+
+    # Core takes the heads of a width that it does not know for those of the lite model, 64 wide, and text for Qwen's.
+    module = Kandinsky5(
+        in_text_dim=3584,
+        time_dim=64,
+        model_dim=128,
+        ff_dim=256,
+        num_text_blocks=1,
+        num_visual_blocks=3,
         **build_options(),
     )
     return Checkpoint(module, seed)
@@ -234,16 +256,17 @@ def ltxv_vae(seed: int) -> Checkpoint:
     return Checkpoint(VideoVAE(version=0, config=config), seed, {"vae": config})
 
 
-def taehv48(seed: int) -> Checkpoint:
+def taehv(channels: int, seed: int) -> Checkpoint:
     from comfy.taesd.taehv import TAEHV
 
-    return Checkpoint(TAEHV(latent_channels=48), seed)
+    return Checkpoint(TAEHV(latent_channels=channels), seed)
 
 
 VAES: dict[str, Callable[[], Checkpoint]] = {
     "tiny_wan21_vae": lambda: wan_vae(seed=11),
     "tiny_ltxv_vae": lambda: ltxv_vae(seed=12),
-    "tiny_taehv48": lambda: taehv48(seed=13),
+    "tiny_taehv48": lambda: taehv(48, seed=13),
+    "tiny_taehv32": lambda: taehv(32, seed=14),
 }
 
 # The Wan 2.2 14B experts have the shape of Wan 2.1; the pair differs in its weights alone.
@@ -256,6 +279,8 @@ MODELS: dict[str, Entry] = {
     "cogvideox15": Entry("cogvideox", lambda: cogvideox("1.5", seed=6), "tiny_wan21_vae", 16, 8, 4),
     "hunyuan_video": Entry("hunyuan_video", lambda: hunyuan_video(seed=7), "tiny_wan21_vae", 16, 8, 4),
     "ltxv": Entry("ltxv", lambda: ltxv(seed=8), "tiny_ltxv_vae", 128, 32, 8),
+    "hunyuan_video15": Entry("hunyuan_video15", lambda: hunyuan_video15(seed=9), "tiny_taehv32", 32, 16, 4),
+    "kandinsky5": Entry("kandinsky", lambda: kandinsky5(seed=10), "tiny_wan21_vae", 16, 8, 4, 3584),
 }
 
 

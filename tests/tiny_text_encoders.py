@@ -13,7 +13,7 @@ import torch
 
 import comfy.sd
 from comfy import sd1_clip
-from comfy.text_encoders import cogvideo, hunyuan_image, hunyuan_video, llama, lt, wan
+from comfy.text_encoders import cogvideo, hunyuan_image, hunyuan_video, kandinsky5, llama, lt, wan
 
 _T5 = {"d_model": 8, "d_ff": 8, "d_kv": 4, "num_heads": 2, "num_layers": 1}
 _LLAMA = {
@@ -37,6 +37,7 @@ ENCODERS = {
     "wan": (wan.te, wan.WanT5Tokenizer),
     "hunyuan_video": (hunyuan_video.hunyuan_video_clip, hunyuan_video.HunyuanVideoTokenizer),
     "clip_l": (lambda: sd1_clip.SD1ClipModel, sd1_clip.SD1Tokenizer),
+    "kandinsky5": (kandinsky5.te, kandinsky5.Kandinsky5Tokenizer),
     "hunyuan_video_15": (hunyuan_image.te, hunyuan_video.HunyuanVideo15Tokenizer),
 }
 

@@ -22,18 +22,20 @@ import comfy.patcher_extension as extension
 from ...engine.plan.anchor import CLEAN, Anchor, check_anchors
 from .. import keys
 from ..families import facts_of, family_of
+from ..families.clone import clone
 from ..types import Executor, Guider, ModelPatcher, Sampler
 from ..windows.chunk_handler import ChunkHandler
 from ..windows.picture_channels import KNOWN, KnownFrame, show_in
 from . import cogvideox as anchor_cogvideox
 from . import hunyuan_video as anchor_hunyuan_video
+from . import kandinsky as anchor_kandinsky
 from . import wan as anchor_wan
 from .run import AnchorFramesRun, around_sampler
 
 NAME = "Longreel Anchor Frame"
 FRAME_AXIS = 2  # [B, C, F, H, W]
 FRAME_TIME_ADAPTERS = {  # by the family's name
-    adapter.FAMILY.NAME: adapter for adapter in (anchor_wan, anchor_cogvideox, anchor_hunyuan_video)
+    adapter.FAMILY.NAME: adapter for adapter in (anchor_wan, anchor_cogvideox, anchor_hunyuan_video, anchor_kandinsky)
 }
 
 
@@ -76,7 +78,7 @@ def attach(model: ModelPatcher, anchored: Sequence[Anchored]):
         _check_latent(one, facts)
     if any(_is_clean(one, facts) for one in anchored):
         FRAME_TIME_ADAPTERS[family_of(model).NAME].refuse(model.model.diffusion_model)
-    model = model.clone()
+    model = clone(model)
     if not anchored:
         return model
     model.set_attachments(keys.ANCHORS, everyone)

@@ -26,6 +26,7 @@ from comfy.ldm.modules.attention import attention_pytorch
 from ...engine.plan.spans import NoiseSpan
 from .. import keys
 from ..families import family_of
+from ..families.clone import clone
 from ..families.family import Family
 from ..families.sites import Call, Forward, Site, Visit, token_grid
 from ..types import (
@@ -57,7 +58,7 @@ def attach(model: ModelPatcher, feature: Feature):
             reason = "each replaces the keys and values"
         if reason:
             raise ValueError(f"{feature.name} and {other.name} cannot work on one model: {reason}; use one of the two")
-    model = model.clone()
+    model = clone(model)
     options = model.model_options["transformer_options"] = dict(model.model_options.get("transformer_options", {}))
     options[keys.FEATURES] = (*features, feature)
     if not features:

@@ -1,19 +1,19 @@
 """The model families: one file of facts each, and what can be asked of all of them.
 
-family is what each of wan, cogvideox, hunyuan_video and ltxv says of itself, sites the words that they say it in;
-video_tokens has what trained memories do at these places. `facts_of(model)` says which family a MODEL is; everything
-else in hosts/ works for any of them.
+family is what each of wan, cogvideox, hunyuan_video, ltxv and kandinsky says of itself, sites the words that they say
+it in; video_tokens has what trained memories do at these places, clone what is done to a MODEL of each.
+`facts_of(model)` says which family a MODEL is; everything else in hosts/ works for any of them.
 """
 
 import logging
 
 from ...engine.plan.facts import ModelFacts
 from ..types import BaseModel, ModelPatcher, Network
-from . import cogvideox, hunyuan_video, ltxv, wan
+from . import cogvideox, hunyuan_video, kandinsky, ltxv, wan
 from .family import Family
 from .picture_channels import PictureChannels
 
-FAMILIES: tuple[Family, ...] = (wan, cogvideox, hunyuan_video, ltxv)
+FAMILIES: tuple[Family, ...] = (wan, cogvideox, hunyuan_video, ltxv, kandinsky)
 _named: set[type] = set()  # classes that the log has named already
 
 

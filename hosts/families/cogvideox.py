@@ -1,6 +1,9 @@
 """CogVideoX 1.0 and 1.5: facts and taps. Layout in comfy/ldm/cogvideo/model.py.
 
-Its network expects latents in alpha space; sample it with Longreel Alpha Space Sampler (hosts/sampling/alpha_space.py).
+CogVideoX-2B was trained with positions that are added to the tokens. Its files do not have them, and ComfyUI takes what
+has none for rotary: 2B is refused by its heads. A file that has positions is added them, as it was trained.
+
+The network expects latents in alpha space; sample it with Longreel Alpha Space Sampler (hosts/sampling/alpha_space.py).
 """
 
 import torch
@@ -26,7 +29,8 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
     """Return what planning must know of a CogVideoX model, 1.0 or 1.5; None for a model of another family."""
     if not isinstance(model, comfy.model_base.CogVideoX):
         return None
-    newer = model.diffusion_model.patch_size_t is not None  # 1.5 also patches time
+    network = model.diffusion_model
+    newer = network.patch_size_t is not None  # 1.5 also patches time
     return ModelFacts(
         family="CogVideoX 1.5" if newer else "CogVideoX",
         latent_channels=16,
@@ -35,7 +39,7 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
         size_multiple=16,
         native_latent_frames=21 if newer else 13,
         native_fps=16.0 if newer else 8.0,
-        patch_frames=model.diffusion_model.patch_size_t or 1,
+        patch_frames=network.patch_size_t or 1,
     )
 
 
@@ -43,6 +47,15 @@ def picture_channels(model: comfy.model_base.BaseModel) -> PictureChannels | Non
     """Return the channels of an image-to-video model: a picture, and zeros behind it; no mask."""
     channels = model.latent_format.latent_channels
     return PictureChannels(has_mask=False) if model.diffusion_model.in_channels == 2 * channels else None
+
+
+def reads_noise_mask_amiss(model: comfy.model_base.BaseModel) -> bool:
+    """Return False: no mask is read."""
+    return False
+
+
+def mask_of_clean_frames(network: Network) -> None:
+    """Return None: no channel says so."""
 
 
 def sites(network: Network) -> list[Site]:
@@ -75,10 +88,10 @@ def text_width(network: Network) -> int:
 
 
 def time_shift(network: Network, args: tuple, kwargs: dict):
-    """Return how keys are moved in time (hosts/families/sites.Forward), or None for CogVideoX-2B.
+    """Return how keys are moved in time (hosts/families/sites.Forward), or None where positions are not rotary.
 
-    Time is the first quarter of a head's channels. CogVideoX-2B adds its positions to the tokens instead, where no key
-    can be moved.
+    Time is the first quarter of a head's channels. A network whose file has positions adds them to the tokens instead,
+    where no key can be moved.
     """
     if not network.use_rotary_positional_embeddings:
         return None

@@ -40,6 +40,16 @@ class Family(Protocol):
     def picture_channels(self, model: comfy.model_base.BaseModel) -> PictureChannels | None:
         """Return the channels in which an image-to-video model is shown known frames; None where it has none."""
 
+    def reads_noise_mask_amiss(self, model: comfy.model_base.BaseModel) -> bool:
+        """Return whether core hands a sampler's noise mask to the network where it reads of which frames a picture is
+        given, and with as many channels as the latent has (clone.py).
+        """
+
+    def mask_of_clean_frames(self, network: torch.nn.Module) -> int | None:
+        """Return the channel of the network's input that is 1 in frames that stand clean among the latent's channels;
+        None where no channel says so.
+        """
+
     def sites(self, network: torch.nn.Module) -> list[Site]:
         """Return every attention that features work in, block by block."""
 

@@ -1,4 +1,10 @@
-"""HunyuanVideo: facts and taps. Layout in comfy/ldm/hunyuan_video/model.py."""
+"""HunyuanVideo and HunyuanVideo 1.5 (its super-resolution network too): facts and taps. Layout in
+comfy/ldm/hunyuan_video/model.py.
+
+1.5 is the same network with a patch of one latent cell, double blocks alone, and quoted text (byt5) and a picture (CLIP
+vision) in front of the prompt. Beside the video it reads a picture's latent and a mask of the frames that the picture
+is given for; ComfyUI hands it the sampler's noise mask there, see hosts/families/clone.py.
+"""
 
 import torch
 
@@ -31,23 +37,38 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
     """Return what planning must know of a HunyuanVideo model; None for a model of another family."""
     if not isinstance(model, comfy.model_base.HunyuanVideo):
         return None
-    latent = model.latent_format
+    latent, newer = model.latent_format, isinstance(model, comfy.model_base.HunyuanVideo15)
     return ModelFacts(
-        family="HunyuanVideo",
+        family="HunyuanVideo 1.5" if newer else "HunyuanVideo",
         latent_channels=latent.latent_channels,
         temporal_stride=4,
         spatial_stride=latent.spacial_downscale_ratio,
-        size_multiple=2 * latent.spacial_downscale_ratio,
-        native_latent_frames=33,
+        size_multiple=latent.spacial_downscale_ratio * model.diffusion_model.patch_size[-1],
+        native_latent_frames=31 if newer else 33,
         native_fps=24.0,
     )
 
 
 def picture_channels(model: comfy.model_base.BaseModel) -> PictureChannels | None:
-    """Return the channels of HunyuanVideo I2V v1, with a mask, and of SkyReels I2V, without."""
+    """Return the channels of HunyuanVideo I2V v1 and HunyuanVideo 1.5, with a mask, and of SkyReels I2V, without.
+
+    Those of 1.5's super-resolution network are the low video's, which is not known frame by frame.
+    """
+    if isinstance(model, comfy.model_base.HunyuanVideo15):
+        low = isinstance(model, comfy.model_base.HunyuanVideo15_SR_Distilled)
+        return None if low else PictureChannels(has_mask=True, only_beside_picture=True)
     if isinstance(model, comfy.model_base.HunyuanVideoI2V):
         return PictureChannels(has_mask=True)
     return PictureChannels(has_mask=False) if isinstance(model, comfy.model_base.HunyuanVideoSkyreelsI2V) else None
+
+
+def reads_noise_mask_amiss(model: comfy.model_base.BaseModel) -> bool:
+    """Return whether this is HunyuanVideo 1.5."""
+    return isinstance(model, comfy.model_base.HunyuanVideo15)
+
+
+def mask_of_clean_frames(network: Network) -> None:
+    """Return None: what 1.5 has beside the latent is of pictures."""
 
 
 def sites(network: Network) -> list[Site]:

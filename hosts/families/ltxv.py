@@ -46,6 +46,15 @@ def picture_channels(model: comfy.model_base.BaseModel) -> PictureChannels | Non
     """Return None: known frames are clean in the latent itself, under core's noise mask."""
 
 
+def reads_noise_mask_amiss(model: comfy.model_base.BaseModel) -> bool:
+    """Return False: ComfyUI makes each token's time of it."""
+    return False
+
+
+def mask_of_clean_frames(network: Network) -> None:
+    """Return None: each token has a time."""
+
+
 def sites(network: Network) -> list[Site]:
     """Return self and cross attention of every block."""
     found = []

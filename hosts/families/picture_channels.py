@@ -5,8 +5,12 @@ noisy one, clean at every step: the known frames in their places and a filling i
 that tells one from the other. Core makes both from a conditioning's PICTURE and MASK (`concat_cond` of each class in
 comfy/model_base.py). HunyuanVideo I2V v2 has no such channels: its first frame is clean among the noisy ones, and
 CLEAN_FIRST_FRAME in the conditioning has the network take it so. Nothing in its weights tells it from text-to-video.
+
+HunyuanVideo 1.5 has the channels in its text-to-video networks, too, and only a conditioning with a PICTURE tells that
+they are used: without one they are zero.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 PICTURE = "concat_latent_image"  # a latent [B, C, F, H, W] as a LATENT holds it
@@ -20,8 +24,14 @@ class PictureChannels:
 
     has_mask: whether some of them say which frames are known; without, a frame that is not zero is. unknown: what the
     network finds in the place of frames that are not known, a number for each latent channel on the network's own
-    scale; empty for zeros.
+    scale; empty for zeros. only_beside_picture: whether known frames are shown there only to a prompt that comes with a
+    picture.
     """
 
     has_mask: bool
     unknown: tuple[float, ...] = ()
+    only_beside_picture: bool = False
+
+    def used_by(self, options: Mapping) -> bool:
+        """Tell whether known frames are shown here with what goes with a prompt, or with a conditioning entry."""
+        return not self.only_beside_picture or options.get(PICTURE) is not None

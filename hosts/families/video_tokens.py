@@ -49,7 +49,9 @@ def change_video(
 def add_at_entrance(output: torch.Tensor, added: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
     """Return what the entrance returned, with `added` [B, F * P, C] on the video's tokens."""
     added = added.to(output)
-    if output.ndim == 5:
+    if output.shape[1:-1] == grid:  # [B, F, H, W, C]
+        return output + added.unflatten(1, grid)
+    if output.ndim == 5:  # [B, C, F, H, W]
         return output + added.transpose(1, 2).unflatten(2, grid)
     text = output.shape[1] - math.prod(grid)
     return torch.cat([output[:, :text], output[:, text:] + added], dim=1)

@@ -87,6 +87,15 @@ def motion_frames(model: comfy.model_base.BaseModel) -> int:
     return sum(model.diffusion_model.frame_packer.zip_frame_buckets)
 
 
+def reads_noise_mask_amiss(model: comfy.model_base.BaseModel) -> bool:
+    """Return False: ComfyUI makes one channel of it, as the image-to-video networks read it."""
+    return False
+
+
+def mask_of_clean_frames(network: Network) -> None:
+    """Return None: no channel says so without a picture."""
+
+
 def sites(network: Network) -> list[Site]:
     """Return self and cross attention of every block.
 

@@ -2,10 +2,11 @@
 
 Core's denoise mask noises what is kept as much as the rest of the step. At the high noise levels at which a picture is
 laid out hardly anything of it is left to see, and the new frames are laid out without it. Here the known frames are
-clean in every step, at the time of the step, or, where a network takes a time for every frame (Wan), at time 0.
-Families whose own masks do that already (Wan 2.2 5B, LTXV, HunyuanVideo) stay as they are, and so do image-to-video
-networks, which see known frames clean in channels of their own and have learned them noised in the latent. The keep
-strength of each frame comes from hosts/memory/short_memory.py.
+clean in every step, at the time of the step, or, where a network takes a time for every frame (Wan), at time 0. A
+network that has a channel for it (Kandinsky 5) is told which frames are clean. Families whose own masks do that already
+(Wan 2.2 5B, LTXV, HunyuanVideo) stay as they are, and so do image-to-video networks, which see known frames clean in
+channels of their own and have learned them noised in the latent. The keep strength of each frame comes from
+hosts/memory/short_memory.py.
 """
 
 import torch
@@ -31,6 +32,7 @@ class KnownFramesRun(Bystander):
         finished = handler.remembered.finished
         self.keep_strengths, self.at_zero = torch.tensor(keep_strengths), at_zero
         self.clean = start.model.process_latent_in(finished[:, :, finished.shape[2] - known :]) if known else None
+        self.mask_channel = start.family.mask_of_clean_frames(start.model.diffusion_model)
 
     def show(self, x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return x [B, C, F, H, W] with its known frames clean, and their times: t [B], or [B, F] where they are 0."""
@@ -40,6 +42,8 @@ class KnownFramesRun(Bystander):
         keep = sent(self.keep_strengths, x)[:, None, None]  # [known, 1, 1]
         x = x.clone()
         x[:, :channels, :known] = torch.lerp(x[:, :channels, :known], clean, keep)  # pictures may lie behind them
+        if self.mask_channel is not None:
+            x[:, self.mask_channel, :known] = torch.maximum(x[:, self.mask_channel, :known], keep)
         if self.at_zero:
             t = t[:, None].repeat(1, x.shape[2])
             t[:, :known] *= 1 - sent(self.keep_strengths, t)

@@ -2,9 +2,10 @@
 video models and for the pack's own (engine/attention/words.py does the matching).
 
 Tokens are those of core's own tokenizer, `(word:1.3)` weights included; sections of long prompts run on. What encoders
-do between tokens and conditioning is in comfy/text_encoders/: HunyuanVideo's cut their template off, most others pass
-every token on. An encoder that does anything else is refused. Not known here: textual inversions of the wrong width,
-which core drops, so that later words stand further left than said, and prompts that bring a chat template of their own.
+do between tokens and conditioning is in comfy/text_encoders/: HunyuanVideo's and Kandinsky 5's cut their template off,
+most others pass every token on. An encoder that does anything else is refused. Not known here: textual inversions of
+the wrong width, which core drops, so that later words stand further left than said, and prompts that bring a chat
+template of their own.
 """
 
 import itertools
@@ -14,8 +15,8 @@ from collections.abc import Sequence
 import torch
 
 from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer, escape_important, token_weights, unescape_important
-from comfy.text_encoders.hunyuan_image import HunyuanImageTEModel
 from comfy.text_encoders.hunyuan_video import HunyuanVideoClipModel, HunyuanVideoTokenizer
+from comfy.text_encoders.qwen_image import QwenImageTEModel
 
 from ...engine.attention.words import Word, words_of_pieces
 from ..types import CLIP
@@ -51,16 +52,18 @@ def _text_part(tokenizer: SD1Tokenizer | HunyuanVideoTokenizer, encoder: torch.n
     plain = isinstance(encoder, SD1ClipModel) and (
         type(encoder).encode_token_weights is SD1ClipModel.encode_token_weights
     )
-    if plain or isinstance(encoder, HunyuanImageTEModel):
+    if plain or isinstance(encoder, QwenImageTEModel):
         return tokenizer.clip_name, getattr(tokenizer, tokenizer.clip).inv_vocab
     raise ValueError(
         f"no words can be found in the tokens of text encoder {type(encoder).__name__}; "
-        f"use the encoder of Wan, CogVideoX, HunyuanVideo or LTXV (T5), or ask for no words"
+        f"use the encoder of Wan, CogVideoX, HunyuanVideo, Kandinsky 5 or LTXV (T5), or ask for no words"
     )
 
 
 def _words_begin(encoder: torch.nn.Module, ids: Sequence[int | None]) -> int:
-    """Return how many tokens HunyuanVideo's encoders cut off at the start, by the rules of encode_token_weights."""
+    """Return how many tokens an encoder cuts off at the start, by the rules of encode_token_weights: HunyuanVideo's and
+    Kandinsky 5's do.
+    """
     if isinstance(encoder, HunyuanVideoClipModel):
         user = [
             at
@@ -69,7 +72,7 @@ def _words_begin(encoder: torch.nn.Module, ids: Sequence[int | None]) -> int:
         ]
         end = user[-1] + 2 if user else 0
         return end + 2 if ids[end + 1 : end + 2] == [_LLAMA_GAP] and len(ids) > end + 2 else end
-    if isinstance(encoder, HunyuanImageTEModel):
+    if isinstance(encoder, QwenImageTEModel):
         turns = [at for at, token in enumerate(ids) if token == _QWEN_TURN]
         if not turns:
             return 0

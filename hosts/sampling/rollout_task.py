@@ -17,6 +17,7 @@ from ...engine.plan.timeline import Timeline
 from ..anchor import frame as anchor_frame
 from ..attention import patching
 from ..families import leads_with_reference, motion_frames, picture_channels_of
+from ..families.clone import clone
 from ..memory.protocols import HandsOver, Remembers
 from ..prompts.chunk_conditioning import continues_sound, for_chunk, leading_frames
 from ..types import ModelPatcher
@@ -207,7 +208,7 @@ def _prepared(model: ModelPatcher, timeline: Timeline):
     for feature in patching.features_of(model.model_options):
         if reason := getattr(feature, "not_in_rollout", None):
             raise ValueError(f"{feature.name} cannot work in rollout, where one chunk is sampled at a time: {reason}")
-    return model.clone()
+    return clone(model)
 
 
 def _check(task: RolloutTask) -> None:

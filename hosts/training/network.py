@@ -73,6 +73,7 @@ class NetworkStudent:
         prompts: what core's extra_conds takes, "cross_attn" [B, T, D] among it. conds: further entries of model_conds.
         """
         model, sigmas = self.patcher.model, self._sigmas(levels.to(self.device))
+        prompts = {"pooled_output": None, **prompts}  # an encoder without one says so in a conditioning
         model_conds = {**model.extra_conds(noise=noised.detach(), device=self.device, **prompts), **conds}
         shown = {
             name: cond.process_cond(batch_size=len(noised), device=self.device, area=None).cond

@@ -21,6 +21,7 @@ from ...engine.ttt.weights import PUBLISHED_BASE_RATE, PUBLISHED_CHUNK, check_we
 from .. import keys
 from ..attention.beside import patcher_of
 from ..families import block_count, family_of
+from ..families.clone import clone
 from ..training.fit import check_fit
 from .forward import segments_of, watch
 from .timeline import attach as attach_timeline
@@ -88,7 +89,7 @@ def _loaded_layers(loaded: LoadedTTT, wanted: frozenset[int], strength: float) -
 
 def _carry(model: ModelPatcher, layers: dict[int, TTTBlock]) -> ModelPatcher:
     """Return a clone of `model` with these layers in a patcher of their own, which ComfyUI loads beside it."""
-    model = model.clone()
+    model = clone(model)
     holder = torch.nn.ModuleDict({str(number): layer for number, layer in layers.items()})
     model.set_additional_models(keys.TTT_LAYERS, [patcher_of(holder, model, NAME)])
     options = model.model_options["transformer_options"] = dict(model.model_options["transformer_options"])

@@ -58,6 +58,8 @@ def segments_of(model: ModelPatcher) -> type[Segments]:
             f"{type(network).__name__} is built on {family.NAME} but attends in further places, where TTT has no "
             f"layers; use the plain text- or image-to-video model"
         )
+    if family.NAME not in SEGMENTS:
+        raise ValueError(f"TTT layers have no place in {family.NAME} yet; they work in {', '.join(SEGMENTS)}")
     return SEGMENTS[family.NAME]
 
 

@@ -27,6 +27,7 @@ from ..attention import patching, reserve
 from ..attention.neighbours import other_cache
 from ..attention.noise_level import level_of, read_once
 from ..attention.step_caches import StepCaches, skips_forwards
+from ..families.clone import clone
 from ..prompts import conditioning, time_axis
 from ..prompts.guidance import scale_guidance
 from ..types import (
@@ -288,7 +289,7 @@ def attach_handler(model: ModelPatcher, handler: TimelineHandler):
     previous = model.model_options.get("context_handler")
     if isinstance(previous, TimelineHandler):
         raise ValueError("this model already carries a Longreel Latent Blend; wire the model from before that node")
-    model = model.clone()
+    model = clone(model)
     handler.inside = previous
     model.model_options["context_handler"] = handler
     context_windows.create_prepare_sampling_wrapper(model)  # memory is asked for one segment, not for the video

@@ -101,7 +101,7 @@ def with_known(
     """
     made = {} if made is None else made
     options = placed(options, model, channels, shape[FRAME_AXIS], made)
-    if not known:
+    if not known or not channels.used_by(options):
         return options
     key = ("known", id(options.get(PICTURE)), id(options.get(MASK)))
     if key not in made:
@@ -216,7 +216,8 @@ def of_context_pass(entry: Entry, model: BaseModel, x: torch.Tensor, latents: to
     all of them are known.
     """
     model_conds = {key: value for key, value in entry["model_conds"].items() if key != CLEAN_FIRST_FRAME}
-    if CHANNELS in model_conds and picture_channels_of(model) is not None:
+    channels = picture_channels_of(model)
+    if CHANNELS in model_conds and channels is not None and channels.used_by(entry):
         mask = latents.new_zeros((1, 1, *latents.shape[2:]))
         shown = model.concat_cond(noise=x, device=x.device, **{PICTURE: latents, MASK: mask})
         model_conds[CHANNELS] = model_conds[CHANNELS]._copy_with(shown)
@@ -225,9 +226,9 @@ def of_context_pass(entry: Entry, model: BaseModel, x: torch.Tensor, latents: to
 
 def report_missing(model: BaseModel, timeline: Timeline, first_frames_known: Iterable[int]) -> None:
     """Log which takes a network with channels for pictures begins without one. first_frames_known: of the timeline."""
-    if picture_channels_of(model) is None:
+    channels, known = picture_channels_of(model), frozenset(first_frames_known)
+    if channels is None or (channels.only_beside_picture and not known):
         return
-    known = frozenset(first_frames_known)
     missing = [shot.index + 1 for shot in timeline.shots if shot.start_frame in set(timeline.take_starts) - known]
     if missing:
         logging.warning(

@@ -15,6 +15,7 @@ import comfy.model_detection
 import comfy.ops
 from comfy.ldm.cogvideo.model import CogVideoXTransformer3DModel
 from comfy.ldm.hunyuan_video.model import HunyuanVideo
+from comfy.ldm.kandinsky5.model import Kandinsky5
 from comfy.ldm.lightricks.model import LTXVModel
 from comfy.ldm.wan.model import WanModel
 
@@ -54,6 +55,24 @@ def _hunyuan_video(blocks: int | None = None) -> HunyuanVideo:
     )  # fmt: skip
 
 
+def _hunyuan_video_15(blocks: int = 54) -> HunyuanVideo:
+    return HunyuanVideo(
+        in_channels=65, out_channels=32, vec_in_dim=None, context_in_dim=3584, hidden_size=2048, mlp_ratio=4.0,
+        num_heads=16, depth=blocks, depth_single_blocks=0, axes_dim=[16, 56, 56], theta=256, patch_size=[1, 1, 1],
+        qkv_bias=True, guidance_embed=False, byt5=True, meanflow=False, use_cond_type_embedding=True,
+        vision_in_dim=1152, meanflow_sum=False, **META,
+    )  # fmt: skip
+
+
+def _kandinsky(width: int, ff_dim: int, time_dim: int, axes: tuple[int, int, int], texts: int, layers: int):
+    return TrueNetwork(
+        lambda blocks=layers: Kandinsky5(
+            model_dim=width, ff_dim=ff_dim, time_dim=time_dim, axes_dims=axes, num_text_blocks=texts,
+            num_visual_blocks=blocks, **META,
+        )
+    )  # fmt: skip
+
+
 def _ltxv(width: int, layers: int) -> TrueNetwork:
     config = {
         "num_attention_heads": 32, "attention_head_dim": width, "cross_attention_dim": 32 * width,
@@ -67,6 +86,7 @@ NETWORKS = {
     "Wan 14B": _wan(16, 5120, 13824, 40, 40),
     "Wan 2.2 5B": _wan(48, 3072, 14336, 24, 30),
     "HunyuanVideo": TrueNetwork(_hunyuan_video),
+    "HunyuanVideo 1.5": TrueNetwork(_hunyuan_video_15),
     "CogVideoX 5B": TrueNetwork(
         lambda blocks=42: CogVideoXTransformer3DModel(
             num_attention_heads=48, num_layers=blocks, use_rotary_positional_embeddings=True, **META
@@ -75,12 +95,18 @@ NETWORKS = {
     ),
     "LTXV 2B": _ltxv(64, 28),
     "LTXV 13B": _ltxv(128, 48),
+    "Kandinsky 5 lite": _kandinsky(1792, 7168, 512, (16, 24, 24), 2, 32),
+    "Kandinsky 5 pro": _kandinsky(4096, 16384, 1024, (32, 48, 48), 4, 60),
 }
 
 
 def model_of(name: str) -> Any:
     """Return the comfy.model_base.BaseModel of a network without weights, computed with in bfloat16."""
-    network = NETWORKS[name]
+    return recognised(NETWORKS[name])
+
+
+def recognised(network: TrueNetwork) -> Any:
+    """Return what core makes of a network's checkpoint, as model_of does."""
     state = {
         key: value for key, value in network.build().state_dict().items() if not key.endswith(network.absent or " ")
     }

@@ -12,7 +12,7 @@ import nodes
 
 from tests.comfy_inprocess import find_comfyui
 from tests.tiny_models import LoadedTiny, TinyModel, make_tiny_models
-from tests.tiny_nodes.tiny_clip import FAMILIES, TEXT_DIM, make_tiny_clip
+from tests.tiny_nodes.tiny_clip import FAMILIES, make_tiny_clip
 from tests.tiny_sampling import decode, encode, sample
 
 Load = Callable[[str], LoadedTiny]
@@ -26,6 +26,8 @@ CORE_CLASSES = {
     "cogvideox15": "CogVideoX",
     "hunyuan_video": "HunyuanVideo",
     "ltxv": "LTXV",
+    "hunyuan_video15": "HunyuanVideo15",
+    "kandinsky5": "Kandinsky5",
 }
 
 
@@ -78,8 +80,9 @@ def test_the_same_seed_gives_the_same_video(tiny: Load, every_tiny: TinyModel) -
 def test_text_matters(tiny: Load, every_tiny: TinyModel) -> None:
     loaded = tiny(every_tiny.name)
     fox = video(loaded, every_tiny, "a red fox runs")
-    # KSampler scales CogVideoX's input far too high (std 4500), which leaves text about 2 %; the others have 50 %.
-    least = 0.005 if every_tiny.family == "cogvideox" else 0.2
+    # KSampler scales CogVideoX's input far too high (std 4500), which leaves text about 2 %; the others have 50 %, and
+    # HunyuanVideo 1.5, whose blocks are joint from end to end, 18 %.
+    least = {"cogvideox": 0.005, "hunyuan_video15": 0.1}.get(every_tiny.family, 0.2)
     assert relative_change(video(loaded, every_tiny, "a ship sails at night"), fox) > least
 
 
@@ -101,7 +104,9 @@ def test_files_are_small_and_written_once(tiny_models: dict[str, TinyModel]) -> 
     def stamps(models: dict[str, TinyModel]) -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for tiny in models.values() for path in (tiny.unet_path, tiny.vae_path)}
 
-    assert max(os.path.getsize(tiny.unet_path) for tiny in tiny_models.values()) < 6e6
+    sizes = {name: os.path.getsize(tiny.unet_path) for name, tiny in tiny_models.items()}
+    assert sizes.pop("hunyuan_video15") < 25e6  # core gives what reads quoted text one size
+    assert max(sizes.values()) < 6e6
     assert max(os.path.getsize(tiny.vae_path) for tiny in tiny_models.values()) < 25e6
     assert stamps(make_tiny_models()) == stamps(tiny_models)
 
@@ -129,7 +134,7 @@ def test_a_long_prompt_keeps_its_last_word(family: str) -> None:
     clip = make_tiny_clip(family)
     words = "word " * (FAMILIES[family].tokens + 4)
     fox, ship = encode(clip, words + "fox")[0][0], encode(clip, words + "ship")[0][0]
-    assert fox.shape == (1, FAMILIES[family].tokens + 6, TEXT_DIM)
+    assert fox.shape == (1, FAMILIES[family].tokens + 6, FAMILIES[family].dim)
     assert not torch.equal(fox, ship)
 
 

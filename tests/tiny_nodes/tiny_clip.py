@@ -27,6 +27,12 @@ class TextFacts:
     tokens: int
     attention_mask: bool = False
     pooled_dim: int = 0
+    own_dim: int = 0
+
+    @property
+    def dim(self) -> int:
+        """Width of the embedding: the family's own, or that of them all."""
+        return self.own_dim or TEXT_DIM
 
 
 FAMILIES = {
@@ -34,6 +40,8 @@ FAMILIES = {
     "cogvideox": TextFacts(tokens=16),
     "hunyuan_video": TextFacts(tokens=16, pooled_dim=768),
     "ltxv": TextFacts(tokens=16, attention_mask=True),
+    "hunyuan_video15": TextFacts(tokens=16),
+    "kandinsky": TextFacts(tokens=16, pooled_dim=768, own_dim=3584),
 }
 
 
@@ -77,7 +85,7 @@ class WordTokenizer:
 
 
 class HashEncoder(torch.nn.Module):
-    """Tokens -> [1, tokens, TEXT_DIM]: the word's vector times its weight plus half the position's vector."""
+    """Tokens -> [1, tokens, dim]: the word's vector times its weight plus half the position's vector."""
 
     def __init__(self, facts: TextFacts, device: Any = "cpu", dtype: Any = None, model_options: dict | None = None):
         super().__init__()
@@ -100,21 +108,23 @@ class HashEncoder(torch.nn.Module):
         for pairs in tokens["words"]:
             rows.append(torch.stack([self.embed(place, *pair[:2]) for place, pair in enumerate(pairs)]))
             masks.append(torch.tensor([int(pair[0] != PAD) for pair in pairs]))
-        embedding = torch.stack(rows) * self.scale.cpu()  # [B, tokens, TEXT_DIM]
+        embedding = torch.stack(rows) * self.scale.cpu()  # [B, tokens, dim]
         mask = torch.stack(masks)  # [B, tokens]
         pooled = None
         if self.facts.pooled_dim:
             mean = embedding.sum(1) / mask.sum(1, keepdim=True)
-            pooled = mean.repeat(1, self.facts.pooled_dim // TEXT_DIM)  # [B, pooled_dim]
+            pooled = mean.repeat(1, -(-self.facts.pooled_dim // self.facts.dim))[
+                :, : self.facts.pooled_dim
+            ]  # [B, pooled_dim]
         if self.facts.attention_mask:
             return embedding, pooled, {"attention_mask": mask}
         return embedding, pooled
 
     def embed(self, place: int, token: int, weight: float) -> torch.Tensor:
         if token == PAD:
-            return torch.zeros(TEXT_DIM)
+            return torch.zeros(self.facts.dim)
         # Position seeds start above the word ids, so no word shares a vector with a place.
-        return vector(token, TEXT_DIM) * weight + 0.5 * vector(2**33 + place, TEXT_DIM)
+        return vector(token, self.facts.dim) * weight + 0.5 * vector(2**33 + place, self.facts.dim)
 
 
 def make_tiny_clip(family: str) -> comfy.sd.CLIP:

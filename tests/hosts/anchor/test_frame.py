@@ -34,7 +34,7 @@ from tests.hosts.sampling_cases import sampling_of
 from tests.hosts.windows.test_latent_blend import empty as empty_of
 from tests.hosts.windows.test_latent_blend import encode, timeline_for
 
-SHOWN_CLEAN = ("wan22_5b", "ltxv", "hunyuan_video")  # by core's own masks
+SHOWN_CLEAN = ("wan22_5b", "ltxv", "hunyuan_video", "hunyuan_video15")  # by core's own masks
 
 
 def sample(loaded, model, latent=None, seed=0, steps=2, cfg=3.0, sampler=None, sigmas=None, noise=None, mask=None):

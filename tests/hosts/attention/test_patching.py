@@ -41,10 +41,10 @@ def sample(loaded, model, tiny_model=None, positive=SHORT, negative="blurry", ba
 
 def kinds_of(tiny_model) -> list[tuple[str, int]]:
     """(kind, block) in the order in which the family's network attends."""
-    joint = {"cogvideox": 3, "hunyuan_video": 4}.get(tiny_model.family)
+    joint = {"cogvideox": 3, "hunyuan_video": 4, "hunyuan_video15": 3}.get(tiny_model.family)
     if joint:
         return [(JOINT, block) for block in range(joint)]
-    blocks = {"wan": 4, "ltxv": 3}[tiny_model.family]
+    blocks = {"wan": 4, "ltxv": 3, "kandinsky": 3}[tiny_model.family]
     return [(kind, block) for block in range(blocks) for kind in (SELF, CROSS)]
 
 

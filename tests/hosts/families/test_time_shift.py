@@ -15,7 +15,7 @@ import comfy.ldm.lightricks.model
 import comfy.ops
 from comfy.ldm.lightricks.symmetric_patchifier import latent_to_pixel_coords
 
-from longreel.hosts.families import cogvideox, hunyuan_video, ltxv, wan
+from longreel.hosts.families import cogvideox, hunyuan_video, kandinsky, ltxv, wan
 
 FRAMES, ROWS, COLUMNS = 4, 2, 3
 TOKENS = FRAMES * ROWS * COLUMNS
@@ -49,6 +49,27 @@ def test_shifted_keys_of_wan_are_keys_at_other_times(tiny, name, frames, options
     expected = wan_keys(network, k, positions, options)
     assert torch.allclose(shift(wan_keys(network, k, 0, options), frames), expected, atol=1e-4)
     assert not torch.allclose(wan_keys(network, k, 0, options), expected, atol=1e-1)
+
+
+@pytest.mark.parametrize("options", [{}, {"rope_options": {"scale_t": 0.5, "shift_t": 3.0}}], ids=["plain", "scaled"])
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+@pytest.mark.parametrize("frames", [1, -7, 2.5])
+def test_shifted_keys_of_kandinsky_are_keys_at_other_times(tiny, monkeypatch, frames, scale, options):
+    network = network_of(tiny, "kandinsky5")
+    monkeypatch.setattr(network, "rope_scale_factor", (scale, 2.0, 2.0))
+    k = keys(2, 64)
+
+    def at(frame: float) -> torch.Tensor:
+        """Keys of a video that begins at this frame. The scale stretches the frames of a video, not their start."""
+        start = frame * 0.5 if options else frame / scale
+        table = network.rope_encode_3d(
+            FRAMES, 2 * ROWS, 2 * COLUMNS, t_start=start, dtype=torch.float32, transformer_options=options
+        )
+        return comfy.ldm.flux.math.apply_rope1(k.transpose(1, 2), table).transpose(1, 2)
+
+    shift = kandinsky.time_shift(network, (None, None, None, None), {"transformer_options": options})
+    assert torch.allclose(shift(at(0), frames), at(frames), atol=1e-4)
+    assert not torch.allclose(at(0), at(frames), atol=1e-1)
 
 
 @pytest.mark.parametrize("frames", [1, -7, 2.5])
@@ -239,6 +260,6 @@ class StopAtBlock(Exception):
     pass
 
 
-@pytest.mark.parametrize("family", [wan, cogvideox, ltxv])
+@pytest.mark.parametrize("family", [wan, cogvideox, ltxv, kandinsky])
 def test_the_prompt_comes_first_where_no_other_tokens_are_attended_with_it(family):
     assert family.prompt_start(SimpleNamespace(), (), {}) == 0

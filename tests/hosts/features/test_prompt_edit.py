@@ -1,6 +1,7 @@
 """hosts/features/prompt_edit.py on every family, behind core's samplers, with and without a timeline."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 import comfy.model_management
 import comfy.patcher_extension
 import comfy.samplers
+import node_helpers
 from comfy.patcher_extension import WrappersMP
 
 from longreel.engine.attention.prompt_edit import AFTER_SOFTMAX, FORMS, LOGITS
@@ -177,6 +179,32 @@ def test_at_weight_zero_the_video_hears_nothing_of_the_word(tiny, every_tiny, fo
         assert not torch.allclose(plain[row, :, call.text_tokens :], out[row, :, call.text_tokens :], atol=1e-2)
         seen += 1
     assert seen
+
+
+PICTURE, QUOTED = 7, 5  # tokens
+
+
+def test_words_of_hunyuan_video_15_are_found_behind_a_picture_and_quoted_text(tiny):
+    """On tensors: in every block the video hears all text tokens but one, and that is the word's."""
+    loaded = tiny("hunyuan_video15")
+    seen = SimpleNamespace(last_hidden_state=torch.randn(1, PICTURE, 1152))  # as a CLIP vision encoder returns it
+    more = {"clip_vision_output": seen, "conditioning_byt5small": torch.randn(1, QUOTED, 1472)}
+    conds = [node_helpers.conditioning_set_values(entries, more) for entries in encode(loaded, PINK)]
+    edit, outer = reweight(form=AFTER_SOFTMAX), Attention()
+    model = patching.attach(prompt_edit.attach(loaded.model, edit), outer)
+    tiny_sampling.sample(model, *conds, empty(loaded, PINK), steps=1)
+    run_of_edit = PromptEdit.start(edit, start_of(loaded))
+    assert len(outer.calls) == len(EVERYWHERE)
+    for call, out in outer.calls:
+        row = call.rows.index(conditioning.number_of(call.evaluation.conds, "positive"))
+        video, unheard = slice(call.text_tokens, None), []
+        for place in range(call.text_tokens):
+            v = call.v.clone()
+            v[row, :, place] += 50.0
+            again = run_of_edit.attend(dataclasses.replace(call, v=v), sdpa)
+            if torch.allclose(again[row, :, video], out[row, :, video], atol=1e-4):
+                unheard.append(place)
+        assert unheard == [PICTURE + QUOTED + PINK.split().index("pink")]
 
 
 def sdpa(q, k, v, mask):

@@ -13,7 +13,7 @@ from longreel.hosts.memory.short_memory import AT_ZERO, CLEAN, NOISED, KeysAndVa
 from tests.engine.plan.attention_sizes import attention_size
 from tests.hosts.rollout_cases import roll, story
 
-CLEAN_ALREADY = ("wan22_5b", "ltxv", "hunyuan_video")
+CLEAN_ALREADY = ("wan22_5b", "ltxv", "hunyuan_video", "hunyuan_video15")
 
 
 class Shown:

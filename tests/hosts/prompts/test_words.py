@@ -13,7 +13,7 @@ from tests.tiny_sampling import encode
 from tests.tiny_text_encoders import tiny_text_encoder
 
 WEIGHTED = ("cogvideox", "ltxv", "wan", "hunyuan_video")
-EVERY = (*WEIGHTED, "hunyuan_video_15")
+EVERY = (*WEIGHTED, "hunyuan_video_15", "kandinsky5")
 PROMPT = "A red fox, a naïve fox and a café"
 
 
@@ -57,14 +57,15 @@ def test_positions_lie_within_the_text_that_the_network_receives(family):
     assert 0 <= first <= 2 and last < encode(clip, PROMPT)[0][0].shape[1]
 
 
-def test_the_template_of_hunyuan_video_15_is_cut_as_core_cuts_it():
+@pytest.mark.parametrize("family", ["hunyuan_video_15", "kandinsky5"])
+def test_the_template_of_qwen_is_cut_as_core_cuts_it(family):
     """It takes no weights; but it reads forward, so its output changes from the first changed token on."""
-    clip = tiny_text_encoder("hunyuan_video_15")
+    clip = tiny_text_encoder(family)
     (position,) = find(words_of_prompt(clip, "A red fox runs"), "fox")
     assert changed(clip, "A red fox runs", "A red dog runs")[0] == position
 
 
-@pytest.mark.parametrize("family", ["hunyuan_video", "hunyuan_video_15"])
+@pytest.mark.parametrize("family", ["hunyuan_video", "hunyuan_video_15", "kandinsky5"])
 def test_words_of_the_template_are_not_words_of_the_prompt(family):
     words = words_of_prompt(tiny_text_encoder(family), "A fox")
     for word in ("video", "user", "assistant"):
