@@ -23,13 +23,21 @@ TEXT_TOKENS = 226
 OVERWRITES_INPUTS = False
 TAKES_FRAME_TIMES = False
 TESTED = frozenset({comfy.model_base.CogVideoX})
+HEADS_OF_2B = 30
 
 
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
-    """Return what planning must know of a CogVideoX model, 1.0 or 1.5; None for a model of another family."""
+    """Return what planning must know of a CogVideoX model, 1.0 or 1.5; None for a model of another family. Raises
+    ValueError for CogVideoX-2B.
+    """
     if not isinstance(model, comfy.model_base.CogVideoX):
         return None
     network = model.diffusion_model
+    if network.num_attention_heads == HEADS_OF_2B and network.use_rotary_positional_embeddings:
+        raise ValueError(
+            f"this CogVideoX has {HEADS_OF_2B} heads, as CogVideoX-2B has, and ComfyUI loads 2B with rotary positions, "
+            f"which it was not trained with; use CogVideoX 5B or 1.5"
+        )
     newer = network.patch_size_t is not None  # 1.5 also patches time
     return ModelFacts(
         family="CogVideoX 1.5" if newer else "CogVideoX",

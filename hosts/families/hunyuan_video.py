@@ -29,6 +29,7 @@ TESTED = frozenset(
         comfy.model_base.HunyuanVideoI2V,
         comfy.model_base.HunyuanVideoSkyreelsI2V,
         comfy.model_base.HunyuanVideo15,
+        comfy.model_base.HunyuanVideo15_SR_Distilled,
     }
 )
 

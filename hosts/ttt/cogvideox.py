@@ -7,8 +7,8 @@ Text and video attend jointly. So
   two segments share is given the mean of both.
 - CogVideoX 1.5 reads two latent frames as one token frame. A segment has every token frame that holds a frame of it, so
   segments that border inside one share it.
-- CogVideoX-2B adds positions in time to the tokens before the first block, where they cannot begin anew in a segment:
-  it is refused for more than one segment.
+- A network without rotary positions adds positions in time to the tokens before the first block, where they cannot
+  begin anew in a segment: it is refused for more than one segment.
 
 The public code's network differs from core's in two numbers, its LayerNorm eps and how rows and columns are counted.
 Weights that it trained are told by their learning rates (engine/ttt/layer.AS_TRAINED); `papers_numbers` are then
@@ -39,7 +39,7 @@ class CogVideoXSegments(Segments):
     def refuse(network: Network, segments: int) -> None:
         if segments > 1 and not network.use_rotary_positional_embeddings:
             raise ValueError(
-                f"CogVideoX-2B has no rotary positions, and time cannot begin anew in each of {segments} "
+                f"this CogVideoX has no rotary positions, and time cannot begin anew in each of {segments} "
                 f"segments; use a CogVideoX 5B, or 1 segment"
             )
 
