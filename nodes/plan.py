@@ -5,6 +5,7 @@ from comfy_api.latest import io, ui
 from ..engine.plan.report import plan_report
 from ..engine.plan.timeline import plan_timeline
 from ..hosts.families import facts_of
+from ..hosts.families.usual import usual_of
 from ..hosts.sampling import planning
 from .ranges import ANY_FAMILY, check_ranges, check_segments
 from .sockets import StoryboardSocket, TimelineSocket
@@ -156,6 +157,7 @@ class LongreelPlan(io.ComfyNode):
             guidance,
             planning.memory_of(model, timeline, guidance),
             asked_size=(width or storyboard.width, height or storyboard.height),
+            usual=usual_of(model.model),
         )
         return io.NodeOutput(
             timeline,

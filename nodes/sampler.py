@@ -93,7 +93,10 @@ class LongreelSampler(io.ComfyNode):
                     min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="Guidance scale; 1 leaves the negative prompts out and halves the time.",
+                    tooltip=(
+                        "Guidance scale; 1 leaves the negative prompts out and halves the time. What each model "
+                        "usually wants: Longreel Plan's report, and the table on this node's help page."
+                    ),
                 ),
                 io.Combo.Input(
                     "blend",

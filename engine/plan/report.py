@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from .anchor import AUTO, place_in_shot
 from .rollout_chunks import plan_chunks
 from .timeline import PlannedShot, Timeline, takes_of
+from .usual_settings import UsualSettings
 
 
 def network_evaluations(timeline: Timeline, steps: int, guidance: bool) -> int:
@@ -23,11 +24,12 @@ def plan_report(
     guidance: bool,
     memory: Sequence[str] = (),
     asked_size: tuple[int, int] | None = None,
+    usual: Sequence[UsualSettings] = (),
 ) -> str:
     """Return a table shot -> seconds -> pixel frames -> latent frames -> segments, then the totals.
 
     memory: lines of the memory table (engine/plan/memory_table.py). asked_size: width and height in pixels before they
-    were rounded; None asks for the timeline's.
+    were rounded; None asks for the timeline's. usual: what core's templates set for the model.
     """
     header = ("shot", "asked s", "gets s", "pixel frames", "latent frames", "meets", "segments", "prompt")
     own = segments_of_shots(timeline)
@@ -52,9 +54,10 @@ def plan_report(
         f"{steps} steps x {2 if guidance else 1} prompts ({'with' if guidance else 'without'} guidance; samplers that "
         f"evaluate twice per step double it)",
         _in_rollout(timeline, steps, guidance),
+        *(one.line() for one in usual),
         *memory,
     ]
-    lines += _size_note(timeline, asked_size)
+    lines += _size_note(timeline, asked_size) + rate_note(timeline, usual)
     return "\n".join(lines + crowded_note(timeline) + locked_note(timeline) + anchor_note(timeline))
 
 
@@ -66,6 +69,22 @@ def _size_note(timeline: Timeline, asked_size: tuple[int, int] | None) -> list[s
     return [
         f"note: {asked_size[0]}x{asked_size[1]} asked, {timeline.width}x{timeline.height} planned ({facts.family} "
         f"works in multiples of {facts.size_multiple} pixels)"
+    ]
+
+
+def rate_note(timeline: Timeline, usual: Sequence[UsualSettings]) -> list[str]:
+    """Say that the storyboard's frames per second are not those that the network makes; nothing where they are, and
+    for networks that are told them.
+    """
+    facts, fps = timeline.facts, timeline.fps
+    made = {one.fps for one in usual} or {facts.native_fps}
+    if facts.unsaid_frame_rate is not None or fps in made:
+        return []
+    rate = min(made)
+    return [
+        f"note: the storyboard has {fps:g} fps and {facts.family} makes frames for {rate:g}, so everything moves "
+        f"{fps / rate:.3g} times as fast as it was meant; use fps {rate:g} in the storyboard, and more frames by "
+        f"interpolating the finished video"
     ]
 
 

@@ -6,7 +6,7 @@ import time
 import pytest
 from hypothesis import given, settings
 
-from longreel.engine.plan.report import crowded_note, network_evaluations, plan_report, segments_of_shots
+from longreel.engine.plan.report import crowded_note, network_evaluations, plan_report, rate_note, segments_of_shots
 from longreel.engine.plan.rollout_chunks import plan_chunks
 from longreel.engine.plan.timeline import plan_timeline
 from longreel.engine.storyboard.board import Anchor, Shot, Storyboard
@@ -58,7 +58,8 @@ def test_the_segments_of_a_shot_are_those_that_hear_it(timeline):
     for planned in timeline.shots:
         heard = [n for n, s in enumerate(timeline.segments, start=1) if planned.index in dict(s.mix)]
         assert found[planned.index] == heard and heard
-    assert len(report(timeline).splitlines()) == len(timeline.shots) + 7 + len(crowded_note(timeline))
+    notes = crowded_note(timeline) + rate_note(timeline, ())
+    assert len(report(timeline).splitlines()) == len(timeline.shots) + 7 + len(notes)
 
 
 @pytest.mark.parametrize(("steps", "guidance", "times"), [(20, True, 40), (20, False, 20), (7, True, 14)])
