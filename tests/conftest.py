@@ -150,4 +150,5 @@ def remembering_comfy(no_process_outlives_the_tests: None) -> Iterator[ComfyProc
     """Another one, which still has what it made of earlier prompts, and stand-ins of the models that the ready
     workflows name: `comfy` of the bundled workflows' tests."""
     with lasting_comfyui(*REMEMBERING, **stand_ins.for_comfyui()) as process:
+        stand_ins.write_inputs(process.input_path)
         yield process

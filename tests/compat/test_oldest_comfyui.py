@@ -17,6 +17,7 @@ from tests.ready_workflows import stand_ins
 def oldest() -> Iterator[ComfyProcess]:
     comfyui = dev.fetch_comfyui(dev.COMFYUI_OLDEST)
     with ComfyProcess(comfyui=comfyui, folder_name=PACK_FOLDER_NAME, **stand_ins.for_comfyui()) as process:
+        stand_ins.write_inputs(process.input_path)
         yield process
 
 

@@ -19,6 +19,7 @@ RUN = (
 )
 NOTE_WIDTH, BOARD_WIDTH, REPORT_WIDTH, TALL = 420, 560, 620, 520
 Build = Callable[[Graph], None]
+Picture = Callable[[Graph, Node, Node, Wire], Node]  # of graph, plan, prompts and VAE, to the node of the new prompts
 GRAPHS: dict[str, Build] = {}
 
 
@@ -46,7 +47,7 @@ def _note(graph: Graph, title: str, what: str, settings: str, card: str) -> None
 **Card.** {card}
 """
     graph.column("Note")
-    graph.note(text, width=NOTE_WIDTH, height=TALL)
+    graph.note(text, wide=NOTE_WIDTH, tall=TALL)
 
 
 def _loader(graph: Graph, file: ModelFile, title: str = "") -> Node:
@@ -74,14 +75,14 @@ def _shift(graph: Graph, model: Node, shift: float) -> Node:
 def _story(graph: Graph, text: str, model: Node, clip: Wire, *, steps: int, guidance: bool, **plan: Any):
     """Add the storyboard, its plan and its prompts; return (plan, encode)."""
     graph.column("Story")
-    board = graph.add("LongreelStoryboard", width=BOARD_WIDTH, height=TALL, text=text)
+    board = graph.add("LongreelStoryboard", wide=BOARD_WIDTH, tall=TALL, text=text)
     graph.column("Story")
     planned = graph.add(
         "LongreelPlan", model=model.out(), storyboard=board.out(), steps=steps, guidance=guidance, **plan
     )  # fmt: skip
     encode = graph.add("LongreelEncode", clip=clip, timeline=planned.out("timeline"))
     graph.column("Story")
-    graph.add("PreviewAny", title="Plan", width=REPORT_WIDTH, height=TALL, source=planned.out("report"))
+    graph.add("PreviewAny", title="Plan", wide=REPORT_WIDTH, tall=TALL, source=planned.out("report"))
     return planned, encode
 
 
@@ -94,7 +95,7 @@ def _sampler(
         "LongreelSampler", model=model.out(), timeline=planned.out("timeline"), positive=positive, negative=negative,
         latent=planned.out("latent"), sampler=sampler, sigmas=sigmas, seed=7, cfg=cfg, **mode,
     )  # fmt: skip
-    graph.add("PreviewAny", title="What was made", height=PICTURE, source=node.out("report"))
+    graph.add("PreviewAny", title="What was made", tall=PICTURE, source=node.out("report"))
     return node
 
 
@@ -131,9 +132,9 @@ EXPERTS = (
 
 def _two_experts(
     graph: Graph, name: str, *, high: ModelFile, low: ModelFile, loras: tuple[ModelFile, ModelFile] | None, text: str,
-    steps: int, cfg: float, meet: float,
+    steps: int, cfg: float, meet: float, picture: Picture | None = None,
 ) -> None:  # fmt: skip
-    """Build a rollout with memories on the two experts of Wan 2.2 14B."""
+    """Build a rollout with memories on the two experts of Wan 2.2 14B; `picture`: what an image-to-video one needs."""
     graph.column("Model")
     experts = [_loader(graph, file, title) for file, title in ((high, "High noise"), (low, "Low noise"))]
     clip, vae = _clip(graph, files.UMT5, "wan"), _vae(graph, files.WAN_VAE)
@@ -141,15 +142,19 @@ def _two_experts(
     if loras:
         experts = [_lora(graph, expert, file) for expert, file in zip(experts, loras, strict=True)]
     experts = [_shift(graph, expert, 5.0) for expert in experts]
-    planned, encode = _story(graph, text, experts[0], clip, steps=steps, guidance=cfg != 1)
+    graph.column("Model")
+    remembering = _memories(graph, experts[0])
+    pair = graph.add("LongreelPair", model=remembering.out(), low_noise_model=experts[1].out())
+    planned, encode = _story(graph, text, pair, clip, steps=steps, guidance=cfg != 1)
     graph.column("Sampling", below="Story")
-    high_noise = _memories(graph, experts[0])
-    graph.column("Sampling")
-    pair = graph.add("LongreelPair", model=high_noise.out(), low_noise_model=experts[1].out())
-    sampler, sigmas = _schedule(graph, experts[0], sampler="euler", steps=steps)
+    prompts = encode
+    if picture:
+        prompts = picture(graph, planned, encode, vae)
+        graph.column("Sampling")
+    sampler, sigmas = _schedule(graph, pair, sampler="euler", steps=steps)
     graph.column("Sampling")
     sampled = _sampler(
-        graph, pair, planned, encode.out("positive"), encode.out("negative"), sampler=sampler, sigmas=sigmas,
+        graph, pair, planned, prompts.out("positive"), prompts.out("negative"), sampler=sampler, sigmas=sigmas,
         cfg=cfg, mode="rollout", mode__run_name=name, mode__low_noise_model=pair.out("low_noise_model"),
         mode__low_noise_from=meet,
     )  # fmt: skip
@@ -189,6 +194,33 @@ def _wan22_text_4_steps(graph: Graph) -> None:  # core: video_wan2_2_14B_t2v, it
     )  # fmt: skip
 
 
+@ready("wan22_14b_image_to_video")
+def _wan22_image(graph: Graph) -> None:  # core: video_wan2_2_14B_i2v, its switch on
+    def picture(graph: Graph, planned: Node, encode: Node, vae: Wire) -> Node:
+        start = graph.add("LoadImage", title="Start picture", tall=PICTURE + 60, image="example.png")
+        return graph.add(
+            "WanImageToVideo", positive=encode.out("positive"), negative=encode.out("negative"), vae=vae,
+            width=planned.out("width"), height=planned.out("height"), length=81, start_image=start.out(),
+        )  # fmt: skip
+
+    _note(
+        graph, "Wan 2.2 14B, image to video in 4 steps, of any length",
+        "Choose the start picture; the first chunk begins with it, and every later one with the last frames of the "
+        "one before, in the picture channels that this model was trained to read. " + EXPERTS,
+        "Those of ComfyUI's own template with its 4-step LoRAs: 4 steps, cfg 1 (negative prompts do nothing), shift "
+        "5, euler, simple, 16 fps. *length* of WanImageToVideo may stay: it only has to hold the start picture.",
+        "16 or 24 GB with 64 GB of main memory, by Longreel's plan.",
+    )  # fmt: skip
+    _two_experts(
+        graph, "wan22_14b_image_to_video", high=files.I2V_HIGH, low=files.I2V_LOW,
+        loras=(files.I2V_HIGH_4_STEPS, files.I2V_LOW_4_STEPS), steps=4, cfg=1.0, meet=0.9, picture=picture,
+        text=stories.storyboard(
+            "A picture comes to life", stories.PICTURE, seconds=5.0, fps=16, width=640, height=640,
+            transition="continue",
+        ),
+    )  # fmt: skip
+
+
 @ready("wan22_5b_storyboard")
 def _wan22_5b(graph: Graph) -> None:  # core: video_wan2_2_5B_ti2v
     _note(
@@ -209,14 +241,12 @@ def _wan22_5b(graph: Graph) -> None:  # core: video_wan2_2_5B_ti2v
 
 
 def _joint(
-    graph: Graph, name: str, model: Node, clip: Wire, vae: Wire, text: str, *, steps: int, cfg: float, sampler: str,
-    feature: Callable[[Graph, Node], Node] | None = None,
+    graph: Graph, name: str, model: Node, clip: Wire, vae: Wire, text: str, *, steps: int, cfg: float, sampler: str
 ) -> None:  # fmt: skip
+    """Build joint sampling with one of core's samplers."""
     planned, encode = _story(graph, text, model, clip, steps=steps, guidance=cfg != 1)
     graph.column("Sampling", below="Story")
     chosen, sigmas = _schedule(graph, model, sampler=sampler, steps=steps)
-    if feature:
-        model = feature(graph, model)
     graph.column("Sampling")
     sampled = _sampler(
         graph, model, planned, encode.out("positive"), encode.out("negative"), sampler=chosen, sigmas=sigmas, cfg=cfg
@@ -238,14 +268,12 @@ def _wan21_kv_share(graph: Graph) -> None:  # core: text_to_video_wan
     clip, vae = _clip(graph, files.UMT5, "wan"), _vae(graph, files.WAN_VAE)
     model = _shift(graph, model, 8.0)
     text = stories.storyboard("The fox in four shots", stories.FOX, seconds=5.0, fps=16, width=832, height=480)
-
-    def share(graph: Graph, model: Node) -> Node:
-        return graph.add(
-            "LongreelKVShare", model=model.out(), source="first", join="extend", placement="before", share_text=False,
-            layers="all", start_percent=0.0, end_percent=1.0,
-        )  # fmt: skip
-
-    _joint(graph, "wan21_1_3b_kv_share", model, clip, vae, text, steps=30, cfg=6.0, sampler="uni_pc", feature=share)
+    graph.column("Model")
+    share = graph.add(
+        "LongreelKVShare", model=model.out(), source="first", join="extend", placement="before", share_text=False,
+        layers="all", start_percent=0.0, end_percent=1.0,
+    )  # fmt: skip
+    _joint(graph, "wan21_1_3b_kv_share", share, clip, vae, text, steps=30, cfg=6.0, sampler="uni_pc")
 
 
 @ready("cogvideox15_storyboard")

@@ -75,11 +75,11 @@ class Graph:
         gap = GAP if last and last.group == group else 2 * GAP
         self.columns.append(Column(group, right + gap, self.top))
 
-    def add(self, kind: str, *, title: str = "", width: int = WIDTH, height: int = 0, models=(), **inputs) -> Node:
+    def add(self, kind: str, *, title: str = "", wide: int = WIDTH, tall: int = 0, models=(), **inputs) -> Node:
         """Put a node below the last one of the column.
 
         inputs: Wires, and values of widgets by name, with a double underscore for the dot of a dynamic choice's own
-        widgets; what is missing has its default. models: the files that the node loads (files.ModelFile). height: in
+        widgets; what is missing has its default. models: the files that the node loads (files.ModelFile). wide, tall:
         pixels, where widgets do not say it. Raises KeyError for an input that the node does not have.
         """
         definition, left = self.definitions[kind], {name.replace("__", "."): value for name, value in inputs.items()}
@@ -104,7 +104,7 @@ class Graph:
         body = {
             "id": number, "type": kind,
             "pos": [self.columns[-1].x, self.columns[-1].y],
-            "size": [width, height or of_sockets + WIDGET * len(widgets) + BELOW],
+            "size": [wide, tall or of_sockets + WIDGET * len(widgets) + BELOW],
             "flags": {}, "order": number - 1, "mode": 0,
             "inputs": sockets,
             "outputs": [
@@ -122,12 +122,12 @@ class Graph:
             body["properties"]["models"] = [model.as_property() for model in models]
         return self._stand(Node(number, definition, body))
 
-    def note(self, text: str, *, width: int, height: int) -> None:
+    def note(self, text: str, *, wide: int, tall: int) -> None:
         """Put a note in the column."""
         number = len(self.nodes) + 1
         self._stand(Node(number, {"output": []}, {
             "id": number, "type": "MarkdownNote", "pos": [self.columns[-1].x, self.columns[-1].y],
-            "size": [width, height], "flags": {}, "order": number - 1, "mode": 0, "inputs": [], "outputs": [],
+            "size": [wide, tall], "flags": {}, "order": number - 1, "mode": 0, "inputs": [], "outputs": [],
             "title": "Read me", "properties": {}, "widgets_values": [text], "color": "#432", "bgcolor": "#653",
         }))  # fmt: skip
 

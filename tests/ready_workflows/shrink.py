@@ -20,4 +20,6 @@ def shrunk(prompt: dict[str, dict]) -> dict[str, dict]:
             inputs["segment_frames"] = SEGMENT_FRAMES
         elif "steps" in inputs:
             inputs["steps"] = STEPS
+        elif isinstance(inputs.get("length"), int):
+            inputs["length"] = SEGMENT_FRAMES
     return prompt

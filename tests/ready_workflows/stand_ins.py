@@ -7,6 +7,7 @@ with them is that every node, wire and loader fits, never quality.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests import tiny_models
+from tests import tiny_image_to_video, tiny_models
 from tests.comfy_inprocess import import_comfyui
 from tests.ready_workflows import files
 from tests.ready_workflows.files import ModelFile
@@ -33,7 +34,13 @@ VAES: dict[ModelFile, str] = {
     files.WAN_22_VAE: "tiny_taehv48",
     files.COGVIDEOX_VAE: "tiny_wan21_vae",
 }
-LORAS = (files.T2V_HIGH_4_STEPS, files.T2V_LOW_4_STEPS)
+PICTURE_NETWORKS: dict[ModelFile, str] = {files.I2V_HIGH: "wan22_i2v_high", files.I2V_LOW: "wan22_i2v_low"}
+LORAS = {
+    files.T2V_HIGH_4_STEPS: files.T2V_HIGH,
+    files.T2V_LOW_4_STEPS: files.T2V_LOW,
+    files.I2V_HIGH_4_STEPS: files.I2V_HIGH,
+    files.I2V_LOW_4_STEPS: files.I2V_LOW,
+}
 T5_WIDE = "encoder.block.23.layer.1.DenseReluDense.wi_1.weight"  # by its rows core tells T5 XXL
 T5_ROWS, RANK = 10240, 2
 
@@ -45,7 +52,7 @@ def for_comfyui() -> dict[str, Mapping[str, Path]]:
 
 def model_folders() -> Mapping[str, Path]:
     """Return where the stand-ins lie, by ComfyUI's names of its model folders; they are written where they are not."""
-    ready = FOLDER / tiny_models.content_key()
+    ready = FOLDER / _content_key()
     if not ready.is_dir():
         ready.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(dir=ready.parent, prefix="unfinished-"))
@@ -55,6 +62,23 @@ def model_folders() -> Mapping[str, Path]:
         except OSError:  # another run was faster
             shutil.rmtree(unfinished)
     return {folder.name: folder for folder in ready.iterdir()}
+
+
+def _content_key() -> str:
+    """Changes with what the stand-ins are made by."""
+    sources = (Path(__file__), Path(tiny_image_to_video.__file__), Path(files.__file__))
+    digest = hashlib.blake2s(tiny_models.content_key().encode(), digest_size=8)
+    for source in sources:
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+def write_inputs(folder: Path) -> None:
+    """Put what the workflows read from ComfyUI's input folder there; ComfyUI comes with the picture."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.linear_gradient("L").convert("RGB").save(folder / "example.png")
 
 
 def _write(folder: Path) -> None:
@@ -69,8 +93,10 @@ def _write(folder: Path) -> None:
 
     for file, family in ((files.UMT5, "wan"), (files.T5, "ltxv")):
         save_file(_t5(family), _place(folder, file))
-    for seed, file in enumerate(LORAS):
-        save_file(_lora(load_file(tiny["wan21"].unet_path), seed), _place(folder, file))
+    for file, name in PICTURE_NETWORKS.items():
+        _save(tiny_image_to_video.VARIANTS[name].build(), folder, file)
+    for seed, (file, network) in enumerate(LORAS.items()):
+        save_file(_lora(load_file(_place(folder, network)), seed), _place(folder, file))
     network, vae = load_file(tiny["ltxv"].unet_path), load_file(tiny["ltxv"].vae_path)
     whole = {f"model.diffusion_model.{key}": value for key, value in network.items()}
     whole |= {f"vae.{key}": value for key, value in vae.items()}
@@ -82,6 +108,13 @@ def _place(folder: Path, file: ModelFile) -> Path:
     path = folder / file.directory / file.name
     path.parent.mkdir(exist_ok=True)
     return path
+
+
+def _save(checkpoint: tiny_models.Checkpoint, folder: Path, file: ModelFile) -> None:
+    from safetensors.torch import save_file
+
+    metadata = {"config": json.dumps(checkpoint.config)} if checkpoint.config else None
+    save_file(tiny_models.draw_weights(checkpoint), _place(folder, file), metadata=metadata)
 
 
 def _copy(source: Path, folder: Path, file: ModelFile) -> None:

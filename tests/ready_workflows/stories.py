@@ -13,6 +13,11 @@ WATERFALL = (
     "the camera glides over the edge and follows the falling water into the pool",
     "sunlight breaks through the mist above the pool, a rainbow appears",
 )
+PICTURE = (
+    "the scene of the picture comes to life, gentle natural movement, the camera moves in slowly",
+    "the camera circles to the right, the light changes slowly, gentle natural movement",
+    "the camera moves back, a soft wind passes through the scene, gentle natural movement",
+)
 SPEAKER = "a woman with short dark hair speaks to the camera in a quiet library, natural gestures, warm lamp light"
 PAINTED = (
     "the scene as a hand-painted watercolour film, paper grain, soft edges",
