@@ -1,1 +1,1 @@
-"""From latents to a video: decode (of any length, in flat memory), decode_wan (with the VAE's own cache), file."""
+"""From latents to a video: tiles, stream (what decoders share), decode_* (each VAE), decode (of any length), file."""

@@ -1,8 +1,8 @@
-"""From a latent to pixel frames, a few at a time: what one chunk needs of memory is what the whole video needs.
+"""From a latent to pixel frames, a few at a time: what one piece needs of memory is what the whole video needs.
 
-Wan's VAEs stream (decode_wan.py). Image VAEs see every latent frame alone, so they stream as well. Every other video
-VAE goes through core's tiled decode, which joins the whole video in memory before the first frame comes out; the log
-says so. It does not know what is done with the frames.
+The VAEs of DECODERS stream, each in its own file (stream.py has what they share). Image VAEs see every latent frame
+alone, so they stream as well. Every other video VAE goes through core's tiled decode, which joins the whole video in
+memory before the first frame comes out; the log says so. It does not know what is done with the frames.
 """
 
 import logging
@@ -15,13 +15,20 @@ from comfy import model_management
 from comfy.utils import ProgressBar
 
 from ..types import VAE
-from .decode_wan import core_chunk, is_wan_vae, pixel_frames, wan_frames
+from .decode_wan import WanDecoder
+from .stream import Decoder, streamed_frames
 
+DECODERS: tuple[type[Decoder], ...] = (WanDecoder,)
 IMAGES_PER_CHUNK = 8
 # Core's VAE Decode (Tiled), in pixels and pixel frames.
 TILE_PIXELS, TILE_OVERLAP_PIXELS = 512, 64
 TILE_PIXEL_FRAMES, TILE_OVERLAP_PIXEL_FRAMES = 64, 8
 logger = logging.getLogger(__name__)
+
+
+def decoder_of(vae: VAE) -> Decoder | None:
+    """Return how `vae` is streamed, None where nobody knows."""
+    return next((kind(vae) for kind in DECODERS if kind.fits(vae)), None)
 
 
 def pixel_size(vae: VAE, samples: Tensor) -> tuple[int, int]:
@@ -36,16 +43,17 @@ def decode_frames(vae: VAE, samples: Tensor, chunk_latent_frames: int = 0) -> It
     Args:
         vae: comfy.sd.VAE.
         samples: [1, C, F, H, W], or [F, C, H, W] for an image VAE (each batch entry is a frame).
-        chunk_latent_frames: latent frames decoded at once. 0 takes core's own number (Wan 2.1: 2, Wan 2.2: 1),
-            8 for image VAEs and core's tile of 64 pixel frames elsewhere.
+        chunk_latent_frames: latent frames decoded at once. 0 takes the decoder's own number (`chunk` of each in
+            DECODERS), 8 for image VAEs and core's tile of 64 pixel frames elsewhere.
     Yields:
-        [f, height, width, 3], 0..1. Wan: 1 pixel frame for the first latent frame, then 4 for each.
+        [f, height, width, 3], 0..1: 1 pixel frame for the first latent frame of a video VAE, then 4 for each (LTXV 8).
     Raises:
         ValueError: a latent or a VAE that is no video; the message names both and the remedy.
     """
     _refuse_what_is_no_video(vae, samples, chunk_latent_frames)
-    if is_wan_vae(vae):
-        frames = _wan_or_tiled(vae, samples, chunk_latent_frames)
+    decoder = decoder_of(vae)
+    if decoder is not None:
+        frames = _counted(vae, samples, streamed_frames(decoder, samples, chunk_latent_frames or decoder.chunk))
     elif vae.latent_dim == 2:
         frames = _image_by_image(vae, samples, chunk_latent_frames or IMAGES_PER_CHUNK)
     else:
@@ -111,7 +119,7 @@ def _refuse_what_is_no_video(vae: VAE, samples: Tensor, chunk_latent_frames: int
         raise ValueError(
             f"samples holds {samples.shape[0]} videos and 1 fits into one file; pick one with core's LatentFromBatch"
         )
-    if is_wan_vae(vae) and samples.shape[1] != vae.latent_channels:
+    if decoder_of(vae) is not None and samples.shape[1] != vae.latent_channels:
         raise ValueError(
             f"samples has {samples.shape[1]} channels and {name} decodes {vae.latent_channels}; "
             "load the VAE that belongs to the model that sampled it"
@@ -125,22 +133,12 @@ def _class_name(vae: VAE) -> str:
     return f"{network.__module__}.{network.__qualname__}"
 
 
-def _wan_or_tiled(vae: VAE, samples: Tensor, chunk_latent_frames: int) -> Iterator[Tensor]:
-    total = pixel_frames(samples.shape[2])
-    progress = ProgressBar(total)
-    done = 0
-    for pixels in wan_frames(vae, samples, chunk_latent_frames or core_chunk(vae)):
-        done += pixels.shape[0]
-        progress.update_absolute(done)
+def _counted(vae: VAE, samples: Tensor, frames: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Show how far decoding is."""
+    progress = ProgressBar(vae.upscale_ratio[0](samples.shape[2]))
+    for pixels in frames:
+        progress.update(pixels.shape[0])
         yield pixels
-    if done < total:
-        logger.warning(
-            "Out of memory decoding 1 latent frame of %dx%d pixels: core's tiled decode takes over from "
-            "pixel frame %d, and the memory it needs grows with the length of the video.",
-            *pixel_size(vae, samples),
-            done,
-        )
-        yield from _tiled(vae, samples, 0, skip=done)
 
 
 def _image_by_image(vae: VAE, samples: Tensor, images_per_chunk: int) -> Iterator[Tensor]:
@@ -156,8 +154,8 @@ def _image_by_image(vae: VAE, samples: Tensor, images_per_chunk: int) -> Iterato
         yield pixels
 
 
-def _tiled(vae: VAE, samples: Tensor, chunk_latent_frames: int, skip: int = 0) -> Iterator[Tensor]:
-    """Core's VAE Decode (Tiled) with its default sizes; `skip` pixel frames at the start are not yielded."""
+def _tiled(vae: VAE, samples: Tensor, chunk_latent_frames: int) -> Iterator[Tensor]:
+    """Core's VAE Decode (Tiled) with its default sizes."""
     model_management.throw_exception_if_processing_interrupted()
     stride = vae.spacial_compression_decode()
     temporal_stride = vae.temporal_compression_decode() or 1
@@ -174,7 +172,7 @@ def _tiled(vae: VAE, samples: Tensor, chunk_latent_frames: int, skip: int = 0) -
             overlap_t=overlap,
         )
     pixels = pixels.reshape(-1, *pixels.shape[-3:])  # [f, H, W, c]
-    yield from pixels[skip:].split(TILE_PIXEL_FRAMES)
+    yield from pixels.split(TILE_PIXEL_FRAMES)
 
 
 def _only_colour(vae: VAE, frames: Iterator[Tensor]) -> Iterator[Tensor]:
