@@ -15,10 +15,14 @@ from comfy import model_management
 from comfy.utils import ProgressBar
 
 from ..types import VAE
+from .decode_cogvideox import CogVideoXDecoder
+from .decode_hunyuan_video import HunyuanVideoDecoder
+from .decode_ltxv import LtxvDecoder
+from .decode_taehv import TaehvDecoder
 from .decode_wan import WanDecoder
 from .stream import Decoder, streamed_frames
 
-DECODERS: tuple[type[Decoder], ...] = (WanDecoder,)
+DECODERS: tuple[type[Decoder], ...] = (WanDecoder, HunyuanVideoDecoder, LtxvDecoder, CogVideoXDecoder, TaehvDecoder)
 IMAGES_PER_CHUNK = 8
 # Core's VAE Decode (Tiled), in pixels and pixel frames.
 TILE_PIXELS, TILE_OVERLAP_PIXELS = 512, 64
