@@ -20,14 +20,14 @@ class LongreelDecodeToVideo(io.ComfyNode):
             node_id="LongreelDecodeToVideo",
             display_name="Longreel Decode to Video",
             category="Longreel",
-            description="Decodes a latent chunk by chunk straight into an .mp4 in the output folder. With Wan's VAEs "
-            "memory stays the same however long the video is.",
+            description="Decodes a latent chunk by chunk straight into an .mp4 in the output folder. With the VAEs of "
+            "Wan, HunyuanVideo, LTXV and CogVideoX memory stays the same however long the video is.",
             search_aliases=["streaming decode", "chunked decode", "long video decode", "save video", "vae decode"],
             inputs=[
                 io.Vae.Input(
                     "vae",
-                    tooltip="The VAE of the model that sampled the latent. Wan 2.1 and 2.2 and image "
-                    "VAEs stream; others go through core's tiled decode.",
+                    tooltip="The VAE of the model that sampled the latent. Those of Wan 2.1 and 2.2, HunyuanVideo and "
+                    "1.5, LTXV and CogVideoX, TAEHV and image VAEs stream; others go through core's tiled decode.",
                 ),
                 io.Latent.Input("samples", tooltip="One video, any number of latent frames."),
                 io.Float.Input(
@@ -61,7 +61,8 @@ class LongreelDecodeToVideo(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Latent frames decoded at once, 1 to 1024; 0 takes what suits the VAE. Smaller "
-                    "needs less memory. It is halved when memory runs out.",
+                    "needs less memory. It is halved when memory runs out. On HunyuanVideo and CogVideoX larger comes "
+                    "nearer to core's VAE Decode.",
                 ),
                 TimelineSocket.Input(
                     "timeline",
@@ -72,7 +73,14 @@ class LongreelDecodeToVideo(io.ComfyNode):
                     ),
                 ),
             ],
-            outputs=[io.Video.Output(display_name="video", tooltip="The saved file.")],
+            outputs=[
+                io.Video.Output(display_name="video", tooltip="The saved file."),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="How the VAE was streamed, whether the frames are those of core's VAE Decode, and what was "
+                    "changed when memory ran out.",
+                ),
+            ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             is_output_node=True,
         )
@@ -87,15 +95,16 @@ class LongreelDecodeToVideo(io.ComfyNode):
     def execute(cls, vae, samples, fps, filename_prefix, crf, chunk_latent_frames=0, timeline=None) -> io.NodeOutput:
         check_prefix(filename_prefix, ENDING)  # it may have come through a wire
         latent = samples["samples"]
+        said: list[str] = []
         if timeline is None:
-            frames = decode_frames(vae, latent, chunk_latent_frames)
+            frames = decode_frames(vae, latent, chunk_latent_frames, said)
         else:
             made = samples.get(keys.TIMELINE, timeline)
-            frames = decode_takes(vae, latent, made.take_lengths, chunk_latent_frames)
+            frames = decode_takes(vae, latent, made.take_lengths, chunk_latent_frames, said)
         width, height = pixel_size(vae, latent)
         refuse_odd_size(width, height)
         folder, stem, counter, subfolder = numbered_place(filename_prefix, width, height)
         metadata = graph_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
         path = write_video(frames, folder, stem, counter, fps, crf, metadata).path
         preview = ui.PreviewVideo([ui.SavedResult(path.name, subfolder, io.FolderType.output)])
-        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=preview)
+        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), "\n".join(dict.fromkeys(said)), ui=preview)

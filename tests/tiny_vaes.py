@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from tests.comfy_inprocess import import_comfyui
-
 
 class Kind(NamedTuple):
     """How one VAE is built, the channels of its latent, pixels of a latent cell, and pixel frames of a latent frame."""
@@ -174,8 +172,7 @@ KINDS: dict[str, Kind] = {
 
 
 def build(name: str, narrow: bool = True) -> Any:
-    """Return a comfy.sd.VAE of one of KINDS, as wide as its files are or narrow."""
-    import_comfyui()
+    """Return a comfy.sd.VAE of one of KINDS, as wide as its files are or narrow; ComfyUI is imported already."""
     return KINDS[name].build(narrow)
 
 

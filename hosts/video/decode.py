@@ -41,7 +41,9 @@ def pixel_size(vae: VAE, samples: Tensor) -> tuple[int, int]:
     return samples.shape[-1] * stride, samples.shape[-2] * stride
 
 
-def decode_frames(vae: VAE, samples: Tensor, chunk_latent_frames: int = 0) -> Iterator[Tensor]:
+def decode_frames(
+    vae: VAE, samples: Tensor, chunk_latent_frames: int = 0, said: list[str] | None = None
+) -> Iterator[Tensor]:
     """Yield the frames of a latent video in order. Checks are made here, decoding starts with the first `next`.
 
     Args:
@@ -49,28 +51,36 @@ def decode_frames(vae: VAE, samples: Tensor, chunk_latent_frames: int = 0) -> It
         samples: [1, C, F, H, W], or [F, C, H, W] for an image VAE (each batch entry is a frame).
         chunk_latent_frames: latent frames decoded at once. 0 takes the decoder's own number (`chunk` of each in
             DECODERS), 8 for image VAEs and core's tile of 64 pixel frames elsewhere.
+        said: gets a line on how the video is decoded, and more when memory runs out on the way.
     Yields:
         [f, height, width, 3], 0..1: 1 pixel frame for the first latent frame of a video VAE, then 4 for each (LTXV 8).
     Raises:
         ValueError: a latent or a VAE that is no video; the message names both and the remedy.
     """
     _refuse_what_is_no_video(vae, samples, chunk_latent_frames)
+    said = [] if said is None else said
     decoder = decoder_of(vae)
     if decoder is not None:
-        frames = _counted(vae, samples, streamed_frames(decoder, samples, chunk_latent_frames or decoder.chunk))
+        chunk = chunk_latent_frames or decoder.chunk
+        said.append(f"{_class_name(vae)}: {decoder.told(samples.shape[2], chunk)}.")
+        frames = _counted(vae, samples, streamed_frames(decoder, samples, chunk, said))
     elif vae.latent_dim == 2:
+        said.append(f"The VAE {_class_name(vae)} decodes images: every latent frame becomes one frame.")
+        logger.info("%s", said[-1])
         frames = _image_by_image(vae, samples, chunk_latent_frames or IMAGES_PER_CHUNK)
     else:
-        logger.warning(
-            "Longreel does not know how to stream the VAE %s: core's tiled decode takes over, and the "
-            "memory it needs grows with the length of the video.",
-            _class_name(vae),
+        said.append(
+            f"Longreel does not know how to stream the VAE {_class_name(vae)}: core's tiled decode takes over, and the "
+            "memory it needs grows with the length of the video."
         )
+        logger.warning("%s", said[-1])
         frames = _tiled(vae, samples, chunk_latent_frames)
     return _only_colour(vae, frames)
 
 
-def decode_takes(vae: VAE, samples: Tensor, takes: list[int], chunk_latent_frames: int = 0) -> Iterator[Tensor]:
+def decode_takes(
+    vae: VAE, samples: Tensor, takes: list[int], chunk_latent_frames: int = 0, said: list[str] | None = None
+) -> Iterator[Tensor]:
     """As `decode_frames`, but nothing of what was before a cut shows behind it: the VAE starts afresh with every one of
     `takes`, their latent frames in order.
 
@@ -79,7 +89,7 @@ def decode_takes(vae: VAE, samples: Tensor, takes: list[int], chunk_latent_frame
     """
     _refuse_what_is_no_video(vae, samples, chunk_latent_frames)
     if vae.latent_dim == 2:  # every latent frame is a picture of its own
-        return decode_frames(vae, samples, chunk_latent_frames)
+        return decode_frames(vae, samples, chunk_latent_frames, said)
     if sum(takes) != samples.shape[2]:
         raise ValueError(
             f"the timeline has {sum(takes)} latent frames and samples {samples.shape[2]}; "
@@ -88,7 +98,7 @@ def decode_takes(vae: VAE, samples: Tensor, takes: list[int], chunk_latent_frame
     decoded = []
     for number, take in enumerate(samples.split(takes, dim=2)):
         led = torch.cat([take[:, :, :1], take], 2) if number else take
-        decoded.append(decode_frames(vae, led, chunk_latent_frames))
+        decoded.append(decode_frames(vae, led, chunk_latent_frames, said))
     return _joined(decoded)
 
 
@@ -148,7 +158,6 @@ def _counted(vae: VAE, samples: Tensor, frames: Iterator[Tensor]) -> Iterator[Te
 def _image_by_image(vae: VAE, samples: Tensor, images_per_chunk: int) -> Iterator[Tensor]:
     if samples.ndim == 5:
         samples = samples[0].movedim(1, 0)  # [1, C, F, H, W] -> [F, C, H, W]
-    logger.info("The VAE %s decodes images: every latent frame becomes one frame.", _class_name(vae))
     progress = ProgressBar(samples.shape[0])
     for images in samples.split(images_per_chunk):
         model_management.throw_exception_if_processing_interrupted()

@@ -43,10 +43,10 @@ class CogVideoXDecoder(Decoder):
     def told(self, latent_frames: int, chunk: int) -> str:
         """Return whether the take fits into one chunk."""
         if latent_frames <= max(2, chunk):
-            return f"one chunk of {latent_frames} latent frames, each frame is that of core's VAE Decode"
+            return "a take of one chunk: each frame is that of core's VAE Decode"
         return (
-            f"causal but for its norms, whose statistics see {chunk} latent frames at a time (the model's own code: 2) "
-            f"and in core's VAE Decode all {latent_frames}, so frames differ somewhat from it"
+            f"causal but for norms, whose statistics see {chunk} latent frames at a time, in the model's own code 2 "
+            "and in core's VAE Decode all of them, so frames differ somewhat from it"
         )
 
     def pieces(self, latent_frames: int, chunk: int) -> list[int]:

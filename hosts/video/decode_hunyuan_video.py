@@ -54,12 +54,10 @@ class HunyuanVideoDecoder(Decoder):
     def told(self, latent_frames: int, chunk: int) -> str:
         """Return whether the take fits into one window."""
         if latent_frames <= chunk:
-            return (
-                f"not causal, and {latent_frames} latent frames are one window: each frame is that of core's VAE Decode"
-            )
+            return "not causal, but a take of one window: each frame is that of core's VAE Decode"
         return (
-            f"not causal: attention over all frames sees windows of {chunk} latent frames instead of all "
-            f"{latent_frames}, so frames differ a little from core's VAE Decode"
+            f"not causal: what sees all latent frames in core's VAE Decode sees windows of {chunk} of them here, "
+            "so frames differ somewhat from it"
         )
 
     def pieces(self, latent_frames: int, chunk: int) -> list[int]:

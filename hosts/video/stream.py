@@ -78,11 +78,12 @@ def cut(total: int, first: int, step: int) -> list[int]:
     return lengths
 
 
-def streamed_frames(decoder: Decoder, latent: Tensor, chunk: int) -> Iterator[Tensor]:
+def streamed_frames(decoder: Decoder, latent: Tensor, chunk: int, said: list[str]) -> Iterator[Tensor]:
     """Yield the pixel frames of `latent` [1, C, F, H, W] in order: [f, H', W', c], 0..1, on the VAE's output device.
 
     What does not fit into memory is decoded again from the start (a decoder needs its whole past) in smaller pieces,
-    then in tiles, without yielding a frame twice. Raises torch's own error when even the smallest tiles do not fit.
+    then in tiles, without yielding a frame twice; `said` gets a line each time. Raises torch's own error when even the
+    smallest tiles do not fit.
     """
     with torch.no_grad():
         latent = decoder.prepared(latent)
@@ -105,10 +106,11 @@ def streamed_frames(decoder: Decoder, latent: Tensor, chunk: int) -> Iterator[Te
         # Out of the except block: while the error lives, its traceback keeps the tensors that filled the memory.
         model_management.soft_empty_cache()
         following, tiled = attempts[number + 1]
-        if tiled:
-            logger.warning("Out of memory decoding %s; going on in tiles of %d pixels.", _what(pieces, tile), tiled)
-        else:
-            logger.warning("Out of memory decoding %s; going on with %d.", _what(pieces, tile), following)
+        said.append(
+            f"Out of memory decoding {_what(pieces, tile)}; going on "
+            + (f"in tiles of {tiled} pixels." if tiled else f"with {following}.")
+        )
+        logger.warning("%s", said[-1])
 
 
 def _what(pieces: int, tile: int | None) -> str:

@@ -77,6 +77,24 @@ def test_a_cut_of_the_timeline_changes_the_frames_behind_it(decode):
     assert (whole[:5] - cut[:5]).abs().mean() < 0.01 < (whole[5:] - cut[5:]).abs().mean()
 
 
+def test_the_report_says_how_it_was_decoded_and_what_changed_on_the_way(decode, vae, monkeypatch):
+    causal = "comfy.ldm.wan.vae.WanVAE: causal: each frame is that of core's VAE Decode."
+    board = Storyboard((Shot("a", 5 / 16), Shot("b", 4 / 16, "cut")), width=32, height=32)
+    timeline = plan_timeline(board, ModelFacts("Wan", 16, 4, 8, 16, 21, 16.0))
+    assert [decode(timeline=given).result[1] for given in (None, timeline)] == [causal, causal]
+    decoder = vae.first_stage_model.decoder
+    original = decoder.forward
+
+    def forward(x, **kept):
+        if x.shape[2] > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return original(x, **kept)
+
+    monkeypatch.setattr(decoder, "forward", forward)
+    less = "Out of memory decoding 2 latent frames at a time; going on with 1."
+    assert decode().result[1] == f"{causal}\n{less}"
+
+
 def test_the_frames_of_the_file_are_the_decoded_frames(decode, vae):
     samples = torch.randn(1, 16, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     frames = decode(crf=1).result[0].get_components().images

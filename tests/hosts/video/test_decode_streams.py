@@ -5,6 +5,10 @@ import functools
 import pytest
 import torch
 
+from tests.comfy_inprocess import import_comfyui
+
+import_comfyui()
+
 from longreel.hosts.video.decode import decode_frames, decoder_of
 from longreel.hosts.video.decode_hunyuan_video import REACH, HunyuanVideoDecoder, overlap
 from tests import tiny_vaes
@@ -101,7 +105,7 @@ def test_an_even_number_of_latent_frames_loses_no_picture_of_cogvideox(without_n
 @pytest.mark.parametrize("name", HUNYUAN)
 def test_hunyuan_video_differs_by_attention_and_norms_alone(without_norms_and_attention, name: str):
     without_norms_and_attention(name)
-    samples = latent(name, 49, 1)
+    samples = latent(name, 36, 1)
     expected = at_once(name, samples)
     assert expected.std() > 0.001 and overlap(32)[0] == REACH
     torch.testing.assert_close(streamed(name, samples, 32), expected, rtol=0, atol=ROUNDING)
@@ -124,7 +128,7 @@ def test_windows_go_over_into_each_other(name: str):
     samples = latent(name, 49, 1)
     stream = HunyuanVideoDecoder(vae_of(name)).stream(33)
     made = []
-    upper, stream._upper = stream._upper, lambda x, *carry: made.append(x) or upper(x, *carry)
+    stream._upper = lambda x, *carry: made.append(x) or x
     for start, stop in ((0, 33), (33, 49)):
         list(stream.push(samples[:, :, start:stop], stop == 49))
     made = torch.cat(made, 2)
@@ -172,14 +176,14 @@ def test_ltxv_with_noise_of_its_own_says_that_no_two_decodes_are_equal():
 
 
 def peak(name: str, frames: int) -> int:
-    samples = latent(name, frames)
+    samples = latent(name, frames, 1 if name in HUNYUAN else 2)
     with LiveBytes(samples, *vae_of(name).first_stage_model.state_dict().values()) as memory:
         for _ in decode_frames(vae_of(name), samples, 4 if name in HUNYUAN else 0):
             pass
     return memory.peak
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS if name not in ("LTXV 0.9.1", *EQUAL[3:])])
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in ("LTXV 0.9.0", "LTXV 0.9.1", *EQUAL[3:])])
 def test_twice_the_length_takes_no_more_memory(name: str):
     length = 32 if name.startswith("LTXV") else 8  # both lengths end with a piece of the same size
     latent_bytes = latent(name, length).nbytes
