@@ -140,10 +140,14 @@ def _sample(
 
 
 def _finish(task: RolloutTask, chunk: Chunk, new: torch.Tensor, remembered: Remembered) -> torch.Tensor:
-    """Return the new frames [B, C, F, H, W] as features leave them, with the anchors as they are."""
+    """Return the new frames [B, C, F, H, W] as features leave them; anchors and what a mask keeps stay as they are."""
+    sampled = new
     for feature in task.features:
         if isinstance(feature, Finishes):
             new = feature.finish(new, remembered)
+    if task.mask is not None and new is not sampled:
+        drawn = task.mask[:, :, chunk.first_new_frame : chunk.end_frame].to(new)
+        new = torch.where(drawn > 0, torch.lerp(sampled, new, drawn), sampled)
     return anchor_frame.paste(task.anchors_of(chunk), new, chunk.known_frames)
 
 
