@@ -1,9 +1,9 @@
 """Tiny image-to-video networks of true structure, in files that core's loaders recognise as the variant that they are.
 
 What makes a variant is what core looks for in a file: channels of the entrance, the modules of a CLIP vision picture
-(Wan 2.1), the embedding of two of them (FLF), `ofs` (CogVideoX 1.5). Wan's Fun-Inpaint files have the structure of
-Wan 2.1 or 2.2 image-to-video. HunyuanVideo I2V v2 ("token replace") has that of text-to-video. As in
-tests/tiny_models.py, the weights know nothing about video.
+(Wan 2.1), the embedding of two of them (FLF), `ofs` (CogVideoX 1.5). Wan's Fun-Inpaint files have the structure of Wan
+2.1 or 2.2 image-to-video, its camera and control files a camera's adapter or more channels. HunyuanVideo I2V v2 ("token
+replace") has that of text-to-video. As in tests/tiny_models.py, the weights know nothing about video.
 """
 
 import json
@@ -29,10 +29,10 @@ class Variant(NamedTuple):
 
 
 def wan(model_type: str, channels: int, seed: int, **options: Any) -> Checkpoint:
-    from comfy.ldm.wan.model import WanModel
+    from comfy.ldm.wan.model import CameraWanModel, WanModel
 
     sizes = {"num_heads": 2, "text_dim": 32}
-    module = WanModel(
+    module = (CameraWanModel if model_type.startswith("camera") else WanModel)(
         model_type=model_type,
         in_dim=channels,
         out_dim=16,
@@ -99,6 +99,10 @@ VARIANTS = {
     "wan21_fun_inpaint": Variant(lambda: wan("i2v", 36, 23), "wan", "WAN21"),
     "wan22_i2v_high": Variant(lambda: wan("t2v", 36, 24), "wan", "WAN21"),
     "wan22_i2v_low": Variant(lambda: wan("t2v", 36, 25), "wan", "WAN21"),
+    "wan21_camera": Variant(lambda: wan("camera", 32, 31), "wan", "WAN21_Camera"),
+    "wan22_camera": Variant(lambda: wan("camera_2.2", 36, 32), "wan", "WAN21_Camera"),
+    "wan21_fun_control": Variant(lambda: wan("i2v", 48, 33), "wan", "WAN21"),
+    "wan22_fun_control": Variant(lambda: wan("t2v", 52, 34), "wan", "WAN21"),
     "cogvideox10_i2v": Variant(lambda: cogvideox(26), "cogvideox", "CogVideoX"),
     "cogvideox15_i2v": Variant(lambda: cogvideox(27, **COG_1_5), "cogvideox", "CogVideoX"),
     "hunyuan_i2v_concat": Variant(lambda: hunyuan_video(33, 28), "hunyuan_video", "HunyuanVideoI2V"),

@@ -62,17 +62,21 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
 
 
 def picture_channels(model: comfy.model_base.BaseModel) -> PictureChannels | None:
-    """Return the channels of image-to-video, first-last-frame and inpaint models, camera ones among them.
+    """Return the channels of image-to-video, first-last-frame, inpaint, camera and control models.
 
-    Trained with grey in the place of unknown frames. How Wan 2.2's own VAE encodes grey is not known here: with it they
-    are zero, as core has them where no picture is wired. What is built on Wan in other ways (Animate, HuMo, ...) lays
-    its channels out by itself.
+    All but those with a camera or a control video were trained with grey in the place of unknown frames. How Wan 2.2's
+    own VAE encodes grey is not known here: with it they are zero, as core has them where no picture is wired. What is
+    built on Wan in other ways (Animate, HuMo, ...) lays its channels out by itself.
     """
     network, channels = model.diffusion_model, model.latent_format.latent_channels
     beside = network.patch_embedding.weight.shape[1] - channels
-    if type(network) not in (NETWORK, CameraWanModel) or beside != channels + MASK_CHANNELS:
+    has_mask, pictures = beside % channels == MASK_CHANNELS, beside // channels
+    if type(network) is CameraWanModel:
+        return PictureChannels(has_mask) if pictures == 1 else None
+    if type(network) is not NETWORK or pictures not in (1, 2) or (pictures == 1 and not has_mask):
         return None
-    return PictureChannels(has_mask=True, unknown=GREY if channels == len(GREY) else ())
+    grey = pictures == 1 and channels == len(GREY)
+    return PictureChannels(has_mask, GREY if grey else (), control=channels * (pictures - 1))
 
 
 def leads_with_reference(model: comfy.model_base.BaseModel) -> bool:

@@ -18,6 +18,8 @@ from ...engine.plan.timeline import Timeline
 from ...engine.sampling.channel_statistics import match_statistics
 from ..attention.feature import Start
 from ..attention.kv_cache import KVCache
+from ..families import picture_channels_of
+from ..families.picture_channels import MASK, PICTURE
 from ..windows.chunk_handler import ChunkHandler, Remembered, handler_of
 from .kv_memory import CacheEntry, KVMemory, Memory, levels_of, need_of, require_rotary, require_whole_chunk
 
@@ -79,11 +81,13 @@ class LongMemory:
     ) -> CacheEntry | None:
         """Return what tells one context pass over the anchor from another, or None where every chunk needs its own:
         where the anchor stands elsewhere in time, or pictures of the chunk's own are beside the latent."""
+        channels = picture_channels_of(start.model)
+        shown_anew = () if channels is None or channels.control else (PICTURE, MASK)  # as the frames themselves
         pictures = any(
-            isinstance(value, torch.Tensor) and value.ndim == 5
+            isinstance(value, torch.Tensor) and value.ndim == 5 and key not in shown_anew
             for entries in start.conds.values()
             for entry in entries
-            for value in entry.values()
+            for key, value in entry.items()
         )
         if memory is None or self.placement == TRUE or pictures:
             return None

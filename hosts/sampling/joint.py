@@ -13,7 +13,7 @@ from ...engine.plan.timeline import Timeline
 from ..anchor import frame as anchor_frame
 from ..families import facts_of
 from ..types import Callback, ModelPatcher
-from ..windows import latent_blend
+from ..windows import latent_blend, picture_channels
 from ..windows.checks import check_latent, check_text
 from ..windows.finite import check_finite
 from ..windows.progress import ProgressText
@@ -97,7 +97,8 @@ def _sample_part(
     """Return the latent [B, C, F, H, W] as one expert leaves it; inputs: (noise, latent, mask)."""
     noise, latent, mask = inputs
     guider = comfy.samplers.CFGGuider(model)
-    guider.set_conds(sampling.positive, sampling.negative)
+    prompts = (sampling.positive, sampling.negative)
+    guider.set_conds(*(picture_channels.on_timeline(model.model, one, latent.shape[FRAME_AXIS]) for one in prompts))
     guider.set_cfg(sampling.cfg)
     with as_it_was(model):
         return guider.sample(

@@ -18,10 +18,11 @@ import comfy.utils
 
 from ...engine.plan.timeline import Timeline
 from ..families import picture_channels_of
-from ..families.picture_channels import CLEAN_FIRST_FRAME, MASK, PICTURE, PictureChannels
+from ..families.picture_channels import CLEAN_FIRST_FRAME, MASK, MASK_PLACE, PICTURE, PictureChannels
 from ..types import BaseModel, Conditioning, CondLists, Entry, Guider
 from .context_pass import FRAME_AXIS
 
+ROUNDING = 1e-5  # by which a picture without a mask may differ from what stands for nothing
 KNOWN = 0.5  # keep strength from which a frame is shown as known
 CHANNELS = "c_concat"  # of model_conds: what core makes of picture and mask
 
@@ -108,7 +109,8 @@ def with_known(
         held = options.get(PICTURE), options.get(MASK)  # so that nothing else gets their numbers
         made[key] = (*_write(_fitted(options, model, channels, shape), known), held)
     picture, mask, _ = made[key]
-    return {**options, PICTURE: picture, MASK: mask}
+    place = {MASK_PLACE: channels.control} if channels.has_mask and channels.control else {}
+    return {**options, PICTURE: picture, MASK: mask, **place}
 
 
 def placed(options: Mapping, model: BaseModel, channels: PictureChannels, frames: int, made: dict) -> dict:
@@ -132,10 +134,12 @@ def _of_length(
     model: BaseModel, channels: PictureChannels, picture: torch.Tensor, mask: torch.Tensor | None, frames: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return picture [B, C, F, H, W] and mask [B, 1 or 4, F, H, W] of so many latent frames."""
-    picture = picture[:, : model.latent_format.latent_channels]
+    if picture.ndim < 5:  # a latent of pictures
+        picture = picture.unsqueeze(FRAME_AXIS)
+    picture = picture[:, : channels.control + model.latent_format.latent_channels]
     given = picture.shape[FRAME_AXIS]
     if mask is None:
-        mask = _mask_of(picture, channels)
+        mask = _mask_of(model, channels, picture)
     elif mask.ndim < picture.ndim:
         mask = mask.reshape(1, 1, -1, *mask.shape[-2:])  # as core reads a mask without channels
     mask = _long(mask, given)
@@ -144,7 +148,7 @@ def _of_length(
     whole, any_of_it = (how(mask.flatten(3), (0, 1, 3)).tolist() for how in (torch.amax, torch.amin))
     start = next((frame for frame, most in enumerate(whole) if most > KNOWN), given)  # known from the first frame to it
     last = max((frame for frame, least in enumerate(any_of_it) if least <= KNOWN), default=-1)
-    if last >= (start if given < frames else frames):
+    if channels.control or last >= (start if given < frames else frames):  # a control video is as long as the video
         stride = model.latent_format.temporal_downscale_ratio
         raise ValueError(
             f"the picture of the conditioning stands in a video of {given} latent frames and this one has {frames}, so "
@@ -164,18 +168,26 @@ def _long(mask: torch.Tensor, frames: int) -> torch.Tensor:
     return torch.cat([mask[:, :, :frames], missing], FRAME_AXIS)
 
 
-def _mask_of(picture: torch.Tensor, channels: PictureChannels) -> torch.Tensor:
+def _mask_of(model: BaseModel, channels: PictureChannels, picture: torch.Tensor) -> torch.Tensor:
     """Return the mask [1, 1, F, H, W] of a picture that came with none, as its network takes it."""
     mask = picture.new_ones((1, 1, *picture.shape[2:]))
     if not channels.has_mask:
-        mask[:, :, picture.abs().amax((0, 1, 3, 4)) > 0] = 0.0
+        differs = (picture - _unknown(model, channels, picture.shape).to(picture)).abs()[:, channels.control :]
+        mask[:, :, differs.amax((0, 1, 3, 4)) > ROUNDING] = 0.0
     return mask
 
 
 def _unknown(model: BaseModel, channels: PictureChannels, shape: Sequence[int]) -> torch.Tensor:
-    """Return what stands where nothing is known, of this shape [B, C, F, H, W], as a LATENT holds it."""
-    filling = torch.tensor(channels.unknown or (0.0,) * shape[1])
-    return model.process_latent_out(filling[None, :, None, None, None].expand(tuple(shape)).clone())
+    """Return what stands where nothing is known, and no control, of this shape [B, C, F, H, W], as a LATENT holds
+    it.
+    """
+    width = model.latent_format.latent_channels
+    nothing, filling = torch.zeros(width), torch.tensor(channels.unknown or (0.0,) * width)
+    parts = [nothing] * (shape[1] // width - 1) + [filling]
+    shape = (shape[0], width, *shape[2:])
+    return torch.cat(
+        [model.process_latent_out(part[None, :, None, None, None].expand(shape).clone()) for part in parts], dim=1
+    )
 
 
 def _fitted(
@@ -184,7 +196,8 @@ def _fitted(
     """Return picture and mask to write into, as large as a latent [B, C, F, H, W] is."""
     picture, mask = options.get(PICTURE), options.get(MASK)
     if picture is None:
-        return _unknown(model, channels, shape), torch.ones((1, 1, *shape[2:]))
+        wide = (shape[0], channels.control + shape[1], *shape[2:])
+        return _unknown(model, channels, wide), torch.ones((1, 1, *shape[2:]))
     if tuple(picture.shape[-2:]) != tuple(shape[-2:]):  # as core does it
         picture = comfy.utils.common_upscale(picture, shape[-1], shape[-2], "bilinear", "center")
     if tuple(mask.shape[-2:]) != tuple(shape[-2:]):
@@ -195,7 +208,7 @@ def _fitted(
 def _write(fitted: tuple[torch.Tensor, torch.Tensor], known: Sequence[KnownFrame]) -> tuple[torch.Tensor, torch.Tensor]:
     picture, mask = fitted
     for one in known:
-        picture[:, :, one.frame] = one.latent.to(picture)
+        picture[:, -one.latent.shape[1] :, one.frame] = one.latent.to(picture)
         mask[:, :, one.frame] = 0.0
     return picture, mask
 
@@ -218,8 +231,13 @@ def of_context_pass(entry: Entry, model: BaseModel, x: torch.Tensor, latents: to
     model_conds = {key: value for key, value in entry["model_conds"].items() if key != CLEAN_FIRST_FRAME}
     channels = picture_channels_of(model)
     if CHANNELS in model_conds and channels is not None and channels.used_by(entry):
-        mask = latents.new_zeros((1, 1, *latents.shape[2:]))
-        shown = model.concat_cond(noise=x, device=x.device, **{PICTURE: latents, MASK: mask})
+        if channels.control:  # the control of these frames stays, and behind it stand mask and picture
+            shown = model_conds[CHANNELS].cond.clone()
+            shown[:, channels.control : -channels.control] = 1.0
+            shown[:, -channels.control :] = model.process_latent_in(latents).to(shown)
+        else:
+            mask = latents.new_zeros((1, 1, *latents.shape[2:]))
+            shown = model.concat_cond(noise=x, device=x.device, **{PICTURE: latents, MASK: mask})
         model_conds[CHANNELS] = model_conds[CHANNELS]._copy_with(shown)
     return {**entry, "model_conds": model_conds}
 

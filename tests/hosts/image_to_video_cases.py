@@ -9,6 +9,7 @@ import comfy.patcher_extension
 import node_helpers
 from comfy_extras.nodes_wan import WanFirstLastFrameToVideo, WanImageToVideo
 
+from longreel.hosts.families import picture_channels_of
 from longreel.hosts.sampling.joint import sample_attached
 from tests import tiny_image_to_video
 from tests.hosts.rollout_cases import sampler_for, sigmas_of
@@ -61,6 +62,16 @@ def of_node(pixel_frames: int, start: int = 1, end: int = 0) -> dict:
 def wired(conds, values: dict):
     """(positive, negative) with what a node says."""
     return tuple(node_helpers.conditioning_set_values(entries, values) for entries in conds)
+
+
+def filling(name: str, frames: int) -> torch.Tensor:
+    """What stands in unknown frames where no node says it, [1, C, frames, H, W] as a LATENT holds it; in front of it
+    the control that is none."""
+    model = loaded(name).model.model
+    channels = picture_channels_of(model)
+    numbers = [0.0] * channels.control + list(channels.unknown or [0.0] * 16)
+    unknown = torch.tensor(numbers)[None, :, None, None, None].expand(1, len(numbers), frames, CELLS, CELLS).clone()
+    return torch.cat([model.process_latent_out(part) for part in unknown.split(16, dim=1)], dim=1)
 
 
 def of_shot(conds, shot: int):

@@ -6,9 +6,12 @@ import pytest
 import torch
 
 import comfy.clip_vision
+import comfy.utils
+from comfy_extras.nodes_wan import Wan22FunControlToVideo, WanFunControlToVideo
 
 from longreel.engine.plan.anchor import CLEAN, INPAINT, place_anchor
 from longreel.engine.plan.rollout_chunks import plan_chunks
+from longreel.engine.plan.timeline import with_segments
 from longreel.engine.runs.chunk_file import read_chunk
 from longreel.engine.runs.folder import open_run
 from longreel.hosts import block_count, facts_of
@@ -16,21 +19,16 @@ from longreel.hosts.anchor import frame as anchor_frame
 from longreel.hosts.attention import patching
 from longreel.hosts.families import picture_channels_of
 from longreel.hosts.memory import long_memory, short_memory
-from tests.hosts.image_to_video_cases import CELLS, Watched, clip, loaded, of_node, of_shot, wired
+from tests.hosts.image_to_video_cases import CELLS, Watched, clip, filling, loaded, of_node, of_shot, pictures, wired
 from tests.hosts.rollout_cases import roll, rolled, story
 from tests.hosts.windows.test_latent_blend import empty, encode
 from tests.tiny_image_to_video import VARIANTS, VISION_TOKENS, VISION_WIDTH
 
 WITH_CHANNELS = [name for name in VARIANTS if name != "hunyuan_i2v_replace"]
-WAN = [name for name in VARIANTS if name.startswith("wan")]
+WAN = ["wan21_i2v", "wan21_flf", "wan21_fun_inpaint", "wan22_i2v_high", "wan22_i2v_low"]
+AT_CONTROL = {"concat_mask_index": 16}  # where Wan 2.2 Fun-Control has its mask
 SEED, OVERLAP = 7, 2
 MASK, PICTURE = slice(16, 20), slice(20, 36)  # of what a Wan network is shown
-
-
-def filling(model, frames: int) -> torch.Tensor:
-    """What stands in unknown frames where no node says it, [1, C, frames, H, W]."""
-    unknown = torch.tensor(picture_channels_of(model).unknown or [0.0] * 16)[None, :, None, None, None]
-    return model.process_latent_out(unknown.expand(1, 16, frames, CELLS, CELLS).clone())
 
 
 def window_of(model, chunk, out: torch.Tensor):
@@ -51,8 +49,9 @@ def expected_of(name: str, conds, timeline, out, steps=1, picture=None, mask=Non
         if picture is not None:
             values = {"concat_latent_image": picture[:, :, window].clone(), "concat_mask": mask[:, :, window].clone()}
         elif chunk.known_frames:
-            values["concat_latent_image"] = filling(model, chunk.latent_frames)
+            values["concat_latent_image"] = filling(name, chunk.latent_frames)
             values["concat_mask"] = torch.ones(1, 1, chunk.latent_frames, CELLS, CELLS)
+        values |= AT_CONTROL if name == "wan22_fun_control" else {}
         if not chunk.known_frames:
             yield clip(
                 name,
@@ -65,7 +64,7 @@ def expected_of(name: str, conds, timeline, out, steps=1, picture=None, mask=Non
             )
             continue
         known = out[:, :, chunk.start_frame : chunk.first_new_frame]
-        values["concat_latent_image"][:, :, : chunk.known_frames] = known
+        values["concat_latent_image"][:, -16:, : chunk.known_frames] = known
         values["concat_mask"][:, :, : chunk.known_frames] = 0
         latent, noise_mask = window_of(model, chunk, out)
         yield clip(name, own, values, latent, noise_mask, SEED + chunk.number, steps)
@@ -112,6 +111,25 @@ def test_what_cores_node_says_stays_in_its_place_on_the_timeline(name, end):
     assert not watched.shown[3].x[:, MASK].any()  # the first chunk behind the cut: no other take's picture
 
 
+@pytest.mark.parametrize(
+    ("name", "node"), [("wan21_fun_control", WanFunControlToVideo), ("wan22_fun_control", Wan22FunControlToVideo)]
+)
+def test_a_control_video_drives_its_own_frames_beside_the_known_ones(name, node):
+    timeline = story_of(name, ("continue",))
+    control = pictures(timeline.pixel_frames, seed=3)
+    with torch.inference_mode():
+        values = node.execute(
+            [[None, {}]], [[None, {}]], loaded(name).vae, 64, 64, timeline.pixel_frames, 1, control_video=control
+        ).args[0][0][1]
+    conds = wired(encode(loaded(name), timeline), values)
+    watched, out = watched_roll(name, timeline, conds)
+    picture, mask = values["concat_latent_image"], torch.ones(1, 1, timeline.latent_frames, CELLS, CELLS)
+    assert_shown(watched, expected_of(name, conds, timeline, out, picture=picture, mask=mask))
+    with pytest.raises(ValueError, match="video of 3 latent frames and this one has 9"):
+        short = {key: value[:, :, :3] if isinstance(value, torch.Tensor) else value for key, value in values.items()}
+        watched_roll(name, timeline, wired(encode(loaded(name), timeline), short))
+
+
 def test_a_node_of_a_shorter_video_says_how_the_timeline_begins():
     """Nobody encodes a minute of grey for one picture."""
     name = "wan21_i2v"
@@ -132,11 +150,12 @@ def roll_with(name: str, timeline, conds, values: dict) -> Watched:
     return watched_roll(name, timeline, wired(conds, values))[0]
 
 
-@pytest.mark.parametrize("pixel_frames", [9, 81])
-def test_an_end_that_would_stand_elsewhere_is_refused(pixel_frames):
-    timeline = story_of("wan21_flf")
+@pytest.mark.parametrize(("pixel_frames", "shots"), [(9, 2), (65, 1)])
+def test_an_end_that_would_stand_elsewhere_is_refused(pixel_frames, shots):
+    timeline = story_of("wan21_flf", ("continue", "cut")[:shots])
     conds = wired(encode(loaded("wan21_flf"), timeline), of_node(pixel_frames, end=1))
-    with pytest.raises(ValueError, match=rf"{(pixel_frames + 3) // 4} latent frames and this one has 17, .* length 65"):
+    given, has = (pixel_frames + 3) // 4, timeline.latent_frames
+    with pytest.raises(ValueError, match=f"{given} latent frames and this one has {has}, .* length {4 * has - 3} in"):
         watched_roll("wan21_flf", timeline, conds)
 
 
@@ -149,6 +168,54 @@ def test_both_experts_are_shown_the_known_frames():
     for one, other in zip(high.shown, low.shown, strict=True):
         assert torch.equal(one.x[:, 16:], other.x[:, 16:])
     assert torch.equal(low.shown[1].x[:1, PICTURE, :OVERLAP], known)
+
+
+def test_shots_that_blend_see_the_same_frames_and_no_average():
+    name = "wan22_i2v_high"
+    timeline = story(loaded(name).model, ("continue", "blend"), overlap=4, segment=6)
+    timeline = with_segments(timeline, transition_prompts=2)  # shares of thirds
+    watched, out = watched_roll(name, timeline)
+    blended = [chunk for chunk in plan_chunks(timeline, 4) if len(chunk.mix) > 1]
+    assert blended
+    for chunk in blended:
+        x = watched.shown[chunk.number].x
+        known = loaded(name).model.model.process_latent_in(out[:, :, chunk.start_frame : chunk.first_new_frame])
+        assert torch.equal(x[:1, PICTURE, : chunk.known_frames], known)
+        assert x[:, MASK, : chunk.known_frames].eq(1).all() and not x[:, MASK, chunk.known_frames :].any()
+
+
+def test_what_a_noise_mask_keeps_is_known_in_every_video_of_a_batch():
+    name = "wan22_i2v_high"
+    timeline = story_of(name, ("continue",))
+    latent = torch.randn(2, *empty(timeline).shape[1:])
+    mask = torch.ones_like(latent[:, :1])
+    mask[:, :, 2] = 0
+    watched, _ = watched_roll(name, timeline, latent={"samples": latent, "noise_mask": mask})
+    first = watched.shown[0].x  # two videos under two prompts
+    clean = loaded(name).model.model.process_latent_in(latent[:, :, 2:3])
+    assert torch.equal(first[:, PICTURE, 2:3], clean.repeat(2, 1, 1, 1, 1))
+    assert first[:, MASK].mean((0, 1, 3, 4)).tolist() == [0, 0, 1, 0, 0]
+
+
+def test_a_picture_of_another_size_is_scaled_as_core_scales_it():
+    name = "wan22_i2v_high"
+    timeline = story_of(name, ("continue",))
+    conds = encode(loaded(name), timeline)
+    frames = timeline.latent_frames
+    picture, mask = torch.randn(1, 16, frames, 12, 12), torch.ones(1, 1, frames, 12, 12)
+    values = {"concat_latent_image": picture, "concat_mask": mask}
+    watched, out = watched_roll(name, timeline, wired(conds, values))
+    assert_shown(
+        watched,
+        expected_of(
+            name,
+            conds,
+            timeline,
+            out,
+            picture=comfy.utils.common_upscale(picture, CELLS, CELLS, "bilinear", "center"),
+            mask=torch.ones(1, 1, frames, CELLS, CELLS),
+        ),
+    )
 
 
 @pytest.mark.parametrize("shown", [short_memory.CLEAN, short_memory.NOISED])
@@ -173,7 +240,7 @@ def test_frames_that_are_kept_by_less_than_half_are_not_called_known(strength, k
     assert watched.shown[1].x[:, MASK, :OVERLAP].eq(known).all()
 
 
-@pytest.mark.parametrize("name", ["wan21_i2v", "hunyuan_i2v_concat"])
+@pytest.mark.parametrize("name", ["wan21_i2v", "hunyuan_i2v_concat", "wan22_fun_control"])
 def test_frames_of_a_context_pass_are_all_known(name):
     def remembering(model):
         layers = frozenset(range(block_count(model)))
@@ -186,7 +253,12 @@ def test_frames_of_a_context_pass_are_all_known(name):
     passes = [shown.x for shown in watched.shown if shown.x.shape[2] == 2]
     assert passes
     clean = loaded(name).model.model.process_latent_in(out[:, :, :2])
-    mask, picture = (MASK, PICTURE) if name.startswith("wan") else (slice(32, 33), slice(16, 32))
+    mask, picture = {
+        "wan21_i2v": (MASK, PICTURE),
+        "hunyuan_i2v_concat": (slice(32, 33), slice(16, 32)),
+        "wan22_fun_control": (slice(32, 36), slice(36, 52)),
+    }[name]
+    assert len(passes) == 1 or name == "wan22_fun_control"  # in one step; later chunks read what it left
     for x in passes:
         assert x[:, mask].eq(1).all() and torch.equal(x[:, picture], clean.expand(2, -1, -1, -1, -1))
 

@@ -8,11 +8,12 @@ import torch
 from longreel.engine.plan.anchor import CLEAN, INPAINT, place_anchor
 from longreel.hosts import facts_of
 from longreel.hosts.anchor import frame as anchor_frame
+from longreel.hosts.families import picture_channels_of
 from longreel.hosts.sampling import refine
 from longreel.hosts.sampling.joint import sample_attached, sample_timeline
 from longreel.hosts.windows import latent_blend
 from tests import tiny_sampling
-from tests.hosts.image_to_video_cases import CELLS, Watched, loaded, of_node, wired
+from tests.hosts.image_to_video_cases import CELLS, Watched, filling, loaded, of_node, wired
 from tests.hosts.rollout_cases import sampler_for, sigmas_of
 from tests.hosts.sampling_cases import sampling_of
 from tests.hosts.windows.test_latent_blend import empty, encode, timeline_for
@@ -24,13 +25,18 @@ MASK = slice(16, 20)  # of what a Wan network is shown
 
 def start_picture(name: str, timeline) -> dict:
     """What core's node of a variant says of a picture at the start."""
-    if name.startswith("wan"):
+    channels = picture_channels_of(loaded(name).model.model)
+    if channels.unknown:
         return of_node(timeline.pixel_frames)
-    picture, mask = torch.zeros_like(empty(timeline)), torch.ones_like(empty(timeline)[:, :1])
-    picture[:, :, :1], mask[:, :, :1] = torch.randn(1, 16, 1, CELLS, CELLS), 0
+    picture, mask = filling(name, timeline.latent_frames), torch.ones_like(empty(timeline)[:, :1])
+    picture[:, -16:, :1], mask[:, :, :1] = torch.randn(1, 16, 1, CELLS, CELLS), 0
     if name == "hunyuan_i2v_concat":  # HunyuanImageToVideo gives one frame, and a mask of all
-        return {"concat_latent_image": picture[:, :, :1], "concat_mask": mask}
-    return {"concat_latent_image": picture}
+        picture = picture[:, :, :1]
+    return {
+        "concat_latent_image": picture,
+        **({"concat_mask": mask} if channels.has_mask else {}),
+        **({"concat_mask_index": channels.control} if channels.has_mask and channels.control else {}),
+    }
 
 
 def settings(model, conds, steps=1):
@@ -78,7 +84,7 @@ def test_every_segment_of_a_take_is_led_by_its_start_picture(name):
     conds = wired(encode(loaded(name), timeline), start_picture(name, timeline))
     watched = joint(name, timeline, conds)
     assert_led(watched, timeline, of_core(name, timeline, conds), {0: 0})
-    if name.startswith("wan"):  # in the second take nothing is known
+    if picture_channels_of(loaded(name).model.model).unknown:  # in the second take nothing is known
         known = [bool(shown.x[:, MASK, 0].any()) for shown in watched.shown]
         assert known == [segment.take == 0 for segment in timeline.segments] and not all(known)
 
