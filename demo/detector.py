@@ -5,16 +5,20 @@ shape is the template (4 shapes, both sizes a little smaller and larger) that ov
 mask, at any position, also half outside the picture. The motion is the ideal track of the world that lies nearest to
 the template's track. Whatever cannot be read is None, never a guess: a clip of noise has no background, an empty one
 no colour. It reads one object; of several it sees the one with the most pixels.
+
+Which of the frames do not show what the clip does, and are broken, is judged one by one (demo/frame_check.py); how
+many objects each one holds is counted. Direction and pace are told apart: `motion` is right only at the world's own
+pace, `direction` at any. `agrees` asks for the clip as a whole, as it always did; `right_everywhere` for every frame.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 
-from . import world
+from . import frame_check, world
 
 SOLID = 0.2  # distance in RGB below which a pixel counts as having a palette colour
 BACKGROUND_LEAST = 0.3  # share of the pixels that must be background
@@ -24,6 +28,9 @@ SHAPE_LEAST = 0.72  # mean overlap 0..1 with the best template
 SHAPE_MARGIN_LEAST = 0.01  # how much better than the next shape
 MOTION_PIXELS_MOST = 2.5  # root mean square distance from the ideal track
 MOTION_FRAMES_LEAST = 5
+STILL_PIXELS = 1.5  # root mean square distance from its mean place up to which an object stays still
+PACE_LEAST = 0.2  # of the world's, below which nothing moves
+PACE_RIGHT = 0.75, 1.25  # of the world's
 SCALES = (0.88, 1.0, 1.12)
 _MARGIN = 16  # pixels around the picture where a template's centre may still lie
 
@@ -34,6 +41,9 @@ class Reading:
 
     `positions` [F, 2] (x, y) in pixels is the object's centre per frame (NaN where absent), `present` [F] bool.
     `shape_overlap` is the mean overlap with the best template, `motion_error_pixels` the distance from its track.
+    `broken` [F] bool says which frames do not show what the clip does, `faults` why (demo/frame_check.py; empty where
+    nothing could be read, and then all are broken), `objects` [F] how many each frame holds. `direction` is the
+    movement at any pace, a word of world.MOTIONS, and `pace` how fast it is, 1 as in the world.
     """
 
     background: str | None
@@ -49,11 +59,23 @@ class Reading:
     motion_error_pixels: float
     positions: torch.Tensor
     present: torch.Tensor
+    broken: torch.Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
+    faults: dict[str, torch.Tensor] = field(default_factory=dict)
+    objects: torch.Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int32))
+    direction: str | None = None
+    pace: float = math.nan
 
     @property
     def object_present(self) -> bool:
         """True if an object is there in every frame."""
         return self.color is not None and bool(self.present.all())
+
+    @property
+    def broken_picture(self) -> torch.Tensor:
+        """[F] bool: `broken` but for the object's place, which a change of prompt moves within a shot."""
+        if not self.faults:
+            return self.broken
+        return torch.stack([fault for name, fault in self.faults.items() if name != "place"]).any(0)
 
     def agrees(self, scene: world.Scene) -> dict[str, bool]:
         """Attribute -> is it what the scene asks for? `motion` is left out for a single frame; `all` is the sum."""
@@ -61,6 +83,18 @@ class Reading:
         right = {name: getattr(self, name) == getattr(scene, name) for name in names}
         right["color"] = right["color"] and self.object_present
         return {**right, "all": all(right.values())}
+
+    def right_everywhere(self, scene: world.Scene, size_said: bool = True) -> bool:
+        """Is every frame what the scene asks for: the clip's attributes, its size if it was said, its pace, one object
+        and no broken frame?"""
+        paced = scene.motion == "stays still" or PACE_RIGHT[0] <= self.pace <= PACE_RIGHT[1]
+        return (
+            self.agrees(scene)["all"]
+            and (self.size == scene.size or not size_said)
+            and (paced or len(self.present) == 1)
+            and not bool(self.broken.any())
+            and bool((self.objects == 1).all())
+        )
 
 
 def read_clip(video: torch.Tensor) -> Reading:
@@ -91,6 +125,11 @@ def read_clip(video: torch.Tensor) -> Reading:
             math.inf,
             nowhere,
             torch.zeros(frames, dtype=torch.bool),
+            torch.ones(frames, dtype=torch.bool),
+            {},
+            torch.zeros(frames, dtype=torch.int32)
+            if background is None
+            else frame_check.count_objects(video, background),
         )
     overlaps, places = _overlaps(mask)  # [F, K], [F, K, 2]
     means = overlaps[present].mean(0)
@@ -101,6 +140,9 @@ def read_clip(video: torch.Tensor) -> Reading:
     positions = places[:, best].clone()
     positions[~present] = math.nan
     motion, error = read_motion(positions)
+    direction, pace, ideal = read_direction(positions)
+    seen = frame_check.Seen(background, color, _TEMPLATES, overlaps, places, mask, best, present, positions, ideal)
+    faults = frame_check.faults(video, seen)
     return Reading(
         background,
         color,
@@ -115,6 +157,11 @@ def read_clip(video: torch.Tensor) -> Reading:
         error,
         positions,
         present,
+        torch.stack(list(faults.values())).any(0),
+        faults,
+        frame_check.count_objects(video, background),
+        direction,
+        pace,
     )
 
 
@@ -135,6 +182,32 @@ def read_motion(positions: torch.Tensor) -> tuple[str | None, float]:
             if error < best_error:
                 best, best_error = motion, error
     return (best if best_error <= MOTION_PIXELS_MOST else None), best_error
+
+
+def read_direction(positions: torch.Tensor) -> tuple[str | None, float, torch.Tensor | None]:
+    """Track [F, 2] in pixels (NaN = absent) -> motion of the world that it follows at any pace, that pace over the
+    world's (0 for what stays still), and its ideal track [F, 2] at that pace, up to an offset.
+
+    (None, NaN, None) for fewer than five frames with an object, or when no track is within 2.5 pixels (rms).
+    """
+    seen = ~positions.isnan().any(1)
+    if int(seen.sum()) < MOTION_FRAMES_LEAST:
+        return None, math.nan, None
+    centred = positions - positions[seen].mean(0)
+    best, best_error, best_pace, best_track = None, MOTION_PIXELS_MOST, math.nan, None
+    spread = float(centred[seen].square().sum(1).mean().sqrt())
+    if spread <= STILL_PIXELS:
+        return "stays still", 0.0, torch.zeros_like(positions)
+    for motion in world.MOTIONS:
+        for phase in [p / 32 for p in range(32)] if motion == "bounces" else [0.0]:
+            track = world.track(motion, 0.0, 0.0, phase, len(positions))
+            track = track - track[seen].mean(0)
+            energy = float(track[seen].square().sum())
+            pace = float((centred * track)[seen].sum()) / energy if energy > 0 else 0.0
+            error = float((centred - pace * track)[seen].square().sum(1).mean().sqrt())
+            if pace >= PACE_LEAST and error < best_error:
+                best, best_error, best_pace, best_track = motion, error, pace, pace * track
+    return best, best_pace, best_track
 
 
 def color_shares(video: torch.Tensor) -> dict[str, float]:

@@ -123,6 +123,50 @@ def percent(right: int, of: int) -> str:
     return f"{100 * right / of:.1f} % ({100 * low:.1f} .. {100 * high:.1f})"
 
 
+def story_interval(stories: Sequence[Sequence[float]], rounds: int = 2000) -> tuple[float, float]:
+    """95 % interval of the mean over all values by a bootstrap over stories (Efron and Tibshirani 1993, chapter 13: the
+    percentile interval): values of one story are not independent, so whole stories are drawn, with replacement.
+
+    Where every value is 0, or every one 1, drawing says nothing; then it is Wilson's interval for so many stories.
+    Raises ValueError without a value.
+    """
+    sums = torch.tensor([float(sum(story)) for story in stories if len(story)])
+    counts = torch.tensor([float(len(story)) for story in stories if len(story)])
+    if not len(sums):
+        raise ValueError("an interval needs at least one story with a value, got none")
+    share = float(sums.sum() / counts.sum())
+    if share in (0.0, 1.0) and all(value in (0, 1) for story in stories for value in story):
+        return interval(round(share * len(sums)), len(sums))
+    drawn = torch.randint(len(sums), (rounds, len(sums)), generator=torch.Generator().manual_seed(0))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = means.quantile(torch.tensor([0.025, 0.975])).tolist()
+    return low, high
+
+
+def story_percent(stories: Sequence[Sequence[bool]]) -> str:
+    """ "93.5 % (89.2 .. 96.2)" of all values, with the interval over stories; "-" without a value."""
+    values = [value for story in stories for value in story]
+    if not values:
+        return "-"
+    if len(stories) == 1:
+        return f"{100 * sum(values) / len(values):.1f} % (1 story)"
+    low, high = story_interval(stories)
+    return f"{100 * sum(values) / len(values):.1f} % ({100 * low:.1f} .. {100 * high:.1f})"
+
+
+def story_median(stories: Sequence[Sequence[float]], rounds: int = 2000) -> str:
+    """ "0.93 (0.71 .. 1.40)": the median over all values, with the bootstrap's 95 % interval over stories."""
+    filled = [torch.tensor([float(value) for value in story]) for story in stories if len(story)]
+    if not filled:
+        return "-"
+    if len(filled) == 1:
+        return f"{float(filled[0].median()):.3g} (1 story)"
+    drawn = torch.randint(len(filled), (rounds, len(filled)), generator=torch.Generator().manual_seed(0))
+    medians = torch.stack([torch.cat([filled[n] for n in row]).median() for row in drawn.tolist()])
+    low, high = medians.quantile(torch.tensor([0.025, 0.975])).tolist()
+    return f"{float(torch.cat(filled).median()):.3g} ({low:.3g} .. {high:.3g})"
+
+
 def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A text table: first column left, the others right; numbers with four figures."""
     cells = [[str(h) for h in headers]] + [
@@ -150,6 +194,41 @@ def contact_sheet(
         image = Image.fromarray((strip * 255).round().byte().numpy())
         sheet.paste(image.resize((image.width * scale, image.height * scale), Image.NEAREST), (0, top + band))
         top += band + image.height * scale
+    sheet.save(path)
+    print(f"sheet: {path}")
+
+
+def frame_sheet(
+    videos: Sequence[torch.Tensor],
+    captions: Sequence[str],
+    path: Path,
+    marked: Sequence[torch.Tensor] | None = None,
+    chosen: Sequence[Sequence[int]] | None = None,
+    columns: int = 24,
+) -> None:
+    """Every frame of every video [F, H, W, 3] (0..1) with its number, in lines of `columns`, below its caption.
+
+    marked: of each video, [F] bool: frames with a red frame (what a yardstick calls broken). chosen: of each video, the
+    frames to show, in order; None for all.
+    """
+    band, gap = 14, 2
+    height, width = videos[0].shape[1:3]
+    numbers = [list(range(len(v))) if chosen is None else list(chosen[n]) for n, v in enumerate(videos)]
+    lines = sum(max(1, math.ceil(len(some) / columns)) for some in numbers)
+    size = (columns * (width + gap), len(videos) * band + lines * (height + band))
+    sheet, top = Image.new("RGB", size, (24, 24, 24)), 0
+    draw = ImageDraw.Draw(sheet)
+    for n, (video, caption) in enumerate(zip(videos, captions, strict=True)):
+        draw.text((4, top + 1), caption, fill=(255, 220, 120))
+        top += band
+        for place, number in enumerate(numbers[n]):
+            x, y = place % columns * (width + gap), top + place // columns * (height + band)
+            draw.text((x + 1, y), str(number), fill=(190, 190, 190))
+            picture = (video[number].float().cpu().clamp(0, 1) * 255).round().byte().numpy()
+            sheet.paste(Image.fromarray(picture), (x, y + band))
+            if marked is not None and bool(marked[n][number]):
+                draw.rectangle((x, y + band, x + width - 1, y + band + height - 1), outline=(255, 40, 40), width=2)
+        top += max(1, math.ceil(len(numbers[n]) / columns)) * (height + band)
     sheet.save(path)
     print(f"sheet: {path}")
 

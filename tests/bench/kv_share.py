@@ -5,9 +5,11 @@
 Storyboards of three shots on the demo model: one object, three movements; only the first prompt says the colour.
 `recall` is the share of the later shots in which the detector reads the colour of the first shot as it was painted; by
 chance it is one in six. Beside it: shots that show the movement and the shape of their prompt, and the seam score of
-the worse joint (engine/measure/metrics.seam; about 1 is what the shots themselves do; cut shots meet in a cut, so it
-is high for them on purpose). `as published` are DiTCtrl's settings: mode paper, the segment before, replaced, frame on
-frame, text too, last sixth of the blocks, 4 to 50 % of the schedule.
+the worse joint (engine/measure/metrics.seam; about 1 is what the shots themselves do; cut shots meet in a cut, so it is
+high for them on purpose). The second table is what a person sees, as in `bench blend`: joints over their reach, the
+worst pair, broken frames, direction and pace. Intervals are by bootstrap over storyboards. `as published` are DiTCtrl's
+settings: mode paper, the segment before, replaced, frame on frame, text too, last sixth of the blocks, 4 to 50 % of the
+schedule.
 
 Then the cost: wall time and peak memory of one sampling against the model without the node, in turn in one run.
 """
@@ -18,7 +20,7 @@ import time
 
 import torch
 
-from tests.bench_support import bar_chart, call, contact_sheet, measuring, parser, percent, start_comfyui, table
+from tests.bench_support import bar_chart, call, measuring, parser, start_comfyui, story_median, story_percent, table
 
 nodes = start_comfyui()
 
@@ -26,11 +28,13 @@ import itertools
 
 from longreel.demo import detector
 from longreel.engine.measure.metrics import seam_score
+from longreel.engine.plan.transition_reach import transition_reaches
 from longreel.nodes.demo_model import LongreelDemoModel
 from longreel.nodes.encode import LongreelEncode
 from longreel.nodes.kv_share import LongreelKVShare
 from longreel.nodes.latent_blend import LongreelLatentBlend
 from longreel.nodes.plan import LongreelPlan
+from tests.bench import _look
 from tests.bench.stories import EVERYTHING, SHOTS, continuous_motions, storyboard
 
 SEGMENT_FRAMES, OVERLAP_FRAMES = 17, 8  # pixel frames: 5 and 2 latent frames
@@ -149,6 +153,7 @@ class Bench:
             samples=self.sample(self.shared(None, "", timeline, number), prompts, latent, number),
         )
         videos["off, colour said"] = frames.reshape(-1, 64, 64, 3).clamp(0, 1)
+        self.reaches = [(r.start, r.stop) for r in transition_reaches(timeline) if not r.is_cut]
         return scenes, [timeline.facts.first_pixel_frame(s.start_frame) for s in timeline.shots[1:]], videos
 
     def costs(self, rounds: int) -> dict[str, tuple[list[float], list[float]]]:
@@ -210,45 +215,34 @@ def main() -> None:
     with measuring(options) as figures:
         bench = Bench()
         for transition in options.transition:
-            scores: dict[str, dict[str, list[float]]] = {}
-            shown, captions = [], []
+            scores: dict[str, dict[str, list[list[float]]]] = {}  # of each storyboard
+            looks: dict[str, list[_look.Look]] = {}
+            sheets: dict[str, list[tuple]] = {}
             for number in range(options.offset, options.offset + options.seeds):
                 scenes, boundaries, videos = bench.case(number, transition)
                 for name, video in videos.items():
                     for key, values in judge(video, boundaries, scenes).items():
-                        scores.setdefault(name, {}).setdefault(key, []).extend(values)
-                    if number - options.offset < 4:
-                        shown.append(video)
-                        captions.append(
-                            f"{name}: {scenes[0].color} {scenes[0].shape} " + ", ".join(s.motion for s in scenes)
-                        )
+                        scores.setdefault(name, {}).setdefault(key, []).append(values)
+                    cuts = boundaries if transition == "cut" else []
+                    seen = _look.look(video, [0, *boundaries, len(video)], scenes, bench.reaches, cuts)
+                    looks.setdefault(name, []).append(seen)
+                    caption = f"{number} {name}: {scenes[0].color} {scenes[0].shape} "
+                    caption += ", ".join(s.motion for s in scenes)
+                    sheets.setdefault(name, []).append((video, caption, seen.broken, bench.reaches))
             rows = [
-                [
-                    name,
-                    *(percent(sum(s[key]), len(s[key])) for key in ("recall", "motion", "shape")),
-                    statistics.median(s["seam"]),
-                ]
+                [name, *(story_percent(s[key]) for key in ("recall", "motion", "shape")), story_median(s["seam"])]
                 for name, s in scores.items()
             ]
-            print(
-                table(
-                    [
-                        f"{transition}, {options.seeds} storyboards of {SHOTS} shots",
-                        "recall",
-                        "motion",
-                        "shape",
-                        "seam",
-                    ],
-                    rows,
-                ),
-                flush=True,
-            )
+            title = f"{transition}, {options.seeds} storyboards of {SHOTS} shots"
+            print(table([title, "recall", "motion", "shape", "seam"], rows))
+            print("\n" + table([title, *_look.TITLES], _look.rows(looks)), flush=True)
             print()
             figures[transition] = scores
+            figures[f"{transition}, looks"] = {n: [vars(x) for x in some] for n, some in looks.items()}
             if options.images:
-                contact_sheet(shown, captions, options.images / f"kv_share_{transition}.png", every=3)
+                _look.sheets(sheets, options.images, f"kv_share_{transition}")
                 bar_chart(
-                    {n: 100 * statistics.mean(s["recall"]) for n, s in scores.items()},
+                    {n: 100 * statistics.mean(x for story in s["recall"] for x in story) for n, s in scores.items()},
                     options.images / f"kv_share_recall_{transition}.png",
                     f"recall of the unsaid colour in %, {transition} shots (line: chance)",
                     mark=100 / 6,

@@ -8,7 +8,8 @@ batch. Per chunk: `color` and `background`, the share of stories in which the de
 (by chance one in six, and in five); `shape` and `movement`, the share that shows what its prompt says. `drift` is how
 far the latent mean and deviation per channel lie from the first chunk's (in the latent's own units). `pace` is the
 distance that moving objects cover per pixel frame over what was asked, the median of each chunk's frames. `seam` is
-engine/measure/metrics.seam where the first two and the last two chunks meet.
+engine/measure/metrics.seam where the first two and the last two chunks meet. The second table is what a person sees, at
+all joints, as in `bench blend`. Intervals are by bootstrap over stories.
 
 Then the cost: processor time (one thread; other work on the machine disturbs it least) per chunk against plain sampling
 of the same window by KSampler, in turn in one run.
@@ -20,7 +21,7 @@ import time
 
 import torch
 
-from tests.bench_support import call, line_chart, measuring, parser, percent, start_comfyui, table
+from tests.bench_support import call, line_chart, measuring, parser, start_comfyui, story_median, story_percent, table
 
 nodes = start_comfyui()
 
@@ -28,6 +29,7 @@ from comfy_extras.nodes_custom_sampler import BasicScheduler, KSamplerSelect
 
 from longreel.demo import detector, world
 from longreel.engine.measure.metrics import seam_score
+from longreel.engine.plan.transition_reach import transition_reaches
 from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.nodes.demo_model import LongreelDemoModel
 from longreel.nodes.encode import LongreelEncode
@@ -35,6 +37,7 @@ from longreel.nodes.long_memory import LongreelLongMemory
 from longreel.nodes.plan import LongreelPlan
 from longreel.nodes.sampler import LongreelSampler
 from longreel.nodes.short_memory import LongreelShortMemory
+from tests.bench import _look
 from tests.bench.stories import EVERYTHING
 
 STEPS, CFG = 16, 4.0
@@ -190,14 +193,18 @@ def pace(reading: detector.Reading) -> float:
 
 def judge(
     stories: list[list[world.Scene]], latent: torch.Tensor, videos: list[torch.Tensor], timeline
-) -> dict[str, list[list[float]]]:
-    """Measure -> per chunk, of each story (pace: of those that move)."""
+) -> dict[str, list]:
+    """Measure -> per chunk, of each story (pace: of those that move); looks: of each story."""
     edges = [timeline.facts.first_pixel_frame(shot.end_frame) for shot in timeline.shots]
     ranges = list(zip([0, *edges], edges, strict=False))
-    found: dict[str, list[list[float]]] = {
+    found: dict[str, list] = {
         name: [[] for _ in ranges] for name in ("color", "background", "shape", "movement", "pace", "drift", "seam")
     }
     first = timeline.shots[0]
+    reaches = [(r.start, r.stop) for r in transition_reaches(timeline)]
+    found["looks"] = [
+        vars(_look.look(video, [0, *edges], scenes, reaches)) for scenes, video in zip(stories, videos, strict=True)
+    ]
     for scenes, video, rows in zip(stories, videos, latent, strict=False):
         seen = [detector.read_clip(video[start:stop]) for start, stop in ranges]
         start_of = statistics_of(rows[:, first.start_frame : first.end_frame])
@@ -235,15 +242,23 @@ def main() -> None:
     options = arguments.parse_args()
     with measuring(options) as figures:
         bench = Bench(range(options.offset, options.offset + options.seeds), options.chunks)
+        sheets: dict[str, list[tuple]] = {}
         for name in options.ways:
             handed_over, short, long = WAYS[name]
             planned = bench.plan(handed_over)
             latent = bench.sample(bench.remembering(short, long), planned, options.offset)
-            figures[name] = judge(bench.stories, latent["samples"], bench.decoded(latent), planned[0])
+            videos = bench.decoded(latent)
+            figures[name] = judge(bench.stories, latent["samples"], videos, planned[0])
+            reaches = [(r.start, r.stop) for r in transition_reaches(planned[0])]
+            sheets[name] = [
+                (video, f"{name}: {world.prompt(scenes[0], EVERYTHING)}", told["broken"], reaches)
+                for video, scenes, told in zip(videos[:10], bench.stories, figures[name]["looks"], strict=False)
+            ]
             show({name: figures[name]}, options)
         print()
         show({name: figures[name] for name in options.ways}, options)
         if options.images:
+            _look.sheets(sheets, options.images, "rollout")
             for measure, mark in (("color", 100 / 6), ("background", 100 / 5)):
                 line_chart(
                     {name: [100 * mean(values) for values in figures[name][measure]] for name in options.ways},
@@ -273,21 +288,21 @@ def show(figures: dict[str, dict], options) -> None:
     """One row per way: the last chunk, the mean of all later ones, and what is compared with the second."""
     rows = []
     for name, found in figures.items():
-        late = [x for values in found["color"][1:] for x in values]
-        last = {measure: found[measure][-1] for measure in found}
+        by_story = {m: list(zip(*found[m][1:], strict=True)) for m in ("color", "shape", "movement")}  # later chunks
+        last = {measure: [[x] for x in found[measure][-1]] for measure in ("color", "background")}
         # Few stories move in any one chunk, so the pace of the end is that of the last fifth.
         fifth = [x for values in found["pace"][-max(1, options.chunks // 5) :] for x in values]
         rows.append(
             [
                 name,
-                percent(sum(last["color"]), len(last["color"])),
-                f"{100 * mean(late):.0f}",
-                percent(sum(last["background"]), len(last["background"])),
-                *(f"{100 * mean([x for v in found[m][1:] for x in v]):.0f}" for m in ("shape", "movement")),
-                mean(last["drift"]),
+                story_percent(last["color"]),
+                story_percent(by_story["color"]),
+                story_percent(last["background"]),
+                *(story_percent(by_story[m]) for m in ("shape", "movement")),
+                mean(found["drift"][-1]),
                 mean(found["pace"][1]),
                 mean(fifth),
-                statistics.median(x for values in found["seam"][1:] for x in values),
+                story_median(list(zip(*(values for values in found["seam"] if values), strict=True))),
             ]
         )
     print(
@@ -305,9 +320,10 @@ def show(figures: dict[str, dict], options) -> None:
                 "seam",
             ],
             rows,
-        ),
-        flush=True,
+        )
     )
+    looks = {name: [_look.Look(**told) for told in found["looks"]] for name, found in figures.items()}
+    print("\n" + table([f"{options.seeds} stories", *_look.TITLES], _look.rows(looks)), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ is named in full, and the first one comes back without its colour. Recall is the
 detector reads what was named once; by chance one in six, and for shapes one in four. `far` counts segments 11 and
 later (in shorter stories the last quarter), `end` the last one that is asked about. `said` is the share of all
 attributes that prompts do name and that are shown, in the first segment and in the later ones: what layers must not
-cost. `seam` is engine/measure/metrics.seam where segments 2 and 3 meet.
+cost. `size` is the share of segments that have the first one's size. `seam` is engine/measure/metrics.seam where
+segments 2 and 3 meet. The second table is what a person sees, at all joints, as in `bench blend`. Intervals are by
+bootstrap over stories.
 
 `local attention` is the demo model without layers: neighbours share one latent frame and know nothing else of each
 other. The bundled layers were trained on stories of at most 8 segments, all with the same data and steps;
@@ -21,13 +23,12 @@ their --json into one table and chart.
 
 import json
 import random
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from tests.bench_support import call, contact_sheet, line_chart, measuring, parser, percent, start_comfyui, table
+from tests.bench_support import call, line_chart, measuring, parser, start_comfyui, story_median, story_percent, table
 
 nodes = start_comfyui()
 
@@ -36,11 +37,13 @@ from comfy_extras.nodes_custom_sampler import BasicScheduler, KSamplerSelect
 from longreel.demo import detector, stories
 from longreel.demo.export_ttt import COMPARED, SHOWN
 from longreel.engine.measure.metrics import seam_score
+from longreel.engine.plan.transition_reach import transition_reaches
 from longreel.engine.ttt.files import load_ttt
 from longreel.nodes.demo_model import LongreelDemoModel
 from longreel.nodes.encode import LongreelEncode
 from longreel.nodes.plan import LongreelPlan
 from longreel.nodes.ttt import LongreelApplyTTT, LongreelTTTSampler
+from tests.bench import _look
 
 STEPS, CFG = 16, 4.0
 ROWS = 10  # stories that are sampled at once
@@ -99,6 +102,7 @@ class Bench:
     def videos(self, model, told: list[stories.Story], seed: int) -> list[torch.Tensor]:
         """[F, 64, 64, 3] of each story."""
         timeline, latent, (positive, negative) = self.plan(told)
+        self.reaches = [(r.start, r.stop) for r in transition_reaches(timeline)]
         (sampled,) = call(
             LongreelTTTSampler,
             model=model,
@@ -117,15 +121,18 @@ class Bench:
         ]
 
 
-def judge(story: stories.Story, video: torch.Tensor) -> dict[str, list]:
+def judge(story: stories.Story, video: torch.Tensor, reaches: Sequence[tuple[int, int]]) -> dict:
     """recall: per segment, None where nothing is asked; said: per segment, of each attribute that its prompt names."""
-    found = {"recall": [], "said": [], "seam": []}
+    edges = [0, *(1 + stories.STEP_FRAMES * n for n in range(1, len(story.scenes))), len(video)]
+    found = {"recall": [], "said": [], "seam": [], "size": []}
+    found["look"] = vars(_look.look(video, edges, story.scenes, reaches))
     for number, (scene, said) in enumerate(zip(story.scenes, story.said, strict=False)):
         start = 1 + stories.STEP_FRAMES * number if number else 0
         stop = stories.STEP_FRAMES * (number + 1) + 1
         seen = detector.read_clip(video[start + EDGE_FRAMES : stop - EDGE_FRAMES])
         asked = number in story.asked
         found["recall"].append(getattr(seen, story.unsaid) == getattr(story.scenes[0], story.unsaid) if asked else None)
+        found["size"].append(seen.size == scene.size)
         found["said"].append([getattr(seen, name) == getattr(scene, name) for name in said if name != "size"])
     if len(story.scenes) > 2:
         found["seam"].append(seam_score(video, 2 * stories.STEP_FRAMES + 1, SPREAD_FRAMES))
@@ -138,18 +145,12 @@ def recalled(cases: list[dict], segment: int) -> list[bool]:
 
 def row(name: str, cases: list[dict]) -> list:
     segments = len(cases[0]["recall"])
-    far = [x for segment in range(min(FAR, segments * 3 // 4), segments) for x in recalled(cases, segment)]
-    end = [
-        next(x for x in reversed(case["recall"]) if x is not None) for case in cases if set(case["recall"]) != {None}
-    ]
-    every = [x for segment in range(segments) for x in recalled(cases, segment)]
-    first, later = ([x for case in cases for part in case["said"][a:b] for x in part] for a, b in ((0, 1), (1, None)))
-    seams = [x for case in cases for x in case["seam"]]
-    return [
-        name,
-        *(percent(sum(x), len(x)) if x else "-" for x in (far, end, every, first, later)),
-        statistics.median(seams) if seams else "-",
-    ]
+    start = min(FAR, segments * 3 // 4)
+    asked = [[x for x in case["recall"] if x is not None] for case in cases]
+    far = [[x for x in case["recall"][start:] if x is not None] for case in cases]
+    first, later = ([[x for part in case["said"][a:b] for x in part] for case in cases] for a, b in ((0, 1), (1, None)))
+    kinds = (far, [some[-1:] for some in asked], asked, first, later, [case.get("size", []) for case in cases])
+    return [name, *map(story_percent, kinds), story_median([case["seam"] for case in cases])]
 
 
 def curve(cases: list[dict]) -> list[float]:
@@ -173,13 +174,15 @@ def show(kind: str, found: Mapping[str, Sequence[dict]], images: Path | None) ->
                 "all asked",
                 "said, segment 1",
                 "said, later",
+                "size",
                 "seam",
             ],
             [row(name, cases) for name, cases in found.items()],
         )
-        + "\n",
-        flush=True,
+        + "\n"
     )
+    looks = {n: [_look.Look(**c["look"]) for c in cases] for n, cases in found.items() if "look" in cases[0]}
+    print(table([f"{kind}, {stories_} stories", *_look.TITLES], _look.rows(looks)) + "\n", flush=True)
     if images:
         line_chart(
             {name: curve(cases) for name, cases in found.items()},
@@ -256,19 +259,22 @@ def main() -> None:
                 stories.random_story(kind, options.segments, random.Random(f"{kind} {88_000 + n}")) for n in numbers
             ]
             found: dict[str, list[dict]] = {name: [] for name in models}
-            shown, captions = [], []
+            sheets: dict[str, list[tuple]] = {}
             for first in range(0, len(told), ROWS):
                 part = told[first : first + ROWS]
                 for name, model in models.items():
                     videos = bench.videos(model, part, numbers[first])
-                    found[name] += [judge(story, video) for story, video in zip(part, videos, strict=False)]
-                    if first == 0:
-                        shown += videos[:2]
-                        captions += [f"{name}: {story.prompts[0]}" for story in part[:2]]
+                    cases = [judge(story, video, bench.reaches) for story, video in zip(part, videos, strict=True)]
+                    found[name] += cases
+                    sheets.setdefault(name, []).extend(
+                        (video, f"{name}: {story.prompts[0]}", case["look"]["broken"], bench.reaches)
+                        for story, video, case in zip(part, videos, cases, strict=True)
+                        if len(sheets.get(name, [])) < ROWS
+                    )
             show(kind, found, options.images)
             figures[kind] = found
             if options.images:
-                contact_sheet(shown, captions, options.images / f"ttt_{kind}_frames.png", every=8)
+                _look.sheets(sheets, options.images, f"ttt_{kind}")
 
 
 if __name__ == "__main__":
