@@ -15,6 +15,7 @@ from tests.tiny_models import LoadedTiny
 
 import_comfyui()
 
+import node_helpers
 from comfy_extras import nodes_camera_trajectory, nodes_scail, nodes_wan
 
 Conds = tuple[list, list]
@@ -55,6 +56,11 @@ class Wired:
             "encoded_audio_all_layers": [noise(1, steps, width, seed=layer) for layer in range(layers)],
             "audio_samples": steps * 320,
         }
+
+
+def with_values(conds: Conds, values: dict) -> Conds:
+    """Return both prompts with what a node says of all of them."""
+    return tuple(node_helpers.conditioning_set_values(entries, values) for entries in conds)
 
 
 def out(made) -> tuple:
