@@ -234,12 +234,13 @@ FEATURES = {
 
 @contextmanager
 def counted(model):
-    """Yield a clone whose evaluations are counted in the list."""
+    """Yield a clone whose finished evaluations are counted in the list."""
     calls, model = [], model.clone()
 
     def count(executor, *args, **kwargs):
+        made = executor(*args, **kwargs)
         calls.append(1)
-        return executor(*args, **kwargs)
+        return made
 
     model.add_wrapper_with_key(extension.WrappersMP.APPLY_MODEL, "count", count)
     yield model, calls
@@ -276,8 +277,8 @@ def page(cells: dict[tuple[str, str], str], variants: dict[str, Wires]) -> str:
         "# Features on model variants",
         "",
         f"Generated: `{COMMAND}` writes this page anew, and a test holds a part of it. Each variant is a tiny network",
-        "of its true structure, read by ComfyUI's own loader, with the conditioning that ComfyUI's own node makes for it:",
-        "a start picture, control, sound, a pose or references, for the whole timeline.",
+        "of its true structure, read by ComfyUI's own loader, with the conditioning that ComfyUI's own node makes of",
+        "a start picture, control, sound, a pose or references for the whole timeline.",
         "",
         "- **runs**: the video is made, and it is finite. The weights are random: nothing is said of how it looks.",
         "- **refused**: before the network is evaluated, in the words of the note.",

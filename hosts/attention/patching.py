@@ -25,7 +25,7 @@ from comfy.ldm.modules.attention import attention_pytorch
 
 from ...engine.plan.spans import NoiseSpan
 from .. import keys
-from ..families import family_of
+from ..families import family_of, leading_tokens
 from ..families.clone import clone
 from ..families.family import Family
 from ..families.sites import Call, Forward, Site, Visit, token_grid
@@ -198,7 +198,11 @@ def _describe(family: Family, network: Network, args: tuple, kwargs: dict) -> Fo
     patches = family.patch_size(network)
     grid = token_grid(args[0].shape[2:], patches)
     return Forward(
-        grid, patches[0], family.time_shift(network, args, kwargs), family.prompt_start(network, args, kwargs)
+        grid,
+        patches[0],
+        family.time_shift(network, args, kwargs),
+        family.prompt_start(network, args, kwargs),
+        leading_tokens(family, network, args, kwargs),
     )
 
 

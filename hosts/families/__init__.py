@@ -59,6 +59,12 @@ def motion_frames(model: BaseModel) -> int:
     return wan.motion_frames(model)
 
 
+def leading_tokens(family: Family, network: Network, args: tuple, kwargs: dict) -> int:
+    """Return how many tokens of reference pictures a forward has in front of the video's, in one sequence with it."""
+    own = {wan: wan.leading_tokens, hunyuan_video: hunyuan_video.leading_tokens}.get(family)
+    return 0 if own is None else own(network, args, kwargs)
+
+
 def plain_family_of(network: Network) -> Family | None:
     """Return the family whose plain network this is; None for what is built on one, or another network."""
     return next((family for family in FAMILIES if type(network) is family.NETWORK), None)

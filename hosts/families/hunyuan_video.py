@@ -6,6 +6,8 @@ vision) in front of the prompt. Beside the video it reads a picture's latent and
 is given for; ComfyUI hands it the sampler's noise mask there, see hosts/families/clone.py.
 """
 
+import math
+
 import torch
 
 import comfy.model_base
@@ -16,7 +18,7 @@ from ...engine.attention.rotary import rotate_pairs, time_frequencies
 from ...engine.plan.facts import ModelFacts
 from ..types import Network
 from .picture_channels import PictureChannels
-from .sites import JOINT, Site, TextPlace, argument
+from .sites import JOINT, Site, TextPlace, argument, token_grid
 
 NAME = "HunyuanVideo"
 NETWORK = HunyuanVideo
@@ -70,6 +72,12 @@ def reads_noise_mask_amiss(model: comfy.model_base.BaseModel) -> bool:
 
 def mask_of_clean_frames(network: Network) -> None:
     """Return None: what 1.5 has beside the latent is of pictures."""
+
+
+def leading_tokens(network: Network, args: tuple, kwargs: dict) -> int:
+    """Return how many tokens of a reference picture stand in front of the video's."""
+    reference = argument(type(network)._forward, args, kwargs, "ref_latent")
+    return 0 if reference is None else math.prod(token_grid(reference.shape[2:], network.patch_size))
 
 
 def sites(network: Network) -> list[Site]:

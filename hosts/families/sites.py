@@ -52,13 +52,15 @@ class Forward:
     `grid` counts video tokens: frames, rows, columns; a token frame is `patch_frames` latent frames. `time_shift(k,
     frames)` moves rotated video keys [B, H, S, D] later in time by so many token frames, which may be negative or a
     fraction; None where positions are not rotary. `prompt_start` is the place of the prompt's first token among the
-    text tokens that are attended to.
+    text tokens that are attended to. `leading` tokens of references stand in front of the video's in one sequence with
+    it; others may stand behind.
     """
 
     grid: tuple[int, int, int]
     patch_frames: int
     time_shift: Shift | None
     prompt_start: int = 0
+    leading: int = 0
 
     @property
     def video_tokens(self) -> int:
@@ -87,6 +89,12 @@ class Call:
     mask: torch.Tensor | None  # additive, four axes, broadcast to [B, H, Sq, Sk]
     forward: Forward
     evaluation: Any = field(repr=False, default=None)  # hosts/attention/feature.Evaluation
+
+    @property
+    def video(self) -> slice:
+        """Return where the tokens of the video's frames stand, among text, references and poses."""
+        start = self.text_tokens + self.forward.leading
+        return slice(start, start + self.forward.video_tokens)
 
     @property
     def prompts(self) -> tuple[tuple[int, int], ...]:

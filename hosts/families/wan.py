@@ -3,7 +3,7 @@
 import torch
 
 import comfy.model_base
-from comfy.ldm.wan.model import CameraWanModel, WanModel
+from comfy.ldm.wan.model import CameraWanModel, SCAILWanModel, WanModel
 
 from ...engine.attention.rotary import rotate_pairs, time_frequencies
 from ...engine.plan.facts import ModelFacts
@@ -98,6 +98,22 @@ def reads_noise_mask_amiss(model: comfy.model_base.BaseModel) -> bool:
 
 def mask_of_clean_frames(network: Network) -> None:
     """Return None: no channel says so without a picture."""
+
+
+def leading_tokens(network: Network, args: tuple, kwargs: dict) -> int:
+    """Return how many tokens of reference pictures stand in front of the video's.
+
+    They are SCAIL's, and those of networks with a convolution for them (Wan 2.2 Fun-Control). HuMo's, S2V's and
+    Phantom's stand behind, and so do SCAIL's poses.
+    """
+    reference = kwargs.get("reference_latent")
+    if reference is None:
+        return 0
+    _, height, width = network.patch_size
+    rows, columns = (-(-size // patch) for size, patch in zip(args[0].shape[3:], (height, width), strict=True))
+    if isinstance(network, SCAILWanModel):
+        return reference.shape[2] * rows * columns
+    return rows * columns if network.ref_conv is not None else 0
 
 
 def sites(network: Network) -> list[Site]:

@@ -71,4 +71,4 @@ def word_map(call: Call, attend: Attention, words: WordsOfShots) -> torch.Tensor
     rows = slice(place * videos, (place + 1) * videos)
     mask = call.mask if call.mask is None or call.mask.shape[0] == 1 else call.mask[rows]
     weight = words.weights_for(call, call.evaluation.conds[prompt][0])
-    return word_probability(attend, call.q[rows, :, call.text_tokens :], call.k[rows], mask, weight)
+    return word_probability(attend, call.q[rows, :, call.video], call.k[rows], mask, weight)

@@ -259,7 +259,7 @@ class KVShareRun:
 
     def _kept_tokens(self, foreground: torch.Tensor | None, call: Call) -> torch.Tensor | None:
         """Return the foreground [N, tokens] of the frames that are kept."""
-        if foreground is None or call.kind == CROSS:
+        if foreground is None or call.kind == CROSS or self.settings.keep.every_frames == 1:
             return foreground
         return foreground.unflatten(1, (call.forward.grid[0], -1))[:, :: self.settings.keep.every_frames].flatten(1)
 
@@ -279,7 +279,10 @@ class KVShareRun:
         return replace(source, k=torch.cat([text, k], dim=2) if source.text_tokens else k)
 
     def _foreground(self, evaluation: Evaluation, call: Call) -> torch.Tensor | None:
-        """Return [N, video tokens], or None while nothing is known of this segment."""
+        """Return [N, tokens behind the text], or None while nothing is known of this segment.
+
+        References and poses among the video's tokens are background.
+        """
         if self.settings.mask is None:
             return None
         seen_as = (evaluation.segment, evaluation.role)
@@ -289,5 +292,6 @@ class KVShareRun:
                 self.last_maps[seen_as] = self.map
             if seen_as in self.last_maps:
                 found = self.last_maps[seen_as].foreground(call.forward.grid[0], self.settings.mask.threshold)
-                self.foregrounds[place] = found
+                behind = call.q.shape[2] - call.text_tokens - call.forward.leading - found.shape[1]
+                self.foregrounds[place] = torch.nn.functional.pad(found, (call.forward.leading, behind))
         return self.foregrounds.get(place)

@@ -128,7 +128,7 @@ class KVMemory:
 
     def _placed(self, call: Call) -> KeysValues:
         """Return the video's keys alone, where they belong in time, with their weights as logarithms on the logits."""
-        forward, video = call.forward, slice(call.text_tokens, None)
+        forward, video = call.forward, call.video
         k = forward.time_shift(call.k[:, :, video], self.memory.place / forward.patch_frames)
         mask = None if call.mask is None else call.mask[..., video]
         if any(weight != 1 for weight in self.memory.weights):

@@ -27,7 +27,7 @@ REFERENCES = (  # latents beside the video: of model_conds, and as nodes name th
     "time_dim_concat",
 )
 MASK, AREA = "mask", "area"  # of an entry, as core has processed them: [B, F or 1, H, W], (F, H, W, f, y, x)
-AUDIO = "audio_embed"
+AUDIO, BESIDE = "audio_embed", "c_concat"  # sound; of model_conds, the channels beside the latent
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,17 @@ def check_not_led(key: str, value: torch.Tensor, axis: TimeAxis, frames: int) ->
         )
 
 
+def _check_beside(value: torch.Tensor, frames: int) -> None:
+    if value.shape[2] == frames + 1:
+        check_not_led("picture beside the latent", value, TimeAxis(2, led=True), frames)
+    if value.shape[2] != frames:
+        raise ValueError(
+            f"the conditioning has pictures beside the latent for {value.shape[2]} latent frames and the video has "
+            f"{frames}; give the node that makes them the video's length, {(frames - 1) * PIXEL_FRAMES + 1} pixel "
+            f"frames"
+        )
+
+
 def moving(model: BaseModel, entry: Entry, x: torch.Tensor, window: ContextWindow, frames: Sequence[int]) -> Entry:
     """Return what moves along with the video beside its latent, cut for a window of x [B, C, F, H, W].
 
@@ -135,6 +146,8 @@ def moving(model: BaseModel, entry: Entry, x: torch.Tensor, window: ContextWindo
     cut: dict[str, object] = {}
     for key, value in entry["model_conds"].items():
         tensor = getattr(value, "cond", None)
+        if key == BESIDE and isinstance(tensor, torch.Tensor):
+            _check_beside(tensor, x.shape[2])
         if (key != AUDIO and key not in OF_MODELS) or not isinstance(tensor, torch.Tensor):
             continue
         axis = time_axis_of(key, tensor, OF_MODELS)

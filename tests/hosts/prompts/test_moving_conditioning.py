@@ -5,6 +5,8 @@ Conditionings are made by core's own nodes for the whole timeline. What the netw
 hand. The network itself is evaluated only where a memory reads its attention.
 """
 
+import logging
+
 import pytest
 import torch
 
@@ -13,17 +15,17 @@ import comfy.samplers
 
 from longreel.engine.plan.rollout_chunks import plan_chunks
 from longreel.engine.plan.timeline import Timeline
-from longreel.hosts import keys
+from longreel.hosts import families, keys
 from longreel.hosts.attention import patching
 from longreel.hosts.memory.long_memory import LongMemory
 from longreel.hosts.memory.short_memory import KeysAndValues
 from longreel.hosts.sampling import joint, rollout
 from longreel.hosts.windows.context_pass import CONTEXT_PASS
-from tests import tiny_variants
+from tests import tiny_variants, variant_conditioning
 from tests.hosts.rollout_cases import sigmas_of, story
 from tests.hosts.sampling_cases import sampling_of
 from tests.hosts.windows.test_latent_blend import empty, encode
-from tests.variant_conditioning import conditioning_of
+from tests.variant_conditioning import Wired, conditioning_of
 
 MOVING = [name for name in tiny_variants.VARIANTS if name not in ("skyreels_v2", "flow_rvs")]
 LEADING = {"animate": 1}  # frames of references in front of the video's
@@ -31,6 +33,7 @@ MODEL_CHANNELS = 16
 LONG = LongMemory("video", 2, "before", 1.0, frozenset({0}), 0.0, context_levels=1)
 SHORT = KeysAndValues(2, 1.0, 0.0, frozenset({0}), context_levels=1)
 AXES = {"audio_embed": {5: (1, 1), 4: (3, 4)}, "driving_mask_28ch": (1, 1), "ref_mask_28ch": (1, 1)}
+BESIDE = "beside the latent for . latent frames and the video has 9"
 SHAPED = ("vace_frames", "vace_mask", "concat_latent_image", "concat_mask", "camera_conditions", "control_video")
 
 
@@ -175,3 +178,95 @@ def test_a_context_pass_is_shown_what_core_shows_a_clip_of_its_frames(name: str,
         if name == "s2v" and frames[0]:
             assert ours.pop("reference_motion").shape[2] == frames[0]
         assert_same(ours, clip)
+
+
+def test_every_chunk_of_vace_begins_with_its_reference_picture():
+    """It is drawn in front of each chunk as core draws it in front of a clip, and is no part of the video."""
+    loaded = tiny_variants.load("vace")
+    timeline, shown = story_of(loaded.model), Shown(loaded.model)
+    conds = conditioning_of("vace", loaded, timeline, encode(loaded, timeline), reference=True)
+    settings = sampling_of(conds, sigmas_of(loaded.model, 1))
+    with torch.inference_mode():
+        out, _ = rollout.sample_rollout(shown.model, timeline, {"samples": empty(timeline)}, settings)
+    assert out["samples"].shape[2] == timeline.latent_frames
+    for chunk, ours in zip(plan_chunks(timeline, 0), shown.calls, strict=True):
+        frames = list(range(chunk.start_frame, chunk.end_frame))
+        assert ours["x"].shape[2] == len(frames) + 1
+        own = shots_conds(conds, chunk.shot)
+        assert_same(ours, clip_shown("vace", own, frames, timeline.latent_frames, 1, chunk.known_frames))
+
+
+def test_sound_to_video_is_told_of_the_finished_frames_in_front_of_each_chunk():
+    """As WanSoundImageToVideoExtend tells it of a clip's; across a cut it is told of none."""
+    loaded = tiny_variants.load("s2v")
+    timeline = story(loaded.model, ("continue", "continue", "cut"), frames=4, segment=4, overlap=0)
+    shown = Shown(loaded.model, evaluates=True)
+    conds = conditioning_of("s2v", loaded, timeline, encode(loaded, timeline))
+    settings = sampling_of(conds, sigmas_of(loaded.model, 1))
+    with torch.inference_mode():
+        out, _ = rollout.sample_rollout(shown.model, timeline, {"samples": empty(timeline)}, settings)
+    chunks = plan_chunks(timeline, 0)
+    assert [chunk.take for chunk in chunks] == [0, 0, 0, 1]
+    for chunk, ours in zip(chunks, shown.calls, strict=True):
+        before = out["samples"][:, :, timeline.take_starts[chunk.take] : chunk.start_frame]
+        if not before.shape[2]:
+            assert "reference_motion" not in ours
+            continue
+        told = loaded.model.model.process_latent_in(before)
+        assert torch.equal(ours["reference_motion"][:1], told.to(ours["reference_motion"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "frames", "words"),
+    [
+        ("s2v", "audio_embed", 4, "audio_embed for 4 latent frames and the video has 9; .* 33 pixel frames"),
+        ("humo_17", "audio_embed", 4, "audio_embed for 4 latent frames and the video has 9"),
+        ("camera", "camera_conditions", 4, "camera_conditions for 4 latent frames and the video has 9"),
+        ("vace", "vace_frames", 4, "vace_frames"),
+        ("animate", "concat_latent_image", 6, "concat_latent_image of 7 latent frames and the video has 9"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["joint", "rollout"])
+def test_what_ends_before_the_video_is_refused_before_sampling(name: str, key: str, frames: int, words: str, mode: str):
+    loaded = tiny_variants.load(name)
+    timeline, shown = story_of(loaded.model, overlap=1), Shown(loaded.model)
+    short = variant_conditioning.WIRED[name](Wired(loaded, timeline, encode(loaded, timeline), frames))
+    assert key in short[0][0][1]
+    settings, latent = sampling_of(short, sigmas_of(loaded.model, 1)), {"samples": empty(timeline)}
+    if mode == "joint":
+        words = {"vace": "vace_context for 4 latent frames", "animate": BESIDE, "camera": BESIDE}.get(name, words)
+    with pytest.raises(ValueError, match=words), torch.inference_mode():
+        if mode == "joint":
+            joint.sample_timeline(shown.model, timeline, latent, settings, blend="triangle")
+        else:
+            rollout.sample_rollout(shown.model, timeline, latent, settings)
+    assert not shown.calls
+
+
+@pytest.mark.parametrize("name", ["vace", "animate"])
+def test_a_reference_in_front_is_refused_where_segments_are_sampled_together(name: str):
+    loaded = tiny_variants.load(name)
+    timeline, shown = story_of(loaded.model, overlap=1), Shown(loaded.model)
+    options = {"reference": True} if name == "vace" else {"face": False}
+    conds = conditioning_of(name, loaded, timeline, encode(loaded, timeline), **options)
+    settings, latent = sampling_of(conds, sigmas_of(loaded.model, 1)), {"samples": empty(timeline)}
+    with pytest.raises(ValueError, match="a reference picture takes a frame of its own in front.* use mode rollout"):
+        joint.sample_timeline(shown.model, timeline, latent, settings, blend="triangle")
+    assert not shown.calls
+
+
+def test_a_class_that_was_never_tested_is_named_in_the_log_once(caplog):
+    loaded = tiny_variants.load("flow_rvs")
+    families._named.clear()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert families.facts_of(loaded.model).family == "Wan"
+    (said,) = [record.getMessage() for record in caplog.records if "WAN21_FlowRVS" in record.getMessage()]
+    assert "is not known to Longreel" in said
+
+
+@pytest.mark.parametrize("name", tiny_variants.VARIANTS)
+def test_core_recognises_every_variant(name: str):
+    model = tiny_variants.load(name).model.model
+    assert type(model).__name__ == tiny_variants.VARIANTS[name].base_class
+    assert (type(model) in families.wan.TESTED) == (name != "flow_rvs")
