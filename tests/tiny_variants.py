@@ -33,7 +33,6 @@ from tests.tiny_models import (
 
 FOLDER = DEFAULT_FOLDER.parent / "tiny_variants"
 SIZES = {"dim": 64, "ffn_dim": 128, "num_heads": 4, "num_layers": 4, "text_dim": 32, "out_dim": 16}
-TEXT_DIM = SIZES["text_dim"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def wan(network: str, seed: int, *, module: str = "model", config: dict | None =
     """Return a network of comfy/ldm/wan and what its file says of it in the metadata."""
     made = getattr(importlib.import_module(f"comfy.ldm.wan.{module}"), network)
     built = made(**{**SIZES, **sizes}, **build_options())
-    told = {"num_heads": SIZES["num_heads"], "text_dim": TEXT_DIM, **(config or {})}
+    told = {"num_heads": SIZES["num_heads"], "text_dim": SIZES["text_dim"], **(config or {})}
     return Checkpoint(built, seed, {"transformer": told})
 
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 
@@ -25,6 +25,7 @@ from tests.comfy_inprocess import import_comfyui
 
 PAGE = dev.ROOT / "docs" / "variants.md"
 COMMAND = "python -m tests.variants"
+TRUE_WIDTH = "--true-width"
 STEPS = 2
 
 import_comfyui()
@@ -42,7 +43,7 @@ from longreel.hosts.memory import apm, cam, long_memory, short_memory
 from longreel.hosts.sampling import joint, planning, refine, rollout
 from longreel.hosts.ttt import apply as ttt
 from longreel.hosts.windows import latent_blend
-from tests import tiny_image_to_video, tiny_models, tiny_variants, variant_conditioning
+from tests import tiny_image_to_video, tiny_models, tiny_variants, variant_conditioning, variants_true_width
 from tests.hosts.anchor_cases import anchored
 from tests.hosts.features.test_kv_share import PLAIN
 from tests.hosts.memory_cases import drawn
@@ -60,6 +61,8 @@ PLAIN_TITLES = {
     "cogvideox15": "CogVideoX 1.5",
     "hunyuan_video": "HunyuanVideo",
     "ltxv": "LTXV",
+    "hunyuan_video15": "HunyuanVideo 1.5",
+    "kandinsky5": "Kandinsky 5 Video",
 }
 SAME_AS_ANOTHER = ("wan22_14b_low", "wan22_i2v_low")  # in structure
 PICTURE_TITLES = {
@@ -135,6 +138,16 @@ def all_variants() -> dict[str, Wires]:
     built["Wan VACE with a reference picture"] = of_variant("vace", reference=True)
     built["Wan 2.2 Animate"] = of_variant("animate", face=False)
     return plain | pictures | built
+
+
+def at_true_width() -> dict[str, Wires]:
+    """Return the variants whose true widths are known, with as many blocks as their parts need."""
+    return {
+        tiny_variants.VARIANTS[name].title: Wires(
+            partial(variants_true_width.load, name, blocks=5 if name == "animate" else 2), of_variant(name).wire
+        )
+        for name in variants_true_width.TRUE_WIDTHS
+    }
 
 
 # --- Longreel's nodes, and how a MODEL behind them is sampled --------------------------------------------------------
@@ -319,6 +332,9 @@ def main() -> None:
     torch.set_num_threads(1)
     names = sys.argv[1:]
     variants = all_variants()
+    if TRUE_WIDTH in names:
+        names.remove(TRUE_WIDTH)
+        variants = at_true_width()
     chosen = {title: of for title, of in variants.items() if not names or any(name in title for name in names)}
     cells = {}
     for title, of in chosen.items():

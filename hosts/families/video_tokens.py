@@ -6,10 +6,11 @@ refuses them.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 
 import torch
 
-from ..types import ModelPatcher
+from ..types import BaseModel, ModelPatcher
 from . import family_of, plain_family_of
 from .family import Family
 from .sites import Change
@@ -27,6 +28,22 @@ def plain_family(model: ModelPatcher) -> Family:
             f"do not reach; use the plain text- or image-to-video model"
         )
     return family
+
+
+def check_alone(model: BaseModel, conds: Mapping[str, Sequence[Mapping]], name: str) -> None:
+    """Raise ValueError where a conditioning, by name and before core processes it, puts references among the video's
+    tokens: `name` knows the video's alone.
+    """
+    names = ["time_dim_concat", "context_latents"]
+    if getattr(model.diffusion_model, "ref_conv", None) is not None:
+        names.append("reference_latents")
+    for entry in (entry for entries in conds.values() for entry in entries or ()):
+        found = next((key for key in names if entry.get(key) is not None), None)
+        if found is not None:
+            raise ValueError(
+                f"the conditioning has {found}, which the network reads among the video's tokens, and {name} knows the "
+                f"video's alone; remove the node that adds it, or this memory"
+            )
 
 
 def change_video(

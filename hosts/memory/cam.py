@@ -62,6 +62,7 @@ class CAMFeature:
     def start(self, start: Start) -> "CAMRun":
         handler = handler_of(start, NAME)
         require_whole_chunk(start, NAME)
+        video_tokens.check_alone(start.model, start.conds, NAME)
         chunk, remembered = handler.chunk, handler.remembered
         if remembered.finished.shape[2] and not chunk.known_frames:
             raise ValueError(

@@ -106,6 +106,20 @@ def leading_frames(entries: list, frames: int) -> int:
     return next((count - frames for _, count in found), 0)
 
 
+def check_no_reference(entries: list[dict], frames: int) -> None:
+    """Raise ValueError where entries have a reference picture in front of a video of so many latent frames.
+
+    Segments that are sampled together do not have a frame for it. entries: as guiders hold them, before core processes
+    them. Raises ValueError as `leading_frames` does.
+    """
+    if leading_frames([[None, entry] for entry in entries], frames):
+        raise ValueError(
+            "the conditioning is one latent frame longer than the video: a reference picture takes a frame of its own "
+            "in front, which segments that are sampled together do not have; use mode rollout, or take the reference "
+            "picture off the node that makes it"
+        )
+
+
 def with_motion(entries: list, motion: torch.Tensor | None) -> list:
     """Return entries that tell Wan S2V which finished frames [B, C, F, H, W] are in front of the window.
 

@@ -27,8 +27,10 @@ from ..attention import patching, reserve
 from ..attention.neighbours import other_cache
 from ..attention.noise_level import level_of, read_once
 from ..attention.step_caches import StepCaches, skips_forwards
+from ..families import leads_with_reference
 from ..families.clone import clone
 from ..prompts import conditioning, time_axis
+from ..prompts.chunk_conditioning import check_no_reference
 from ..prompts.guidance import scale_guidance
 from ..types import (
     BaseModel,
@@ -318,6 +320,8 @@ def _start_run(
     )
     handler = guider.model_options.get("context_handler")
     check_place(handler)
+    if leads_with_reference(guider.model_patcher.model):
+        check_no_reference([entry for entries in guider.conds.values() for entry in entries], noise.shape[FRAME_AXIS])
     cache = other_cache(guider.model_options.get("transformer_options", {}))
     if cache and len(handler.timeline.segments) > 1:
         raise ValueError(

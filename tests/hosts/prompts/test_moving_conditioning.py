@@ -234,7 +234,7 @@ def test_what_ends_before_the_video_is_refused_before_sampling(name: str, key: s
     assert key in short[0][0][1]
     settings, latent = sampling_of(short, sigmas_of(loaded.model, 1)), {"samples": empty(timeline)}
     if mode == "joint":
-        words = {"vace": "vace_context for 4 latent frames", "animate": BESIDE, "camera": BESIDE}.get(name, words)
+        words = {"camera": BESIDE}.get(name, words)
     with pytest.raises(ValueError, match=words), torch.inference_mode():
         if mode == "joint":
             joint.sample_timeline(shown.model, timeline, latent, settings, blend="triangle")
