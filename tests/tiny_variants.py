@@ -2,8 +2,8 @@
 
 What tells one from another (keys, channels) is as in the true files, so core's own detection names them through
 UNETLoader; `base_class` is what it must find. Phantom and SkyReels V2 have the plain network's structure: what differs
-is the conditioning (pictures behind the video) and the frame rate. HuMo's audio projection and Animate's face encoder
-have one size in core, some tens of megabytes each, so every file is written when a test first asks for it.
+is the conditioning (pictures behind the video), or the frame rate alone. HuMo's audio projection and Animate's face
+encoder have one size in core, some tens of megabytes each, so every file is written when a test first asks for it.
 
     python -m tests.tiny_variants NAME ...     writes them (all without a name) and prints where they are
 """
@@ -42,7 +42,6 @@ class Variant:
     title: str
     base_class: str
     unet: Callable[[], Checkpoint]
-    fps: float = 16.0
 
 
 def wan(network: str, seed: int, *, module: str = "model", config: dict | None = None, **sizes: Any) -> Checkpoint:
@@ -67,8 +66,8 @@ VARIANTS: dict[str, Variant] = {
     "camera_22": Variant(
         "Wan 2.2 Fun-Camera", "WAN21_Camera", lambda: wan("CameraWanModel", 35, model_type="camera_2.2", in_dim=36)
     ),
-    "humo": Variant("HuMo 17B", "WAN21_HuMo", lambda: wan("HumoWanModel", 36, in_dim=36), fps=25.0),
-    "humo_17": Variant("HuMo 1.7B", "WAN21_HuMo", lambda: wan("HumoWanModel", 37, in_dim=16), fps=25.0),
+    "humo": Variant("HuMo 17B", "WAN21_HuMo", lambda: wan("HumoWanModel", 36, in_dim=36)),
+    "humo_17": Variant("HuMo 1.7B", "WAN21_HuMo", lambda: wan("HumoWanModel", 37, in_dim=16)),
     "s2v": Variant("Wan 2.2 S2V", "WAN22_S2V", lambda: wan("WanModel_S2V", 38, in_dim=16)),
     "animate": Variant(
         "Wan 2.2 Animate",
@@ -78,7 +77,7 @@ VARIANTS: dict[str, Variant] = {
     "scail": Variant("SCAIL", "WAN21_SCAIL", lambda: wan("SCAILWanModel", 40, in_dim=20)),
     "scail2": Variant("SCAIL-2", "WAN21_SCAIL2", lambda: wan("SCAIL2WanModel", 41, in_dim=20)),
     "phantom": Variant("Phantom", "WAN21", lambda: wan("WanModel", 42, model_type="t2v", in_dim=16)),
-    "skyreels_v2": Variant("SkyReels V2", "WAN21", lambda: wan("WanModel", 43, model_type="t2v", in_dim=16), fps=24.0),
+    "skyreels_v2": Variant("SkyReels V2", "WAN21", lambda: wan("WanModel", 43, model_type="t2v", in_dim=16)),
     "flow_rvs": Variant(
         "FlowRVS",
         "WAN21_FlowRVS",

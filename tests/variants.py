@@ -5,7 +5,7 @@
     python -m tests.variants --true-width "Wan VACE"    the same on a random network of the true width (gigabytes)
 
 Each variant is a tiny network of its true structure, read by core's own loader, with the conditioning that core's own
-node makes for it. What may come of a pair: a finite video ("runs"), or a ValueError before the network is evaluated,
+node makes for it. What may come of a pair: a finite video ("runs"), or a ValueError before an evaluation is finished,
 whose words the page gives. Anything else is a fault.
 """
 
@@ -290,11 +290,11 @@ def page(cells: dict[tuple[str, str], str], variants: dict[str, Wires]) -> str:
         "# Features on model variants",
         "",
         f"Generated: `{COMMAND}` writes this page anew, and a test holds a part of it. Each variant is a tiny network",
-        "of its true structure, read by ComfyUI's own loader, with the conditioning that ComfyUI's own node makes of",
-        "a start picture, control, sound, a pose or references for the whole timeline.",
+        "of its true structure, read by ComfyUI's own loader, with the conditioning that ComfyUI's own nodes make of",
+        "control, sound, poses or references for the whole timeline, or a start picture.",
         "",
         "- **runs**: the video is made, and it is finite. The weights are random: nothing is said of how it looks.",
-        "- **refused**: before the network is evaluated, in the words of the note.",
+        "- **refused**: before the first evaluation of the network is finished, in the words of the note.",
         "",
         f'One variant at the true width of its network, with random weights: `{COMMAND} --true-width "Wan VACE"`.',
         "",
