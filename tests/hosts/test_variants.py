@@ -9,14 +9,12 @@ from tests.variants import FEATURES
 
 SAMPLE = [
     ("Wan VACE", "Short Memory (keys and values)"),
-    ("Wan VACE with a reference picture", "rollout"),
     ("Wan VACE with a reference picture", "Long Memory"),
     ("Wan 2.2 Fun-Control", "CAM"),
     ("HuMo 1.7B", "KV Share, masks by words"),
     ("Wan 2.2 S2V", "rollout"),
     ("SCAIL", "Long Memory"),
     ("Phantom", "Focus Preview"),
-    ("Wan 2.2 Animate", "joint"),
     ("FlowRVS", "joint"),
 ]
 
