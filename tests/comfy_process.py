@@ -259,9 +259,16 @@ class ComfyProcess:
             answer = self.post("/prompt", {"prompt": prompt})
         except urllib.error.HTTPError as error:
             return json.loads(error.read())
-        self.post("/queue", {"delete": [answer["prompt_id"]]})
-        self.interrupt(answer["prompt_id"])
+        while self.in_queue(answer["prompt_id"]):  # it may begin between the two, and takes no interrupt before it has
+            self.post("/queue", {"delete": [answer["prompt_id"]]})
+            self.interrupt(answer["prompt_id"])
+            time.sleep(0.05)
         return None
+
+    def in_queue(self, prompt_id: str) -> bool:
+        """Whether a prompt waits or runs."""
+        queue = self.get("/queue")
+        return any(entry[1] == prompt_id for entry in (*queue["queue_running"], *queue["queue_pending"]))
 
     def kill(self) -> None:
         """End the process at once, in the middle of whatever it does. Its base folder stays until the block ends."""

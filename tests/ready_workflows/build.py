@@ -62,9 +62,9 @@ def _vae(graph: Graph, file: ModelFile) -> Wire:
     return graph.add("VAELoader", models=[file], vae_name=file.name).out()
 
 
-def _lora(graph: Graph, model: Node, file: ModelFile) -> Node:
+def _lora(graph: Graph, model: Node, file: ModelFile, strength: float = 1.0) -> Node:
     return graph.add(
-        "LoraLoaderModelOnly", models=[file], model=model.out(), lora_name=file.name, strength_model=1.0
+        "LoraLoaderModelOnly", models=[file], model=model.out(), lora_name=file.name, strength_model=strength
     )  # fmt: skip
 
 
@@ -333,3 +333,117 @@ def _ltxv(graph: Graph) -> None:  # core: ltxv_text_to_video
         sigmas=sigmas.out(), cfg=3.0,
     )  # fmt: skip
     _film(graph, "ltxv_storyboard", sampled, planned, model.out("VAE"))
+
+
+@ready("hunyuanvideo15_storyboard")
+def _hunyuan15(graph: Graph) -> None:  # core: video_hunyuan_video_1.5_720p_t2v
+    _note(
+        graph, "HunyuanVideo 1.5, a storyboard with blends",
+        "All segments are sampled together, step by step, and blended where they overlap.",
+        "Those of ComfyUI's own template: 20 steps, cfg 6, shift 7, euler, simple, 24 fps, 1280 x 720. Beside "
+        "Longreel use LazyCache, not EasyCache.",
+        "24 GB.",
+    )  # fmt: skip
+    graph.column("Model")
+    model = _loader(graph, files.HUNYUAN_15)
+    clip = graph.add(
+        "DualCLIPLoader", models=[files.QWEN, files.BYT5], clip_name1=files.QWEN.name, clip_name2=files.BYT5.name,
+        type="hunyuan_video_15", device="default",
+    ).out()  # fmt: skip
+    vae = _vae(graph, files.HUNYUAN_15_VAE)
+    model = _shift(graph, model, 7.0)
+    text = stories.storyboard(
+        "Into the pool", stories.WATERFALL, seconds=4.0, fps=24, width=1280, height=720, transition="blend"
+    )
+    _joint(graph, "hunyuanvideo15_storyboard", model, clip, vae, text, steps=20, cfg=6.0, sampler="euler")
+
+
+@ready("wan22_s2v_talking")
+def _wan22_s2v(graph: Graph) -> None:  # core: video_wan2_2_14B_s2v
+    name = "wan22_s2v_talking"
+    _note(
+        graph, "Wan 2.2 S2V, a long talking shot in 4 steps",
+        "Choose a picture of a speaker and the speech, and give the storyboard as many seconds as the speech has. "
+        "Every chunk hears its own part of the sound and goes on from the frames before it. This model's first latent "
+        "frame holds four pictures as all others do, so, as in ComfyUI's template, it is decoded behind a copy of "
+        "itself, and the three frames that this adds are left out.",
+        "Those of ComfyUI's own template with its 4-step LoRA: 4 steps, cfg 1, shift 8, uni_pc, simple, 16 fps, 77 "
+        "frames at once.",
+        "16 or 24 GB with 64 GB of main memory; the decoded video lies in main memory as a whole, 4.7 MB a frame.",
+    )  # fmt: skip
+    graph.column("Model")
+    model = _loader(graph, files.S2V)
+    clip, vae = _clip(graph, files.UMT5, "wan"), _vae(graph, files.WAN_VAE)
+    hearing = graph.add("AudioEncoderLoader", models=[files.WAV2VEC2], audio_encoder_name=files.WAV2VEC2.name)
+    graph.column("Model")
+    model = _shift(graph, _lora(graph, model, files.T2V_HIGH_4_STEPS), 8.0)
+    text = stories.storyboard(
+        "A speech", stories.SPEAKER, seconds=5.0, fps=16, width=640, height=640, transition="continue", style=""
+    )
+    planned, encode = _story(graph, text, model, clip, steps=4, guidance=False, segment_frames=77)
+    graph.column("Sampling", below="Story")
+    speaker = graph.add("LoadImage", title="Speaker", tall=PICTURE + 60, image="example.png")
+    speech = graph.add("LoadAudio", title="Speech", tall=140, audio="speech.wav")
+    heard = graph.add("AudioEncoderEncode", audio_encoder=hearing.out(), audio=speech.out())
+    graph.column("Sampling")
+    prompts = graph.add(
+        "WanSoundImageToVideo", positive=encode.out("positive"), negative=encode.out("negative"), vae=vae,
+        width=planned.out("width"), height=planned.out("height"), length=planned.out("frames"),
+        audio_encoder_output=heard.out(), ref_image=speaker.out(),
+    )  # fmt: skip
+    sampler, sigmas = _schedule(graph, model, sampler="uni_pc", steps=4)
+    graph.column("Sampling")
+    sampled = _sampler(
+        graph, model, planned, prompts.out("positive"), prompts.out("negative"), sampler=sampler, sigmas=sigmas,
+        cfg=1.0, mode="rollout", mode__run_name=name,
+    )  # fmt: skip
+    graph.column("Video")
+    first = graph.add("LatentCut", samples=sampled.out(), dim="t", index=0, amount=1)
+    doubled = graph.add("LatentConcat", samples1=first.out(), samples2=sampled.out(), dim="t")
+    pictures = graph.add("VAEDecode", samples=doubled.out(), vae=vae)
+    pictures = graph.add("ImageFromBatch", image=pictures.out(), batch_index=3, length=4096)
+    video = graph.add("CreateVideo", images=pictures.out(), fps=planned.out("fps"), audio=speech.out())
+    graph.add("SaveVideo", tall=2 * PICTURE, video=video.out(), filename_prefix=f"longreel/{name}")
+
+
+@ready("wan21_vace_control")
+def _wan21_vace(graph: Graph) -> None:  # core: video_wan_vace_14B_v2v, its 1.3B
+    name = "wan21_vace_control"
+    _note(
+        graph, "Wan 2.1 VACE 1.3B, a control video in 4 steps, of any length",
+        "Choose a video: its edges are followed, and the storyboard says what is seen. Give the storyboard as many "
+        "seconds as the video has. Every chunk is shown its own part of the edges and goes on from the frames before "
+        "it; the first frames are remembered.",
+        "Those of ComfyUI's own template with its CausVid LoRA at 0.7: 4 steps, cfg 1, shift 8, uni_pc, simple, 16 "
+        "fps.",
+        "12 GB, by Longreel's plan; the control video lies in main memory as a whole, 4.8 MB a frame.",
+    )  # fmt: skip
+    graph.column("Model")
+    model = _loader(graph, files.VACE)
+    clip, vae = _clip(graph, files.UMT5, "wan"), _vae(graph, files.WAN_VAE)
+    graph.column("Model")
+    model = _shift(graph, _lora(graph, model, files.VACE_4_STEPS, strength=0.7), 8.0)
+    graph.column("Model")
+    model = _memories(graph, model)
+    text = stories.storyboard(
+        "A film in watercolour", stories.PAINTED, seconds=5.0, fps=16, width=832, height=480, transition="continue",
+        style="",
+    )  # fmt: skip
+    planned, encode = _story(graph, text, model, clip, steps=4, guidance=False)
+    graph.column("Sampling", below="Story")
+    control = graph.add("LoadVideo", title="Control video", tall=PICTURE, file="control.mp4")
+    pictures = graph.add("GetVideoComponents", video=control.out())
+    edges = graph.add("Canny", image=pictures.out("images"), low_threshold=0.4, high_threshold=0.8)
+    graph.column("Sampling")
+    prompts = graph.add(
+        "WanVaceToVideo", positive=encode.out("positive"), negative=encode.out("negative"), vae=vae,
+        width=planned.out("width"), height=planned.out("height"), length=planned.out("frames"),
+        control_video=edges.out(),
+    )  # fmt: skip
+    sampler, sigmas = _schedule(graph, model, sampler="uni_pc", steps=4)
+    graph.column("Sampling")
+    sampled = _sampler(
+        graph, model, planned, prompts.out("positive"), prompts.out("negative"), sampler=sampler, sigmas=sigmas,
+        cfg=1.0, mode="rollout", mode__run_name=name,
+    )  # fmt: skip
+    _film(graph, name, sampled, planned, vae)

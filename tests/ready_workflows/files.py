@@ -40,7 +40,12 @@ WAN_VAE = _wan22("wan_2.1_vae.safetensors", "vae")  # video_wan2_2_14B_t2v
 WAN_22_VAE = _wan22("wan2.2_vae.safetensors", "vae")  # video_wan2_2_5B_ti2v
 WAN_21_SMALL = _wan21("wan2.1_t2v_1.3B_fp16.safetensors", "diffusion_models")  # text_to_video_wan
 WAN_22_SMALL = _wan22("wan2.2_ti2v_5B_fp16.safetensors", "diffusion_models")  # video_wan2_2_5B_ti2v
-VACE = _wan21("wan2.1_vace_14B_fp16.safetensors", "diffusion_models")  # video_wan_vace_14B_v2v
+VACE = _wan21("wan2.1_vace_1.3B_fp16.safetensors", "diffusion_models")  # video_wan_vace_14B_v2v
+VACE_4_STEPS = ModelFile(  # video_wan_vace_14B_v2v
+    "Wan21_CausVid_bidirect2_T2V_1_3B_lora_rank32.safetensors",
+    "loras",
+    f"{HUB}/Kijai/WanVideo_comfy/resolve/main/Wan21_CausVid_bidirect2_T2V_1_3B_lora_rank32.safetensors",
+)
 S2V = _wan22("wan2.2_s2v_14B_fp8_scaled.safetensors", "diffusion_models")  # video_wan2_2_14B_s2v
 WAV2VEC2 = _wan22("wav2vec2_large_english_fp16.safetensors", "audio_encoders")  # video_wan2_2_14B_s2v
 T2V_HIGH, T2V_LOW = (  # video_wan2_2_14B_t2v

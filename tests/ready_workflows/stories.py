@@ -18,7 +18,11 @@ PICTURE = (
     "the camera circles to the right, the light changes slowly, gentle natural movement",
     "the camera moves back, a soft wind passes through the scene, gentle natural movement",
 )
-SPEAKER = "a woman with short dark hair speaks to the camera in a quiet library, natural gestures, warm lamp light"
+SPEAKER = (
+    "the person of the picture speaks to the camera, calm and friendly, natural gestures",
+    "the person of the picture speaks with enthusiasm, lively gestures, looks to the side for a moment",
+    "the person of the picture ends the speech, smiles and nods",
+)
 PAINTED = (
     "the scene as a hand-painted watercolour film, paper grain, soft edges",
     "the scene as a hand-painted watercolour film at dusk, paper grain, soft edges",

@@ -7,7 +7,6 @@ does. This pack names them, so that Load CLIP loads stand-ins of a few kilobytes
 import functools
 
 import comfy.sd
-from comfy.text_encoders import llama
 
 from tests.ready_workflows.sizes import model_options, without_eyes
 
@@ -16,7 +15,7 @@ def _small(load_clip):
     @functools.wraps(load_clip)
     def load(*args, **kwargs):
         kwargs["model_options"] = {**kwargs.get("model_options", {}), **model_options()}
-        with without_eyes(llama):
+        with without_eyes():
             return load_clip(*args, **kwargs)
 
     return load
