@@ -59,7 +59,10 @@ def test_a_ready_workflow_opens_in_the_editor_with_every_node_and_file(path: Pat
     assert editor.node_count() == len(workflow["nodes"])
     assert editor.broken_nodes() == []
     assert errors_of_the_pack(editor) == []
-    assert inputs(comfy.to_prompt(workflow)) == inputs(editor.to_prompt())
+    shown = inputs(editor.to_prompt())
+    for node in shown.values():
+        node.pop("video-preview", None)  # the editor's own, of Load Video
+    assert inputs(comfy.to_prompt(workflow)) == shown
 
 
 @pytest.mark.parametrize("path", [*PATHS, *READY], ids=name_of)

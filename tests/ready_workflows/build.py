@@ -113,7 +113,7 @@ def _film(graph: Graph, name: str, sampled: Node, planned: Node, vae: Wire) -> N
         "LongreelDecodeToVideo", vae=vae, samples=sampled.out(), fps=planned.out("fps"),
         filename_prefix=f"longreel/{name}", crf=19, timeline=planned.out("timeline"),
     )  # fmt: skip
-    graph.add("PreviewAny", title="Video file", source=video.out())
+    graph.add("PreviewAny", title="How it was decoded", tall=PICTURE, source=video.out("report"))
 
 
 def _memories(graph: Graph, model: Node) -> Node:

@@ -20,6 +20,6 @@ def shrunk(prompt: dict[str, dict]) -> dict[str, dict]:
             inputs["segment_frames"] = SEGMENT_FRAMES
         elif "steps" in inputs:
             inputs["steps"] = STEPS
-        elif isinstance(inputs.get("length"), int):
+        elif node["class_type"] == "WanImageToVideo":
             inputs["length"] = SEGMENT_FRAMES
     return prompt
