@@ -9,7 +9,7 @@ from tests.comfy_inprocess import import_comfyui
 
 import_comfyui()
 
-from longreel.hosts.video.decode import decode_frames, decoder_of
+from longreel.hosts.video.decode import decode_frames, decode_takes, decoder_of
 from longreel.hosts.video.decode_hunyuan_video import REACH, HunyuanVideoDecoder, overlap
 from tests import tiny_vaes
 from tests.live_bytes import LiveBytes
@@ -156,16 +156,25 @@ def test_ltxv_leaves_its_modules_as_they_were(monkeypatch):
     name = "LTXV 0.9.0"
     samples = latent(name, 32)
     expected = at_once(name, samples)
+    decoder = vae_of(name).first_stage_model.decoder
+
+    def kept() -> bool:
+        return any(getattr(module, "temporal_cache_state", None) for module in decoder.modules())
+
     frames = decode_frames(vae_of(name), samples)
     begun = [next(frames).clone()]
     torch.testing.assert_close(at_once(name, samples), expected)  # another decode meanwhile
     begun += [pixels.clone() for pixels in frames]
     torch.testing.assert_close(torch.cat(begun), expected, rtol=0, atol=ROUNDING)
+    assert not kept()
     abandoned = decode_frames(vae_of(name), samples)
     next(abandoned)
     del abandoned
-    decoder = vae_of(name).first_stage_model.decoder
-    assert not any(getattr(module, "temporal_cache_state", None) for module in decoder.modules())
+    assert not kept()
+    monkeypatch.setattr(decoder.conv_out, "forward", None)
+    with pytest.raises(TypeError):
+        next(decode_frames(vae_of(name), samples))
+    assert not kept()
 
 
 def test_ltxv_with_noise_of_its_own_says_that_no_two_decodes_are_equal():
@@ -189,3 +198,13 @@ def test_twice_the_length_takes_no_more_memory(name: str):
     latent_bytes = latent(name, length).nbytes
     peak(name, 2)
     assert peak(name, 2 * length) <= 1.02 * peak(name, length) + 2 * latent_bytes  # LTXV adds noise to all of it
+
+
+@pytest.mark.parametrize("name", ["HunyuanVideo", "LTXV 0.9.0", "CogVideoX", "TAEHV"])
+def test_a_cut_starts_every_vae_afresh_and_keeps_the_number_of_frames(name: str):
+    samples = latent(name, 5)
+    cut = torch.cat([pixels.clone() for pixels in decode_takes(vae_of(name), samples, [2, 3])])
+    assert cut.shape[0] == 4 * KINDS[name].frames + 1
+    behind = torch.cat([samples[:, :, 2:3], samples[:, :, 2:]], 2)
+    before = streamed(name, samples[:, :, :2])
+    torch.testing.assert_close(cut, torch.cat([before, streamed(name, behind)[1:]]), rtol=0, atol=ROUNDING)
