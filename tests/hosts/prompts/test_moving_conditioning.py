@@ -33,7 +33,7 @@ MODEL_CHANNELS = 16
 LONG = LongMemory("video", 2, "before", 1.0, frozenset({0}), 0.0, context_levels=1)
 SHORT = KeysAndValues(2, 1.0, 0.0, frozenset({0}), context_levels=1)
 AXES = {"audio_embed": {5: (1, 1), 4: (3, 4)}, "driving_mask_28ch": (1, 1), "ref_mask_28ch": (1, 1)}
-BESIDE = "beside the latent for 4 latent frames and the video has 7"
+LED_BY_A_PICTURE = ("camera", "fun_control")  # the start picture that their nodes are given
 SHAPED = ("vace_frames", "vace_mask", "concat_latent_image", "concat_mask", "camera_conditions", "control_video")
 
 
@@ -150,7 +150,9 @@ def test_a_segment_is_shown_what_core_shows_a_clip_of_its_frames(name: str):
         joint.sample_timeline(shown.model, timeline, {"samples": empty(timeline)}, settings, blend="triangle")
     assert len(timeline.segments) == len(shown.calls) > 2
     for segment, ours in zip(timeline.segments, shown.calls, strict=True):
-        frames = list(range(max(0, segment.start_frame - 1), segment.end_frame))
+        frames = list(range(segment.start_frame, segment.end_frame))
+        if segment.start_frame:
+            frames.insert(0, 0 if name in LED_BY_A_PICTURE else segment.start_frame - 1)
         ((shot, _),) = segment.mix
         clip = clip_shown(name, shots_conds(conds, shot), frames, timeline.latent_frames)
         # HuMo's are those of a black video, whose first two latent frames differ: core's windows cut them, too.
@@ -180,7 +182,11 @@ def test_a_context_pass_is_shown_what_core_shows_a_clip_of_its_frames(name: str,
         clip = clip_shown(name, own, frames, timeline.latent_frames)
         if name == "s2v" and frames[0]:
             assert ours.pop("reference_motion").shape[2] == frames[0]
-        assert_same(ours, clip)
+        pictures_show_finished_frames = name in LED_BY_A_PICTURE
+        assert_same(ours, clip, beside=not pictures_show_finished_frames)
+        if name == "fun_control":
+            control = slice(MODEL_CHANNELS, 2 * MODEL_CHANNELS)
+            assert torch.equal(ours["x"][:, control], clip["x"][:, control])
 
 
 def test_every_chunk_of_vace_begins_with_its_reference_picture():
@@ -230,7 +236,7 @@ def test_sound_to_video_is_told_of_the_finished_frames_in_front_of_each_chunk():
             "audio_embed for 4 latent frames and the video has 7; .* 25 pixel frames",
         ),
         ("rollout", "camera", "camera_conditions", "camera_conditions for 4 latent frames and the video has 7"),
-        ("joint", "camera", "camera_conditions", BESIDE),
+        ("joint", "camera", "camera_conditions", "camera_conditions for 4 latent frames and the video has 7"),
         ("rollout", "vace", "vace_frames", "vace_frames of 4 latent frames and the video has 7"),
         ("joint", "animate", "concat_latent_image", "concat_latent_image of 5 latent frames and the video has 7"),
     ],
