@@ -35,6 +35,7 @@ TABLES: dict[str, tuple[int, tuple[str, ...]]] = {  # name: seeds per --seeds, w
     "anchor": (2, ("anchor", "--steps", "15", "3")),
     "prompt_edit": (2, ("prompt_edit",)),
     "demo": (6, ("demo",)),
+    "pictures": (1, ("pictures",)),
     "seam_check": (3, ("seam_check",)),
 }
 
