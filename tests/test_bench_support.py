@@ -1,11 +1,13 @@
 """Intervals are drawn over stories, and sheets show every frame with what is broken framed in red."""
 
+import argparse
 import random
 
 import pytest
 import torch
 from PIL import Image
 
+from tests.bench import all as bench_all
 from tests.bench._look import Look, around, columns
 from tests.bench_support import frame_sheet, interval, story_interval, story_median, story_percent
 
@@ -72,3 +74,21 @@ def test_a_sheet_shows_every_frame_and_frames_the_broken_ones(tmp_path):
         x, y = number % 3 * 10 + 4, 14 + number // 3 * 22 + 14 + 4
         assert sheet.getpixel((x, y))[0] == pytest.approx(255 * number * 0.1, abs=1)
     assert sheet.getpixel((10, 14 + 22 + 14)) == (255, 40, 40)
+
+
+def test_all_tables_resume_by_command_code_and_status(tmp_path):
+    options = argparse.Namespace(seeds=2, offset=50, tables=["blend", "demo", "anchor", "refine"], out=tmp_path)
+    code = bench_all.code_version()
+    kept = {
+        name: {"command": bench_all.command(name, options), "code": code, "status": 0, "text": "", "seconds": 1}
+        for name in options.tables
+    }
+    assert list(bench_all.missing(kept, options)) == []
+    kept["demo"]["status"] = 1
+    kept["anchor"]["code"] = "another commit"
+    kept["refine"]["command"] = [*kept["refine"]["command"], "--strength", "0.3"]
+    assert list(bench_all.missing(kept, options)) == ["demo", "anchor", "refine"]
+    bench_all.write(kept, options)
+    text = (tmp_path / "tables.txt").read_text(encoding="utf-8")
+    assert "python dev.py bench blend --seeds 4 --offset 50" in text
+    assert "FAILED with status 1" in text
