@@ -172,7 +172,7 @@ def _cut(key: str, value: object, window: Window):
 
 
 def _cut_moving(key: str, value: torch.Tensor, axis: TimeAxis, window: Window) -> torch.Tensor | None:
-    check_reaches_end(key, value, axis, window.frames)
+    check_reaches_end(key, value, axis, max(window.frames, window.end))  # locked shots may make a video longer
     return axis.of_frames(value, window.places(value.shape[axis.axis] if axis.led else window.frames))
 
 

@@ -179,6 +179,18 @@ def test_a_chunk_keeps_references_whole_and_takes_its_frames_of_pictures(tiny):
     assert torch.equal(cut["pooled_output"], options["pooled_output"])
 
 
+def test_a_chunk_behind_the_end_of_what_moves_along_is_refused(tiny):
+    """Locked shots keep their frames, and the video that is made may be longer than the plan."""
+    loaded = tiny("wan21")
+    planned, made = of_frames(loaded.model, 12, 5), of_frames(loaded.model, 14, 5)
+    entries = [[torch.rand(1, 7, 12), {"audio_embed": torch.rand(1, 25, 8, 4 * 12)}]]
+    first, *_, last = plan_chunks(made, 1)
+    [[_, cut]] = for_chunk(entries, first, planned, {0, 1})
+    assert cut["audio_embed"].shape[3] == 4 * first.latent_frames
+    with pytest.raises(ValueError, match="audio_embed for 12 latent frames and the video has 14; .* 53 pixel frames"):
+        for_chunk(entries, last, planned, {0, 1})
+
+
 def test_a_context_pass_takes_the_last_frames_of_what_has_frames():
     given = entry(12, mask=torch.rand(1, 12, 4, 4))
     cut = entry_of_length(given, torch.zeros(1, 16, 3, 4, 4))
