@@ -28,6 +28,7 @@ REFERENCES = (  # latents beside the video: of model_conds, and as nodes name th
 )
 MASK, AREA = "mask", "area"  # of an entry, as core has processed them: [B, F or 1, H, W], (F, H, W, f, y, x)
 AUDIO, BESIDE = "audio_embed", "c_concat"  # sound; of model_conds, the channels beside the latent
+START = "time_dim_replace"  # of Kandinsky 5: clean frames that take the place of the video's first ones
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ WIRED = {  # as nodes name them
     "vace_mask": TimeAxis(2, to_the_end=True, led=True),
     "driving_mask_28ch": TimeAxis(1),  # [B, F, 28, H, W]
     "ref_mask_28ch": TimeAxis(1, to_the_end=True, led=True),
+    START: TimeAxis(2),
 }
 OF_MODELS = {  # as core's models name them in model_conds
     "face_pixel_values": WIRED["face_video_pixels"],
@@ -77,6 +79,7 @@ OF_MODELS = {  # as core's models name them in model_conds
     "vace_context": TimeAxis(3, to_the_end=True, led=True),  # [B, videos, C, F, H, W]
     "sam_latents": TimeAxis(2),
     "ref_mask_latents": TimeAxis(2, to_the_end=True, led=True),
+    START: WIRED[START],
 }
 
 

@@ -19,7 +19,7 @@ from ...engine.sampling import alpha_space
 from ...engine.to_device import sent
 from .. import keys
 from ..prompts.chunk_conditioning import MOTION
-from ..prompts.time_axis import MASK, OF_MODELS, time_axis_of
+from ..prompts.time_axis import MASK, OF_MODELS, START, time_axis_of
 from ..types import BaseModel
 
 CONTEXT_PASS = "context pass"  # the role of an evaluation that shows finished frames
@@ -99,13 +99,14 @@ def entry_of_length(entry: dict, x: torch.Tensor) -> dict:
     """Return a conditioning entry for as many frames as x [B, C, F, H, W] has.
 
     Finished frames are all of one noise level, so there is no mask and no frame kept clean. What else lies on the video
-    is that of the chunk's last frames; pictures of known frames are hosts/windows/picture_channels.py's.
+    is that of the chunk's last frames, but for a start picture, which is none of them; pictures of known frames are
+    hosts/windows/picture_channels.py's.
     """
     frames = x.shape[FRAME_AXIS]
     model_conds = {
         key: value
         for key, value in entry["model_conds"].items()
-        if key not in ("denoise_mask", keys.ANCHOR_KEEP_STRENGTHS)
+        if key not in ("denoise_mask", START, keys.ANCHOR_KEEP_STRENGTHS)
     }
     for key, value in model_conds.items():
         full = getattr(value, "cond", None)

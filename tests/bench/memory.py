@@ -51,9 +51,13 @@ SIZES = (
     Size("Wan 2.2 5B", "bf16", 1280, 704, 121),
     Size("HunyuanVideo", "fp8", 848, 480, 129),
     Size("HunyuanVideo", "fp8", 1280, 720, 129),
+    Size("HunyuanVideo 1.5", "fp8", 848, 480, 121),
+    Size("HunyuanVideo 1.5", "fp8", 1280, 720, 121),
     Size("CogVideoX 5B", "bf16", 720, 480, 49),
     Size("LTXV 2B", "bf16", 768, 512, 97),
     Size("LTXV 13B", "fp8", 1216, 704, 97),
+    Size("Kandinsky 5 lite", "bf16", 768, 512, 121),
+    Size("Kandinsky 5 pro", "fp8", 768, 512, 121),
 )
 
 

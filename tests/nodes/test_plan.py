@@ -83,6 +83,8 @@ def test_a_size_off_the_grid_is_rounded_and_the_report_says_so(server, base, bas
     [
         ("ltxv", "LTXV: ", 128),
         ("hunyuan_video", "HunyuanVideo: ", 16),
+        ("hunyuan_video15", "HunyuanVideo 1.5: ", 32),
+        ("kandinsky5", "Kandinsky 5: ", 16),
         ("cogvideox10", "CogVideoX: ", 16),
         ("wan22_5b", "Wan 2.2 5B: ", 48),
     ],

@@ -217,6 +217,37 @@ def test_a_start_picture_of_hunyuan_video_15_is_shown_at_the_videos_start(tiny, 
     assert torch.allclose(first[:, 32:], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("pictures", [1, 3])  # latent frames
+@pytest.mark.parametrize("mode", ["joint", "rollout"])
+def test_a_start_picture_of_kandinsky_5_takes_the_place_of_the_videos_first_frames_alone(tiny, mode, pictures):
+    """As the node Kandinsky5ImageToVideo gives it; core puts it into the latent inside the network's forward."""
+    loaded = tiny("kandinsky5")
+    timeline = story(loaded.model, transitions=("continue", "continue"))
+    picture = torch.randn(1, 16, pictures, *empty(timeline).shape[3:], generator=torch.Generator().manual_seed(8))
+    mask = torch.ones(1, 1, *empty(timeline).shape[2:])
+    mask[:, :, :pictures] = 0
+    values = {"time_dim_replace": picture, "concat_mask": mask}
+    conds = tuple(node_helpers.conditioning_set_values(entries, values) for entries in encode(loaded, timeline))
+    sampling = sampling_of(conds, sigmas_of(loaded.model, 1))
+    latent = {"samples": empty(timeline)}
+    with Shown(loaded.model) as seen, torch.inference_mode():
+        if mode == "joint":
+            sample_timeline(loaded.model, timeline, latent, sampling, blend="triangle")
+            starts = [max(0, segment.start_frame - 1) for segment in timeline.segments]  # with the lead frame
+        else:
+            model = short_memory.attach(loaded.model, KeysAndValues(2, 1.0, 0.0, frozenset({0})))
+            sample_rollout(model, timeline, latent, sampling)
+            starts = [chunk.start_frame for chunk in plan_chunks(timeline, timeline.overlap_frames)]
+    windows = [shown for shown in seen if shown.shape[2] > 2]  # two frames are remembered in passes of their own
+    assert len(windows) == len(starts) and starts[-1] >= pictures
+    given = loaded.model.model.process_latent_in(picture)
+    for start, shown in zip(starts, windows, strict=True):
+        here = max(0, pictures - start)
+        assert torch.allclose(shown[:, :16, :here], given[:, :, start:].expand(len(shown), -1, -1, -1, -1))
+        assert mask_of(shown, "kandinsky5")[0].tolist() == [1] * here + [0] * (shown.shape[2] - here)
+        assert not any(torch.allclose(other, given[:, :, 0], atol=1e-2) for other in shown[:, :16, here:].unbind(2))
+
+
 @pytest.fixture(scope="module")
 def super_resolution(tiny):
     """The super-resolution network of HunyuanVideo 1.5, through core's loader, which reads begin and end of a step."""
