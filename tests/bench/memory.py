@@ -116,6 +116,7 @@ class Measured:
         from longreel.engine.plan.card_memory import WORKING_COPIES, CoreNeeds
         from longreel.hosts.attention.attention_size import attention_size
         from longreel.hosts.families import FAMILIES
+        from longreel.hosts.ttt.forward import SEGMENTS
         from tests.bench._true_networks import COMPUTED_WITH, model_of, parameters_of
 
         model = model_of(size.network)
@@ -130,7 +131,9 @@ class Measured:
         )  # fmt: skip
         # As core reckons where attention is PyTorch's flash attention, comfy/model_base.memory_required.
         window = int(frames * rows * columns * itemsize * 0.01 * model.memory_usage_factor * 2**20)
-        self.ttt = _bytes_of_ttt(family, model.diffusion_model, facts, rows, columns, itemsize)
+        self.ttt = None
+        if family.NAME in SEGMENTS:
+            self.ttt = _bytes_of_ttt(family, model.diffusion_model, facts, rows, columns, itemsize)
         self.shorter = lambda frames: f"segment_frames {facts.pixel_frames(frames - 1)}"
         numbers, largest = parameters_of(model)
         stored = ITEMSIZES[size.weights]
@@ -225,10 +228,15 @@ def tables(cards: Sequence[float], ram_gib: float) -> Iterator[str]:
         yield ""
         yield f"## {size.title}"
         yield ""
+        ttt = "TTT layers have no place in this network."
+        if measured.ttt is not None:
+            ttt = (
+                f"Longreel TTT Sampler keeps {gib(measured.ttt)} of {TTT_SECONDS} seconds in one forward, on the card, "
+                f"beside the layers' weights."
+            )
         yield (
             f"Weights {gib(core.weights)} (at least {gib(core.least_weights)} on the card), window {gib(core.window)} "
-            f"with guidance, {gib(core.least_window)} for one prompt. Longreel TTT Sampler keeps {gib(measured.ttt)} "
-            f"of {TTT_SECONDS} seconds in one forward, on the card, beside the layers' weights."
+            f"with guidance, {gib(core.least_window)} for one prompt. {ttt}"
         )
         yield ""
         yield "| " + " | ".join(heads) + " |"
