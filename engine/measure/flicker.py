@@ -4,8 +4,9 @@ A torn, doubled or shattered object, a flash, a patch of noise come and go: some
 otherwise, some frames behind them it does again, and movement explains neither change, while it does explain how the
 frames before become those behind. So a frame's score is the smaller of two differences: the largest to a frame 1, 2, 4
 or 8 before it, and the largest to one 1, 2, 4 or 8 behind it (`unexplained` in engine/measure/metrics.py, 0..1). It
-counts where the two outer frames differ from each other at most half as much. A cut changes the picture once, so that
-each frame has a side that explains it. What a video shows is not known, nor where its shots meet.
+counts where the two outer frames differ from each other at most half as much, and always where neither of the very
+neighbours explains a frame: what falls apart and stands elsewhere afterwards does not return. A cut changes the picture
+once, so that each frame has a side that explains it. What a video shows is not known, nor where its shots meet.
 
 Limits: what is broken for more than 8 frames is a new state of things and no flicker; the frames at both ends of a
 video have one side alone; a shot of 8 frames or fewer between two that look alike is called broken; what a movement
@@ -29,6 +30,7 @@ SLOWEST, FASTEST = 0.5, 3  # pixels per frame at half size: the speed that is ex
 MOST_PAIRS = 0.8  # share of the neighbouring pairs whose movement that speed covers: breaks are few
 MORE_PIXELS, FARTHEST = 1, 9  # at half size: beside the speed, and in all
 BROKEN = 0.2  # score from which a frame counts as broken
+BETWEEN_NEIGHBOURS = 0.15  # difference from both neighbours from which a frame is broken, whatever is behind it
 OVER_MEDIAN = 3.0  # and how many times the median score it has to be: grain is in every frame
 RETURNS = 0.5  # how much the outer frames may differ, of what the frame between differs from them
 BATCH = 32  # pairs that are compared at once: memory does not grow with the video
@@ -66,7 +68,8 @@ def find_flicker(video: torch.Tensor) -> Flicker:
         behind = {q: float(differences[q][t]) for q in spans if t + q < count}
         scores[t] = min(max(before.values()), max(behind.values()))
     least = max(BROKEN, OVER_MEDIAN * float(scores.median()))
-    broken = torch.zeros(count, dtype=torch.bool)
+    lonely = F.pad(torch.minimum(differences[1][:-1], differences[1][1:]), (1, 1))  # [F]
+    broken = lonely >= max(BETWEEN_NEIGHBOURS, OVER_MEDIAN * float(scores.median()))
     for t in (scores >= least).nonzero().flatten().tolist():
         outer = [
             (t - p, t + q)
@@ -74,7 +77,8 @@ def find_flicker(video: torch.Tensor) -> Flicker:
             for q in spans
             if t >= p and t + q < count and min(differences[p][t - p], differences[q][t]) >= least
         ]
-        broken[t] = bool(outer) and float(_differences(half, outer, speed).min()) <= RETURNS * float(scores[t])
+        if outer and float(_differences(half, outer, speed).min()) <= RETURNS * float(scores[t]):
+            broken[t] = True
     return Flicker(scores, broken)
 
 

@@ -60,6 +60,15 @@ def test_what_stays_or_moves_does_not_flicker():
 
 
 @pytest.mark.slow
+def test_what_falls_apart_and_stands_elsewhere_afterwards_is_broken_in_between():
+    track = TRACK.clone()
+    track[11:, 1] -= 24.0
+    video = clip(track)
+    video[10] = defect("noise")[10]
+    assert find_flicker(video).broken.nonzero().flatten().tolist() == [10]
+
+
+@pytest.mark.slow
 def test_a_blot_is_first_seen_at_three_pixels_radius():
     """Of 64, black on pale, for one frame."""
     scores = {}
