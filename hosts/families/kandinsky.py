@@ -94,8 +94,8 @@ def time_shift(network: Network, args: tuple, kwargs: dict):
     """
     rotary = network.rope_embedder_3d
     frequencies = time_frequencies(rotary.axes_dim[0], rotary.theta)
-    options = (argument(type(network)._forward, args, kwargs, "transformer_options") or {}).get("rope_options")
-    positions_per_frame = 1 / network.rope_scale_factor[0] if options is None else options.get("scale_t", 1.0)
+    rope = (argument(type(network)._forward, args, kwargs, "transformer_options") or {}).get("rope_options")
+    positions_per_frame = 1 / network.rope_scale_factor[0] if rope is None else rope.get("scale_t", 1.0)
     return lambda k, frames: rotate_pairs(k, frames * positions_per_frame * frequencies)
 
 
