@@ -64,7 +64,14 @@ PLAIN_TITLES = {
     "hunyuan_video15": "HunyuanVideo 1.5",
     "kandinsky5": "Kandinsky 5 Video",
 }
-SAME_AS_ANOTHER = ("wan22_14b_low", "wan22_i2v_low")  # in structure
+SAME_AS_ANOTHER = (  # in structure
+    "wan22_14b_low",
+    "wan22_i2v_low",
+    "wan21_camera",
+    "wan22_camera",
+    "wan21_fun_control",
+    "wan22_fun_control",
+)
 PICTURE_TITLES = {
     "wan21_i2v": "Wan 2.1 I2V",
     "wan21_flf": "Wan 2.1 FLF",
