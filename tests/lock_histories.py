@@ -233,7 +233,7 @@ class Histories:
         """Stand in for a text encoder."""
         return torch.rand(self.text_shape, generator=torch.Generator().manual_seed(int(content_hash(prompt)[:15], 16)))
 
-    def _fake(self, task, chunk, finished, remembered, progress) -> torch.Tensor:
+    def _fake(self, task, chunk, finished, remembered, progress, *, first) -> torch.Tensor:
         """Stand in for the network: noise that all its inputs decide."""
         if self.left is not None:
             if not self.left:

@@ -31,9 +31,11 @@ def plan(
     **shot,
 ) -> Timeline:
     """`shots` shots of so many latent frames (the first: `first`), one segment each unless `segment` says otherwise.
-    Even numbers, so that CogVideoX 1.5, which reads two as one, borders where others do."""
+    Even numbers, so that CogVideoX 1.5, which reads two as one, borders where others do. At 16 frames per second, or at
+    the rate that a network which is told one takes where nobody says it, as in training (LTXV)."""
     facts = facts_of(loaded.model)
-    unit = FRAME_SECONDS[facts.temporal_stride]
+    fps = facts.unsaid_frame_rate or 16.0
+    unit = FRAME_SECONDS[facts.temporal_stride] * 16.0 / fps
     texts = prompts or [f"scene {number}" for number in range(shots)]
     # The first latent frame is one pixel frame: so many fewer seconds.
     counts = [first or frames] + [frames] * (shots - 1)
@@ -41,7 +43,7 @@ def plan(
         tuple(
             Shot(
                 text,
-                unit * count - (unit - 1 / 16 if not number else 0),
+                unit * count - (unit - 1 / fps if not number else 0),
                 transition=transition if number else "continue",
                 **(shot if number == 1 else {}),
             )
@@ -49,7 +51,7 @@ def plan(
         ),
         width=64,
         height=64,
-        fps=16.0,
+        fps=fps,
         negative="blurry",
     )
     timeline = plan_timeline(board, facts, segment_frames=segment or max(counts), overlap_frames=overlap)

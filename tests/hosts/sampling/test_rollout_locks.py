@@ -241,11 +241,11 @@ def test_a_shot_that_was_begun_is_ended_under_its_lock(run, monkeypatch):
     long = [shot(RED, 3.3), shot(BLUE)]
     real, left = rollout._sample, [2]
 
-    def stop(*inputs):
+    def stop(*inputs, first):
         if not left[0]:
             raise KeyboardInterrupt
         left[0] -= 1
-        return real(*inputs)
+        return real(*inputs, first=first)
 
     monkeypatch.setattr(rollout, "_sample", stop)
     with pytest.raises(KeyboardInterrupt):
