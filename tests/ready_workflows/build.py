@@ -93,7 +93,7 @@ def _sampler(
     """Add Longreel Sampler and its report."""
     node = graph.add(
         "LongreelSampler", model=model.out(), timeline=planned.out("timeline"), positive=positive, negative=negative,
-        latent=planned.out("latent"), sampler=sampler, sigmas=sigmas, seed=7, cfg=cfg, **mode,
+        latent=planned.out("latent"), sampler=sampler, sigmas=sigmas, seed=7, cfg=cfg, tall=460 + PICTURE, **mode,
     )  # fmt: skip
     graph.add("PreviewAny", title="What was made", tall=PICTURE, source=node.out("report"))
     return node
@@ -110,7 +110,7 @@ def _film(graph: Graph, name: str, sampled: Node, planned: Node, vae: Wire) -> N
     """Add the decoder that writes the video frame by frame, and the video."""
     graph.column("Video")
     video = graph.add(
-        "LongreelDecodeToVideo", vae=vae, samples=sampled.out(), fps=planned.out("fps"),
+        "LongreelDecodeToVideo", tall=180 + PICTURE, vae=vae, samples=sampled.out(), fps=planned.out("fps"),
         filename_prefix=f"longreel/{name}", crf=19, timeline=planned.out("timeline"),
     )  # fmt: skip
     graph.add("PreviewAny", title="How it was decoded", tall=PICTURE, source=video.out("report"))
