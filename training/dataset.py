@@ -95,7 +95,7 @@ class Geometry:
 @dataclass(frozen=True)
 class Clip:
     """This is a clip of the folder. path: a video, a folder of pictures, or a latent. digest: of all its bytes.
-    prompts: one for each segment.
+    prompts: one for each segment. told_fps: frames per second, of a network that is told them; else None.
     """
 
     name: str
@@ -103,6 +103,7 @@ class Clip:
     digest: str
     bytes: int
     prompts: tuple[str, ...]
+    told_fps: float | None = None
 
     @property
     def is_latent(self) -> bool:
@@ -232,22 +233,29 @@ def read_latent(part: Part, geometry: Geometry) -> torch.Tensor:
 
 
 def manifest(clips: Iterable[Clip]) -> dict[str, dict]:
-    """Return what a data set is, as JSON can hold it: of each clip its bytes, their digest, and that of its
-    prompts.
+    """Return what a data set is, as JSON can hold it: of each clip its bytes, their digest, that of its prompts, and
+    its frames per second where the network is told them.
     """
     return {
         clip.name: {
             "bytes": clip.bytes,
             "digest": clip.digest,
             "prompts": hashlib.sha256(json.dumps(clip.prompts).encode()).hexdigest(),
+            **({} if clip.told_fps is None else {"fps": clip.told_fps}),
         }
         for clip in clips
     }
 
 
 def check_unchanged(before: Mapping[str, dict], clips: Iterable[Clip]) -> None:
-    """Raise ValueError, by name and numbers, where the data set is no longer that of `before` (a manifest)."""
-    now = manifest(clips)
+    """Raise ValueError, by name and numbers, where the data set is no longer that of `before` (a manifest).
+
+    A run that began when no network was told a frame rate goes on, and is told it from here on.
+    """
+    now = {
+        name: {part: value for part, value in clip.items() if part in before.get(name, clip)}
+        for name, clip in manifest(clips).items()
+    }
     changed = [name for name in sorted(set(before) & set(now)) if before[name] != now[name]]
     gone, new = sorted(set(before) - set(now)), sorted(set(now) - set(before))
     if not changed and not gone and not new:
@@ -261,6 +269,8 @@ def check_unchanged(before: Mapping[str, dict], clips: Iterable[Clip]) -> None:
             else "other bytes of the same number"
             if old["digest"] != fresh["digest"]
             else "other prompts"
+            if old["prompts"] != fresh["prompts"]
+            else f"{old['fps']:g} frames per second then, {fresh['fps']:g} now"
         )
         said.append(f"{len(changed)} of {len(before)} clips have changed, first {changed[0]} ({how})")
     said += [f"{len(gone)} of {len(before)} clips are gone, first {gone[0]}"] if gone else []
@@ -278,7 +288,8 @@ def _read_clip(name: str, path: Path, board: Path, geometry: Geometry) -> Clip:
             f"{board.name} holds {len(storyboards)} videos and stands beside one clip; write one file for each clip"
         )
     prompts = _prompts(storyboards[0], board.name, geometry)
-    clip = Clip(name, path, *digest_of(path), prompts)
+    told_fps = None if geometry.facts.unsaid_frame_rate is None else storyboards[0].fps
+    clip = Clip(name, path, *digest_of(path), prompts, told_fps)
     if clip.is_latent:
         _check_latent(path, len(prompts), geometry)
     else:

@@ -13,7 +13,7 @@ from ..engine.plan.facts import ModelFacts
 from .cache import Cache
 from .config import Config
 from .dataset import Geometry, Part, parts_of, read_dataset, set_apart
-from .student import Conditioning, Encoder
+from .student import FRAME_RATE, Conditioning, Encoder
 
 
 class StageClips:
@@ -46,8 +46,12 @@ class StageClips:
         return self.cache.latent(part)
 
     def conditioning(self, part: Part, unconditional: bool = False) -> Conditioning:
-        """Return every tensor [n, ...] of the prompts of a part's n segments, or of as many empty prompts."""
-        return self.cache.conditioning(("",) * part.segments if unconditional else part.prompts)
+        """Return every tensor [n, ...] of the prompts of a part's n segments, or of as many empty prompts, and the
+        clip's frame rate [n] where the network is told it, in both.
+        """
+        heard = self.cache.conditioning(("",) * part.segments if unconditional else part.prompts)
+        rate = part.clip.told_fps
+        return heard if rate is None else {**heard, FRAME_RATE: torch.full((part.segments,), rate)}
 
     def last_parts(self, count: int) -> list[Part]:
         """Return the parts of the last stage to watch a run by: the last `count`, those that are held out before

@@ -18,10 +18,12 @@ from ..engine.ttt.units import Unit
 
 TTT, OTHERS = "ttt", "others"  # groups of parameters: the TTT layers with their gates, and what else a stage trains
 TEXT = "text"  # the one tensor that every prompt's conditioning has
+FRAME_RATE = "frame_rate"  # frames per second, for networks that are told (ModelFacts.unsaid_frame_rate)
 
 Conditioning = Mapping[str, torch.Tensor]
 """What the text encoder made of prompts, by name. Of one prompt: "text" [T, D], and whatever else the network is given
-(a mask [T], a pooled text [D]). Of a batch of stories of n segments: the same names, each [B, n, ...]."""
+(a mask [T], a pooled text [D]). Of a batch of stories of n segments: the same names, each [B, n, ...], and where the
+network places frames in seconds "frame_rate" [B, n] of their clips."""
 
 
 class Objective(Protocol):

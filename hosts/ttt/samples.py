@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 
 from ...engine.ttt.order import Range
+from ..prompts.conditioning import FRAME_RATE
 from .student import TTTStudent
 
 Conditioning = Mapping[str, torch.Tensor]
@@ -95,10 +96,11 @@ class StorySampler:
     def _latent(self, story: Conditioning, noise: torch.Tensor) -> torch.Tensor:
         objective, x = self.student.objective, noise.to(self.student.device)
         levels = objective.descent(self.steps)
+        nothing_said = {**self.unconditional, **{name: story[name] for name in (FRAME_RATE,) if name in story}}
         for level, to in itertools.pairwise(levels):
             said = self._predict(x, level, story)
             if self.cfg != 1:
-                unconditional = self._predict(x, level, self.unconditional)
+                unconditional = self._predict(x, level, nothing_said)
                 said = unconditional + self.cfg * (said - unconditional)
             x = objective.step(x, said, level, to)
         return x

@@ -33,6 +33,7 @@ from .. import keys
 from ..attention import patching
 from ..families import block_count
 from ..families.sites import token_grid
+from ..prompts.conditioning import FRAME_RATE
 from ..training.encoder import MASK, POOLED, TEXT, TOKENS
 from ..training.gradients import training
 from ..training.network import NetworkStudent, make_room
@@ -168,8 +169,8 @@ class TTTStudent(NetworkStudent):
         windows: tuple[Range, ...],
     ) -> torch.Tensor:
         """Return what the network says of a batch: noised [B, C, F, H, W], levels [B] of the objective, conditioning
-        [B, n, ...] as hosts/training/encoder.py encodes prompts, windows: latent frames of each segment -> float32 like
-        noised, for the objective's target.
+        [B, n, ...] as hosts/training/encoder.py encodes prompts, with the clips' frame rate [B, n] where the family is
+        told one, windows: latent frames of each segment -> float32 like noised, for the objective's target.
 
         Raises ValueError where this network cannot be evaluated in so many segments, and core's exception when the
         user interrupts.
@@ -178,11 +179,15 @@ class TTTStudent(NetworkStudent):
         if torch.is_grad_enabled():
             make_room(self.device)
         noised = self.leaf(noised)
-        lengths = conditioning[TOKENS]
-        if self.whole is None and bool((lengths == lengths[:1]).all()):
+        alike = all(
+            bool((conditioning[name] == conditioning[name][:1]).all())
+            for name in (TOKENS, FRAME_RATE)
+            if name in conditioning
+        )
+        if self.whole is None and alike:
             return self._predict(noised, levels, conditioning, windows)
-        # Texts are joined to the video, or to each other, where one ends and the next begins: row by row. Processes
-        # that divide the weights do so always, for all must evaluate equally often.
+        # Texts are joined to the video, or to each other, where one ends and the next begins, and a network is told one
+        # frame rate: row by row. Processes that divide the weights do so always, for all must evaluate equally often.
         evaluate = self._predict if self.whole is None else partial(self.whole, self._predict)
         rows = [
             evaluate(
@@ -208,6 +213,8 @@ class TTTStudent(NetworkStudent):
             prompts[MASK] = joined(MASK)
         if POOLED in conditioning:
             prompts[POOLED] = conditioning[POOLED].flatten(1).to(self.device)
+        if FRAME_RATE in conditioning:
+            prompts[FRAME_RATE] = float(conditioning[FRAME_RATE][0, 0])
         segment_info = comfy.conds.CONDConstant(SegmentInfo(windows, text_lengths))
         with training():
             # A copy, for it may be a part of what the network put out, and a unit returns new tensors.

@@ -15,7 +15,8 @@ from longreel.hosts import block_count, facts_of, family_of
 from longreel.hosts.prompts import conditioning
 from longreel.hosts.sampling.alpha_space import AlphaSpaceSampler
 
-FRAME_SECONDS = {4: 0.25, 8: 0.5}  # per temporal stride, at 16 fps
+FPS = 16.0
+FRAME_SECONDS = {stride: stride / FPS for stride in (4, 8)}
 CHUNK = 16
 
 
@@ -31,11 +32,9 @@ def plan(
     **shot,
 ) -> Timeline:
     """`shots` shots of so many latent frames (the first: `first`), one segment each unless `segment` says otherwise.
-    Even numbers, so that CogVideoX 1.5, which reads two as one, borders where others do. At 16 frames per second, or at
-    the rate that a network which is told one takes where nobody says it, as in training (LTXV)."""
+    Even numbers, so that CogVideoX 1.5, which reads two as one, borders where others do."""
     facts = facts_of(loaded.model)
-    fps = facts.unsaid_frame_rate or 16.0
-    unit = FRAME_SECONDS[facts.temporal_stride] * 16.0 / fps
+    unit = FRAME_SECONDS[facts.temporal_stride]
     texts = prompts or [f"scene {number}" for number in range(shots)]
     # The first latent frame is one pixel frame: so many fewer seconds.
     counts = [first or frames] + [frames] * (shots - 1)
@@ -43,7 +42,7 @@ def plan(
         tuple(
             Shot(
                 text,
-                unit * count - (unit - 1 / fps if not number else 0),
+                unit * count - (unit - 1 / FPS if not number else 0),
                 transition=transition if number else "continue",
                 **(shot if number == 1 else {}),
             )
@@ -51,7 +50,7 @@ def plan(
         ),
         width=64,
         height=64,
-        fps=fps,
+        fps=FPS,
         negative="blurry",
     )
     timeline = plan_timeline(board, facts, segment_frames=segment or max(counts), overlap_frames=overlap)

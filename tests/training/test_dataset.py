@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -238,6 +239,18 @@ def test_a_data_set_that_changed_is_told_by_name_and_numbers(tmp_path):
     write_clip(tmp_path, "new")
     with pytest.raises(ValueError, match="1 of 3 clips are gone, first clip2; 1 clips are new beside 3, first new"):
         check_unchanged(before, read_dataset(tmp_path, GEOMETRY))
+
+
+def test_a_frame_rate_is_kept_of_networks_that_are_told_it_alone(tmp_path):
+    told = replace(GEOMETRY, facts=replace(GEOMETRY.facts, unsaid_frame_rate=25.0))
+    write_clip(tmp_path, "a", 2)
+    assert "fps" not in manifest(read_dataset(tmp_path, GEOMETRY))["a"]
+    begun_untold, begun = (manifest(read_dataset(tmp_path, geometry)) for geometry in (GEOMETRY, told))
+    assert begun["a"]["fps"] == 8.0
+    write_board(tmp_path, "a", ["a part 0", "a part 1"], seconds=0.5, fps=16)
+    with pytest.raises(ValueError, match=r"1 of 1 clips have changed, first a \(8 frames per second then, 16 now\)"):
+        check_unchanged(begun, read_dataset(tmp_path, told))
+    check_unchanged(begun_untold, read_dataset(tmp_path, told))  # a run of before goes on
 
 
 def test_a_segment_that_is_all_shared_is_refused():

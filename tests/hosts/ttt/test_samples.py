@@ -61,6 +61,17 @@ def test_every_number_changes_the_story(tiny, changed):
     assert not torch.equal(ours()[0], replace(ours, **changed)()[0])
 
 
+def test_what_is_not_said_is_told_the_frame_rate_of_the_story(tiny):
+    """Where the unconditional row comes from a clip of another rate."""
+    loaded = tiny("ltxv")
+    ours = sampler(loaded)
+    other = {name: part[0] for name, part in hear(loaded, ["", ""], fps=25.0).items()}
+    noise = torch.randn(1, *ours.latent_shape, generator=torch.Generator().manual_seed(4))
+    stories = [replace(ours, steps=1, unconditional=heard) for heard in (ours.unconditional, other)]
+    same = [story._latent(story.stories[0], noise) for story in stories]
+    assert torch.equal(*same)
+
+
 def test_what_was_learned_since_changes_the_story(tiny):
     ours = sampler(tiny("wan21"))
     before = ours()[0]

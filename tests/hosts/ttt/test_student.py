@@ -13,13 +13,13 @@ from longreel.engine.sampling.denoising import FlowMatching, VPrediction, loss_p
 from longreel.engine.ttt.files import load_ttt
 from longreel.engine.ttt.layer import GATED_DELTA, LINEAR, MLP, SLIDING_WINDOW
 from longreel.engine.ttt.order import Layout
-from longreel.hosts import family_of
+from longreel.hosts import facts_of, family_of
 from longreel.hosts.attention import patching
 from longreel.hosts.training.encoder import TTTEncoder
 from longreel.hosts.ttt import apply as ttt
 from longreel.hosts.ttt.student import ALL, LAYERS, OTHERS, PROJECTIONS, TTT, TTTStudent
 from tests.hosts.attention_watcher import Watcher
-from tests.hosts.ttt_cases import denoise, encode, layers, noise_for, plan
+from tests.hosts.ttt_cases import FPS, denoise, encode, layers, noise_for, plan
 
 WINDOWS = ((0, 4), (2, 6))
 PROMPTS = ["a fox", "two words"]
@@ -37,11 +37,13 @@ def student_of(loaded, file=None, dtype=torch.float32, **applied) -> TTTStudent:
         return TTTStudent(ttt.apply(loaded.model, file, **applied), dtype)
 
 
-def hear(loaded, prompts: list[str], text_tokens: int | None = None) -> dict[str, torch.Tensor]:
-    """Conditioning of one story: [1, n, ...]."""
+def hear(loaded, prompts: list[str], text_tokens: int | None = None, fps: float = FPS) -> dict[str, torch.Tensor]:
+    """Conditioning of one story: [1, n, ...], as training/stage_clips.py gives it."""
     encoder = TTTEncoder(loaded.model, loaded.clip, loaded.vae, text_tokens)
     texts = [encoder.encode_text(prompt) for prompt in prompts]
-    return {name: torch.stack([text[name] for text in texts])[None] for name in texts[0]}
+    heard = {name: torch.stack([text[name] for text in texts])[None] for name in texts[0]}
+    told = facts_of(loaded.model).unsaid_frame_rate is not None
+    return {**heard, **({"frame_rate": torch.full((1, len(prompts)), fps)} if told else {})}
 
 
 class Case:
@@ -266,6 +268,26 @@ def test_rows_whose_texts_differ_in_length_are_those_of_separate_batches(tiny, f
                 WINDOWS,
             )
             torch.testing.assert_close(both[row : row + 1], alone)
+
+
+def test_rows_of_other_frame_rates_are_those_of_separate_batches_and_none_is_the_unsaid_one(tiny):
+    loaded = tiny("ltxv")
+    student = student_of(loaded, layers(loaded.model))
+    case = Case(loaded, student, batch=2)
+    rows = [hear(loaded, PROMPTS, fps=fps) for fps in (8.0, 25.0)]
+    noised = student.objective.noise(case.clean, case.noise, case.levels)
+    with torch.no_grad():
+        case.conditioning = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+        slow, usual = (part[None] for part in case.predict())
+
+        def alone(row: int, heard) -> torch.Tensor:
+            return student.predict(noised[row : row + 1], case.levels[row : row + 1], heard, WINDOWS)
+
+        torch.testing.assert_close(slow, alone(0, rows[0]))
+        assert not torch.allclose(slow, alone(0, rows[1]), atol=1e-3)
+        unsaid = {name: part for name, part in rows[1].items() if name != "frame_rate"}
+        assert torch.equal(alone(1, rows[1]), alone(1, unsaid))
+        torch.testing.assert_close(usual, alone(1, unsaid))
 
 
 def test_the_layout_is_what_the_layers_read(tiny, family, monkeypatch):
