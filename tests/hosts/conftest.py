@@ -66,6 +66,18 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True)
+def no_dead_models() -> Iterator[None]:
+    """Let core forget patchers that went away with their parents, in a reference cycle of a test's watcher: it keeps
+    them as loaded for as long as their network lives, and collects all garbage, a second of it, before each sampling.
+    """
+    yield
+    from comfy import model_management
+
+    entries = model_management.current_loaded_models
+    entries[:] = [entry for entry in entries if not entry.is_dead()]
+
+
 @pytest.fixture(scope="session")
 def tiny_models() -> dict[str, TinyModel]:
     """Facts and files of every tiny model, by name; nothing is loaded."""

@@ -29,13 +29,14 @@ class Watched:
     """A clone of a model that keeps what its network is shown."""
 
     def __init__(self, model):
-        self.shown: list[Shown] = []
+        self.shown = shown = []
         self.model = model.clone()
-        self.model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "watched", self._keep)
 
-    def _keep(self, executor, x, t, *args, **kwargs):
-        self.shown.append(Shown(x.clone(), {"args": args, **kwargs}))
-        return executor(x, t, *args, **kwargs)
+        def keep(executor, x, t, *args, **kwargs):  # of the list alone, so that the model goes with its last user
+            shown.append(Shown(x.clone(), {"args": args, **kwargs}))
+            return executor(x, t, *args, **kwargs)
+
+        self.model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "watched", keep)
 
 
 @cache
