@@ -25,14 +25,16 @@ BACKGROUND_LEAST = 0.3  # share of the pixels that must be background
 COLOR_LEAST = 0.5  # share of the solid object pixels that must have the winning colour
 PIXELS_LEAST = 24.0  # mask pixels (sum of coverage) below which a frame has no object
 SHAPE_LEAST = 0.72  # mean overlap 0..1 with the best template
-SHAPE_MARGIN_LEAST = 0.01  # how much better than the next shape
+SHAPE_MARGIN_LEAST = 0.005  # how much better than the next shape
 MOTION_PIXELS_MOST = 2.5  # root mean square distance from the ideal track
 MOTION_FRAMES_LEAST = 5
 STILL_PIXELS = 1.5  # root mean square distance from its mean place up to which an object stays still
 PACE_LEAST = 0.2  # of the world's, below which nothing moves
 PACE_RIGHT = 0.75, 1.25  # of the world's
 SCALES = (0.88, 1.0, 1.12)
+ROUNDING_PIXELS, ROUNDING_SLOPE = 2, 2.0  # standard deviation of a blur, and the contrast behind it
 _MARGIN = 16  # pixels around the picture where a template's centre may still lie
+_PADDED = 108  # pixels: the picture, _MARGIN and the largest template fit without meeting themselves around the edge
 
 
 @dataclass(frozen=True)
@@ -250,37 +252,51 @@ def _read_color(video: torch.Tensor, background: str) -> tuple[str | None, float
     return color, share, along.clamp(0, 1) * (astray < 0.25) * (along > 0.15)
 
 
-_TEMPLATES = [(shape, size, scale) for shape in world.SHAPES for size in world.SIZES for scale in SCALES]
+_SHARP = [(shape, size, scale) for shape in world.SHAPES for size in world.SIZES for scale in SCALES]
+_TEMPLATES = _SHARP * 2  # as rendered, and as a VAE rounds them
+
+
+def _rounded(masks: torch.Tensor) -> torch.Tensor:
+    """Coverage [K, H, W] -> the same with corners cut and valleys filled, as the demo model's VAE decodes it."""
+    reach = torch.arange(-3 * ROUNDING_PIXELS, 3 * ROUNDING_PIXELS + 1)
+    kernel = torch.exp(-(reach**2) / (2 * ROUNDING_PIXELS**2))
+    kernel = kernel / kernel.sum()
+    for shape in ((1, 1, 1, -1), (1, 1, -1, 1)):
+        masks = F.conv2d(masks[:, None], kernel.view(shape), padding="same")[:, 0]
+    return (0.5 + ROUNDING_SLOPE * (masks - 0.5)).clamp(0, 1)
 
 
 @lru_cache(maxsize=1)
-def _template_spectra() -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Fourier transforms [K, N, N/2+1] of all templates (conjugate), and [K, P, P] template energy inside the
-    picture for every centre from -_MARGIN to SIZE + _MARGIN, half outside included. N is the padded side."""
-    side = world.SIZE_PIXELS * 2
+def _template_spectra() -> tuple[torch.Tensor, torch.Tensor]:
+    """Fourier transforms [K, N, N/2+1] of all templates (conjugate), and [K, P, P] template energy inside the picture
+    for every centre from -_MARGIN to SIZE + _MARGIN, half outside included; N is _PADDED, P counts those centres."""
     centre = torch.full((1, 2), world.SIZE_PIXELS / 2)
-    masks = torch.stack([world.coverage(s, centre, world.SIZES[z] * scale)[0] for s, z, scale in _TEMPLATES])
-    padded = F.pad(masks, (0, side - masks.shape[-1], 0, side - masks.shape[-2]))
-    inside = F.pad(torch.ones(world.SIZE_PIXELS, world.SIZE_PIXELS), (0, side // 2, 0, side // 2))
-    energy = torch.fft.irfft2(torch.fft.rfft2(inside) * torch.fft.rfft2(padded.square()).conj(), s=(side, side))
-    return torch.fft.rfft2(padded).conj(), _centres_only(energy), side
+    masks = torch.stack([world.coverage(s, centre, world.SIZES[z] * scale)[0] for s, z, scale in _SHARP])
+    masks = torch.cat([masks, _rounded(masks)])
+    first = -(world.SIZE_PIXELS // 2 + _MARGIN)  # so that place 0 of a correlation is the centre -_MARGIN
+    padded = torch.roll(_pad(masks), (first, first), (-2, -1))
+    inside = torch.fft.rfft2(_pad(torch.ones(world.SIZE_PIXELS, world.SIZE_PIXELS)))
+    return torch.fft.rfft2(padded).conj(), _correlate(inside, torch.fft.rfft2(padded.square()).conj()).clone()
 
 
-def _centres_only(correlation: torch.Tensor) -> torch.Tensor:
-    """[..., N, N] by circular shift -> [..., P, P] by centre -_MARGIN..SIZE+_MARGIN."""
-    half = world.SIZE_PIXELS // 2
-    reach = half + _MARGIN
-    return torch.roll(correlation, (reach, reach), (-2, -1))[..., : 2 * reach + 1, : 2 * reach + 1]
+def _pad(picture: torch.Tensor) -> torch.Tensor:
+    more = _PADDED - world.SIZE_PIXELS
+    return F.pad(picture, (0, more, 0, more))
+
+
+def _correlate(spectrum: torch.Tensor, spectra: torch.Tensor) -> torch.Tensor:
+    """Spectrum [N, N/2+1] of a picture, of templates [K, N, N/2+1] (conjugate) -> [K, P, P] by centre."""
+    centres = world.SIZE_PIXELS + 2 * _MARGIN + 1
+    return torch.fft.irfft2(spectrum * spectra, s=(_PADDED, _PADDED))[..., :centres, :centres]
 
 
 def _overlaps(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mask [F, H, W] -> best overlap [F, K] per template, a.b / (a.a + b.b - a.b), and its centre [F, K, 2] (x, y)."""
-    spectra, energy, side = _template_spectra()
+    spectra, energy = _template_spectra()
     overlaps, places = [], []
     for frame in mask:  # one frame at a time: [K, P, P] is all that is ever held
-        spectrum = torch.fft.rfft2(F.pad(frame, (0, side - frame.shape[1], 0, side - frame.shape[0])))
-        common = _centres_only(torch.fft.irfft2(spectrum * spectra, s=(side, side)))  # [K, P, P]
-        score = common / (frame.square().sum() + energy - common).clamp(min=1.0)
+        common = _correlate(torch.fft.rfft2(_pad(frame)), spectra)  # [K, P, P]
+        score = common / (energy - common).add_(frame.square().sum()).clamp_(min=1.0)
         best = score.flatten(1).max(1)
         row, column = best.indices // score.shape[-1], best.indices % score.shape[-1]
         x = column + _refine(score, row, column, 0, 1) - _MARGIN

@@ -30,8 +30,8 @@ SLOWEST, FASTEST = 0.5, 3  # pixels per frame at half size: the speed that is ex
 MOST_PAIRS = 0.8  # share of the neighbouring pairs whose movement that speed covers: breaks are few
 MORE_PIXELS, FARTHEST = 1, 9  # at half size: beside the speed, and in all
 BROKEN = 0.2  # score from which a frame counts as broken
-BETWEEN_NEIGHBOURS = 0.15  # difference from both neighbours from which a frame is broken, whatever is behind it
-OVER_MEDIAN = 3.0  # and how many times the median score it has to be: grain is in every frame
+BETWEEN_NEIGHBOURS = 0.08  # difference from both neighbours from which a frame is broken, whatever is behind it
+OVER_MEDIAN = 3.0  # and how many times the median of its kind it has to be: grain is in every frame
 RETURNS = 0.5  # how much the outer frames may differ, of what the frame between differs from them
 BATCH = 32  # pairs that are compared at once: memory does not grow with the video
 
@@ -69,7 +69,7 @@ def find_flicker(video: torch.Tensor) -> Flicker:
         scores[t] = min(max(before.values()), max(behind.values()))
     least = max(BROKEN, OVER_MEDIAN * float(scores.median()))
     lonely = F.pad(torch.minimum(differences[1][:-1], differences[1][1:]), (1, 1))  # [F]
-    broken = lonely >= max(BETWEEN_NEIGHBOURS, OVER_MEDIAN * float(scores.median()))
+    broken = lonely >= max(BETWEEN_NEIGHBOURS, OVER_MEDIAN * float(lonely[1:-1].median()))
     for t in (scores >= least).nonzero().flatten().tolist():
         outer = [
             (t - p, t + q)

@@ -5,24 +5,27 @@
 Each table is a benchmark in a process of its own, two at a time with one thread each. --seeds is the number of stories
 or storyboards; tables of single clips take a multiple of it. Few seeds have wide intervals, which the tables show; the
 default is meant to end within an hour on two idle cores. It resumes: what all.json in FOLDER has with the same command
-and the same code is not measured again, and the file is written after each table. tables.txt is the page; the folder
-sheets has the pictures, and what a person would call broken in them is a failure, whatever the figures say.
+and the same code (PARTS of the tree) is not measured again, and the file is written after each table. Where it is ended
+it takes its benchmarks along. tables.txt is the page; the folder sheets has the pictures, and what a person would call
+broken in them is a failure, whatever the figures say.
 """
 
 import argparse
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS, OFFSET = 4, 100_000
+PARTS = ("engine", "kernels", "hosts", "nodes", "demo", "tests/bench", "tests/bench_support.py", "web/docs")
 TABLES: dict[str, tuple[int, tuple[str, ...]]] = {  # name: seeds per --seeds, words of its command
     "yardsticks": (2, ("yardsticks",)),
     "ttt color": (1, ("ttt", "--kinds", "color", "--ways", "local attention", "TTT-Linear", "TTT-MLP")),
@@ -48,40 +51,40 @@ def command(name: str, options: argparse.Namespace) -> list[str]:
 
 
 def code_version() -> str:
-    """The commit, and a hash of what the tree has changed since."""
+    """A hash of PARTS as they lie in the tree: what pages and other tests say changes no figure."""
+    files = (f for part in PARTS for f in ([ROOT / part] if (ROOT / part).is_file() else (ROOT / part).rglob("*")))
+    found = hashlib.sha256()
+    for file in sorted(f for f in files if f.suffix in (".py", ".safetensors", ".webp", ".json")):
+        found.update(str(file.relative_to(ROOT)).encode() + hashlib.sha256(file.read_bytes()).digest())
+    return found.hexdigest()[:16]
 
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
-    changed = git("diff", "HEAD")
-    return git("rev-parse", "HEAD") + (f" and {hashlib.sha256(changed.encode()).hexdigest()[:12]}" if changed else "")
-
-
-def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
+def measured(name: str, options: argparse.Namespace, running: set[subprocess.Popen]) -> dict[str, Any]:
     """Run one table -> its command, printed text, figures, seconds and exit status."""
-    words, stem = command(name, options), name.replace(" ", "_")
+    words, stem, code = command(name, options), name.replace(" ", "_"), code_version()
     file = options.out / f"{stem}.json"
     file.unlink(missing_ok=True)
     sheets = options.out / "sheets" / stem
     sheets.mkdir(parents=True, exist_ok=True)
     started = time.time()
-    ran = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-I", "-m", *words, "--json", str(file), "--images", str(sheets)],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )
-    text = ran.stdout if ran.returncode == 0 else ran.stdout + ran.stderr[-4000:]
-    figures = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    running.add(process)
+    text, errors = process.communicate()
+    running.discard(process)
     return {
         "command": words,
-        "code": code_version(),
-        "status": ran.returncode,
+        "code": code,
+        "status": process.returncode,
         "seconds": round(time.time() - started, 1),
-        "text": text,
-        "figures": figures,
+        "text": text if process.returncode == 0 else text + errors[-4000:],
+        "figures": json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None,
     }
 
 
@@ -135,16 +138,21 @@ def main() -> int:
     todo = list(missing(kept, options))
     print(f"{len(options.tables) - len(todo)} of {len(options.tables)} tables are there; measuring {', '.join(todo)}")
     started = time.time()
+    running: set[subprocess.Popen] = set()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with ThreadPoolExecutor(options.jobs) as pool:
-        futures = [(name, pool.submit(measured, name, options)) for name in todo]
-        while futures:
-            done = [(name, future) for name, future in futures if future.done()]
-            futures = [pair for pair in futures if pair not in done]
-            for name, future in done:
+        futures = {pool.submit(measured, name, options, running): name for name in todo}
+        try:
+            for future in as_completed(futures):
+                name = futures[future]
                 kept[name] = future.result()
                 write(kept, options)
                 print(f"{name}: {kept[name]['seconds']:.0f} s, status {kept[name]['status']}", flush=True)
-            time.sleep(0.2)
+        except BaseException:  # ended from outside: what is half measured is of no use
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(running):
+                process.terminate()
+            raise
     write(kept, options)
     print(
         f"\n{page(kept, options.tables)}\n{time.time() - started:.0f} s; {options.out / 'tables.txt'}, {file}, sheets"

@@ -8,7 +8,7 @@ a combination that no training saw. The user's picture is painted by the world's
 is the demo model's own single frame of the prompt without its movements, as in the factorized pipeline. The detector
 reads both halves of every frame: objects and colours (on whatever side), places (each object, by colour and shape, on
 its side in every frame), motion, all. Anchors stand at latent frame 0, and in a third table in the middle and at the
-end.
+end. Every case is one clip of a prompt of its own, and right or wrong in each respect: intervals are Wilson's.
 """
 
 import random
@@ -203,7 +203,7 @@ def first_frames(bench: Bench, chosen: Sequence[Case], options, run, pictures: d
                     [pair_world.prompt(case.pair) for case in chosen[:12]],
                     options.images / f"anchor_{way.replace(' ', '_')}.png",
                 )
-    print(table([f"{count} prompts with two objects, right, 95 % interval", *JUDGED], rows))
+    print(table([f"{count} prompts with two objects, right, Wilson's 95 %", *JUDGED], rows))
     mean = sum(own) / count
     print(
         f"\nthe anchor's frame against the user's picture: VAE's own round trip {mean:.2f} dB; "

@@ -3,7 +3,8 @@
     python dev.py bench demo [--seeds 200] [--offset 0] [--images FOLDER] [--json FILE]
 
 One prompt at a time: Longreel Demo Model, CLIP Text Encode, KSampler, VAE Decode. A clip counts as right when the
-detector reads what the prompt says; the prompts are attribute combinations that training never saw.
+detector reads what the prompt says; the prompts are attribute combinations that training never saw. Every case is one
+clip of a prompt of its own, and right or wrong in each attribute: intervals are Wilson's.
 """
 
 import random
@@ -127,7 +128,7 @@ def main() -> None:
                     options.images / f"demo_{FRAMES[latent_frames]}.png",
                     every=2,
                 )
-        print(table(["held-out prompts, 95 % interval", *ATTRIBUTES], rows))
+        print(table(["held-out prompts, Wilson's 95 %", *ATTRIBUTES], rows))
         colors = unnamed_colors(sample, options.seeds, options.offset)
         total = sum(colors.values())
         print(

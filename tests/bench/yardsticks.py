@@ -61,8 +61,9 @@ class Case:
         return slice(start, start + frames)
 
     def beside(self) -> torch.Tensor:
-        """The track 26 pixels to the side that has room."""
-        return self.track + torch.tensor([26.0 if self.scene.x < 32 else -26.0, 0.0])
+        """The track 26 pixels to the side, above or below: where it stays farthest inside the picture."""
+        tracks = [self.track + torch.tensor(by) for by in ((26.0, 0.0), (-26.0, 0.0), (0.0, 26.0), (0.0, -26.0))]
+        return max(tracks, key=lambda t: float(torch.minimum(t, world.SIZE_PIXELS - t).min()))
 
 
 def case(number: int, moving: bool = False) -> Case:

@@ -24,10 +24,10 @@ def _clip(scene: world.Scene, frames: int) -> torch.Tensor:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("frames", [1, 17, 21])
-def test_every_rendered_clip_is_read_right(frames):
+@pytest.mark.parametrize(("frames", "clips"), [(1, 100), (17, 25), (21, 15)])
+def test_every_rendered_clip_is_read_right(frames, clips):
     rng = random.Random(frames)
-    for i in range(100):
+    for i in range(clips):
         scene = world.random_scene(rng, frames, held_out=bool(i % 2))
         reading = read_clip(_clip(scene, frames))
         assert reading.agrees(scene)["all"], (scene, reading)
@@ -41,7 +41,7 @@ def test_every_rendered_clip_is_read_right(frames):
 def test_blurred_and_noisy_clips_are_still_read():
     rng = random.Random(5)
     noise = torch.Generator().manual_seed(5)
-    for _ in range(30):
+    for _ in range(15):
         scene = world.random_scene(rng, 17)
         frames = F.avg_pool2d(F.pad(world.render(scene, 17), (2, 2, 2, 2), mode="replicate"), 5, 1)
         frames = frames + 0.03 * torch.randn(frames.shape, generator=noise)
@@ -85,6 +85,19 @@ def test_half_red_half_blue_has_no_colour():
     red = _clip(world.Scene("square", "red", "white", "stays still"), 8)
     blue = _clip(world.Scene("square", "blue", "white", "stays still"), 9)
     assert read_clip(torch.cat([red, red[:1], blue])).color_confidence < 0.55
+
+
+def test_a_star_that_a_vae_rounded_is_no_circle_and_a_circle_no_star():
+    """Its tips are gone and its valleys filled, as the demo model's VAE leaves small stars."""
+    for shape in ("star", "circle", "square"):
+        centre = torch.tensor([[30.0, 34.0]])
+        cover = world.coverage(shape, centre, 10.5)[0]
+        offsets = [(dy, dx) for dy in range(-7, 8) for dx in range(-7, 8)]
+        weights = [2.718 ** (-(dy * dy + dx * dx) / 18) for dy, dx in offsets]
+        blurred = sum(w * cover.roll(by, (0, 1)) for w, by in zip(weights, offsets, strict=True)) / sum(weights)
+        soft = (2 * blurred - 0.5).clamp(0, 1)[..., None]
+        frame = soft * torch.tensor(world.COLORS["blue"]) + (1 - soft) * torch.tensor(world.BACKGROUNDS["teal"])
+        assert read_clip(frame.expand(2, 64, 64, 3)).shape == shape
 
 
 def test_a_ragged_blob_has_no_shape():

@@ -1,7 +1,7 @@
 """Every kind of defect is caught, clean clips are not called broken, and faults name the frames they are in.
 
-The whole table is `python dev.py bench yardsticks`; here a few clips of each kind, of other seeds than the thresholds
-were chosen on.
+The whole table is `python dev.py bench yardsticks`; here one clip of each kind, of other seeds than the thresholds were
+chosen on, and a bundled picture whose frames a person looked at.
 """
 
 import random
@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from longreel.demo import detector, world
+from tests.bench import _look, pictures
+from tests.bench._looked_at import PICTURES
 from tests.bench.yardsticks import (
     KINDS,
     MOVING,
@@ -24,7 +26,7 @@ from tests.bench.yardsticks import (
     teleported,
 )
 
-SEEDS = range(31_000, 31_002)
+SEED = 31_000
 READ = detector.read_clip
 
 
@@ -42,14 +44,23 @@ def right(c: Case, video: torch.Tensor) -> bool:
 
 @pytest.mark.parametrize("kind", [*KINDS, *MOVING])
 def test_every_kind_of_defect_is_caught(kind):
-    make, first = {**KINDS, **MOVING}[kind], 100 * [*KINDS, *MOVING].index(kind)
-    cases = [case(n + first, kind in MOVING) for n in SEEDS]
-    assert sum(right(c, make(c)) for c in cases) <= len(cases) // 20
+    make, number = {**KINDS, **MOVING}[kind], 100 * [*KINDS, *MOVING].index(kind)
+    c = case(SEED + number, kind in MOVING)
+    assert not right(c, make(c))
+
+
+def test_a_person_who_looked_at_the_bundled_picture_calls_the_same_frames_broken():
+    """Real tears are softer than rendered ones; --names of `bench pictures` has the other pictures."""
+    person, video = PICTURES["latent_blend"], pictures.read(pictures.DOCS / "latent_blend.webp")
+    assert len(video) == person.frames, "the picture was made anew: look at it and write down what is broken"
+    broken = torch.tensor(_look.broken_frames(video, pictures.stretches(len(video), person.cuts)))
+    found = pictures.against(person, broken)
+    assert found == {"hits": sorted(person.broken), "misses": [], "false alarms": []}
 
 
 @pytest.mark.slow
 def test_clean_clips_are_right_in_every_frame():
-    for number in range(31_000, 31_010):
+    for number in range(31_000, 31_006):
         assert right(case(number), case(number).paint()), case(number).scene
 
 
@@ -60,16 +71,17 @@ def test_clips_that_went_through_the_demo_vae_are_right():
     assert sum(not right(c, video) for c, video in clips) == 0
 
 
-@pytest.mark.parametrize("start", [1, 8, 14])
 @pytest.mark.parametrize(
-    ("make", "fault"),
+    ("start", "make", "fault"),
     [
-        (doubled, "stray"),
-        (noisy, "stray"),
-        (lambda c: c.paint(background=c.another("background")), "stray"),
-        (gone, "absent"),
-        (lambda c: c.paint(color=c.another("color")), "holes"),
-        (lambda c: shifted_half(c, 8), "stray"),
+        (1, doubled, "stray"),
+        (8, doubled, "stray"),
+        (14, doubled, "stray"),
+        (8, noisy, "stray"),
+        (14, lambda c: c.paint(background=c.another("background")), "stray"),
+        (1, gone, "absent"),
+        (14, lambda c: c.paint(color=c.another("color")), "holes"),
+        (1, lambda c: shifted_half(c, 8), "stray"),
     ],
 )
 def test_a_defect_is_named_in_its_own_frames(start, make, fault):
