@@ -160,11 +160,11 @@ def story_median(stories: Sequence[Sequence[float]], rounds: int = 2000) -> str:
     if not filled:
         return "-"
     if len(filled) == 1:
-        return f"{float(filled[0].median()):.3g} (1 story)"
+        return f"{float(filled[0].quantile(0.5)):.3g} (1 story)"
     drawn = torch.randint(len(filled), (rounds, len(filled)), generator=torch.Generator().manual_seed(0))
-    medians = torch.stack([torch.cat([filled[n] for n in row]).median() for row in drawn.tolist()])
+    medians = torch.stack([torch.cat([filled[n] for n in row]).quantile(0.5) for row in drawn.tolist()])
     low, high = medians.quantile(torch.tensor([0.025, 0.975])).tolist()
-    return f"{float(torch.cat(filled).median()):.3g} ({low:.3g} .. {high:.3g})"
+    return f"{float(torch.cat(filled).quantile(0.5)):.3g} ({low:.3g} .. {high:.3g})"
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

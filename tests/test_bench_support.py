@@ -52,6 +52,7 @@ def test_cells_of_tables():
     assert story_percent([]) == "-"
     assert story_percent([[True]]) == "100.0 % (1 story)"
     assert story_median([[1.0], [2.0], [9.0]]) == "2 (1 .. 9)"
+    assert story_median([[1.0], [3.0]]) == "2 (1 .. 3)"  # torch.median would take the lower one
     looks = [Look([0.5, 4.0], 0.2, 9, [False, True], [True], [True], [1.0], []) for _ in range(3)]
     assert columns(looks)[:2] == ["4 (4 .. 4)", "100 %"]
     assert columns(looks)[3].startswith("50.0 %")
