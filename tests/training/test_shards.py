@@ -1,6 +1,12 @@
-"""training/shards.py: what two processes on the CPU keep, and that their runs can be stopped and gone on with."""
+"""training/shards.py and parallel.py: two processes on the CPU, started once by torchrun, are one with the whole batch,
+keep a part of it each, and their runs can be stopped and gone on with.
+
+A run that was begun by one process has the files of one begun by two, which one test compares; so one of them is
+enough to go on with.
+"""
 
 import os
+import shutil
 
 import pytest
 import torch
@@ -9,16 +15,20 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from longreel.training import draws
+from longreel.training.checkpoint import load_last
 from longreel.training.parallel import ALONE, World
 from longreel.training.shards import Shards, local_bytes
 from longreel.training.stage_clips import StageClips
 from longreel.training.stages import LAYERS, Stage
-from longreel.training.trainer import Trainer
+from longreel.training.trainer import CHECKPOINTS, Trainer
+from tests.training import test_parallel
 from tests.training.tiny_student import WIDTH, TinyEncoder, TinyStudent, make_config, write_dataset
 from tests.training.two_processes import run_together
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 STOPS = (2, 3, 5)  # within a stage, at its end, within the next one
+STOPPED = {"float32": STOPS, "bfloat16": (5,)}  # where one stops is no matter of the numbers' form
+BY_ONE = 5
 STAGES = (
     Stage("1s", 1, 3, 1, ttt_rate=1e-3, others_rate=1e-3, batch=4, scan_chunks=2),
     Stage("2s", 2, 3, ttt_rate=1e-3, adapter=LAYERS, batch=4, checkpoint_blocks=False),
@@ -28,11 +38,13 @@ TOGETHER = """
 import sys
 from pathlib import Path
 
+from longreel.training.checkpoint import load_last
 from longreel.training.parallel import world_of_torchrun
-from tests.training.test_shards import two_processes
+from tests.training import test_parallel, test_shards
 
 with world_of_torchrun() as world:
-    two_processes(Path(sys.argv[1]), world)
+    test_shards.two_processes(Path(sys.argv[1]), world)
+    test_parallel.two_processes(Path(sys.argv[1]) / "two", world)
 """
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="torch for Windows has no Gloo store that torchrun could use")
@@ -117,12 +129,14 @@ def two_processes(folder, world: World) -> None:
         own, all_bytes = local_bytes(weights), sum(value.nbytes for value in weights)
         print(f"{dtype}: process {world.rank} keeps {own} of {all_bytes} bytes of weights", flush=True)
         assert own < 0.6 * all_bytes
-        for stop in STOPS:
-            train(folder / f"stopped {dtype} {stop}", world, dtype, stop)
-            train(folder / f"stopped {dtype} {stop}", world, dtype)
-    for stop in STOPS:
-        train(folder / f"begun by two {stop}", world, stop=stop)
-        train(folder / f"begun by one {stop}", world)
+        for stop in STOPPED[dtype]:
+            stopped = folder / f"stopped {dtype} {stop}"
+            train(stopped, world, dtype, stop)
+            if world.speaks and dtype == "float32":
+                shutil.copytree(stopped, folder / f"begun by two {stop}")
+            world.wait()
+            train(stopped, world, dtype)
+    train(folder / "ended by two", world)
     train(folder / "at once", world, micro_batch=2)
     broken = trainer_of(folder / "broken", world)
     with torch.no_grad():
@@ -137,7 +151,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
     for stop in STOPS:
         train(folder / f"begun by one {stop}", stop=stop)
-    run_together(TOGETHER, folder)
+    shutil.copytree(folder / f"begun by one {BY_ONE}", folder / "ended by two")
+    write_dataset(folder / "two" / "clips")
+    (folder / "said").write_text(run_together(TOGETHER, folder))
     return folder
 
 
@@ -186,8 +202,7 @@ def test_two_processes_train_what_one_does_where_each_uses_other_parameters(fold
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stop", STOPS)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("dtype", "stop"), [(dtype, stop) for dtype, stops in STOPPED.items() for stop in stops])
 def test_a_run_of_two_processes_that_was_stopped_ends_like_one_that_was_not(folder, dtype, stop):
     """To the bit."""
     one, other = files(folder / f"whole {dtype}"), files(folder / f"stopped {dtype} {stop}")
@@ -198,14 +213,43 @@ def test_a_run_of_two_processes_that_was_stopped_ends_like_one_that_was_not(fold
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", STOPS)
-def test_one_process_goes_on_with_the_run_of_two(folder, alone, stop):
-    trainer = trainer_of(folder / f"begun by two {stop}")
+def test_one_process_goes_on_with_the_run_of_two(folder, alone, stop, tmp_path):
+    shutil.copytree(folder / f"begun by two {stop}", tmp_path, dirs_exist_ok=True)
+    trainer = trainer_of(tmp_path)
     assert len(trainer.position.rows) == stop
     trainer.train()
-    assert_close(files(folder / f"begun by two {stop}"), alone)
+    assert_close(files(tmp_path), alone)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_with_the_run_of_one(folder, alone):
+    assert_close(files(folder / "ended by two"), alone)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", STOPS)
-def test_two_processes_go_on_with_the_run_of_one(folder, alone, stop):
-    assert_close(files(folder / f"begun by one {stop}"), alone)
+def test_a_checkpoint_of_one_process_is_one_of_two(folder, stop):
+    """Wherever it stops."""
+    one, two = (load_last(folder / f"begun by {who} {stop}" / "run" / CHECKPOINTS) for who in ("one", "two"))
+    assert one.path.name == two.path.name == f"{stop:08}.safetensors"
+    measured = [torch.tensor(about.about.pop("held_out")) for about in (one, two)]
+    torch.testing.assert_close(*measured, rtol=1e-3, atol=2e-5)
+    assert one.about == two.about
+    assert_close({"": one.tensors}, {"": two.tensors})
+    assert {name: value.dtype for name, value in one.tensors.items()} == {
+        name: value.dtype for name, value in two.tensors.items()
+    }
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does_with_the_whole_batch(folder, tmp_path):
+    """Videos, noise and dropped text are those of the batch's places; sums of float32 differ in their order alone."""
+    said = (folder / "said").read_text()
+    assert said.count("2 processes have 2 different models; start all of them with the same files") == 2
+    write_dataset(tmp_path / "clips")
+    expected = test_parallel.run(tmp_path, ALONE)._tensors()
+    found = load_file(folder / "two" / "run" / "checkpoints" / "00000006.safetensors")
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
+    assert (folder / "two" / "run" / "ttt.safetensors").is_file()
