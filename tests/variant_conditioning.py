@@ -121,7 +121,7 @@ def s2v(wired: Wired) -> Conds:
     )[:2]
 
 
-def animate(wired: Wired, face: bool = True) -> Conds:
+def animate(wired: Wired, face: bool = True, **more) -> Conds:
     return out(
         nodes_wan.WanAnimateToVideo.execute(
             **wired.given,
@@ -132,6 +132,7 @@ def animate(wired: Wired, face: bool = True) -> Conds:
             pose_video=wired.video(),
             background_video=wired.video(10),
             character_mask=noise(wired.pixel_frames, *wired.size, seed=11).round(),
+            **more,
         )
     )[:2]
 

@@ -8,7 +8,8 @@ such channels: its first frame is clean among the noisy ones, and CLEAN_FIRST_FR
 take it so. Nothing in its weights tells it from text-to-video.
 
 HunyuanVideo 1.5 has the channels in its text-to-video networks, too, and only a conditioning with a PICTURE tells that
-they are used: without one they are zero.
+they are used: without one they are zero. Wan 2.2 Animate's picture begins with its reference, and the frames that its
+node calls continue_motion stand behind it.
 """
 
 from collections.abc import Mapping
@@ -27,13 +28,15 @@ class PictureChannels:
     has_mask: whether some of them say which frames are known; without, a frame that is not `unknown` is. unknown: what
     the network finds in the place of frames that are not known, a number for each latent channel on the network's own
     scale; empty for zeros. only_beside_picture: whether known frames are shown there only to a prompt that comes with a
-    picture. control: channels of a driving video, in front of the picture's own.
+    picture. control: channels of a driving video, in front of the picture's own. led: whether a reference picture takes
+    a latent frame of its own in front of the video's, there and in the latent.
     """
 
     has_mask: bool
     unknown: tuple[float, ...] = ()
     only_beside_picture: bool = False
     control: int = 0
+    led: bool = False
 
     def used_by(self, options: Mapping) -> bool:
         """Tell whether known frames are shown here with what goes with a prompt, or with a conditioning entry."""

@@ -4,6 +4,7 @@ import torch
 
 import comfy.model_base
 from comfy.ldm.wan.model import CameraWanModel, SCAILWanModel, WanModel
+from comfy.ldm.wan.model_animate import AnimateWanModel
 
 from ...engine.attention.rotary import rotate_pairs, time_frequencies
 from ...engine.plan.facts import ModelFacts
@@ -65,12 +66,15 @@ def picture_channels(model: comfy.model_base.BaseModel) -> PictureChannels | Non
     """Return the channels of image-to-video, first-last-frame, inpaint, camera and control models.
 
     All but those with a camera or a control video were trained with grey in the place of unknown frames. How Wan 2.2's
-    own VAE encodes grey is not known here: with it they are zero, as core has them where no picture is wired. What is
-    built on Wan in other ways (Animate, HuMo, ...) lays its channels out by itself.
+    own VAE encodes grey is not known here: with it they are zero, as core has them where no picture is wired. Animate's
+    pictures come from its node, which always makes them. What is built on Wan in other ways (HuMo, SCAIL, ...) lays its
+    channels out by itself.
     """
     network, channels = model.diffusion_model, model.latent_format.latent_channels
     beside = network.patch_embedding.weight.shape[1] - channels
     has_mask, pictures = beside % channels == MASK_CHANNELS, beside // channels
+    if type(network) is AnimateWanModel:
+        return PictureChannels(has_mask, only_beside_picture=True, led=True)
     if type(network) is CameraWanModel:
         return PictureChannels(has_mask) if pictures == 1 else None
     if type(network) is not NETWORK or pictures not in (1, 2) or (pictures == 1 and not has_mask):

@@ -46,10 +46,11 @@ def kept_frames(latent: torch.Tensor, mask: torch.Tensor | None, least: float = 
 def on_timeline(model: BaseModel, conditioning: Conditioning, frames: int) -> Conditioning:
     """Return a CONDITIONING whose pictures are as long as a timeline of so many latent frames; they stand at its start.
 
-    Raises ValueError as `placed` does.
+    Those that a reference leads come as long as the video, which is looked at where they are cut
+    (hosts/prompts/chunk_conditioning.py). Raises ValueError as `placed` does.
     """
     channels = picture_channels_of(model)
-    if channels is None:
+    if channels is None or channels.led:
         return conditioning
     made: dict = {}
     return [[text, placed(options, model, channels, frames, made), *rest] for text, options, *rest in conditioning]
