@@ -148,8 +148,12 @@ def all_variants() -> dict[str, Wires]:
 
 
 def at_true_width() -> dict[str, Wires]:
-    """Return the variants whose true widths are known, with as many blocks as their parts need."""
-    return {
+    """Return the families and variants whose true widths are known, with as many blocks as their parts need."""
+    families = {
+        PLAIN_TITLES[name]: Wires(partial(variants_true_width.load_family, name, blocks=2))
+        for name in variants_true_width.FAMILIES
+    }
+    return families | {
         tiny_variants.VARIANTS[name].title: Wires(
             partial(variants_true_width.load, name, blocks=5 if name == "animate" else 2), of_variant(name).wire
         )
