@@ -122,19 +122,16 @@ def s2v(wired: Wired) -> Conds:
 
 
 def animate(wired: Wired, face: bool = True, **more) -> Conds:
-    return out(
-        nodes_wan.WanAnimateToVideo.execute(
-            **wired.given,
-            continue_motion_max_frames=5,
-            video_frame_offset=0,
-            reference_image=wired.picture(),
-            face_video=wired.video(9) if face else None,
-            pose_video=wired.video(),
-            background_video=wired.video(10),
-            character_mask=noise(wired.pixel_frames, *wired.size, seed=11).round(),
-            **more,
-        )
-    )[:2]
+    given = {
+        "continue_motion_max_frames": 5,
+        "video_frame_offset": 0,
+        "reference_image": wired.picture(),
+        "face_video": wired.video(9) if face else None,
+        "pose_video": wired.video(),
+        "background_video": wired.video(10),
+        "character_mask": noise(wired.pixel_frames, *wired.size, seed=11).round(),
+    }
+    return out(nodes_wan.WanAnimateToVideo.execute(**wired.given, **{**given, **more}))[:2]
 
 
 def scail(wired: Wired) -> Conds:

@@ -209,26 +209,27 @@ def test_animate_is_shown_finished_frames_where_its_node_puts_continue_motion():
     """Behind the reference, in picture and mask; where a take begins there are none."""
     loaded = tiny_variants.load("animate")
     timeline = story(loaded.model, ("continue", "continue", "cut"), frames=4, segment=4, overlap=2)
-    shown = Shown(loaded.model, evaluates=True)
+    shown = Shown(loaded.model)
     prompts = encode(loaded, timeline)
-    conds = conditioning_of("animate", loaded, timeline, prompts)
+    conds = conditioning_of("animate", loaded, timeline, prompts, face=False)
     settings = sampling_of(conds, sigmas_of(loaded.model, 1))
     with torch.inference_mode():
         out, _ = rollout.sample_rollout(shown.model, timeline, {"samples": empty(timeline)}, settings)
     mask, picture = slice(MODEL_CHANNELS, MODEL_CHANNELS + 4), slice(MODEL_CHANNELS + 4, None)
     chunks = plan_chunks(timeline, 2)
-    assert [chunk.known_frames for chunk in chunks] == [0, 2, 2, 0]
+    assert [chunk.known_frames for chunk in chunks] == [0, 3, 2, 2, 0]
     for chunk, ours in zip(chunks, shown.calls, strict=True):
         frames = list(range(chunk.start_frame, chunk.end_frame))
         clip = clip_shown("animate", shots_conds(conds, chunk.shot), frames, timeline.latent_frames, 1)
-        behind = slice(1, 1 + chunk.known_frames)
+        clip["x"], behind = clip["x"].clone(), slice(1, 1 + chunk.known_frames)
         known = out["samples"][:, :, chunk.start_frame : chunk.first_new_frame]
         clip["x"][:, picture, behind] = loaded.model.model.process_latent_in(known)
         clip["x"][:, mask, behind] = 1.0  # for the network it is the other way round
         assert_same(ours, clip)
     wired = Wired(loaded, timeline, prompts, frames=len(frames))
-    node = variant_conditioning.animate(wired, continue_motion=wired.video(15)[:5])[0][0][1]["concat_mask"]
-    continued = shown.calls[1]["x"][:1, mask]
+    given = {"continue_motion": wired.video(15)[:5], "character_mask": None}
+    node = variant_conditioning.animate(wired, face=False, **given)[0][0][1]["concat_mask"]
+    continued = shown.calls[2]["x"][:1, mask]
     assert torch.equal(1 - node[:, :, : 1 + 2], continued[:, :, : 1 + 2]) and continued[:, :, : 1 + 2].all()
 
 
