@@ -46,8 +46,9 @@ with world_of_torchrun() as world:
 
 
 def train(name: str, folder, world: World) -> None:
-    """Three stages of two steps with four videos, whose texts have two lengths: leaves what the optimiser knows at the
-    end of each, this process's part of it, and the file of the layers."""
+    """Three stages with four videos, whose texts have two lengths: leaves what the optimiser knows at the end of each,
+    this process's part of it, and the file of the layers. The first has two steps; the first of another already goes on
+    with moments that are not zero."""
     loaded = make_tiny_models()[name].load()
     with torch.inference_mode():
         student = TTTStudent(ttt.apply(loaded.model, layers(loaded.model, chunk=32)), torch.float32)
@@ -79,12 +80,12 @@ def train(name: str, folder, world: World) -> None:
     levels = torch.tensor([0.3, 0.5, 0.7, 0.9]) if flow else torch.tensor([300.0, 500.0, 700.0, 900.0])
     places = list(world.share(4))
     found, cut, before = {}, {}, None
-    for adapter, recompute in ((PROJECTIONS, True), (LAYERS, False), (ALL, True)):
+    for adapter, recompute, steps in ((PROJECTIONS, True, 2), (LAYERS, False, 1), (ALL, True, 1)):
         student.checkpoint(1, recompute)
         optimiser = Optimiser(student.parameters_of(adapter), clip_norm=1.0, ema=0.9)
         if before is not None:
             optimiser.carry_over(before)
-        for _ in range(2):
+        for _ in range(steps):
             if shards:
                 shards.begin()
             for chosen in (places[:2], places[2:]):  # a process of two has no second part
