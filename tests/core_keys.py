@@ -56,16 +56,23 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text("utf-8"))
 
 
-def strings(path: Path) -> set[str]:
-    return {
-        node.value for node in ast.walk(tree(path)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Return all that is in a file's tree: to walk there takes longer than to read it."""
+    return tuple(ast.walk(tree(path)))
+
+
+@cache
+def strings(path: Path) -> frozenset[str]:
+    return frozenset(
+        node.value for node in nodes(path) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
 
 
 def read_keys(path: Path) -> set[str]:
     """Return the literal keys that a file asks of CONTAINERS."""
     found = set()
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Subscript):
             holder, key = node.value, node.slice
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:

@@ -26,7 +26,7 @@ from types import ModuleType
 from longreel import dev
 from tests import core_keys
 from tests.comfy_inprocess import import_comfyui
-from tests.core_keys import place, sources, tree
+from tests.core_keys import nodes, place, sources, tree
 
 PAGE = dev.ROOT / "docs" / "core_names.md"
 COMMAND = "python -m tests.core_names"
@@ -79,7 +79,7 @@ def own_aliases() -> dict[str, str]:
 def imported(path: Path) -> dict[str, str]:
     """Return what the names of a file stand for in core."""
     names = {}
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if of_core(alias.name):
@@ -98,17 +98,17 @@ def used(path: Path) -> set[str]:
     names = imported(path)
     modules = {
         alias.name
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.Import)
         for alias in node.names
         if of_core(alias.name)
     }
     found = {name for name in names.values() if "." in name or name in modules}
     inner = set()
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Attribute):
             inner.add(node.value)
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Attribute) and node not in inner:
             parts = chain(node)
             if parts and parts[0] in names:
@@ -155,6 +155,8 @@ def of_parameters(function: ast.FunctionDef, names: dict[str, str]) -> Iterator[
             parts = chain(annotation)
             if parts and parts[0] in names:
                 kinds.setdefault(argument.arg, []).append(".".join((names[parts[0]], *parts[1:])))
+    if not kinds:
+        return
     tested = {
         node.args[0].id
         for node in ast.walk(function)
@@ -280,6 +282,7 @@ def shown_default(default: object) -> object:
 # --- the page --------------------------------------------------------------------------------------------------------
 
 
+@cache
 def by_name() -> dict[str, list[str]]:
     """Return the pack's files by the names of core that they use."""
     files = defaultdict(list)
