@@ -29,13 +29,13 @@ class Muon:
         self.groups: dict[tuple[int, int], list[torch.nn.Parameter]] = {}
         for p in parameters:
             self.groups.setdefault((p.shape[0], p[0].numel()), []).append(p)
-        self.state = {shape: torch.zeros(len(ps), *shape) for shape, ps in self.groups.items()}
+        self.state = {shape: torch.zeros(len(ps), *shape, device=ps[0].device) for shape, ps in self.groups.items()}
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         for (rows, columns), ps in self.groups.items():
             gradient = torch.stack(
-                [p.grad.reshape(rows, columns) if p.grad is not None else torch.zeros(rows, columns) for p in ps]
+                [(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(rows, columns) for p in ps]
             )
             average = self.state[rows, columns].lerp_(gradient, 1 - self.momentum)
             update = orthogonalise(gradient.lerp(average, self.momentum))  # Nesterov

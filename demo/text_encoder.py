@@ -1,7 +1,8 @@
 """The demo model's ear: a word-level tokenizer and a two-layer transformer, trained together with the DiT.
 
-It knows the words of shape world and nothing else; words that it does not know are handed back to the caller, who
-reports them. It has never heard of ComfyUI: hosts/demo_model.py makes a CLIP of it.
+It knows the words of shape world and, where its weights have rows for them, of the picture book, and nothing else;
+words that it does not know are handed back to the caller, who reports them.
+It has never heard of ComfyUI: hosts/demo_model.py makes a CLIP of it.
 """
 
 import difflib
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import world
+from .picture_book import scenes, sprites
 
 PAD = "<pad>"
 VOCABULARY: tuple[str, ...] = (
@@ -42,7 +44,27 @@ VOCABULARY: tuple[str, ...] = (
     *world.SHAPES,
     *world.BACKGROUNDS,
 )
-ROWS = 64  # embedding rows; the spare ones are for words that a later model may learn
+ROWS = 64  # embedding rows of shape world's model; the spare ones were never trained
+BOOK_VOCABULARY: tuple[str, ...] = (
+    *VOCABULARY,
+    "thing",
+    "it",
+    "that",
+    "then",
+    "at",
+    "to",
+    "across",
+    "crosses",
+    "circles",
+    "hops",
+    "rests",
+    "chases",
+    "carries",
+    *(coat for coat in sprites.COATS if coat not in VOCABULARY),
+    *scenes.SCENES,
+    *sprites.KINDS,
+)  # of the picture book's model: the old words keep their rows
+BOOK_ROWS, BOOK_WIDTH = 96, 96
 TOKENS = 20  # per prompt, padded: cross-attention always sees this many
 WIDTH = 64
 
@@ -68,7 +90,38 @@ _SYNONYMS = {
     "motionless": "still",
     "backdrop": "background",
 }
-_ROW_OF = {word: row for row, word in enumerate(VOCABULARY)}
+_BOOK_SYNONYMS = {
+    **_SYNONYMS,
+    "ginger": "orange",
+    "kitten": "cat",
+    "puppy": "dog",
+    "pony": "horse",
+    "bunny": "rabbit",
+    "sailboat": "boat",
+    "ocean": "sea",
+    "water": "sea",
+    "grass": "meadow",
+    "field": "meadow",
+    "road": "street",
+    "something": "thing",
+    "animal": "thing",
+    "crossing": "crosses",
+    "cross": "crosses",
+    "circling": "circles",
+    "hopping": "hops",
+    "hop": "hops",
+    "resting": "rests",
+    "rest": "rests",
+    "sleeps": "rests",
+    "sleeping": "rests",
+    "sits": "rests",
+    "chasing": "chases",
+    "chase": "chases",
+    "follows": "chases",
+    "carrying": "carries",
+    "carry": "carries",
+    "holds": "carries",
+}
 
 
 @dataclass(frozen=True)
@@ -84,25 +137,39 @@ class Tokens:
         return list(self.ids) + [0] * (TOKENS - len(self.ids))
 
 
-def tokenize(text: str) -> Tokens:
-    """Lower case, punctuation off, synonyms folded; at most TOKENS words."""
-    known, unknown = [], []
-    for raw in text.lower().replace(",", " ").replace("-", " ").split():
-        word = raw.strip(".,!?;:\"'()")
-        word = _SYNONYMS.get(word, word)
-        if word in _ROW_OF and word != PAD:
-            known.append(word)
-        elif word:
-            unknown.append(word)
-    return Tokens(
-        tuple(_ROW_OF[w] for w in known[:TOKENS]), tuple(known[:TOKENS]), tuple(unknown), tuple(known[TOKENS:])
-    )
+class Vocabulary:
+    """The words that a text encoder has rows for, in the order of its rows, and other words for them."""
+
+    def __init__(self, words: tuple[str, ...], synonyms: dict[str, str]) -> None:
+        self.words, self.synonyms = words, synonyms
+        self._row_of = {word: row for row, word in enumerate(words)}
+
+    def tokenize(self, text: str) -> Tokens:
+        """Lower case, punctuation off, synonyms folded; at most TOKENS words."""
+        known, unknown = [], []
+        for raw in text.lower().replace(",", " ").replace("-", " ").split():
+            word = raw.strip(".,!?;:\"'()")
+            word = self.synonyms.get(word, word)
+            if word in self._row_of and word != PAD:
+                known.append(word)
+            elif word:
+                unknown.append(word)
+        ids = tuple(self._row_of[word] for word in known[:TOKENS])
+        return Tokens(ids, tuple(known[:TOKENS]), tuple(unknown), tuple(known[TOKENS:]))
+
+    def nearest_known(self, word: str) -> str | None:
+        """The closest spelling that it knows, for messages."""
+        close = difflib.get_close_matches(word, [*self.words[1:], *self.synonyms], n=1, cutoff=0.6)
+        return close[0] if close else None
 
 
-def nearest_known(word: str) -> str | None:
-    """The vocabulary's closest spelling, for messages."""
-    close = difflib.get_close_matches(word, [*VOCABULARY[1:], *_SYNONYMS], n=1, cutoff=0.6)
-    return close[0] if close else None
+SHAPE_WORLD, PICTURE_BOOK = Vocabulary(VOCABULARY, _SYNONYMS), Vocabulary(BOOK_VOCABULARY, _BOOK_SYNONYMS)
+tokenize, nearest_known = SHAPE_WORLD.tokenize, SHAPE_WORLD.nearest_known
+
+
+def vocabulary_of(rows: int) -> Vocabulary:
+    """What an encoder with as many embedding rows was trained on."""
+    return PICTURE_BOOK if rows == BOOK_ROWS else SHAPE_WORLD
 
 
 class _Layer(nn.Module):
@@ -122,7 +189,7 @@ class _Layer(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """ids [B, TOKENS] -> context [B, TOKENS, WIDTH]. An empty prompt keeps one padding token visible."""
+    """ids [B, TOKENS] -> context [B, TOKENS, width]. An empty prompt keeps one padding token visible."""
 
     def __init__(self, rows: int = ROWS, width: int = WIDTH, layers: int = 2, heads: int = 4):
         super().__init__()

@@ -82,9 +82,9 @@ class Learner:
     step: steps made. seconds: of training.
     """
 
-    def __init__(self, dim: int, decoder_alone: bool) -> None:
+    def __init__(self, dim: int, decoder_alone: bool, device: torch.device | str = "cpu") -> None:
         """Draw new weights from torch's generator."""
-        self.vae, self.decoder_alone = vae_net.VAE(dim), decoder_alone
+        self.vae, self.decoder_alone = vae_net.VAE(dim).to(device), decoder_alone
         if decoder_alone:
             self.vae.encoder.requires_grad_(False)
             self.vae.conv1.requires_grad_(False)
@@ -118,7 +118,8 @@ class Learner:
         return loss.item(), kl.item()
 
     def save(self, checkpoint: Path) -> None:
-        """Write all that a resumed run needs."""
+        """Write all that a resumed run needs; an older file stays until the new one is complete."""
+        unfinished = checkpoint.with_suffix(".tmp")
         torch.save(
             {
                 "vae": self.vae.state_dict(),
@@ -127,12 +128,13 @@ class Learner:
                 "step": self.step,
                 "seconds": self.seconds,
             },
-            checkpoint,
+            unfinished,
         )
+        unfinished.replace(checkpoint)
 
     def load(self, checkpoint: Path) -> None:
         """Go on from what `save` wrote; a decoder trained alone has moments of its own, which begin anew."""
-        saved = torch.load(checkpoint)
+        saved = torch.load(checkpoint, map_location=next(self.vae.parameters()).device)
         self.vae.load_state_dict(saved["vae"])
         self.step, self.seconds = saved["step"], saved["seconds"]
         if not self.decoder_alone:

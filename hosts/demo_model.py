@@ -6,6 +6,7 @@ exist here; `embedding:name` is reported like any unknown word.
 """
 
 import logging
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,7 +50,11 @@ def load_demo_model(folder: Path = WEIGHTS) -> tuple[object, comfy.sd.CLIP, comf
 def load_demo_clip(file: Path) -> comfy.sd.CLIP:
     """The text encoder in `file` as a CLIP."""
     weights = comfy.utils.load_torch_file(str(file), safe_load=True)
-    target = SimpleNamespace(params={}, clip=_Encoder, tokenizer=_Tokenizer)
+    embedding = weights.get("embedding.weight")
+    rows, width = (text_encoder.ROWS, text_encoder.WIDTH) if embedding is None else embedding.shape
+    target = SimpleNamespace(
+        params={}, clip=partial(_Encoder, rows, width), tokenizer=partial(_Tokenizer, text_encoder.vocabulary_of(rows))
+    )
     # Plain torch modules: they are moved as a whole, not streamed layer by layer.
     clip = comfy.sd.CLIP(target, parameters=sum(w.numel() for w in weights.values()), disable_dynamic=True)
     missing, unexpected = clip.load_sd(weights)
@@ -70,18 +75,25 @@ class _Tokenizer:
 
     whole_words = True  # hosts/prompts/words.py: untokenize gives one word per token
 
-    def __init__(self, embedding_directory: str | None = None, tokenizer_data: dict | None = None):
-        pass  # core passes both; there are no textual inversions and nothing to configure
+    def __init__(
+        self,
+        vocabulary: text_encoder.Vocabulary,
+        embedding_directory: str | None = None,
+        tokenizer_data: dict | None = None,
+    ):
+        self.vocabulary = vocabulary  # core passes the others; there are no textual inversions
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs) -> dict[str, list[list[tuple]]]:
         pairs, unknown = [], []
         for part, weight in token_weights(escape_important(text), 1.0):
-            rows, strangers = _rows(unescape_important(part))
+            rows, strangers = self._rows(unescape_important(part))
             pairs += [(row, weight) for row in rows]
             unknown += strangers
         if unknown:
-            logging.warning("Longreel demo model: %s", "; ".join(_explain(word) for word in dict.fromkeys(unknown)))
-        late = [text_encoder.VOCABULARY[row] for row, _ in pairs[text_encoder.TOKENS :]]
+            logging.warning(
+                "Longreel demo model: %s", "; ".join(self._explain(word) for word in dict.fromkeys(unknown))
+            )
+        late = [self.vocabulary.words[row] for row, _ in pairs[text_encoder.TOKENS :]]
         if late:
             logging.warning(
                 "Longreel demo model: %d known words, it reads %d; left out: %s",
@@ -93,28 +105,26 @@ class _Tokenizer:
         return {_KEY: [[(*pair, i) if return_word_ids else pair for i, pair in enumerate(pairs)]]}
 
     def untokenize(self, pairs: list[tuple]) -> list[tuple[tuple, str]]:
-        return [(pair, text_encoder.VOCABULARY[pair[0]]) for pair in pairs]
+        return [(pair, self.vocabulary.words[pair[0]]) for pair in pairs]
 
     def decode(self, token_ids: list[int], skip_special_tokens: bool = True) -> str:
-        return " ".join(text_encoder.VOCABULARY[i] for i in token_ids if i or not skip_special_tokens)
+        return " ".join(self.vocabulary.words[i] for i in token_ids if i or not skip_special_tokens)
 
     def state_dict(self) -> dict:
         return {}
 
+    def _rows(self, text: str) -> tuple[list[int], tuple[str, ...]]:
+        """Rows of all known words, however many, and the unknown words."""
+        rows, unknown = [], ()
+        for word in text.split():  # word by word, so that the encoder's limit does not apply yet
+            tokens = self.vocabulary.tokenize(word)
+            rows += tokens.ids
+            unknown += tokens.unknown
+        return rows, unknown
 
-def _rows(text: str) -> tuple[list[int], tuple[str, ...]]:
-    """Rows of all known words, however many, and the unknown words."""
-    rows, unknown = [], ()
-    for word in text.split():  # word by word, so that the encoder's limit does not apply yet
-        tokens = text_encoder.tokenize(word)
-        rows += tokens.ids
-        unknown += tokens.unknown
-    return rows, unknown
-
-
-def _explain(word: str) -> str:
-    near = text_encoder.nearest_known(word)
-    return f'it does not know "{word}" and leaves it out' + (f' (nearest known word: "{near}")' if near else "")
+    def _explain(self, word: str) -> str:
+        near = self.vocabulary.nearest_known(word)
+        return f'it does not know "{word}" and leaves it out' + (f' (nearest known word: "{near}")' if near else "")
 
 
 class _Encoder(torch.nn.Module):
@@ -122,13 +132,15 @@ class _Encoder(torch.nn.Module):
 
     def __init__(
         self,
+        rows: int,
+        width: int,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
         model_options: ModelOptions | None = None,
     ):
         super().__init__()
         self.dtypes = {torch.float32}  # 0.1 M weights: float32 whatever core would choose
-        self.net = text_encoder.TextEncoder().to(device).requires_grad_(False).eval()
+        self.net = text_encoder.TextEncoder(rows, width).to(device).requires_grad_(False).eval()
 
     def reset_clip_options(self) -> None:
         pass  # there is one output layer and one projection, so there is nothing to choose
@@ -144,12 +156,12 @@ class _Encoder(torch.nn.Module):
         return list(missing), list(unexpected) + misfits
 
     def encode_token_weights(self, tokens: dict[str, list[list[tuple]]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """-> context [1, sections * L, 64] and pooled [1, 64]."""
+        """-> context [1, sections * L, width] and pooled [1, width]."""
         sections = tokens[_KEY]
         device = next(self.net.parameters()).device
         rows = torch.tensor([[pair[0] for pair in section] for section in sections], device=device)  # [B, L]
         weights = torch.tensor([[pair[1] for pair in section] for section in sections], device=device)
-        context = self.net(rows)  # [B, L, 64]
+        context = self.net(rows)  # [B, L, width]
         if (weights != 1.0).any():
             empty, weights = self.net(torch.zeros_like(rows)), weights.unsqueeze(-1)
             context = torch.where(weights == 1.0, context, empty + (context - empty) * weights)
