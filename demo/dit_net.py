@@ -170,7 +170,7 @@ class DiT(nn.Module):
         """[1, N, head width / 2] cosines and sines, kept."""
         if (frames, rows, columns) not in self.tables:
             made = rotary_table(frames, rows, columns, self.width // self.heads)
-            self.tables[frames, rows, columns] = tuple(t[None] for t in made)
+            self.tables[frames, rows, columns] = tuple(t[None].to(self.patch_embedding.weight.device) for t in made)
         return self.tables[frames, rows, columns]
 
     def forward(
@@ -185,7 +185,9 @@ class DiT(nn.Module):
             )
         patches = x.view(B, C, T, rows, PATCH, columns, PATCH).permute(0, 2, 3, 5, 1, 4, 6).reshape(B, -1, C * PATCH**2)
         h = F.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
-        angles = timestep.float().view(B, -1, 1) * 10000 ** (-torch.arange(128) / 128.0)  # [B, F or 1, 128]
+        angles = timestep.float().view(B, -1, 1) * 10000 ** (
+            -torch.arange(128, device=x.device) / 128.0
+        )  # [B, F or 1, 128]
         time = self.time_embedding(torch.cat([angles.cos(), angles.sin()], 2)).float()
         modulation = self.time_projection(time).float().unflatten(2, (6, self.width))
         context = self.text_embedding(context).float()

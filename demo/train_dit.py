@@ -165,9 +165,11 @@ class Learner:
     bundled_weights: begin with those in demo/weights instead of random ones. step: steps made. seconds: of training.
     """
 
-    def __init__(self, bundled_weights: bool) -> None:
-        """Draw new weights from torch's generator, or read the bundled ones."""
-        self.dit, self.encoder = dit_net.DiT(**SHAPE), text_encoder.TextEncoder()
+    def __init__(
+        self, bundled_weights: bool = False, networks: tuple[dit_net.DiT, text_encoder.TextEncoder] | None = None
+    ) -> None:
+        """Draw new weights from torch's generator, or read the bundled ones, or take the networks given."""
+        self.dit, self.encoder = networks or (dit_net.DiT(**SHAPE), text_encoder.TextEncoder())
         self.both = torch.nn.ModuleDict({"dit": self.dit, "text": self.encoder})
         if bundled_weights:
             self.dit.load_state_dict(bundled("shapeworld_t2v"))
@@ -225,7 +227,7 @@ class Learner:
 
     def load(self, checkpoint: Path) -> None:
         """Go on from what `save` wrote."""
-        saved = torch.load(checkpoint)
+        saved = torch.load(checkpoint, map_location=next(self.both.parameters()).device)
         self.both.load_state_dict(saved["model"])
         self.adam.load_state_dict(saved["adam"])
         self.muon.state, self.ema = saved["muon"], saved["ema"]

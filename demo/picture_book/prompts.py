@@ -82,11 +82,27 @@ def random_prompt(
     return fitting(page, said, rng.choice(STILL))
 
 
-def after_a_cut(first: str, page: Page, said: tuple[str, ...]) -> str:
-    """The sentence for a clip with a cut: `first`, and then what the same thing does. May be longer than is read."""
-    thing = page.things[0]
-    where = _where(page, said)
-    return f"{first} then it {_movement(thing, said, STILL[0])}" + (f" {where}" if where else "")
+def random_cut_prompt(first: Page, second: Page, rng: random.Random, *, empty: float = EMPTY) -> str:
+    """A sentence for a clip with a cut: what is seen, "then", and what "it", or another thing that is named, does."""
+    if rng.random() < empty:
+        return ""
+    same = first.things[0].look == second.things[0].look
+    sentence = ""
+    for tries in range(100):  # sooner or later enough is left out
+        looser = {name: min(0.9, share + tries / 50) for name, share in LEFT_OUT.items()}
+        complete = COMPLETE if tries == 0 else 0.0
+        sentence = random_prompt(first, rng, left_out=looser, complete=complete, empty=0)
+        if same:
+            where = "" if rng.random() < looser["place"] else _where(second, EVERYTHING)
+            later = f"it {_movement(second.things[0], ATTRIBUTES, STILL[0])} {where}".rstrip()
+        else:
+            later = prompt(
+                second, ("coat", "kind", "movement") + (() if rng.random() < looser["place"] else ("place",))
+            )
+        sentence = f"{sentence} then {later}"
+        if len(sentence.split()) <= text_encoder.TOKENS:
+            break
+    return sentence
 
 
 def _where(page: Page, said: tuple[str, ...]) -> str:

@@ -1,0 +1,144 @@
+"""Finishes the picture book's VAE and encodes the training clips, in small files that are made once each.
+
+Six groups: pictures and clips of 17 to 21 frames at 96 and at 64 pixels, clips of 49 frames, and clips of 33 frames
+with a cut behind the seventeenth, where a latent frame begins. Held-out combinations are in none of them. A file
+depends on its own seed alone, so that an encoding which was stopped goes on where it was.
+"""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from .. import train_vae as shape_world_vae
+from .. import vae_net
+from ..encode_clips import WAN_MEAN, WAN_STD, fold_statistics, per_channel
+from . import book, draws, running, train_vae
+from .book import Page
+
+VAE_FILE = "vae.safetensors"
+BATCH = 8
+CUT_FRAMES = (17, 16)  # of the two shots of a clip with a cut: 5 and 4 latent frames
+SAME_THING = 0.85  # share of the clips with a cut that show one thing on both sides
+
+
+@dataclass(frozen=True)
+class Group:
+    """`frames` pixel frames are encoded; the page of a clip stays inside for one of `inside` (the rest is not used)."""
+
+    side: int
+    frames: int
+    inside: tuple[int, ...]
+    files: int
+    per_file: int
+
+
+GROUPS = {
+    "pictures": Group(96, 1, (17,), 6, 1000),
+    "pictures64": Group(64, 1, (17,), 3, 1000),
+    "clips64": Group(64, 21, (17, 21), 24, 250),
+    "clips": Group(96, 21, (17, 21), 36, 250),
+    "cuts": Group(96, sum(CUT_FRAMES), CUT_FRAMES, 10, 250),
+    "long": Group(96, 49, (49,), 6, 250),
+}
+
+
+def finish_vae(work: Path) -> None:
+    """Fold the latents' statistics into the trained VAE, and write WORK/vae.safetensors as ComfyUI loads it."""
+    vae = vae_net.VAE(train_vae.DIM)
+    vae.load_state_dict(torch.load(work / "vae.pt", map_location="cpu")["vae"])
+    rng = random.Random(42)
+    with torch.no_grad():
+        sample = train_vae.clips(rng, 17, 24, book.SIDE)
+        shares = fold_statistics(vae, sample)
+        quality = shape_world_vae.psnr(vae, train_vae.held_out_clips(24))
+    running.log(work, "finish", psnr=quality, content=[round(v, 2) for v in shares.tolist()])
+    unfinished = work / "vae.unfinished"
+    save_file({k: v.half().contiguous() for k, v in vae.state_dict().items()}, unfinished)
+    unfinished.replace(work / VAE_FILE)
+
+
+def load_vae(file: Path) -> vae_net.VAE:
+    """A finished VAE at its own width, in float32."""
+    weights = {k: w.float() for k, w in load_file(file).items()}
+    vae = vae_net.VAE(weights["decoder.head.2.weight"].shape[1]).eval().requires_grad_(False)
+    vae.load_state_dict(weights)
+    return vae
+
+
+@torch.no_grad()
+def encode(vae: vae_net.VAE, video: torch.Tensor) -> torch.Tensor:
+    """[B, 3, F, H, W] in -1..1 -> latents of unit scale, as ComfyUI's `process_latent_in` gives them, float32."""
+    mean, _ = vae.moments(video.bfloat16().contiguous(memory_format=torch.channels_last_3d))
+    device = video.device
+    return (mean.float() - per_channel(WAN_MEAN.to(device))) / per_channel(WAN_STD.to(device))
+
+
+@torch.no_grad()
+def decode(vae: vae_net.VAE, latents: torch.Tensor) -> torch.Tensor:
+    """Latents of unit scale [B, 16, F, h, w] -> [B, 3, 1 + 4 (F - 1), 8 h, 8 w] in -1..1."""
+    device = latents.device
+    return vae.decode(latents * per_channel(WAN_STD.to(device)) + per_channel(WAN_MEAN.to(device))).clamp(-1, 1)
+
+
+def draw_pages(group: str, rng: random.Random) -> tuple[tuple[Page, ...], int]:
+    """The shots of one clip of a group, and how many of its pixel frames are right."""
+    kind = GROUPS[group]
+    if group == "cuts":
+        first = draws.random_page(rng, CUT_FRAMES[0], side=kind.side, number=1)
+        same = rng.random() < SAME_THING
+        second = (
+            draws.next_page(first, rng, CUT_FRAMES[1])
+            if same
+            else draws.random_page(rng, CUT_FRAMES[1], side=kind.side, number=1)
+        )
+        return (first, second), kind.frames
+    inside = rng.choice(kind.inside)
+    return (draws.random_page(rng, inside, side=kind.side),), min(inside, kind.frames)
+
+
+def render(pages: tuple[Page, ...], frames: int) -> torch.Tensor:
+    """The shots of a clip, one behind the other -> [F, 3, H, W] in 0..1."""
+    if len(pages) == 1:
+        return book.render(pages[0], frames)
+    return torch.cat([book.render(page, count) for page, count in zip(pages, CUT_FRAMES, strict=True)])
+
+
+def encode_file(vae: vae_net.VAE, group: str, number: int, file: Path) -> None:
+    """Draw, render and encode the clips of one file."""
+    kind, rng = GROUPS[group], random.Random(f"{group} {number}")
+    drawn = [draw_pages(group, rng) for _ in range(kind.per_file)]
+    latents = []
+    batch = BATCH * (8 if kind.frames == 1 else 1)
+    for start in range(0, len(drawn), batch):
+        clips = [render(pages, kind.frames) for pages, _ in drawn[start : start + batch]]
+        video = torch.stack(clips).transpose(1, 2) * 2 - 1
+        latents.append(encode(vae, video.to(running.device())).cpu().half())
+    valid = torch.tensor([1 + (frames - 1) // 4 for _, frames in drawn])
+    running.save({"latents": torch.cat(latents), "pages": [pages for pages, _ in drawn], "latent_frames": valid}, file)
+
+
+def encode_all(work: Path, stop: running.Stop, share: float = 1.0) -> bool:
+    """Make every file that is missing, of `share` of them -> whether all are there. Stops between two files."""
+    if not (work / VAE_FILE).exists():
+        finish_vae(work)
+    (work / "latents").mkdir(exist_ok=True)
+    vae = load_vae(work / VAE_FILE).to(running.device())
+    compiled = False
+    for name, group in GROUPS.items():
+        for number in range(max(1, round(group.files * share))):
+            file = work / "latents" / f"{name}_{number:03d}.pt"
+            if file.exists():
+                continue
+            if stop:
+                return False
+            if not compiled:
+                vae_net.compile_norms()
+                compiled = True
+            began = running.worked_seconds()
+            encode_file(vae, name, number, file)
+            per_clip = (running.worked_seconds() - began) / group.per_file
+            running.log(work, "encode", file=file.name, seconds_per_clip=per_clip)
+    return True
