@@ -19,6 +19,7 @@ UP_AND_DOWN = ("moves up", "moves down", "bounces", "stays still")
 ACROSS = ("moves left", "moves right", "crosses", "stays still")
 LANES = {(SIDE, 2): (24, 72), (SIDE, 3): (16, 48, 80), (world.SIZE_PIXELS, 2): (16, 48)}  # centres, pixels
 FLOOR = 80  # of native pages: where a thing that jumps stands when another one lies above it, pixels
+CARRIED_MARGIN = 12  # pixels from the top to the middle of what is carried
 CHASE_MARGIN = 8  # pixels: a chase may begin and end half outside
 
 
@@ -130,10 +131,12 @@ def _related(rng: random.Random, frames: int, side: int, place: str, looks: list
         looks = [*looks[:-1], replace(looks[-1], size="small")]
     ahead = gap(looks[0], looks[1])
     reach = movements.SLOW * (frames - 1) + (ahead if verbs[0] == "chases" else 0)
-    grid = range(CHASE_MARGIN, side - CHASE_MARGIN + 1, world.CELL)
-    starts = [x for x in grid if CHASE_MARGIN <= x + heading * reach <= side - CHASE_MARGIN]
-    rows = [y for y in grid if side / 2 < y <= side - movements.MARGIN]
-    if not starts:
+    margin = CHASE_MARGIN if verbs[0] == "chases" else movements.MARGIN
+    grid = range(margin, side - margin + 1, world.CELL)
+    starts = [x for x in grid if margin <= x + heading * reach <= side - margin]
+    room = above(looks[-2].size) + CARRIED_MARGIN if verbs[-1] == "carries" else 0  # pixels for what is carried
+    rows = [y for y in grid if max(side / 2 + 1, room) <= y <= side - movements.MARGIN]
+    if not starts or not rows:
         return None
     x, y = float(rng.choice(starts)), float(rng.choice(rows))
     things = [replace(looks[0], movement="crosses", x=x, y=y, heading=heading)]

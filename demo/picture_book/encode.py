@@ -38,8 +38,8 @@ class Group:
 GROUPS = {
     "pictures": Group(96, 1, (17,), 6, 1000),
     "pictures64": Group(64, 1, (17,), 3, 1000),
-    "clips64": Group(64, 21, (17, 21), 24, 250),
-    "clips": Group(96, 21, (17, 21), 36, 250),
+    "clips64": Group(64, 21, (17, 21), 40, 250),
+    "clips": Group(96, 21, (17, 21), 40, 250),
     "cuts": Group(96, sum(CUT_FRAMES), CUT_FRAMES, 10, 250),
     "long": Group(96, 49, (49,), 6, 250),
 }
