@@ -23,6 +23,7 @@ KEYFRAMES = (0.1, 0.5, 0.9, 0.0, 0.3, 0.7, 1.0)  # of the clip; the last four wh
 TRACK_PIXELS_MOST = 2.0  # root mean square distance from a movement's track
 STILL_PIXELS = 1.0  # up to which a thing stays still
 FRAMES_LEAST = 5  # for a movement
+JUMPS = 0.15  # share of the frames that may lie anywhere
 RELATED_PIXELS = 6.0  # from where a thing that is chased or carried ought to be
 
 
@@ -167,8 +168,7 @@ def read_movement(positions: torch.Tensor, side: int) -> tuple[str | None, int, 
     seen = ~positions.isnan().any(1)
     if int(seen.sum()) < FRAMES_LEAST:
         return None, 1, None
-    centred = positions - positions[seen].mean(0)
-    if float(centred[seen].square().sum(1).mean().sqrt()) <= STILL_PIXELS:
+    if _away(positions[seen]) <= STILL_PIXELS:
         return "stays still", 1, torch.zeros_like(positions)
     best: tuple[str | None, int, torch.Tensor | None] = (None, 1, None)
     nearest = TRACK_PIXELS_MOST
@@ -177,11 +177,16 @@ def read_movement(positions: torch.Tensor, side: int) -> tuple[str | None, int, 
         headings = (-1, 1) if movement in movements.HEADED else (1,)
         for heading, phase in itertools.product(headings, range(phases)):
             ideal = movements.track(movement, 0.0, 0.0, phase / phases, heading, len(positions), side)
-            ideal = ideal - ideal[seen].mean(0)
-            error = float((centred - ideal)[seen].square().sum(1).mean().sqrt())
+            error = _away((positions - ideal)[seen])
             if error < nearest:
                 best, nearest = (movement, heading, ideal), error
     return best
+
+
+def _away(offsets: torch.Tensor) -> float:
+    """Root mean square distance [n, 2] from the middle, pixels, of all but the JUMPS that lie farthest away."""
+    squares = (offsets - offsets.median(0).values).square().sum(1).sort().values
+    return float(squares[: max(1, round(len(squares) * (1 - JUMPS)))].mean().sqrt())
 
 
 def _verbs(things: tuple[ThingRead, ...] | list[ThingRead]) -> tuple[str, ...]:

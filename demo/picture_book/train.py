@@ -4,9 +4,9 @@
     python -m longreel.demo.picture_book.train WORK --export FOLDER
 
 The steps are the VAE (train_vae.py), its finishing and the encoded clips (encode.py), and the transformer with its text
-encoder (train_dit.py). Each logs to WORK/NAME.log and keeps a checkpoint at WORK/NAME.pt; SIGTERM saves and ends. The
-process is nice, uses a GPU where there is one, and leaves its number in WORK/pids. `--export` writes what has been
-trained so far as the three files that ComfyUI loads.
+encoder (train_dit.py). Each logs to WORK/NAME.log and keeps a checkpoint at WORK/NAME.pt; SIGTERM saves and ends. It
+uses a GPU where there is one, and leaves its process number in WORK/pids; beside other work, use `nice -n 19`.
+`--export` writes what has been trained so far as the three files that ComfyUI loads.
 """
 
 import argparse
@@ -54,7 +54,6 @@ def main() -> None:
         return export(options.work, options.export)
     options.work.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(options.work / "inductor"))  # compiled once, kept
-    os.nice(19 - os.nice(0))
     torch.set_num_threads(options.threads)
     (options.work / "pids").write_text(f"{os.getpid()}\n")
     return train(options.work, options.scale)
