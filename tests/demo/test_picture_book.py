@@ -93,7 +93,7 @@ def test_what_is_not_said_is_drawn_evenly(pages, attribute, values):
         names = [name for name in prompts.EVERYTHING if name != attribute and rng.random() < 0.7]
         sentence = prompts.prompt(page, tuple(names))
         value = getattr(page.things[0], attribute)
-        assert value not in sentence.removesuffix(f"{page.place} background")
+        assert f" {value} " not in f" {sentence.removesuffix(f'{page.place} background')} "
         unsaid[value] += 1
     assert set(unsaid) == set(values)
     assert max(unsaid.values()) < 1.7 * sum(unsaid.values()) / len(values)
