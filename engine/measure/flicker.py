@@ -4,16 +4,18 @@ A torn, doubled or shattered object, a flash, a patch of noise come and go: some
 otherwise, some frames behind them it does again, and movement explains neither change, while it does explain how the
 frames before become those behind. So a frame's score is the smaller of two differences: the largest to a frame 1, 2, 4
 or 8 before it, and the largest to one 1, 2, 4 or 8 behind it (`unexplained` in engine/measure/metrics.py, 0..1). It
-counts where the two outer frames differ from each other at most half as much, and always where neither of the very
-neighbours explains a frame: what falls apart and stands elsewhere afterwards does not return. A cut changes the picture
-once, so that each frame has a side that explains it. What a video shows is not known, nor where its shots meet.
+counts where the two outer frames differ from each other at most half as much, and always, from a lower difference on,
+where neither of the very neighbours explains a frame: what falls apart and stands elsewhere afterwards does not return.
+A cut changes the picture once, so that each frame has a side that explains it. What a video shows is not known, nor
+where its shots meet.
 
-Limits: what is broken for more than 8 frames is a new state of things and no flicker; the frames at both ends of a
-video have one side alone; a shot of 8 frames or fewer between two that look alike is called broken; what a movement
-at the video's own speed explains goes unseen, as a second object within some 6 to 18 of 64 pixels of the first, and so
-do defects within 4 pixels of the picture's edge. A video that breaks in every frame has no better ones to be compared
-with, and is seen by its worst pair (engine/measure/reach.py). Own definition; tests/engine/measure/test_flicker.py has
-the size at which a blot is first seen.
+Limits: what is broken for more than 8 frames is a new state of things, of which the frames that change are seen at
+best; a tear that opens slowly has a neighbour that explains each frame; the frames at both ends of a video have one
+side alone; a shot of 8 frames or fewer between two that look alike is called broken; what a movement at the video's own
+speed explains goes unseen, as a second object within some 6 to 18 of 64 pixels of the first, and so do defects within 4
+pixels of the picture's edge. A video that breaks in every frame has no better ones to be compared with, and is seen by
+its worst pair (engine/measure/reach.py). Own definition; tests/engine/measure/test_flicker.py has the size at which a
+blot is first seen.
 """
 
 import math
