@@ -412,15 +412,7 @@ def comfy(rest: list[str]) -> int:
     return in_environment("-m", "tests.comfy_process", "edit", *rest)
 
 
-SECOND_OPINION = (
-    "all",
-    "blend",
-    "kv_share",
-    "refine",
-    "rollout",
-    "ttt",
-    "yardsticks",
-)  # benchmarks that ask TransNet V2
+SECOND_OPINION = ("all", "blend", "kv_share", "refine", "rollout", "ttt")  # benchmarks that ask TransNet V2
 
 
 def bench(rest: list[str]) -> int:

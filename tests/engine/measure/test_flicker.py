@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from longreel.engine.measure.flicker import find_flicker
+from tests.bench import pictures
+from tests.bench._looked_at import PICTURES
 from tests.engine.measure.clips import clip, draw, paper, walk
 
 FRAMES = 22
@@ -78,6 +80,16 @@ def test_a_blot_is_first_seen_at_two_pixels_radius():
         scores[radius] = find_flicker(video)
     assert not scores[1.5].broken.any()
     assert scores[2.0].broken.nonzero().flatten().tolist() == [9]
+
+
+@pytest.mark.slow
+def test_frames_that_a_person_saw_torn_in_a_bundled_picture_are_found():
+    """A decoded tear differs from its neighbours by a tenth and less; frames 23 to 25 shear slowly and go unseen."""
+    person, video = PICTURES["latent_blend"], pictures.read(pictures.DOCS / "latent_blend.webp")
+    assert len(video) == person.frames, "the picture was made anew: look at it and write down what is broken"
+    found = pictures.against(person, find_flicker(video).broken)
+    assert {26, 38, 39} <= set(found["hits"])
+    assert found["false alarms"] == []
 
 
 def test_two_frames_are_refused():
