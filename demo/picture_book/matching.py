@@ -7,7 +7,7 @@ half the resolution, told from its rivals at full resolution, laid over S, and t
 explains enough.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
@@ -55,6 +55,7 @@ class Bank:
     gain: torch.Tensor
     opacity: torch.Tensor
     coats: int
+    inside: dict = field(default_factory=dict)  # kept by _own
 
     @property
     def canvas(self) -> int:
@@ -100,27 +101,34 @@ def scores(
     away: [3, H, W] frame minus what is known of it, under: [3, H, W] that, inside: [1, H, W] 1 where the picture is;
     beyond it all are 0. A position is that of a drawing's upper left corner.
     """
-    away, under, inside = away[None], under[None], inside[None]
-    both = F.conv2d(torch.cat([away, under], 1), torch.cat([bank.base, bank.base * bank.opacity], 1))  # D.B + S.aB
-    grey = torch.stack([away[0], under[0]], 1)  # [3, 2, H + 2 pad, ...]: each colour by itself
-    gains = F.conv2d(grey, torch.cat([bank.gain, bank.gain * bank.opacity], 1))  # [3, K, ...]
+    own = _own(bank, inside)
+    away, under = away[None], under[None]
+    cross = F.conv2d(under, bank.base * bank.opacity)
+    cross_gains = F.conv2d(under.transpose(0, 1), bank.gain * bank.opacity)  # [3, K, ...]: each colour by itself
+    gains = F.conv2d(away.transpose(0, 1), bank.gain)
     dark = F.conv2d((away * under).sum(1, keepdim=True), bank.opacity)
     covered = F.conv2d(under.square().sum(1, keepdim=True), bank.opacity.square())
-    own = [
-        F.conv2d(inside, t)
-        for t in (
-            bank.base.square().sum(1, keepdim=True),
-            bank.gain.square(),
-            *(bank.base[:, c : c + 1] * bank.gain for c in range(3)),
-        )
-    ]
-    cross = F.conv2d(under, bank.base * bank.opacity)
-    cross_gains = F.conv2d(under.transpose(0, 1), bank.gain * bank.opacity)  # [3, K, ...]
     coats = _COATS[: bank.coats].view(-1, 3, 1, 1, 1)
     drawn = own[0] + coats.square().sum(1) * own[1] + 2 * sum(coats[:, c] * own[2 + c] for c in range(3))  # |P|^2
-    gain = 2 * (both + (coats * gains).sum(1)) - 2 * dark - drawn - covered
-    energy = drawn - 2 * (cross + (coats * cross_gains).sum(1)) + covered
-    return gain, energy
+    over = cross + (coats * cross_gains).sum(1)  # P.aS
+    gain = 2 * (F.conv2d(away, bank.base) + (coats * gains).sum(1) + over) - 2 * dark - drawn - covered
+    return gain, drawn - 2 * over + covered
+
+
+def _own(bank: Bank, inside: torch.Tensor) -> list[torch.Tensor]:
+    """What of |base|^2, |gain|^2 and base.gain of each colour lies inside of the picture, each [1, K, H', W']."""
+    key = tuple(inside.shape)
+    if key not in bank.inside or bank.inside[key][0] is not inside:
+        products = [bank.base[:, c : c + 1] * bank.gain for c in range(3)]
+        parts = (bank.base.square().sum(1, keepdim=True), bank.gain.square(), *products)
+        bank.inside[key] = (inside, [F.conv2d(inside[None], part) for part in parts])
+    return bank.inside[key][1]
+
+
+@lru_cache(maxsize=16)
+def _inside(height: int, width: int, pad: int) -> torch.Tensor:
+    """[1, H + 2 pad, W + 2 pad]: 1 where the picture is. The same tensor each time, by which `_own` knows it."""
+    return F.pad(torch.ones(1, height, width), (pad,) * 4)
 
 
 def search(frame: torch.Tensor, known: torch.Tensor, shapes: bool, most: int = MOST) -> list[Found]:
@@ -173,11 +181,11 @@ def _drawing(kind: str, size: str, right: bool) -> tuple[Bank, int]:
 def _best(frame: torch.Tensor, known: torch.Tensor, shapes: bool) -> Found | None:
     """The thing that explains most of what is not known yet."""
     half, half_known = F.avg_pool2d(frame[None], 2)[0], F.avg_pool2d(known[None], 2)[0]
-    inside = torch.ones(1, *half.shape[-2:])
     rivals: list[tuple[float, int, int, int, float, float]] = []
     for number, bank in enumerate(_half_banks(shapes)):
         pad = bank.canvas // 2  # as far as a drawing may reach beyond the picture
-        gain, _ = scores(bank, *(F.pad(t, (pad,) * 4) for t in (half - half_known, half_known, inside)))
+        away, under = (F.pad(t, (pad,) * 4) for t in (half - half_known, half_known))
+        gain, _ = scores(bank, away, under, _inside(*half.shape[-2:], pad))
         top = gain.flatten(2).max(-1)  # [coats, K]
         width = gain.shape[-1]
         for value, index in zip(*top.values.flatten().topk(RIVALS), strict=True):
@@ -214,7 +222,7 @@ def _nearby(
     side, pad = bank.canvas, bank.canvas + reach
     left, top = round(x - side / 2) - reach, round(y - side / 2) - reach
     rows, columns = (slice(start + pad, start + pad + side + 2 * reach) for start in (top, left))
-    seen = (frame - known, known, torch.ones(1, *frame.shape[-2:]))
+    seen = (frame - known, known, _inside(*frame.shape[-2:], 0))
     gain, energy = scores(one, *(F.pad(t, (pad,) * 4)[:, rows, columns] for t in seen))
     under_it = F.pad(seen[0].square().sum(0, keepdim=True), (pad,) * 4)[:, rows, columns]
     left_over = F.conv2d(under_it[None], one.opacity)[0, 0] - gain[0, 0]  # of what it lies on: another thing's place

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 BAND = 3  # pixels around a thing that may be anything
+EDGE = 2  # pixels from an edge of the place within which either side's colour will do
 OFF_PLACE, OFF_THING = 0.2, 0.35  # distances in RGB from which a pixel, or a smoothed one of a thing, is something else
 STRAY, HOLES = 20, 24  # pixels
 SMOOTH = 5  # pixels
@@ -63,7 +64,10 @@ def faults(video: torch.Tensor, seen: Seen) -> dict[str, torch.Tensor]:
 def stray(video: torch.Tensor, seen: Seen) -> torch.Tensor:
     """Pixels far from every thing that are not the place, [F]."""
     near = F.max_pool2d((seen.cover > 0.1).float()[:, None], 2 * BAND + 1, 1, BAND)[:, 0] > 0
-    strange = (video - seen.place).square().sum(1).sqrt() > OFF_PLACE
+    around = F.pad(seen.place[None], (EDGE,) * 4, mode="replicate")  # edges of the place may be soft
+    darkest, lightest = (sign * F.max_pool2d(sign * around, 2 * EDGE + 1, 1)[0] for sign in (-1, 1))
+    away = video - torch.minimum(torch.maximum(video, darkest), lightest)
+    strange = away.square().sum(1).sqrt() > OFF_PLACE
     return (strange & ~near).sum((1, 2))
 
 

@@ -192,7 +192,7 @@ def new_learner() -> shape_world.Learner:
     return shape_world.Learner(networks=(dit_net.DiT(**SHAPE).to(running.device()), encoder.to(running.device())))
 
 
-def train(work: Path, stop: running.Stop, scale: float = 1.0, name: str = "dit") -> bool:
+def train(work: Path, stop: running.Stop, scale: float = 1.0, name: str = "dit", compiled: bool = True) -> bool:
     """Train through all stages, `scale` times as long as planned -> whether that is done. Keeps WORK/NAME.pt."""
     torch.manual_seed(0)
     learner, checkpoint, where = new_learner(), work / f"{name}.pt", running.device()
@@ -205,7 +205,8 @@ def train(work: Path, stop: running.Stop, scale: float = 1.0, name: str = "dit")
     rng = random.Random(learner.step)
     torch.manual_seed(learner.step)
     torch._dynamo.config.recompile_limit = 64
-    dit_net.Block.forward = torch.compile(dit_net.Block.forward, dynamic=False)  # one small graph for each clip length
+    if compiled:  # one small graph for each clip length
+        dit_net.Block.forward = torch.compile(dit_net.Block.forward, dynamic=False)
     validation = Validation(clips)
     began, saved_at, reported_at = running.worked_seconds(), time.time(), before
     losses: dict[str, list[float]] = {}
@@ -235,7 +236,8 @@ def train(work: Path, stop: running.Stop, scale: float = 1.0, name: str = "dit")
                 train={key: round(sum(values) / len(values), 4) for key, values in sorted(losses.items())},
             )  # fmt: skip
             losses, seen, reported_at = {}, 0, learner.seconds
-        if time.time() - saved_at > running.SAVE_SECONDS or finished or stop:
+        if time.time() - saved_at > running.SAVE_SECONDS:
             learner.save(checkpoint)
             saved_at = time.time()
+    learner.save(checkpoint)
     return learner.seconds >= end

@@ -109,9 +109,10 @@ def train(work: Path, hours: float, stop: running.Stop) -> bool:
                 psnr=quality,
             )  # fmt: skip
             reported_at = learner.seconds
-        if time.time() - saved_at > running.SAVE_SECONDS or finished or stop:
+        if time.time() - saved_at > running.SAVE_SECONDS:
             learner.save(checkpoint)
             saved_at = time.time()
+    learner.save(checkpoint)
     return learner.seconds >= end
 
 
