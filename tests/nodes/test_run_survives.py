@@ -9,6 +9,7 @@ import resource
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -107,25 +108,27 @@ def of_shot(report: list[str]) -> dict[int, set[str]]:
 
 
 def test_a_killed_comfyui_loses_no_chunk_and_ends_with_the_same_bits(tmp_path):
-    """Killed while a chunk is sampled or saved, as soon as one is finished, and while the video is decoded."""
-    what, wreck, phases = prompt(steps=2), None, []
+    """One run, killed while a chunk is sampled or saved, as soon as one is finished, and while the video is decoded."""
+    what, wrecks = prompt(steps=2), []
     aims = [
         after_chunks(3, 0.05),
         after_chunks(7),
         lambda comfy, clock: wait_until(clock, lambda: Disk.of(comfy).half_videos),
     ]
-    for number in range(len(aims) + 1):
+    for aim in aims:
         with ComfyProcess(base=tmp_path, arguments=UNCACHED) as comfy:
-            resumed, _ = finish(comfy, what)
-            if wreck is None:
-                whole = resumed
-            else:
-                assert faults(wreck, resumed, whole) == [], f"kill {number}, in {wreck.phase}"
-                phases.append(wreck.phase)
-            clear(comfy)
-            if number < len(aims):
-                wreck = kill_while_it_runs(comfy, what, aims[number])
+            if not wrecks:
+                whole, _ = finish(comfy, what)
+                clear(comfy)
+            wrecks.append(kill_while_it_runs(comfy, what, aim))
+    with ComfyProcess(base=tmp_path, arguments=UNCACHED) as comfy:
+        resumed, _ = finish(comfy, what)
+    assert faults(wrecks[-1], resumed, whole) == []
+    for before, after in pairwise(wrecks):
+        assert before.chunks.items() <= after.chunks.items(), "lost or written again"
+    phases = [wreck.phase for wreck in wrecks]
     assert set(phases[:2]) <= {SAMPLING, SAVING} and phases[2] == DECODING
+    assert len(wrecks[0].chunks) >= 3 and len(wrecks[1].chunks) >= 7
 
 
 def test_a_changed_shot_and_what_continues_from_it_are_made_again_and_named(run):
