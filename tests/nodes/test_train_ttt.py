@@ -128,7 +128,7 @@ def train_with_memory(train, loaded, tmp_path_factory):
     given = {
         "dataset": write_dataset(tmp_path_factory.mktemp("long"), 2, 4, side=64),
         "stages": {"segments": 4},
-        "model": ttt.apply(loaded.model, None, heads=4, chunk=16),
+        "model": ttt.apply(loaded.model, None, heads=4, chunk=16, blocks=frozenset({1, 2})),
     }
     return cache(lambda **settings: train(**given, **settings))
 
