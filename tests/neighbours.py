@@ -66,6 +66,7 @@ from tests.hosts.sampling.test_core_windows_and_caches import ANCHORED, KEYS, WI
 from tests.hosts.sampling_cases import sampling_of
 from tests.hosts.ttt_cases import layers
 from tests.hosts.windows.test_latent_blend import encode
+from tests.numbered_notes import Notes, read_cell
 from tests.tiny_models import LoadedTiny, make_tiny_models
 
 
@@ -350,18 +351,13 @@ def described(result: torch.Tensor, base: torch.Tensor) -> str:
 # --- the page --------------------------------------------------------------------------------------------------------
 
 
+def word_of(text: str) -> str:
+    return "late" if text.startswith("late") else "mixed" if text.startswith("in front") else "refused"
+
+
 def page(cells: dict[tuple[str, str], str]) -> str:
     """Return the page: a table of words, with the messages below it by number."""
-    notes: list[str] = []
-
-    def short(text: str) -> str:
-        if text in ("works", "equal"):
-            return text
-        if text not in notes:
-            notes.append(text)
-        word = "late" if text.startswith("late") else "mixed" if text.startswith("in front") else "refused"
-        return f"{word} ({notes.index(text) + 1})"
-
+    notes = Notes(("works", "equal"), word_of)
     lines = [
         "# Other nodes beside Longreel's",
         "",
@@ -378,23 +374,13 @@ def page(cells: dict[tuple[str, str], str]) -> str:
     ]
     for neighbour in NEIGHBOURS:
         lines += [f"## {neighbour}", "", "| beside | what comes of it |", "|---|---|"]
-        lines += [f"| {feature} | {short(cells[neighbour, feature])} |" for feature in FEATURES] + [""]
-    lines += ["## Notes", ""]
-    lines += [f"{number}. {note}" for number, note in enumerate(notes, 1)]
-    return "\n".join(lines) + "\n"
+        lines += [f"| {feature} | {notes.cell(cells[neighbour, feature])} |" for feature in FEATURES] + [""]
+    return "\n".join(lines + notes.lines()) + "\n"
 
 
 def written(neighbour: str, feature: str) -> str:
     """Return what the page says of a pair, as `cell` does."""
-    text = PAGE.read_text("utf-8")
-    section = text.split(f"## {neighbour}\n", 1)[1].split("\n## ", 1)[0]
-    (row,) = [line for line in section.splitlines() if line.startswith(f"| {feature} |")]
-    word = row.split("|")[2].strip()
-    if "(" not in word:
-        return word
-    number = word.partition("(")[2].rstrip(")")
-    (note,) = [line for line in text.split("## Notes\n", 1)[1].splitlines() if line.startswith(f"{number}. ")]
-    return note.removeprefix(f"{number}. ")
+    return read_cell(PAGE.read_text("utf-8"), neighbour, feature)
 
 
 def main() -> None:

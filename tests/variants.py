@@ -51,6 +51,7 @@ from tests.hosts.rollout_cases import sampler_for, sigmas_of, story
 from tests.hosts.sampling_cases import sampling_of
 from tests.hosts.ttt_cases import layers
 from tests.hosts.windows.test_latent_blend import encode
+from tests.numbered_notes import Notes, read_cell
 from tests.tiny_models import LoadedTiny
 
 PLAIN_TITLES = {
@@ -288,15 +289,7 @@ def cell(of: Wires, feature: str) -> str:
 
 def page(cells: dict[tuple[str, str], str], variants: dict[str, Wires]) -> str:
     """Return the page: a table of words, with the messages below it by number."""
-    notes: list[str] = []
-
-    def short(text: str) -> str:
-        if text == "runs":
-            return text
-        if text not in notes:
-            notes.append(text)
-        return f"{'FAULT' if text.startswith('FAULT') else 'refused'} ({notes.index(text) + 1})"
-
+    notes = Notes(("runs",), lambda text: "FAULT" if text.startswith("FAULT") else "refused")
     lines = [
         "# Features on model variants",
         "",
@@ -311,15 +304,13 @@ def page(cells: dict[tuple[str, str], str], variants: dict[str, Wires]) -> str:
         "",
     ]
     for variant in variants:
-        found = {short(cells[variant, feature]) for feature in FEATURES}
+        found = {notes.cell(cells[variant, feature]) for feature in FEATURES}
         title = f"{variant}: everything runs" if found == {"runs"} else variant
         lines += [f"## {title}", ""]
         if found != {"runs"}:
             lines += ["| feature | what comes of it |", "|---|---|"]
-            lines += [f"| {feature} | {short(cells[variant, feature])} |" for feature in FEATURES] + [""]
-    lines += ["## Notes", ""]
-    lines += [f"{number}. {note}" for number, note in enumerate(notes, 1)]
-    return "\n".join(lines) + "\n"
+            lines += [f"| {feature} | {notes.cell(cells[variant, feature])} |" for feature in FEATURES] + [""]
+    return "\n".join(lines + notes.lines()) + "\n"
 
 
 def written(variant: str, feature: str) -> str:
@@ -327,14 +318,7 @@ def written(variant: str, feature: str) -> str:
     text = PAGE.read_text("utf-8")
     if f"## {variant}: everything runs\n" in text:
         return "runs"
-    section = text.split(f"## {variant}\n", 1)[1].split("\n## ", 1)[0]
-    (row,) = [line for line in section.splitlines() if line.startswith(f"| {feature} |")]
-    word = row.split("|")[2].strip()
-    if "(" not in word:
-        return word
-    number = word.partition("(")[2].rstrip(")")
-    (note,) = [line for line in text.split("## Notes\n", 1)[1].splitlines() if line.startswith(f"{number}. ")]
-    return note.removeprefix(f"{number}. ")
+    return read_cell(text, variant, feature)
 
 
 def main() -> None:
