@@ -46,53 +46,14 @@ def wan(model_type: str, channels: int, seed: int, **options: Any) -> Checkpoint
     return Checkpoint(module, seed, {"transformer": sizes})
 
 
-def cogvideox(seed: int, **sizes: Any) -> Checkpoint:
-    from comfy.ldm.cogvideo.model import CogVideoXTransformer3DModel
-
-    module = CogVideoXTransformer3DModel(
-        num_attention_heads=1,
-        attention_head_dim=64,
-        num_layers=2,
-        time_embed_dim=64,
-        text_embed_dim=32,
-        in_channels=32,
-        out_channels=16,
-        use_rotary_positional_embeddings=True,
-        **sizes,
-        **build_options(),
-    )
-    return Checkpoint(module, seed, absent=("pos_embedding",))
+def cogvideox(version: str, seed: int, **differences: Any) -> Checkpoint:
+    return tiny_models.cogvideox(version, seed, in_channels=32, out_channels=16, num_layers=2, **differences)
 
 
 def hunyuan_video(channels: int, seed: int) -> Checkpoint:
-    from comfy.ldm.hunyuan_video.model import HunyuanVideo
-
-    module = HunyuanVideo(
-        in_channels=channels,
-        out_channels=16,
-        vec_in_dim=768,
-        context_in_dim=32,
-        hidden_size=128,
-        mlp_ratio=4.0,
-        num_heads=1,
-        depth=1,
-        depth_single_blocks=1,
-        axes_dim=[16, 56, 56],
-        theta=256,
-        patch_size=[1, 2, 2],
-        qkv_bias=True,
-        guidance_embed=True,
-        byt5=False,
-        meanflow=False,
-        use_cond_type_embedding=False,
-        vision_in_dim=None,
-        meanflow_sum=False,
-        **build_options(),
-    )
-    return Checkpoint(module, seed)
+    return tiny_models.hunyuan_video(seed, in_channels=channels, depth=1, depth_single_blocks=1)
 
 
-COG_1_5 = {"patch_size_t": 2, "sample_height": 96, "sample_width": 170, "sample_frames": 81, "ofs_embed_dim": 64}
 VARIANTS = {
     "wan21_i2v": Variant(lambda: wan("i2v", 36, 21), "wan", "WAN21"),
     "wan21_flf": Variant(lambda: wan("i2v", 36, 22, flf_pos_embed_token_number=2 * VISION_TOKENS), "wan", "WAN21"),
@@ -103,8 +64,8 @@ VARIANTS = {
     "wan22_camera": Variant(lambda: wan("camera_2.2", 36, 32), "wan", "WAN21_Camera"),
     "wan21_fun_control": Variant(lambda: wan("i2v", 48, 33), "wan", "WAN21"),
     "wan22_fun_control": Variant(lambda: wan("t2v", 52, 34), "wan", "WAN21"),
-    "cogvideox10_i2v": Variant(lambda: cogvideox(26), "cogvideox", "CogVideoX"),
-    "cogvideox15_i2v": Variant(lambda: cogvideox(27, **COG_1_5), "cogvideox", "CogVideoX"),
+    "cogvideox10_i2v": Variant(lambda: cogvideox("1.0", 26), "cogvideox", "CogVideoX"),
+    "cogvideox15_i2v": Variant(lambda: cogvideox("1.5", 27, ofs_embed_dim=64), "cogvideox", "CogVideoX"),
     "hunyuan_i2v_concat": Variant(lambda: hunyuan_video(33, 28), "hunyuan_video", "HunyuanVideoI2V"),
     "hunyuan_skyreels_i2v": Variant(lambda: hunyuan_video(32, 29), "hunyuan_video", "HunyuanVideoSkyreelsI2V"),
     "hunyuan_i2v_replace": Variant(lambda: hunyuan_video(16, 30), "hunyuan_video", "HunyuanVideo"),

@@ -131,22 +131,21 @@ def wan(channels: int, seed: int) -> Checkpoint:
     return Checkpoint(module, seed, {"transformer": {"num_heads": heads, "text_dim": text_dim}})
 
 
-def cogvideox(version: str, seed: int) -> Checkpoint:
+def cogvideox(version: str, seed: int, **differences: Any) -> Checkpoint:
     from comfy.ldm.cogvideo.model import CogVideoXTransformer3DModel
 
     # The linear patch over two latent frames is what tells 1.5 from 1.0.
-    sizes = {"1.0": {}, "1.5": {"patch_size_t": 2, "sample_height": 96, "sample_width": 170, "sample_frames": 81}}
-    module = CogVideoXTransformer3DModel(
-        num_attention_heads=1,
-        attention_head_dim=64,
-        num_layers=3,
-        time_embed_dim=64,
-        text_embed_dim=32,
-        in_channels=16,
-        use_rotary_positional_embeddings=True,
-        **sizes[version],
-        **build_options(),
-    )
+    of_version = {"1.0": {}, "1.5": {"patch_size_t": 2, "sample_height": 96, "sample_width": 170, "sample_frames": 81}}
+    sizes = {
+        "num_attention_heads": 1,
+        "attention_head_dim": 64,
+        "num_layers": 3,
+        "time_embed_dim": 64,
+        "text_embed_dim": 32,
+        "in_channels": 16,
+        "use_rotary_positional_embeddings": True,
+    }
+    module = CogVideoXTransformer3DModel(**{**sizes, **of_version[version], **differences}, **build_options())
     return Checkpoint(module, seed, absent=("pos_embedding",))
 
 
