@@ -29,7 +29,10 @@ _SHAPE_COATS = len(world.COLORS)  # the first of them
 
 @dataclass(frozen=True)
 class Found:
-    """One thing in one frame: its centre in pixels, the share of its energy that it explains, and its energy."""
+    """One thing in one frame: its centre in pixels, the share of its energy that it explains, and its energy.
+
+    fit: 1 where nothing is left over of what it lies on, less by twice the share of its energy that is.
+    """
 
     kind: str
     coat: str
@@ -39,6 +42,7 @@ class Found:
     y: float
     explained: float = 0.0
     energy: float = 0.0
+    fit: float = 0.0
 
     @property
     def look(self) -> tuple[str, str, str]:
@@ -196,7 +200,7 @@ def _best(frame: torch.Tensor, known: torch.Tensor, shapes: bool) -> Found | Non
     compared = []
     for _, number, drawing, coat, x, y in sorted(rivals, reverse=True)[:RIVALS]:
         compared.append(_nearby(frame, known, banks(shapes)[number], drawing, coat, x, y))
-    best = _best_of(compared)
+    best = max(compared, key=lambda thing: thing.explained * thing.energy)
     return best if _is_there(best) else None
 
 
@@ -225,9 +229,11 @@ def _nearby(
     seen = (frame - known, known, _inside(*frame.shape[-2:], 0))
     gain, energy = scores(one, *(F.pad(t, (pad,) * 4)[:, rows, columns] for t in seen))
     under_it = F.pad(seen[0].square().sum(0, keepdim=True), (pad,) * 4)[:, rows, columns]
-    left_over = F.conv2d(under_it[None], one.opacity)[0, 0] - gain[0, 0]  # of what it lies on: another thing's place
-    row, column = divmod(int((gain[0, 0] - left_over).argmax()), gain.shape[-1])
-    there = float(energy[0, 0, row, column])
+    left_over = F.conv2d(under_it[None], one.opacity)[0, 0] - gain[0, 0]
+    # Another thing's place can give more gain than its own, if that thing is more unlike what it lies on.
+    match = energy[0, 0] - 2 * left_over
+    row, column = divmod(int(match.argmax()), gain.shape[-1])
+    there = max(float(energy[0, 0, row, column]), 1e-6)
     kind, right = bank.names[drawing]
     return Found(
         kind,
@@ -236,8 +242,9 @@ def _nearby(
         right,
         left + column + side / 2,
         top + row + side / 2,
-        float(gain[0, 0, row, column]) / max(there, 1e-6),
+        float(gain[0, 0, row, column]) / there,
         there,
+        float(match[row, column]) / there,
     )
 
 
@@ -250,15 +257,15 @@ def _place_one(frame: torch.Tensor, known: torch.Tensor, look: tuple[str, str, s
     first = sorted(rights, key=lambda right: last is not None and right != last.faces_right)
     ways = [(right, last.x, last.y, NEAR) for right in first] if last is not None else []
     for right, x, y, reach in ways + [(right, middle, middle, everywhere) for right in first]:
-        if tried and last is not None and _best_of(tried).explained > last.explained - WORSE:
+        if tried and last is not None and _fitting(tried).fit > last.fit - WORSE:
             break
         bank, number = _drawing(kind, size, right)
         tried.append(_nearby(frame, known, bank, number, book.COATS.index(coat), x, y, reach))
-    return _best_of(tried)
+    return _fitting(tried)
 
 
-def _best_of(things: list[Found]) -> Found:
-    return max(things, key=lambda thing: thing.explained * thing.energy)
+def _fitting(things: list[Found]) -> Found:
+    return max(things, key=lambda thing: thing.fit * thing.energy)
 
 
 def cover(shares: torch.Tensor, thing: Found) -> None:

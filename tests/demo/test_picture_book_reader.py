@@ -87,6 +87,15 @@ def test_a_broken_frame_is_found_and_no_other(defect, seen):
     assert reading.broken.tolist() == [False, False, False, True, False, False], reading.faults
 
 
+def test_a_thing_is_not_found_on_a_brighter_one():
+    """The red tree differs more from white than the orange mouse does, and drew it to itself."""
+    mouse = book.Thing("mouse", "orange", "stays still", "small", 16.0, 16.0)
+    tree = book.Thing("tree", "red", "stays still", "small", 48.0, 48.0)
+    page = book.Page("white", (mouse, tree), side=64)
+    reading = read(book.render(page, 5))
+    assert reading.right_everywhere(page, size_said=True), reading
+
+
 def test_noise_and_an_empty_place_are_nothing():
     noise = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     assert read(noise).place is None
