@@ -4,10 +4,11 @@
 
 Each table is a benchmark in a process of its own, two at a time with one thread each. --seeds is the number of stories
 or storyboards; tables of single clips take a multiple of it. Few seeds have wide intervals, which the tables show; the
-default is meant to end within an hour on two idle cores. It resumes: what all.json in FOLDER has with the same command
-and the same code (PARTS of the tree) is not measured again, and the file is written after each table. Where it is ended
-it takes its benchmarks along, unless it is killed outright. tables.txt is the page; the folder sheets has the pictures,
-and what a person would call broken in them is a failure, whatever the figures say.
+default needs about an hour and a half of processor time, so that two idle cores are ready within an hour. What has no
+cases to choose (`kill`, `decode`, `ttt_kernels`, `memory`) is not among them. It resumes: what all.json in FOLDER has
+with the same command and the same code (PARTS of the tree) is not measured again, and the file is written after each
+table. Where it is ended it takes its benchmarks along, unless it is killed outright. tables.txt is the page; the folder
+sheets has the pictures, and what a person would call broken in them is a failure, whatever the figures say.
 """
 
 import argparse
@@ -27,10 +28,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SEEDS, OFFSET = 4, 100_000
 PARTS = ("engine", "kernels", "hosts", "nodes", "demo", "tests/bench", "tests/bench_support.py", "web/docs")
 TABLES: dict[str, tuple[int, tuple[str, ...]]] = {  # name: seeds per --seeds, words of its command; longest first
-    "blend": (2, ("blend", "--rounds", "1")),
-    "kv_share": (2, ("kv_share", "--rounds", "0")),
-    "refine": (2, ("refine", "--rounds", "1")),
     "rollout": (1, ("rollout", "--chunks", "15", "--rounds", "0")),
+    "blend": (2, ("blend", "--rounds", "1")),
+    "kv_share": (1, ("kv_share", "--rounds", "0")),
+    "refine": (2, ("refine", "--rounds", "1")),
     "ttt color": (1, ("ttt", "--kinds", "color", "--ways", "local attention", "TTT-Linear", "TTT-MLP")),
     "yardsticks": (2, ("yardsticks",)),
     "seam_check": (3, ("seam_check",)),
