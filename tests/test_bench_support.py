@@ -78,7 +78,7 @@ def test_a_sheet_shows_every_frame_and_frames_the_broken_ones(tmp_path):
 
 
 def test_all_tables_resume_by_command_code_and_status(tmp_path):
-    options = argparse.Namespace(seeds=2, offset=50, tables=["blend", "demo", "anchor", "refine"], out=tmp_path)
+    options = argparse.Namespace(seeds=2, offset=50, tables=["blend", "demo", "anchor", "ttt shape"], out=tmp_path)
     code = bench_all.code_version()
     kept = {
         name: {"command": bench_all.command(name, options), "code": code, "status": 0, "text": "", "seconds": 1}
@@ -87,9 +87,10 @@ def test_all_tables_resume_by_command_code_and_status(tmp_path):
     assert list(bench_all.missing(kept, options)) == []
     kept["demo"]["status"] = 1
     kept["anchor"]["code"] = "another commit"
-    kept["refine"]["command"] = [*kept["refine"]["command"], "--strength", "0.3"]
-    assert list(bench_all.missing(kept, options)) == ["demo", "anchor", "refine"]
+    kept["ttt shape"]["command"] = [*kept["ttt shape"]["command"], "--segments", "8"]
+    assert list(bench_all.missing(kept, options)) == ["demo", "anchor", "ttt shape"]
     bench_all.write(kept, options)
     text = (tmp_path / "tables.txt").read_text(encoding="utf-8")
     assert "python dev.py bench blend --seeds 4 --offset 50" in text
+    assert "--ways 'local attention' TTT-MLP" in text  # as a shell takes it
     assert "FAILED with status 1" in text

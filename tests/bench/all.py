@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -104,7 +105,7 @@ def page(kept: dict[str, Any], names: list[str]) -> str:
     for name in names:
         if name in kept:
             found = kept[name]
-            head = f"python dev.py bench {' '.join(found['command']).removeprefix('tests.bench.')}"
+            head = f"python dev.py bench {shlex.join(found['command']).removeprefix('tests.bench.')}"
             state = "" if found["status"] == 0 else f"   FAILED with status {found['status']}"
             parts.append(f"== {name}: {found['seconds']:.0f} s{state}\n{head}\n\n{found['text'].strip()}\n")
     return "\n".join(parts)
@@ -130,7 +131,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.list:
         for name in options.tables:
-            print(f"{name}: {' '.join(command(name, options))}")
+            print(f"{name}: {shlex.join(command(name, options))}")
         return 0
     options.out = options.out.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
