@@ -47,8 +47,8 @@ with world_of_torchrun() as world:
 
 def train(name: str, folder, world: World) -> None:
     """Three stages with four videos, whose texts have two lengths: leaves what the optimiser knows at the end of each,
-    this process's part of it, and the file of the layers. The first has two steps; the first of another already goes on
-    with moments that are not zero."""
+    this process's part of it, and the file of the layers. The last one, which trains all there is, has a second step,
+    which goes on from moments; a stage begins without any."""
     loaded = make_tiny_models()[name].load()
     with torch.inference_mode():
         student = TTTStudent(ttt.apply(loaded.model, layers(loaded.model, chunk=32)), torch.float32)
@@ -80,7 +80,7 @@ def train(name: str, folder, world: World) -> None:
     levels = torch.tensor([0.3, 0.5, 0.7, 0.9]) if flow else torch.tensor([300.0, 500.0, 700.0, 900.0])
     places = list(world.share(4))
     found, cut, before = {}, {}, None
-    for adapter, recompute, steps in ((PROJECTIONS, True, 2), (LAYERS, False, 1), (ALL, True, 1)):
+    for adapter, recompute, steps in ((PROJECTIONS, True, 1), (LAYERS, False, 1), (ALL, True, 2)):
         student.checkpoint(1, recompute)
         optimiser = Optimiser(student.parameters_of(adapter), clip_norm=1.0, ema=0.9)
         if before is not None:
