@@ -60,14 +60,14 @@ def test_a_person_who_looked_at_the_bundled_picture_calls_the_same_frames_broken
 
 @pytest.mark.slow
 def test_clean_clips_are_right_in_every_frame():
-    for number in range(31_000, 31_006):
+    for number in range(31_000, 31_004):
         assert right(case(number), case(number).paint()), case(number).scene
 
 
 @pytest.mark.slow
 def test_clips_that_went_through_the_demo_vae_are_right():
     """Decoded frames are blurred and their corners lumpy; these were stored as h264 besides."""
-    clips = clean_clips(2, 0)["VAE, h264"]
+    clips = clean_clips(1, 0)["VAE, h264"]
     assert sum(not right(c, video) for c, video in clips) == 0
 
 
