@@ -98,14 +98,18 @@ class Learner:
         self.muon = Muon(convs)
         self.step, self.seconds = 0, 0.0
 
-    def update(self, video: torch.Tensor, rate: float) -> tuple[float, float]:
-        """One step of both optimisers on clips [B, 3, F, H, W] in -1..1 at a learning rate -> (loss, KL divergence)."""
+    def update(self, video: torch.Tensor, rate: float, weight: torch.Tensor | None = None) -> tuple[float, float]:
+        """One step of both optimisers on clips [B, 3, F, H, W] in -1..1 at a learning rate -> (loss, KL divergence).
+
+        weight: [B, 1, F, H, W], how much each pixel counts; None: all the same.
+        """
         mean, log_variance = (m.float() for m in self.vae.moments(video))
         log_variance = log_variance.clamp(-12, 4)
         kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
         latent = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
         error = self.vae.decode(latent.bfloat16()).float() - video.float()
-        loss = error.abs().mean() + 2 * error.pow(2).mean() + KL_WEIGHT * kl
+        apart = error.abs() + 2 * error.pow(2)
+        loss = (apart if weight is None else apart * weight).mean() + KL_WEIGHT * kl
         for p in self.vae.parameters():
             p.grad = None
         loss.backward()

@@ -51,7 +51,7 @@ def finish_vae(work: Path) -> None:
     vae.load_state_dict(torch.load(work / "vae.pt", map_location="cpu")["vae"])
     rng = random.Random(42)
     with torch.no_grad():
-        sample = train_vae.clips(rng, 17, 24, book.SIDE)
+        sample, _ = train_vae.clips(rng, 17, 24, book.SIDE)
         shares = fold_statistics(vae, sample)
         quality = shape_world_vae.psnr(vae, train_vae.held_out_clips(24))
     running.log(work, "finish", psnr=quality, content=[round(v, 2) for v in shares.tolist()])

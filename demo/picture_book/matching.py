@@ -31,7 +31,7 @@ _SHAPE_COATS = len(world.COLORS)  # the first of them
 class Found:
     """One thing in one frame: its centre in pixels, the share of its energy that it explains, and its energy.
 
-    fit: 1 where nothing is left over of what it lies on, less by twice the share of its energy that is.
+    fit: about 1 where nothing is left over of what it lies on, less by twice the share of its energy that is.
     """
 
     kind: str
@@ -230,9 +230,10 @@ def _nearby(
     gain, energy = scores(one, *(F.pad(t, (pad,) * 4)[:, rows, columns] for t in seen))
     under_it = F.pad(seen[0].square().sum(0, keepdim=True), (pad,) * 4)[:, rows, columns]
     left_over = F.conv2d(under_it[None], one.opacity)[0, 0] - gain[0, 0]
-    # Another thing's place can give more gain than its own, if that thing is more unlike what it lies on.
-    match = energy[0, 0] - 2 * left_over
-    row, column = divmod(int(match.argmax()), gain.shape[-1])
+    # Another thing's place can give more gain than its own, if that thing is more unlike what it lies on; and where the
+    # drawing lies almost outside of the picture, there is little to be left over.
+    fit = (energy[0, 0] - 2 * left_over) / (energy[0, 0] + 0.1 * energy.median())
+    row, column = divmod(int(fit.argmax()), gain.shape[-1])
     there = max(float(energy[0, 0, row, column]), 1e-6)
     kind, right = bank.names[drawing]
     return Found(
@@ -244,7 +245,7 @@ def _nearby(
         top + row + side / 2,
         float(gain[0, 0, row, column]) / there,
         there,
-        float(match[row, column]) / there,
+        float(fit[row, column]),
     )
 
 
@@ -265,7 +266,7 @@ def _place_one(frame: torch.Tensor, known: torch.Tensor, look: tuple[str, str, s
 
 
 def _fitting(things: list[Found]) -> Found:
-    return max(things, key=lambda thing: thing.fit * thing.energy)
+    return max(things, key=lambda thing: thing.fit)
 
 
 def cover(shares: torch.Tensor, thing: Found) -> None:

@@ -28,12 +28,13 @@ PHASES = (
     (0.25, 17, 2, 96, 6e-4, 2e-5),
 )
 REPORT_SECONDS = 300  # of work
+THING_WEIGHT = 3.0  # of a pixel of a thing in the loss: they are a twentieth of the picture, and what it is about
 FREE = 0.15  # share of the clips with things off the grid, at any speed, that may overlap
 
 
-def free_page(rng: random.Random, frames: int) -> torch.Tensor:
+def free_page(rng: random.Random, frames: int, place: str) -> torch.Tensor:
     """[F, 3, 96, 96]: one to three drawings anywhere, so that the VAE also draws what blends produce."""
-    video = scenes.draw(rng.choice(scenes.PLACES), book.SIDE).expand(frames, -1, -1, -1).clone()
+    video = scenes.draw(place, book.SIDE).expand(frames, -1, -1, -1).clone()
     for _ in range(rng.choice((1, 2, 3))):
         kind, coat = rng.choice(sprites.KINDS), rng.choice(book.COATS)
         drawing = sprites.drawing(kind, coat, rng.choice(book.SIZES), rng.random() < 0.5)
@@ -44,24 +45,31 @@ def free_page(rng: random.Random, frames: int) -> torch.Tensor:
     return video
 
 
-def clip(rng: random.Random, frames: int, side: int) -> torch.Tensor:
-    """[F, 3, side, side] in 0..1, a page or a window of one, mostly around its first thing."""
+def clip(rng: random.Random, frames: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """[F, 3, side, side] in 0..1, a page or a window of one, mostly around its first thing; and the place under it."""
     if rng.random() < FREE:
-        video, (x, y) = free_page(rng, frames), (rng.uniform(0, 96), rng.uniform(0, 96))
+        place = rng.choice(scenes.PLACES)
+        video, (x, y) = free_page(rng, frames, place), (rng.uniform(0, 96), rng.uniform(0, 96))
     elif side == world.SIZE_PIXELS and rng.random() < 0.25:  # pages of 64 pixels, whose scenes are smaller
-        return book.render(draws.random_page(rng, frames, side=side), frames)
+        page = draws.random_page(rng, frames, side=side)
+        return book.render(page, frames), scenes.draw(page.place, side)
     else:
         page = draws.random_page(rng, max(frames, 17))
-        video, (x, y) = book.render(page, frames), (page.things[0].x, page.things[0].y)
+        place, video, (x, y) = page.place, book.render(page, frames), (page.things[0].x, page.things[0].y)
+    under = scenes.draw(place, book.SIDE)
     if side == book.SIDE:
-        return video
+        return video, under
     left, top = (min(max(round(at - side / 2 + rng.uniform(-16, 16)), 0), book.SIDE - side) for at in (x, y))
-    return video[:, :, top : top + side, left : left + side]
+    window = (..., slice(top, top + side), slice(left, left + side))
+    return video[window], under[window]
 
 
-def clips(rng: random.Random, frames: int, count: int, side: int) -> torch.Tensor:
-    """[B, 3, F, side, side] in -1..1."""
-    return torch.stack([clip(rng, frames, side) for _ in range(count)]).transpose(1, 2) * 2 - 1
+def clips(rng: random.Random, frames: int, count: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """[B, 3, F, side, side] in -1..1, and how much each pixel counts [B, 1, F, side, side]: things more than places."""
+    drawn = [clip(rng, frames, side) for _ in range(count)]
+    there = torch.stack([((video - under).abs().amax(1, keepdim=True) > 0.02).float() for video, under in drawn])
+    video = torch.stack([video for video, _ in drawn]) * 2 - 1
+    return video.transpose(1, 2), 1 + (THING_WEIGHT - 1) * there.transpose(1, 2)
 
 
 def held_out_clips(count: int, frames: int = 17) -> torch.Tensor:
@@ -97,9 +105,9 @@ def train(work: Path, hours: float, stop: running.Stop) -> bool:
     test = held_out_clips(12).to(running.device())
     while learner.seconds < end and not stop:
         frames, batch, side, rate = phase_at(learner.seconds / end)
-        video = clips(rng, frames, batch, side).to(running.device()).bfloat16()
-        video = video.contiguous(memory_format=torch.channels_last_3d)
-        loss, kl = learner.update(video, rate * min(1.0, (learner.step + 1) / 30))
+        video, weight = (t.to(running.device()) for t in clips(rng, frames, batch, side))
+        video = video.bfloat16().contiguous(memory_format=torch.channels_last_3d)
+        loss, kl = learner.update(video, rate * min(1.0, (learner.step + 1) / 30), weight)
         learner.seconds = done_before + running.worked_seconds() - began
         finished = learner.seconds >= end
         if learner.seconds - reported_at > REPORT_SECONDS or finished:

@@ -87,11 +87,14 @@ def test_a_broken_frame_is_found_and_no_other(defect, seen):
     assert reading.broken.tolist() == [False, False, False, True, False, False], reading.faults
 
 
-def test_a_thing_is_not_found_on_a_brighter_one():
-    """The red tree differs more from white than the orange mouse does, and drew it to itself."""
-    mouse = book.Thing("mouse", "orange", "stays still", "small", 16.0, 16.0)
-    tree = book.Thing("tree", "red", "stays still", "small", 48.0, 48.0)
-    page = book.Page("white", (mouse, tree), side=64)
+@pytest.mark.parametrize(
+    ("place", "kind", "coat", "other"), [("white", "mouse", "orange", "tree"), ("street", "horse", "brown", "turtle")]
+)
+def test_a_thing_is_not_found_on_a_brighter_one(place, kind, coat, other):
+    """A red one differs more from the place, or lies where this one would, and drew it to itself."""
+    pale = book.Thing(kind, coat, "stays still", "small", 16.0, 48.0)
+    bright = book.Thing(other, "red", "stays still", "small", 48.0, 16.0)
+    page = book.Page(place, (pale, bright), side=64)
     reading = read(book.render(page, 5))
     assert reading.right_everywhere(page, size_said=True), reading
 

@@ -17,7 +17,8 @@ import_comfyui()
 import nodes as core
 
 from longreel.demo import encode_clips, text_encoder
-from longreel.demo.picture_book import book, encode, running, train, train_dit
+from longreel.demo import train_vae as shape_world_vae
+from longreel.demo.picture_book import book, encode, running, train, train_dit, train_vae
 from longreel.hosts import demo_model
 
 NEVER = ()  # a Stop that is never asked
@@ -116,6 +117,22 @@ def test_stages_follow_each_other_and_end_with_a_low_rate():
     assert train_dit.stage_at(train_dit.HOURS * 3600)[2] < 0.05
     lengths = {frames for stage in train_dit.STAGES.values() for _, frames in stage.mixture}
     assert lengths == {1, 5, 6, 9, 13}
+
+
+def test_things_count_more_than_places_for_the_vae():
+    video, weight = train_vae.clips(random.Random(1), 1, 4, 64)
+    assert video.shape == (4, 3, 1, 64, 64) and weight.shape == (4, 1, 1, 64, 64)
+    assert set(weight.unique().tolist()) == {1.0, train_vae.THING_WEIGHT}
+    assert 0.02 < float((weight > 1).float().mean()) < 0.4
+    torch.manual_seed(1)
+    learner = shape_world_vae.Learner(4, decoder_alone=False)
+    again = shape_world_vae.Learner(4, decoder_alone=False)
+    again.vae.load_state_dict(learner.vae.state_dict())
+    losses = []
+    for one, by in ((learner, weight), (again, torch.ones_like(weight))):
+        torch.manual_seed(2)
+        losses.append(one.update(video.bfloat16(), 1e-3, by)[0])
+    assert losses[0] > losses[1] * 1.05
 
 
 def test_sigterm_asks_to_stop():
