@@ -300,7 +300,8 @@ def page(cells: dict[tuple[str, str], str], variants: dict[str, Wires]) -> str:
         "- **runs**: the video is made, and it is finite. The weights are random: nothing is said of how it looks.",
         "- **refused**: before the first evaluation of the network is finished, in the words of the note.",
         "",
-        f'One variant at the true width of its network, with random weights: `{COMMAND} --true-width "Wan VACE"`.',
+        f'At the true width of its network, with random weights and few blocks: `{COMMAND} --true-width "Wan VACE"`,',
+        f"and so {', '.join(name for name in at_true_width() if name != 'Wan VACE')}.",
         "",
     ]
     for variant in variants:
