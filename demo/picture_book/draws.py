@@ -55,7 +55,9 @@ def _look(rng: random.Random, kinds: tuple[str, ...] = sprites.KINDS) -> Thing:
 
 
 def _places(thing: Thing) -> tuple[str, ...]:
-    return tuple(world.BACKGROUNDS) if thing.is_shape else scenes.PLACES
+    """Where the thing is seen: a gray drawing is not on gray."""
+    places = tuple(world.BACKGROUNDS) if thing.is_shape else scenes.PLACES
+    return tuple(place for place in places if place != thing.coat)
 
 
 def _placed(thing: Thing, rng: random.Random, frames: int, side: int) -> Thing | None:
@@ -87,7 +89,7 @@ def _together(rng: random.Random, frames: int, side: int, number: int) -> Page |
     looks = [_look(rng) for _ in range(number)]
     if len({(t.kind, t.coat) for t in looks}) < number:
         return None
-    place = rng.choice(scenes.PLACES)
+    place = rng.choice([place for place in scenes.PLACES if all(place != look.coat for look in looks)])
     if rng.random() < RELATED:
         return _related(rng, frames, side, place, looks)
     if number == 3 or side < SIDE:

@@ -99,6 +99,11 @@ def test_what_is_not_said_is_drawn_evenly(pages, attribute, values):
     assert max(unsaid.values()) < 1.7 * sum(unsaid.values()) / len(values)
 
 
+def test_nothing_gray_is_drawn_on_gray(pages):
+    assert any(page.place == "gray" for page in pages)
+    assert not any(thing.coat == page.place for page in pages for thing in page.things)
+
+
 def test_places_are_drawn_evenly(pages):
     counts = Counter(page.place for page in pages if not page.things[0].is_shape)
     assert set(counts) == set(scenes.PLACES)
