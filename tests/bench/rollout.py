@@ -18,6 +18,7 @@ of the same window by KSampler, in turn in one run.
 
 import random
 import statistics
+import sys
 import time
 
 import torch
@@ -248,8 +249,7 @@ def main() -> None:
                 (video, f"{name}: {world.prompt(scenes[0], EVERYTHING)}", told["broken"], reaches)
                 for video, scenes, told in zip(videos[:10], bench.stories, figures[name]["looks"], strict=False)
             ]
-            show({name: figures[name]}, options)
-        print()
+            print(f"{len(figures)} of {len(options.ways)} ways: {name}", file=sys.stderr, flush=True)
         show({name: figures[name] for name in options.ways}, options)
         if options.images:
             _look.sheets(sheets, options.images, "rollout")
