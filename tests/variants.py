@@ -302,6 +302,8 @@ def page(cells: dict[tuple[str, str], str], variants: dict[str, Wires]) -> str:
         "",
         f'At the true width of its network, with random weights and few blocks: `{COMMAND} --true-width "Wan VACE"`,',
         f"and so {', '.join(name for name in at_true_width() if name != 'Wan VACE')}.",
+        "Run so (November 2026): Wan 2.1 (1.3B's width), Wan 2.2 5B, CogVideoX 5B, HunyuanVideo, HunyuanVideo 1.5,",
+        "LTXV 2B, Kandinsky 5 lite and Wan VACE, each with the results of this page.",
         "",
     ]
     for variant in variants:
