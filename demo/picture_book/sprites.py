@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .. import world
+
 FILE = Path(__file__).parent / "sprites.png"
 SIDES = {"small": 24, "big": 36}  # pixels
 CHARACTERS = {
@@ -44,12 +46,7 @@ KINDS = tuple(CHARACTERS)
 FRONTLESS = ("butterfly", "boat", "rocket", "balloon", "ball", "cheese", "apple", "mushroom", "tree", "house")
 DRAWN_FACING_RIGHT = ("bicycle",)
 COATS = {
-    "red": (0.90, 0.10, 0.10),
-    "green": (0.10, 0.75, 0.20),
-    "blue": (0.12, 0.25, 0.95),
-    "yellow": (0.98, 0.90, 0.10),
-    "purple": (0.60, 0.12, 0.80),
-    "orange": (1.00, 0.52, 0.05),
+    **world.COLORS,  # first: those of the flat shapes
     "gray": (0.72, 0.72, 0.76),
     "brown": (0.48, 0.27, 0.12),
 }
