@@ -96,7 +96,8 @@ class StorySampler:
     def _latent(self, story: Conditioning, noise: torch.Tensor) -> torch.Tensor:
         objective, x = self.student.objective, noise.to(self.student.device)
         levels = objective.descent(self.steps)
-        nothing_said = {**self.unconditional, **{name: story[name] for name in (FRAME_RATE,) if name in story}}
+        told = {FRAME_RATE: story[FRAME_RATE]} if FRAME_RATE in story else {}
+        nothing_said = {**self.unconditional, **told}  # at the frame rate of the story
         for level, to in itertools.pairwise(levels):
             said = self._predict(x, level, story)
             if self.cfg != 1:
