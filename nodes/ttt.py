@@ -18,6 +18,7 @@ from .sockets import TimelineSocket, TTTSocket
 
 FOLDER = "ttt"  # below ComfyUI's models
 NEW, TRAINED = "new", "trained"
+MOST_LEAD_FRAMES = 8
 BUNDLED = WEIGHTS / FOLDER  # the demo model's own layers
 
 add_model_folder(FOLDER, BUNDLED)
@@ -202,12 +203,26 @@ class LongreelTTTSampler(io.ComfyNode):
                         "Off when the latent comes noisy from an earlier sampler: the low-noise expert of Wan 2.2 14B."
                     ),
                 ),
+                io.Int.Input(
+                    "lead_frames",
+                    default=1,
+                    min=0,
+                    max=MOST_LEAD_FRAMES,
+                    optional=True,
+                    advanced=True,
+                    tooltip=(
+                        "Latent frames in front of each segment that it looks at too, 0 to 8, so that it goes on where "
+                        "the one before it stops. 0: as published."
+                    ),
+                ),
             ],
             outputs=[io.Latent.Output()],
         )
 
     @classmethod
-    def execute(cls, model, timeline, positive, negative, latent, sampler, sigmas, seed, cfg, add_noise=True):
+    def execute(
+        cls, model, timeline, positive, negative, latent, sampler, sigmas, seed, cfg, add_noise=True, lead_frames=1
+    ):
         sampling = Sampling(
             positive=positive,
             negative=negative,
@@ -217,7 +232,7 @@ class LongreelTTTSampler(io.ComfyNode):
             seed=seed,
             add_noise=add_noise,
         )
-        return io.NodeOutput(sample_ttt(model, timeline, latent, sampling))
+        return io.NodeOutput(sample_ttt(model, timeline, latent, sampling, lead_frames))
 
 
 def _load(file: str, chunk: int, shapes_only: bool = False) -> LoadedTTT:

@@ -22,15 +22,17 @@ class Layout:
 
     `text_lengths`: the tokens of each segment's text, zeros where text is not joined to the video. `windows`: the
     latent frames [start, stop) that each segment sees; neighbours may share some. `height`, `width`: a frame's rows and
-    columns of tokens.
+    columns of tokens. `leads`: the frames that each segment's attention looks at in front of its window, of which it
+    says nothing; left out, none.
 
-    Raises ValueError where the windows do not cover the frames in order, or a segment lacks its text.
+    Raises ValueError where the windows do not cover the frames in order, or a segment lacks its text or its lead.
     """
 
     text_lengths: tuple[int, ...]
     windows: tuple[Range, ...]
     height: int
     width: int
+    leads: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.text_lengths) != len(self.windows) or not self.windows:
@@ -47,6 +49,14 @@ class Layout:
                     f"{before[1]}; segments must start at frame 0 and move on without a gap"
                 )
             before = (start, stop)
+        if not self.leads:
+            object.__setattr__(self, "leads", ((),) * len(self.windows))
+        outside = [frame for lead in self.leads for frame in lead if not 0 <= frame < self.frames]
+        if len(self.leads) != len(self.windows) or outside:
+            raise ValueError(
+                f"{len(self.leads)} leads for {len(self.windows)} segments, with frames {outside} outside of "
+                f"{self.frames}; give each segment one of frames that there are, or none any"
+            )
 
     @property
     def segments(self) -> int:
@@ -72,6 +82,16 @@ class Layout:
         """Return the joined tokens of a segment's text."""
         start = sum(self.text_lengths[:segment])
         return start, start + self.text_lengths[segment]
+
+    def seen_by(self, segment: int) -> tuple[Range, ...]:
+        """Return the frames that a segment's attention looks at, its lead and then its window, as runs."""
+        runs: list[Range] = []
+        for frame in (*self.leads[segment], *range(*self.windows[segment])):
+            if runs and runs[-1][1] == frame:
+                runs[-1] = runs[-1][0], frame + 1
+            else:
+                runs.append((frame, frame + 1))
+        return tuple(runs)
 
     def tokens_of(self, frames: Range) -> Range:
         """Return the joined tokens of some frames."""

@@ -11,11 +11,12 @@ from .joint import sample_attached
 from .settings import Sampling
 
 
-def sample_ttt(model: ModelPatcher, timeline: Timeline, latent: dict, sampling: Sampling) -> dict:
+def sample_ttt(model: ModelPatcher, timeline: Timeline, latent: dict, sampling: Sampling, lead_frames: int = 0) -> dict:
     """Sample all segments in one forward of the network at every step, and return a LATENT.
 
     latent: as long as the timeline; a noise_mask in it is honoured. Without add_noise it is taken as noisy already.
+    lead_frames: see hosts/ttt/timeline.attach.
 
     Raises ValueError as hosts/ttt/timeline.attach does.
     """
-    return sample_attached(ttt_timeline.attach(model, timeline), timeline, latent, sampling)
+    return sample_attached(ttt_timeline.attach(model, timeline, lead_frames), timeline, latent, sampling)

@@ -87,10 +87,11 @@ def mix_tokens(
     """
 
     def attend(segment: int) -> torch.Tensor:
-        start, stop = (frame * layout.frame_tokens for frame in layout.windows[segment])
-        part_video, part_text = prepare(video[:, start:stop], text[:, slice(*layout.text_of(segment))])
+        runs = [slice(*(frame * layout.frame_tokens for frame in frames)) for frames in layout.seen_by(segment)]
+        seen = torch.cat([video[:, tokens] for tokens in runs], dim=1) if len(runs) > 1 else video[:, runs[0]]
+        part_video, part_text = prepare(seen, text[:, slice(*layout.text_of(segment))])
         # Time begins anew in every segment.
-        rotary = image_rotary_emb and tuple(table[: stop - start] for table in image_rotary_emb)
+        rotary = image_rotary_emb and tuple(table[: seen.shape[1]] for table in image_rotary_emb)
         return _attention(block, part_video, part_text, rotary, transformer_options or {})
 
     attended = video.new_empty(video.shape[0], layout.tokens, video.shape[2])

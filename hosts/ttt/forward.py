@@ -43,10 +43,14 @@ class SegmentInfo:
     segments.
 
     windows: [start, stop) of each segment in latent frames. text_lengths: the text tokens of each segment.
+    lead_frames: the latent frames that its attention looks at in front of its window. take_starts: the first latent
+    frame of the take that each segment belongs to, where there are leads.
     """
 
     windows: tuple[Range, ...]
     text_lengths: tuple[int, ...]
+    lead_frames: int = 0
+    take_starts: tuple[int, ...] = ()
 
 
 def segments_of(model: ModelPatcher) -> type[Segments]:
@@ -77,6 +81,20 @@ def token_windows(windows: tuple[Range, ...], patch_frames: int) -> tuple[Range,
     for start, stop in windows:
         earliest = found[-1][0] + 1 if found else 0
         found.append((max(start // patch_frames, earliest), -(-stop // patch_frames)))
+    return tuple(found)
+
+
+def token_leads(
+    lead_frames: int, take_starts: tuple[int, ...], windows: tuple[Range, ...], patch_frames: int
+) -> tuple[tuple[int, ...], ...]:
+    """Return the token frames that lead each of `windows` (in token frames): as many in front of it as hold
+    `lead_frames` latent frames, but none of an earlier take. Where a take begins, its own first one leads, so that
+    nothing crosses the cut; in front of the video there is none."""
+    found, count = [], -(-lead_frames // patch_frames)
+    for take_start, (start, _) in zip(take_starts, windows, strict=True):
+        first = max(start - count, take_start // patch_frames)
+        at_cut = count and start and first == start
+        found.append((start,) if at_cut else tuple(range(first, start)))
     return tuple(found)
 
 
@@ -132,7 +150,8 @@ def _describe(kind: type[Segments], network: Network, info: SegmentInfo | None, 
         text_lengths = (text,)  # with whatever the family adds to it
     windows = token_windows(info.windows, patches[0])
     joined = text_lengths if kind.joint else (0,) * len(text_lengths)
-    return kind(network, Layout(joined, windows, height, width), info.text_lengths, args, kwargs)
+    leads = token_leads(info.lead_frames, info.take_starts, windows, patches[0]) if info.lead_frames else ()
+    return kind(network, Layout(joined, windows, height, width, leads), info.text_lengths, args, kwargs)
 
 
 def kept_bytes(model: ModelPatcher, shape: tuple[int, ...], windows: tuple[Range, ...]) -> int:

@@ -138,21 +138,21 @@ class HunyuanVideoSegments(Segments):
         layout, border = self.layout, self.layout.text_tokens
         self.check_tokens(txt.shape[1] + img.shape[1], layout.tokens)
 
-        def call(segment: int, frames: Range, options: dict) -> tuple[torch.Tensor, torch.Tensor]:
-            start, stop = layout.tokens_of(frames)
+        def call(segment: int, frames: tuple[Range, ...], options: dict) -> tuple[torch.Tensor, torch.Tensor]:
+            part = self.of_video(img, frames)
             return original(
-                img=img[:, start - border : stop - border],
+                img=part,
                 txt=txt[:, slice(*layout.text_of(segment))],
                 vec=self._modulation(vec, segment),
-                pe=self._positions(pe, segment, stop - start),
-                attn_mask=self._mask(attn_mask, segment, stop - start),
+                pe=self._positions(pe, segment, part.shape[1]),
+                attn_mask=self._mask(attn_mask, segment, part.shape[1]),
                 modulation_dims_img=modulation_dims_img,
                 modulation_dims_txt=modulation_dims_txt,
                 transformer_options=options,
             )
 
         def attend(segment: int) -> torch.Tensor:
-            return until_reached(lambda: call(segment, layout.windows[segment], _cut_short(transformer_options or {})))
+            return until_reached(lambda: call(segment, layout.seen_by(segment), _cut_short(transformer_options or {})))
 
         mixed = mix(attend, layout, img, ttt)
         out = room_for_result(mixed)
@@ -160,7 +160,7 @@ class HunyuanVideoSegments(Segments):
             text_tokens, tokens = (slice(*part) for part in (layout.text_of(segment), layout.tokens_of(frames)))
             given = torch.cat([mixed[:, text_tokens], mixed[:, tokens]], dim=1)
             out[:, tokens], out[:, text_tokens] = call(
-                segment, frames, _with_attention(transformer_options or {}, given)
+                segment, (frames,), _with_attention(transformer_options or {}, given)
             )
         return out[:, border:], out[:, :border]
 
@@ -179,10 +179,11 @@ class HunyuanVideoSegments(Segments):
         layout = self.layout
         self.check_tokens(x.shape[1], layout.tokens)
 
-        def call(segment: int, frames: Range, options: dict) -> torch.Tensor:
-            text_tokens, tokens = (slice(*part) for part in (layout.text_of(segment), layout.tokens_of(frames)))
-            count = tokens.stop - tokens.start
-            joined = torch.cat([x[:, text_tokens], x[:, tokens]], dim=1)
+        def call(segment: int, frames: tuple[Range, ...], options: dict) -> torch.Tensor:
+            text_tokens = slice(*layout.text_of(segment))
+            part = self.of_video(x[:, layout.text_tokens :], frames)
+            count = part.shape[1]
+            joined = torch.cat([x[:, text_tokens], part], dim=1)
             options = {**options, "img_slice": [text_tokens.stop - text_tokens.start, joined.shape[1]]}
             return original(
                 joined,
@@ -194,14 +195,14 @@ class HunyuanVideoSegments(Segments):
             )
 
         def attend(segment: int) -> torch.Tensor:
-            return until_reached(lambda: call(segment, layout.windows[segment], _cut_short(transformer_options or {})))
+            return until_reached(lambda: call(segment, layout.seen_by(segment), _cut_short(transformer_options or {})))
 
         mixed = mix(attend, layout, x, ttt)
         out = room_for_result(mixed)
         for segment, frames in enumerate(own_frames(layout)):
             text_tokens, tokens = (slice(*part) for part in (layout.text_of(segment), layout.tokens_of(frames)))
             given = torch.cat([mixed[:, text_tokens], mixed[:, tokens]], dim=1)
-            result = call(segment, frames, _with_attention(transformer_options or {}, given))
+            result = call(segment, (frames,), _with_attention(transformer_options or {}, given))
             out[:, text_tokens], out[:, tokens] = result.split(
                 [text_tokens.stop - text_tokens.start, tokens.stop - tokens.start], dim=1
             )

@@ -45,28 +45,28 @@ class LTXVSegments(Segments):
         layout = self.layout
         self.check_tokens(x.shape[1], layout.tokens)
 
-        def call(segment: int, frames: Range) -> torch.Tensor:
-            start, stop = layout.tokens_of(frames)
+        def call(segment: int, frames: tuple[Range, ...]) -> torch.Tensor:
+            part = self.of_video(x, frames)
             text_tokens = self.text_tokens_of(segment)
             # Time begins anew in every segment.
             return original(
-                x[:, start:stop],
+                part,
                 context=context[:, text_tokens],
                 attention_mask=attention_mask if attention_mask is None else attention_mask[..., text_tokens],
                 timestep=self.of_frames(timestep, frames),
-                pe=(pe[0][:, : stop - start], *pe[1:]),
+                pe=(pe[0][:, : part.shape[1]], *pe[1:]),
                 transformer_options=transformer_options or {},
                 self_attention_mask=self_attention_mask,
                 prompt_timestep=prompt_timestep,
             )
 
         def attend(segment: int) -> torch.Tensor:
-            return output_of(block.attn1, lambda: call(segment, layout.windows[segment]))
+            return output_of(block.attn1, lambda: call(segment, layout.seen_by(segment)))
 
         mixed = mix(attend, layout, x, ttt)
         out = room_for_result(mixed)
         for segment, frames in enumerate(own_frames(layout)):
             tokens = slice(*layout.tokens_of(frames))
             with replaced(block.attn1, lambda *args, result=mixed[:, tokens], **kwargs: result):
-                out[:, tokens] = call(segment, frames)
+                out[:, tokens] = call(segment, (frames,))
         return out

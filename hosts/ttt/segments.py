@@ -11,7 +11,7 @@ them.
 `Segments` is what a family (hosts/ttt/<family>.py) says of its network; hosts/ttt/apply.py puts it to work.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -74,7 +74,13 @@ class Segments:
                 f"guides belong to no segment: remove the node that adds them"
             )
 
-    def of_frames(self, modulation: torch.Tensor, frames: Range) -> torch.Tensor:
+    def of_video(self, x: torch.Tensor, ranges: Sequence[Range]) -> torch.Tensor:
+        """The tokens of these frames, of a video's [B, F * P, C] without its text."""
+        return _joined(
+            [x[:, first * self.layout.frame_tokens : last * self.layout.frame_tokens] for first, last in ranges]
+        )
+
+    def of_frames(self, modulation: torch.Tensor, ranges: Sequence[Range]) -> torch.Tensor:
         """The part of [B, 1 or frames or tokens, ...] that belongs to these frames."""
         count = modulation.shape[1]
         if count == 1:
@@ -85,14 +91,19 @@ class Segments:
                 f"the network's timesteps are {count} and its video has {self.layout.frames} frames; use "
                 f"masks of whole frames"
             )
-        return modulation[:, frames[0] * per_frame : frames[1] * per_frame]
+        return _joined([modulation[:, first * per_frame : last * per_frame] for first, last in ranges])
+
+
+def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
+    """One part as it is, a view; several one behind the other."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def mix(
     attend: Callable[[int], torch.Tensor], layout: Layout, like: torch.Tensor, ttt: TTTBlock | None
 ) -> torch.Tensor:
-    """attend(segment): its attention's output [B, text + frames, C] -> what stands in its place for the whole video
-    [B, layout.tokens, C], a new tensor. `like` [B, any, C] lends dtype and device."""
+    """attend(segment): its attention's output [B, text + lead + frames, C] -> what stands in its place for the whole
+    video [B, layout.tokens, C], a new tensor. `like` [B, any, C] lends dtype and device."""
     attended = like.new_empty(like.shape[0], layout.tokens, like.shape[2])
 
     def unless_interrupted(segment: int) -> torch.Tensor:

@@ -51,12 +51,14 @@ class WholeTimeline(comfy.context_windows.ContextHandlerABC):
 
     in_segments = True  # blocks are evaluated segment by segment, with one time for all frames
 
-    def __init__(self, timeline: Timeline):
+    def __init__(self, timeline: Timeline, lead_frames: int = 0):
         """Raise ValueError for segments that do not follow each other."""
         super().__init__()
-        self.timeline = timeline
+        self.timeline, self.lead_frames = timeline, lead_frames
         self.windows = tuple((segment.start_frame, segment.end_frame) for segment in timeline.segments)
-        self.window_frames = max(segment.latent_frames for segment in timeline.segments)
+        self.segment_frames = max(segment.latent_frames for segment in timeline.segments)
+        self.window_frames = self.segment_frames + lead_frames
+        self.take_starts = tuple(timeline.take_start(segment) for segment in timeline.segments)
         # Checks that they follow each other; how many tokens a frame has does not matter here.
         frames = own_frames(Layout((0,) * len(self.windows), self.windows, 1, 1))
         self.strengths = torch.ones(timeline.latent_frames)
@@ -66,11 +68,11 @@ class WholeTimeline(comfy.context_windows.ContextHandlerABC):
 
     def for_new_run(self) -> "WholeTimeline":
         """Return a handler that has counted and compared nothing yet."""
-        return WholeTimeline(self.timeline)
+        return WholeTimeline(self.timeline, self.lead_frames)
 
     def shorter_windows(self, frames: int) -> str:
         """Return the setting with which blocks see so many latent frames at once."""
-        return f"segment_frames {self.timeline.facts.pixel_frames(frames)} in Longreel Plan"
+        return f"segment_frames {self.timeline.facts.pixel_frames(frames - self.lead_frames)} in Longreel Plan"
 
     def should_use_context(
         self,
@@ -123,7 +125,8 @@ class WholeTimeline(comfy.context_windows.ContextHandlerABC):
         for key, parts in given.items():
             # Regular also where the family repeats a text to another's length: every token counts here.
             model_conds[key] = comfy.conds.CONDRegular(torch.cat(parts, JOINED_ALONG[key]))
-        model_conds[keys.TTT_SEGMENT_INFO] = comfy.conds.CONDConstant(SegmentInfo(self.windows, text_lengths))
+        segment_info = SegmentInfo(self.windows, text_lengths, self.lead_frames, self.take_starts)
+        model_conds[keys.TTT_SEGMENT_INFO] = comfy.conds.CONDConstant(segment_info)
         return {**first, "model_conds": model_conds}
 
     def _of_segments(self, entries: list[dict]) -> list[dict]:
@@ -161,8 +164,12 @@ def _same(ours, theirs) -> bool:
     return ours is theirs or comfy.conds.is_equal(ours, theirs)
 
 
-def attach(model: ModelPatcher, timeline: Timeline) -> ModelPatcher:
+def attach(model: ModelPatcher, timeline: Timeline, lead_frames: int = 0) -> ModelPatcher:
     """Return a clone of `model`, with or without TTT layers, that is shown all of `timeline` at once.
+
+    lead_frames: latent frames in front of each segment that its attention looks at too; 0 as in the paper. A causal
+    video VAE makes its first latent frame from a single picture, and the network has learned that: without a frame in
+    front it takes the first one of every segment for such a picture. Behind a cut the segment's own first frame leads.
 
     Raises ValueError for a timeline that was planned for another family, a network that cannot be shown it, segments
     that do not follow each other, and a model whose latent is cut into windows already.
@@ -171,7 +178,7 @@ def attach(model: ModelPatcher, timeline: Timeline) -> ModelPatcher:
     segments = segments_of(model)
     network = model.model.diffusion_model
     segments.refuse(network, len(timeline.segments))
-    handler = WholeTimeline(timeline)
+    handler = WholeTimeline(timeline, lead_frames)
     windows = token_windows(handler.windows, segments.family.patch_size(network)[0])
     Layout((0,) * len(windows), windows, 1, 1)  # raises where segments do not follow each other
     previous = model.model_options.get("context_handler")
@@ -202,7 +209,7 @@ def _start_run(executor: Executor, noise: torch.Tensor, latent_image: torch.Tens
         )
     handler = options["context_handler"] = options["context_handler"].for_new_run()
     trained = options["transformer_options"].get(keys.TTT_TRAINED_SEGMENT)
-    longest = handler.window_frames
+    longest = handler.segment_frames
     if trained not in (None, longest):
         logging.warning(
             "Longreel: these TTT layers were trained on segments of %d latent frames, and the timeline's "

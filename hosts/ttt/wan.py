@@ -46,32 +46,32 @@ class WanSegments(Segments):
         self.check_tokens(x.shape[1], layout.tokens)
         pictures = context.shape[1] - sum(self.text_lengths)
 
-        def call(segment: int, frames: Range) -> torch.Tensor:
-            start, stop = layout.tokens_of(frames)
+        def call(segment: int, frames: tuple[Range, ...]) -> torch.Tensor:
+            part = self.of_video(x, frames)
             text = context[:, self.text_tokens_of(segment, pictures)]
             if pictures:
                 text = torch.cat([context[:, :pictures], text], dim=1)
             options = {
                 **(transformer_options or {}),
-                "grid_sizes": (frames[1] - frames[0], layout.height, layout.width),
+                "grid_sizes": (part.shape[1] // layout.frame_tokens, layout.height, layout.width),
             }
             # Time begins anew in every segment.
             return original(
-                x[:, start:stop],
+                part,
                 e=self.of_frames(e, frames),
-                freqs=freqs[:, : stop - start],
+                freqs=freqs[:, : part.shape[1]],
                 context=text,
                 context_img_len=context_img_len,
                 transformer_options=options,
             )
 
         def attend(segment: int) -> torch.Tensor:
-            return output_of(block.self_attn, lambda: call(segment, layout.windows[segment]))
+            return output_of(block.self_attn, lambda: call(segment, layout.seen_by(segment)))
 
         mixed = mix(attend, layout, x, ttt)
         out = room_for_result(mixed)
         for segment, frames in enumerate(own_frames(layout)):
             tokens = slice(*layout.tokens_of(frames))
             with replaced(block.self_attn, lambda *args, result=mixed[:, tokens], **kwargs: result):
-                out[:, tokens] = call(segment, frames)
+                out[:, tokens] = call(segment, (frames,))
         return out

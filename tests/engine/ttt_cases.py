@@ -27,13 +27,15 @@ def tokens(runs: list[Run]) -> list[int]:
 
 @st.composite
 def layouts(draw) -> Layout:
-    """Any: texts of 0 to 5 tokens, windows that overlap by 0 or more frames."""
+    """Any: texts of 0 to 5 tokens, windows that overlap by 0 or more frames, any frames in front of some."""
     windows = [(0, draw(st.integers(1, 4)))]
     for _ in range(draw(st.integers(0, 3))):
         start = draw(st.integers(windows[-1][0] + 1, windows[-1][1]))
         windows.append((start, draw(st.integers(windows[-1][1] + 1, windows[-1][1] + 3))))
     text = draw(st.lists(st.integers(0, 5), min_size=len(windows), max_size=len(windows)))
-    return Layout(tuple(text), tuple(windows), draw(st.integers(1, 2)), draw(st.integers(1, 3)))
+    lead = st.lists(st.integers(0, windows[-1][1] - 1), max_size=2).map(tuple)
+    leads = tuple(draw(lead) for _ in windows) if draw(st.booleans()) else ()
+    return Layout(tuple(text), tuple(windows), draw(st.integers(1, 2)), draw(st.integers(1, 3)), leads)
 
 
 def make_block(kind: str, seed: int = 0, chunk: int = CHUNK, base_rate: float = 8.0, **more) -> TTTBlock:

@@ -170,6 +170,7 @@ def test_chunk_changes_what_a_file_computes_that_does_not_say(server, tiny_model
         {"seed": 6},
         {"cfg": 1.0},
         {"add_noise": False},
+        {"lead_frames": 0},
         {"negative": ["encode", 0]},
         {"positive": ["encode", 1]},
         {"sampler": ["other_sampler", 0]},

@@ -1,5 +1,7 @@
 """engine/ttt/local_attention.py: dense attention under the segments' masks, with the mean where segments overlap."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -31,16 +33,24 @@ def seen_by(layout: Layout, segment: int) -> torch.Tensor:
     return seen
 
 
+def times_seen_by(layout: Layout, segment: int) -> torch.Tensor:
+    """[L]: how often a segment's attention looks at each token: at its own once, and at its lead as often as named."""
+    times = seen_by(layout, segment).float()
+    for frame in layout.leads[segment]:
+        times[slice(*layout.tokens_of((frame, frame + 1)))] += 1
+    return times
+
+
 @relaxed
 @given(layouts())
 def test_it_is_dense_attention_under_the_segments_masks_and_the_mean_of_what_overlaps(layout):
     q, k, v = rows_of(layout)
     total, count = torch.zeros_like(q), torch.zeros(layout.tokens)
     for segment in range(layout.segments):
-        seen = seen_by(layout, segment)
-        mask = torch.zeros(1, layout.tokens).masked_fill(~seen, -torch.inf)
-        total[:, :, seen] += attend(q, k, v, mask)[:, :, seen]
-        count += seen
+        own = seen_by(layout, segment)
+        mask = times_seen_by(layout, segment).log()[None]  # a key that stands there twice weighs twice as much
+        total[:, :, own] += attend(q, k, v, mask)[:, :, own]
+        count += own
     torch.testing.assert_close(attend_locally(attend, q, k, v, layout), total / count[:, None], atol=1e-5, rtol=1e-4)
 
 
@@ -62,6 +72,30 @@ def test_nothing_crosses_from_segment_to_segment():
     assert not torch.equal(before[:, :, ~outside], after[:, :, ~outside])
 
 
+def test_a_lead_is_looked_at_and_stays_what_its_own_segment_makes_of_it():
+    plain = even_layout(text_tokens=2, segments=3, frames=7, height=1, width=2)
+    led = replace(plain, leads=((), (1,), (4, 4)))
+    q, k, v = rows_of(plain)
+    before, after = (attend_locally(attend, q, k, v, layout) for layout in (plain, led))
+    of_first = seen_by(plain, 0) & ~seen_by(plain, 1)
+    assert torch.equal(before[:, :, of_first], after[:, :, of_first])
+    assert (before - after)[:, :, ~of_first].abs().amax(dim=(0, 1, 3)).min() > 1e-4
+
+
+def test_leads_must_be_frames_that_there_are_and_one_for_each_segment():
+    windows = ((0, 3), (2, 5))
+    for leads, says in (
+        (((), (5,)), r"frames \[5\] outside of 5"),
+        (((), (-1,)), r"\[-1\]"),
+        (((1,),), "1 leads for 2"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            Layout((0, 0), windows, 1, 1, leads)
+    assert Layout((0, 0), windows, 1, 1, ((), (1,))).seen_by(1) == ((1, 5),)
+    assert Layout((0, 0), windows, 1, 1, ((), (2,))).seen_by(1) == ((2, 3), (2, 5))
+    assert Layout((0, 0), windows, 1, 1).seen_by(1) == ((2, 5),)
+
+
 def test_shared_frames_are_averaged_and_all_others_copied():
     layout = Layout(text_lengths=(1, 1, 1), windows=((0, 3), (1, 4), (2, 6)), height=1, width=1)
     out = evaluate_segments(
@@ -76,10 +110,12 @@ def test_shared_frames_are_averaged_and_all_others_copied():
 def test_what_is_cut_out_and_put_back_is_unchanged():
     layout = even_layout(text_tokens=2, segments=3, frames=7, height=2, width=1)
     x = torch.randn(2, layout.tokens, 5)
-    put_back = evaluate_segments(
-        lambda segment: torch.cat(segment_of(x, layout, segment), dim=1), layout, torch.empty_like(x)
-    )
-    assert torch.equal(put_back, x)
+    for leads in ((), ((), (1,), (0, 6))):
+        led = replace(layout, leads=leads)
+        put_back = evaluate_segments(
+            lambda segment, led=led: torch.cat(segment_of(x, led, segment), dim=1), led, torch.empty_like(x)
+        )
+        assert torch.equal(put_back, x)
 
 
 def test_positions_in_time_begin_anew_in_every_segment():

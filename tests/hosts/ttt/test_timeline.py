@@ -103,6 +103,68 @@ def test_segments_meet_in_ttt_alone(tiny, every_tiny):
     assert all((before - after)[:, :, frames_of(timeline, shot)].abs().max() > 1e-4 for shot in others)
 
 
+@pytest.fixture
+def one_block():
+    """Leaves a tiny network its first block alone, so that what a segment looks at is no more than what it says."""
+    whole = []
+
+    def cut_down(loaded):
+        network = loaded.model.model.diffusion_model
+        names = [n for n in ("blocks", "transformer_blocks", "double_blocks", "single_blocks") if hasattr(network, n)]
+        for number, name in enumerate(names):
+            whole.append((network, name, getattr(network, name)))
+            setattr(network, name, getattr(network, name)[: 1 - number])
+        assert block_count(loaded.model) == 1
+        return loaded
+
+    yield cut_down
+    for network, name, blocks in whole:
+        setattr(network, name, blocks)
+
+
+def test_a_lead_is_shown_in_front_of_a_segment_at_positions_that_begin_with_it(tiny, family, one_block):
+    loaded = one_block(tiny(family))
+    timeline = plan(loaded, shots=2, frames=4, transition="continue", overlap=0)
+    assert [(segment.start_frame, segment.end_frame) for segment in timeline.segments] == [(0, 4), (4, 8)]
+    conds, noise = encode(loaded, timeline), noise_for(timeline)
+    plain = denoise(ttt.attach_timeline(loaded.model, timeline), conds, noise)
+    led = denoise(ttt.attach_timeline(loaded.model, timeline, lead_frames=2), conds, noise)
+    shown = denoise(loaded.model, of_shot(conds, 1), noise[:, :, 2:])
+    torch.testing.assert_close(led[:, :, 4:], shown[:, :, 2:], atol=2e-4, rtol=1e-4)
+    assert not torch.allclose(led[:, :, 4:], plain[:, :, 4:], atol=1e-3)
+    assert torch.equal(led[:, :, :4], plain[:, :, :4])
+
+
+def test_behind_a_cut_a_segments_own_first_frame_leads_it(tiny, family, one_block):
+    """And nothing of the shot before the cut is looked at."""
+    loaded = one_block(tiny(family))
+    timeline = plan(loaded, shots=2, frames=4, transition="cut")
+    conds, noise = encode(loaded, timeline), noise_for(timeline)
+    led = denoise(ttt.attach_timeline(loaded.model, timeline, lead_frames=2), conds, noise)
+    first = 2 if family == "cogvideox15" else 1  # latent frames of its first token frame
+    twice = torch.cat([noise[:, :, 4 : 4 + first], noise[:, :, 4:]], dim=2)
+    shown = denoise(loaded.model, of_shot(conds, 1), twice)
+    torch.testing.assert_close(led[:, :, 4:], shown[:, :, first:], atol=2e-4, rtol=1e-4)
+
+
+def test_token_frames_that_lead():
+    leads = ttt_forward.token_leads
+    assert leads(1, (0, 0, 0), ((0, 5), (4, 9), (8, 13)), 1) == ((), (3,), (7,))
+    assert leads(3, (0, 4, 4), ((0, 4), (4, 8), (6, 10)), 1) == ((), (4,), (4, 5))
+    assert leads(1, (0, 0), ((0, 7), (6, 13)), 2) == leads(2, (0, 0), ((0, 7), (6, 13)), 2) == ((), (5,))
+    assert leads(3, (0, 0), ((0, 7), (6, 13)), 2) == ((), (4, 5))
+    assert leads(0, (0, 4), ((0, 4), (4, 8)), 1) == ((), ())
+
+
+def test_memory_is_asked_for_a_lead_too(tiny):
+    loaded = tiny("wan21")
+    timeline = plan(loaded)
+    for lead_frames in (0, 1, 2):
+        model = ttt.attach_timeline(loaded.model, timeline, lead_frames)
+        assert model.model_options["context_handler"].window_frames == 4 + lead_frames
+        assert model.model_options["context_handler"].for_new_run().window_frames == 4 + lead_frames
+
+
 def test_a_shared_frame_carries_one_segment_into_the_next(tiny, family):
     """Two segments share two frames: what is there hears both, and what is beyond only through more than one block."""
     loaded = tiny(family)
