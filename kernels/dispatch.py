@@ -1,9 +1,10 @@
 """Offer one scan to every caller, which checks what it is given, picks the backend once, and says why where it cannot.
 
 `reference` is plain torch (reference.py): any device, any dtype, differentiable. `triton` are the NVIDIA kernels
-(triton_linear.py, triton_mlp.py, triton_mlp_wide.py): forward only, chosen wherever they can run. The argument
-`backend`, else the environment variable LONGREEL_TTT_BACKEND, forces one of them. The maths, and where the tokens come
-from, are not known here. Triton is optional and imported when a kernel is first launched.
+(triton_linear.py, triton_mlp.py, triton_mlp_wide.py): forward only, chosen wherever they can run and, at their first
+use, agree with the reference (first_use.py). The argument `backend`, else the environment variable
+LONGREEL_TTT_BACKEND, forces one of them; a kernel that is forced is not tried first. The maths, and where the tokens
+come from, are not known here. Triton is optional and imported when a kernel is first launched.
 """
 
 import importlib.util
@@ -14,7 +15,7 @@ from functools import cache
 
 import torch
 
-from . import reference
+from . import first_use, reference
 from .inputs import ScanInputs
 from .state import State
 
@@ -72,9 +73,23 @@ def scan(
         raise ValueError(f"checkpoint_every is {checkpoint_every}; use 0 for no checkpoints, or chunks per checkpoint")
     if choose_backend(q, state, chunk, inputs.needs_grad(), backend) == "reference":
         return reference.scan(inputs, checkpoint_every)
+    if not _forced(backend):
+        obstacle = first_use.obstacle(inputs, _by_triton)
+        if obstacle is not None:
+            _say_once(obstacle)
+            return reference.scan(inputs, checkpoint_every)
+    return _by_triton(inputs)
+
+
+def _by_triton(inputs: ScanInputs) -> tuple[torch.Tensor, State]:
     from . import triton_launch
 
     return triton_launch.scan(inputs)
+
+
+def _forced(backend: str | None) -> str | None:
+    """Return the backend that the argument or the environment names."""
+    return backend or os.environ.get(VARIABLE) or None
 
 
 def choose_backend(q: torch.Tensor, state: State, chunk: int, needs_grad: bool, backend: str | None = None) -> str:
@@ -83,7 +98,7 @@ def choose_backend(q: torch.Tensor, state: State, chunk: int, needs_grad: bool, 
 
     Raises ValueError where the forced choice is unknown or cannot run here, with the reason.
     """
-    forced = backend or os.environ.get(VARIABLE) or None
+    forced = _forced(backend)
     if forced not in (None, *BACKENDS):
         raise ValueError(f"unknown TTT backend {forced!r}; use one of {', '.join(BACKENDS)}, or none for the faster")
     if forced == "reference":

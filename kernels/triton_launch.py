@@ -1,10 +1,13 @@
 """Launch the Triton kernels: memory for the results, strides, and how many warps.
 
 What can be launched is decided in dispatch.py; what is computed is in triton_linear.py, triton_mlp.py and
-triton_mlp_wide.py. Importing this file imports Triton.
+triton_mlp_wide.py. `planned` says what will be launched without doing it, so that tests/kernels/offline_compile.py
+compiles that very kernel for GPUs that are not here. Importing this file imports Triton.
 """
 
 import contextlib
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from triton import knobs
@@ -22,8 +25,36 @@ from .triton_mlp_wide import WARPS as WIDE_WARPS
 from .triton_mlp_wide import scan_mlp_wide, slice_rows
 
 
+@dataclass(frozen=True)
+class Launch:
+    """This is one launch of a kernel: its grid, its arguments by name, and Triton's options (num_warps, num_stages)."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    arguments: dict[str, Any]
+    options: dict[str, int]
+
+    def run(self) -> None:
+        self.kernel[self.grid](**self.arguments, **self.options)
+
+
 def scan(inputs: ScanInputs, warps: int | None = None, stages: int | None = None) -> tuple[torch.Tensor, State]:
     """Pass over the tokens once, as kernels.scan describes it. warps, stages: for benchmarks; else the kernel's."""
+    q, interpreted = inputs.q, knobs.runtime.interpret
+    with torch.cuda.device(q.device) if q.is_cuda else contextlib.nullcontext():
+        major = torch.cuda.get_device_capability(q.device)[0] if q.is_cuda else 0  # 0: interpreted
+        launch, out, end = planned(inputs, major, q.dtype != torch.float32 and not interpreted, warps, stages)
+        launch.run()
+    return out, end
+
+
+def planned(
+    inputs: ScanInputs, major: int, approx: bool, warps: int | None = None, stages: int | None = None
+) -> tuple[Launch, torch.Tensor, State]:
+    """Return the launch that answers `inputs` on a GPU of compute capability `major`.x, and the tensors that it fills.
+
+    approx: whether tanh may be the hardware's. Nothing is launched, so the tensors may be on the device "meta".
+    """
     B, L, H, D = inputs.q.shape
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (inputs.q, inputs.k, inputs.v))
     eta, index, state = inputs.eta, inputs.index, inputs.state
@@ -33,26 +64,26 @@ def scan(inputs: ScanInputs, warps: int | None = None, stages: int | None = None
     start = [x.contiguous() for x in state.tensors()]
     wide = state.is_mlp and D > 64
     end = [x.clone() if wide else torch.empty_like(x) for x in start]  # the wide kernel works in the end state
-    strides = [stride for x in (q, k, v, eta, out) for stride in x.stride()[:3]]
-    index = None if index is None else index.contiguous()
-    weights = (*end,) if wide else (*start, *end)
-    tensors = (q, k, v, eta, out, index, inputs.ln_weight.contiguous(), inputs.ln_bias.contiguous(), *weights)
-    shape = {"heads": H, "tokens": tokens, "eps": inputs.eps, "K": inputs.chunk, "D": D}
-    with torch.cuda.device(q.device) if q.is_cuda else contextlib.nullcontext():
-        approx = q.dtype != torch.float32 and not knobs.runtime.interpret
-        if wide:
-            major = torch.cuda.get_device_capability(q.device)[0] if q.is_cuda else 0  # 0: interpreted
-            scan_mlp_wide[(B * H,)](
-                *tensors, *strides, **shape, S=slice_rows(major), APPROX=approx,
-                num_warps=warps or WIDE_WARPS, num_stages=stages or WIDE_STAGES,
-            )  # fmt: skip
-        elif state.is_mlp:
-            scan_mlp[(B * H,)](
-                *tensors, *strides, **shape, APPROX=approx,
-                num_warps=warps or MLP_WARPS, num_stages=stages or MLP_STAGES,
-            )  # fmt: skip
-        else:
-            scan_linear[(B * H,)](
-                *tensors, *strides, **shape, num_warps=warps or LINEAR_WARPS[D], num_stages=stages or LINEAR_STAGES
-            )
-    return out, State(*end)
+    arguments = {
+        "q_ptr": q, "k_ptr": k, "v_ptr": v, "eta_ptr": eta, "out_ptr": out,
+        "index_ptr": None if index is None else index.contiguous(),
+        "gamma_ptr": inputs.ln_weight.contiguous(), "beta_ptr": inputs.ln_bias.contiguous(),
+        "heads": H, "tokens": tokens, "eps": inputs.eps, "K": inputs.chunk, "D": D,
+    }  # fmt: skip
+    for name, x in (("q", q), ("k", k), ("v", v), ("eta", eta), ("out", out)):
+        for place, stride in zip(("batch", "token", "head"), x.stride(), strict=False):
+            arguments[f"{name}_{place}"] = stride
+    names = ("W1", "b1", "W2", "b2")
+    if wide:
+        arguments |= {f"{name}_ptr": x for name, x in zip(names, end, strict=True)}
+        arguments |= {"S": slice_rows(major), "APPROX": approx}
+        kernel, options = scan_mlp_wide, (WIDE_WARPS, WIDE_STAGES)
+    else:
+        arguments |= {f"{name}_ptr": x for name, x in zip(names, start, strict=False)}
+        arguments |= {f"{name}_out_ptr": x for name, x in zip(names, end, strict=False)}
+        kernel, options = scan_linear, (LINEAR_WARPS.get(D, 8), LINEAR_STAGES)
+        if state.is_mlp:
+            arguments |= {"APPROX": approx}
+            kernel, options = scan_mlp, (MLP_WARPS, MLP_STAGES)
+    given = {"num_warps": warps or options[0], "num_stages": stages or options[1]}
+    return Launch(kernel, (B * H,), arguments, given), out, State(*end)

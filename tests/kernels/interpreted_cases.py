@@ -18,7 +18,8 @@ from unittest import mock
 
 import torch
 
-from longreel.kernels import State, scan
+from longreel.kernels import State, first_use, scan
+from longreel.kernels.inputs import ScanInputs
 from tests.golden.test_golden import answer_of, answered_and_wanted, golden_files, golden_folder
 from tests.kernels.scan_cases import in_double, relative_error, scan_case
 
@@ -153,6 +154,16 @@ def slices_of_hopper() -> None:
         with_a_tail(True, 128, 64, torch.float32)
 
 
+def right_at_first_use(mlp: bool, D: int) -> None:
+    """What a user's first scan is preceded by: two chunks and a tail, which have to agree."""
+    from longreel.kernels import triton_launch
+
+    for index in (None, torch.arange(16).int()):
+        inputs = ScanInputs(**scan_case(mlp, L=16, H=1, D=D, chunk=16), index=index, eps=1e-6)
+        found = first_use.obstacle(inputs, triton_launch.scan)
+        assert found is None, found
+
+
 def golden(name: str) -> None:
     """The recorded outputs of the public code, through the adapter that answers them with the kernels."""
     path = next(path for path in golden_files(golden_folder()) if path.stem == name)
@@ -175,7 +186,7 @@ def cases() -> dict[str, Case]:
                     name = f"{kind}, head dim {D}, chunk {chunk}, {str(dtype).removeprefix('torch.')}: gather and tail"
                     found[name] = partial(with_a_tail, mlp, D, chunk, dtype)
         for check in (reversed_order, order_with_gaps, slabs, tail_reads_nothing_behind_it, fewer_tokens_than_a_chunk,
-                      no_tokens, any_strides, tiny_rates_in_float16):  # fmt: skip
+                      no_tokens, any_strides, tiny_rates_in_float16, right_at_first_use):  # fmt: skip
             found[f"{kind}: {check.__name__.replace('_', ' ')}"] = partial(check, mlp, widths[0])
         for value in (1e-6, 1e-8):
             found[f"{kind}: eps {value:.0e}"] = partial(eps, mlp, widths[0], value)

@@ -2,9 +2,12 @@
 
     python -m tests.kernels.offline_compile '[["mlp", 64, 64, "bf16", 90], ...]'     -> one JSON line per kernel
 
-Each case is kind, head dim, chunk, dtype and compute capability x 10. Triton brings its own assembler and cuobjdump, so
-no GPU and no CUDA is needed, but TRITON_INTERPRET must be unset: the process that interprets kernels cannot compile
-them. About ten seconds a case. How long a kernel takes is not known here.
+Each case is kind, head dim, chunk, dtype and compute capability x 10. What is compiled is what a launch compiles: the
+launcher plans it on tensors without memory, of CogVideoX-5B's 3 s, and Triton's own binder reads types, alignments and
+constants off them, as it does on a GPU. Triton brings its own assembler and cuobjdump, so no GPU and no CUDA is needed,
+but TRITON_INTERPRET must be unset: the process that interprets kernels cannot compile them. About ten seconds a case.
+How long a kernel takes is not known here; `issue` is the instructions of its loop over chunks, as clocks of the four
+schedulers of a multiprocessor: what it takes at least.
 """
 
 import json
@@ -15,66 +18,88 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.compiler import ASTSource, make_backend
+from triton.runtime.jit import create_function_from_signature
 
-from longreel.kernels import triton_linear, triton_mlp, triton_mlp_wide
+from longreel.kernels import State, triton_launch
+from longreel.kernels.inputs import ScanInputs
+from longreel.kernels.triton_launch import Launch
 
-TILES = {"q_ptr", "k_ptr", "v_ptr", "out_ptr"}  # in the tokens' dtype
-TOKEN_STRIDES = {"q_token", "k_token", "v_token", "out_token"}  # multiples of 16 numbers for any head dim that runs
-
-
-def source(kind: str, D: int, chunk: int, dtype: str, capability: int) -> tuple[ASTSource, dict]:
-    """The kernel with the types and alignments of a launch, and its launch options."""
-    constants = {"K": chunk, "D": D}
-    if kind == "mlp" and D > 64:
-        kernel = triton_mlp_wide.scan_mlp_wide
-        constants |= {"S": triton_mlp_wide.slice_rows(capability // 10), "APPROX": dtype != "fp32"}
-        options = {"num_warps": triton_mlp_wide.WARPS, "num_stages": triton_mlp_wide.STAGES}
-    elif kind == "mlp":
-        kernel = triton_mlp.scan_mlp
-        constants |= {"APPROX": dtype != "fp32"}
-        options = {"num_warps": triton_mlp.WARPS, "num_stages": triton_mlp.STAGES}
-    else:
-        kernel = triton_linear.scan_linear
-        options = {"num_warps": triton_linear.WARPS[D], "num_stages": triton_linear.STAGES}
-    signature, aligned = {}, {}
-    for place, name in enumerate(kernel.arg_names):
-        signature[name] = argument_type(name, constants, dtype)
-        if name.endswith("_ptr") or name in TOKEN_STRIDES:
-            aligned[(place,)] = [["tt.divisibility", 16]]
-    return ASTSource(kernel, signature, constants, aligned), options
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+HEADS, TOKENS = 48, 18_048
+SCHEDULERS = 4  # of a multiprocessor, each issues one instruction of a warp in a clock
 
 
-def argument_type(name: str, constants: dict, dtype: str) -> str:
-    if name in constants:
-        return "constexpr"
-    if name == "index_ptr":
-        return "*i32"
-    if name in TILES:
-        return f"*{dtype}"
-    if name.endswith("_ptr"):
-        return "*fp32"
-    return "fp32" if name == "eps" else "i32"
+def planned(kind: str, D: int, chunk: int, dtype: str, capability: int) -> Launch:
+    """The launch of a scan of 3 s with an order, as engine/ttt/layer.py asks for it."""
+
+    def empty(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    M = 4 * D if kind == "mlp" else D
+    weights = [empty(1, HEADS, D, M), empty(1, HEADS, 1, M)]
+    weights += [empty(1, HEADS, M, D), empty(1, HEADS, 1, D)] if kind == "mlp" else []
+    q, k, v = (empty(1, TOKENS, HEADS, D, dtype=DTYPES[dtype]) for _ in range(3))
+    norm = [empty(HEADS, D, dtype=DTYPES[dtype]) for _ in range(2)]
+    index = torch.empty(TOKENS, dtype=torch.int64, device="meta")
+    inputs = ScanInputs(q, k, v, empty(1, TOKENS, HEADS), *norm, State(*weights), chunk, index, 1e-6)
+    return triton_launch.planned(inputs, capability // 10, approx=dtype != "fp32")[0]
+
+
+def source(launch: Launch, capability: int) -> ASTSource:
+    """What Triton would compile for this launch."""
+    kernel, backend = launch.kernel, make_backend(GPUTarget("cuda", capability, 32))
+    given = {**launch.arguments, **launch.options}
+    bound, specialization, options = create_function_from_signature(kernel.signature, kernel.params, backend)(**given)
+    _, signature, constants, attributes = kernel._pack_args(backend, given, bound, specialization, options)
+    return ASTSource(kernel, signature, constants, attributes)
+
+
+def compiled(launch: Launch, capability: int) -> dict:
+    """Registers per thread, stack bytes per thread (spilled registers), shared memory bytes, instructions."""
+    found = triton.compile(source(launch, capability), target=GPUTarget("cuda", capability, 32), options=launch.options)
+    usage = inspect(found.asm["cubin"], "--dump-resource-usage")
+    loop = longest_loop(inspect(found.asm["cubin"], "-sass"))
+    ptx = found.asm["ptx"]
+    return {
+        "registers": int(re.search(r"REG:(\d+)", usage)[1]),
+        "stack": int(re.search(r"STACK:(\d+)", usage)[1]),
+        "shared": found.metadata.shared,
+        "wgmma": ptx.count("wgmma.mma_async"),
+        "mma": len(re.findall(r"\bmma\.sync", ptx)),
+        "loop": len(loop),
+        "issue": len(loop) * launch.options["num_warps"] // SCHEDULERS,
+        "spills": sum(name.startswith(("LDL", "STL")) for name in loop),
+        "narrow": sum(bool(re.match(r"(LDG|STG)(?!.*\.(64|128))", name)) for name in loop),
+    }
+
+
+def longest_loop(sass: str) -> list[str]:
+    """The instructions, without operands, between the furthest backward jump and its target: the loop over chunks."""
+    found: list[tuple[int, str]] = []
+    longest: list[str] = []
+    for line in sass.splitlines():
+        match = re.match(r"\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+ )?\s*([A-Z][\w.]*)(.*?);", line)
+        if not match:
+            continue
+        found.append((int(match[1], 16), match[2]))
+        jump = re.search(r"(0x[0-9a-f]+)\s*$", match[3].rstrip("; ")) if match[2].startswith("BRA") else None
+        if jump:
+            body = [name for address, name in found if address >= int(jump[1], 16)]
+            longest = body if len(body) > len(longest) else longest
+    return longest
 
 
 def measure(kind: str, D: int, chunk: int, dtype: str, capability: int) -> dict:
-    """Registers per thread, stack bytes per thread (spilled registers), shared memory bytes, matrix instructions."""
+    """What `compiled` finds of a case, with the case."""
     started = time.perf_counter()
-    code, options = source(kind, D, chunk, dtype, capability)
-    compiled = triton.compile(code, target=GPUTarget("cuda", capability, 32), options=options)
-    usage = inspect(compiled.asm["cubin"], "--dump-resource-usage")
-    ptx = compiled.asm["ptx"]
-    return {
-        "kind": kind, "D": D, "chunk": chunk, "dtype": dtype, "capability": capability, **options,
-        "registers": int(re.search(r"REG:(\d+)", usage)[1]),
-        "stack": int(re.search(r"STACK:(\d+)", usage)[1]),
-        "shared": compiled.metadata.shared,
-        "wgmma": ptx.count("wgmma.mma_async"),
-        "mma": len(re.findall(r"\bmma\.sync", ptx)),
-        "seconds": round(time.perf_counter() - started, 1),
-    }  # fmt: skip
+    launch = planned(kind, D, chunk, dtype, capability)
+    case = {"kind": kind, "D": D, "chunk": chunk, "dtype": dtype, "capability": capability, **launch.options}
+    found = compiled(launch, capability)
+    return {**case, **found, "triton": triton.__version__, "seconds": round(time.perf_counter() - started, 1)}
 
 
 def inspect(binary: bytes, option: str) -> str:

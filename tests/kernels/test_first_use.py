@@ -1,0 +1,152 @@
+"""kernels/first_use.py: what a kernel may do wrong at first contact, and that the user hears it once and goes on."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+
+from longreel.kernels import State, dispatch, first_use, reference, scan
+from longreel.kernels.inputs import ScanInputs
+from tests.kernels.scan_cases import scan_case
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch):
+    monkeypatch.delenv(dispatch.VARIABLE, raising=False)
+    first_use.forget()
+    dispatch._say_once.cache_clear()
+    yield
+    first_use.forget()
+
+
+def inputs_of(mlp: bool = True, **more) -> ScanInputs:
+    return ScanInputs(**scan_case(mlp, H=3, D=16, chunk=16, **more), index=torch.arange(24).flip(0), eps=1e-6)
+
+
+def right(inputs: ScanInputs) -> tuple[torch.Tensor, State]:
+    return reference.scan(inputs, 0)
+
+
+def wrong_tail(inputs):
+    """The last, short chunk is left out of what is learned."""
+    out, _ = right(inputs)
+    whole = inputs.index[: len(inputs.index) // inputs.chunk * inputs.chunk]
+    return out, right(replace(inputs, index=whole))[1]
+
+
+def swapped_heads(inputs):
+    out, end = right(replace(inputs, eta=inputs.eta.flip(2)))
+    return out, end
+
+
+def in_order(inputs):
+    return right(replace(inputs, index=inputs.index.sort().values))
+
+
+def state_not_carried(inputs):
+    """Every chunk begins with the start."""
+    parts = [right(replace(inputs, index=part)) for part in inputs.index.split(inputs.chunk)]
+    return sum(out for out, _ in parts), parts[-1][1]
+
+
+def unwritten(inputs):
+    out, end = right(inputs)
+    return out.index_fill(1, inputs.index[:1], float("nan")), end
+
+
+def learns_nothing(inputs):
+    return right(inputs)[0], inputs.state
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("mlp", [False, True], ids=["linear", "mlp"])
+def test_a_right_kernel_is_let_through_for_every_dtype(mlp, dtype):
+    assert first_use.obstacle(inputs_of(mlp, dtype=dtype), right) is None
+
+
+@pytest.mark.parametrize("wrong", [wrong_tail, swapped_heads, in_order, state_not_carried, unwritten, learns_nothing])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_wrong_kernel_is_refused_with_both_numbers(wrong, dtype):
+    found = first_use.obstacle(inputs_of(dtype=dtype), wrong)
+    assert found.startswith("its kernels compute wrongly on cpu: two chunks are off by ") and "allowed" in found
+
+
+def test_it_is_tried_once_for_each_kind_and_not_for_each_length():
+    tried = []
+
+    def counted(inputs):
+        tried.append(inputs)
+        return right(inputs)
+
+    for length in (24, 48, 40):
+        first_use.obstacle(replace(inputs_of(L=length), index=torch.arange(length)), counted)
+    assert len(tried) == 1 and tried[0].q.shape == (1, 2 * 16 + first_use.TAIL, 3, 16)
+    first_use.obstacle(inputs_of(dtype=torch.float16), counted)
+    first_use.obstacle(replace(inputs_of(), index=None), counted)
+    assert len(tried) == 3
+
+
+def test_the_sample_lies_as_the_real_tokens_do():
+    joint = torch.zeros(2, 24, 3, 48)
+    major = torch.zeros(2, 3, 24, 16).transpose(1, 2)
+    given = replace(inputs_of(B=2), q=joint[..., :16], k=major, v=joint[..., 32:])
+    sample = first_use.sample_like(given)
+    assert sample.q.stride()[1:] == joint.stride()[1:] == sample.v.stride()[1:]
+    assert sample.k.stride()[1] == 16 and sample.k.stride()[2] == 16 * sample.k.shape[1]
+    assert sample.index.dtype == torch.int64 and sample.index.sort().values.equal(torch.arange(37))
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """Tensors that the kernels would serve, and kernels that are given."""
+
+    def these(by_triton) -> None:
+        monkeypatch.setattr(dispatch, "_triton_obstacle", lambda *_: None)
+        monkeypatch.setattr(dispatch, "_by_triton", by_triton)
+
+    return these
+
+
+def no_compiler(inputs):
+    raise RuntimeError("Triton Error [CUDA]: device kernel image is invalid\nand more")
+
+
+def test_a_kernel_that_does_not_run_costs_one_warning_and_the_reference_serves(kernels, caplog):
+    kernels(no_compiler)
+    case = scan_case(True)
+    want, want_end = scan(**case, backend="reference")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            out, end = scan(**case)
+            assert torch.equal(out, want) and torch.equal(end.W2, want_end.W2)
+    assert [record.message for record in caplog.records] == [
+        "Longreel: TTT layers run on the slower reference: its kernels do not run on cpu (RuntimeError: Triton Error "
+        "[CUDA]: device kernel image is invalid)"
+    ]
+
+
+def test_memory_that_ran_out_is_no_verdict_on_a_kernel(kernels):
+    def full(inputs):
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    kernels(full)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        scan(**scan_case(True))
+    kernels(right)
+    scan(**scan_case(True))
+
+
+def test_a_kernel_that_is_forced_is_not_tried_first(kernels, monkeypatch):
+    kernels(no_compiler)
+    with pytest.raises(RuntimeError, match="image is invalid"):
+        scan(**scan_case(True), backend="triton")
+    monkeypatch.setenv(dispatch.VARIABLE, "triton")
+    with pytest.raises(RuntimeError, match="image is invalid"):
+        scan(**scan_case(True))
+
+
+def test_a_kernel_that_agrees_serves(kernels):
+    kernels(lambda inputs: (right(inputs)[0], inputs.state) if inputs.q.shape[1] == 24 else right(inputs))
+    case = scan_case(True)
+    assert scan(**case)[1] is case["state"]
