@@ -3,7 +3,8 @@
 `reference` is plain torch (reference.py): any device, any dtype, differentiable. `triton` are the NVIDIA kernels
 (triton_linear.py, triton_mlp.py, triton_mlp_wide.py): forward only, chosen wherever they can run and, at their first
 use, agree with the reference (first_use.py). The argument `backend`, else the environment variable
-LONGREEL_TTT_BACKEND, forces one of them; a kernel that is forced is not tried first. The maths, and where the tokens
+LONGREEL_TTT_BACKEND, forces one of them (`compiled` is for tail.py, and the reference here); a kernel that is forced is
+not tried first. The maths, and where the tokens
 come from, are not known here. Triton is optional and imported when a kernel is first launched.
 """
 
@@ -19,7 +20,7 @@ from . import first_use, reference
 from .inputs import ScanInputs
 from .state import State
 
-BACKENDS = ("reference", "triton")
+BACKENDS = ("reference", "triton", "compiled")
 VARIABLE = "LONGREEL_TTT_BACKEND"
 
 TRITON_CHUNKS = (16, 64)
@@ -101,8 +102,8 @@ def choose_backend(q: torch.Tensor, state: State, chunk: int, needs_grad: bool, 
     forced = _forced(backend)
     if forced not in (None, *BACKENDS):
         raise ValueError(f"unknown TTT backend {forced!r}; use one of {', '.join(BACKENDS)}, or none for the faster")
-    if forced == "reference":
-        return forced
+    if forced in ("reference", "compiled"):  # what is compiled is the tail of the projections (tail.py)
+        return "reference"
     obstacle = _triton_obstacle(q, state, chunk, needs_grad)
     if obstacle is None:
         return "triton"

@@ -6,13 +6,12 @@ compiles that very kernel for GPUs that are not here. Importing this file import
 """
 
 import contextlib
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from triton import knobs
 
 from .inputs import ScanInputs
+from .launch import Launch
 from .state import State
 from .triton_linear import STAGES as LINEAR_STAGES
 from .triton_linear import WARPS as LINEAR_WARPS
@@ -23,19 +22,6 @@ from .triton_mlp import scan_mlp
 from .triton_mlp_wide import STAGES as WIDE_STAGES
 from .triton_mlp_wide import WARPS as WIDE_WARPS
 from .triton_mlp_wide import scan_mlp_wide, slice_rows
-
-
-@dataclass(frozen=True)
-class Launch:
-    """This is one launch of a kernel: its grid, its arguments by name, and Triton's options (num_warps, num_stages)."""
-
-    kernel: Any
-    grid: tuple[int, ...]
-    arguments: dict[str, Any]
-    options: dict[str, int]
-
-    def run(self) -> None:
-        self.kernel[self.grid](**self.arguments, **self.options)
 
 
 def scan(inputs: ScanInputs, warps: int | None = None, stages: int | None = None) -> tuple[torch.Tensor, State]:

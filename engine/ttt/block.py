@@ -86,5 +86,8 @@ class TTTBlock(nn.Module):
                 for (first, last), gate in ((text, text_gate), (video, video_gate)):
                     if first < last:
                         part = y[:, before : before + last - first]
-                        out[:, first:last] = torch.addcmul(x[:, first:last], gate, part)
+                        if torch.is_grad_enabled():
+                            out[:, first:last] = torch.addcmul(x[:, first:last], gate, part)
+                        else:  # in one pass
+                            torch.addcmul(x[:, first:last], gate, part, out=out[:, first:last])
                         before += last - first

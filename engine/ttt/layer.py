@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ...kernels import State, scan
-from ..attention.rotary import grid_angles, rotate_pairs
+from ...kernels import State, scan, tail
+from ..attention.rotary import grid_angles
 from ..factory_arguments import FactoryArguments
 from ..to_device import sent
 from .order import Layout, Slab, chunks_of_last_tokens, pass_runs, slabs
@@ -29,8 +29,6 @@ KINDS = (LINEAR, MLP, GATED_DELTA, SLIDING_WINDOW)
 AS_TRAINED, OWN = "as trained with kernels", "own"  # whose learning rates a chunk reads
 
 MLP_EXPANSION = 4  # hidden width of the small network, in head widths
-TARGET_EPS = 1e-8
-UNIT_EPS = 1e-12
 POST_NORM_EPS = 1e-6
 
 
@@ -196,7 +194,7 @@ class TTTLayer(nn.Module):
         config = self.config
         places, entries = places_of(slab, x.device)
         rates = self.learning_rates(x) if rates is None else torch.zeros_like(rates).index_copy(1, places, rates)
-        q, k, v = self._project(x, angles_of(places, entries, layout, config.head_width))
+        q, k, v = self._project(x, angles_of(places, entries, layout, config.head_width), backend)
         norm = self.ttt_norm_weight.to(x.device), self.ttt_norm_bias.to(x.device)
         out, state = scan(
             q,
@@ -240,16 +238,14 @@ class TTTLayer(nn.Module):
         sources = sent(torch.tensor(chunks_of_last_tokens(layout, backwards, chunk)), x, torch.int64)
         return chunks[:, sources].flatten(1, 2)[:, : layout.tokens]
 
-    def _project(self, x: torch.Tensor, angles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _project(
+        self, x: torch.Tensor, angles: torch.Tensor, backend: str | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Project x [B, S, C], angles [S, D / 2] -> q, k and v' = target + k, each [B, S, H, D] in x's dtype."""
         heads = (self.config.heads, self.config.head_width)
-        XQ, XK, XV = (project(x).unflatten(-1, heads) for project in (self.wq, self.wk, self.wv))
-        XQ, XK = (unit_and_turned(part, angles) for part in (XQ, XK))
-        k = XK.float()
-        target = XV.float() - k
-        target = (target - target.mean(-1, keepdim=True)) / (target.std(-1, keepdim=True) + TARGET_EPS)
-        target = self.ttt_norm_weight.to(x.device).float() * target + self.ttt_norm_bias.to(x.device).float()
-        return XQ, XK, (target + k).to(x.dtype)
+        projected = (project(x).unflatten(-1, heads) for project in (self.wq, self.wk, self.wv))
+        norm = (self.ttt_norm_weight.to(x.device), self.ttt_norm_bias.to(x.device))
+        return tail.finish(*projected, angles, *norm, backend)
 
 
 def check_tokens(x: torch.Tensor, layout: Layout, config: TTTConfig) -> None:
@@ -263,7 +259,7 @@ def check_tokens(x: torch.Tensor, layout: Layout, config: TTTConfig) -> None:
 
 def unit_and_turned(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
     """Return queries or keys [B, S, H, D] at length one, rotated to their places by angles [S, D / 2], in x's dtype."""
-    return rotate_pairs(F.normalize(x.float(), dim=-1, eps=UNIT_EPS), angles[:, None]).to(x.dtype)
+    return tail.unit_and_turned(x, angles.cos(), angles.sin())
 
 
 def take(x: torch.Tensor, slab: Slab) -> torch.Tensor:

@@ -18,7 +18,7 @@ from unittest import mock
 
 import torch
 
-from longreel.kernels import State, first_use, scan
+from longreel.kernels import State, first_use, scan, tail
 from longreel.kernels.inputs import ScanInputs
 from tests.golden.test_golden import answer_of, answered_and_wanted, golden_files, golden_folder
 from tests.kernels.scan_cases import in_double, relative_error, scan_case
@@ -164,6 +164,33 @@ def right_at_first_use(mlp: bool, D: int) -> None:
         assert found is None, found
 
 
+def projections(D: int, dtype: torch.dtype) -> None:
+    """The one-pass tail of the projections against the reference: two videos, tokens that are no multiple of a
+    program's, heads with norms of their own, a token of nothing, and what lies behind the last token."""
+    from longreel.kernels import triton_tail
+
+    B, S, H = 2, triton_tail.TOKENS + 7, 3
+    generator = torch.Generator().manual_seed(5)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    held = [normal(B * S * H * D + 999).to(dtype) for _ in range(3)]  # with room behind, which is no token's
+    tokens = [x[: B * S * H * D].view(B, S, H, D) for x in held]
+    tokens[0][1, 2], tokens[1][0, 3] = 0, 0
+    angles, norm = 3 * normal(S, D // 2), [(1 + 0.3 * normal(H, D)).to(dtype), (0.3 * normal(H, D)).to(dtype)]
+    behind = [x[B * S * H * D :].clone() for x in held]
+    wanted = tail.reference(*(x.clone() for x in tokens), angles.cos(), angles.sin(), *norm)
+    got = tail.finish(*tokens, angles, *norm, backend="triton")
+    for name, a, b, x, kept in zip("qkv", got, wanted, held, behind, strict=True):
+        assert a.dtype == dtype and a.data_ptr() == x.data_ptr(), f"{name} is not where it was"
+        error, allowed = relative_error(a, b), 1e-6 if dtype == torch.float32 else 1e-4
+        assert error < allowed, f"{name} is off by {error:.1e}, allowed {allowed:.0e}"
+        others = (a != b).float().mean().item() if dtype == torch.float16 else 0.0
+        assert others < 0.01, f"{name}: {others:.1%} of the numbers are rounded otherwise, so it is of another key"
+        assert torch.equal(x[B * S * H * D :], kept), f"{name}: what lies behind the last token was written"
+
+
 def golden(name: str) -> None:
     """The recorded outputs of the public code, through the adapter that answers them with the kernels."""
     path = next(path for path in golden_files(golden_folder()) if path.stem == name)
@@ -191,6 +218,9 @@ def cases() -> dict[str, Case]:
         for value in (1e-6, 1e-8):
             found[f"{kind}: eps {value:.0e}"] = partial(eps, mlp, widths[0], value)
     found["wide mlp: the slices of a Hopper GPU"] = slices_of_hopper
+    for D in (64, 128, 16):
+        for dtype in TOLERANCE:
+            found[f"projections, head dim {D}, {str(dtype).removeprefix('torch.')}"] = partial(projections, D, dtype)
     for name in golden_names():
         found[f"golden {name}"] = partial(golden, name)
     return found

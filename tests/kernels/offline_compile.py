@@ -24,9 +24,9 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, make_backend
 from triton.runtime.jit import create_function_from_signature
 
-from longreel.kernels import State, triton_launch
+from longreel.kernels import State, triton_launch, triton_tail
 from longreel.kernels.inputs import ScanInputs
-from longreel.kernels.triton_launch import Launch
+from longreel.kernels.launch import Launch
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 HEADS, TOKENS = 48, 18_048
@@ -39,6 +39,10 @@ def planned(kind: str, D: int, chunk: int, dtype: str, capability: int) -> Launc
     def empty(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device="meta")
 
+    if kind == "tail":
+        tokens = [empty(1, TOKENS, HEADS, D, dtype=DTYPES[dtype]) for _ in range(3)]
+        norm = [empty(HEADS, D, dtype=DTYPES[dtype]) for _ in range(2)]
+        return triton_tail.planned(*tokens, *(empty(TOKENS, D // 2) for _ in range(2)), *norm)
     M = 4 * D if kind == "mlp" else D
     weights = [empty(1, HEADS, D, M), empty(1, HEADS, 1, M)]
     weights += [empty(1, HEADS, M, D), empty(1, HEADS, 1, D)] if kind == "mlp" else []

@@ -6,6 +6,7 @@ import torch
 from longreel.engine.ttt.block import TTTBlock
 from longreel.engine.ttt.layer import MLP, TTTConfig
 from longreel.engine.ttt.order import even_layout
+from tests.bench import ttt_bytes
 from tests.engine.finite_differences import along_gradients
 from tests.engine.ttt_cases import CHUNK, KINDS, THREE_SEGMENTS, WIDTH, make_block, tokens_like
 from tests.live_bytes import LiveBytes
@@ -102,3 +103,15 @@ def test_in_place_holds_one_slab_however_long_the_video():
         peaks.append(memory.peak - 4 * layout.tokens * block.ttt.config.heads)  # learning rates as trained
     assert peaks[1] < 1.1 * peaks[0]
     assert peaks[1] < x.nbytes
+
+
+def test_a_one_pass_tail_leaves_little_to_move_around_the_scan():
+    """Bytes of a token, channel and direction; at 3072 channels 39 of them are 120 KB."""
+    width = 512
+    with torch.inference_mode():
+        found = ttt_bytes.rows_of(0, width)
+    plain, one_pass = (1e3 * found[name]["KB"] / width for name in ("plain torch", "one pass"))
+    assert one_pass < 39 and plain > 4 * one_pass
+    assert found["one pass"]["of it the pass"] * 1e3 / width == pytest.approx(
+        12 + 256 / width
+    )  # six numbers, and angles
