@@ -95,7 +95,8 @@ class ComfyProcess:
 
     Args:
         comfyui: a ComfyUI checkout; the one that dev.py set up when None.
-        folder_name: what the pack's folder is called in custom_nodes. It must work under any name.
+        folder_name: what the pack's folder is called in custom_nodes, where it must work under any name; None leaves it
+            out.
         packs: further node packs, folder name in custom_nodes -> folder.
         model_folders: model kind ("vae", "diffusion_models", ...) -> folder to look in as well.
         arguments: further arguments for main.py.
@@ -106,7 +107,7 @@ class ComfyProcess:
     def __init__(
         self,
         comfyui: Path | None = None,
-        folder_name: str = PACK_FOLDER_NAME,
+        folder_name: str | None = PACK_FOLDER_NAME,
         packs: Mapping[str, Path] = {},
         model_folders: Mapping[str, Path] = {},
         arguments: tuple[str, ...] = (),
@@ -114,7 +115,7 @@ class ComfyProcess:
         seconds_to_start: float = 300.0,
     ):
         self.comfyui = comfyui or dev.comfyui_path()
-        self.packs = {folder_name: dev.ROOT, **packs}
+        self.packs = {**({} if folder_name is None else {folder_name: dev.ROOT}), **packs}
         self.model_folders = dict(model_folders)
         self.arguments = arguments
         self.kept_base = base
@@ -440,13 +441,22 @@ def run_workflow(path: Path, keep: Path) -> int:
     return 0
 
 
+def asked_port(arguments: list[str]) -> int | None:
+    """The port that arguments for ComfyUI ask for, or None where they leave it to us."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--port", type=int)
+    return parser.parse_known_args(arguments)[0].port
+
+
 def edit(arguments: list[str]) -> int:
     """Run ComfyUI with the pack for a person, until they stop it. Its folder stays: .comfyui/editor."""
     base = dev.COMFYUI_HOME / "editor"
     lay_out(base, {"longreel": dev.ROOT})
-    with socket.socket() as probe:
-        taken = probe.connect_ex(("127.0.0.1", 8188)) == 0
-    port = free_port() if taken else 8188
+    port = asked_port(arguments)
+    if port is None:
+        with socket.socket() as probe:
+            taken = probe.connect_ex(("127.0.0.1", 8188)) == 0
+        port = free_port() if taken else 8188
     command = [sys.executable, "main.py", *server_arguments(port, base)]
     external = dev.external_comfyui()
     if external:  # see the models of that ComfyUI too

@@ -10,7 +10,8 @@ from pathlib import Path
 import av
 import pytest
 
-from tests.comfy_process import ComfyError, ComfyProcess
+from longreel import dev
+from tests.comfy_process import ComfyError, ComfyProcess, edit
 
 VIDEO = {
     "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 32, "batch_size": 9, "color": 255}},
@@ -87,3 +88,13 @@ def test_a_base_folder_goes_with_its_process_but_never_the_pack(tmp_path: Path):
         process.__enter__()
     assert not process.base.exists()
     assert (process.packs["any-name"] / "dev.py").is_file()
+
+
+def test_the_editor_is_said_to_be_at_the_port_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+):
+    """ComfyUI does not know the last argument, and ends before it loads anything."""
+    monkeypatch.setenv("COMFYUI_PATH", str(dev.comfyui_path()))
+    monkeypatch.setattr(dev, "COMFYUI_HOME", tmp_path)
+    assert edit(["--port", "9000", "--no-such-argument"]) == 2
+    assert "http://127.0.0.1:9000 " in capsys.readouterr().out

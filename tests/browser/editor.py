@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import mimetypes
 from pathlib import Path
 
 from playwright.sync_api import Browser, ConsoleMessage
@@ -86,6 +88,15 @@ class Editor:
     def load_prompt(self, prompt: dict, name: str) -> None:
         """Open a prompt in API format; the editor makes a graph of it."""
         self.page.evaluate("async ([w, name]) => { await window.app.loadApiJson(w, name) }", [prompt, name])
+        self.page.wait_for_timeout(500)
+
+    def drop(self, file: Path) -> None:
+        """Open a file, as dropping it on the canvas does."""
+        script = """async ([bytes, name, type]) => {
+            await window.app.handleFile(new File([Uint8Array.from(atob(bytes), c => c.charCodeAt(0))], name, {type}));
+        }"""
+        kind = mimetypes.guess_type(file.name)[0]
+        self.page.evaluate(script, [base64.b64encode(file.read_bytes()).decode(), file.name, kind])
         self.page.wait_for_timeout(500)
 
     def serialize(self) -> dict:
