@@ -11,7 +11,7 @@ class LongreelAlphaSpaceSampler(io.ComfyNode):
         return io.Schema(
             node_id="LongreelAlphaSpaceSampler",
             display_name="Longreel Alpha Space Sampler",
-            category="Longreel",
+            category="Longreel/sampling",
             description="DPM-Solver++(2M) SDE and DDIM for models that predict v in alpha space (CogVideoX), which "
             "core's samplers feed at the wrong scale. Wire it into SamplerCustomAdvanced, SamplerCustom or "
             "Longreel Sampler, with the sigmas of any core scheduler.",

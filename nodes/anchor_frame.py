@@ -35,7 +35,7 @@ class LongreelAnchorFrame(io.ComfyNode):
         return io.Schema(
             node_id="LongreelAnchorFrame",
             display_name="Longreel Anchor Frame",
-            category="Longreel",
+            category="Longreel/anchor",
             description="The video obeys a picture at a second: its latent takes the place of a noisy frame and comes "
             "out as it went in (Anchored Video Generation). With a right first frame fewer steps are "
             "needed. Several of these nodes may follow each other; give both experts of Wan 2.2 14B the "
@@ -49,6 +49,8 @@ class LongreelAnchorFrame(io.ComfyNode):
                 "factorized video generation",
                 "start image",
                 "end frame",
+                "reference image",
+                "reference",
             ],
             inputs=[
                 io.Model.Input("model", tooltip="Any supported video model, with LoRAs and other patches as usual."),

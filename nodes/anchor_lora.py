@@ -22,7 +22,7 @@ class LongreelLoadAnchorLoRA(io.ComfyNode):
         return io.Schema(
             node_id="LongreelLoadAnchorLoRA",
             display_name="Longreel Load Anchor LoRA",
-            category="Longreel",
+            category="Longreel/anchor",
             description="Puts a LoRA onto a model whatever names its trainer gave the layers: diffusers, PEFT, bare, "
             "DiffSynth, ComfyUI's own. Refuses a file that fits the model not at all or in part. Made for "
             "anchor LoRAs; loads any LoRA of a supported video model.",

@@ -19,10 +19,18 @@ class LongreelDecodeToVideo(io.ComfyNode):
         return io.Schema(
             node_id="LongreelDecodeToVideo",
             display_name="Longreel Decode to Video",
-            category="Longreel",
+            category="Longreel/sampling",
             description="Decodes a latent chunk by chunk straight into an .mp4 in the output folder. With the VAEs of "
             "Wan, HunyuanVideo, LTXV and CogVideoX memory stays the same however long the video is.",
-            search_aliases=["streaming decode", "chunked decode", "long video decode", "save video", "vae decode"],
+            search_aliases=[
+                "streaming decode",
+                "chunked decode",
+                "long video decode",
+                "save video",
+                "vae decode",
+                "low memory decode",
+                "video combine",
+            ],
             inputs=[
                 io.Vae.Input(
                     "vae",

@@ -12,10 +12,18 @@ class LongreelEncode(io.ComfyNode):
         return io.Schema(
             node_id="LongreelEncode",
             display_name="Longreel Encode",
-            category="Longreel",
+            category="Longreel/storyboard",
             description="Encodes every shot's prompt and negative prompt. Each entry carries its shot, so the "
             "conditioning may pass through core nodes before Longreel Latent Blend or Longreel Sampler uses it.",
-            search_aliases=["storyboard prompt", "multi prompt", "clip text encode timeline"],
+            search_aliases=[
+                "storyboard prompt",
+                "multi prompt",
+                "clip text encode timeline",
+                "prompt travel",
+                "prompt schedule",
+                "prompt relay",
+                "prompt per shot",
+            ],
             inputs=[
                 io.Clip.Input("clip", tooltip="The model's text encoder."),
                 TimelineSocket.Input("timeline", tooltip="From Longreel Plan."),

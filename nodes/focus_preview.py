@@ -17,7 +17,7 @@ class LongreelFocusPreview(io.ComfyNode):
         return io.Schema(
             node_id="LongreelFocusPreview",
             display_name="Longreel Focus Preview",
-            category="Longreel",
+            category="Longreel/memory",
             description="Shows, frame by frame, where the model sees the chosen words of the prompts, so that words "
             "and threshold of Longreel KV Share can be picked by looking. Evaluates the network once per segment.",
             search_aliases=["attention map", "mask preview", "focus words", "daam"],

@@ -15,10 +15,21 @@ class LongreelLatentBlend(io.ComfyNode):
         return io.Schema(
             node_id="LongreelLatentBlend",
             display_name="Longreel Latent Blend",
-            category="Longreel",
+            category="Longreel/sampling",
             description="Lets any sampler denoise all segments of a timeline together and blends them where they "
             "overlap (DiTCtrl, StreamingT2V). Use the latent of Longreel Plan and the conditioning of Longreel Encode.",
-            search_aliases=["context windows", "ditctrl", "streamingt2v", "randomized blending", "long video"],
+            search_aliases=[
+                "context windows",
+                "ditctrl",
+                "streamingt2v",
+                "randomized blending",
+                "long video",
+                "crossfade",
+                "smooth transition",
+                "prompt travel",
+                "sliding window",
+                "overlap",
+            ],
             inputs=[
                 io.Model.Input("model", tooltip="Any supported video model, with LoRAs and other patches as usual."),
                 TimelineSocket.Input("timeline", tooltip="From Longreel Plan."),

@@ -19,7 +19,7 @@ class LongreelLoadMemory(io.ComfyNode):
         return io.Schema(
             node_id="LongreelLoadMemory",
             display_name="Longreel Load Memory",
-            category="Longreel",
+            category="Longreel/memory",
             description="A trained memory for rollouts from a file in ComfyUI's models/longreel_memory folder: CAM "
             "(short-term) or APM (long-term) of StreamingT2V, for this pack's model families.",
             search_aliases=["streamingt2v", "cam", "apm", "conditional attention", "appearance preservation"],

@@ -11,7 +11,7 @@ class LongreelPair(io.ComfyNode):
         return io.Schema(
             node_id="LongreelPair",
             display_name="Longreel Pair",
-            category="Longreel",
+            category="Longreel/sampling",
             description="Gives the second expert of Wan 2.2 14B what Longreel's nodes have put onto the first one, so "
             "that KV Share, Prompt Edit, memories, anchors and Latent Blend are wired once.",
             search_aliases=[

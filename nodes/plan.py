@@ -17,10 +17,19 @@ class LongreelPlan(io.ComfyNode):
         return io.Schema(
             node_id="LongreelPlan",
             display_name="Longreel Plan",
-            category="Longreel",
+            category="Longreel/storyboard",
             description="Turns a storyboard into frames and segments for a model, shows the table and the cost before "
             "anything is sampled, and makes the empty latent.",
-            search_aliases=["timeline", "storyboard", "empty latent video", "dry run", "long video"],
+            search_aliases=[
+                "timeline",
+                "storyboard",
+                "empty latent video",
+                "dry run",
+                "long video",
+                "segments",
+                "empty latent",
+                "frame count",
+            ],
             is_output_node=True,
             inputs=[
                 io.Model.Input(

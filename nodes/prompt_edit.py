@@ -24,7 +24,7 @@ class LongreelPromptEdit(io.ComfyNode):
         return io.Schema(
             node_id="LongreelPromptEdit",
             display_name="Longreel Prompt Edit",
-            category="Longreel",
+            category="Longreel/sampling",
             description="Edits a video by its prompt: makes words count more or less, or keeps the layout of an "
             "original video under another prompt, from the same noise (DiTCtrl). The edited prompt is the "
             "positive one of the sampler.",

@@ -15,7 +15,7 @@ class LongreelRefine(io.ComfyNode):
         return io.Schema(
             node_id="LongreelRefine",
             display_name="Longreel Refine",
-            category="Longreel",
+            category="Longreel/sampling",
             description="Adds noise to a finished latent of any length, upscaled or not, and denoises it in "
             "overlapping chunks that randomized blending joins (StreamingT2V), "
             "with the memory of one chunk.",
@@ -28,6 +28,7 @@ class LongreelRefine(io.ComfyNode):
                 "img2img",
                 "long video",
                 "hires fix",
+                "seam repair",
             ],
             inputs=[
                 io.Model.Input(

@@ -53,7 +53,7 @@ class LongreelSampler(io.ComfyNode):
         return io.Schema(
             node_id="LongreelSampler",
             display_name="Longreel Sampler",
-            category="Longreel",
+            category="Longreel/sampling",
             description="Samples a storyboard: all segments together, step by step, blended where they overlap; or in "
             "rollout, chunk after chunk without end, kept on disk as it goes.",
             search_aliases=[
@@ -63,6 +63,16 @@ class LongreelSampler(io.ComfyNode):
                 "endless video",
                 "streamingt2v",
                 "resume",
+                "extend video",
+                "infinite video",
+                "looping sampler",
+                "video extension",
+                "wan",
+                "hunyuanvideo",
+                "cogvideox",
+                "ltxv",
+                "kandinsky",
+                "loop",
             ],
             inputs=[
                 io.Model.Input(

@@ -30,10 +30,19 @@ class LongreelShortMemory(io.ComfyNode):
         return io.Schema(
             node_id="LongreelShortMemory",
             display_name="Longreel Short Memory",
-            category="Longreel",
+            category="Longreel/memory",
             description="How a chunk of a rollout continues from what has just been made. Several of these nodes, "
             "each of another method, may follow each other. Works with Longreel Sampler in mode rollout.",
-            search_aliases=["streamingt2v", "short-term memory", "endless video", "continue video", "kv cache"],
+            search_aliases=[
+                "streamingt2v",
+                "short-term memory",
+                "endless video",
+                "continue video",
+                "kv cache",
+                "extend video",
+                "infinite video",
+                "last frames",
+            ],
             inputs=[
                 io.Model.Input("model", tooltip="Any supported video model, with LoRAs and other patches as usual."),
                 io.DynamicCombo.Input(

@@ -40,9 +40,27 @@ class LongreelStoryboard(io.ComfyNode):
         return io.Schema(
             node_id="LongreelStoryboard",
             display_name="Longreel Storyboard",
-            category="Longreel",
+            category="Longreel/storyboard",
             description="A storyboard as text: shots with prompts, seconds and transitions.",
-            search_aliases=["shots", "scenes", "prompts", "timeline", "long video", "multi prompt"],
+            search_aliases=[
+                "shots",
+                "scenes",
+                "prompts",
+                "timeline",
+                "long video",
+                "multi prompt",
+                "shot list",
+                "scene list",
+                "script",
+                "director",
+                "prompt travel",
+                "prompt schedule",
+                "prompt relay",
+                "transition",
+                "multi scene",
+                "story",
+                "shot",
+            ],
             inputs=[
                 io.String.Input(
                     "text",
@@ -82,9 +100,18 @@ class LongreelLoadStoryboard(io.ComfyNode):
         return io.Schema(
             node_id="LongreelLoadStoryboard",
             display_name="Longreel Load Storyboard",
-            category="Longreel",
+            category="Longreel/storyboard",
             description="A storyboard from a file in ComfyUI's input folder: JSON, CSV, or a ttt-video scene list.",
-            search_aliases=["import storyboard", "csv", "spreadsheet", "ttt-video", "shots", "scenes"],
+            search_aliases=[
+                "import storyboard",
+                "csv",
+                "spreadsheet",
+                "ttt-video",
+                "shots",
+                "scenes",
+                "scene list",
+                "shot list",
+            ],
             inputs=[
                 io.Combo.Input(
                     "file",
@@ -133,7 +160,7 @@ class LongreelSaveStoryboard(io.ComfyNode):
         return io.Schema(
             node_id="LongreelSaveStoryboard",
             display_name="Longreel Save Storyboard",
-            category="Longreel",
+            category="Longreel/storyboard",
             description="Writes a storyboard to a new file in ComfyUI's output folder; no file is ever overwritten.",
             search_aliases=["export storyboard", "csv", "spreadsheet", "ttt-video"],
             is_output_node=True,

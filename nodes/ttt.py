@@ -30,7 +30,7 @@ class LongreelLoadTTT(io.ComfyNode):
         return io.Schema(
             node_id="LongreelLoadTTT",
             display_name="Longreel Load TTT",
-            category="Longreel",
+            category="Longreel/ttt",
             description="Trained TTT layers from a file in ComfyUI's models/ttt folder, or those of the demo model.",
             search_aliases=["test-time training", "ttt-video", "one-minute video", "memory layers"],
             inputs=[
@@ -85,7 +85,7 @@ class LongreelApplyTTT(io.ComfyNode):
         return io.Schema(
             node_id="LongreelApplyTTT",
             display_name="Longreel Apply TTT",
-            category="Longreel",
+            category="Longreel/ttt",
             description="Puts TTT layers into a model's blocks: small networks that learn the video while it is made, "
             "so that its end remembers its beginning (One-Minute Video Generation with Test-Time "
             "Training). Sample with Longreel TTT Sampler.",
@@ -160,10 +160,17 @@ class LongreelTTTSampler(io.ComfyNode):
         return io.Schema(
             node_id="LongreelTTTSampler",
             display_name="Longreel TTT Sampler",
-            category="Longreel",
+            category="Longreel/ttt",
             description="Samples a whole storyboard at once, as the TTT paper does: every segment follows its own "
             "prompt and looks at itself, and the TTT layers join all of them.",
-            search_aliases=["test-time training", "ttt-video", "one-minute video", "long video sampler", "storyboard"],
+            search_aliases=[
+                "test-time training",
+                "ttt-video",
+                "one-minute video",
+                "long video sampler",
+                "storyboard",
+                "infinite video",
+            ],
             inputs=[
                 io.Model.Input(
                     "model", tooltip=("From Longreel Apply TTT. Without it the segments know nothing of each other.")

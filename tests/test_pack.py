@@ -52,6 +52,18 @@ def loading(loads: tuple[dict, dict, str]) -> dict:
     return loads[0]
 
 
+SEARCHES = {  # what people type, and the node that does it
+    "shot, scenes, scene list, director, transition, prompt travel, prompt relay, prompt schedule": "Storyboard",
+    "loop, infinite video, extend video, long video sampler, wan, hunyuanvideo, cogvideox, ltxv": "Sampler",
+    "prompt travel, prompt per shot": "Encode",
+    "crossfade, context windows, sliding window": "LatentBlend",
+    "reference, consistent character, same subject": "KVShare",
+    "color match, color drift": "LongMemory",
+    "extend video, continue video": "ShortMemory",
+    "first frame, keyframe, reference image": "AnchorFrame",
+}
+
+
 def pack_nodes(comfy: ComfyProcess) -> dict[str, dict]:
     return {name: definition for name, definition in comfy.object_info().items() if name.startswith("Longreel")}
 
@@ -90,6 +102,21 @@ def test_every_node_is_in_the_menu_with_a_name_and_a_description(comfy: ComfyPro
         assert definition["category"].split("/")[0] == "Longreel", name
         assert definition["display_name"] != name, name
         assert definition["description"], name
+
+
+def test_the_menu_is_ordered_by_task(comfy: ComfyProcess):
+    tasks = {"storyboard", "sampling", "memory", "anchor", "ttt", "training"}
+    categories = {name: definition["category"].split("/") for name, definition in pack_nodes(comfy).items()}
+    assert {category[1] for category in categories.values() if len(category) > 1} == tasks
+    assert [name for name, category in categories.items() if len(category) != 2] == ["LongreelDemoModel"]
+
+
+def test_what_people_type_finds_a_node(comfy: ComfyProcess):
+    """The editor searches names and search_aliases, and nothing else."""
+    aliases = {name: definition["search_aliases"] for name, definition in pack_nodes(comfy).items()}
+    for words, node in SEARCHES.items():
+        for word in words.split(", "):
+            assert word in aliases[f"Longreel{node}"], (word, node)
 
 
 def test_every_input_has_a_tooltip(comfy: ComfyProcess):
