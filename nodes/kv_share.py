@@ -3,12 +3,14 @@
 from comfy_api.latest import io
 
 from ..engine.attention.kv_share import ALIGNED, BEFORE, CHOSEN, EXTEND, FIRST, PREVIOUS, REPLACE, TRUE
+from ..engine.plan.needs import AUTO, FULL
 from ..engine.plan.spans import check_layers, check_percents, parse_layers, parse_shots, parse_words
 from ..hosts.attention import patching
 from ..hosts.families import block_count
 from ..hosts.features.kv_share import FAST, PAPER, KVShare, Mask
 from .choices import check_choice
 from .keeping import keep_inputs, keep_of
+from .presets import CUSTOM, KV_SHARE, preset_input, with_preset
 from .validation import check_values
 
 
@@ -18,7 +20,7 @@ class LongreelKVShare(io.ComfyNode):
         return io.Schema(
             node_id="LongreelKVShare",
             display_name="Longreel KV Share",
-            category="Longreel",
+            category="Longreel/memory",
             description="In some steps and layers the segments of later shots read the keys and values of an earlier "
             "one, so that its subject appears again, without training (DiTCtrl). Works between the segments "
             "of Longreel Latent Blend or Longreel Sampler.",
@@ -29,6 +31,10 @@ class LongreelKVShare(io.ComfyNode):
                 "shared attention",
                 "masactrl",
                 "identity",
+                "reference",
+                "character consistency",
+                "same subject",
+                "subject consistency",
             ],
             inputs=[
                 io.Model.Input("model", tooltip="Any supported video model, with LoRAs and other patches as usual."),
@@ -36,6 +42,7 @@ class LongreelKVShare(io.ComfyNode):
                     "mode",
                     options=[FAST, PAPER],
                     default=FAST,
+                    advanced=True,
                     tooltip=(
                         "fast: every segment is evaluated once per step. paper: a segment that is read from and reads "
                         "itself is evaluated twice and both predictions are blended, as DiTCtrl's code does."
@@ -43,6 +50,7 @@ class LongreelKVShare(io.ComfyNode):
                 ),
                 io.DynamicCombo.Input(
                     "source",
+                    extra_dict={"advanced": True},
                     tooltip=(
                         "Whose keys and values are read. previous: those of the segment before. first: of shot 1. "
                         "chosen: of one shot. Shots before the source are made by themselves."
@@ -58,6 +66,7 @@ class LongreelKVShare(io.ComfyNode):
                                     default=1,
                                     min=1,
                                     max=10_000,
+                                    advanced=True,
                                     tooltip=("The shot, counted from 1, that the later ones read from."),
                                 )
                             ],
@@ -67,17 +76,20 @@ class LongreelKVShare(io.ComfyNode):
                 io.String.Input(
                     "shots",
                     default="",
+                    advanced=True,
                     tooltip=('Which shots read, counted from 1, like "2, 4-6"; empty: all after the source.'),
                 ),
                 io.Boolean.Input(
                     "across_cuts",
                     default=True,
+                    advanced=True,
                     tooltip=("Also read across the storyboard's cuts; off: within a take alone."),
                 ),
                 io.Combo.Input(
                     "join",
                     options=[REPLACE, EXTEND],
                     default=REPLACE,
+                    advanced=True,
                     tooltip=(
                         "replace: the source's video instead of the segment's own (DiTCtrl). extend: beside its own, "
                         "which leaves the segment more freedom to move, and costs attention time."
@@ -87,6 +99,7 @@ class LongreelKVShare(io.ComfyNode):
                     "placement",
                     options=[ALIGNED, BEFORE, TRUE],
                     default=ALIGNED,
+                    advanced=True,
                     tooltip=(
                         "Where in time the source stands for the reader. aligned: frame on frame (DiTCtrl). before: as "
                         "if it ended just before the segment. true: where it really is."
@@ -98,6 +111,7 @@ class LongreelKVShare(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
+                    advanced=True,
                     tooltip=(
                         "1: attention with the source. 0: without it, as if this node were not there. Between: mixed, "
                         "which costs both."
@@ -106,6 +120,7 @@ class LongreelKVShare(io.ComfyNode):
                 io.Boolean.Input(
                     "share_text",
                     default=True,
+                    advanced=True,
                     tooltip=(
                         "Also read the source's prompt in these layers (DiTCtrl); off keeps the segment's own prompt, "
                         "which it then follows more closely."
@@ -114,6 +129,7 @@ class LongreelKVShare(io.ComfyNode):
                 io.String.Input(
                     "layers",
                     default="last 1/6",
+                    advanced=True,
                     tooltip=(
                         'Blocks of the network, from 0: "last 1/6" (DiTCtrl\'s last five of 30), "25-29", "0, 3, 5", '
                         '"all".'
@@ -125,6 +141,7 @@ class LongreelKVShare(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
+                    advanced=True,
                     tooltip=("Part of the schedule at which sharing begins, 0 to 1; DiTCtrl's step 2 of 50 is 0.04."),
                 ),
                 io.Float.Input(
@@ -133,6 +150,7 @@ class LongreelKVShare(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
+                    advanced=True,
                     tooltip=("Part of the schedule at which sharing ends, 0 to 1; DiTCtrl's step 25 of 50 is 0.5."),
                 ),
                 io.DynamicCombo.Input(
@@ -182,6 +200,12 @@ class LongreelKVShare(io.ComfyNode):
                         "less of how it moves."
                     ),
                 ),
+                preset_input(
+                    KV_SHARE,
+                    "Sets mode, source, join, placement, strength, share_text, layers and percents. paper: DiTCtrl's. "
+                    "same subject in every shot: all shots read shot 1 beside themselves, measured best on the demo "
+                    "model.",
+                ),
             ],
             outputs=[io.Model.Output()],
         )
@@ -189,6 +213,7 @@ class LongreelKVShare(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, **inputs) -> bool:
         check_values(cls, inputs)
+        inputs = with_preset(KV_SHARE, inputs.get("preset") or CUSTOM, inputs)
         check_layers(inputs.get("layers") or "all")
         parse_shots(inputs.get("shots") or "")
         if None not in (given := (inputs.get("start_percent"), inputs.get("end_percent"))):
@@ -197,38 +222,19 @@ class LongreelKVShare(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls,
-        model,
-        mode,
-        source,
-        shots,
-        across_cuts,
-        join,
-        placement,
-        strength,
-        share_text,
-        layers,
-        start_percent,
-        end_percent,
-        mask,
-        **keep,
+        cls, model, *, shots, across_cuts, mask, kept_in=AUTO, kept_as=FULL, keep_every=1, preset=CUSTOM, **settings
     ):
-        source = check_choice("source", source, (PREVIOUS, FIRST, CHOSEN))
+        settings = with_preset(KV_SHARE, preset, settings)
+        source = check_choice("source", settings.pop("source"), (PREVIOUS, FIRST, CHOSEN))
         mask = check_choice("mask", mask, ("off", "words"))
         feature = KVShare(
-            mode=mode,
             source=source["source"],
             source_shot=source.get("source_shot", 1),
             shots=parse_shots(shots),
             across_cuts=across_cuts,
-            join=join,
-            placement=placement,
-            strength=strength,
-            share_text=share_text,
-            layers=parse_layers(layers, block_count(model)),
-            start_percent=start_percent,
-            end_percent=end_percent,
+            layers=parse_layers(settings.pop("layers"), block_count(model)),
             mask=Mask(parse_words(mask["words"]), mask["threshold"]) if mask["mask"] == "words" else None,
-            keep=keep_of(**keep),
+            keep=keep_of(kept_in, kept_as, keep_every),
+            **settings,
         )
         return io.NodeOutput(patching.attach(model, feature))

@@ -111,6 +111,29 @@ def test_every_input_changes_the_result(server, plain, base_latent, inputs):
     assert not torch.equal(latent(server, shared(plain, **inputs)), base_latent)
 
 
+PRESETS = {  # as tests/bench/kv_share.py measures them for the README
+    "paper": {
+        "mode": "paper", "source": "previous", "join": "replace", "placement": "aligned", "share_text": True,
+        "layers": "last 1/6", "start_percent": 0.04, "end_percent": 0.5,
+    },
+    "same subject in every shot": {
+        "mode": "fast", "source": "first", "join": "extend", "placement": "before", "share_text": False,
+        "layers": "all", "start_percent": 0.0, "end_percent": 1.0,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_holds_whatever_else_is_set(server, plain, preset):
+    other = {"source": "chosen", "source.source_shot": 2, "layers": "99", "end_percent": 0.0, "strength": 0.3}
+    by_hand = latent(server, shared(plain, **PRESETS[preset]))
+    assert torch.equal(latent(server, shared(plain, **other, preset=preset)), by_hand)
+
+
+def test_a_graph_from_before_presets_means_what_it_meant(server, plain, base_latent):
+    assert torch.equal(latent(server, shared(plain, preset="custom")), base_latent)
+
+
 def test_the_model_changes_the_result(server, plain, base_latent, tiny_models):
     other = change(shared(plain), "model", **tiny_models["wan22_14b_high"].prompt_nodes()["model"]["inputs"])
     assert not torch.equal(latent(server, other), base_latent)
@@ -217,6 +240,7 @@ def test_bad_input_is_refused_before_sampling_with_the_remedy(server, plain, inp
     [
         ({"strength": 1.5}, "strength"),
         ({"mode": "slow"}, "mode"),
+        ({"preset": "best"}, "preset"),
         ({"end_percent": 1.5}, "end_percent"),
         ({"source": "chosen", "source.source_shot": 0}, "source_shot"),
         (masked(threshold=2.0, words="a"), "threshold"),

@@ -24,6 +24,7 @@ KEYS = {
     "method.layers": "all",
 }
 LONG = {"anchor": "video", "frames": 1, "placement": "before", "strength": 1.0, "layers": "all", "statistics": 0.5}
+DEFAULTS = {**LONG, "frames": 2}  # the node's defaults
 
 
 def rollout(prompt, **inputs):
@@ -182,6 +183,20 @@ def test_every_input_of_long_memory_changes_the_result(server, base, base_latent
     assert not torch.equal(remembered, latent(server, long(base, **{**LONG, **inputs})))
 
 
+@pytest.mark.parametrize(
+    ("preset", "settings"),
+    [
+        ("custom", LONG),
+        ("same scene throughout", {**DEFAULTS, "anchor": "video"}),
+        ("new scene after each cut", {**DEFAULTS, "anchor": "take"}),
+        ("colours only", {**DEFAULTS, "anchor": "video", "strength": 0.0, "statistics": 1.0}),
+    ],
+)
+def test_a_preset_of_long_memory_holds_whatever_else_is_set(server, base, preset, settings):
+    other = LONG if preset == "custom" else {**LONG, "frames": 1, "placement": "true", "strength": 0.3, "layers": "99"}
+    assert torch.equal(latent(server, long(base, **other, preset=preset)), latent(server, long(base, **settings)))
+
+
 def test_a_memory_without_rollout_is_refused_with_the_remedy(server, tiny_models):
     prompt = sampled(tiny_models["wan21"], EULER)
     for with_it in (long(prompt, **LONG), short(prompt, **KEYS), short(prompt, **KNOWN)):
@@ -201,6 +216,7 @@ def test_two_memories_of_one_kind_are_refused(server, base):
     [
         (lambda base: long(base, **{**LONG, "statistics": 1.5}), "statistics"),
         (lambda base: long(base, **{**LONG, "anchor": "scene"}), "anchor"),
+        (lambda base: long(base, **LONG, preset="best"), "preset"),
         (lambda base: short(base, **{**KEYS, "method.frames": 0}), "frames"),
     ],
 )
