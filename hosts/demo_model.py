@@ -5,6 +5,7 @@ pushed away from the empty prompt's), words outside the vocabulary are named in 
 exist here; `embedding:name` is reported like any unknown word.
 """
 
+import json
 import logging
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 
 import torch
 
+import comfy.latent_formats
 import comfy.model_management
 import comfy.sd
 import comfy.utils
@@ -23,6 +25,7 @@ from .types import ModelOptions
 WEIGHTS = Path(text_encoder.__file__).resolve().parent / "weights"
 MODEL_FILE = "shapeworld_t2v.safetensors"
 VAE_FILE = "shapeworld_vae.safetensors"
+PREVIEW_FILE = "shapeworld_vae.preview.json"  # written by demo/fit_preview.py
 TEXT_FILE = "shapeworld_text.safetensors"
 ANCHOR_LORA_FILE = "shapeworld_anchor_lora.safetensors"  # beside them, loaded by hosts/anchor/lora.py
 _KEY = "shapeworld"  # of this tokenizer in the tokens that core hands from tokenizer to encoder
@@ -41,10 +44,22 @@ def load_demo_model(folder: Path = WEIGHTS) -> tuple[object, comfy.sd.CLIP, comf
                 f"Longreel, or train it with the scripts in {folder.parent}"
             )
     model = comfy.sd.load_diffusion_model(str(folder / MODEL_FILE))
+    show_previews(model.model.latent_format, folder / PREVIEW_FILE)
     weights, metadata = comfy.utils.load_torch_file(str(folder / VAE_FILE), return_metadata=True)
     vae = comfy.sd.VAE(sd=weights, metadata=metadata)
     vae.throw_exception_if_invalid()
     return model, load_demo_clip(folder / TEXT_FILE), vae
+
+
+def show_previews(latent_format: comfy.latent_formats.LatentFormat, file: Path) -> None:
+    """Give a loaded model the preview colours of its own VAE; Wan's, which it has from core, are of another latent.
+
+    A folder of weights under way has none yet, and goes without: previews alone are wrong then.
+    """
+    if file.is_file():
+        fitted = json.loads(file.read_text(encoding="utf-8"))
+        latent_format.latent_rgb_factors = fitted["factors"]
+        latent_format.latent_rgb_factors_bias = fitted["bias"]
 
 
 def load_demo_clip(file: Path) -> comfy.sd.CLIP:

@@ -3,14 +3,17 @@
 import logging
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
+import comfy.latent_formats
 import comfy.sd
 import folder_paths
+import latent_preview
 import nodes as core
 
-from longreel.demo import text_encoder, world
+from longreel.demo import fit_preview, text_encoder, world
 from longreel.demo.detector import read_clip
 from longreel.hosts import demo_model
 
@@ -48,6 +51,33 @@ def test_prompts_give_what_they_name(loaded, latent_frames, pixel_frames):
     assert video.shape == (pixel_frames, 64, 64, 3)
     reading = read_clip(video)
     assert (reading.background, reading.color) == ("white", "blue")
+
+
+def preview_error(latent_format, latent: torch.Tensor, video: torch.Tensor) -> float:
+    """How far, of 255 and in the root mean square, core's previews of all latent frames are from the pictures."""
+    previewer = latent_preview.Latent2RGBPreviewer(
+        latent_format.latent_rgb_factors,
+        latent_format.latent_rgb_factors_bias,
+        latent_format.latent_rgb_factors_reshape,
+    )
+    frames = latent_format.process_in(latent).split(1, dim=2)
+    shown = torch.stack([torch.tensor(np.array(previewer.decode_latent_to_preview(frame))) for frame in frames])
+    expected = (fit_preview.points(video) + 1) * 127.5
+    return float((shown.reshape(-1, 3) - expected).square().mean().sqrt())
+
+
+def test_previews_have_the_colours_of_its_pictures(loaded):
+    """Frames at 64 x 64 are previewed with 8 x 8 points, each a colour."""
+    model, _, vae = loaded
+    wan = comfy.latent_formats.Wan21()
+    own, others = [], []
+    for video in fit_preview.clips_for(vae.first_stage_model, 1, 6).split(1):
+        with torch.inference_mode():
+            latent = vae.encode((video[0].movedim(0, -1) + 1) / 2)
+        own.append(preview_error(model.model.latent_format, latent, video))
+        others.append(preview_error(wan, latent, video))
+    assert np.mean(own) < 50 < 80 < np.mean(others), (own, others)
+    assert type(model.model.latent_format) is comfy.latent_formats.Wan21
 
 
 def test_core_loaders_load_the_same_files_to_the_same_frames(loaded, tmp_path, monkeypatch):
