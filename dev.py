@@ -397,7 +397,7 @@ def in_environment(*words: str | Path) -> int:
 
 def demo(rest: list[str]) -> int:
     """Run the bundled storyboard and return an exit code, as the other commands do."""
-    return in_environment("-m", "tests.comfy_process", "run", ROOT / "workflows" / "storyboard.json", *rest)
+    return in_environment("-m", "tests.comfy_process", "run", ROOT / "workflows" / "01_storyboard_to_video.json", *rest)
 
 
 def test(rest: list[str]) -> int:

@@ -1,22 +1,23 @@
 """Draws the pictures of the workflow gallery: runs every bundled workflow in a real ComfyUI and lays out its frames.
 
-    python -m tests.make_pictures          (in the environment that dev.py made)
+    python -m tests.make_pictures [NAME ...]       (in the environment that dev.py made; all without a name)
 
-Writes workflows/<name>.jpg, the thumbnail that ComfyUI's template browser shows, and web/docs/<name>.webp, the moving
-picture of the README. Every pixel comes from the video that the workflow saved.
+Writes workflows/<name>.jpg, the square card that ComfyUI's template browser shows, and web/docs/<id>.webp, the moving
+picture of README and help pages, under the workflow's own id, which numbers in file names do not change. Every pixel
+comes from the video that the workflow saved.
 """
 
+import argparse
 from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.bundled_workflows import PATHS, WORKFLOWS, load
 from tests.comfy_process import ComfyProcess
 
-COLUMNS, ROWS, GAP = 4, 3, 4  # of a thumbnail, and pixels between its frames
-FRAME_WIDTH = 128  # pixels of one frame in a thumbnail
+CARD, GAP = 512, 4  # pixels of a card's side, and between its frames
 CLIP_WIDTH = 256
 DOCS = WORKFLOWS.parent / "web" / "docs"
 
@@ -33,33 +34,33 @@ def enlarged(frame: np.ndarray, width: int) -> Image.Image:
     return image.resize((width, round(width * image.height / image.width)), Image.LANCZOS)
 
 
-def thumbnail(frames: list[np.ndarray]) -> Image.Image:
-    """COLUMNS x ROWS frames, evenly spaced in time, left to right and down."""
-    picked = [frames[round(i * (len(frames) - 1) / (COLUMNS * ROWS - 1))] for i in range(COLUMNS * ROWS)]
-    tiles = [enlarged(frame, FRAME_WIDTH) for frame in picked]
-    step_x, step_y = tiles[0].width + GAP, tiles[0].height + GAP
-    sheet = Image.new("RGB", (COLUMNS * step_x - GAP, ROWS * step_y - GAP), (24, 24, 24))
-    for i, tile in enumerate(tiles):
-        sheet.paste(tile, (i % COLUMNS * step_x, i // COLUMNS * step_y))
+def card(frames: list[np.ndarray]) -> Image.Image:
+    """Draw a square of frames, evenly spaced in time, left to right and down: four square ones, or two or three wide
+    ones, which show a before and an after side by side, below each other."""
+    height, width = frames[0].shape[:2]
+    columns, rows = (2, 2) if width < 1.5 * height else (1, round(width / height))
+    moments = np.linspace(0, len(frames) - 1, columns * rows + 2)[1:-1]  # neither the first nor the last frame
+    side_x, side_y = ((CARD - (count - 1) * GAP) // count for count in (columns, rows))
+    sheet = Image.new("RGB", (CARD, CARD), (24, 24, 24))
+    for number, moment in enumerate(moments):
+        tile = ImageOps.fit(Image.fromarray(frames[round(moment)]), (side_x, side_y), Image.LANCZOS)
+        sheet.paste(tile, (number % columns * (side_x + GAP), number // columns * (side_y + GAP)))
     return sheet
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="workflows, without .json")
+    names = parser.parse_args().names
     with ComfyProcess() as comfy:
-        for path in PATHS:
+        for path in [path for path in PATHS if not names or path.stem in names]:
+            moving = DOCS / f"{load(path)['id']}.webp"
             (file,) = [f for f in comfy.files(comfy.run(load(path), 600)) if f.suffix == ".mp4"]
             frames, rate = frames_of(file)
-            thumbnail(frames).save(path.with_suffix(".jpg"), quality=88)
+            card(frames).save(path.with_suffix(".jpg"), quality=88)
             clip = [enlarged(frame, CLIP_WIDTH) for frame in frames]
-            clip[0].save(
-                DOCS / f"{path.stem}.webp",
-                save_all=True,
-                append_images=clip[1:],
-                duration=round(1000 / rate),
-                loop=0,
-                quality=70,
-            )
-            print(f"{path.stem}: {len(frames)} frames -> {path.with_suffix('.jpg')}, {DOCS / (path.stem + '.webp')}")
+            clip[0].save(moving, save_all=True, append_images=clip[1:], duration=round(1000 / rate), loop=0, quality=70)
+            print(f"{path.stem}: {len(frames)} frames -> {path.with_suffix('.jpg')}, {moving}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ GRAPHS: dict[str, Build] = {}
 
 
 def ready(name: str) -> Callable[[Build], Build]:
-    """Enter a graph under the name of its workflow."""
+    """Enter a graph under the name of its workflow, whose number is its place among the templates."""
 
     def enter(build: Build) -> Build:
         GRAPHS[name] = build
@@ -119,7 +119,7 @@ def _film(graph: Graph, name: str, sampled: Node, planned: Node, vae: Wire) -> N
 def _memories(graph: Graph, model: Node) -> Node:
     """Add the memories of StreamingT2V: the last frames, shown clean, and the keys and values of the first ones."""
     short = graph.add("LongreelShortMemory", model=model.out(), method="known frames", method__shown="clean")
-    return graph.add("LongreelLongMemory", model=short.out())
+    return graph.add("LongreelLongMemory", model=short.out(), preset="same scene throughout")
 
 
 EXPERTS = (
@@ -161,7 +161,7 @@ def _two_experts(
     _film(graph, name, sampled, planned, vae)
 
 
-@ready("wan22_14b_text_to_video")
+@ready("21_wan22_14b_text_to_video")
 def _wan22_text(graph: Graph) -> None:  # core: video_wan2_2_14B_t2v
     _note(
         graph, "Wan 2.2 14B, text to video, of any length", EXPERTS,
@@ -177,7 +177,7 @@ def _wan22_text(graph: Graph) -> None:  # core: video_wan2_2_14B_t2v
     )  # fmt: skip
 
 
-@ready("wan22_14b_text_to_video_4_steps")
+@ready("22_wan22_14b_text_to_video_4_steps")
 def _wan22_text_4_steps(graph: Graph) -> None:  # core: video_wan2_2_14B_t2v, its switch on
     _note(
         graph, "Wan 2.2 14B, text to video in 4 steps", EXPERTS,
@@ -194,7 +194,7 @@ def _wan22_text_4_steps(graph: Graph) -> None:  # core: video_wan2_2_14B_t2v, it
     )  # fmt: skip
 
 
-@ready("wan22_14b_image_to_video")
+@ready("23_wan22_14b_image_to_video")
 def _wan22_image(graph: Graph) -> None:  # core: video_wan2_2_14B_i2v, its switch on
     def picture(graph: Graph, planned: Node, encode: Node, vae: Wire) -> Node:
         start = graph.add("LoadImage", title="Start picture", tall=PICTURE + 60, image="example.png")
@@ -221,7 +221,7 @@ def _wan22_image(graph: Graph) -> None:  # core: video_wan2_2_14B_i2v, its switc
     )  # fmt: skip
 
 
-@ready("wan22_5b_storyboard")
+@ready("24_wan22_5b_storyboard")
 def _wan22_5b(graph: Graph) -> None:  # core: video_wan2_2_5B_ti2v
     _note(
         graph, "Wan 2.2 5B, a storyboard with blends",
@@ -254,7 +254,7 @@ def _joint(
     _film(graph, name, sampled, planned, vae)
 
 
-@ready("wan21_1_3b_kv_share")
+@ready("25_wan21_1_3b_kv_share")
 def _wan21_kv_share(graph: Graph) -> None:  # core: text_to_video_wan
     _note(
         graph, "Wan 2.1 1.3B, the same subject in every shot",
@@ -271,12 +271,12 @@ def _wan21_kv_share(graph: Graph) -> None:  # core: text_to_video_wan
     graph.column("Model")
     share = graph.add(
         "LongreelKVShare", model=model.out(), source="first", join="extend", placement="before", share_text=False,
-        layers="all", start_percent=0.0, end_percent=1.0,
+        layers="all", start_percent=0.0, end_percent=1.0, preset="same subject in every shot",
     )  # fmt: skip
     _joint(graph, "wan21_1_3b_kv_share", share, clip, vae, text, steps=30, cfg=6.0, sampler="uni_pc")
 
 
-@ready("cogvideox15_storyboard")
+@ready("30_cogvideox15_storyboard")
 def _cogvideox15(graph: Graph) -> None:
     _note(
         graph, "CogVideoX 1.5 5B, a storyboard with blends",
@@ -304,7 +304,7 @@ def _cogvideox15(graph: Graph) -> None:
     _film(graph, "cogvideox15_storyboard", sampled, planned, vae)
 
 
-@ready("ltxv_storyboard")
+@ready("29_ltxv_storyboard")
 def _ltxv(graph: Graph) -> None:  # core: ltxv_text_to_video
     _note(
         graph, "LTXV 2B, a storyboard with blends",
@@ -335,7 +335,7 @@ def _ltxv(graph: Graph) -> None:  # core: ltxv_text_to_video
     _film(graph, "ltxv_storyboard", sampled, planned, model.out("VAE"))
 
 
-@ready("hunyuanvideo15_storyboard")
+@ready("28_hunyuanvideo15_storyboard")
 def _hunyuan15(graph: Graph) -> None:  # core: video_hunyuan_video_1.5_720p_t2v
     _note(
         graph, "HunyuanVideo 1.5, a storyboard with blends",
@@ -358,7 +358,7 @@ def _hunyuan15(graph: Graph) -> None:  # core: video_hunyuan_video_1.5_720p_t2v
     _joint(graph, "hunyuanvideo15_storyboard", model, clip, vae, text, steps=20, cfg=6.0, sampler="euler")
 
 
-@ready("wan22_s2v_talking")
+@ready("27_wan22_s2v_talking")
 def _wan22_s2v(graph: Graph) -> None:  # core: video_wan2_2_14B_s2v
     name = "wan22_s2v_talking"
     _note(
@@ -406,7 +406,7 @@ def _wan22_s2v(graph: Graph) -> None:  # core: video_wan2_2_14B_s2v
     graph.add("SaveVideo", tall=2 * PICTURE, video=video.out(), filename_prefix=f"longreel/{name}")
 
 
-@ready("wan21_vace_control")
+@ready("26_wan21_vace_control")
 def _wan21_vace(graph: Graph) -> None:  # core: video_wan_vace_14B_v2v, its 1.3B
     name = "wan21_vace_control"
     _note(

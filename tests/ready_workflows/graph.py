@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.pack_identity import stamp
 from tests.ui_to_api import AUTOGROW, DYNAMIC_COMBO, inputs_of, is_widget
 
 COLOURS = {"Model": "#3f789e", "Story": "#8a6d3b", "Sampling": "#5b8a3b", "Video": "#8a3b6d"}
@@ -136,7 +137,7 @@ class Graph:
         by_number = {node.number: node for node in self.nodes}
         for link in self.links:
             by_number[link[1]].body["outputs"][link[2]]["links"].append(link[0])
-        return {
+        workflow = {
             "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"longreel/{name}")),
             "revision": 0,
             "last_node_id": len(self.nodes),
@@ -148,6 +149,7 @@ class Graph:
             "extra": {"ds": {"scale": 0.6, "offset": [60, 120]}},
             "version": 0.4,
         }
+        return stamp(workflow)
 
     def _stand(self, node: Node) -> Node:
         column = self.columns[-1]

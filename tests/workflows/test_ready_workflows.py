@@ -12,6 +12,7 @@ import pytest
 
 from tests.bundled_workflows import READY, load, name_of
 from tests.comfy_process import ComfyProcess
+from tests.lay_out import overlap
 from tests.ready_workflows import files, stories
 from tests.ready_workflows.__main__ import build
 from tests.ready_workflows.build import GRAPHS
@@ -75,10 +76,6 @@ def test_a_ready_workflow_is_laid_out(path: Path):
         inside = [group["title"] for group in workflow["groups"] if overlap(group["bounding"], box)]
         assert len(inside) == (number != note["id"]), (number, inside)
     assert not [pair for pair in combinations(boxes, 2) if overlap(boxes[pair[0]], boxes[pair[1]])]
-
-
-def overlap(one: tuple, other: tuple) -> bool:
-    return all(one[axis] < other[axis] + other[axis + 2] and other[axis] < one[axis] + one[axis + 2] for axis in (0, 1))
 
 
 @pytest.mark.parametrize("path", READY, ids=name_of)
