@@ -243,9 +243,9 @@ class TTTLayer(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Project x [B, S, C], angles [S, D / 2] -> q, k and v' = target + k, each [B, S, H, D] in x's dtype."""
         heads = (self.config.heads, self.config.head_width)
-        projected = (project(x).unflatten(-1, heads) for project in (self.wq, self.wk, self.wv))
-        norm = (self.ttt_norm_weight.to(x.device), self.ttt_norm_bias.to(x.device))
-        return tail.finish(*projected, angles, *norm, backend)
+        q, k, v = (project(x).unflatten(-1, heads) for project in (self.wq, self.wk, self.wv))
+        gamma, beta = self.ttt_norm_weight.to(x.device), self.ttt_norm_bias.to(x.device)
+        return tail.finish(q, k, v, angles, gamma, beta, backend)
 
 
 def check_tokens(x: torch.Tensor, layout: Layout, config: TTTConfig) -> None:
