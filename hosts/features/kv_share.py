@@ -170,6 +170,7 @@ class KVShareRun:
         place: str,
     ):
         self.settings, self.windows, self.sources, self.span = settings, windows, sources, span
+        self.timeline, self.place = timeline, place
         self.last_reader = {source: reader for reader, source in enumerate(sources) if source is not None}
         self.cache = KVCache(NAME, settings.keep, place)  # labels are segments
         self.kept: dict[tuple[int, int, str], Kept] = {}  # by segment, block and kind
@@ -185,6 +186,15 @@ class KVShareRun:
         if self.settings.mode == PAPER and self.settings.strength and reads and is_read:
             return READER, SOURCE
         return (READER,) if reads else (SOURCE,)
+
+    def evaluated_before(self, segment: int) -> frozenset[int]:
+        """Return the segments whose evaluation leaves what this one reads: its source, that one's source, ..."""
+        source = self.sources[segment] if self.settings.strength else None
+        return frozenset() if source is None else self.evaluated_before(source) | {source}
+
+    def for_device(self) -> "KVShareRun":
+        """Return a run like this one that has seen nothing yet, for a device of its own."""
+        return KVShareRun(self.settings, self.timeline, self.windows, self.sources, self.span, self.place)
 
     def begin(self, evaluation: Evaluation) -> None:
         """Let go what no later segment of this step reads, and begin what this evaluation keeps."""

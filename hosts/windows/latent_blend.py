@@ -43,7 +43,9 @@ from ..types import (
     ModelPatcher,
     Sampler,
 )
+from . import devices
 from .checks import check_latent_frames, check_plan, check_text
+from .devices import Devices, SegmentsOnDevices
 from .lead_pictures import LeadPictures
 from .picture_channels import entries_of
 from .progress import ProgressText
@@ -78,6 +80,9 @@ class TimelineHandler(context_windows.IndexListContextHandler):
         self.evaluation, self._seen = -1, (None, None)
         self._sigmas: tuple[torch.Tensor | None, torch.Tensor | None] = None, None  # the sampler's, and on the host
         self.progress, self.caches, self.pictures = ProgressText(), StepCaches(), LeadPictures()
+        self.devices: Devices | None = None  # of this run; looked for when it begins
+        self._looked_for_devices = False
+        self.handed_out: SegmentsOnDevices | None = None  # of this evaluation
 
     def for_new_run(self) -> "TimelineHandler":
         return TimelineHandler(self.timeline, self.blend, self.seed, self.lead_frame, self.inside)
@@ -187,8 +192,65 @@ class TimelineHandler(context_windows.IndexListContextHandler):
         device: torch.device | None = None,
         first_device: torch.device | None = None,
     ):
-        for number, window in enumerated_context_windows:
-            self.progress.show(self.progress_of(number, window.segment))
+        ((number, window),) = enumerated_context_windows  # core asks for one at a time
+        self.progress.show(self.progress_of(number, window.segment))
+        if number == 0:
+            self.handed_out = self._hand_out(calc_cond_batch, x_in, conds, timestep, model_options, window_state)
+        if self.handed_out is not None:
+            return self.handed_out.result(number)
+        return self._evaluate(
+            calc_cond_batch, model, x_in, conds, timestep, (number, window), model_options, window_state
+        )
+
+    def _hand_out(
+        self,
+        calc_cond_batch: CalcCondBatch,
+        x_in: torch.Tensor,
+        conds: CondLists,
+        timestep: torch.Tensor,
+        model_options: ModelOptions,
+        window_state: context_windows.WindowingState,
+    ) -> SegmentsOnDevices | None:
+        """Give the segments of this evaluation to several devices, where a MODEL has them and nothing forbids it."""
+        if not self._looked_for_devices:
+            self._looked_for_devices, self.devices = True, self._devices(model_options, conds)
+        if self.devices is None:
+            return None
+        windows = self.get_context_windows(self._model, x_in, model_options)
+
+        def evaluate(number: int, model: BaseModel, options: ModelOptions, calc_cond_batch: CalcCondBatch):
+            place = (number, windows[number])
+            return self._evaluate(calc_cond_batch, model, x_in, conds, timestep, place, options, window_state)
+
+        return self.devices.hand_out(model_options, timestep, calc_cond_batch, evaluate)
+
+    def _devices(self, model_options: ModelOptions, conds: CondLists) -> Devices | None:
+        """Return what shares the segments out, or None, and say why where a MODEL has several devices."""
+        segments = self.timeline.segments
+        if not devices.several(model_options) or len(segments) == 1:
+            return None
+        why = "another node's context windows" if self.inside else devices.obstacle(model_options, conds)
+        if not why:
+            found = Devices([segment.latent_frames + self.lead_frame for segment in segments], model_options)
+            if found.gain > 1:
+                return found
+            why = "segments that each read from the one before"
+        devices.say_in_order(why, model_options)
+        return None
+
+    def _evaluate(
+        self,
+        calc_cond_batch: CalcCondBatch,
+        model: BaseModel,
+        x_in: torch.Tensor,
+        conds: CondLists,
+        timestep: torch.Tensor,
+        place: tuple[int, "SegmentWindow"],
+        model_options: ModelOptions,
+        window_state: context_windows.WindowingState,
+    ):
+        """Evaluate one segment, in every role that features want, and scale its guidance."""
+        number, _ = place
         results, options = [], model_options["transformer_options"]
         for role in patching.roles_of(model_options, number):
             options[keys.SEGMENT_AND_ROLE] = (number, role)
@@ -200,12 +262,10 @@ class TimelineHandler(context_windows.IndexListContextHandler):
                     x_in,
                     conds,
                     timestep,
-                    enumerated_context_windows,
+                    [place],
                     model_options,
                     window_state,
-                    total_windows,
-                    device,
-                    first_device,
+                    len(self.timeline.segments),
                 )
         for result in results:
             predictions = [out[0] for out in result.sub_conds_out]
