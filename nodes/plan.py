@@ -2,13 +2,16 @@
 
 from comfy_api.latest import io, ui
 
+from ..engine.plan.asked import Asked, plan_as_asked
 from ..engine.plan.report import plan_report
-from ..engine.plan.timeline import plan_timeline
+from ..engine.plan.rows import plan_rows
 from ..hosts.families import facts_of
 from ..hosts.families.usual import usual_of
 from ..hosts.sampling import planning
 from .ranges import ANY_FAMILY, check_ranges, check_segments
 from .sockets import StoryboardSocket, TimelineSocket
+
+PLAN_DATA = "longreel_plan"  # of the node's ui output, which web/js draws
 
 
 class LongreelPlan(io.ComfyNode):
@@ -150,23 +153,17 @@ class LongreelPlan(io.ComfyNode):
         cls, model, storyboard, width, height, segment_frames, overlap_frames, transition_prompts, steps, guidance
     ):
         facts = facts_of(model)
-        timeline = plan_timeline(
-            storyboard,
-            facts,
-            width=width or None,
-            height=height or None,
+        asked = Asked(
+            width=width,
+            height=height,
+            segment_frames=segment_frames,
+            overlap_frames=overlap_frames,
             transition_prompts=transition_prompts,
-            segment_frames=facts.latent_frames(segment_frames) if segment_frames else None,
-            overlap_frames=round(overlap_frames / facts.temporal_stride) if overlap_frames >= 0 else None,
-            check_interrupt=planning.check_interrupt,
         )
+        timeline = plan_as_asked(storyboard, facts, asked, planning.check_interrupt)
+        size, usual = asked.size(storyboard), usual_of(model.model)
         report = plan_report(
-            timeline,
-            steps,
-            guidance,
-            planning.memory_of(model, timeline, guidance),
-            asked_size=(width or storyboard.width, height or storyboard.height),
-            usual=usual_of(model.model),
+            timeline, steps, guidance, planning.memory_of(model, timeline, guidance), asked_size=size, usual=usual
         )
         return io.NodeOutput(
             timeline,
@@ -178,5 +175,5 @@ class LongreelPlan(io.ComfyNode):
             timeline.width,
             timeline.height,
             timeline.pixel_frames,
-            ui=ui.PreviewText(report),
+            ui={**ui.PreviewText(report).as_dict(), PLAN_DATA: [plan_rows(timeline, size, usual)]},
         )

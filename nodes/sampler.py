@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..engine.runs.folder import open_run
 from ..engine.runs.name import check_run_name
+from ..engine.runs.shot_states import shot_states
 from ..engine.sampling.latent_blend import BLENDS
 from ..hosts.sampling.experts import WAN_22_EXPERTS_MEET
 from ..hosts.sampling.joint import sample_timeline
@@ -21,6 +22,7 @@ from .validation import check_values
 
 JOINT, ROLLOUT = "joint", "rollout"
 RUNS = "longreel"  # folder of runs in ComfyUI's output folder
+SHOT_STATES = "longreel_shots"  # of the node's ui output: what became of each shot, which web/js shows
 
 
 def _second_expert(of_what: str) -> list[io.Input]:
@@ -195,7 +197,8 @@ class LongreelSampler(io.ComfyNode):
             latent = sample_timeline(model, timeline, latent, sampling, blend=blend, **experts)
             note = unkept_note(timeline, "mode joint keeps nothing")
             report = f"{len(timeline.segments)} segments sampled together"
-            return io.NodeOutput(latent, "\n".join(filter(None, (note, unalike, report))))
+            shown = {SHOT_STATES: shot_states(len(timeline.shots), None)}
+            return io.NodeOutput(latent, "\n".join(filter(None, (note, unalike, report))), ui=shown)
         folder = Path(folder_paths.get_output_directory()) / RUNS
         name = chosen["run_name"]
         with open_run(folder / check_run_name(name)) if name else nullcontext() as run:
@@ -210,4 +213,5 @@ class LongreelSampler(io.ComfyNode):
             )
             if run is not None:
                 run.finish(chosen["remove_old"])
-        return io.NodeOutput(latent, "\n".join(filter(None, (unalike, report))))
+        shown = {SHOT_STATES: shot_states(len(timeline.shots), None if run is None else run.outcomes)}
+        return io.NodeOutput(latent, "\n".join(filter(None, (unalike, report))), ui=shown)

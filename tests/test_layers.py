@@ -57,6 +57,7 @@ ROOMS = {  # package: its rooms (folders, or files beside them): the rooms of th
         "sampling": {
             *("families", "keys", "types", "attention", "prompts", "windows", "features", "anchor", "memory", "ttt")
         },
+        "web": {"families"},
     },
 }
 OF_COMFYUI = {

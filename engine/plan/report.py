@@ -57,11 +57,11 @@ def plan_report(
         *(one.line() for one in usual),
         *memory,
     ]
-    lines += _size_note(timeline, asked_size) + rate_note(timeline, usual)
+    lines += size_note(timeline, asked_size) + rate_note(timeline, usual)
     return "\n".join(lines + crowded_note(timeline) + locked_note(timeline) + anchor_note(timeline))
 
 
-def _size_note(timeline: Timeline, asked_size: tuple[int, int] | None) -> list[str]:
+def size_note(timeline: Timeline, asked_size: tuple[int, int] | None) -> list[str]:
     """Say that the size was rounded; nothing where it was not."""
     if asked_size in (None, (timeline.width, timeline.height)):
         return []

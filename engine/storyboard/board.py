@@ -203,7 +203,7 @@ def storyboard_of(document: Document, check_image: Callable[[str], Any] | None =
     try:
         return storyboard_from_dict(data, check_image, faults)
     except StoryboardError as error:
-        inner = error.changed(lambda fault: Fault(fault.text, fault.place, fault.path[len(prefix) :]))
+        inner = error.changed(lambda one: replace(one, path=one.path[len(prefix) :], board_path=one.path))
         raise inner.located(document.lines_of) from error
 
 

@@ -18,12 +18,18 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault is one line: `where` in the file, `place` in the storyboard ("shot 2, anchor 1"), and what is wrong."""
+    """A fault is one line: `where` in the file, `place` in the storyboard ("shot 2, anchor 1"), and what is wrong.
+
+    path: in the data as they were read. board_path: in a storyboard of version 1, however the data write it. line: of
+    the text, from 1; None where it is not known.
+    """
 
     text: str
     place: str = ""
     path: Path = ()
     where: str = ""
+    board_path: Path = ()
+    line: int | None = None
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.where, self.place, self.text) if part)
@@ -48,7 +54,9 @@ class StoryboardError(ValueError):
         """Return the same error in the order of the file: `where` gives lines, from 1, of the paths that have one."""
         lines = where([one.path for one in self.faults])
         found = [
-            replace(one, where=f"{word} {lines[one.path]}") if one.path in lines and not one.where else one
+            replace(one, where=f"{word} {lines[one.path]}", line=lines[one.path])
+            if one.path in lines and not one.where
+            else one
             for one in self.faults
         ]
         found.sort(key=lambda one: lines.get(one.path, 0))

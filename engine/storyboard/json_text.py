@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from .faults import Faults, Path, StoryboardError
+from .faults import Fault, Faults, Path, StoryboardError
 from .rules import show
 
 MAX_TEXT_CHARACTERS = 4_000_000
@@ -140,7 +140,8 @@ def _load(text: str, what: str, line: int = 1) -> tuple[Any, tuple[Path, ...]]:
     try:
         data = json.loads(text, object_pairs_hook=to_object)
     except json.JSONDecodeError as error:
-        raise StoryboardError(f"{what} is not JSON: {_reason(error, line)}") from error
+        reason, at = _reason(error, line)
+        raise StoryboardError(Fault(f"{what} is not JSON: {reason}", line=at)) from error
     except RecursionError as error:
         raise StoryboardError(f"{what} nests lists or objects too deeply; a storyboard needs 5 levels") from error
     except ValueError as error:
@@ -160,27 +161,29 @@ def _load(text: str, what: str, line: int = 1) -> tuple[Any, tuple[Path, ...]]:
     return data, tuple(doubled) or tuple((name,) for name in twice)
 
 
-def _reason(error: json.JSONDecodeError, first_line: int) -> str:
-    """Say what keeps a text from being JSON, and where, in one line."""
-    rest, before = error.doc[error.pos :], error.doc[: error.pos].rstrip()
-    here = f"(line {error.lineno + first_line - 1}, column {error.colno})"
+def _reason(error: json.JSONDecodeError, first_line: int) -> tuple[str, int]:
+    """Return what keeps a text from being JSON, and where, in one line; and the number of that line."""
+    rest, before, at = error.doc[error.pos :], error.doc[: error.pos].rstrip(), error.lineno + first_line - 1
+    here = f"(line {at}, column {error.colno})"
     comma = len(before) - 1 if before.endswith(",") else error.pos if rest.startswith(",") else -1
     if comma >= 0 and error.doc[comma + 1 :].lstrip()[:1] in ("]", "}"):
         line, column = error.doc.count("\n", 0, comma) + first_line, comma - error.doc.rfind("\n", 0, comma)
-        return f"a comma stands before a closing bracket (line {line}, column {column}); remove it"
+        return f"a comma stands before a closing bracket (line {line}, column {column}); remove it", line
     for pattern, remedy in _NOT_JSON:
         found = re.match(pattern, rest)
         if found:
-            return f"{show(found[0])} {remedy} {here}"
+            return f"{show(found[0])} {remedy} {here}", at
     if not rest.strip():
-        return f"it ends too early {here}; close all brackets and quotation marks"
+        return f"it ends too early {here}; close all brackets and quotation marks", at
     if error.msg.startswith("Unterminated string"):
-        return f"a quotation mark that opens here is never closed {here}; close it"
+        return f"a quotation mark that opens here is never closed {here}; close it", at
     if error.msg.startswith("Invalid control character") and rest[0] == "\n":
-        return f"a text goes on over the end of its line {here}; write \\n for a new line, or close the quotation mark"
+        said = f"a text goes on over the end of its line {here}; write \\n for a new line, or close the quotation mark"
+        return said, at
     if error.msg == "Extra data":
-        return f"something stands behind its end {here}; put several shots into square brackets, with commas between"
-    return f"{error.msg} {here}; correct the text there"
+        said = f"something stands behind its end {here}; put several shots into square brackets, with commas between"
+        return said, at
+    return f"{error.msg} {here}; correct the text there", at
 
 
 def _places(text: str, wanted: set[Path]) -> dict[Path, int]:

@@ -24,6 +24,11 @@ def facts_of(model: ModelPatcher) -> ModelFacts:
     return family_of(model).facts(model.model)
 
 
+def usual_facts() -> dict[str, ModelFacts]:
+    """Return the facts of every family's usual checkpoints by name, in the order in which people are shown them."""
+    return {facts.family: facts for family in FAMILIES for facts in family.FACTS}
+
+
 def family_of(model: ModelPatcher) -> Family:
     """Return the file of this folder that knows the family of a ModelPatcher. Raises ValueError as `facts_of` does."""
     for family in FAMILIES:

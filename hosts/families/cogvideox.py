@@ -6,6 +6,8 @@ has none for rotary: 2B is refused by its heads. A file that has positions is ad
 The network expects latents in alpha space; sample it with Longreel Alpha Space Sampler (hosts/sampling/alpha_space.py).
 """
 
+from dataclasses import replace
+
 import torch
 
 import comfy.model_base
@@ -26,6 +28,19 @@ TESTED = frozenset({comfy.model_base.CogVideoX})
 HEADS_OF_2B = 30
 
 
+FIRST = ModelFacts(
+    family="CogVideoX",
+    latent_channels=16,
+    temporal_stride=4,
+    spatial_stride=8,
+    size_multiple=16,
+    native_latent_frames=13,
+    native_fps=8.0,
+)
+NEWER = replace(FIRST, family="CogVideoX 1.5", native_latent_frames=21, native_fps=16.0, patch_frames=2)
+FACTS = (FIRST, NEWER)
+
+
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
     """Return what planning must know of a CogVideoX model, 1.0 or 1.5; None for a model of another family. Raises
     ValueError for CogVideoX-2B.
@@ -38,17 +53,8 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
             f"this CogVideoX has {HEADS_OF_2B} heads, as CogVideoX-2B has, and ComfyUI loads 2B with rotary positions, "
             f"which it was not trained with; use CogVideoX 5B or 1.5"
         )
-    newer = network.patch_size_t is not None  # 1.5 also patches time
-    return ModelFacts(
-        family="CogVideoX 1.5" if newer else "CogVideoX",
-        latent_channels=16,
-        temporal_stride=4,
-        spatial_stride=8,
-        size_multiple=16,
-        native_latent_frames=21 if newer else 13,
-        native_fps=16.0 if newer else 8.0,
-        patch_frames=network.patch_size_t or 1,
-    )
+    patched = network.patch_size_t  # 1.5 also patches time
+    return FIRST if patched is None else replace(NEWER, patch_frames=patched or 1)
 
 
 def picture_channels(model: comfy.model_base.BaseModel) -> PictureChannels | None:

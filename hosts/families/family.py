@@ -32,6 +32,9 @@ class Family(Protocol):
     TAKES_FRAME_TIMES: bool
     """Whether the plain network takes a time for every latent frame, [B, F], where ComfyUI gives it one for all."""
 
+    FACTS: tuple[ModelFacts, ...]
+    """Facts of its usual checkpoints, each under a name of its own, for plans before a model is loaded."""
+
     def facts(self, model: comfy.model_base.BaseModel) -> ModelFacts | None:
         """Return what planning must know; None for a model of another family. Raises ValueError for one refused by
         name.

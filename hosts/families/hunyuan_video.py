@@ -7,6 +7,7 @@ is given for; ComfyUI hands it the sampler's noise mask there, see hosts/familie
 """
 
 import math
+from dataclasses import replace
 
 import torch
 
@@ -36,19 +37,31 @@ TESTED = frozenset(
 )
 
 
+FIRST = ModelFacts(
+    family="HunyuanVideo",
+    latent_channels=16,
+    temporal_stride=4,
+    spatial_stride=8,
+    size_multiple=16,
+    native_latent_frames=33,
+    native_fps=24.0,
+)
+NEWER = replace(
+    FIRST, family="HunyuanVideo 1.5", latent_channels=32, spatial_stride=16, size_multiple=16, native_latent_frames=31
+)
+FACTS = (FIRST, NEWER)
+
+
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
     """Return what planning must know of a HunyuanVideo model; None for a model of another family."""
     if not isinstance(model, comfy.model_base.HunyuanVideo):
         return None
     latent, newer = model.latent_format, isinstance(model, comfy.model_base.HunyuanVideo15)
-    return ModelFacts(
-        family="HunyuanVideo 1.5" if newer else "HunyuanVideo",
+    return replace(
+        NEWER if newer else FIRST,
         latent_channels=latent.latent_channels,
-        temporal_stride=4,
         spatial_stride=latent.spacial_downscale_ratio,
         size_multiple=latent.spacial_downscale_ratio * model.diffusion_model.patch_size[-1],
-        native_latent_frames=31 if newer else 33,
-        native_fps=24.0,
     )
 
 

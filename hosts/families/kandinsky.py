@@ -6,6 +6,8 @@ frames that are given to it clean, as its image-to-video training showed them; C
 there, see hosts/families/clone.py. The image model has one frame and another VAE, and is refused.
 """
 
+from dataclasses import replace
+
 import torch
 
 import comfy.model_base
@@ -25,6 +27,18 @@ OVERWRITES_INPUTS = False
 TAKES_FRAME_TIMES = False
 
 
+USUAL = ModelFacts(
+    family="Kandinsky 5",
+    latent_channels=16,
+    temporal_stride=4,
+    spatial_stride=8,
+    size_multiple=16,
+    native_latent_frames=31,
+    native_fps=24.0,
+)
+FACTS = (USUAL,)
+
+
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
     """Return what planning must know of a Kandinsky 5 Video model; None for a model of another family. Raises
     ValueError for the image model.
@@ -34,14 +48,11 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
     if not isinstance(model, comfy.model_base.Kandinsky5):
         return None
     latent = model.latent_format
-    return ModelFacts(
-        family="Kandinsky 5",
+    return replace(
+        USUAL,
         latent_channels=latent.latent_channels,
-        temporal_stride=4,
         spatial_stride=latent.spacial_downscale_ratio,
         size_multiple=latent.spacial_downscale_ratio * model.diffusion_model.patch_size[-1],
-        native_latent_frames=31,
-        native_fps=24.0,
     )
 
 

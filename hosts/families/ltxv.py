@@ -19,6 +19,20 @@ TAKES_FRAME_TIMES = False  # of frames; ComfyUI gives it a time for every token
 TESTED = frozenset({comfy.model_base.LTXV})
 
 
+USUAL = ModelFacts(
+    family="LTXV",
+    latent_channels=128,
+    temporal_stride=8,
+    spatial_stride=32,
+    size_multiple=32,
+    native_latent_frames=13,
+    native_fps=25.0,
+    knows_frame_times=True,
+    unsaid_frame_rate=25.0,  # comfy/model_base.py, LTXV.extra_conds
+)
+FACTS = (USUAL,)
+
+
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
     """Return what planning must know of an LTXV model; None for a model of another family. Raises ValueError for
     LTXAV.
@@ -29,17 +43,7 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
         )
     if not isinstance(model, comfy.model_base.LTXV):
         return None
-    return ModelFacts(
-        family="LTXV",
-        latent_channels=128,
-        temporal_stride=8,
-        spatial_stride=32,
-        size_multiple=32,
-        native_latent_frames=13,
-        native_fps=25.0,
-        knows_frame_times=True,
-        unsaid_frame_rate=25.0,  # comfy/model_base.py, LTXV.extra_conds
-    )
+    return USUAL
 
 
 def picture_channels(model: comfy.model_base.BaseModel) -> PictureChannels | None:

@@ -1,5 +1,7 @@
 """Wan 2.1 and 2.2 (1.3B, 14B with its two experts, 5B): facts and taps. Layout in comfy/ldm/wan/model.py."""
 
+from dataclasses import replace
+
 import torch
 
 import comfy.model_base
@@ -37,6 +39,28 @@ TESTED = frozenset(
 )
 
 
+USUAL = ModelFacts(
+    family="Wan",
+    latent_channels=16,
+    temporal_stride=4,
+    spatial_stride=8,
+    size_multiple=16,
+    native_latent_frames=21,
+    native_fps=16.0,
+)
+SMALL = ModelFacts(  # its own VAE compresses more
+    family="Wan 2.2 5B",
+    latent_channels=48,
+    temporal_stride=4,
+    spatial_stride=16,
+    size_multiple=32,
+    native_latent_frames=31,
+    native_fps=24.0,
+    knows_frame_times=True,
+)
+FACTS = (USUAL, SMALL)
+
+
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
     """Return what planning must know of a Wan model, 2.1 or 2.2; None for a model of another family. Raises
     ValueError for WAN21_CausalAR.
@@ -49,15 +73,12 @@ def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
             "Longreel needs an ordinary Wan 2.1 or 2.2 checkpoint"
         )
     latent = model.latent_format
-    small = latent.latent_channels == 48  # Wan 2.2 5B has its own, stronger compressing VAE
-    return ModelFacts(
-        family="Wan 2.2 5B" if small else "Wan",
+    small = latent.latent_channels == SMALL.latent_channels
+    return replace(
+        SMALL if small else USUAL,
         latent_channels=latent.latent_channels,
-        temporal_stride=4,
         spatial_stride=latent.spacial_downscale_ratio,
         size_multiple=2 * latent.spacial_downscale_ratio,
-        native_latent_frames=31 if small else 21,
-        native_fps=24.0 if small else 16.0,
         knows_frame_times=isinstance(model, comfy.model_base.WAN22),
     )
 

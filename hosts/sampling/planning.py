@@ -10,7 +10,6 @@ import torch
 import comfy.model_management
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ...engine.plan.card_memory import WORKING_COPIES
 from ...engine.plan.memory_table import WAYS, memory_table
 from ...engine.plan.needs import CARD, EIGHT_BIT, FULL, MAIN_MEMORY, AttentionSize, Need
 from ...engine.plan.timeline import Timeline
@@ -77,11 +76,6 @@ def _ways(feature, size: AttentionSize) -> dict[str, Need]:
         way: keeping(feature, replace(keep, place=place, form=form)).need(size)
         for way, (form, place) in zip(WAYS, product((FULL, EIGHT_BIT), (CARD, MAIN_MEMORY)), strict=True)
     }
-
-
-def latent_bytes(timeline: Timeline) -> int:
-    """Return the bytes of the whole timeline's working copies, [1, C, F, H, W] each."""
-    return empty_shape(timeline).numel() * 4 * WORKING_COPIES
 
 
 def empty_shape(timeline: Timeline, latent_frames: int | None = None) -> torch.Size:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import mimetypes
+from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import Browser, ConsoleMessage
+from playwright.sync_api import Browser, ConsoleMessage, Route
 
 from tests.comfy_process import ComfyProcess
 
@@ -53,11 +54,18 @@ class Editor:
     """One open editor page. `errors` holds every console error and uncaught exception since it was opened, or since
     `errors.clear()`."""
 
-    def __init__(self, browser: Browser, comfy: ComfyProcess, seconds: float = 120.0):
+    def __init__(
+        self,
+        browser: Browser,
+        comfy: ComfyProcess,
+        seconds: float = 120.0,
+        handle: Callable[[Route], None] | None = None,
+    ):
         for name, value in (
             ("Comfy.TutorialCompleted", True),
             ("Comfy.Release.Status", "skipped"),
             ("Comfy.Release.Version", "99.0.0"),
+            ("Comfy.VersionCompatibility.DisableWarnings", True),
         ):  # first visits open dialogs over the canvas
             comfy.post(f"/api/settings/{name}", value)
         self.errors: list[str] = []
@@ -66,6 +74,8 @@ class Editor:
         self.page.set_default_timeout(seconds * 1000)
         self.page.on("console", self.hear)
         self.page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
+        if handle is not None:  # what the page asks for is answered there
+            self.page.route("**/*", handle)
         self.page.goto(comfy.url, wait_until="domcontentloaded")
         self.page.wait_for_function(READY, polling=POLL_MILLISECONDS)
 

@@ -6,7 +6,8 @@ import torch
 import comfy.sample
 from comfy_extras.nodes_lt import LTXVScheduler
 
-from longreel.engine.plan.card_memory import Card
+from longreel.engine.plan.card_memory import WORKING_COPIES, Card
+from longreel.engine.plan.rows import latent_bytes
 from longreel.engine.plan.timeline import plan_timeline
 from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts import facts_of
@@ -45,8 +46,8 @@ def test_memory_of_a_segment_does_not_grow_with_the_video_but_with_the_segment_a
 def test_memory_of_the_latent_grows_with_the_video(tiny):
     model = tiny("wan21").model
     timeline = timeline_for(model)
-    assert planning.latent_bytes(timeline) == 16 * timeline.latent_frames * 8 * 8 * 4 * planning.WORKING_COPIES
-    assert planning.latent_bytes(timeline_for(model, seconds=40.0)) > 9 * planning.latent_bytes(timeline)
+    assert latent_bytes(timeline) == 16 * timeline.latent_frames * 8 * 8 * 4 * WORKING_COPIES
+    assert latent_bytes(timeline_for(model, seconds=40.0)) > 9 * latent_bytes(timeline)
 
 
 def test_the_memory_table_knows_the_features_on_the_model_and_what_does_not_fit(tiny, monkeypatch):

@@ -1,0 +1,68 @@
+/**
+ * Longreel Plan shows what it planned in its own node: the picture of the timeline, and the report below it.
+ *
+ * Both come from the node's ui output; the report is there as text for everybody else.
+ */
+import { api } from "../../../scripts/api.js";
+import { latestEntries, outputOf } from "./after_run.js";
+import { addStyle, el } from "./dom.js";
+import { timelinePicture } from "./timeline_picture.js";
+
+const LEAST = 170; // pixels, once there is something to show
+
+/**
+ * Give a node the place of its picture.
+ * @param {any} node
+ */
+export function addPicture(node) {
+  if (node.longreelPicture) return;
+  addStyle();
+  const element = el("div", { class: "lr-planned", hidden: true });
+  node.longreelPicture = element;
+  const widget = node.addDOMWidget("plan_picture", "longreel_plan", element, {
+    serialize: false,
+    hideOnZoom: false,
+    getMinHeight: () => (element.hidden ? 0 : LEAST),
+    getMaxHeight: () => (element.hidden ? 0 : undefined),
+    getValue: () => "",
+    setValue: () => {},
+  });
+  widget.serialize = false;
+  element.addEventListener("wheel", (event) => {
+    if (element.scrollHeight > element.clientHeight && !event.ctrlKey) event.stopPropagation();
+  });
+  const executed = node.onExecuted;
+  node.onExecuted = function (/** @type {any} */ output) {
+    executed?.apply(this, arguments);
+    show(node, output?.longreel_plan?.[0], output?.text?.[0]);
+  };
+}
+
+/**
+ * @param {any} node
+ * @param {any} plan
+ * @param {string} [report]
+ */
+function show(node, plan, report = "") {
+  if (!plan) return;
+  node.longreelFamily = plan.family; // for the editor's dry run: storyboard/graph.js
+  const element = node.longreelPicture;
+  element.hidden = false;
+  element.replaceChildren(timelinePicture(plan), el("pre", { tabindex: 0, "aria-label": "Report" }, report));
+  node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
+  node.setDirtyCanvas?.(true, true);
+}
+
+/**
+ * Show what the last run planned, also when the page was opened anew since.
+ * @param {any[]} nodes
+ */
+export async function showPlans(nodes) {
+  const plans = nodes.filter((node) => node.longreelPicture?.hidden);
+  if (!plans.length) return;
+  const entries = await latestEntries((path) => api.fetchApi(path));
+  for (const node of plans) {
+    const plan = outputOf(entries, node.id, "LongreelPlan", "longreel_plan");
+    show(node, plan, outputOf(entries, node.id, "LongreelPlan", "text") ?? "");
+  }
+}

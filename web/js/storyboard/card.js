@@ -1,0 +1,218 @@
+/** The card of the chosen shot: every field that a shot has, each under its name, with what is wrong beside it. */
+import { el, setAttribute, short } from "../dom.js";
+import { pathOf, secondsOf, TRANSITIONS, transitionOf, written } from "./board.js";
+
+/** @typedef {import("./board.js").Board} Board */
+/** @typedef {import("./check.js").Mistake} Mistake */
+/**
+ * @typedef {object} CardActions
+ * @property {(fields: Record<string, string | undefined>, step: string) => void} setFields  as JSON, of the chosen shot
+ * @property {() => void} toggleLock
+ * @property {() => void} makeAgain
+ * @property {(file: File) => void} addPicture
+ * @property {() => void} endStep
+ * @property {(image: string) => string} pictureUrl
+ */
+
+let cards = 0;
+
+export class Card {
+  /** @param {CardActions} actions */
+  constructor(actions) {
+    this.actions = actions;
+    this.prefix = `longreel-card-${(cards += 1)}`;
+    /** @type {Record<string, HTMLInputElement | HTMLTextAreaElement>} */
+    this.inputs = {};
+    const end = () => actions.endStep();
+    this.heading = el("h3", { class: "lr-heading" });
+    this.prompt = this.field("prompt", el("textarea", { rows: 2, placeholder: "What this shot shows", onblur: end }), (text) => JSON.stringify(text));
+    const number = (/** @type {Record<string, any>} */ more) => el("input", { type: "number", onblur: end, ...more });
+    this.seconds = this.field("seconds", number({ step: 0.1, min: 0.1, max: 3600 }), asNumber);
+    this.overlap = this.field("overlap_seconds", number({ step: 0.1, min: 0.1, placeholder: "plan's" }), asOptionalNumber);
+    this.seed = this.field("seed", el("input", { type: "text", inputmode: "numeric", placeholder: "storyboard's", onblur: end }), asSeed);
+    this.strength = this.field("strength", number({ step: 0.05, min: 0, max: 10, placeholder: "1" }), asOptionalNumber);
+    this.negative = this.field("negative", el("textarea", { rows: 1, placeholder: "the storyboard's", onblur: end }), asOptionalText);
+    this.focus = this.field("focus", el("input", { type: "text", placeholder: "words, with commas between", onblur: end }), asWords);
+    this.id = this.field("id", el("input", { type: "text", placeholder: "none", maxlength: 64, onblur: end }), asOptionalText);
+    this.joint = el("div", { class: "lr-switch", role: "radiogroup", "aria-label": "Transition from the shot before" });
+    for (const kind of TRANSITIONS) {
+      const radio = el("input", { type: "radio", name: `${this.prefix}-transition`, value: kind, onchange: () => this.setTransition(kind) });
+      this.joint.append(el("label", {}, radio, el("span", {}, kind)));
+    }
+    this.lock = el("button", { type: "button", class: "lr-button", onclick: () => actions.toggleLock() });
+    this.again = el("button", { type: "button", class: "lr-button", title: "Gives the shot a new seed, so that the next run makes it again", onclick: () => actions.makeAgain() }, "Make again");
+    this.anchors = el("ul", { class: "lr-anchors" });
+    this.file = el("input", { type: "file", accept: "image/*", class: "lr-file", tabindex: -1, "aria-label": "Picture file", onchange: () => this.chosenFile() });
+    const add = el("button", { type: "button", class: "lr-button", onclick: () => this.file.click() }, "Add picture…");
+    this.more = el(
+      "details",
+      { class: "lr-more" },
+      el("summary", {}, "More"),
+      el("div", { class: "lr-fields" }, this.labelled("strength", "Strength"), this.labelled("id", "Id"), this.labelled("focus", "Focus words", "lr-wide")),
+      this.labelled("negative", "Negative prompt", "lr-wide"),
+    );
+    this.pictures = el("div", { class: "lr-pictures" }, this.anchors, add, this.file);
+    this.jointField = el("div", { class: "lr-field" }, el("span", { class: "lr-label", "aria-hidden": "true" }, "Transition"), this.joint);
+    this.overlapField = this.labelled("overlap_seconds", "Overlap, s");
+    this.element = el(
+      "section",
+      { class: "lr-card", "aria-label": "Chosen shot" },
+      el("div", { class: "lr-cardhead" }, this.heading, this.lock, this.again),
+      this.labelled("prompt", "Prompt", "lr-wide lr-prompt-field"),
+      el("div", { class: "lr-fields" }, this.labelled("seconds", "Seconds"), this.jointField, this.overlapField, this.labelled("seed", "Seed")),
+      this.pictures,
+      this.more,
+    );
+    this.element.addEventListener("dragover", (event) => event.preventDefault());
+    this.element.addEventListener("drop", (event) => {
+      const file = event.dataTransfer?.files[0];
+      event.preventDefault();
+      event.stopPropagation();
+      if (file) actions.addPicture(file);
+    });
+  }
+
+  /**
+   * @param {Board} board
+   * @param {number} index
+   * @param {Mistake[]} mistakes  of this shot
+   */
+  show(board, index, mistakes) {
+    const shot = board.shots[index];
+    this.board = board;
+    this.index = index;
+    const wrong = new Set(mistakes.map((one) => one.path[2]));
+    this.heading.textContent = `Shot ${index + 1}`;
+    for (const [name, input] of Object.entries(this.inputs)) {
+      setAttribute(input, "aria-invalid", wrong.has(name) ? "true" : null);
+      if (document.activeElement !== input || input.dataset.shot !== String(index)) {
+        const text = this.shown(name, board, index);
+        if (input.value !== text) input.value = text;
+        input.dataset.shot = String(index);
+      }
+    }
+    const kind = transitionOf(shot);
+    for (const radio of this.joint.querySelectorAll("input")) radio.checked = radio.value === kind;
+    this.jointField.hidden = index === 0;
+    this.overlapField.hidden = index === 0 || kind !== "blend";
+    const locked = shot.locked === true;
+    this.lock.textContent = locked ? "🔒 Locked" : "Lock";
+    setAttribute(this.lock, "aria-pressed", String(locked));
+    this.lock.title = locked ? "The next run keeps this shot as it is; press to unlock" : "A finished shot of a rollout with a run name stays as it is";
+    this.showAnchors(shot);
+  }
+
+  /** @param {import("./board.js").Shot} shot */
+  showAnchors(shot) {
+    const anchors = Array.isArray(shot.anchors) ? shot.anchors : [];
+    const key = JSON.stringify(anchors);
+    if (this.anchorKey === `${this.index}${key}` || this.anchors.contains(document.activeElement)) return;
+    this.anchorKey = `${this.index}${key}`;
+    this.anchors.replaceChildren(
+      ...anchors.map((anchor, place) => {
+        const image = typeof anchor?.image === "string" ? anchor.image : "";
+        const at = el("input", { type: "number", min: 0, step: 0.1, value: anchor?.at ?? "", "aria-label": `Second of picture ${place + 1}`, oninput: () => this.setAnchor(place, "at", Number(at.value) || 0), onblur: () => this.actions.endStep() });
+        const name = el("input", { type: "text", value: image, "aria-label": `File of picture ${place + 1}, below the input folder`, oninput: () => this.setAnchor(place, "image", name.value), onblur: () => this.actions.endStep() });
+        const remove = el("button", { type: "button", class: "lr-button", "aria-label": `Remove picture ${place + 1}`, onclick: () => this.setAnchors(anchors.filter((_, other) => other !== place)) }, "✕");
+        return el("li", {}, el("img", { src: this.actions.pictureUrl(image), alt: "" }), name, el("span", { class: "lr-label" }, "at"), at, el("span", { class: "lr-label" }, "s"), remove);
+      }),
+    );
+  }
+
+  /**
+   * @param {number} place
+   * @param {"at" | "image"} name
+   * @param {number | string} value
+   */
+  setAnchor(place, name, value) {
+    const anchors = structuredClone(this.board?.shots[this.index ?? 0].anchors ?? []);
+    anchors[place] = { ...anchors[place], [name]: value };
+    this.setAnchors(anchors, `anchor ${place} ${name}`);
+  }
+
+  /**
+   * @param {import("./board.js").Anchor[]} anchors
+   * @param {string} [step]
+   */
+  setAnchors(anchors, step = "") {
+    this.actions.setFields({ anchors: anchors.length ? JSON.stringify(anchors) : undefined }, step);
+  }
+
+  chosenFile() {
+    const file = this.file.files?.[0];
+    this.file.value = "";
+    if (file) this.actions.addPicture(file);
+  }
+
+  /** @param {string} kind */
+  setTransition(kind) {
+    const overlap = kind === "blend" ? {} : { overlap_seconds: undefined }; // without a blend there is none
+    this.actions.setFields({ ...overlap, transition: kind === "continue" ? undefined : JSON.stringify(kind) }, "");
+  }
+
+  /** Put the cursor into the prompt. */
+  editPrompt() {
+    this.prompt.focus({ preventScroll: true });
+    this.prompt.select();
+  }
+
+  /**
+   * Return what a field shows.
+   * @param {string} name
+   * @param {Board} board
+   * @param {number} index
+   */
+  shown(name, board, index) {
+    const value = board.shots[index][name];
+    if (name === "focus") return Array.isArray(value) ? value.join(", ") : "";
+    if (typeof value === "string") return value;
+    if (name === "seconds" && typeof value === "number") return short(secondsOf(board.shots[index]));
+    return written(board, pathOf(board, index, name));
+  }
+
+  /**
+   * @template {HTMLInputElement | HTMLTextAreaElement} T
+   * @param {string} name
+   * @param {T} input
+   * @param {(text: string) => string | undefined | null} json  null: nothing is written yet
+   * @returns {T}
+   */
+  field(name, input, json) {
+    input.id = `${this.prefix}-${name}`;
+    input.addEventListener("input", () => {
+      const value = json(input.value);
+      if (value !== null) this.actions.setFields({ [name]: value }, `${name} ${this.index}`);
+    });
+    this.inputs[name] = input;
+    return input;
+  }
+
+  /**
+   * @param {string} name
+   * @param {string} words
+   * @param {string} [classes]
+   */
+  labelled(name, words, classes = "") {
+    return el("div", { class: `lr-field ${classes}` }, el("label", { for: `${this.prefix}-${name}`, class: "lr-label" }, words), this.inputs[name]);
+  }
+}
+
+// What is typed becomes JSON; what is no number is written as it is, so that the check can say what is wrong with it.
+
+/** @param {string} text */
+export const asNumber = (text) => (text.trim() === "" ? null : asOptionalNumber(text) ?? null);
+
+/** @param {string} text */
+export const asOptionalNumber = (text) => (text.trim() === "" ? undefined : Number.isFinite(Number(text)) ? String(Number(text)) : JSON.stringify(text));
+
+/** @param {string} text */
+export const asSeed = (text) => (text.trim() === "" ? undefined : /^(0|[1-9]\d*)$/.test(text.trim()) ? text.trim() : JSON.stringify(text));
+
+/** @param {string} text */
+export const asOptionalText = (text) => (text === "" ? undefined : JSON.stringify(text));
+
+/** @param {string} text */
+const asWords = (text) => {
+  const words = text.split(",").map((one) => one.trim()).filter(Boolean);
+  return words.length ? `[${words.map((one) => JSON.stringify(one)).join(", ")}]` : undefined;
+};

@@ -1,0 +1,41 @@
+/** The frame of the editor: the line on top with its buttons, the mistakes, the parts below each other. */
+import { el } from "../dom.js";
+import { HELP } from "./keyboard.js";
+
+/**
+ * @param {{strip: HTMLElement, card: HTMLElement, line: HTMLElement}} parts
+ * @param {{undo: () => void, redo: () => void, toggleText: () => void, zoom: (factor: number) => void}} actions  zoom 0 is
+ *   the usual size
+ */
+export function frameOf(parts, actions) {
+  const button = (/** @type {string} */ sign, /** @type {string} */ words, /** @type {() => void} */ act) =>
+    el("button", { type: "button", class: "lr-button", title: words, "aria-label": words, onclick: act }, sign);
+  const undo = button("↶", "Undo (Ctrl+Z)", actions.undo);
+  const redo = button("↷", "Redo (Ctrl+Y)", actions.redo);
+  const text = button("{ }", "Show the text", actions.toggleText);
+  const tools = el(
+    "div",
+    { class: "lr-tools", role: "toolbar", "aria-label": "Storyboard" },
+    undo,
+    redo,
+    button("−", "Show more shots at once", () => actions.zoom(0.67)),
+    button("+", "Show fewer shots, larger", () => actions.zoom(1.5)),
+    button("⤢", "The usual size", () => actions.zoom(0)),
+  );
+  const summary = el("span", { class: "lr-summary" });
+  const mistakes = el("ul", { class: "lr-mistakes", "aria-label": "Mistakes" });
+  const plan = el("div", { class: "lr-plan" });
+  const live = el("div", { class: "lr-live", role: "status", "aria-live": "polite" });
+  const help = `${HELP}. Drag a block to move it, its right edge for seconds, the wedge of a blend for its overlap; press a joint to change it.`;
+  const keys = el("details", { class: "lr-keys" }, el("summary", {}, "Keys and mouse"), el("p", { class: "lr-help" }, help));
+  const body = el(
+    "div",
+    { class: "lr-body" },
+    parts.strip,
+    plan,
+    el("div", { class: "lr-scroll" }, parts.card, parts.line, keys),
+  );
+  const head = el("div", { class: "lr-head" }, summary, tools, text);
+  const element = el("div", { class: "lr-editor", role: "group", "aria-label": "Storyboard editor" }, head, mistakes, body, live);
+  return { element, body, tools, summary, mistakes, plan, live, undo, redo, text };
+}
