@@ -10,6 +10,7 @@ from playwright.sync_api import Locator, Page
 from tests.browser.editor import POLL_MILLISECONDS, SMALL, Editor
 
 NODE = "window.app.graph.nodes.find(node => node.type === 'LongreelStoryboard')"
+OPENED = "window.app.graph.nodes.length > 0"  # a page that has just started still opens a workflow of its own
 CHECKED = f"""() => {{ const editor = {NODE}.longreelEditor;
     return editor.element.isConnected && editor.checked === {NODE}.widgets.find(w => w.name === 'text').value }}"""
 SHOW = """type => {  // one node in the middle of the window, at the canvas' own size
@@ -28,6 +29,8 @@ class Board:
         self.editor, self.page = editor, editor.page
         self.page.set_viewport_size(SIZE)
         self.page.evaluate(SHOW, "LongreelStoryboard")
+        for button in self.page.get_by_role("button", name="Dismiss", exact=True).all():
+            button.click()  # ComfyUI misses the models of its own first workflow
         self.root = self.page.locator(".lr-editor:visible")
         self.root.wait_for()
         self.wait_until_checked()
@@ -73,6 +76,15 @@ class Board:
 
     def field(self, label: str) -> Locator:
         return self.root.get_by_label(label, exact=True)
+
+    @property
+    def box(self) -> Locator:
+        """The text box of the node, in either renderer."""
+        script = """() => { const box = [...document.querySelectorAll('textarea')]
+            .find(one => one.offsetParent && one.value.includes('"longreel"'));
+            if (box) box.dataset.storyboard = 'yes'; return !!box }"""
+        self.page.wait_for_function(script, polling=POLL_MILLISECONDS)
+        return self.page.locator('textarea[data-storyboard="yes"]')
 
     @property
     def mistakes(self) -> list[str]:

@@ -44,7 +44,12 @@ QUEUE = """async seconds => {  // the events [kind, detail] of one press on Queu
 }"""
 # Without a GPU, Chromium draws WebGL on the processor and keeps a whole core busy with it: an editor that stands still
 # costs a second per second. Told that there is no GPU, it draws in two dimensions and costs a tenth of that.
-LAUNCH_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+LAUNCH_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-features=LocalNetworkAccessChecks",  # a page that a test answers with files comes from no network at all
+]
 SMALL = {"width": 640, "height": 360}  # pixels, while tests wait: less to draw
 LARGE = {"width": 1700, "height": 950}  # of a screenshot
 POLL_MILLISECONDS = 100  # playwright's own choice is every frame, which makes the page draw frames

@@ -18,6 +18,7 @@ NOT_OURS = (  # what the editor logs on a first visit without any pack
     "/api/userdata",
     "/user.css",  # the user has saved nothing yet
     "Content Security Policy",  # it looks up the sizes of its default workflow's models on the internet
+    "https://huggingface.co/Comfy-Org/z_image",  # the same, where no policy keeps it from there
     "graph accessed before initialization",
 )
 

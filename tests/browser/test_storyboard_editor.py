@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Route
 
 from longreel import dev
-from tests.browser.board import NODE, SHOW, Board, screenshot
+from tests.browser.board import NODE, OPENED, SHOW, Board, screenshot
 from tests.browser.editor import POLL_MILLISECONDS, READY, Editor
 from tests.browser.test_editor import ARTIFACTS, errors_of_the_pack
 from tests.comfy_process import ComfyProcess
@@ -32,6 +32,8 @@ TEXT = """{
 """.replace(', "x_": 0', "")
 AXE_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 RUN = "editor"
+FIXED = """() => window.app.graph.nodes.flatMap(node => node.widgets ?? [])
+    .filter(widget => widget.name === 'control_after_generate').forEach(widget => { widget.value = 'fixed' })"""
 
 
 def graph(text: str) -> dict:
@@ -164,7 +166,7 @@ def test_a_text_that_is_no_storyboard_is_left_alone_and_its_line_is_shown(board:
     assert "1.10" in board.evaluate("getSelection().toString()")
     crop(board, "broken")
     assert board.text == broken
-    box = board.page.locator("textarea.comfy-multiline-input:visible")
+    box = board.box
     box.fill(TEXT)
     board.wait_until_checked()
     assert board.root.locator(".lr-strip").is_visible() and board.text == TEXT
@@ -229,6 +231,7 @@ def test_a_run_is_shown_and_a_shot_is_made_again_locked_and_found_when_the_page_
             polling=POLL_MILLISECONDS,
         )
 
+    board.page.evaluate(FIXED)
     run()
     shown("made", "made")
     board.shot(2).click()
@@ -250,6 +253,7 @@ def test_a_run_is_shown_and_a_shot_is_made_again_locked_and_found_when_the_page_
     text, workflow = board.text, board.editor.serialize()
     board.page.reload(wait_until="domcontentloaded")
     board.page.wait_for_function(READY, polling=POLL_MILLISECONDS)
+    board.page.wait_for_function(OPENED, polling=POLL_MILLISECONDS)
     board.editor.load(workflow, "editor")
     board.__init__(board.editor)
     shown("made again", "locked")
@@ -288,8 +292,7 @@ def use(board: Board) -> None:
     board.wait_until_checked()
     assert board.mistakes == [] and "Wan: " in board.root.locator(".lr-plan").inner_text()
     board.root.get_by_label("Show the text").click()
-    box = board.page.locator("textarea:visible").first
-    box.wait_for()
+    box = board.box
     assert json.loads(box.input_value()) == board.data
     box.fill(TEXT.replace('"fps": 16', '"fps": 12'))
     board.wait_until_checked()
@@ -345,6 +348,7 @@ def test_it_works_in_other_versions_of_the_page(which: str, browser: Browser, co
     version = dev.FRONTEND_NEWEST if which == "newest" else dev.frontend_of(dev.fetch_comfyui(dev.COMFYUI_OLDEST))
     editor = Editor(browser, comfy, handle=serve(dev.fetch_frontend(version)))
     try:
+        editor.page.wait_for_function(OPENED, polling=POLL_MILLISECONDS)
         assert editor.page.evaluate("window.__COMFYUI_FRONTEND_VERSION__") == version
         editor.load_prompt(graph(TEXT), "editor")
         board = Board(editor)

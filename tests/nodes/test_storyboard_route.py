@@ -8,9 +8,10 @@ import urllib.request
 
 import pytest
 
-from longreel.hosts.web.route import LONGEST, PATH
 from tests.comfy_process import ComfyProcess
 
+PATH = "/longreel/storyboard/check"
+LONGEST = 12_010_000  # bytes
 GOOD = {"text": '[{"prompt": "a", "seconds": 2}]', "plan": {"family": "Wan"}}
 
 

@@ -143,6 +143,8 @@ test("a run's states follow a shot by its id, and say where it changed since", (
   const again = boards.withShotFields(board(TEXT), 0, boards.makeAgainFields(board(TEXT), 0));
   assert.deepEqual(statesOf(board(again), run), ["changed", "reused", "locked"]);
   assert.deepEqual(statesOf(board(boards.withBoardField(board(TEXT), "fps", "24")), run), Array(3).fill("changed"));
+  const unnamed = boards.withShotFields(board(TEXT), 1, boards.makeAgainFields(board(TEXT), 1));
+  assert.deepEqual(statesOf(board(unnamed), run), ["made", "changed", "locked"]);
   const added = boards.withNewShot(board(TEXT), 0, 1, "continue");
   assert.deepEqual(statesOf(board(added), run), [undefined, "made", "reused", "locked"]);
 });

@@ -69,9 +69,11 @@ export function statesOf(board, run) {
   const byId = new Map();
   then.shots.forEach((shot, index) => shot.id != null && byId.set(shot.id, index));
   return board.shots.map((shot, index) => {
-    const match = shot.id != null && byId.has(shot.id) ? byId.get(shot.id) : before[index] === now[index] ? index : before.indexOf(now[index]);
-    if (match === undefined || match < 0) return undefined;
-    return sameVideo && before[match] === now[index] ? run.states[match] : "changed";
+    const known = shot.id != null && byId.has(shot.id);
+    const match = known ? byId.get(shot.id) : before[index] === now[index] ? index : before.indexOf(now[index]);
+    if (match >= 0) return sameVideo && before[match] === now[index] ? run.states[match] : "changed";
+    const unnamed = then.shots.length === board.shots.length && then.shots[index].id == null;
+    return unnamed ? "changed" : undefined; // a shot of the same place, which got its id since
   });
 }
 

@@ -31,7 +31,7 @@ export function addEditor(node) {
     serialize: false,
     hideOnZoom: false,
     getMinHeight: () => (editor.frame.body.hidden ? LEAST_AS_TEXT : LEAST),
-    getMaxHeight: () => (editor.frame.body.hidden ? 160 : undefined),
+    getMaxHeight: () => (editor.frame.body.hidden ? LEAST_AS_TEXT + (editor.answer.mistakes.length ? 80 : 0) : undefined),
     getValue: () => "",
     setValue: () => {},
     onDraw: () => editor.refresh(text.value),

@@ -79,8 +79,21 @@ export const totalSeconds = (board) => board.shots.reduce((sum, shot) => sum + s
  * @returns {string[]}
  */
 export function shotTexts(board) {
-  const places = board.single ? [placesOf(board.text)] : placeOf(placesOf(board.text), board.path)?.items ?? [];
+  const places = board.single ? [rootOf(board)] : placeOf(rootOf(board), board.path)?.items ?? [];
   return places.map((one) => board.text.slice(one.start, one.end));
+}
+
+/** @type {WeakMap<Board, import("./json_text.js").Place>} */
+const roots = new WeakMap();
+
+/**
+ * Return where everything stands in a board's text.
+ * @param {Board} board
+ */
+function rootOf(board) {
+  const root = roots.get(board) ?? placesOf(board.text);
+  roots.set(board, root);
+  return root;
 }
 
 /**
@@ -89,7 +102,7 @@ export function shotTexts(board) {
  * @param {Key[]} path  in the text
  */
 export function written(board, path) {
-  const place = placeOf(placesOf(board.text), path);
+  const place = placeOf(rootOf(board), path);
   const found = place ? board.text.slice(place.start, place.end) : "";
   return found === "null" ? "" : found;
 }

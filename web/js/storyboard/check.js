@@ -21,7 +21,7 @@ const PAUSE = 300; // milliseconds after the last change
 export class Check {
   /**
    * @param {(path: string, options: any) => Promise<Response>} fetchApi  ComfyUI's own
-   * @param {(answer: Answer, question: Question) => void} hear
+   * @param {(answer: Answer, question: Question) => boolean} hear  whether it was the answer to what is there now
    * @param {(why: string) => void} fail
    */
   constructor(fetchApi, hear, fail) {
@@ -32,7 +32,8 @@ export class Check {
     this.timer = undefined;
     /** @type {AbortController | null} */
     this.running = null;
-    this.last = "";
+    this.asked = ""; // what is on its way
+    this.answered = ""; // what was heard last
   }
 
   /**
@@ -47,8 +48,8 @@ export class Check {
   /** @param {Question} question */
   async send(question) {
     const body = JSON.stringify(question);
-    if (body === this.last) return;
-    this.last = body;
+    if (body === this.asked || (!this.asked && body === this.answered)) return;
+    this.asked = body;
     this.running?.abort();
     const running = (this.running = new AbortController());
     try {
@@ -56,11 +57,13 @@ export class Check {
       const response = await this.fetchApi("/longreel/storyboard/check", options);
       const answer = await response.json();
       if (!response.ok) throw new Error(answer.error ?? `status ${response.status}`);
-      if (running === this.running) this.hear(answer, question);
+      if (running === this.running) this.answered = this.hear(answer, question) ? body : "";
     } catch (error) {
       if (running.signal.aborted) return;
-      this.last = "";
+      this.answered = "";
       this.fail(`The storyboard could not be checked: ${error instanceof Error ? error.message : error}`);
+    } finally {
+      if (running === this.running) this.asked = "";
     }
   }
 

@@ -165,13 +165,14 @@ export class Editor {
    * @param {import("./check.js").Question} question
    */
   hear(answer, question) {
-    if (question.text !== this.text) return;
+    if (question.text !== this.text) return false;
     this.answer = answer;
     this.checked = question.text;
     this.trouble = "";
     this.show();
     const count = answer.mistakes.length + answer.more;
     this.frame.live.textContent = count ? `${count} mistakes. ${answer.mistakes[0].message}` : "";
+    return true;
   }
 
   /** @param {string} why */
