@@ -8,7 +8,8 @@ import { latestEntries, outputOf } from "./after_run.js";
 import { addStyle, el } from "./dom.js";
 import { timelinePicture } from "./timeline_picture.js";
 
-const LEAST = 170; // pixels, once there is something to show
+const LEAST = 190; // pixels, once there is something to show
+const PADDING = 12;
 
 /**
  * Give a node the place of its picture.
@@ -31,6 +32,11 @@ export function addPicture(node) {
   element.addEventListener("wheel", (event) => {
     if (element.scrollHeight > element.clientHeight && !event.ctrlKey) event.stopPropagation();
   });
+  const removed = node.onRemoved;
+  node.onRemoved = function () {
+    node.longreelRedraw?.disconnect();
+    return removed?.apply(this, arguments);
+  };
   const executed = node.onExecuted;
   node.onExecuted = function (/** @type {any} */ output) {
     executed?.apply(this, arguments);
@@ -48,7 +54,12 @@ function show(node, plan, report = "") {
   node.longreelFamily = plan.family; // for the editor's dry run: storyboard/graph.js
   const element = node.longreelPicture;
   element.hidden = false;
-  element.replaceChildren(timelinePicture(plan), el("pre", { tabindex: 0, "aria-label": "Report" }, report));
+  const pre = el("pre", { tabindex: 0, role: "region", "aria-label": "Report" }, report);
+  const draw = () => element.replaceChildren(timelinePicture(plan, Math.max(200, element.clientWidth - PADDING)), pre);
+  draw();
+  node.longreelRedraw?.disconnect();
+  node.longreelRedraw = new ResizeObserver(draw);
+  node.longreelRedraw.observe(element);
   node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
   node.setDirtyCanvas?.(true, true);
 }

@@ -5,7 +5,6 @@
 import { short } from "./dom.js";
 
 const NAMESPACE = "http://www.w3.org/2000/svg";
-const WIDTH = 600;
 const SHOT = { top: 8, height: 44 };
 const LANES = { top: 58, height: 7, count: 3 };
 const AXIS = 84;
@@ -26,14 +25,15 @@ function shape(tag, attributes, ...children) {
 
 /**
  * @param {any} plan
+ * @param {number} width  pixels
  * @returns {SVGSVGElement}
  */
-export function timelinePicture(plan) {
+export function timelinePicture(plan, width) {
   const words = `${plan.shots.length} shots in ${short(plan.seconds)} seconds, ${plan.segment_count} segments`;
-  const picture = shape("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "lr-timeline", role: "img", "aria-label": words });
-  const pixels = WIDTH / Math.max(1, plan.pixel_frames);
+  const picture = shape("svg", { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, class: "lr-timeline", role: "img", "aria-label": words });
+  const pixels = width / Math.max(1, plan.pixel_frames);
   const frame = (/** @type {number} */ latent) => (latent === 0 ? 0 : 1 + plan.temporal_stride * (latent - 1)) * pixels;
-  plan.shots.forEach((/** @type {any} */ row, /** @type {number} */ index) => picture.append(...shotShapes(plan, row, index, frame)));
+  plan.shots.forEach((/** @type {any} */ row, /** @type {number} */ index) => picture.append(...shotShapes(plan, row, index, frame, pixels)));
   const segments = plan.segments.slice(0, MOST_SEGMENTS);
   segments.forEach((/** @type {number[]} */ [start, end, shot], /** @type {number} */ number) => {
     const y = LANES.top + (number % LANES.count) * (LANES.height + 1);
@@ -46,7 +46,7 @@ export function timelinePicture(plan) {
       ),
     );
   });
-  picture.append(...ticks(plan, pixels));
+  picture.append(...ticks(plan, pixels, width));
   return /** @type {SVGSVGElement} */ (picture);
 }
 
@@ -55,8 +55,9 @@ export function timelinePicture(plan) {
  * @param {any} row
  * @param {number} index
  * @param {(latent: number) => number} frame
+ * @param {number} pixels  of a pixel frame
  */
-function shotShapes(plan, row, index, frame) {
+function shotShapes(plan, row, index, frame, pixels) {
   const [start, end] = row.latent_frames.map(frame);
   const asked = `asked ${short(row.asked_seconds)} s, gets ${short(row.seconds)} s`;
   const words = `shot ${index + 1} (${row.meets}): ${asked} = frames ${row.pixel_frames[0]}–${row.pixel_frames[1] - 1}`;
@@ -68,14 +69,16 @@ function shotShapes(plan, row, index, frame) {
     ),
   ];
   if (row.meets === "blend" && row.overlap_frames) {
-    const half = Math.max(3, (row.overlap_frames * plan.temporal_stride * WIDTH) / plan.pixel_frames / 2);
-    const points = `${start - half},${SHOT.top + SHOT.height} ${start},${SHOT.top} ${start + half},${SHOT.top + SHOT.height}`;
+    const half = Math.max(3, (row.overlap_frames * plan.temporal_stride * pixels) / 2);
+    const foot = SHOT.top + SHOT.height;
+    const points = `${start - half},${foot} ${start},${foot - 14} ${start + half},${foot}`;
     shapes.push(shape("polygon", { points, class: "lr-wedge" }, shape("title", {}, `blend over ${row.overlap_frames} latent frames`)));
   }
   if (row.meets === "cut") shapes.push(shape("rect", { x: start - 2, y: 2, width: 4, height: SHOT.height + 12, class: "lr-cut" }, shape("title", {}, "cut")));
   if (end - start > 22) {
-    shapes.push(shape("text", { x: start + 6, y: SHOT.top + 18, class: "lr-name" }, `${index + 1}${row.locked ? " 🔒" : ""}`));
-    if (end - start > 54) shapes.push(shape("text", { x: start + 6, y: SHOT.top + 35, class: "lr-small" }, `${short(row.seconds, 2)} s`));
+    const left = start + 6 + (row.meets === "cut" ? 3 : 0);
+    shapes.push(shape("text", { x: left, y: SHOT.top + 16, class: "lr-name" }, `${index + 1}${row.locked ? " 🔒" : ""}`));
+    if (end - start > 54) shapes.push(shape("text", { x: left, y: SHOT.top + 30, class: "lr-small" }, `${short(row.seconds, 2)} s`));
   }
   return shapes;
 }
@@ -83,16 +86,17 @@ function shotShapes(plan, row, index, frame) {
 /**
  * @param {any} plan
  * @param {number} pixels  of a pixel frame
+ * @param {number} width  of the picture
  */
-function ticks(plan, pixels) {
-  const wanted = plan.seconds / 8;
+function ticks(plan, pixels, width) {
+  const wanted = (plan.seconds * 50) / width;
   const steps = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 36000];
   const step = steps.find((one) => one >= wanted) ?? steps[steps.length - 1];
   const shapes = [];
   for (let second = 0; second <= plan.seconds; second += step) {
-    const x = Math.min(WIDTH - 1, second * plan.fps * pixels);
+    const x = Math.min(width - 1, second * plan.fps * pixels);
     shapes.push(shape("line", { x1: x, x2: x, y1: AXIS, y2: AXIS + 4, class: "lr-tick" }));
-    shapes.push(shape("text", { x: x + 3, y: AXIS + 11, class: "lr-axis" }, `${short(second, 1)} s`));
+    if (x < width - 26) shapes.push(shape("text", { x: x + 3, y: AXIS + 11, class: "lr-axis" }, `${short(second, 1)} s`));
   }
   return shapes;
 }

@@ -393,7 +393,7 @@ export class Editor {
 
   /** Let the wheel scroll what can scroll, and leave the rest to the canvas. @param {WheelEvent} event */
   wheel(event) {
-    const area = event.target instanceof Element ? event.target.closest(".lr-scroll, textarea, .lr-mistakes") : null;
+    const area = event.target instanceof Element ? event.target.closest(".lr-scroll, textarea, .lr-mistakes, .lr-plan") : null;
     if (area && area.scrollHeight > area.clientHeight && !event.ctrlKey) event.stopPropagation();
   }
 }
