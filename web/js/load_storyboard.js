@@ -41,6 +41,7 @@ async function upload(node, file) {
   }
   const { name } = await answer.json();
   const chosen = node.widgets.find((widget) => widget.name === "file");
+  if (!chosen) return;
   if (!chosen.options.values.includes(name)) chosen.options.values.push(name);
   chosen.value = name;
   chosen.callback?.(name);
@@ -63,7 +64,7 @@ app.registerExtension({
   nodeCreated(node) {
     if (node.comfyClass !== NODE) return;
     const chosen = node.widgets.find((widget) => widget.name === "file");
-    chosen.value ??= ""; // an empty folder has nothing to choose, which the editor shows as "undefined"
+    if (chosen) chosen.value ??= ""; // an empty folder has nothing to choose, which the editor shows as "undefined"
     const button = node.addWidget("button", "upload", "", () => chooseFile(node), { serialize: false });
     button.label = "choose file to upload";
     button.serialize = false; // saved graphs stay as they were
