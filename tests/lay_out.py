@@ -25,6 +25,7 @@ FIRST = "What happens here"  # title of the note to read first
 NOTE_WIDTH = 560
 WIDEST = 2700  # pixels of a row of groups
 TALLEST = 1000  # of a column
+PREVIEWED = {"LongreelSampler": 680, "LongreelTTTSampler": 600, "LongreelRefine": 680, "KSampler": 560}  # with preview
 OPENS_AT = 0.8  # share of the true size
 MODEL = {"LongreelDemoModel", "CLIPLoader", "LongreelLoadTTT", "LongreelApplyTTT", "LongreelLoadAnchorLoRA"} | {
     "LongreelKVShare", "LongreelShortMemory", "LongreelLongMemory", "LongreelLoadMemory",
@@ -81,9 +82,9 @@ def depths(inside: list[dict], above: dict[int, list[int]]) -> dict[int, int]:
 
 
 def columns(inside: list[dict], above: dict[int, list[int]]) -> Iterator[list[dict]]:
-    """Yield a group's columns, each as tall as TALLEST at most; in a column nodes keep the order they had."""
+    """Yield a group's columns, each as tall as TALLEST at most; in a column nodes stand in the order of their numbers."""
     depth, column, height, last = depths(inside, above), [], 0.0, None
-    for node in sorted(inside, key=lambda node: (depth[node["id"]], node["pos"][1], node["pos"][0])):
+    for node in sorted(inside, key=lambda node: (depth[node["id"]], node["id"])):
         tall = node["size"][1] + GAP + TITLE
         follows = any(source in [other["id"] for other in column] for source in above[node["id"]])
         narrow = depth[node["id"]] == last or not follows or node["size"][0] < 300
@@ -115,6 +116,8 @@ def lay_out(workflow: dict) -> dict:
     notes = [node for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
     for note in notes:
         note["size"] = [NOTE_WIDTH, note["size"][1]]
+    for node in workflow["nodes"]:
+        node["size"] = [node["size"][0], max(node["size"][1], PREVIEWED.get(node["type"], 0))]
     inside: dict[str, list[dict]] = {name: [] for name in GROUPS}
     for node in workflow["nodes"]:
         if node not in notes:
@@ -130,7 +133,7 @@ def lay_out(workflow: dict) -> dict:
         width = sum(max(node["size"][0] for node in column) + GAP for column in drawn)
         height = max(sum(node["size"][1] + GAP + TITLE for node in column) for column in drawn)
         under = before[2] + 4 * GAP
-        if groups and width <= before[1] - before[0] and under + height <= bottom + 10 * GAP:
+        if groups and width <= 1.2 * (before[1] - before[0]) and under + height <= bottom + 18 * GAP:
             left, here = before[0], under  # a small one fits under its neighbour
         else:
             if left > start and left + width > start + WIDEST:
