@@ -24,8 +24,11 @@ GROUPS = {name: COLOURS[name] for name in ("Model", "Story", "Sampling")} | {
 FIRST = "What happens here"  # title of the note to read first
 NOTE_WIDTH = 560
 WIDEST = 2700  # pixels of a row of groups
-TALLEST = 1000  # of a column
-PREVIEWED = {"LongreelSampler": 680, "LongreelTTTSampler": 600, "LongreelRefine": 680, "KSampler": 560}  # with preview
+TALLEST = 1150  # of a column
+LEAST = {  # width and height of what grows when it runs: a preview, a plan; and of the storyboard's editor
+    "LongreelStoryboard": (560, 500), "LongreelPlan": (420, 640), "LongreelSampler": (320, 680),
+    "LongreelTTTSampler": (320, 600), "LongreelRefine": (340, 680), "KSampler": (300, 560),
+}  # fmt: skip
 OPENS_AT = 0.8  # share of the true size
 MODEL = {"LongreelDemoModel", "CLIPLoader", "LongreelLoadTTT", "LongreelApplyTTT", "LongreelLoadAnchorLoRA"} | {
     "LongreelKVShare", "LongreelShortMemory", "LongreelLongMemory", "LongreelLoadMemory",
@@ -82,7 +85,7 @@ def depths(inside: list[dict], above: dict[int, list[int]]) -> dict[int, int]:
 
 
 def columns(inside: list[dict], above: dict[int, list[int]]) -> Iterator[list[dict]]:
-    """Yield a group's columns, each as tall as TALLEST at most; in a column nodes stand in the order of their numbers."""
+    """Yield a group's columns, each at most TALLEST, its nodes in the order of their numbers."""
     depth, column, height, last = depths(inside, above), [], 0.0, None
     for node in sorted(inside, key=lambda node: (depth[node["id"]], node["id"])):
         tall = node["size"][1] + GAP + TITLE
@@ -117,7 +120,7 @@ def lay_out(workflow: dict) -> dict:
     for note in notes:
         note["size"] = [NOTE_WIDTH, note["size"][1]]
     for node in workflow["nodes"]:
-        node["size"] = [node["size"][0], max(node["size"][1], PREVIEWED.get(node["type"], 0))]
+        node["size"] = [max(pair) for pair in zip(node["size"], LEAST.get(node["type"], (0, 0)), strict=True)]
     inside: dict[str, list[dict]] = {name: [] for name in GROUPS}
     for node in workflow["nodes"]:
         if node not in notes:

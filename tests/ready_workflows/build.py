@@ -17,6 +17,7 @@ RUN = (
     "**Run.** Write your shots in *Longreel Storyboard*, press Run. *Longreel Plan* shows frames, segments and memory "
     "before anything is sampled; a run that cannot fit your card stops there and says what would."
 )
+PLAN_WIDTH, PLAN_TALL = 420, 640  # with the picture and the report that it draws when it has run
 NOTE_WIDTH, BOARD_WIDTH, REPORT_WIDTH, TALL = 420, 560, 620, 520
 Build = Callable[[Graph], None]
 Picture = Callable[[Graph, Node, Node, Wire], Node]  # of graph, plan, prompts and VAE, to the node of the new prompts
@@ -78,7 +79,8 @@ def _story(graph: Graph, text: str, model: Node, clip: Wire, *, steps: int, guid
     board = graph.add("LongreelStoryboard", wide=BOARD_WIDTH, tall=TALL, text=text)
     graph.column("Story")
     planned = graph.add(
-        "LongreelPlan", model=model.out(), storyboard=board.out(), steps=steps, guidance=guidance, **plan
+        "LongreelPlan", model=model.out(), storyboard=board.out(), steps=steps, guidance=guidance, wide=PLAN_WIDTH,
+        tall=PLAN_TALL, **plan,
     )  # fmt: skip
     encode = graph.add("LongreelEncode", clip=clip, timeline=planned.out("timeline"))
     graph.column("Story")
