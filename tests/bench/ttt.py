@@ -1,7 +1,7 @@
 """Does a long video remember what only its first prompt said? TTT layers and what they are compared with.
 
     python dev.py bench ttt [--seeds 40] [--segments 20] [--kinds color shape returns] [--ways ...] [--offset 0]
-                            [--layers NAME=FILE ...] [--images FOLDER] [--json FILE]
+                            [--layers NAME=FILE ...] [--leads 1] [--images FOLDER] [--json FILE]
     python dev.py bench ttt --join FILE ... [--images FOLDER]
 
 Stories on the demo model (demo/stories.py), sampled whole by Longreel TTT Sampler. `color` and `shape`: one object,
@@ -15,10 +15,11 @@ segments 2 and 3 meet. The second table is what a person sees, at all joints, as
 bootstrap over stories.
 
 `local attention` is the demo model without layers: neighbours share one latent frame and know nothing else of each
-other. The bundled layers were trained on stories of at most 8 segments, all with the same data and steps;
---layers measures other files beside them. The whole takes hours on a CPU: parts that differ in --kinds, --ways or
---offset (a multiple of ten, the number of stories that share their noise) may run at the same time, and --join reads
-their --json into one table and chart.
+other. The bundled layers were trained on stories of at most 8 segments, all with the same data and steps; --layers
+measures other files beside them, --leads every way with each number of lead frames (the node's default is 1; 0 is the
+paper's way, and what the bundled layers were trained with). The whole takes hours on a CPU: parts that differ in
+--kinds, --ways or --offset (a multiple of ten, the number of stories that share their noise) may run at the same time,
+and --join reads their --json into one table and chart.
 """
 
 import json
@@ -99,7 +100,7 @@ class Bench:
         timeline, latent, _ = planned[0]
         return timeline, {**latent, "samples": latent["samples"].repeat(len(told), 1, 1, 1, 1)}, conditioning
 
-    def videos(self, model, told: list[stories.Story], seed: int) -> list[torch.Tensor]:
+    def videos(self, model, told: list[stories.Story], seed: int, lead_frames: int = 1) -> list[torch.Tensor]:
         """[F, 64, 64, 3] of each story."""
         timeline, latent, (positive, negative) = self.plan(told)
         self.reaches = [(r.start, r.stop) for r in transition_reaches(timeline)]
@@ -114,6 +115,7 @@ class Bench:
             sigmas=self.sigmas,
             seed=seed,
             cfg=CFG,
+            lead_frames=lead_frames,
         )
         return [
             call(nodes.VAEDecode, vae=self.vae, samples={"samples": row})[0].reshape(-1, 64, 64, 3).clamp(0, 1)
@@ -242,6 +244,7 @@ def main() -> None:
         "--ways", nargs="*", choices=list(WAYS), default=list(WAYS), help="which of the bundled ones"
     )
     arguments.add_argument("--layers", nargs="*", default=[], metavar="NAME=FILE", help="other layers to measure")
+    arguments.add_argument("--leads", nargs="+", type=int, default=[1], help="lead_frames of Longreel TTT Sampler")
     arguments.add_argument("--join", nargs="+", type=Path, metavar="FILE", help="measure nothing: show these --json")
     options = arguments.parse_args()
     files = {name: WAYS[name] for name in options.ways} | dict(given.split("=", 1) for given in options.layers)
@@ -252,7 +255,11 @@ def main() -> None:
                 figures[kind] = found
             return
         bench = Bench()
-        models = {name: bench.with_layers(file) for name, file in files.items()}
+        models = {
+            name if lead == 1 else f"{name}, lead {lead}": (bench.with_layers(file), lead)
+            for name, file in files.items()
+            for lead in options.leads
+        }
         for kind in options.kinds:
             numbers = range(options.offset, options.offset + options.seeds)
             told = [
@@ -262,8 +269,8 @@ def main() -> None:
             sheets: dict[str, list[tuple]] = {}
             for first in range(0, len(told), ROWS):
                 part = told[first : first + ROWS]
-                for name, model in models.items():
-                    videos = bench.videos(model, part, numbers[first])
+                for name, (model, lead) in models.items():
+                    videos = bench.videos(model, part, numbers[first], lead)
                     cases = [judge(story, video, bench.reaches) for story, video in zip(part, videos, strict=True)]
                     found[name] += cases
                     sheets.setdefault(name, []).extend(
