@@ -58,7 +58,8 @@ class Settings:
     the gates open to at the start, before their tanh. start_scale: deviation of the small networks' first weights.
     start: a file of layers to go on from, "" for new ones. samples: stories shown at every validation, 0 for none, of
     sample_segments segments. compile: blocks are compiled while gradients are recorded (torch.compile, which needs a
-    C++ compiler): minutes once for each length of story, and two thirds of the time of a step from then on."""
+    C++ compiler): minutes once for each length of story, and two thirds of the time of a step from then on.
+    lead_frames: latent frames in front of each segment that its attention looks at too, 0 as published."""
 
     kind: str = MLP
     heads: int = 6
@@ -72,6 +73,7 @@ class Settings:
     sample_segments: int = 6
     seed: int = 0
     compile: bool = False
+    lead_frames: int = 0
 
 
 def build(settings: Mapping) -> tuple["DemoStudent", "DemoEncoder", object]:
@@ -118,7 +120,8 @@ class DemoStudent:
                 for name, value in layer.state_dict().items()
             },
         }
-        self.identity = f"shape world {_digest(weights)}"
+        self.lead_frames = settings.lead_frames
+        self.identity = f"shape world {_digest(weights)}" + (f" lead {self.lead_frames}" if self.lead_frames else "")
 
     def parameters_of(self, adapter: str) -> dict[str, dict[str, nn.Parameter]]:
         """See training/student.Student; "ttt" is all that there is to train."""
@@ -151,7 +154,8 @@ class DemoStudent:
     ) -> Layout:
         """See training/student.Student."""
         side = dit_net.PATCH
-        return Layout((0,) * len(windows), windows, latent_shape[2] // side, latent_shape[3] // side)
+        leads = tuple(tuple(range(max(0, start - self.lead_frames), start)) for start, _ in windows)
+        return Layout((0,) * len(windows), windows, latent_shape[2] // side, latent_shape[3] // side, leads)
 
     def predict(
         self,
@@ -174,7 +178,7 @@ class DemoStudent:
         time = net.time_embedding(torch.cat([angles.cos(), angles.sin()], 1)).float()
         modulation = net.time_projection(time).float().unflatten(1, (6, net.width))
         heard = net.text_embedding(conditioning[TEXT].flatten(0, 1)).float()  # [B * n, 20, width]
-        table = net.table(windows[0][1], rows, columns)
+        table = net.table(windows[0][1] + self.lead_frames, rows, columns)
         evaluate = self.compiled if torch.is_grad_enabled() else _block
         for number, block in enumerate(net.blocks):
             x = evaluate(block, self.layers.get(number), x, modulation, heard, table, layout)
@@ -188,7 +192,16 @@ class DemoStudent:
             for number, layer in self.layers.items()
         }
         save_ttt(
-            path, LoadedTTT(held, self.config, FACTS.family, segment_latent_frames, len(self.network.blocks), title)
+            path,
+            LoadedTTT(
+                held,
+                self.config,
+                FACTS.family,
+                segment_latent_frames,
+                len(self.network.blocks),
+                title,
+                self.lead_frames,
+            ),
         )
 
 
@@ -257,7 +270,8 @@ def _block(
     table: tuple[torch.Tensor, torch.Tensor],
     layout: Layout,
 ) -> torch.Tensor:
-    """dit_net.Block on all segments: x [B, L, C], time [B, 6, C], heard [B * n, 20, C], table of one segment."""
+    """dit_net.Block on all segments: x [B, L, C], time [B, 6, C], heard [B * n, 20, C], table of a segment and its
+    lead."""
     m = (block.modulation + time).unsqueeze(2).unbind(1)  # six of [B, 1, C]
     y = F.layer_norm(x, (block.width,), eps=1e-6) * (1 + m[1]) + m[0]
     y = _attend_locally(block.self_attn, y, table, layout)
@@ -274,9 +288,19 @@ def _attend_locally(attention: dit_net.Attention, x: torch.Tensor, table, layout
     B, _, C = x.shape
     P, n, length = layout.frame_tokens, layout.segments, layout.windows[0][1]  # the first window starts at 0
     step = length - SHARED_FRAMES
-    frames = x.view(B, -1, P, C)
-    windows = frames.unfold(1, length, step).permute(0, 1, 4, 2, 3).reshape(B * n, length * P, C)
-    out = attention(windows, windows, table).view(B, n, length, P, C)
+    frames, lead = x.view(B, -1, P, C), len(layout.leads[-1])
+
+    def attend(windows: torch.Tensor) -> torch.Tensor:
+        """[B, n, P, C, F] -> [B, n, F, P, C]."""
+        count, seen = windows.shape[1], windows.shape[-1]
+        rows = windows.permute(0, 1, 4, 2, 3).reshape(B * count, seen * P, C)
+        return attention(rows, rows, tuple(t[:, : seen * P] for t in table)).view(B, count, seen, P, C)
+
+    if lead and n > 1:  # the first segment has none
+        later = frames[:, step - lead :].unfold(1, length + lead, step)
+        out = torch.cat([attend(frames[:, :length].unfold(1, length, step)), attend(later)[:, :, lead:]], 1)
+    else:
+        out = attend(frames.unfold(1, length, step))
     own = torch.cat([out[:, :1, 0], out[:, :, 1:].flatten(1, 2)], 1)  # [B, F, P, C], shared frames as the earlier has
     if n > 1:
         later = F.pad(out[:, 1:, :1], (0, 0, 0, 0, step - 1, 0)).flatten(1, 2)  # [B, (n - 1) * step, P, C]

@@ -4,12 +4,13 @@ A file of the pack is one safetensors file: tensors `blocks.N.<name in engine/tt
 JSON under one key, what shapes do not tell:
 
     {"version": 1, "family": "Wan", "kind": "mlp", "width": 1536, "heads": 12, "blocks": 30, "layers": [0, 1, ...],
-     "chunk": 64, "base_rate": 0.1, "norm_eps": 1e-06, "rates": "own", "segment_latent_frames": 13, "title": ""}
+     "chunk": 64, "base_rate": 0.1, "norm_eps": 1e-06, "rates": "own", "segment_latent_frames": 13, "title": "",
+     "lead_frames": 1}
 
-`blocks` counts those of the network, `layers` names those that have TTT; `kind` may also be what TTT is compared with
-(engine/ttt/baselines.py). A ttt-video checkpoint saved as safetensors has no such metadata: it is known by its names,
-and what it was trained as is what its authors published. Pickles are not read. Whether the layers fit a model is not
-known here.
+`lead_frames` is left out where there were none. `blocks` counts those of the network, `layers` names those that have
+TTT; `kind` may also be what TTT is compared with (engine/ttt/baselines.py). A ttt-video checkpoint saved as safetensors
+has no such metadata: it is known by its names, and what it was trained as is what its authors published. Pickles are
+not read. Whether the layers fit a model is not known here.
 """
 
 import json
@@ -65,7 +66,7 @@ MISSING_REMEDY = "save or convert it again"
 class LoadedTTT:
     """These are TTT layers as a file has them. layers: weights by the names of engine/ttt/block.py, for each block of
     the network that has TTT, from 0. blocks: of the network. family: as engine/plan/facts.ModelFacts names it.
-    segment_latent_frames: of a training segment.
+    segment_latent_frames: of a training segment; lead_frames: latent frames in front of it that its attention saw too.
     """
 
     layers: dict[int, dict[str, torch.Tensor]]
@@ -74,6 +75,7 @@ class LoadedTTT:
     segment_latent_frames: int
     blocks: int
     title: str = ""
+    lead_frames: int = 0
 
     def summary(self) -> str:
         """Say for people what the layers are, and how large."""
@@ -85,7 +87,7 @@ class LoadedTTT:
             f"{NAMES[config.kind]} for {self.family}: {len(self.layers)} of {self.blocks} blocks, "
             f"{config.heads} heads of {config.head_width} channels",
             f"{READS[config.kind].format(config.chunk)}; trained on segments of {self.segment_latent_frames} "
-            f"latent frames",
+            f"latent frames" + (f" led by {self.lead_frames}" if self.lead_frames else ""),
             f"{numbers / 1e6:,.1f} million numbers, {size / 2**20:,.1f} MiB",
         ]
         return "\n".join(lines)
@@ -112,6 +114,8 @@ def save_ttt(path: Path | str, ttt: LoadedTTT) -> None:
         "segment_latent_frames": ttt.segment_latent_frames,
         "title": ttt.title,
     }
+    if ttt.lead_frames:
+        about["lead_frames"] = ttt.lead_frames
     tensors = {
         f"blocks.{number}.{name}": weight.detach().contiguous()
         for number, block in ttt.layers.items()
@@ -252,6 +256,7 @@ def _of_the_pack(tensors: Mapping[str, torch.Tensor], about: Mapping, chunk: int
         about["segment_latent_frames"],
         about["blocks"],
         about["title"],
+        about["lead_frames"],
     )
 
 
@@ -280,6 +285,9 @@ def _read_about(text: str) -> dict:
                 f"metadata {KEY}: {name} is {short(value)}, and numbers up to {LARGEST_NUMBER:,} are read; "
                 f"{MISSING_REMEDY}"
             )
+    lead = about.setdefault("lead_frames", 0)
+    if type(lead) is not int or not 0 <= lead <= LARGEST_NUMBER:
+        raise ValueError(f"metadata {KEY}: lead_frames is {short(lead)}, not a whole number from 0; {MISSING_REMEDY}")
     if not all(type(number) is int for number in about["layers"]):
         raise ValueError(f"metadata {KEY}: layers is {short(about['layers'])}, not a list of blocks; {MISSING_REMEDY}")
     return about

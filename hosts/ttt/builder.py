@@ -42,7 +42,8 @@ class Settings:
     that get layers, from 0; none for all. start_gate: what shut gates open to. dtype: in which the network computes.
     text_tokens: length that prompts are filled up to in the cache; 0 for that of the empty prompt. sample: prompts of a
     story that is shown at every validation, none for no pictures; of sample_width, sample_height pixels (multiples of
-    the family's), sample_segment_latent_frames in each segment, 2 or more, in sample_steps with guidance sample_cfg."""
+    the family's), sample_segment_latent_frames in each segment, 2 or more, in sample_steps with guidance sample_cfg.
+    lead_frames: latent frames in front of each segment that its attention looks at too; 0 as published."""
 
     unet: str
     clip: list
@@ -63,6 +64,7 @@ class Settings:
     sample_segment_latent_frames: int = 13
     sample_steps: int = 20
     sample_cfg: float = 5.0
+    lead_frames: int = 0
 
 
 def build(settings: Mapping[str, Any]) -> tuple[TTTStudent, TTTEncoder, StorySampler | None]:
@@ -89,7 +91,7 @@ def build(settings: Mapping[str, Any]) -> tuple[TTTStudent, TTTEncoder, StorySam
         base_rate=chosen.base_rate or None,
     )
     encoder = TTTEncoder(model, clip, vae, chosen.text_tokens or None)
-    student = TTTStudent(model, DTYPES[chosen.dtype], chosen.start_gate)
+    student = TTTStudent(model, DTYPES[chosen.dtype], chosen.start_gate, chosen.lead_frames)
     return student, encoder, _sampler(chosen, student, encoder) if chosen.sample else None
 
 
@@ -140,6 +142,8 @@ def _settings(given: Mapping[str, Any]) -> Settings:
             f"model.clip names {len(chosen.clip)} files and ComfyUI's loaders take 1 or 2; name the "
             f"text encoders of this family"
         )
+    if chosen.lead_frames < 0:
+        raise ValueError(f"model.lead_frames is {chosen.lead_frames}; use 0 as published, or 1 and more")
     if chosen.dtype not in DTYPES:
         raise ValueError(f"model.dtype {chosen.dtype!r} is not known; use {' or '.join(DTYPES)}")
     if chosen.layers and (chosen.heads or chosen.chunk or chosen.base_rate):

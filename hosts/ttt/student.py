@@ -50,22 +50,28 @@ class TTTStudent(NetworkStudent):
     """training/student.Student, of a ModelPatcher that hosts/ttt/apply.apply gave TTT layers.
 
     dtype: in which the network computes; bfloat16 or float32. start_gate: what gates that are shut (0, as in new
-    layers) open to, for a shut gate lets no gradient through to its layer; as published 0.1.
+    layers) open to, for a shut gate lets no gradient through to its layer; as published 0.1. lead_frames: latent frames
+    in front of each segment that its attention looks at too, as Longreel TTT Sampler has it; as published 0.
 
     Raises ValueError for a model without layers, a loader that cannot load it again, nodes that work between segments,
     and noise schedules that are neither flow matching nor CogVideoX's.
     """
 
     def __init__(
-        self, model: ModelPatcher, dtype: torch.dtype = torch.bfloat16, start_gate: float = PUBLISHED_START_GATE
+        self,
+        model: ModelPatcher,
+        dtype: torch.dtype = torch.bfloat16,
+        start_gate: float = PUBLISHED_START_GATE,
+        lead_frames: int = 0,
     ):
         """Copy the layers of `model`, and read its network again."""
         layers = _layers_to_train(model)
-        self.segments = segments_of(model)
+        self.segments, self.lead_frames = segments_of(model), lead_frames
         super().__init__(model, dtype, partial(self._copy_layers, layers, start_gate))
         self.whole: Unit | None = None
         self.identity = (
             f"{self.facts.family} {digest(self.network.state_dict())} {self.config} {digest(self._layer_weights())}"
+            + (f" lead {lead_frames}" if lead_frames else "")
         )
 
     def _copy_layers(self, layers: Mapping[int, TTTBlock], start_gate: float) -> None:
@@ -215,7 +221,8 @@ class TTTStudent(NetworkStudent):
             prompts[POOLED] = conditioning[POOLED].flatten(1).to(self.device)
         if FRAME_RATE in conditioning:
             prompts[FRAME_RATE] = float(conditioning[FRAME_RATE][0, 0])
-        segment_info = comfy.conds.CONDConstant(SegmentInfo(windows, text_lengths))
+        one_take = (0,) * len(windows)
+        segment_info = comfy.conds.CONDConstant(SegmentInfo(windows, text_lengths, self.lead_frames, one_take))
         with training():
             # A copy, for it may be a part of what the network put out, and a unit returns new tensors.
             return self.evaluate(noised, levels, prompts, {keys.TTT_SEGMENT_INFO: segment_info}).clone()
@@ -231,7 +238,8 @@ class TTTStudent(NetworkStudent):
             number: {name: value.detach().cpu().clone() for name, value in layer.named_parameters()}
             for number, layer in self.layers.items()
         }
-        return LoadedTTT(held, self.config, self.facts.family, segment_latent_frames, block_count(self.patcher), title)
+        blocks = block_count(self.patcher)
+        return LoadedTTT(held, self.config, self.facts.family, segment_latent_frames, blocks, title, self.lead_frames)
 
     def save_others(self, path: Path, names: Collection[str], title: str) -> None:
         """See training/student.Student. Core's LoraLoaderModelOnly puts these weights in the place of the model's."""

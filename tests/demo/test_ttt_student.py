@@ -32,12 +32,14 @@ def demo_model():
     return load_demo_model()[0]
 
 
-@pytest.mark.parametrize("segments", [1, 3])
-def test_it_predicts_as_the_demo_model_does_in_comfyui(segments, demo_model, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("segments", "lead"), [(1, 0), (3, 0), (1, 1), (3, 1), (2, 3)])
+def test_it_predicts_as_the_demo_model_does_in_comfyui(segments, lead, demo_model, tmp_path, monkeypatch):
     monkeypatch.setattr(dit_net, "HALF_PRECISION", False)
-    ours = ttt_student.DemoStudent(ttt_student.Settings(gate=0.5, start_scale=0.2))
+    ours = ttt_student.DemoStudent(ttt_student.Settings(gate=0.5, start_scale=0.2, lead_frames=lead))
     ours.save(tmp_path / "layers.safetensors", 5, "")
-    theirs = TTTStudent(ttt.apply(demo_model, load_ttt(tmp_path / "layers.safetensors")), dtype=torch.float32)
+    loaded = load_ttt(tmp_path / "layers.safetensors")
+    assert loaded.lead_frames == lead
+    theirs = TTTStudent(ttt.apply(demo_model, loaded), dtype=torch.float32, lead_frames=lead)
     generator = torch.Generator().manual_seed(0)
     noised = torch.randn(2, 16, 4 * segments + 1, 8, 8, generator=generator)
     heard = {"text": torch.randn(2, segments, 20, 64, generator=generator)}
@@ -49,6 +51,10 @@ def test_it_predicts_as_the_demo_model_does_in_comfyui(segments, demo_model, tmp
         without = ours.predict(noised, levels, heard, windows(segments))
     assert layers and torch.allclose(one, two, atol=1e-4)
     assert (one - without).abs().max() > 0.01  # the layers say something at all
+    if lead and segments > 1:
+        ours.layers, ours.lead_frames = layers, 0
+        with torch.no_grad():
+            assert (one - ours.predict(noised, levels, heard, windows(segments))).abs().max() > 0.01
 
 
 def test_its_facts_are_those_that_comfyui_says_of_the_demo_model(demo_model):

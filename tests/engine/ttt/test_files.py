@@ -101,6 +101,16 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(saved, monkeypatch):
     assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
 
 
+def test_leads_are_kept_and_a_file_that_names_none_has_none(tmp_path):
+    path = tmp_path / "a.safetensors"
+    for lead in (2, 0):
+        save_ttt(path, replace(make_ttt(), lead_frames=lead))
+        assert load_ttt(path).lead_frames == lead
+        assert ("latent frames led by 2" in load_ttt(path).summary()) == bool(lead)
+        with safe_open(path, "pt") as file:
+            assert ("lead_frames" in file.metadata()[KEY]) == bool(lead)
+
+
 def test_weights_that_are_not_what_they_are_said_to_be_are_not_saved(tmp_path):
     ttt = make_ttt()
     with pytest.raises(ValueError, match="TTT layers for the blocks 0, 2 of a network of 2; use blocks 0 to 1"):
@@ -223,6 +233,8 @@ def test_a_layer_that_is_gone_is_missed(saved):
         ({"norm_eps": float("nan")}, "norm_eps is nan"),
         ({"family": None}, "family is None, not text"),
         ({"segment_latent_frames": -1}, "segment_latent_frames is -1"),
+        ({"lead_frames": -1}, "lead_frames is -1, not a whole number from 0"),
+        ({"lead_frames": 1.0}, "lead_frames is 1.0"),
     ],
 )
 def test_metadata_that_says_something_else_is_refused(saved, about, says):

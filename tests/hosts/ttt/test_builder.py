@@ -51,6 +51,7 @@ def test_the_command_trains_a_model_by_the_names_of_its_files(names, tmp_path, c
                     "sample_height": 64,
                     "sample_segment_latent_frames": 3,
                     "sample_steps": 1,
+                    "lead_frames": 1,
                 },
                 "data": {"folder": "clips", "width": 64, "height": 64, "segment_latent_frames": 3},
                 "stage": [
@@ -71,6 +72,7 @@ def test_the_command_trains_a_model_by_the_names_of_its_files(names, tmp_path, c
     assert ttt.main([str(config)]) == 0, capsys.readouterr().err
     file = load_ttt(tmp_path / "run" / "ttt.safetensors")
     assert (sorted(file.layers), file.family, file.title, file.segment_latent_frames) == ([1, 2], "Wan", "by name", 3)
+    assert file.lead_frames == 1
     said = capsys.readouterr().out
     assert "time per step" in said
     with Image.open(tmp_path / "run" / "samples" / "00000002.png") as page:
@@ -104,6 +106,7 @@ def test_layers_of_a_file_are_gone_on_from(names, tiny, tmp_path):
         ({"heads": "four"}, "model.heads is 'four', not a int"),
         ({"vae": ""}, "1 of 4 names are missing in .model., first vae"),
         ({"clip": ["a", "b", "c"]}, "model.clip names 3 files and ComfyUI's loaders take 1 or 2"),
+        ({"lead_frames": -1}, "model.lead_frames is -1; use 0 as published, or 1 and more"),
         ({"dtype": "float8"}, "model.dtype 'float8' is not known; use bfloat16 or float32"),
         ({"sample": "a story"}, "model.sample is 'a story', not a list"),
         (

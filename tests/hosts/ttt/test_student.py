@@ -163,6 +163,33 @@ def test_what_is_trained_is_what_is_sampled(tiny, every_tiny):
     torch.testing.assert_close(sampled, expected, atol=2e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["wan21", "cogvideox15", "hunyuan_video", "ltxv"])
+def test_segments_are_trained_with_the_lead_that_they_are_sampled_with(tiny, name):
+    loaded = tiny(name)
+    file, timeline = layers(loaded.model), plan(loaded, shots=2, prompts=PROMPTS, transition="continue", overlap=0)
+    noise, student = noise_for(timeline), student_of(loaded, file)
+    assert student.lead_frames == 0
+    student.lead_frames = 1
+    model = ttt.attach_timeline(ttt.apply(loaded.model, file), timeline, lead_frames=1)
+    conds = encode(loaded, timeline)
+    sampled = loaded.model.model.process_latent_in(denoise(model, conds, noise, cfg=1.0))
+    windows = tuple((segment.start_frame, segment.end_frame) for segment in timeline.segments)
+    level = torch.tensor([1.0 if isinstance(student.objective, FlowMatching) else 999.0])
+    with torch.no_grad():
+        said = student.predict(noise, level, hear(loaded, PROMPTS), windows)
+    expected = noise - said if isinstance(student.objective, FlowMatching) else -said
+    torch.testing.assert_close(sampled, expected, atol=2e-3, rtol=1e-3)
+    assert student.loaded(4, "").lead_frames == 1
+
+
+def test_a_run_with_leads_is_another_run(tiny):
+    loaded = tiny("wan21")
+    model = ttt.apply(loaded.model, None)
+    with torch.inference_mode():
+        plain, led = (TTTStudent(model, torch.float32, lead_frames=lead) for lead in (0, 1))
+    assert led.identity == f"{plain.identity} lead 1"
+
+
 def test_a_few_steps_lower_the_loss_and_change_what_is_sampled_and_nothing_else(tiny, every_tiny, tmp_path):
     train_and_sample(tiny(every_tiny.name), MLP, tmp_path)
 
