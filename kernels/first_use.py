@@ -28,7 +28,7 @@ _found: dict[tuple, str | None] = {}
 def obstacle(inputs: ScanInputs, scan: Scan) -> str | None:
     """Return why `scan` is not to be used for such inputs on this device, as the end of a sentence, or None.
 
-    Tried once for each device, kind, shape of a head, number of heads, chunk, layout and dtype; then remembered.
+    Tried once for each device, kind, chunk, layout, dtype and number of videos and heads; then remembered.
     """
     key = _kind_of(inputs)
     if key not in _found:
@@ -48,7 +48,8 @@ def _kind_of(inputs: ScanInputs) -> tuple:
     layouts = tuple((x.dtype, tuple(stride % 16 == 0 for stride in x.stride()[1:]), _token_major(x)) for x in tensors)
     index = None if inputs.index is None else inputs.index.dtype
     norm = (inputs.ln_weight.dtype, inputs.ln_bias.dtype)
-    return inputs.q.device, inputs.state.is_mlp, inputs.q.shape[2:], inputs.chunk, inputs.eps, layouts, index, norm
+    shape = inputs.q.shape[0], *inputs.q.shape[2:]
+    return inputs.q.device, inputs.state.is_mlp, shape, inputs.chunk, inputs.eps, layouts, index, norm
 
 
 def _token_major(x: torch.Tensor) -> bool:
@@ -66,7 +67,7 @@ def sample_like(inputs: ScanInputs) -> ScanInputs:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     def like(x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """Place values [1, L, H, ...] as the numbers of x [B, L, H, ...] lie."""
+        """Place values [B, L, H, ...] as the numbers of x [B, L, H, ...] lie."""
         token, head = x.stride(1), x.stride(2)
         if not (token and head):
             return values.to(x)
@@ -78,18 +79,18 @@ def sample_like(inputs: ScanInputs) -> ScanInputs:
         )
         return placed.copy_(values)
 
-    H, D = inputs.q.shape[2:]
+    B, _, H, D = inputs.q.shape
     M, mlp, L = inputs.state.W1.shape[-1], inputs.state.is_mlp, 2 * inputs.chunk + TAIL
-    weights = [0.3 * normal(1, H, D, M) / D**0.5, 0.1 * normal(1, H, 1, M)]
-    weights += [normal(1, H, M, D) / M**0.5, 0.1 * normal(1, H, 1, D)] if mlp else []
+    weights = [0.3 * normal(B, H, D, M) / D**0.5, 0.1 * normal(B, H, 1, M)]
+    weights += [normal(B, H, M, D) / M**0.5, 0.1 * normal(B, H, 1, D)] if mlp else []
     unit = torch.nn.functional.normalize
     order = torch.randperm(L, generator=generator)
     return replace(
         inputs,
-        q=like(inputs.q, unit(normal(1, L, H, D), dim=-1)),
-        k=like(inputs.k, unit(normal(1, L, H, D), dim=-1)),
-        v=like(inputs.v, normal(1, L, H, D)),
-        eta=like(inputs.eta, (0.5 if mlp else 1.0) * normal(1, L, H).sigmoid() / inputs.chunk),
+        q=like(inputs.q, unit(normal(B, L, H, D), dim=-1)),
+        k=like(inputs.k, unit(normal(B, L, H, D), dim=-1)),
+        v=like(inputs.v, normal(B, L, H, D)),
+        eta=like(inputs.eta, (0.5 if mlp else 1.0) * normal(B, L, H).sigmoid() / inputs.chunk),
         ln_weight=(1 + 0.1 * normal(H, D)).to(inputs.ln_weight),
         ln_bias=(0.1 * normal(H, D)).to(inputs.ln_bias),
         state=State(*(x.to(inputs.state.W1) for x in weights)),

@@ -1,8 +1,9 @@
 """Launch the Triton kernels: memory for the results, strides, and how many warps.
 
 What can be launched is decided in dispatch.py; what is computed is in triton_linear.py, triton_mlp.py and
-triton_mlp_wide.py. `planned` says what will be launched without doing it, so that tests/kernels/offline_compile.py
-compiles that very kernel for GPUs that are not here. Importing this file imports Triton.
+triton_mlp_wide.py; TTT-MLP on a card that it would leave half empty is triton_apart.py's. `planned` says what will be
+launched without doing it, so that tests/kernels/offline_compile.py compiles that very kernel for GPUs that are not
+here. Importing this file imports Triton.
 """
 
 import contextlib
@@ -10,8 +11,9 @@ import contextlib
 import torch
 from triton import knobs
 
+from . import triton_apart
 from .inputs import ScanInputs
-from .launch import Launch
+from .launch import Launch, options_of
 from .state import State
 from .triton_linear import STAGES as LINEAR_STAGES
 from .triton_linear import WARPS as LINEAR_WARPS
@@ -24,14 +26,30 @@ from .triton_mlp_wide import WARPS as WIDE_WARPS
 from .triton_mlp_wide import scan_mlp_wide, slice_rows
 
 
-def scan(inputs: ScanInputs, warps: int | None = None, stages: int | None = None) -> tuple[torch.Tensor, State]:
-    """Pass over the tokens once, as kernels.scan describes it. warps, stages: for benchmarks; else the kernel's."""
-    q, interpreted = inputs.q, knobs.runtime.interpret
+def scan(
+    inputs: ScanInputs, warps: int | None = None, stages: int | None = None, apart: bool | None = None
+) -> tuple[torch.Tensor, State]:
+    """Pass over the tokens once, as kernels.scan describes it.
+
+    For benchmarks: warps, stages of the one kernel, else its own; apart: whether TTT-MLP learns and reads by two
+    kernels, else where the card has room for it.
+    """
+    q = inputs.q
+    approx = q.dtype != torch.float32 and not knobs.runtime.interpret
     with torch.cuda.device(q.device) if q.is_cuda else contextlib.nullcontext():
+        if apart is None:
+            apart = q.is_cuda and warps is stages is None and triton_apart.is_worth_it(inputs, _multiprocessors(q))
+        if apart:
+            beside = triton_apart.SecondStream(q.device) if q.is_cuda else triton_apart.AtOnce()
+            return triton_apart.scan(inputs, approx, beside)
         major = torch.cuda.get_device_capability(q.device)[0] if q.is_cuda else 0  # 0: interpreted
-        launch, out, end = planned(inputs, major, q.dtype != torch.float32 and not interpreted, warps, stages)
+        launch, out, end = planned(inputs, major, approx, warps, stages)
         launch.run()
     return out, end
+
+
+def _multiprocessors(x: torch.Tensor) -> int:
+    return torch.cuda.get_device_properties(x.device).multi_processor_count
 
 
 def planned(
@@ -69,7 +87,7 @@ def planned(
         arguments |= {f"{name}_out_ptr": x for name, x in zip(names, end, strict=False)}
         kernel, options = scan_linear, (LINEAR_WARPS.get(D, 8), LINEAR_STAGES)
         if state.is_mlp:
-            arguments |= {"APPROX": approx}
+            arguments |= {"APPROX": approx, "once": 1}
             kernel, options = scan_mlp, (MLP_WARPS, MLP_STAGES)
-    given = {"num_warps": warps or options[0], "num_stages": stages or options[1]}
+    given = options_of(warps or options[0], stages or options[1])
     return Launch(kernel, (B * H,), arguments, given), out, State(*end)

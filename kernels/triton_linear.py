@@ -8,7 +8,7 @@ number of tokens is a run-time value: one compilation serves every length. Launc
 import triton
 import triton.language as tl
 
-from .triton_tiles import LOWER, chunk_rows, load_rates, load_rows, loss_gradient, normalise, product
+from .triton_tiles import chunk_rows, load_rates, load_rows, loss_gradient, normalise, product, step, step_of_bias
 
 WARPS = {64: 4, 128: 8}  # by head dim: as few as keep the state in registers without spilling
 STAGES = 2
@@ -44,10 +44,10 @@ def scan_linear(
         XK = load_rows(k_ptr, rows, inside, k_token, D)  # [K, D]
         Z1 = product(XK, W1.to(XK.dtype)) + b1[None, :]
         XV = load_rows(v_ptr, rows, inside, v_token, D).to(tl.float32)
-        rate = load_rates(eta_ptr, rows, inside, eta_token)
+        rate = load_rates(eta_ptr, rows, inside, eta_token, XK.dtype)
         G1 = rate * loss_gradient(Z1, XV - XK.to(tl.float32), gamma, beta, eps, D)
-        W1 -= LOWER * product(tl.trans(XK), G1.to(XK.dtype))
-        b1 -= LOWER * tl.sum(G1, 0)
+        W1 = step(W1, tl.trans(XK), G1.to(XK.dtype))
+        b1 = step_of_bias(b1, G1, 0, XK.dtype)
 
         XQ = load_rows(q_ptr, rows, inside, q_token, D)
         xh, _ = normalise(product(XQ, W1.to(XQ.dtype)) + b1[None, :], eps, D)

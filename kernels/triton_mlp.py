@@ -11,23 +11,26 @@ value: no copy for an order, one compilation for every length. Launching is trit
 import triton
 import triton.language as tl
 
-from .triton_slices import hidden_layer, load_slice, store_slice, update_slice
-from .triton_tiles import LOWER, chunk_rows, load_rates, load_rows, loss_gradient, normalise, product
+from .triton_slices import hidden_layer, hidden_layer_only, load_slice, store_slice, update_slice
+from .triton_tiles import chunk_rows, load_rates, load_rows, loss_gradient, normalise, step_of_bias
 
 WARPS = 8
 STAGES = 1
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(do_not_specialize=["tokens", "once"])
 def scan_mlp(
     q_ptr, k_ptr, v_ptr, eta_ptr, out_ptr, index_ptr, gamma_ptr, beta_ptr,
     W1_ptr, b1_ptr, W2_ptr, b2_ptr, W1_out_ptr, b1_out_ptr, W2_out_ptr, b2_out_ptr,
     q_batch, q_token, q_head, k_batch, k_token, k_head, v_batch, v_token, v_head,
     eta_batch, eta_token, eta_head, out_batch, out_token, out_head,
-    heads, tokens, eps,
+    heads, tokens, once, eps,
     K: tl.constexpr, D: tl.constexpr, APPROX: tl.constexpr,
 ):  # fmt: skip
-    """Scan one head of one video in one program, K tokens at a time, with the MLP's weights in registers, in halves."""
+    """Scan one head of one video in one program, K tokens at a time, with the MLP's weights in registers, in halves.
+
+    once: 1, which the compiler must not know.
+    """
     M: tl.constexpr = 4 * D
     HALF: tl.constexpr = M // 2
     program = tl.program_id(0).to(tl.int64)  # a video's tensors hold more numbers than 32 bits count
@@ -50,23 +53,30 @@ def scan_mlp(
         rows, inside = chunk_rows(index_ptr, start, tokens, K)
         XK = load_rows(k_ptr, rows, inside, k_token, D)  # [K, D]
         XV = load_rows(v_ptr, rows, inside, v_token, D).to(tl.float32)
-        rate = load_rates(eta_ptr, rows, inside, eta_token)
+        rate = load_rates(eta_ptr, rows, inside, eta_token, XK.dtype)
 
         XKT = tl.trans(XK)
         X2a, slope_a = hidden_layer(XKT, W1a, b1a, APPROX)
         X2b, slope_b = hidden_layer(XKT, W1b, b1b, APPROX)
-        Z2 = product(tl.trans(X2a), W2a.to(XK.dtype)) + product(tl.trans(X2b), W2b.to(XK.dtype)) + b2[None, :]
-        G2 = rate * loss_gradient(Z2, XV - XK.to(tl.float32), gamma, beta, eps, D)
-        b2 -= LOWER * tl.sum(G2, 0)
+        Z2 = tl.zeros([K, D], tl.float32)
+        for _ in range(once):  # in a region of its own, or Hopper's two groups of warps would do it twice
+            Z2 = tl.dot(tl.trans(X2a), W2a.to(XK.dtype), Z2, input_precision="tf32x3")
+            Z2 = tl.dot(tl.trans(X2b), W2b.to(XK.dtype), Z2, input_precision="tf32x3")
+        G2 = rate * loss_gradient(Z2 + b2[None, :], XV - XK.to(tl.float32), gamma, beta, eps, D)
+        b2 = step_of_bias(b2, G2, 0, XK.dtype)
         G2 = G2.to(XK.dtype)
         W1a, b1a, W2a = update_slice(XK, X2a, slope_a, G2, W1a, b1a, W2a)
         W1b, b1b, W2b = update_slice(XK, X2b, slope_b, G2, W1b, b1b, W2b)
 
         XQ = load_rows(q_ptr, rows, inside, q_token, D)  # loaded after the update, which needs the registers
         XQT = tl.trans(XQ)
-        Qa, _ = hidden_layer(XQT, W1a, b1a, APPROX)
-        Qb, _ = hidden_layer(XQT, W1b, b1b, APPROX)
-        Z2 = product(tl.trans(Qa), W2a.to(XQ.dtype)) + product(tl.trans(Qb), W2b.to(XQ.dtype)) + b2[None, :]
+        Qa = hidden_layer_only(XQT, W1a, b1a, APPROX)
+        Qb = hidden_layer_only(XQT, W1b, b1b, APPROX)
+        Z2 = tl.zeros([K, D], tl.float32)
+        for _ in range(once):
+            Z2 = tl.dot(tl.trans(Qa), W2a.to(XQ.dtype), Z2, input_precision="tf32x3")
+            Z2 = tl.dot(tl.trans(Qb), W2b.to(XQ.dtype), Z2, input_precision="tf32x3")
+        Z2 += b2[None, :]
         xh, _ = normalise(Z2, eps, D)
         out = XQ.to(tl.float32) + gamma * xh + beta
         tl.store(

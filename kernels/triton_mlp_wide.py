@@ -12,8 +12,8 @@ back costs is not known: nobody has timed this on a GPU yet.
 import triton
 import triton.language as tl
 
-from .triton_slices import hidden_layer, load_slice, store_slice, update_slice
-from .triton_tiles import LOWER, chunk_rows, load_rates, load_rows, loss_gradient, normalise, product
+from .triton_slices import hidden_layer, hidden_layer_only, load_slice, store_slice, update_slice
+from .triton_tiles import chunk_rows, load_rates, load_rows, loss_gradient, normalise, product, step_of_bias
 
 WARPS = 8
 STAGES = 1
@@ -63,13 +63,13 @@ def scan_mlp_wide(
         Z2 = tl.zeros([K, D], tl.float32) + b2[None, :]
         for first in range(0, M, S):  # the loss of the whole chunk needs every slice
             W1, b1, W2 = load_slice(W1_ptr, b1_ptr, W2_ptr, program, first + s, M, D)
-            X2, _ = hidden_layer(XKT, W1, b1, APPROX)
+            X2 = hidden_layer_only(XKT, W1, b1, APPROX)
             Z2 += product(tl.trans(X2), W2.to(XK.dtype))
 
         XV = load_rows(v_ptr, rows, inside, v_token, D).to(tl.float32)
-        rate = load_rates(eta_ptr, rows, inside, eta_token)
+        rate = load_rates(eta_ptr, rows, inside, eta_token, XK.dtype)
         G2 = rate * loss_gradient(Z2, XV - XK.to(tl.float32), gamma, beta, eps, D)
-        b2 -= LOWER * tl.sum(G2, 0)
+        b2 = step_of_bias(b2, G2, 0, XK.dtype)
         G2 = G2.to(XK.dtype)
 
         XQ = load_rows(q_ptr, rows, inside, q_token, D)
@@ -81,7 +81,7 @@ def scan_mlp_wide(
             W1, b1, W2 = update_slice(XK, X2, slope, G2, W1, b1, W2)
             tl.debug_barrier()  # a thread may store what another one has loaded: all have
             store_slice(W1_ptr, b1_ptr, W2_ptr, program, first + s, W1, b1, W2, M, D)
-            X2, _ = hidden_layer(XQT, W1, b1, APPROX)
+            X2 = hidden_layer_only(XQT, W1, b1, APPROX)
             Z2 += product(tl.trans(X2), W2.to(XQ.dtype))
         tl.debug_barrier()  # and the other way round, before the next chunk's loads
 

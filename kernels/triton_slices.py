@@ -8,7 +8,8 @@ operands of the next products. How many slices there are, and where they stay be
 import triton
 import triton.language as tl
 
-from .triton_tiles import LOWER, gelu, gelu_slope, product
+from .triton_gelu import gelu, gelu_and_slope
+from .triton_tiles import product, step, step_of_bias
 
 
 @triton.jit
@@ -33,18 +34,22 @@ def store_slice(W1_ptr, b1_ptr, W2_ptr, program, hidden, W1, b1, W2, M: tl.const
 @triton.jit
 def hidden_layer(XT, W1, b1, APPROX: tl.constexpr):
     """Return gelu of one slice for tokens XT [D, K], X2 [S, K] in their dtype, and its slope there."""
-    Z1 = product(W1.to(XT.dtype), XT) + b1[:, None]
-    X2, t = gelu(Z1, APPROX)
-    return X2.to(XT.dtype), gelu_slope(Z1, t)
+    return gelu_and_slope(product(W1.to(XT.dtype), XT) + b1[:, None], XT.dtype, APPROX)
+
+
+@triton.jit
+def hidden_layer_only(XT, W1, b1, APPROX: tl.constexpr):
+    """Return gelu of one slice alone."""
+    return gelu(product(W1.to(XT.dtype), XT) + b1[:, None], XT.dtype, APPROX)
 
 
 @triton.jit
 def update_slice(XK, X2, slope, G2, W1, b1, W2):
-    """Return one slice after the step: XK [K, D], X2 and slope [S, K], G2 [K, D] with the lifted learning rate
-    in it.
+    """Return one slice after the step: XK [K, D], X2 and slope [S, K], G2 [K, D] with the learning rate in it, as
+    triton_tiles.step wants it.
     """
     G1 = product(W2.to(XK.dtype), tl.trans(G2)) * slope  # [S, K], at the chunk's first W2
-    W2 -= LOWER * product(X2, G2)
-    W1 -= LOWER * product(G1.to(XK.dtype), XK)
-    b1 -= LOWER * tl.sum(G1, 1)
+    W2 = step(W2, X2, G2)
+    W1 = step(W1, G1.to(XK.dtype), XK)
+    b1 = step_of_bias(b1, G1, 1, XK.dtype)
     return W1, b1, W2

@@ -1,20 +1,17 @@
-"""Provide the pieces of all Triton kernels: a chunk's rows, the inner loss, gelu.
+"""Provide the pieces of all Triton kernels: a chunk's rows, the inner loss, the step.
 
 Formulas: arXiv 2504.05298, section 3 (inner_loss.py has them readable). A chunk is a tile [K, D] of one head of one
 video. Tokens behind the end are read as zeros and have no learning rate. Products take operands in the tokens' dtype
 and add up in float32; all else is float32. float32 operands are split in three tf32 parts, because one would keep ten
 bits. What a tile is used for is not known here.
-
-Triton's interpreter has no bfloat16 arithmetic (it computes on the raw bits), no tanh, and no inline assembly, so tanh
-is built from exp wherever float32 accuracy is wanted.
 """
 
 import triton
 import triton.language as tl
 
 # Learning rates are about 1e-5, and gradients times them would fall among float16's subnormal numbers. Lifted by a
-# power of two they keep all their bits; the updates are lowered again in float32. Adding the updates up inside the
-# product instead, where the dtype needs no lift, spills more registers, not fewer (offline for sm_89 and sm_90).
+# power of two they keep all their bits; the updates are lowered again in float32. The other dtypes need no lift, so
+# their updates are added up inside the product, with the sign in the rate (`step`, `load_rates`).
 LIFT = tl.constexpr(1024.0)
 LOWER = tl.constexpr(1.0 / 1024.0)
 
@@ -23,6 +20,26 @@ LOWER = tl.constexpr(1.0 / 1024.0)
 def product(a, b):
     """Return a [M, K] @ b [K, N] as float32 [M, N]; a and b in the same dtype, every side at least 16."""
     return tl.dot(a, b, input_precision="tf32x3")
+
+
+@triton.jit
+def step(W, a, b):
+    """Return W [M, N], float32, after a step along a [M, K] @ b [K, N], in which the learning rate is already."""
+    if b.dtype == tl.float16:  # noqa: SIM108 (see chunk_rows)
+        W = W - LOWER * product(a, b)
+    else:
+        W = tl.dot(a, b, W, input_precision="tf32x3")
+    return W
+
+
+@triton.jit
+def step_of_bias(b, gradient, axis: tl.constexpr, dtype: tl.constexpr):
+    """Return b after the step of `step` for tokens of `dtype`: gradient in float32, summed over its tokens."""
+    if dtype == tl.float16:  # noqa: SIM108 (see chunk_rows)
+        b = b - LOWER * tl.sum(gradient, axis)
+    else:
+        b = b + tl.sum(gradient, axis)
+    return b
 
 
 @triton.jit
@@ -44,9 +61,16 @@ def load_rows(ptr, rows, inside, stride, D: tl.constexpr):
 
 
 @triton.jit
-def load_rates(ptr, rows, inside, stride):
-    """Load lifted learning rates as [K, 1]; 0 for tokens that do not exist."""
-    return LIFT * tl.load(ptr + rows * stride, mask=inside, other=0.0).to(tl.float32)[:, None]
+def load_rates(ptr, rows, inside, stride, dtype: tl.constexpr):
+    """Load learning rates as [K, 1], lifted or with the sign that `step` wants for tokens of `dtype`; 0 for tokens that
+    do not exist.
+    """
+    rate = tl.load(ptr + rows * stride, mask=inside, other=0.0).to(tl.float32)[:, None]
+    if dtype == tl.float16:  # noqa: SIM108 (see chunk_rows)
+        rate = LIFT * rate
+    else:
+        rate = -rate
+    return rate
 
 
 @triton.jit
@@ -63,26 +87,3 @@ def loss_gradient(z, target, gamma, beta, eps, D: tl.constexpr):
     xh, per_s = normalise(z, eps, D)
     u = gamma * (gamma * xh + beta - target)
     return (u - tl.sum(u, 1)[:, None] / D - xh * (tl.sum(u * xh, 1)[:, None] / D)) * per_s
-
-
-@triton.jit
-def tanh(x, APPROX: tl.constexpr):
-    """Return tanh; APPROX takes the hardware's instruction, whose error of 2^-11 is that of float16 operands."""
-    if APPROX:
-        return tl.inline_asm_elementwise("tanh.approx.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
-    shrunk = tl.exp(-2.0 * tl.abs(x))  # cannot overflow
-    t = (1.0 - shrunk) / (1.0 + shrunk)
-    return tl.where(x < 0, -t, t)
-
-
-@triton.jit
-def gelu(z, APPROX: tl.constexpr):
-    """Return the tanh form of gelu(z), and the tanh that its derivative needs."""
-    t = tanh(0.7978845608028654 * z * (1.0 + 0.044715 * z * z), APPROX)
-    return 0.5 * z * (1.0 + t), t
-
-
-@triton.jit
-def gelu_slope(z, t):
-    """Return gelu'(z), from z and the tanh of gelu(z)."""
-    return 0.5 * z * (1.0 - t * t) * (0.7978845608028654 + 0.1070322243 * z * z) + 0.5 * (1.0 + t)

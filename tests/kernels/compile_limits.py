@@ -3,6 +3,8 @@
 It is plain data, so that a process without Triton can read it.
 """
 
+import math
+
 CAPABILITIES = (80, 86, 89, 90, 120)  # A100, RTX 30, RTX 40, H100 and H200, RTX 50
 SHARED_BYTES = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024, 120: 99 * 1024}  # per block, by opt-in
 
@@ -16,9 +18,17 @@ STACK_BYTES = {
     ("linear", 128, 64): 1500,
     ("mlp", 64, 16): 1900,
     ("mlp", 64, 64): 2100,
+    ("learn", 64, 64): 1700,
+    ("read", 64, 64): 16,
+    ("tail", 64, 64): 16,
     ("mlp", 128, 16): 500,
     ("mlp", 128, 64): 1400,
 }
+
+# Clocks that the instructions of a chunk take at least on sm_90, in 16 bits: those of the loop over chunks, issued by
+# the four schedulers of a multiprocessor. What a chunk really takes is not known without a GPU.
+ISSUE_CLOCKS = {("mlp", 64, 64): 7300, ("learn", 64, 64): 5000, ("linear", 64, 16): 640}
+WITHOUT_PRODUCTS = {"tail"}
 
 
 def complaints(report: dict) -> list[str]:
@@ -29,6 +39,11 @@ def complaints(report: dict) -> list[str]:
         wrong.append(f"it spills {report['stack']} bytes of registers per thread, allowed {stack}")
     if report["shared"] > shared:
         wrong.append(f"it needs {report['shared']} bytes of shared memory and such a GPU has {shared}")
+    issue = ISSUE_CLOCKS.get((report["kind"], report["D"], report["chunk"]), math.inf)
+    if report["capability"] == 90 and report["dtype"] == "bf16" and report["issue"] > issue:
+        wrong.append(f"a chunk takes {report['issue']} clocks to issue, allowed {issue}")
+    if report["kind"] in WITHOUT_PRODUCTS:
+        return wrong
     if not report["wgmma"] + report["mma"]:
         wrong.append("it has no matrix instructions")
     if report["capability"] == 90 and report["chunk"] == 64 and report["dtype"] != "fp32" and not report["wgmma"]:

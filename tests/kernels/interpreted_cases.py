@@ -164,6 +164,56 @@ def right_at_first_use(mlp: bool, D: int) -> None:
         assert found is None, found
 
 
+class Late:
+    """A second stream at its slowest: what is asked of it happens when somebody waits for it, and not before."""
+
+    def __init__(self):
+        self.asked: list[Callable[[], None]] = []
+
+    def run(self, work: Callable[[], None]) -> int:
+        self.asked.append(work)
+        return len(self.asked)
+
+    def wait(self, done: int) -> None:
+        for place, work in enumerate(self.asked[:done]):
+            work()
+            self.asked[place] = lambda: None
+
+
+def learned_and_read_apart(chunk: int, dtype: torch.dtype, piece: int) -> None:
+    """Four chunks and a tail in pieces of `piece`, of which the weights of two are kept: read too late, they are the
+    next ones'."""
+    from longreel.kernels import triton_apart
+
+    L = 4 * chunk + 3
+    case = scan_case(True, B=2, L=L + 4, H=2 if chunk == 16 else 1, D=64, chunk=chunk, dtype=dtype)
+    index = permuted(L + 4)[:L].int()
+    got = triton_apart.scan(ScanInputs(**case, index=index, eps=1e-6), False, Late(), piece)
+    near(got, scan(**in_double(case), index=index, backend="reference"), case["state"], TOLERANCE[dtype])
+
+
+def apart_with_odd_strides() -> None:
+    """Head-major k, q and v of one projection, rates that lie across, an expanded start, another eps, no order."""
+    from longreel.kernels import triton_apart
+
+    case = scan_case(True, B=2, L=37, D=64, chunk=16)
+    q, _, v = torch.cat([case["q"], case["k"], case["v"]], -1).split(64, -1)
+    k, eta = case["k"].transpose(1, 2).contiguous().transpose(1, 2), case["eta"].mT.contiguous().mT
+    start = State(*(x[:1].expand(2, *x.shape[1:]) for x in case["state"].tensors()))
+    case |= {"q": q, "k": k, "v": v, "eta": eta, "state": start}
+    got = triton_apart.scan(ScanInputs(**case, index=None, eps=1e-3), False, Late(), 2)
+    near(got, scan(**in_double(case), eps=1e-3, backend="reference"), start, TOLERANCE[torch.float32])
+
+
+def apart_without_tokens() -> None:
+    from longreel.kernels import triton_apart
+
+    case = scan_case(True, L=16, D=64, chunk=16)
+    given = ScanInputs(**case, index=torch.tensor([], dtype=torch.int32), eps=1e-6)
+    out, end = triton_apart.scan(given, False, Late())
+    assert not out.any() and all(map(torch.equal, end.tensors(), case["state"].tensors()))
+
+
 def projections(D: int, dtype: torch.dtype) -> None:
     """The one-pass tail of the projections against the reference: two videos, tokens that are no multiple of a
     program's, heads with norms of their own, a token of nothing, and what lies behind the last token."""
@@ -218,6 +268,12 @@ def cases() -> dict[str, Case]:
         for value in (1e-6, 1e-8):
             found[f"{kind}: eps {value:.0e}"] = partial(eps, mlp, widths[0], value)
     found["wide mlp: the slices of a Hopper GPU"] = slices_of_hopper
+    for chunk, piece in ((16, 1), (16, 2), (64, 1)):
+        for dtype in TOLERANCE:
+            name = f"apart, chunk {chunk}, pieces of {piece}, {str(dtype).removeprefix('torch.')}"
+            found[name] = partial(learned_and_read_apart, chunk, dtype, piece)
+    found["apart: odd strides"] = apart_with_odd_strides
+    found["apart: no tokens"] = apart_without_tokens
     for D in (64, 128, 16):
         for dtype in TOLERANCE:
             found[f"projections, head dim {D}, {str(dtype).removeprefix('torch.')}"] = partial(projections, D, dtype)
@@ -228,7 +284,7 @@ def cases() -> dict[str, Case]:
 
 def main() -> None:
     torch.empty = poisoned
-    torch.empty_like = lambda x: torch.full_like(x, float("nan"))
+    torch.empty_like = lambda x, **options: torch.full_like(x, float("nan"), **options)
     for name, case in cases().items():
         started = time.perf_counter()
         try:

@@ -24,7 +24,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, make_backend
 from triton.runtime.jit import create_function_from_signature
 
-from longreel.kernels import State, triton_launch, triton_tail
+from longreel.kernels import State, triton_apart, triton_launch, triton_tail
 from longreel.kernels.inputs import ScanInputs
 from longreel.kernels.launch import Launch
 
@@ -43,13 +43,19 @@ def planned(kind: str, D: int, chunk: int, dtype: str, capability: int) -> Launc
         tokens = [empty(1, TOKENS, HEADS, D, dtype=DTYPES[dtype]) for _ in range(3)]
         norm = [empty(HEADS, D, dtype=DTYPES[dtype]) for _ in range(2)]
         return triton_tail.planned(*tokens, *(empty(TOKENS, D // 2) for _ in range(2)), *norm)
-    M = 4 * D if kind == "mlp" else D
+    mlp = kind != "linear"
+    M = 4 * D if mlp else D
     weights = [empty(1, HEADS, D, M), empty(1, HEADS, 1, M)]
-    weights += [empty(1, HEADS, M, D), empty(1, HEADS, 1, D)] if kind == "mlp" else []
+    weights += [empty(1, HEADS, M, D), empty(1, HEADS, 1, D)] if mlp else []
     q, k, v = (empty(1, TOKENS, HEADS, D, dtype=DTYPES[dtype]) for _ in range(3))
     norm = [empty(HEADS, D, dtype=DTYPES[dtype]) for _ in range(2)]
     index = torch.empty(TOKENS, dtype=torch.int64, device="meta")
     inputs = ScanInputs(q, k, v, empty(1, TOKENS, HEADS), *norm, State(*weights), chunk, index, 1e-6)
+    if kind in ("learn", "read"):
+        piece = triton_apart.piece_of(inputs)
+        out, end, kept = triton_apart.results(inputs, piece)
+        launches = triton_apart.planned(inputs, dtype != "fp32", 0, piece * chunk, weights, end, kept[0], out)
+        return launches[kind == "read"]
     return triton_launch.planned(inputs, capability // 10, approx=dtype != "fp32")[0]
 
 

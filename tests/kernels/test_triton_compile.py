@@ -13,6 +13,7 @@ from tests.kernels.compile_limits import CAPABILITIES, SHARED_BYTES, complaints
 from tests.kernels.triton_process import on_linux, run_with_triton
 
 CASES = [["linear", 64, 16, "bf16", 89], ["mlp", 64, 64, "bf16", 89], ["mlp", 64, 64, "bf16", 90]]
+CASES += [[kind, 64, 64, "bf16", 90] for kind in ("learn", "read", "tail")]
 CASES += [["mlp", 128, chunk, "bf16", at] for chunk in (16, 64) for at in CAPABILITIES]
 CASES += [["mlp", 128, 16, "fp32", 89], ["mlp", 128, 16, "fp32", 90]]
 TOO_LARGE = ["mlp", 128, 64, "fp32", 89]
@@ -40,7 +41,9 @@ def test_the_kernel_that_no_gpu_has_memory_for_is_refused_with_what_it_needs(rep
 
 def test_a_kernel_that_does_not_fit_is_complained_about():
     report = {"kind": "mlp", "D": 64, "chunk": 64, "dtype": "bf16", "capability": 90, "stack": 1904, "shared": 40960,
-              "wgmma": 96, "mma": 0}  # fmt: skip
+              "issue": 7000, "wgmma": 96, "mma": 0}  # fmt: skip
     assert complaints(report) == []
     assert complaints({**report, "stack": 9000}) == ["it spills 9000 bytes of registers per thread, allowed 2100"]
+    assert complaints({**report, "issue": 7301}) == ["a chunk takes 7301 clocks to issue, allowed 7300"]
     assert len(complaints({**report, "shared": 300_000, "wgmma": 0})) == 3
+    assert complaints({**report, "kind": "tail", "stack": 0, "wgmma": 0}) == []

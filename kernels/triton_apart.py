@@ -1,0 +1,163 @@
+"""Scan with TTT-MLP by two kernels, one that learns from chunk to chunk and one that reads many chunks at once.
+
+The scan as one kernel (triton_mlp.py) has a program for each head of each video: 48 on a card of 132 multiprocessors,
+and every chunk's reading stands between one step of learning and the next. Here the reading is done beside it, on a
+second stream, by the multiprocessors that learning leaves empty: while a piece of the scan is learned, the piece before
+is read. Two pieces' weights are kept, `PIECE_BYTES` each at most. Where heads times videos fill the card there is
+nothing to gain, and triton_launch.py takes the one kernel. Importing this file imports Triton.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Protocol
+
+import torch
+import triton
+
+from .inputs import ScanInputs
+from .launch import Launch, options_of
+from .state import State
+from .triton_learn import STAGES as LEARN_STAGES
+from .triton_learn import WARPS as LEARN_WARPS
+from .triton_learn import learn_mlp
+from .triton_read import SLICE, read_mlp
+from .triton_read import STAGES as READ_STAGES
+from .triton_read import WARPS as READ_WARPS
+
+PIECE_BYTES = 128 * 2**20
+NAMES = ("W1", "b1", "W2", "b2")
+
+
+class Beside(Protocol):
+    """This is where reading happens: a second stream, or the same one where there is only one."""
+
+    def run(self, work: Callable[[], None]) -> Any:
+        """Do `work` after all that was asked for until now, and return what `wait` takes."""
+
+    def wait(self, done: Any) -> None:
+        """Let nothing that is asked for from now on happen before that work is done."""
+
+
+class AtOnce:
+    """This is for devices without streams: work is done when it is asked for."""
+
+    def run(self, work: Callable[[], None]) -> None:
+        work()
+
+    def wait(self, done: None) -> None:
+        pass
+
+
+class SecondStream:
+    """This is a second stream of a CUDA device beside its current one."""
+
+    def __init__(self, device: torch.device):
+        self.main, self.side = torch.cuda.current_stream(device), _side_stream(device)
+
+    def run(self, work: Callable[[], None]) -> torch.cuda.Event:
+        self.side.wait_event(self.main.record_event())
+        with torch.cuda.stream(self.side):
+            work()
+            return self.side.record_event()
+
+    def wait(self, done: torch.cuda.Event) -> None:
+        self.main.wait_event(done)
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
+
+
+def is_worth_it(inputs: ScanInputs, multiprocessors: int) -> bool:
+    """Return whether learning and reading apart leaves a card of so many multiprocessors less idle."""
+    B, _, H, D = inputs.q.shape
+    return inputs.state.is_mlp and D == 64 and multiprocessors >= B * H
+
+
+def piece_of(inputs: ScanInputs, most: int = PIECE_BYTES) -> int:
+    """Return how many chunks are learned before they are read: as many as `most` bytes keep the weights of, one or
+    more.
+    """
+    B, _, H, D = inputs.q.shape
+    return max(1, most // (B * H * (2 * 4 * D * D * inputs.q.element_size() + 4 * (4 * D + D))) - 1)
+
+
+def scan(inputs: ScanInputs, approx: bool, beside: Beside, piece: int | None = None) -> tuple[torch.Tensor, State]:
+    """Pass over the tokens once, as kernels.scan describes it. piece: chunks that are learned before they are read."""
+    piece = piece or piece_of(inputs)
+    out, end, kept = results(inputs, piece)
+    reading: dict[int, Any] = {}  # by which of the two kept weights
+    start = list(inputs.state.tensors())
+    tokens = inputs.q.shape[1] if inputs.index is None else inputs.index.numel()
+    for number, first in enumerate(range(0, tokens, piece * inputs.chunk)):
+        stop, slot = min(tokens, first + piece * inputs.chunk), number % 2
+        learn, read = planned(inputs, approx, first, stop, start, end, kept[slot], out)
+        if slot in reading:
+            beside.wait(reading[slot])
+        learn.run()
+        reading[slot] = beside.run(read.run)
+        start = end
+    for done in reading.values():
+        beside.wait(done)
+    return out, State(*end) if tokens else inputs.state
+
+
+def results(inputs: ScanInputs, piece: int) -> tuple[torch.Tensor, list[torch.Tensor], list[list[torch.Tensor]]]:
+    """Return memory for the outputs, the weights after the scan, and twice the weights before and after a piece's
+    chunks.
+    """
+    q = inputs.q
+    B, L, H, D = q.shape
+    # Every token that the scan visits is written; only an index that leaves some out needs zeros there.
+    whole = inputs.index is None or inputs.index.numel() == L
+    out = (torch.empty if whole else torch.zeros)((B, L, H, D), dtype=q.dtype, device=q.device)
+    end = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in inputs.state.tensors()]
+
+    def room(*shape: int, dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty(B * H, piece + 1, *shape, dtype=dtype, device=q.device)
+
+    f32 = torch.float32
+    shapes = (((4 * D, D), q.dtype), ((4 * D,), f32), ((4 * D, D), q.dtype), ((D,), f32))
+    return out, end, [[room(*shape, dtype=dtype) for shape, dtype in shapes] for _ in range(2)]
+
+
+def planned(
+    inputs: ScanInputs,
+    approx: bool,
+    first: int,
+    stop: int,
+    start: list[torch.Tensor],
+    end: list[torch.Tensor],
+    kept: list[torch.Tensor],
+    out: torch.Tensor,
+) -> tuple[Launch, Launch]:
+    """Return the launches that learn and read the tokens `first` to `stop` of the scan; nothing is launched."""
+    B, _, H, D = inputs.q.shape
+    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (inputs.q, inputs.k, inputs.v))
+    both: dict[str, Any] = {
+        "index_ptr": None if inputs.index is None else inputs.index.contiguous(),
+        "gamma_ptr": inputs.ln_weight.contiguous(), "beta_ptr": inputs.ln_bias.contiguous(),
+        "heads": H, "first": first, "stop": stop, "places": kept[0].shape[1], "eps": inputs.eps,
+        "K": inputs.chunk, "D": D, "APPROX": approx,
+    }  # fmt: skip
+    both |= {f"{name}_kept_ptr": x for name, x in zip(NAMES, kept, strict=True)}
+    learned = both | {"once": 1} | _placed(k=k, v=v, eta=inputs.eta)
+    learned |= {f"{name}_ptr": x.contiguous() for name, x in zip(NAMES, start, strict=True)}
+    learned |= {f"{name}_out_ptr": x for name, x in zip(NAMES, end, strict=True)}
+    read = both | {"S": SLICE} | _placed(q=q, out=out)
+    chunks = triton.cdiv(stop - first, inputs.chunk)
+    reader = {"num_warps": READ_WARPS, "num_stages": READ_STAGES}
+    return (
+        Launch(learn_mlp, (B * H,), learned, options_of(LEARN_WARPS, LEARN_STAGES)),
+        Launch(read_mlp, (B * H, chunks), read, reader),
+    )
+
+
+def _placed(**tensors: torch.Tensor) -> dict[str, Any]:
+    """Return tensors [B, L, H, ...] with their strides, by the names of a kernel's arguments."""
+    found: dict[str, Any] = {}
+    for name, x in tensors.items():
+        strides = zip(("batch", "token", "head"), x.stride(), strict=False)
+        found |= {f"{name}_ptr": x} | {f"{name}_{axis}": stride for axis, stride in strides}
+    return found

@@ -1,0 +1,91 @@
+"""Learn with TTT-MLP for heads of 64 channels without reading: the weights that each chunk leaves are kept.
+
+Source: arXiv 2504.05298, section 3, in the primal form of reference.py. What a chunk is read with is known as soon as
+it is learned, and nothing later depends on the reading. So this kernel is the part that must go from chunk to chunk,
+and triton_read.py answers the queries of all chunks at once. It is triton_mlp.py without its queries; the weights
+before and after each chunk are stored in the tokens' dtype, as a product takes them, 66 KB a chunk and head in 16 bits.
+How the two are launched is triton_apart.py's business.
+"""
+
+import triton
+import triton.language as tl
+
+from .triton_slices import hidden_layer, load_slice, store_slice, update_slice
+from .triton_tiles import chunk_rows, load_rates, load_rows, loss_gradient, step_of_bias
+
+WARPS = 8
+STAGES = 1
+
+
+@triton.jit
+def keep(W1_ptr, b1_ptr, W2_ptr, at, hidden, W1, b1, W2, M: tl.constexpr, D: tl.constexpr):
+    """Store rows `hidden` of a chunk's weights: W1 transposed, b1 and W2."""
+    d = tl.arange(0, D)[None, :]
+    tl.store(W1_ptr + at * M * D + hidden[:, None] * D + d, W1.to(W1_ptr.dtype.element_ty))
+    tl.store(b1_ptr + at * M + hidden, b1)
+    tl.store(W2_ptr + at * M * D + hidden[:, None] * D + d, W2.to(W2_ptr.dtype.element_ty))
+
+
+@triton.jit(do_not_specialize=["first", "stop", "places", "once"])
+def learn_mlp(
+    k_ptr, v_ptr, eta_ptr, index_ptr, gamma_ptr, beta_ptr,
+    W1_ptr, b1_ptr, W2_ptr, b2_ptr, W1_out_ptr, b1_out_ptr, W2_out_ptr, b2_out_ptr,
+    W1_kept_ptr, b1_kept_ptr, W2_kept_ptr, b2_kept_ptr,
+    k_batch, k_token, k_head, v_batch, v_token, v_head, eta_batch, eta_token, eta_head,
+    heads, first, stop, places, once, eps,
+    K: tl.constexpr, D: tl.constexpr, APPROX: tl.constexpr,
+):  # fmt: skip
+    """Learn the tokens `first` to `stop` of a scan, for one head of one video in a program.
+
+    places: that the kept tensors have, [programs, places, ...]; the first holds the weights before. once: 1, which the
+    compiler must not know. The weights before and after may be the same tensors.
+    """
+    M: tl.constexpr = 4 * D
+    HALF: tl.constexpr = M // 2
+    program = tl.program_id(0).to(tl.int64)  # a video's tensors hold more numbers than 32 bits count
+    batch, head = program // heads, program % heads
+    k_ptr += batch * k_batch + head * k_head
+    v_ptr += batch * v_batch + head * v_head
+    eta_ptr += batch * eta_batch + head * eta_head
+
+    d, low = tl.arange(0, D), tl.arange(0, HALF)
+    high = low + HALF
+    W1a, b1a, W2a = load_slice(W1_ptr, b1_ptr, W2_ptr, program, low, M, D)
+    W1b, b1b, W2b = load_slice(W1_ptr, b1_ptr, W2_ptr, program, high, M, D)
+    b2 = tl.load(b2_ptr + program * D + d)
+    gamma = tl.load(gamma_ptr + head * D + d).to(tl.float32)[None, :]
+    beta = tl.load(beta_ptr + head * D + d).to(tl.float32)[None, :]
+
+    at = program * places
+    for start in range(first, stop, K):
+        # What the chunk before left is stored here, where it is rounded for this chunk's products anyway.
+        keep(W1_kept_ptr, b1_kept_ptr, W2_kept_ptr, at, low, W1a, b1a, W2a, M, D)
+        keep(W1_kept_ptr, b1_kept_ptr, W2_kept_ptr, at, high, W1b, b1b, W2b, M, D)
+        tl.store(b2_kept_ptr + at * D + d, b2)
+        at += 1
+
+        rows, inside = chunk_rows(index_ptr, start, stop, K)
+        XK = load_rows(k_ptr, rows, inside, k_token, D)  # [K, D]
+        XV = load_rows(v_ptr, rows, inside, v_token, D).to(tl.float32)
+        rate = load_rates(eta_ptr, rows, inside, eta_token, XK.dtype)
+
+        XKT = tl.trans(XK)
+        X2a, slope_a = hidden_layer(XKT, W1a, b1a, APPROX)
+        X2b, slope_b = hidden_layer(XKT, W1b, b1b, APPROX)
+        Z2 = tl.zeros([K, D], tl.float32)
+        for _ in range(once):  # in a region of its own, or Hopper's two groups of warps would do it twice
+            Z2 = tl.dot(tl.trans(X2a), W2a.to(XK.dtype), Z2, input_precision="tf32x3")
+            Z2 = tl.dot(tl.trans(X2b), W2b.to(XK.dtype), Z2, input_precision="tf32x3")
+        G2 = rate * loss_gradient(Z2 + b2[None, :], XV - XK.to(tl.float32), gamma, beta, eps, D)
+        b2 = step_of_bias(b2, G2, 0, XK.dtype)
+        G2 = G2.to(XK.dtype)
+        W1a, b1a, W2a = update_slice(XK, X2a, slope_a, G2, W1a, b1a, W2a)
+        W1b, b1b, W2b = update_slice(XK, X2b, slope_b, G2, W1b, b1b, W2b)
+
+    keep(W1_kept_ptr, b1_kept_ptr, W2_kept_ptr, at, low, W1a, b1a, W2a, M, D)
+    keep(W1_kept_ptr, b1_kept_ptr, W2_kept_ptr, at, high, W1b, b1b, W2b, M, D)
+    tl.store(b2_kept_ptr + at * D + d, b2)
+    tl.debug_barrier()  # a thread may store what another one has loaded at the start
+    store_slice(W1_out_ptr, b1_out_ptr, W2_out_ptr, program, low, W1a, b1a, W2a, M, D)
+    store_slice(W1_out_ptr, b1_out_ptr, W2_out_ptr, program, high, W1b, b1b, W2b, M, D)
+    tl.store(b2_out_ptr + program * D + d, b2)
