@@ -74,6 +74,8 @@ def crop(board: Board, name: str) -> None:
 @pytest.mark.slow
 def test_a_storyboard_made_with_the_mouse(board: Board):
     before = board.text
+    board.shot(2).dblclick()
+    assert board.evaluate("document.activeElement === editor.card.prompt && editor.chosen") == 1
     board.root.get_by_label("Add a shot at the end").click()
     board.page.keyboard.type("a small yellow star bounces on a black background")
     board.drag_edge(3, 60)
@@ -308,7 +310,7 @@ def test_nobody_is_kept_from_using_it(board: Board):
     board.root.get_by_text("More", exact=True).click()
     board.root.get_by_text("Video: ").click()
     board.write(TEXT.replace('"fps": 16', '"fps": 0'))
-    assert violations(board) == []
+    assert (found := violations(board)) == [], found
 
 
 @pytest.mark.slow
@@ -321,7 +323,7 @@ def test_it_works_in_nodes_2(editor: Editor):
         crop(board, "nodes_2")
         use(board)
         crop(board, "nodes_2_used")
-        assert violations(board) == []
+        assert (found := violations(board)) == [], found
         board.close()
     finally:
         editor.page.evaluate(set_renderer, False)

@@ -131,6 +131,7 @@ test("the strip is to scale, and every shot can be hit", () => {
   assert.ok(Math.abs((scale.ends[1] - scale.starts[1]) / (scale.ends[0] - scale.starts[0]) - 2) < 1e-9);
   assert.ok(scale.ends[2] - scale.starts[2] >= 14);
   scale.starts.forEach((start, index) => assert.equal(shotAt(scale, start + 1), index));
+  assert.equal(Math.round(scaleOf([3600, 1], 500, 1).starts[1]), 500);
   assert.ok(scaleOf(Array(200).fill(3), 500, 1).width > 200 * 45);
 });
 

@@ -133,9 +133,11 @@ function hostOf(node, text) {
  * @param {boolean} shown
  */
 function showWidget(node, widget, shown) {
-  if (widget.hidden === !shown) return;
+  const kept = widget._state?.options; // what Nodes 2.0 keeps of it, and keeps of a widget that had its place before
+  if (widget.hidden === !shown && (!kept || kept.hidden === !shown)) return;
   widget.hidden = !shown;
   if (widget.options) widget.options.hidden = !shown;
+  if (kept) kept.hidden = !shown;
   const widgets = node.widgets;
   widgets.push(widgets.pop()); // Nodes 2.0 looks at its widgets again when the list changes
   node.setDirtyCanvas?.(true, true);

@@ -24,7 +24,7 @@ export function frameOf(parts, actions) {
   );
   const summary = el("span", { class: "lr-summary" });
   const mistakes = el("ul", { class: "lr-mistakes", "aria-label": "Mistakes" });
-  const plan = el("div", { class: "lr-plan" });
+  const plan = el("div", { class: "lr-plan", role: "note", "aria-label": "Plan", tabindex: 0 });
   const live = el("div", { class: "lr-live", role: "status", "aria-live": "polite" });
   const help = `${HELP}. Drag a block to move it, its right edge for seconds, the wedge of a blend for its overlap; press a joint to change it.`;
   const keys = el("details", { class: "lr-keys" }, el("summary", {}, "Keys and mouse"), el("p", { class: "lr-help" }, help));

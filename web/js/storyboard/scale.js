@@ -9,6 +9,7 @@
 
 const NARROWEST = 14; // pixels of a shot
 const READABLE = 46; // pixels that three of four shots have at least, unless zoomed
+const WIDEST = 120; // pixels of a shot on average, so that one that lasts for hours does not push the others away
 
 /**
  * @param {number[]} seconds  of each shot
@@ -19,7 +20,8 @@ const READABLE = 46; // pixels that three of four shots have at least, unless zo
 export function scaleOf(seconds, window, zoom) {
   const total = seconds.reduce((sum, one) => sum + one, 0);
   const quarter = [...seconds].sort((a, b) => a - b)[Math.floor(seconds.length / 4)];
-  const pixels = Math.max(window / total, READABLE / quarter) * zoom;
+  const readable = Math.min(READABLE / quarter, (seconds.length * WIDEST) / total);
+  const pixels = Math.max(window / total, readable) * zoom;
   const starts = [];
   const ends = [];
   let at = 0;

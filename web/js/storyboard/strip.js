@@ -45,6 +45,8 @@ export class Strip {
   constructor(actions) {
     this.actions = actions;
     this.zoom = 1;
+    /** @type {Map<number, HTMLElement>} */
+    this.blocks = new Map();
     /** @type {StripState} */
     this.state = { shots: [], chosen: 0, mistakes: [], made: [], plan: null };
     /** @type {Scale} */
@@ -129,36 +131,58 @@ export class Strip {
     const seen = [];
     for (let index = first; index <= last; index += 1) seen.push(index);
     if (chosen < first || chosen > last) seen.push(chosen); // what screen readers are told of must be there
-    this.list.replaceChildren(...seen.map((index) => this.block(index)));
+    const blocks = seen.map((index) => this.block(index));
+    for (const [place, block] of blocks.entries())
+      if (this.list.children[place] !== block) this.list.insertBefore(block, this.list.children[place] ?? null);
+    while (this.list.children.length > blocks.length) this.list.lastElementChild?.remove();
+    for (const index of this.blocks.keys()) if (!seen.includes(index)) this.blocks.delete(index);
     setAttribute(this.list, "aria-activedescendant", `${this.prefix}-${chosen}`);
     this.joints.replaceChildren(...seen.filter((index) => index > 0).map((index) => this.joint(index)));
     this.bars.replaceChildren(...(plan ? segmentBars(plan, this.scale, first, last) : []));
     this.drawOverview();
   }
 
-  /** @param {number} index */
+  /**
+   * Return the block of a shot: the one that is there as long as it says the same, so that a press is not lost on it.
+   * @param {number} index
+   */
   block(index) {
     const { shots, chosen, mistakes, made } = this.state;
+    const words = shotWords(shots, index, mistakes[index] ?? 0, made[index]);
+    const known = this.blocks.get(index);
+    const same = known?.title === words && known.dataset.anchors === JSON.stringify(shots[index].anchors ?? null);
+    const block = known && same ? known : this.newBlock(index, words);
+    if (!same) this.blocks.set(index, block);
+    block.style.left = `${this.scale.starts[index]}px`;
+    block.style.width = `${this.scale.ends[index] - this.scale.starts[index] - 2}px`;
+    block.style.transform = "";
+    block.classList.remove("lr-moving");
+    block.classList.toggle("lr-chosen", index === chosen);
+    setAttribute(block, "aria-selected", String(index === chosen));
+    return block;
+  }
+
+  /**
+   * @param {number} index
+   * @param {string} words
+   */
+  newBlock(index, words) {
+    const { shots, mistakes, made } = this.state;
     const shot = shots[index];
-    const [start, end] = [this.scale.starts[index], this.scale.ends[index]];
-    const picture = Array.isArray(shot.anchors) ? shot.anchors.find((one) => typeof one?.image === "string") : null;
-    const classes = ["lr-shot"];
-    if (index === chosen) classes.push("lr-chosen");
-    if (mistakes[index]) classes.push("lr-wrong");
+    const anchors = Array.isArray(shot.anchors) ? shot.anchors : [];
+    const picture = anchors.find((one) => typeof one?.image === "string");
     const state = made[index];
-    const words = shotWords(shots, index, mistakes[index] ?? 0, state);
-    const block = el(
+    return el(
       "div",
       {
-        class: classes.join(" "),
+        class: `lr-shot${mistakes[index] ? " lr-wrong" : ""}`,
         role: "option",
         id: `${this.prefix}-${index}`,
-        "aria-selected": String(index === chosen),
         "aria-setsize": shots.length,
         "aria-posinset": index + 1,
         title: words,
         "data-index": index,
-        "data-kind": index > 0 ? transitionOf(shot) : "start",
+        "data-anchors": JSON.stringify(shot.anchors ?? null),
       },
       el("span", { class: "lr-spoken" }, words),
       picture ? el("img", { class: "lr-thumb", src: this.actions.pictureUrl(picture.image), alt: "", draggable: "false" }) : null,
@@ -173,9 +197,6 @@ export class Strip {
       state ? el("span", { class: "lr-made", "data-made": state, title: MADE_WORDS[state] }) : null,
       el("span", { class: "lr-edge", title: "Drag: seconds" }),
     );
-    block.style.left = `${start}px`;
-    block.style.width = `${end - start - 2}px`;
-    return block;
   }
 
   /** @param {number} index */
