@@ -116,9 +116,13 @@ def broken_links(text: str, page: str) -> list[str]:
 
 
 def resolved(page: str, target: str) -> str:
-    """The place in the repository that a relative link of a page leads to."""
+    """The place in the repository that a relative link of a page leads to.
+
+    ComfyUI's editor shows a translated help page, web/docs/<node>/<language>.md, as if it lay beside the English one.
+    """
+    folder = Path("web/docs") if page.startswith("web/docs/") else Path(page).parent
     parts: list[str] = []
-    for part in [*Path(page).parent.parts, *target.split("/")]:
+    for part in [*folder.parts, *target.split("/")]:
         if part == ".." and parts:
             parts.pop()
         elif part not in ("", "."):
@@ -284,6 +288,11 @@ def test_a_help_page_may_not_lead_out_of_what_comfyui_serves():
     assert broken_links("[readme](../../README.md)", "web/docs/LongreelPlan.md")
     assert broken_links("![](kv_share.webp)", "web/docs/LongreelPlan.md") == []
     assert broken_links("![](web/docs/kv_share.webp)", "web/docs/LongreelPlan.md")
+
+
+def test_pictures_of_a_translated_help_page_are_looked_for_where_the_editor_does():
+    assert broken_links("![](kv_share.webp)", "web/docs/LongreelKVShare/zh.md") == []
+    assert broken_links("![](../kv_share.webp)", "web/docs/LongreelKVShare/zh.md")
 
 
 def test_headings_of_one_name_are_numbered():
