@@ -19,7 +19,7 @@ from .launch import Launch, options_of
 from .state import State
 from .triton_learn import STAGES as LEARN_STAGES
 from .triton_learn import WARPS as LEARN_WARPS
-from .triton_learn import learn_mlp
+from .triton_learn import is_early, learn_mlp
 from .triton_read import SLICE, read_mlp
 from .triton_read import STAGES as READ_STAGES
 from .triton_read import WARPS as READ_WARPS
@@ -83,8 +83,13 @@ def piece_of(inputs: ScanInputs, most: int = PIECE_BYTES) -> int:
     return max(1, most // (B * H * (2 * 4 * D * D * inputs.q.element_size() + 4 * (4 * D + D))) - 1)
 
 
-def scan(inputs: ScanInputs, approx: bool, beside: Beside, piece: int | None = None) -> tuple[torch.Tensor, State]:
-    """Pass over the tokens once, as kernels.scan describes it. piece: chunks that are learned before they are read."""
+def scan(
+    inputs: ScanInputs, major: int, approx: bool, beside: Beside, piece: int | None = None
+) -> tuple[torch.Tensor, State]:
+    """Pass over the tokens once, as kernels.scan describes it, on a GPU of compute capability `major`.x.
+
+    piece: chunks that are learned before they are read.
+    """
     piece = piece or piece_of(inputs)
     out, end, kept = results(inputs, piece)
     reading: dict[int, Any] = {}  # by which of the two kept weights
@@ -92,7 +97,7 @@ def scan(inputs: ScanInputs, approx: bool, beside: Beside, piece: int | None = N
     tokens = inputs.q.shape[1] if inputs.index is None else inputs.index.numel()
     for number, first in enumerate(range(0, tokens, piece * inputs.chunk)):
         stop, slot = min(tokens, first + piece * inputs.chunk), number % 2
-        learn, read = planned(inputs, approx, first, stop, start, end, kept[slot], out)
+        learn, read = planned(inputs, major, approx, first, stop, start, end, kept[slot], out)
         if slot in reading:
             beside.wait(reading[slot])
         learn.run()
@@ -124,6 +129,7 @@ def results(inputs: ScanInputs, piece: int) -> tuple[torch.Tensor, list[torch.Te
 
 def planned(
     inputs: ScanInputs,
+    major: int,
     approx: bool,
     first: int,
     stop: int,
@@ -142,7 +148,7 @@ def planned(
         "K": inputs.chunk, "D": D, "APPROX": approx,
     }  # fmt: skip
     both |= {f"{name}_kept_ptr": x for name, x in zip(NAMES, kept, strict=True)}
-    learned = both | {"once": 1} | _placed(k=k, v=v, eta=inputs.eta)
+    learned = both | {"once": 1, "EARLY": is_early(major)} | _placed(k=k, v=v, eta=inputs.eta)
     learned |= {f"{name}_ptr": x.contiguous() for name, x in zip(NAMES, start, strict=True)}
     learned |= {f"{name}_out_ptr": x for name, x in zip(NAMES, end, strict=True)}
     read = both | {"S": SLICE} | _placed(q=q, out=out)

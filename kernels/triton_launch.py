@@ -39,10 +39,10 @@ def scan(
     with torch.cuda.device(q.device) if q.is_cuda else contextlib.nullcontext():
         if apart is None:
             apart = q.is_cuda and warps is stages is None and triton_apart.is_worth_it(inputs, _multiprocessors(q))
+        major = torch.cuda.get_device_capability(q.device)[0] if q.is_cuda else 0  # 0: interpreted
         if apart:
             beside = triton_apart.SecondStream(q.device) if q.is_cuda else triton_apart.AtOnce()
-            return triton_apart.scan(inputs, approx, beside)
-        major = torch.cuda.get_device_capability(q.device)[0] if q.is_cuda else 0  # 0: interpreted
+            return triton_apart.scan(inputs, major, approx, beside)
         launch, out, end = planned(inputs, major, approx, warps, stages)
         launch.run()
     return out, end

@@ -4,7 +4,7 @@ From test-time-training/ttt-video-dit; see docs/ttt.md, Prompts. JSON is a list 
 has one such list of scenes on each line. A scene is {"text", "requires_scene_transition" (default false), "neg_text"
 (text or null)} and lasts three seconds at 16 frames per second, 720x480. The flag says that a cut stands before the
 scene; on the first scene it has no meaning, there and here. Scene marks (<start_scene>, <end_scene>) are not part of
-the file: the sampler adds them from the flags.
+the file: ttt-video's own sampler adds them from the flags, and nothing here does.
 
 The format holds prompts, negatives and cuts. Exporting refuses a storyboard with anything else and names it; style
 and the storyboard's negative become part of each scene, and a shot of 3n seconds becomes n scenes. There is no place

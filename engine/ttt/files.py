@@ -29,7 +29,7 @@ from ..runs.json_text import read_json
 from ..runs.whole_file import check_whole, save_whole
 from . import published as ttt_video
 from .block import TTTBlock
-from .layer import GATED_DELTA, LINEAR, MLP, SLIDING_WINDOW, TTTConfig
+from .layer import AS_TRAINED, GATED_DELTA, LINEAR, MLP, SLIDING_WINDOW, TTTConfig
 from .weights import check_weights, config_of
 
 KEY = "longreel_ttt"
@@ -62,6 +62,16 @@ LARGEST_WEIGHT = torch.finfo(torch.float16).max  # infinite where ComfyUI casts 
 MISSING_REMEDY = "save or convert it again"
 
 
+# What ComfyUI and the pack do otherwise than the code that trained such layers; none are public, so nothing of it could
+# be compared.
+OTHERWISE_THAN_TTT_VIDEO = (
+    "trained by ttt-video, whose sampler this is not: there a prompt before a cut ends with <end_scene> and the one "
+    "behind it begins with <start_scene>, as tokens of their own that ComfyUI's T5 does not know; a text has 458 to "
+    "502 tokens, here 226, which moves the borders of chunks; and its public configurations train on latents that are "
+    "not scaled, where ComfyUI multiplies them by 0.7. Expect other videos than its authors show"
+)
+
+
 @dataclass(frozen=True)
 class LoadedTTT:
     """These are TTT layers as a file has them. layers: weights by the names of engine/ttt/block.py, for each block of
@@ -90,6 +100,8 @@ class LoadedTTT:
             f"latent frames" + (f" led by {self.lead_frames}" if self.lead_frames else ""),
             f"{numbers / 1e6:,.1f} million numbers, {size / 2**20:,.1f} MiB",
         ]
+        if config.rates == AS_TRAINED and self.family == ttt_video.FAMILY:
+            lines.append(OTHERWISE_THAN_TTT_VIDEO)
         return "\n".join(lines)
 
 

@@ -180,7 +180,7 @@ class Late:
             self.asked[place] = lambda: None
 
 
-def learned_and_read_apart(chunk: int, dtype: torch.dtype, piece: int) -> None:
+def learned_and_read_apart(chunk: int, dtype: torch.dtype, piece: int, major: int) -> None:
     """Four chunks and a tail in pieces of `piece`, of which the weights of two are kept: read too late, they are the
     next ones'."""
     from longreel.kernels import triton_apart
@@ -188,7 +188,7 @@ def learned_and_read_apart(chunk: int, dtype: torch.dtype, piece: int) -> None:
     L = 4 * chunk + 3
     case = scan_case(True, B=2, L=L + 4, H=2 if chunk == 16 else 1, D=64, chunk=chunk, dtype=dtype)
     index = permuted(L + 4)[:L].int()
-    got = triton_apart.scan(ScanInputs(**case, index=index, eps=1e-6), False, Late(), piece)
+    got = triton_apart.scan(ScanInputs(**case, index=index, eps=1e-6), major, False, Late(), piece)
     near(got, scan(**in_double(case), index=index, backend="reference"), case["state"], TOLERANCE[dtype])
 
 
@@ -201,7 +201,7 @@ def apart_with_odd_strides() -> None:
     k, eta = case["k"].transpose(1, 2).contiguous().transpose(1, 2), case["eta"].mT.contiguous().mT
     start = State(*(x[:1].expand(2, *x.shape[1:]) for x in case["state"].tensors()))
     case |= {"q": q, "k": k, "v": v, "eta": eta, "state": start}
-    got = triton_apart.scan(ScanInputs(**case, index=None, eps=1e-3), False, Late(), 2)
+    got = triton_apart.scan(ScanInputs(**case, index=None, eps=1e-3), 9, False, Late(), 2)
     near(got, scan(**in_double(case), eps=1e-3, backend="reference"), start, TOLERANCE[torch.float32])
 
 
@@ -210,7 +210,7 @@ def apart_without_tokens() -> None:
 
     case = scan_case(True, L=16, D=64, chunk=16)
     given = ScanInputs(**case, index=torch.tensor([], dtype=torch.int32), eps=1e-6)
-    out, end = triton_apart.scan(given, False, Late())
+    out, end = triton_apart.scan(given, 0, False, Late())
     assert not out.any() and all(map(torch.equal, end.tensors(), case["state"].tensors()))
 
 
@@ -268,10 +268,10 @@ def cases() -> dict[str, Case]:
         for value in (1e-6, 1e-8):
             found[f"{kind}: eps {value:.0e}"] = partial(eps, mlp, widths[0], value)
     found["wide mlp: the slices of a Hopper GPU"] = slices_of_hopper
-    for chunk, piece in ((16, 1), (16, 2), (64, 1)):
+    for chunk, piece, major in ((16, 1, 9), (16, 2, 8), (64, 1, 9)):
         for dtype in TOLERANCE:
             name = f"apart, chunk {chunk}, pieces of {piece}, {str(dtype).removeprefix('torch.')}"
-            found[name] = partial(learned_and_read_apart, chunk, dtype, piece)
+            found[name] = partial(learned_and_read_apart, chunk, dtype, piece, major)
     found["apart: odd strides"] = apart_with_odd_strides
     found["apart: no tokens"] = apart_without_tokens
     for D in (64, 128, 16):

@@ -43,7 +43,7 @@ def planned(kind: str, D: int, chunk: int, dtype: str, capability: int) -> Launc
         tokens = [empty(1, TOKENS, HEADS, D, dtype=DTYPES[dtype]) for _ in range(3)]
         norm = [empty(HEADS, D, dtype=DTYPES[dtype]) for _ in range(2)]
         return triton_tail.planned(*tokens, *(empty(TOKENS, D // 2) for _ in range(2)), *norm)
-    mlp = kind != "linear"
+    mlp, major, approx = kind != "linear", capability // 10, dtype != "fp32"
     M = 4 * D if mlp else D
     weights = [empty(1, HEADS, D, M), empty(1, HEADS, 1, M)]
     weights += [empty(1, HEADS, M, D), empty(1, HEADS, 1, D)] if mlp else []
@@ -54,9 +54,9 @@ def planned(kind: str, D: int, chunk: int, dtype: str, capability: int) -> Launc
     if kind in ("learn", "read"):
         piece = triton_apart.piece_of(inputs)
         out, end, kept = triton_apart.results(inputs, piece)
-        launches = triton_apart.planned(inputs, dtype != "fp32", 0, piece * chunk, weights, end, kept[0], out)
-        return launches[kind == "read"]
-    return triton_launch.planned(inputs, capability // 10, approx=dtype != "fp32")[0]
+        asked = (0, piece * chunk, weights, end, kept[0], out)
+        return triton_apart.planned(inputs, major, approx, *asked)[kind == "read"]
+    return triton_launch.planned(inputs, major, approx)[0]
 
 
 def source(launch: Launch, capability: int) -> ASTSource:

@@ -97,7 +97,8 @@ def _alone(record: Any, name: str, given: ScanInputs, dtype: torch.dtype, rounds
     tokens = min(given.q.shape[1], chunks * given.chunk)
     out, end, kept = triton_apart.results(given, chunks)
     approx = dtype != torch.float32 and not knobs.runtime.interpret
-    launches = triton_apart.planned(given, approx, 0, tokens, list(given.state.tensors()), end, kept[0], out)
+    major = torch.cuda.get_device_capability()[0] if given.q.is_cuda else 0
+    launches = triton_apart.planned(given, major, approx, 0, tokens, list(given.state.tensors()), end, kept[0], out)
     scale = given.q.shape[1] / tokens
     found = {
         part: scale * milliseconds(launch.run, rounds) for part, launch in zip(("learn", "read"), launches, strict=True)

@@ -88,6 +88,14 @@ def test_the_summary_says_whose_how_many_and_how_large(saved):
     )
 
 
+def test_the_summary_of_ttt_videos_layers_says_what_is_otherwise_here():
+    loaded = replace(make_ttt(rates=AS_TRAINED), family="CogVideoX")
+    for word in ("<end_scene>", "<start_scene>", "458 to 502 tokens, here 226", "multiplies them by 0.7"):
+        assert word in loaded.summary()
+        assert word not in replace(loaded, family="Wan").summary()
+        assert word not in replace(make_ttt(rates=OWN), family="CogVideoX").summary()
+
+
 def test_a_failed_save_leaves_the_old_file_and_nothing_else(saved, monkeypatch):
     before = saved.read_bytes()
 
