@@ -39,11 +39,14 @@ OF_ONE_DEVICE = {"control": "a ControlNet", "hooks": "hooks that change weights"
 
 def obstacle(model_options: ModelOptions, conds: CondLists) -> str | None:
     """Return what on this model needs segments one after the other; None if nothing does."""
-    running = model_options["transformer_options"].get(keys.RUNNING)
+    options = model_options["transformer_options"]
+    if keys.PROMPT_EDIT in options:  # while its original is sampled it is no feature, and notes in order what is shown
+        return "Longreel Prompt Edit"
+    running = options.get(keys.RUNNING)
     for name, run in zip(running.names, running.runs, strict=True) if running else ():
         if not hasattr(run, "evaluated_before"):
             return name
-    if CACHE in model_options["transformer_options"]:
+    if CACHE in options:
         return "a cache of skipped steps"
     given = {key for entries in conds if entries for entry in entries for key in entry if entry[key] is not None}
     return next((what for key, what in OF_ONE_DEVICE.items() if key in given), None)

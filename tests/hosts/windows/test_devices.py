@@ -14,9 +14,11 @@ from comfy.patcher_extension import WrappersMP
 
 from longreel.engine.attention.kv_share import FIRST, PREVIOUS
 from longreel.hosts.attention import patching
+from longreel.hosts.features import prompt_edit
 from longreel.hosts.features.focus import Mask
 from longreel.hosts.features.focus_preview import LookForWords
 from longreel.hosts.features.kv_share import FAST, PAPER
+from longreel.hosts.features.prompt_edit import Layout, PromptEdit
 from longreel.hosts.sampling import refine
 from longreel.hosts.windows import latent_blend
 from longreel.hosts.windows.devices import SegmentsOnDevices
@@ -164,6 +166,22 @@ def test_an_error_is_raised_when_no_thread_works_any_more():
 def test_results_are_taken_in_order():
     with pytest.raises(RuntimeError, match="segment 2 is asked for, and 1 is next"):
         SegmentsOnDevices(None, [torch.device("cpu")] * 2).result(1)
+
+
+@pytest.mark.parametrize("devices_first", [False, True])
+def test_an_edit_beside_its_original(tiny, devices_first):
+    """The original is sampled with the edit taken out, and what it was shown is noted in order."""
+    loaded = tiny("wan21")
+    timeline = timeline_for(loaded.model)
+    original = tiny_sampling.encode(loaded.clip, "a red circle")
+    edit = PromptEdit(frozenset({1, 2}), layout=Layout(original, 0.0, 0.6))
+
+    def edited(model):
+        return latent_blend.attach(prompt_edit.attach(model, edit), timeline, "triangle")
+
+    model = edited(on_devices(loaded.model)) if devices_first else on_devices(edited(loaded.model))
+    one, _ = sampled(loaded, edited(loaded.model), timeline, steps=3)
+    torch.testing.assert_close(sampled(loaded, model, timeline, steps=3)[0], one, atol=1e-4, rtol=1e-4)
 
 
 def test_one_segment_is_left_to_core(tiny):
