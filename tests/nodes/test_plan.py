@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from longreel.engine.plan.rows import plan_rows
 from longreel.engine.plan.timeline import plan_timeline
 from longreel.engine.storyboard.board import Shot, Storyboard
 from tests.comfy_process import ComfyError
@@ -32,6 +33,13 @@ def test_the_report_and_the_empty_latent_are_those_of_the_timeline(server, base,
     assert tuple(empty.shape) == (1, 16, timeline.latent_frames, 8, 8) and not empty.any()
     segment = latent(server, {**base, **saved("plan", 5)})
     assert tuple(segment.shape) == (1, 16, 5, 8, 8) and not segment.any()
+
+
+def test_the_page_is_given_what_it_draws(server, base):
+    shown = server.run(base)["plan"]
+    timeline = plan_timeline(BOARD, WAN, segment_frames=5, overlap_frames=2)
+    assert shown["longreel_plan"] == [json.loads(json.dumps(plan_rows(timeline, (64, 64))))]
+    assert shown["text"][0].startswith("shot")
 
 
 def test_width_height_and_frames_are_what_cores_nodes_ask_for(server, base):
