@@ -81,6 +81,13 @@ test("what is locked or made again gets an id, and loses no field", () => {
   assert.equal(board(again).shots[1].overlap_seconds, 0.5);
 });
 
+test("of a key that is written twice the last one counts, and is the one that changes", () => {
+  const twice = '[{"prompt": "a", "seconds": 1, "prompt": "b"}]';
+  const changed = boards.withShotFields(board(twice), 0, { prompt: '"c"' });
+  assert.equal(changed, '[{"prompt": "a", "seconds": 1, "prompt": "c"}]');
+  assert.equal(JSON.parse(boards.withShotFields(board(twice), 0, { prompt: undefined }))[0].prompt, undefined);
+});
+
 test("seeds of 64 bits are read to the digit", () => {
   assert.equal(boards.written(board(TEXT), ["seed"]), "18446744073709551615");
   assert.equal(boards.written(board(TEXT), boards.pathOf(board(TEXT), 1, "seed")), "18446744073709551614");
