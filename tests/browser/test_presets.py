@@ -54,5 +54,6 @@ def test_a_graph_that_is_opened_shows_what_its_preset_leaves(editor: Editor):
     saved = next(node for node in editor.serialize()["nodes"] if node["type"] == "LongreelKVShare")
     before = next(node for node in workflow["nodes"] if node["type"] == "LongreelKVShare")
     assert saved["widgets_values"] == before["widgets_values"]
+    assert saved["size"][1] == pytest.approx(before["size"][1], abs=40), "hidden settings leave an empty node"
     editor.page.set_viewport_size(LARGE)
     editor.page.screenshot(path=ARTIFACTS / "preset.png")

@@ -16,7 +16,7 @@ const HELD = {
 /**
  * @typedef {{name: string, value: unknown, hidden?: boolean, callback?: (...values: unknown[]) => unknown}} Widget
  * @typedef {{comfyClass?: string, widgets: Widget[], size: number[], computeSize: () => number[],
- *            setSize: (size: number[]) => void, onConfigure?: (saved: object) => void}} Node
+ *            setSize: (size: number[]) => void, onConfigure?: (saved: {size?: number[]}) => void}} Node
  */
 
 /**
@@ -49,6 +49,7 @@ app.registerExtension({
     node.onConfigure = function (saved) {
       configured?.call(this, saved);
       showSettings(node, String(preset.value));
+      if (preset.value !== CUSTOM) node.setSize([node.size[0], Math.max(saved.size?.[1] ?? 0, node.computeSize()[1])]);
     };
   },
 });
