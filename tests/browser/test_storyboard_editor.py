@@ -242,6 +242,7 @@ def test_a_run_is_shown_and_a_shot_is_made_again_locked_and_found_when_the_page_
     board.editor.load(workflow, "editor")
     board.__init__(board.editor)
     shown("made again", "locked")
+    assert board.page.locator(".lr-planned svg").count() == 1
     assert board.text == text and board.evaluate("editor.board.shots[1].locked") is True
     assert board.editor.to_prompt() == json.loads(
         json.dumps(board.editor.to_prompt())

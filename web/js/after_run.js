@@ -10,27 +10,43 @@ import { read, shotTexts } from "./storyboard/board.js";
 const LOOKED_AT = 12; // entries of the history
 
 /**
- * Return the entries of the history, the latest first.
+ * Return the entries of the history that are of a graph, the latest first.
  * @param {(path: string) => Promise<Response>} fetchApi
+ * @param {string | undefined} graph  its id; every saved graph keeps its own
  */
-export async function latestEntries(fetchApi) {
+export async function latestEntries(fetchApi, graph) {
   const response = await fetchApi(`/history?max_items=${LOOKED_AT}`);
-  const entries = response.ok ? Object.values(await response.json()) : [];
+  const all = response.ok ? Object.values(await response.json()) : [];
+  const entries = all.filter((entry) => {
+    const own = entry.prompt?.[3]?.extra_pnginfo?.workflow?.id;
+    return !isId(own) || !isId(graph) || own === graph;
+  });
   return entries.sort((a, b) => (b.prompt?.[0] ?? 0) - (a.prompt?.[0] ?? 0));
 }
 
 /**
- * Return what a node's output was in the latest entry that has one under a key, or null.
- * @param {any[]} entries
- * @param {string | number} id
- * @param {string} type  of the node
- * @param {string} key
+ * Tell whether a graph has an id: one that was never saved has zeros.
+ * @param {string | undefined} id
  */
-export function outputOf(entries, id, type, key) {
+const isId = (id) => /[1-9a-f]/.test(id ?? "");
+
+/**
+ * Return the output of a Longreel Plan in the latest entry that has one, or null where it is not of what it would plan
+ * now.
+ * @param {any[]} entries
+ * @param {string | number} id  of the node
+ * @param {Record<string, unknown>} inputs  that are set in it
+ * @param {string | null} text  of the storyboard that is wired to it
+ */
+export function plannedOf(entries, id, inputs, text) {
   for (const entry of entries) {
-    const own = Object.keys(entry.outputs ?? {}).find((name) => isNode(entry, name, id, type));
-    const found = own === undefined ? null : entry.outputs[own]?.[key]?.[0];
-    if (found) return found;
+    const prompt = entry.prompt?.[2] ?? {};
+    const own = Object.keys(entry.outputs ?? {}).find((name) => isNode(entry, name, id, "LongreelPlan"));
+    const output = own === undefined ? null : entry.outputs[own];
+    if (!own || !output?.longreel_plan) continue;
+    const then = prompt[own].inputs;
+    const same = Object.entries(inputs).every(([name, value]) => then[name] === value);
+    return same && prompt[then.storyboard?.[0]]?.inputs?.text === text ? output : null;
   }
   return null;
 }

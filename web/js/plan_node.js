@@ -4,8 +4,10 @@
  * Both come from the node's ui output; the report is there as text for everybody else.
  */
 import { api } from "../../../scripts/api.js";
-import { latestEntries, outputOf } from "./after_run.js";
+import { app } from "../../../scripts/app.js";
+import { latestEntries, plannedOf } from "./after_run.js";
 import { addStyle, el } from "./dom.js";
+import { behindInput, inputsOf } from "./storyboard/graph.js";
 import { timelinePicture } from "./timeline_picture.js";
 
 const LEAST = 190; // pixels, once there is something to show
@@ -71,9 +73,11 @@ function show(node, plan, report = "") {
 export async function showPlans(nodes) {
   const plans = nodes.filter((node) => node.longreelPicture?.hidden);
   if (!plans.length) return;
-  const entries = await latestEntries((path) => api.fetchApi(path));
+  const entries = await latestEntries((path) => api.fetchApi(path), app.graph?.id);
   for (const node of plans) {
-    const plan = outputOf(entries, node.id, "LongreelPlan", "longreel_plan");
-    show(node, plan, outputOf(entries, node.id, "LongreelPlan", "text") ?? "");
+    const board = behindInput(node, "storyboard");
+    const text = board?.widgets?.find((/** @type {any} */ one) => one.name === "text")?.value ?? null;
+    const output = plannedOf(entries, node.id, inputsOf(node), text);
+    show(node, output?.longreel_plan[0], output?.text?.[0]);
   }
 }

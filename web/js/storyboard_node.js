@@ -173,6 +173,6 @@ function noteChange() {
 export async function showRuns(nodes) {
   const editors = nodes.filter((node) => node.longreelEditor);
   if (!editors.length) return;
-  const entries = await latestEntries((path) => api.fetchApi(path));
+  const entries = await latestEntries((path) => api.fetchApi(path), app.graph?.id);
   for (const node of editors) node.longreelEditor.setRun(runOf(entries, node.id));
 }

@@ -92,10 +92,11 @@ export function familyOf(plan) {
 }
 
 /**
+ * Return the node that is wired to an input, or null.
  * @param {any} node
  * @param {string} name
  */
-function behindInput(node, name) {
+export function behindInput(node, name) {
   const link = node.inputs?.find((/** @type {any} */ input) => input.name === name)?.link;
   return link == null ? null : node.graph?.getNodeById(linkOf(node.graph, link)?.origin_id);
 }
