@@ -1,11 +1,11 @@
 """Offer one scan to every caller, which checks what it is given, picks the backend once, and says why where it cannot.
 
 `reference` is plain torch (reference.py): any device, any dtype, differentiable. `triton` are the NVIDIA kernels
-(triton_linear.py, triton_mlp.py, triton_mlp_wide.py): forward only, chosen wherever they can run and, at their first
-use, agree with the reference (first_use.py). The argument `backend`, else the environment variable
-LONGREEL_TTT_BACKEND, forces one of them (`compiled` is for tail.py, and the reference here); a kernel that is forced is
-not tried first. The maths, and where the tokens
-come from, are not known here. Triton is optional and imported when a kernel is first launched.
+(triton_linear.py, triton_mlp.py, triton_mlp_wide.py): chosen wherever they can run and, at their first use, agree with
+the reference (first_use.py). They have no backward pass, so where gradients are asked for they pass forwards alone
+(differentiable.py). The argument `backend`, else the environment variable LONGREEL_TTT_BACKEND, forces one of them
+(`compiled` is for tail.py, and the reference here); a kernel that is forced is not tried first. The maths, and where
+the tokens come from, are not known here. Triton is optional and imported when a kernel is first launched.
 """
 
 import importlib.util
@@ -16,7 +16,7 @@ from functools import cache
 
 import torch
 
-from . import first_use, reference
+from . import differentiable, first_use, reference
 from .inputs import ScanInputs
 from .state import State
 
@@ -72,14 +72,27 @@ def scan(
     _check(inputs, check_index)
     if checkpoint_every < 0:
         raise ValueError(f"checkpoint_every is {checkpoint_every}; use 0 for no checkpoints, or chunks per checkpoint")
-    if choose_backend(q, state, chunk, inputs.needs_grad(), backend) == "reference":
-        return reference.scan(inputs, checkpoint_every)
-    if not _forced(backend):
-        obstacle = first_use.obstacle(inputs, _by_triton)
-        if obstacle is not None:
-            _say_once(obstacle)
-            return reference.scan(inputs, checkpoint_every)
-    return _by_triton(inputs)
+    needs_grad = inputs.needs_grad()
+    if choose_backend(q, state, chunk, needs_grad, backend) == "triton":
+        if _forced(backend) or _agrees(inputs):
+            return _by_triton(inputs)
+    elif needs_grad and checkpoint_every and not _forced(backend) and _passes_forwards(inputs):
+        return differentiable.scan(inputs, checkpoint_every, _by_triton)
+    return reference.scan(inputs, checkpoint_every)
+
+
+def _agrees(inputs: ScanInputs) -> bool:
+    """Return whether the kernel is to be used for such inputs, after a try at first use; say once why not."""
+    obstacle = first_use.obstacle(inputs, _by_triton)
+    if obstacle is not None:
+        _say_once(obstacle)
+    return obstacle is None
+
+
+def _passes_forwards(inputs: ScanInputs) -> bool:
+    """Return whether the kernel can serve the forward pass of a scan whose gradients are plain torch's."""
+    can = choose_backend(inputs.q, inputs.state, inputs.chunk, False) == "triton"
+    return can and _agrees(inputs)
 
 
 def _by_triton(inputs: ScanInputs) -> tuple[torch.Tensor, State]:

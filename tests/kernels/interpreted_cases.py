@@ -18,7 +18,7 @@ from unittest import mock
 
 import torch
 
-from longreel.kernels import State, first_use, scan, tail
+from longreel.kernels import State, differentiable, first_use, reference, scan, tail
 from longreel.kernels.inputs import ScanInputs
 from tests.golden.test_golden import answer_of, answered_and_wanted, golden_files, golden_folder
 from tests.kernels.scan_cases import in_double, relative_error, scan_case
@@ -214,6 +214,25 @@ def apart_without_tokens() -> None:
     assert not out.any() and all(map(torch.equal, end.tensors(), case["state"].tensors()))
 
 
+def gradients_behind_the_kernel(mlp: bool, dtype: torch.dtype) -> None:
+    """The kernel forwards, plain torch back, in groups of one chunk, against the reference's in float64."""
+    from longreel.kernels import triton_launch
+
+    case = scan_case(mlp, L=45, D=64, chunk=16, dtype=dtype)
+    names, index, found = ("q", "k", "v", "eta", "ln_weight", "ln_bias"), permuted(45)[:39], []
+    for exact in (False, True):
+        given = in_double(case) if exact else case
+        leaves = [x.clone().requires_grad_() for x in (*(given[n] for n in names), *given["state"].tensors())]
+        inputs = ScanInputs(*leaves[:6], State(*leaves[6:]), 16, index, 1e-6)
+        ways = (reference.scan(inputs, 0),) if exact else (differentiable.scan(inputs, 1, triton_launch.scan),)
+        out, end = ways[0]
+        loss = out.double().square().sum() + sum(x.double().square().sum() for x in end.tensors())
+        found.append(torch.autograd.grad(loss, leaves))
+    for name, a, b in zip((*names, "W1", "b1", "W2", "b2"), *found, strict=False):
+        error = relative_error(a, b)
+        assert error < TOLERANCE[dtype], f"the gradient by {name} is off by {error:.1e}"
+
+
 def projections(D: int, dtype: torch.dtype) -> None:
     """The one-pass tail of the projections against the reference: two videos, tokens that are no multiple of a
     program's, heads with norms of their own, a token of nothing, and what lies behind the last token."""
@@ -268,6 +287,10 @@ def cases() -> dict[str, Case]:
         for value in (1e-6, 1e-8):
             found[f"{kind}: eps {value:.0e}"] = partial(eps, mlp, widths[0], value)
     found["wide mlp: the slices of a Hopper GPU"] = slices_of_hopper
+    for kind, mlp in (("linear", False), ("mlp", True)):
+        for dtype in TOLERANCE:
+            name = f"{kind}, {str(dtype).removeprefix('torch.')}: gradients behind the kernel"
+            found[name] = partial(gradients_behind_the_kernel, mlp, dtype)
     for chunk, piece, major in ((16, 1, 9), (16, 2, 8), (64, 1, 9)):
         for dtype in TOLERANCE:
             name = f"apart, chunk {chunk}, pieces of {piece}, {str(dtype).removeprefix('torch.')}"

@@ -2,7 +2,8 @@
 
 Shapes are CogVideoX-5B's, as in tests/bench/_ttt_gpu.py, which says how a check is made. A rehearsal interprets the
 kernels on the CPU where Triton is there; Triton's interpreter computes bfloat16 wrongly, so there the reference stands
-in for that dtype, and the figure "backend" says so. There is no backward kernel: gradients are the reference's.
+in for that dtype, and the figure "backend" says so. There is no backward kernel: a kernel passes forwards, and
+gradients are the reference's.
 """
 
 from typing import Any
@@ -124,7 +125,25 @@ def gradients_of(case: dict[str, Any]) -> tuple[list[torch.Tensor], str]:
         case = {**case, **leaves}
         out, _ = scan(**case)
         out.double().square().mean().backward()
-    return [x.grad for x in leaves.values()], choose_backend(case["q"], case["state"], case["chunk"], True)
+    forwards = choose_backend(case["q"], case["state"], case["chunk"], False)
+    return [x.grad for x in leaves.values()], f"{forwards} forwards, reference back"
+
+
+def training(record: Any, rehearse: bool) -> None:
+    """Record milliseconds and bytes of 3 s in one direction, forwards and back: by a kernel forwards, and without."""
+    require_gpu(rehearse)
+    for kind in CHUNK:
+        case = drawn(kind, 1, 40 if rehearse else LENGTHS["3 s"], 2 if rehearse else HEADS)
+        for backend in (None, "reference"):
+
+            def there_and_back(case=case, backend=backend) -> None:
+                with torch.enable_grad():
+                    leaves = {name: case[name].detach().requires_grad_() for name in ("q", "k", "v", "eta")}
+                    scan(**{**case, **leaves}, backend=backend)[0].float().square().mean().backward()
+
+            with peak() as used:
+                there_and_back()
+            record(f"{kind}, {backend or 'a kernel forwards'}", {"ms": milliseconds(there_and_back, 1), **used})
 
 
 def block(record: Any, rehearse: bool) -> None:
