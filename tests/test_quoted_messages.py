@@ -1,4 +1,4 @@
-"""Every message that the help pages and the README quote in a table of errors is one that the code can say.
+"""Every message that the help pages and the READMEs quote in a table of errors is one that the code can say.
 
 A message in the code is the literal text of a string, with values filled in. So the words of a quotation must stand in
 one string of the code in the same order, and what stands between two of them there, a value, may be any words here.
@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "web" / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "web" / "docs").glob("*.md"))]
 CODE = ("engine", "hosts", "nodes", "training", "demo", "kernels")
-HEADING = re.compile(r"^#+ .*(error|goes wrong)", re.IGNORECASE)
+HEADING = re.compile(r"^#+ .*(error|goes wrong|出错)", re.IGNORECASE)
 VALUE = ""  # a place that a string leaves to a value
 SHARE = 0.5  # of a quotation's words that stand in the string itself; the others are values or named by the caller
 NAMES = re.compile(  # of nodes, files, inputs; in quotes, in brackets: what is filled in
