@@ -217,8 +217,11 @@ def test_a_run_is_shown_and_a_shot_is_made_again_locked_and_found_when_the_page_
         )
 
     board.page.evaluate(FIXED)
+    report = board.page.locator(".lr-planned pre")
+    assert "Planned while you write" in report.text_content() and "shot 2: asked 1 s" in report.text_content()
     run()
     shown("made", "made")
+    assert report.text_content().startswith("shot  asked s")
     board.shot(2).click()
     board.root.get_by_role("button", name="Make again").click()
     assert board.states == ["made", "changed"] and board.shots[1]["seed"] >= 0

@@ -1,17 +1,19 @@
 /**
  * Longreel Plan shows what it planned in its own node: the picture of the timeline, and the report below it.
  *
- * Both come from the node's ui output; the report is there as text for everybody else.
+ * Both come from the node's ui output; the report is there as text for everybody else. Before it runs, the picture is
+ * that of the editor's dry run.
  */
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { latestEntries, plannedOf } from "./after_run.js";
-import { addStyle, el } from "./dom.js";
+import { addStyle, el, short } from "./dom.js";
 import { behindInput, inputsOf } from "./storyboard/graph.js";
 import { timelinePicture } from "./timeline_picture.js";
 
 const LEAST = 190; // pixels, once there is something to show
 const PADDING = 12;
+const BEFORE = "Planned while you write. What it costs, and the memory of the loaded model, are said when it runs.";
 
 /**
  * Give a node the place of its picture.
@@ -47,6 +49,17 @@ export function addPicture(node) {
 }
 
 /**
+ * Show the plan of a storyboard that is being written, which has not run.
+ * @param {any} node
+ * @param {any} plan  for the family that its graph tells
+ */
+export function preview(node, plan) {
+  if (!node?.longreelPicture || node.longreelShown === identity(plan)) return;
+  draw(node, plan, [BEFORE, "", ...plan.shots.map(rowWords), "", ...plan.notes].join("\n"));
+  node.longreelPreview = true;
+}
+
+/**
  * @param {any} node
  * @param {any} plan
  * @param {string} [report]
@@ -54,13 +67,41 @@ export function addPicture(node) {
 function show(node, plan, report = "") {
   if (!plan) return;
   node.longreelFamily = plan.family; // for the editor's dry run: storyboard/graph.js
+  node.longreelPreview = false;
+  draw(node, plan, report);
+}
+
+/**
+ * Return what tells a plan from others: not its notes, which are more once a model is loaded.
+ * @param {any} plan
+ */
+const identity = (plan) => JSON.stringify({ ...plan, notes: null });
+
+/**
+ * @param {any} row
+ * @param {number} index
+ */
+function rowWords(row, index) {
+  const [first, end] = row.pixel_frames;
+  const asked = `asked ${short(row.asked_seconds)} s, gets ${short(row.seconds)} s`;
+  return `shot ${index + 1}: ${asked}, frames ${first}–${end - 1}`;
+}
+
+/**
+ * @param {any} node
+ * @param {any} plan
+ * @param {string} report
+ */
+function draw(node, plan, report) {
+  node.longreelShown = identity(plan);
   const element = node.longreelPicture;
   element.hidden = false;
-  const pre = el("pre", { tabindex: 0, role: "region", "aria-label": "Report" }, report);
-  const draw = () => element.replaceChildren(timelinePicture(plan, Math.max(200, element.clientWidth - PADDING)), pre);
-  draw();
+  const wraps = report.includes(BEFORE);
+  const pre = el("pre", { tabindex: 0, role: "region", "aria-label": "Report", "data-wraps": wraps }, report);
+  const redraw = () => element.replaceChildren(timelinePicture(plan, Math.max(200, element.clientWidth - PADDING)), pre);
+  redraw();
   node.longreelRedraw?.disconnect();
-  node.longreelRedraw = new ResizeObserver(draw);
+  node.longreelRedraw = new ResizeObserver(redraw);
   node.longreelRedraw.observe(element);
   node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
   node.setDirtyCanvas?.(true, true);
@@ -71,7 +112,7 @@ function show(node, plan, report = "") {
  * @param {any[]} nodes
  */
 export async function showPlans(nodes) {
-  const plans = nodes.filter((node) => node.longreelPicture?.hidden);
+  const plans = nodes.filter((node) => node.longreelPicture?.hidden || node.longreelPreview);
   if (!plans.length) return;
   const entries = await latestEntries((path) => api.fetchApi(path), app.graph?.id);
   for (const node of plans) {

@@ -8,6 +8,7 @@ import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { latestEntries, runOf } from "./after_run.js";
 import { addStyle } from "./dom.js";
+import { preview } from "./plan_node.js";
 import { Editor } from "./storyboard/editor.js";
 import { familyOf, inputsOf, isWired, planOf } from "./storyboard/graph.js";
 import { selectLine } from "./storyboard/mistakes.js";
@@ -123,6 +124,7 @@ function hostOf(node, text) {
       const plan = planOf(node);
       return { family: familyOf(plan), inputs: inputsOf(plan) };
     },
+    drawPlan: (plan) => preview(planOf(node), plan),
   };
 }
 

@@ -26,6 +26,7 @@ import { Strip } from "./strip.js";
  * @property {(image: string) => string} pictureUrl
  * @property {(file: File) => Promise<string>} upload  the picture's name below the input folder
  * @property {() => {family: string, inputs: Record<string, number>}} planned  what the graph says
+ * @property {(plan: any) => void} drawPlan  in the node that makes it
  */
 
 export class Editor {
@@ -105,8 +106,8 @@ export class Editor {
     return this.board?.shots ?? [];
   }
 
-  /** Take a text that was changed elsewhere: typed into the text box, loaded, undone by ComfyUI. */
-  refresh(/** @type {string} */ text) {
+  /** Take a text that was changed elsewhere: typed into the text box, loaded, undone by ComfyUI. @param {string} text */
+  refresh(text) {
     if (text === this.text) return;
     const loaded = !this.edited && !this.asText && this.board; // nothing of this text's history is here
     this.text = text;
@@ -170,8 +171,9 @@ export class Editor {
     this.checked = question.text;
     this.trouble = "";
     this.show();
-    const count = answer.mistakes.length + answer.more;
-    this.frame.live.textContent = count ? `${count} mistakes. ${answer.mistakes[0].message}` : "";
+    if (answer.plan) this.host.drawPlan(answer.plan);
+    const wrong = answer.mistakes.length + answer.more;
+    this.frame.live.textContent = wrong ? `${wrong} mistakes. ${answer.mistakes[0].message}` : "";
     return true;
   }
 
@@ -191,8 +193,7 @@ export class Editor {
     setAttribute(this.frame.text, "aria-pressed", String(text));
     this.frame.text.disabled = !board;
     const words = !board ? this.why : text ? "Show the shots" : "Show the text";
-    this.frame.text.title = words;
-    setAttribute(this.frame.text, "aria-label", words);
+    for (const name of ["title", "aria-label"]) setAttribute(this.frame.text, name, words);
     this.frame.text.textContent = text ? "Shots" : "{ }";
     showMistakes(this.frame.mistakes, answer.mistakes, answer.more, (one) => this.goTo(one));
     if (!board) {
@@ -386,12 +387,11 @@ export class Editor {
       prompt: () => this.card.editPrompt(),
       undo: () => this.undo(),
       redo: () => this.redo(),
-      text: () => this.setAsText(!this.asText),
     };
     actions[command]();
   }
 
-  /** Let the wheel scroll what can scroll, and leave the rest to the canvas. @param {WheelEvent} event */
+  /** @param {WheelEvent} event  that scrolls what can scroll; the rest is the canvas' */
   wheel(event) {
     const area = event.target instanceof Element ? event.target.closest(".lr-scroll, textarea, .lr-mistakes, .lr-plan") : null;
     if (area && area.scrollHeight > area.clientHeight && !event.ctrlKey) event.stopPropagation();

@@ -1,6 +1,6 @@
 /** Which key does what on the strip; the help line of the editor is made of the same table. */
 
-/** @typedef {"left" | "right" | "first" | "last" | "moveLeft" | "moveRight" | "insert" | "copy" | "remove" | "joint" | "lock" | "again" | "longer" | "shorter" | "prompt" | "undo" | "redo" | "text"} Command */
+/** @typedef {"left" | "right" | "first" | "last" | "moveLeft" | "moveRight" | "insert" | "copy" | "remove" | "joint" | "lock" | "again" | "longer" | "shorter" | "prompt" | "undo" | "redo"} Command */
 
 /** @type {[string, Command, string][]}  the key with what is held, the command, what it does in words */
 export const KEYS = [
