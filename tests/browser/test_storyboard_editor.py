@@ -32,6 +32,12 @@ TEXT = """{
 """.replace(', "x_": 0', "")
 AXE_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 RUN = "editor"
+WIRE = """() => {
+    const make = window.LiteGraph.createNode('PrimitiveStringMultiline'), graph = window.app.graph;
+    graph.add(make);
+    const node = graph.nodes.find(node => node.type === 'LongreelStoryboard');
+    make.connect(0, node, node.inputs.findIndex(input => input.name === 'text'));
+}"""
 FIXED = """() => window.app.graph.nodes.flatMap(node => node.widgets ?? [])
     .filter(widget => widget.name === 'control_after_generate').forEach(widget => { widget.value = 'fixed' })"""
 
@@ -177,6 +183,9 @@ def test_a_text_that_is_no_storyboard_is_left_alone_and_its_line_is_shown(board:
     crop(board, "text")
     board.root.get_by_label("Show the shots").click()
     assert not box.is_visible()
+    board.page.evaluate(WIRE)
+    board.root.get_by_text("The text comes through a wire.").wait_for()
+    assert not board.root.locator(".lr-strip").is_visible() and board.text == TEXT
 
 
 @pytest.mark.slow

@@ -68,8 +68,7 @@ function follow(node, text, editor) {
       const result = own?.apply(this, arguments);
       queueMicrotask(() => {
         editor.refresh(text.value);
-        editor.show();
-        editor.ask();
+        editor.read();
       });
       setTimeout(() => takePlace(node, editor), 300);
       return result;
@@ -104,7 +103,8 @@ function hostOf(node, text) {
       node.graph?.setDirtyCanvas?.(true, true);
       noteChange();
     },
-    showText: (shown) => showWidget(node, text, shown || isWired(node)),
+    wired: () => isWired(node),
+    showText: (shown) => showWidget(node, text, shown),
     goToLine: (line) => selectLine(textBoxOf(node, text), line),
     fetchApi: (path, options) => api.fetchApi(path, options),
     pictureUrl(image) {

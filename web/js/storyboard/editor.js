@@ -17,9 +17,12 @@ import { showMistakes } from "./mistakes.js";
 import { planWords } from "./plan_words.js";
 import { Strip } from "./strip.js";
 
+const WIRED = "The text comes through a wire.";
+
 /**
  * @typedef {object} Host
  * @property {(text: string) => void} write
+ * @property {() => boolean} wired  whether the text comes through a wire
  * @property {(shown: boolean) => void} showText  the text box instead of the editor
  * @property {(line: number) => void} goToLine  of the text box
  * @property {(path: string, options?: any) => Promise<Response>} fetchApi
@@ -93,10 +96,8 @@ export class Editor {
     );
     this.element = this.frame.element;
     this.element.addEventListener("keydown", (event) => this.key(event));
-    for (const kind of ["keyup", "keypress", "copy", "cut", "paste", "dblclick", "contextmenu"])
-      this.element.addEventListener(kind, (event) => event.stopPropagation());
-    this.element.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
-    this.board = boards.read(text).board;
+    /** @type {import("./board.js").Board | null} */
+    this.board = null;
     this.why = "";
     this.found = ""; // the family that the graph tells
     this.read();
@@ -118,9 +119,8 @@ export class Editor {
 
   /** Read the text, show it, and have it checked. */
   read() {
-    const { board, why } = boards.read(this.text);
-    this.board = board;
-    this.why = why ?? "";
+    const { board, why } = this.host.wired() ? { board: null, why: WIRED } : boards.read(this.text);
+    [this.board, this.why] = [board, why ?? ""];
     this.chosen = Math.max(0, Math.min(this.chosen, this.shots.length - 1));
     this.show();
     this.ask();
@@ -137,8 +137,7 @@ export class Editor {
     const before = this.shots.length;
     this.chosen = chosen;
     if (text !== this.text) {
-      this.edited = true;
-      this.text = text;
+      [this.edited, this.text] = [true, text];
       this.history.push({ text, chosen }, step);
       this.host.write(text);
     }
@@ -151,7 +150,7 @@ export class Editor {
 
   /** @param {number} [pause] */
   ask(pause) {
-    this.check.ask(() => this.question(), pause);
+    if (this.why !== WIRED) this.check.ask(() => this.question(), pause);
   }
 
   question() {
@@ -195,7 +194,7 @@ export class Editor {
     const words = !board ? this.why : text ? "Show the shots" : "Show the text";
     for (const name of ["title", "aria-label"]) setAttribute(this.frame.text, name, words);
     this.frame.text.textContent = text ? "Shots" : "{ }";
-    showMistakes(this.frame.mistakes, answer.mistakes, answer.more, (one) => this.goTo(one));
+    showMistakes(this.frame.mistakes, this.why === WIRED ? [] : answer.mistakes, answer.more, (one) => this.goTo(one));
     if (!board) {
       this.frame.summary.textContent = this.why;
       return;
@@ -353,7 +352,7 @@ export class Editor {
     this.show();
   }
 
-  // --- keys and the wheel ---
+  // --- keys ---
 
   /** @param {KeyboardEvent} event */
   key(event) {
@@ -389,11 +388,5 @@ export class Editor {
       redo: () => this.redo(),
     };
     actions[command]();
-  }
-
-  /** @param {WheelEvent} event  that scrolls what can scroll; the rest is the canvas' */
-  wheel(event) {
-    const area = event.target instanceof Element ? event.target.closest(".lr-scroll, textarea, .lr-mistakes, .lr-plan") : null;
-    if (area && area.scrollHeight > area.clientHeight && !event.ctrlKey) event.stopPropagation();
   }
 }

@@ -37,5 +37,18 @@ export function frameOf(parts, actions) {
   );
   const head = el("div", { class: "lr-head" }, summary, tools, text);
   const element = el("div", { class: "lr-editor", role: "group", "aria-label": "Storyboard editor" }, head, mistakes, body, live);
+  for (const kind of ["keyup", "keypress", "copy", "cut", "paste", "dblclick", "contextmenu"])
+    element.addEventListener(kind, (event) => event.stopPropagation()); // the canvas has its own meaning for them
+  element.addEventListener("wheel", keepScrolling, { passive: false });
   return { element, body, tools, summary, mistakes, plan, live, undo, redo, text };
+}
+
+/**
+ * Let the wheel scroll what can scroll, and leave the rest to the canvas.
+ * @param {WheelEvent} event
+ */
+function keepScrolling(event) {
+  const parts = ".lr-scroll, textarea, .lr-mistakes, .lr-plan";
+  const area = event.target instanceof Element ? event.target.closest(parts) : null;
+  if (area && area.scrollHeight > area.clientHeight && !event.ctrlKey) event.stopPropagation();
 }
