@@ -8,6 +8,7 @@ nothing to gain, and triton_launch.py takes the one kernel. Importing this file 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any, Protocol
 
@@ -90,6 +91,8 @@ def scan(
 
     piece: chunks that are learned before they are read.
     """
+    # Copies are made before the streams part: what is let go of while the other stream reads it may be overwritten.
+    inputs = _contiguous(inputs)
     piece = piece or piece_of(inputs)
     out, end, kept = results(inputs, piece)
     reading: dict[int, Any] = {}  # by which of the two kept weights
@@ -138,25 +141,42 @@ def planned(
     kept: list[torch.Tensor],
     out: torch.Tensor,
 ) -> tuple[Launch, Launch]:
-    """Return the launches that learn and read the tokens `first` to `stop` of the scan; nothing is launched."""
+    """Return the launches that learn and read the tokens `first` to `stop` of the scan; nothing is launched.
+
+    All tensors lie as `_contiguous` makes them.
+    """
     B, _, H, D = inputs.q.shape
-    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (inputs.q, inputs.k, inputs.v))
     both: dict[str, Any] = {
-        "index_ptr": None if inputs.index is None else inputs.index.contiguous(),
-        "gamma_ptr": inputs.ln_weight.contiguous(), "beta_ptr": inputs.ln_bias.contiguous(),
+        "index_ptr": inputs.index,
+        "gamma_ptr": inputs.ln_weight, "beta_ptr": inputs.ln_bias,
         "heads": H, "first": first, "stop": stop, "places": kept[0].shape[1], "eps": inputs.eps,
         "K": inputs.chunk, "D": D, "APPROX": approx,
     }  # fmt: skip
     both |= {f"{name}_kept_ptr": x for name, x in zip(NAMES, kept, strict=True)}
-    learned = both | {"once": 1, "EARLY": is_early(major)} | _placed(k=k, v=v, eta=inputs.eta)
-    learned |= {f"{name}_ptr": x.contiguous() for name, x in zip(NAMES, start, strict=True)}
+    learned = both | {"once": 1, "EARLY": is_early(major)} | _placed(k=inputs.k, v=inputs.v, eta=inputs.eta)
+    learned |= {f"{name}_ptr": x for name, x in zip(NAMES, start, strict=True)}
     learned |= {f"{name}_out_ptr": x for name, x in zip(NAMES, end, strict=True)}
-    read = both | {"S": SLICE} | _placed(q=q, out=out)
+    read = both | {"S": SLICE} | _placed(q=inputs.q, out=out)
     chunks = triton.cdiv(stop - first, inputs.chunk)
     reader = {"num_warps": READ_WARPS, "num_stages": READ_STAGES}
     return (
         Launch(learn_mlp, (B * H,), learned, options_of(LEARN_WARPS, LEARN_STAGES)),
         Launch(read_mlp, (B * H, chunks), read, reader),
+    )
+
+
+def _contiguous(inputs: ScanInputs) -> ScanInputs:
+    """Return the inputs as the kernels read them: a head's numbers side by side, all but the tokens contiguous."""
+    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (inputs.q, inputs.k, inputs.v))
+    return replace(
+        inputs,
+        q=q,
+        k=k,
+        v=v,
+        ln_weight=inputs.ln_weight.contiguous(),
+        ln_bias=inputs.ln_bias.contiguous(),
+        state=State(*(x.contiguous() for x in inputs.state.tensors())),
+        index=None if inputs.index is None else inputs.index.contiguous(),
     )
 
 

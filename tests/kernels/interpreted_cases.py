@@ -193,11 +193,12 @@ def learned_and_read_apart(chunk: int, dtype: torch.dtype, piece: int, major: in
 
 
 def apart_with_odd_strides() -> None:
-    """Head-major k, q and v of one projection, rates that lie across, an expanded start, another eps, no order."""
+    """Head-major k, v of a joint projection, q and rates across, an expanded start, another eps, no order."""
     from longreel.kernels import triton_apart
 
     case = scan_case(True, B=2, L=37, D=64, chunk=16)
     q, _, v = torch.cat([case["q"], case["k"], case["v"]], -1).split(64, -1)
+    q = q.transpose(2, 3).contiguous().transpose(2, 3)  # whose numbers are not neighbours
     k, eta = case["k"].transpose(1, 2).contiguous().transpose(1, 2), case["eta"].mT.contiguous().mT
     start = State(*(x[:1].expand(2, *x.shape[1:]) for x in case["state"].tensors()))
     case |= {"q": q, "k": k, "v": v, "eta": eta, "state": start}
