@@ -247,12 +247,13 @@ def test_a_run_is_shown_and_a_shot_is_made_again_locked_and_found_when_the_page_
     board.page.wait_for_timeout(300)
     assert board.page.locator(".lr-planned svg .lr-shot-odd").count() == 1
     crop(board, "plan")
+    assert (found := violations(board, ".lr-planned")) == [], found
     text, workflow = board.text, board.editor.serialize()
     board.page.reload(wait_until="domcontentloaded")
     board.page.wait_for_function(READY, polling=POLL_MILLISECONDS)
     board.page.wait_for_function(OPENED, polling=POLL_MILLISECONDS)
     board.editor.load(workflow, "editor")
-    board.__init__(board.editor)
+    board = Board(board.editor)
     shown("made again", "locked")
     assert board.page.locator(".lr-planned svg").count() == 1
     assert board.text == text and board.evaluate("editor.board.shots[1].locked") is True
@@ -261,11 +262,11 @@ def test_a_run_is_shown_and_a_shot_is_made_again_locked_and_found_when_the_page_
     ) and "storyboard_editor" not in str(board.editor.to_prompt())
 
 
-def violations(board: Board) -> list[str]:
-    """What axe-core objects to inside the editor."""
+def violations(board: Board, part: str = ".lr-editor") -> list[str]:
+    """What axe-core objects to inside the editor, or another part of the page."""
     board.page.add_script_tag(path=dev.web_tools() / "axe-core" / "axe.min.js")
     found = board.page.evaluate(
-        "rules => window.axe.run('.lr-editor', {runOnly: rules}).then(result => result.violations)", AXE_RULES
+        "([part, rules]) => window.axe.run(part, {runOnly: rules}).then(result => result.violations)", [part, AXE_RULES]
     )
     return [
         f"{one['id']}: {one['help']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0]['failureSummary']}"

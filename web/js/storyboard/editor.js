@@ -215,7 +215,7 @@ export class Editor {
   /** @param {any} plan */
   showPlan(plan) {
     const wrong = this.trouble || this.answer.refused;
-    const words = wrong || (plan ? planWords(plan, this.chosen) : "");
+    const words = wrong || (plan ? planWords(plan, this.chosen) : this.answer.plan ? "…" : ""); // …: being asked for
     this.frame.plan.textContent = words;
     this.frame.plan.title = words;
     this.frame.plan.hidden = !words;
