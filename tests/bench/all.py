@@ -1,4 +1,4 @@
-"""Every table of the README on cases that nobody tuned to: one JSON, one page of tables, all contact sheets.
+"""Every table of docs/measured.md on cases that nobody tuned to: one JSON, one page of tables, all contact sheets.
 
     python dev.py bench all [--offset 100000] [--seeds 4] [--out FOLDER] [--tables ...] [--jobs 2] [--list]
 

@@ -70,7 +70,7 @@ class Case:
 
 
 def cases(blocks: int) -> list[Case]:
-    """Every feature that keeps something, at the defaults of its node and at the README's best."""
+    """Every feature that keeps something, at the defaults of its node and at those that docs/measured.md finds best."""
     from longreel.engine.attention import kv_share as engine
     from longreel.hosts.features.kv_share import FAST, KVShare
     from longreel.hosts.features.prompt_edit import Layout, PromptEdit
