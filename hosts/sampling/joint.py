@@ -17,6 +17,7 @@ from ..windows import latent_blend, picture_channels
 from ..windows.checks import check_latent, check_text
 from ..windows.finite import check_finite
 from ..windows.progress import ProgressText
+from ..windows.shot_noise import noise_of_shots
 from ..windows.used_state import as_it_was
 from .experts import WAN_22_EXPERTS_MEET, Experts, ask, noise_within
 from .settings import Sampling
@@ -130,7 +131,7 @@ def _left(
         return torch.zeros_like(noise), out, None
     whole = None if mask is None else comfy.utils.reshape_mask(mask, latent.shape)
     latent, whole = anchor_frame.write(frames, latent, whole, experts.high)
-    of_shots = latent_blend.noise_of_shots(noise, timeline)
+    of_shots = noise_of_shots(noise, timeline)
     return noise_within(out, latent, of_shots, whole, sigma, experts.low), latent, whole
 
 

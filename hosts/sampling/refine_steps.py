@@ -22,7 +22,6 @@ from ...engine.sampling import alpha_space
 from ...engine.to_device import sent
 from ..attention.noise_level import read_once
 from ..types import BaseModel, CalcCondBatch, CondLists, ContextWindow, ModelOptions, Sampler
-from ..windows import devices
 from ..windows.latent_blend import FRAME_AXIS
 from ..windows.refine_chunks import RefinedChunks
 from .alpha_space import (
@@ -65,6 +64,8 @@ class ChunkState(WindowingState):
 class SteppedChunks(RefinedChunks):
     """Serve a sampler that works on one chunk at a time, named by `take_up`."""
 
+    in_order = "blend step, which moves one chunk after the other"
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.causal_window_fix = False  # the lead frame is part of the chunk
@@ -80,11 +81,6 @@ class SteppedChunks(RefinedChunks):
         model_options: ModelOptions,
     ) -> bool:
         return len(self.timeline.segments) > 1 or self.strengths != [1.0]
-
-    def _devices(self, model_options: ModelOptions, conds: CondLists) -> None:
-        """Share nothing out: the sampler shows one chunk at a time."""
-        if devices.several(model_options):
-            devices.say_in_order("blend step, which moves one chunk after the other", model_options)
 
     def weights_at(self, step: int) -> list[torch.Tensor]:
         """Return [length] of 0 or 1 per chunk: which of its frames are kept after this step."""

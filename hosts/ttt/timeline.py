@@ -25,8 +25,8 @@ from ..prompts import conditioning
 from ..prompts.guidance import scale_guidance_of_frames, strength_of
 from ..types import BaseModel, CalcCondBatch, CondLists, ContextWindow, Entry, Executor, ModelOptions
 from ..windows.checks import check_latent_frames, check_plan
-from ..windows.latent_blend import noise_of_shots
 from ..windows.progress import ProgressText
+from ..windows.shot_noise import noise_of_shots
 from .forward import SegmentInfo, kept_bytes, segments_of, token_windows, watch
 
 FRAME_AXIS = 2  # [B, C, F, H, W]

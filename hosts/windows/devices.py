@@ -131,19 +131,26 @@ class SegmentsOnDevices:
         return found
 
 
-def several(model_options: ModelOptions) -> bool:
-    """Return whether core's sampler has threads for several devices."""
-    return POOL in model_options and len(model_options.get(CLONES, ())) > 1
+def of_run(frames: Sequence[int], model_options: ModelOptions, conds: CondLists, in_order: str = "") -> Devices | None:
+    """Return what shares a run's segments out, one for each of `frames`; None where they go in order.
 
-
-def say_in_order(why: str, model_options: ModelOptions) -> None:
-    """Log that segments are evaluated one after the other on a model that several devices have."""
+    Why they do is logged of a model that has several devices. in_order: a reason that the caller knows.
+    """
+    if POOL not in model_options or len(model_options.get(CLONES, ())) < 2 or len(frames) == 1:
+        return None
+    why = in_order or obstacle(model_options, conds)
+    if not why:
+        found = Devices(frames, model_options)
+        if found.gain > 1:
+            return found
+        why = "segments that each read from the one before"
     logging.warning(
         "Longreel: segments are evaluated one after the other, though the model is on %d devices, because of %s; only "
         "prompt and negative prompt are divided between them",
         len(model_options[CLONES]),
         why,
     )
+    return None
 
 
 def _options_of(

@@ -50,15 +50,17 @@ from .lead_pictures import LeadPictures
 from .picture_channels import entries_of
 from .progress import ProgressText
 from .segment_window import FRAME_AXIS, SegmentWindow
+from .shot_noise import noise_of_shots
 
 
 class TimelineHandler(context_windows.IndexListContextHandler):
     """This is the context handler of one run of a sampler; `evaluation` counts the network's evaluations, from 0.
 
-    goes_on: the run's noise is what an earlier one has left of it, also in shots that have a seed.
+    goes_on: the run's noise is what an earlier one has left of it, also in shots that have a seed. in_order: what needs
+    one segment after the other, also on several devices; "": nothing.
     """
 
-    goes_on = False
+    goes_on, in_order = False, ""
 
     def __init__(
         self, timeline: Timeline, blend: str, seed: int, lead_frame: bool, inside: ContextHandler | None = None
@@ -213,7 +215,10 @@ class TimelineHandler(context_windows.IndexListContextHandler):
     ) -> SegmentsOnDevices | None:
         """Give the segments of this evaluation to several devices, where a MODEL has them and nothing forbids it."""
         if not self._looked_for_devices:
-            self._looked_for_devices, self.devices = True, self._devices(model_options, conds)
+            self._looked_for_devices = True
+            frames = [segment.latent_frames + self.lead_frame for segment in self.timeline.segments]
+            in_order = self.in_order or ("another node's context windows" if self.inside else "")
+            self.devices = devices.of_run(frames, model_options, conds, in_order)
         if self.devices is None:
             return None
         windows = self.get_context_windows(self._model, x_in, model_options)
@@ -223,20 +228,6 @@ class TimelineHandler(context_windows.IndexListContextHandler):
             return self._evaluate(calc_cond_batch, model, x_in, conds, timestep, place, options, window_state)
 
         return self.devices.hand_out(model_options, timestep, calc_cond_batch, evaluate)
-
-    def _devices(self, model_options: ModelOptions, conds: CondLists) -> Devices | None:
-        """Return what shares the segments out, or None, and say why where a MODEL has several devices."""
-        segments = self.timeline.segments
-        if not devices.several(model_options) or len(segments) == 1:
-            return None
-        why = "another node's context windows" if self.inside else devices.obstacle(model_options, conds)
-        if not why:
-            found = Devices([segment.latent_frames + self.lead_frame for segment in segments], model_options)
-            if found.gain > 1:
-                return found
-            why = "segments that each read from the one before"
-        devices.say_in_order(why, model_options)
-        return None
 
     def _evaluate(
         self,
@@ -405,21 +396,3 @@ def check_place(handler: ContextHandler | None) -> None:
             f"({type(handler).__name__}); put the context windows node in front of Longreel Latent Blend, where it "
             f"works inside each segment"
         )
-
-
-def noise_of_shots(noise: torch.Tensor, timeline: Timeline) -> torch.Tensor:
-    """Return the sampler's noise [B, C, F, H, W], except in shots that have a seed: theirs depends on that seed alone.
-
-    Noise that is all zero (a sampler that adds none) stays so. Raises ValueError for noise of another length.
-    """
-    seeded = [planned for planned in timeline.shots if planned.shot.seed is not None]
-    if not seeded or not noise.any():
-        return noise
-    if noise.shape[FRAME_AXIS] < timeline.latent_frames:
-        check_latent_frames(noise.shape[FRAME_AXIS], timeline)
-    noise = noise.clone()
-    for planned in seeded:
-        generator = torch.Generator().manual_seed(planned.shot.seed % 2**63)
-        shape = (*noise.shape[:FRAME_AXIS], planned.latent_frames, *noise.shape[FRAME_AXIS + 1 :])
-        noise[:, :, planned.start_frame : planned.end_frame] = torch.randn(shape, generator=generator).to(noise)
-    return noise

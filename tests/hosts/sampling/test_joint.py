@@ -10,7 +10,7 @@ from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts import facts_of
 from longreel.hosts.prompts import conditioning
 from longreel.hosts.sampling import joint, planning
-from longreel.hosts.windows import latent_blend
+from longreel.hosts.windows.shot_noise import noise_of_shots
 from tests.hosts.sampling_cases import sampling_of
 
 
@@ -104,4 +104,4 @@ def test_a_latent_shorter_than_the_timeline_is_refused_also_when_shots_have_seed
     board = Storyboard((Shot("a", 1.0), Shot("b", 1.0, seed=3)), width=64, height=64)
     timeline = plan_timeline(board, facts_of(loaded.model), segment_frames=5)
     with pytest.raises(ValueError, match=f"the latent has 3 frames and the timeline {timeline.latent_frames}; wire"):
-        latent_blend.noise_of_shots(torch.randn(1, 16, 3, 8, 8), timeline)
+        noise_of_shots(torch.randn(1, 16, 3, 8, 8), timeline)

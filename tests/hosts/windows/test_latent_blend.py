@@ -15,6 +15,7 @@ from longreel.hosts import facts_of
 from longreel.hosts.prompts import conditioning
 from longreel.hosts.sampling.joint import sample_timeline
 from longreel.hosts.windows import latent_blend
+from longreel.hosts.windows.shot_noise import noise_of_shots
 from tests import tiny_sampling
 from tests.hosts.sampling_cases import sampling_of
 
@@ -148,11 +149,11 @@ def test_a_shots_seed_fixes_its_noise_whatever_the_samplers_seed(tiny):
     timeline = timeline_for(tiny("wan21").model, seed=11)
     shape = empty(timeline).shape
     shot = timeline.shots[1]
-    first = latent_blend.noise_of_shots(torch.randn(shape), timeline)
-    second = latent_blend.noise_of_shots(torch.randn(shape), timeline)
+    first = noise_of_shots(torch.randn(shape), timeline)
+    second = noise_of_shots(torch.randn(shape), timeline)
     assert torch.equal(first[:, :, shot.start_frame : shot.end_frame], second[:, :, shot.start_frame : shot.end_frame])
     assert not torch.equal(first[:, :, : shot.start_frame], second[:, :, : shot.start_frame])
-    assert not latent_blend.noise_of_shots(torch.zeros(shape), timeline).any()
+    assert not noise_of_shots(torch.zeros(shape), timeline).any()
 
 
 @pytest.mark.parametrize("change", [{"seed": 5}, {"negative": "grainy"}, {"strength": 0.5}])
