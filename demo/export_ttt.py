@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..engine.ttt.files import LoadedTTT, load_ttt, save_ttt
-from ..engine.ttt.layer import LINEAR, MLP
+from ..engine.ttt.layer import LACT, LINEAR, MLP
 from .train_dit import WEIGHTS
 
 SHOWN, COMPARED = WEIGHTS / "ttt", WEIGHTS / "compared"
@@ -38,7 +38,7 @@ def main() -> None:
     args.add_argument("name", help="of the file, without its ending")
     opts = args.parse_args()
     layers = load_ttt(opts.layers)
-    path = (SHOWN if layers.config.kind in (MLP, LINEAR) else COMPARED) / f"{opts.name}.safetensors"
+    path = (SHOWN if layers.config.kind in (MLP, LINEAR, LACT) else COMPARED) / f"{opts.name}.safetensors"
     save_ttt(path, halved(layers))
     print(f"{path}: {path.stat().st_size:,} bytes\n{load_ttt(path, shapes_only=True).summary()}")
 

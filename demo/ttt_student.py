@@ -55,10 +55,10 @@ SAMPLE_STEPS, SAMPLE_CFG = 16, 4.0
 @dataclass(frozen=True)
 class Settings:
     """kind, heads, chunk, base_rate: see engine/ttt/layer.TTTConfig. blocks: those that get a layer, from 0. gate: what
-    the gates open to at the start, before their tanh. start_scale: deviation of the small networks' first weights.
-    start: a file of layers to go on from, "" for new ones. samples: stories shown at every validation, 0 for none, of
-    sample_segments segments. compile: blocks are compiled while gradients are recorded (torch.compile, which needs a
-    C++ compiler): minutes once for each length of story, and two thirds of the time of a step from then on.
+    the gates open to at the start, before their tanh. start_scale: deviation of the small networks' first weights (mlp,
+    linear). start: a file of layers to go on from, "" for new ones. samples: stories shown at every validation, 0 for
+    none, of sample_segments segments. compile: blocks are compiled while gradients are recorded (torch.compile, which
+    needs a C++ compiler): minutes once for each length of story, and two thirds of the time of a step from then on.
     lead_frames: latent frames in front of each segment that its attention looks at too, 0 as published."""
 
     kind: str = MLP

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...kernels.gated_delta import scan
 from ..factory_arguments import FactoryArguments
-from .layer import POST_NORM_EPS, TTTConfig, angles_of, check_tokens, places_of, take, unit_and_turned
+from .layer import POST_NORM_EPS, TTTConfig, angles_of, check_reference, check_tokens, places_of, take, unit_and_turned
 from .order import Layout, Slab, segment_slabs, slabs
 
 STEP_LOWEST, STEP_HIGHEST = 1e-4, 1e-1  # log decay per token at the start: heads that remember 10 to 10,000 tokens
@@ -70,7 +70,7 @@ class GatedDeltaLayer(nn.Module):
         Raises ValueError as it does, and where another backend is asked for.
         """
         check_tokens(x, layout, self.config)
-        _check_backend(self.config, backend)
+        check_reference(self.config, backend)
         if slab_tokens is not None and (slab_tokens < 1 or slab_tokens % self.config.chunk):
             raise ValueError(
                 f"a slab of {slab_tokens} tokens cuts a chunk of {self.config.chunk}; use a multiple of it"
@@ -149,7 +149,7 @@ class SlidingWindowLayer(nn.Module):
         Raises ValueError where x does not have the layout's tokens, or another backend is asked for.
         """
         check_tokens(x, layout, self.config)
-        _check_backend(self.config, backend)
+        check_reference(self.config, backend)
         before: list[torch.Tensor] = []  # keys and values [B, S, H, D] of the segment that was read last
         order = segment_slabs(layout)
         for slab in reversed(order) if backwards else order:
@@ -177,10 +177,3 @@ def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """Return attention like q, for q, scaled, [B, S, H, D] and k, v [B, S', H, D]."""
     q, k, v = (part.transpose(1, 2) for part in (q, k, v))  # [B, H, S, D]
     return F.scaled_dot_product_attention(q, k, v, scale=1.0).transpose(1, 2)
-
-
-def _check_backend(config: TTTConfig, backend: str | None) -> None:
-    if backend not in (None, "reference"):
-        raise ValueError(
-            f"the TTT backend {backend} was asked for, and {config.kind} runs on the reference alone; ask for that"
-        )

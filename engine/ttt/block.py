@@ -6,23 +6,26 @@ attention puts out,
 
     Y = X + tanh(a_forward) * TTT(X)        Z = Y + tanh(a_backward) * R(TTT(R(Y)))
 
-where R reverses the video (engine/ttt/order.py) and both readings share one layer: TTT, or what it is compared with
-(engine/ttt/baselines.py). Text and video have gates of their own. Here a new block's gates are 0, so it changes
-nothing until it is trained (published start: 0.1). What made X, and what happens to Z, is not known here.
+where R reverses the video (engine/ttt/order.py) and both readings share one layer: TTT, LaCT (engine/ttt/lact.py), or
+what they are compared with (engine/ttt/baselines.py). Text and video have gates of their own. Here a new block's gates
+are 0, so it changes nothing until it is trained (published start: 0.1). What made X, and what happens to Z, is not
+known here.
 """
 
 import torch
 from torch import nn
 
 from .baselines import GatedDeltaLayer, SlidingWindowLayer
-from .layer import GATED_DELTA, LINEAR, MLP, SLIDING_WINDOW, TTTConfig, TTTLayer
+from .lact import LaCTLayer
+from .layer import GATED_DELTA, LACT, LINEAR, MLP, SLIDING_WINDOW, TTTConfig, TTTLayer
 from .order import Layout
 
-LAYERS: dict[str, type[TTTLayer] | type[GatedDeltaLayer] | type[SlidingWindowLayer]] = {
+LAYERS: dict[str, type[TTTLayer | GatedDeltaLayer | SlidingWindowLayer | LaCTLayer]] = {
     LINEAR: TTTLayer,
     MLP: TTTLayer,
     GATED_DELTA: GatedDeltaLayer,
     SLIDING_WINDOW: SlidingWindowLayer,
+    LACT: LaCTLayer,
 }
 
 

@@ -8,9 +8,10 @@ JSON under one key, what shapes do not tell:
      "lead_frames": 1}
 
 `lead_frames` is left out where there were none. `blocks` counts those of the network, `layers` names those that have
-TTT; `kind` may also be what TTT is compared with (engine/ttt/baselines.py). A ttt-video checkpoint saved as safetensors
-has no such metadata: it is known by its names, and what it was trained as is what its authors published. Pickles are
-not read. Whether the layers fit a model is not known here.
+TTT; `kind` may also be LaCT (engine/ttt/lact.py), whose chunk counts latent frames, or what TTT is compared with
+(engine/ttt/baselines.py). A ttt-video checkpoint saved as safetensors has no such metadata: it is known by its names,
+and what it was trained as is what its authors published. Pickles are not read. Whether the layers fit a model is not
+known here.
 """
 
 import json
@@ -29,7 +30,7 @@ from ..runs.json_text import read_json
 from ..runs.whole_file import check_whole, save_whole
 from . import published as ttt_video
 from .block import TTTBlock
-from .layer import AS_TRAINED, GATED_DELTA, LINEAR, MLP, SLIDING_WINDOW, TTTConfig
+from .layer import AS_TRAINED, GATED_DELTA, LACT, LINEAR, MLP, SLIDING_WINDOW, TTTConfig
 from .weights import check_weights, config_of
 
 KEY = "longreel_ttt"
@@ -50,12 +51,19 @@ FIELDS = {
 }
 IN_BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-NAMES = {LINEAR: "TTT-linear", MLP: "TTT-mlp", GATED_DELTA: "gated delta rule", SLIDING_WINDOW: "sliding window"}
+NAMES = {
+    LINEAR: "TTT-linear",
+    MLP: "TTT-mlp",
+    GATED_DELTA: "gated delta rule",
+    SLIDING_WINDOW: "sliding window",
+    LACT: "LaCT",
+}
 READS = {
     LINEAR: "learns from {} tokens at once",
     MLP: "learns from {} tokens at once",
     GATED_DELTA: "learns token by token",
     SLIDING_WINDOW: "attends to neighbouring segments",
+    LACT: "learns from up to {} latent frames at once",
 }
 LARGEST_NUMBER = 2**20  # far beyond the widths, blocks and chunks of any network
 LARGEST_WEIGHT = torch.finfo(torch.float16).max  # infinite where ComfyUI casts to float16; trained ones are below 100
@@ -239,9 +247,10 @@ def _described(tensors: Mapping[str, torch.Tensor], about: Mapping | None, chunk
 
 def _of_the_pack(tensors: Mapping[str, torch.Tensor], about: Mapping, chunk: int | None) -> LoadedTTT:
     if chunk not in (None, about["chunk"]):
+        unit = "latent frames" if about["kind"] == LACT else "tokens"
         raise ValueError(
-            f"trained with {about['chunk']} tokens at once, and chunk is {chunk}, which would compute "
-            f"something else; use 0, the file's own"
+            f"trained with {about['chunk']} {unit} at once, and chunk is {chunk}, which would compute something else; "
+            f"use 0, the file's own"
         )
     layers: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in tensors.items():

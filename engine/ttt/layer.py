@@ -25,10 +25,11 @@ from .order import Layout, Slab, chunks_of_last_tokens, pass_runs, slabs
 
 LINEAR, MLP = "linear", "mlp"
 GATED_DELTA, SLIDING_WINDOW = "gated_delta", "sliding_window"  # in a TTT layer's place, see engine/ttt/baselines.py
-KINDS = (LINEAR, MLP, GATED_DELTA, SLIDING_WINDOW)
+LACT = "lact"  # see engine/ttt/lact.py
+KINDS = (LINEAR, MLP, GATED_DELTA, SLIDING_WINDOW, LACT)
 AS_TRAINED, OWN = "as trained with kernels", "own"  # whose learning rates a chunk reads
 
-MLP_EXPANSION = 4  # hidden width of the small network, in head widths
+EXPANSION = {MLP: 4, LACT: 2}  # hidden width of the small network, in head widths
 POST_NORM_EPS = 1e-6
 
 
@@ -55,6 +56,10 @@ class TTTConfig:
     gated_delta: base_rate is the upper end of how much of what is remembered under a key a token replaces, 1 as
     published; its numbers do not depend on the chunk, and rates are OWN. sliding_window learns nothing while it reads:
     chunk and base_rate are 1, rates OWN.
+
+    lact: chunk counts latent frames, which it learns from at once, at most those of a segment: 3 as published for
+    video. base_rate is a token's learning rate in a new layer, above 0, 0.001 as published; only what tokens of a chunk
+    have in proportion to each other matters. norm_eps: of the RMS norm over a head. rates OWN.
     """
 
     kind: str
@@ -77,6 +82,8 @@ class TTTConfig:
                 f"{SLIDING_WINDOW} has chunk {self.chunk} and base_rate {self.base_rate:g} and learns "
                 f"nothing while it reads; use 1 and 1"
             )
+        if self.kind == LACT and not self.base_rate > 0:
+            raise ValueError(f"{LACT} has base_rate {self.base_rate:g} and learns nothing; use 0.001 as published")
         for name, value in (("heads", self.heads), ("chunk", self.chunk)):
             if value < 1:
                 raise ValueError(f"a TTT layer with {name} {value} reads nothing; use at least 1")
@@ -101,8 +108,8 @@ class TTTConfig:
 
     @property
     def hidden(self) -> int:
-        """Return the width of b1: the MLP's hidden layer, or a head."""
-        return self.head_width * (MLP_EXPANSION if self.kind == MLP else 1)
+        """Return the width of the small network's hidden layer, or of a head where it has none."""
+        return self.head_width * EXPANSION.get(self.kind, 1)
 
 
 class TTTLayer(nn.Module):
@@ -254,6 +261,14 @@ def check_tokens(x: torch.Tensor, layout: Layout, config: TTTConfig) -> None:
         raise ValueError(
             f"x has {x.shape[1]} tokens of {x.shape[2]} channels, but the layout {layout.tokens} and the "
             f"layer {config.width}; plan the layout for this video, or load the layer of this model"
+        )
+
+
+def check_reference(config: TTTConfig, backend: str | None) -> None:
+    """Raise ValueError where another backend than the reference is asked for, of a kind that has no other."""
+    if backend not in (None, "reference"):
+        raise ValueError(
+            f"the TTT backend {backend} was asked for, and {config.kind} runs on the reference alone; ask for that"
         )
 
 

@@ -215,6 +215,23 @@ def segment_slabs(layout: Layout) -> list[Slab]:
     return found
 
 
+def frame_slabs(layout: Layout, backwards: bool, frames: int) -> Iterator[Slab]:
+    """Return the scan in slabs of at most `frames` frames of one segment, which is divided evenly; the first of a
+    segment begins with its text.
+    """
+    first, text = 0, []
+    for run in scan_runs(layout, backwards):
+        if run.stop <= layout.text_tokens:
+            text = [run]
+            continue
+        count = len(run) // layout.frame_tokens
+        parts = -(-count // frames)
+        for start, stop in pairwise(count * part // parts for part in range(parts + 1)):
+            slab = _slab(first, [*text, run.part(start * layout.frame_tokens, stop * layout.frame_tokens)])
+            yield slab
+            first, text = first + len(slab), []
+
+
 def _slab(first: int, runs: list[Run]) -> Slab:
     ranges: list[Range] = []
     for start, stop in sorted((run.start, run.stop) for run in runs):

@@ -16,7 +16,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ...engine.ttt.block import TTTBlock
 from ...engine.ttt.files import LoadedTTT
-from ...engine.ttt.layer import AS_TRAINED, GATED_DELTA, MLP, OWN, SLIDING_WINDOW, TTTConfig
+from ...engine.ttt.layer import AS_TRAINED, GATED_DELTA, LACT, MLP, OWN, SLIDING_WINDOW, TTTConfig
 from ...engine.ttt.weights import PUBLISHED_BASE_RATE, PUBLISHED_CHUNK, check_weights
 from .. import keys
 from ..attention.beside import patcher_of
@@ -29,8 +29,9 @@ from .timeline import attach as attach_timeline
 __all__ = ["apply", "attach_timeline"]
 NAME = "Longreel Apply TTT"
 NEW_HEAD_WIDTH = 64  # the paper's
-NEW_CHUNK = PUBLISHED_CHUNK | {GATED_DELTA: 64, SLIDING_WINDOW: 1}
-NEW_BASE_RATE = PUBLISHED_BASE_RATE | {GATED_DELTA: 1.0, SLIDING_WINDOW: 1.0}
+NEW_HEAD_WIDTHS = {LACT: 512}  # as its paper's, but for Wan 2.1 1.3B, where 768 is published; 512 divides every width
+NEW_CHUNK = PUBLISHED_CHUNK | {GATED_DELTA: 64, SLIDING_WINDOW: 1, LACT: 3}
+NEW_BASE_RATE = PUBLISHED_BASE_RATE | {GATED_DELTA: 1.0, SLIDING_WINDOW: 1.0, LACT: 0.001}
 
 
 def apply(
@@ -46,9 +47,9 @@ def apply(
     """Return a clone of `model` with TTT layers.
 
     loaded None: new, neutral layers for training; they change nothing. kind, heads, chunk, base_rate: of new layers, as
-    engine/ttt/layer.TTTConfig has them; None as published, heads of 64 channels. strength: 0..1, scales what the
-    layers' gates let through (their tanh); 0 changes nothing, 1 is as trained. blocks: only these, counted from 0; None
-    for all that there are.
+    engine/ttt/layer.TTTConfig has them; None as published, heads of 64 channels (lact: 512). strength: 0..1, scales
+    what the layers' gates let through (their tanh); 0 changes nothing, 1 is as trained. blocks: only these, counted
+    from 0; None for all that there are.
 
     Raises ValueError for a model that has layers already, a file of another family or size, and numbers out of range.
     """
@@ -112,10 +113,11 @@ def _new_config(
     model: ModelPatcher, kind: str, heads: int | None, chunk: int | None, base_rate: float | None
 ) -> TTTConfig:
     if kind not in NEW_CHUNK:
-        raise ValueError(f"unknown kind of TTT layer {kind!r}; use {' or '.join(PUBLISHED_CHUNK)}")
+        raise ValueError(f"unknown kind of TTT layer {kind!r}; use {', '.join(PUBLISHED_CHUNK)} or {LACT}")
     width = family_of(model).width(model.model.diffusion_model)
     if heads is None:
-        heads = width // NEW_HEAD_WIDTH if width % NEW_HEAD_WIDTH == 0 else 1
+        head_width = NEW_HEAD_WIDTHS.get(kind, NEW_HEAD_WIDTH)
+        heads = width // head_width if width % head_width == 0 else 1
     return TTTConfig(
         kind,
         width,

@@ -12,6 +12,7 @@ import_comfyui()
 
 from longreel.demo import dit_net, encode_stories, stories, ttt_student
 from longreel.engine.ttt.files import load_ttt
+from longreel.engine.ttt.layer import LACT, MLP
 from longreel.hosts import facts_of
 from longreel.hosts.demo_model import load_demo_model
 from longreel.hosts.ttt import apply as ttt
@@ -32,10 +33,12 @@ def demo_model():
     return load_demo_model()[0]
 
 
-@pytest.mark.parametrize(("segments", "lead"), [(1, 0), (3, 0), (1, 1), (3, 1), (2, 3)])
-def test_it_predicts_as_the_demo_model_does_in_comfyui(segments, lead, demo_model, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "segments", "lead"), [(MLP, 1, 0), (MLP, 3, 0), (MLP, 1, 1), (MLP, 3, 1), (MLP, 2, 3), (LACT, 3, 1)]
+)
+def test_it_predicts_as_the_demo_model_does_in_comfyui(kind, segments, lead, demo_model, tmp_path, monkeypatch):
     monkeypatch.setattr(dit_net, "HALF_PRECISION", False)
-    ours = ttt_student.DemoStudent(ttt_student.Settings(gate=0.5, start_scale=0.2, lead_frames=lead))
+    ours = ttt_student.DemoStudent(ttt_student.Settings(kind, gate=0.5, start_scale=0.2, lead_frames=lead))
     ours.save(tmp_path / "layers.safetensors", 5, "")
     loaded = load_ttt(tmp_path / "layers.safetensors")
     assert loaded.lead_frames == lead
@@ -70,14 +73,15 @@ def test_what_is_trained_is_the_layers_and_not_the_network():
     assert all(parameter.grad is None for parameter in student.network.parameters())
 
 
-def test_layers_go_on_from_a_file(tmp_path):
+@pytest.mark.parametrize("kind", [MLP, LACT])
+def test_layers_go_on_from_a_file(kind, tmp_path):
     path = tmp_path / "layers.safetensors"
-    first = ttt_student.DemoStudent(ttt_student.Settings(blocks=[2], seed=3))
+    first = ttt_student.DemoStudent(ttt_student.Settings(kind, blocks=[2], seed=3))
     first.save(path, 5, "")
-    second = ttt_student.DemoStudent(ttt_student.Settings(blocks=[2], seed=4, start=str(path)))
-    assert second.identity == first.identity != ttt_student.DemoStudent(ttt_student.Settings(blocks=[2])).identity
+    second = ttt_student.DemoStudent(ttt_student.Settings(kind, blocks=[2], seed=4, start=str(path)))
+    assert second.identity == first.identity != ttt_student.DemoStudent(ttt_student.Settings(kind, blocks=[2])).identity
     with pytest.raises(ValueError, match="correct .model."):
-        ttt_student.DemoStudent(ttt_student.Settings(blocks=[2, 3], start=str(path)))
+        ttt_student.DemoStudent(ttt_student.Settings(kind, blocks=[2, 3], start=str(path)))
 
 
 @pytest.mark.parametrize(
@@ -113,9 +117,9 @@ def test_every_recipe_builds_its_student(path):
 
 
 def test_the_variants_differ_in_their_layers_alone():
-    assert len(RECIPES) == 4
+    assert len(RECIPES) == 5
     ours = [read_config(path) for path in RECIPES]
-    assert len({config.folder for config in ours}) == 4
+    assert len({config.folder for config in ours}) == 5
     assert all(
         (config.stages, config.training, config.data, config.seed)
         == (ours[0].stages, ours[0].training, ours[0].data, ours[0].seed)

@@ -10,7 +10,7 @@ from longreel.engine.plan.timeline import Timeline, plan_timeline
 from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.engine.ttt.block import TTTBlock
 from longreel.engine.ttt.files import LoadedTTT
-from longreel.engine.ttt.layer import GATED_DELTA, MLP, OWN, SLIDING_WINDOW, TTTConfig
+from longreel.engine.ttt.layer import GATED_DELTA, LACT, MLP, OWN, SLIDING_WINDOW, TTTConfig
 from longreel.hosts import block_count, facts_of, family_of
 from longreel.hosts.prompts import conditioning
 from longreel.hosts.sampling.alpha_space import AlphaSpaceSampler
@@ -91,7 +91,7 @@ def denoise(
 def layers(model, kind: str = MLP, gate: float = 0.5, chunk: int = CHUNK, seed: int = 0, **changed) -> LoadedTTT:
     """Random layers of this model whose gates are open, as a file would hold them."""
     width, blocks = family_of(model).width(model.model.diffusion_model), block_count(model)
-    learns = {GATED_DELTA: (chunk, 1.0), SLIDING_WINDOW: (1, 1.0)}.get(kind, (chunk, 8.0))
+    learns = {GATED_DELTA: (chunk, 1.0), SLIDING_WINDOW: (1, 1.0), LACT: (2, 0.1)}.get(kind, (chunk, 8.0))
     config = TTTConfig(kind, width, width // 16, *learns, rates=OWN)
     torch.manual_seed(seed)
     held = {}

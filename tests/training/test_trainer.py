@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from longreel.engine.sampling.denoising import VPrediction
 from longreel.engine.ttt.files import load_ttt
+from longreel.engine.ttt.layer import LACT
 from longreel.training import draws
 from longreel.training.live_bytes import LiveBytes
 from longreel.training.stage_clips import StageClips
@@ -89,6 +90,28 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_pa
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
     assert whole[3] == resumed[3]
+
+
+def test_lact_layers_lower_the_loss_and_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
+    stage = Stage("2s", 2, 6, 1, ttt_rate=2e-2, adapter=LAYERS, batch=2, checkpoint_blocks=False)
+    found = []
+    for name, stop in (("whole", None), ("stopped", 4)):
+        write_dataset(tmp_path / name / "clips")
+        config = make_config(
+            tmp_path / name, (stage,), held_out=1, validate_every=2, checkpoint_every=3, clip_norm=1.0, ema=0.5
+        )
+        if stop is not None:
+            with pytest.raises(Stop):
+                trainer_of(config, TinyStudent(kind=LACT)).train(stop_after(stop))
+        trainer = trainer_of(config, TinyStudent(kind=LACT))
+        assert len(trainer.position.rows) == (stop or 0)
+        path = trainer.train()
+        assert load_ttt(path).config.kind == LACT
+        losses = [loss for _, loss in trainer.position.held_out]
+        assert losses[2] < losses[1] < losses[0]
+        found.append((load_file(path), losses))
+    assert all(torch.equal(found[0][0][name], found[1][0][name]) for name in found[0][0])
+    assert found[0][1] == found[1][1]
 
 
 def test_a_run_that_is_done_is_not_made_again(folder):

@@ -16,7 +16,7 @@ from longreel.engine.runs.whole_file import save_whole
 from longreel.engine.sampling.denoising import FlowMatching
 from longreel.engine.ttt.block import TTTBlock
 from longreel.engine.ttt.files import LoadedTTT, save_ttt
-from longreel.engine.ttt.layer import MLP, OWN, TTTConfig
+from longreel.engine.ttt.layer import LACT, MLP, OWN, TTTConfig
 from longreel.engine.ttt.order import Layout
 from longreel.engine.ttt.units import Unit
 from longreel.training.config import Config, Data, Training
@@ -58,13 +58,13 @@ class TinyEncoder:
 class TinyStudent(nn.Module):
     facts, device, identity = FACTS, torch.device("cpu"), "tiny"
 
-    def __init__(self, dtype: torch.dtype = torch.float32):
+    def __init__(self, dtype: torch.dtype = torch.float32, kind: str = MLP):
         super().__init__()
         torch.manual_seed(0)
         self.objective = FlowMatching()
         self.enter, self.hear = nn.Linear(FACTS.latent_channels, WIDTH), nn.Linear(TEXT_WIDTH, WIDTH)
         self.attention, self.leave = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, FACTS.latent_channels)
-        self.block = TTTBlock(TTTConfig(MLP, WIDTH, 1, 4, 1.0, rates=OWN))
+        self.block = TTTBlock(TTTConfig(kind, WIDTH, 1, 2 if kind == LACT else 4, 1.0, rates=OWN))
         for name in ("forward_text", "forward_video", "backward_text", "backward_video"):
             nn.init.constant_(getattr(self.block, name), 0.1)
         self.again, self.heard, self.whole = False, [], None

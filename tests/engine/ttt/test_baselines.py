@@ -157,7 +157,7 @@ def test_they_have_about_as_many_parameters_as_ttt_mlp():
         ({"kind": SLIDING_WINDOW, "chunk": 64}, "sliding_window has chunk 64 and base_rate 1 and learns nothing"),
         ({"kind": MLP, "heads": 0}, "a TTT layer with heads 0 reads nothing"),
         ({"kind": LINEAR, "chunk": 0}, "a TTT layer with chunk 0 reads nothing"),
-        ({"kind": "mamba"}, "unknown kind of TTT layer 'mamba', none of 4"),
+        ({"kind": "mamba"}, "unknown kind of TTT layer 'mamba', none of 5"),
     ],
 )
 def test_configs_that_would_say_nothing_are_refused(changed, message):

@@ -226,7 +226,7 @@ def test_a_layer_that_is_gone_is_missed(saved):
         ({"width": 64}, r"block 0: forward_text has shape \[32\], the block \[64\]; the file belongs to another model"),
         ({"heads": 1}, r"ttt.learnable_ttt_lr_weight has shape \[2, 1, 32\], the block \[1, 1, 32\]"),
         ({"heads": 3}, "32 channels in 3 heads are 10.6667 each"),
-        ({"kind": "cubic"}, "unknown kind of TTT layer 'cubic', none of 4; use linear, mlp"),
+        ({"kind": "cubic"}, "unknown kind of TTT layer 'cubic', none of 5; use linear, mlp"),
         ({"kind": "linear"}, "weights are not this TTT block's"),
         ({"rates": "fast"}, "unknown learning rates 'fast'"),
         ({"blocks": 2}, "TTT layers for the blocks 0, 2 of a network of 2; use blocks 0 to 1"),

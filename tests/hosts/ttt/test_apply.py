@@ -6,7 +6,7 @@ import torch
 import comfy.lora
 import comfy.model_management
 
-from longreel.engine.ttt.layer import AS_TRAINED, LINEAR, MLP, TTTConfig
+from longreel.engine.ttt.layer import AS_TRAINED, LACT, LINEAR, MLP, TTTConfig
 from longreel.engine.ttt.order import Layout
 from longreel.hosts import family_of, keys
 from longreel.hosts.attention import patching
@@ -17,7 +17,7 @@ from tests.hosts.attention_watcher import Watcher
 from tests.hosts.ttt_cases import denoise, encode, layers, noise_for, plan
 
 
-@pytest.mark.parametrize("kind", [MLP, LINEAR])
+@pytest.mark.parametrize("kind", [MLP, LINEAR, LACT])
 def test_new_layers_leave_the_output_unchanged_to_the_bit(tiny, every_tiny, kind):
     loaded = tiny(every_tiny.name)
     timeline = plan(loaded, shots=1)
@@ -26,12 +26,22 @@ def test_new_layers_leave_the_output_unchanged_to_the_bit(tiny, every_tiny, kind
     assert torch.equal(denoise(ttt.apply(loaded.model, None, kind=kind), conds, noise), plain)
 
 
-@pytest.mark.parametrize(("kind", "weights"), [(MLP, {"W1", "b1", "W2", "b2"}), (LINEAR, {"W1", "b1"})])
+@pytest.mark.parametrize(
+    ("kind", "weights"), [(MLP, {"W1", "b1", "W2", "b2"}), (LINEAR, {"W1", "b1"}), (LACT, {"w1", "w2", "w3"})]
+)
 def test_new_layers_are_of_the_kind_asked_for(tiny, kind, weights):
     model = ttt.apply(tiny("wan21").model, None, kind=kind)
     for layer in model.model_options["transformer_options"][keys.TTT_LAYERS].values():
         names = {name.rpartition(".")[2] for name, _ in layer.named_parameters()}
-        assert names & {"W1", "b1", "W2", "b2"} == weights
+        assert names & {"W1", "b1", "W2", "b2", "w1", "w2", "w3"} == weights
+
+
+@pytest.mark.parametrize(("width", "heads"), [(1536, 3), (3072, 6), (4096, 8), (64, 1)])
+def test_new_lact_layers_have_wide_heads_where_they_divide_and_learn_from_three_frames(tiny, monkeypatch, width, heads):
+    model = tiny("wan21").model
+    monkeypatch.setattr(family_of(model), "width", lambda network: width)
+    config = ttt._new_config(model, LACT, None, None, None)
+    assert (config.head_width, config.heads, config.chunk, config.base_rate) == (width // heads, heads, 3, 0.001)
 
 
 def test_open_layers_change_the_output_and_strength_scales_it(tiny, every_tiny):
@@ -83,7 +93,7 @@ def test_layers_stand_behind_attention(tiny, every_tiny):
     torch.testing.assert_close(out, expected, atol=2e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", [MLP, LINEAR])
+@pytest.mark.parametrize("kind", [MLP, LINEAR, LACT])
 def test_only_the_chosen_blocks_carry_layers(tiny, kind):
     loaded = tiny("wan21")
     timeline = plan(loaded, shots=1)
@@ -232,7 +242,7 @@ def test_numbers_out_of_range_and_second_sets_are_refused(tiny):
         ttt.apply(model, None, strength=1.5)
     with pytest.raises(ValueError, match="block 4 is asked for and this model has 4"):
         ttt.apply(model, None, blocks=frozenset({4}))
-    with pytest.raises(ValueError, match="unknown kind of TTT layer 'mamba'"):
+    with pytest.raises(ValueError, match="unknown kind of TTT layer 'mamba'; use linear, mlp or lact"):
         ttt.apply(model, None, kind="mamba")
     with pytest.raises(ValueError, match="carries TTT layers already; wire the model from before"):
         ttt.apply(ttt.apply(model, None), None)

@@ -11,7 +11,7 @@ import comfy.sd
 
 from longreel.engine.sampling.denoising import FlowMatching, VPrediction, loss_per_video
 from longreel.engine.ttt.files import load_ttt
-from longreel.engine.ttt.layer import GATED_DELTA, LINEAR, MLP, SLIDING_WINDOW
+from longreel.engine.ttt.layer import GATED_DELTA, LACT, LINEAR, MLP, SLIDING_WINDOW
 from longreel.engine.ttt.order import Layout
 from longreel.hosts import facts_of, family_of
 from longreel.hosts.attention import patching
@@ -194,7 +194,7 @@ def test_a_few_steps_lower_the_loss_and_change_what_is_sampled_and_nothing_else(
     train_and_sample(tiny(every_tiny.name), MLP, tmp_path)
 
 
-@pytest.mark.parametrize("kind", [LINEAR, GATED_DELTA, SLIDING_WINDOW])
+@pytest.mark.parametrize("kind", [LINEAR, GATED_DELTA, SLIDING_WINDOW, LACT])
 def test_every_kind_of_layer_learns_and_is_sampled_with(tiny, kind, tmp_path):
     train_and_sample(tiny("wan21"), kind, tmp_path)
 
