@@ -5,7 +5,7 @@ from comfy_api.latest import InputImpl, io, ui
 from ..engine.measure.video_file import ENDING, LARGEST_CRF, SMALLEST_CRF, refuse_odd_size, write_video
 from ..hosts import keys
 from ..hosts.video.decode import decode_frames, decode_takes, pixel_size
-from ..hosts.video.file import graph_metadata
+from ..hosts.video.file import graph_metadata, soundtrack
 from .folders import check_prefix, numbered_place
 from .sockets import TimelineSocket
 from .validation import verdict
@@ -80,6 +80,12 @@ class LongreelDecodeToVideo(io.ComfyNode):
                         "shows behind it."
                     ),
                 ),
+                io.Audio.Input(
+                    "audio",
+                    optional=True,
+                    tooltip="Sound laid under the whole video, from its first frame: speech or music. What is longer "
+                    "than the video is cut, what is shorter ends in silence.",
+                ),
             ],
             outputs=[
                 io.Video.Output(display_name="video", tooltip="The saved file."),
@@ -100,7 +106,10 @@ class LongreelDecodeToVideo(io.ComfyNode):
         return verdict(lambda: check_prefix(filename_prefix, ENDING))
 
     @classmethod
-    def execute(cls, vae, samples, fps, filename_prefix, crf, chunk_latent_frames=0, timeline=None) -> io.NodeOutput:
+    def execute(
+        cls, vae, samples, fps, filename_prefix, crf, chunk_latent_frames=0, timeline=None, audio=None
+    ) -> io.NodeOutput:
+        sound = None if audio is None else soundtrack(audio)
         check_prefix(filename_prefix, ENDING)  # it may have come through a wire
         latent = samples["samples"]
         said: list[str] = []
@@ -113,6 +122,8 @@ class LongreelDecodeToVideo(io.ComfyNode):
         refuse_odd_size(width, height)
         folder, stem, counter, subfolder = numbered_place(filename_prefix, width, height)
         metadata = graph_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
-        path = write_video(frames, folder, stem, counter, fps, crf, metadata).path
-        preview = ui.PreviewVideo([ui.SavedResult(path.name, subfolder, io.FolderType.output)])
-        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), "\n".join(dict.fromkeys(said)), ui=preview)
+        written = write_video(frames, folder, stem, counter, fps, crf, metadata=metadata, sound=sound)
+        if sound and (beside := sound.said_beside(written.frames / fps)):
+            said.append(beside)
+        preview = ui.PreviewVideo([ui.SavedResult(written.path.name, subfolder, io.FolderType.output)])
+        return io.NodeOutput(InputImpl.VideoFromFile(str(written.path)), "\n".join(dict.fromkeys(said)), ui=preview)

@@ -3,7 +3,7 @@
 The file grows under a short name in its own folder and gets its real name when it is complete, the next free number if
 another run took that meanwhile. Nothing is overwritten, and what a killed process left is removed
 (engine/runs/unfinished.py). Colours are 8 bit, yuv420p, as core's Save Video
-writes them, for every player. It knows no sound and nothing of where the frames come from.
+writes them, for every player. It knows nothing of where the frames come from.
 """
 
 import logging
@@ -21,6 +21,7 @@ from ..runs.disk import stopped
 from ..runs.name import check_bytes
 from ..runs.numbered_file import publish
 from ..runs.unfinished import growing_file
+from .soundtrack import Soundtrack, SoundWriter
 
 # The encoder keeps some frames per thread: a fixed number keeps its memory the same on every machine.
 ENCODER_THREADS = 4
@@ -58,6 +59,7 @@ def write_video(
     fps: float,
     crf: int,
     metadata: dict[str, str] | None = None,
+    sound: Soundtrack | None = None,
 ) -> WrittenVideo:
     """Encode `frames` to `folder/<stem>_<counter>_.mp4`, or the next free counter, and say where it is.
 
@@ -67,6 +69,7 @@ def write_video(
         fps: frames per second, above 0.
         crf: h264 quality, 1 (largest file) to 51 (smallest).
         metadata: tags of the container.
+        sound: laid under all of it (soundtrack.py); None: the file has none.
     Raises:
         ValueError: no frame, an odd size, sizes that differ, fps or crf out of range, a name that is too long.
         WriteError: the disk is full or may not be written; it names the bytes. No file is left.
@@ -80,7 +83,8 @@ def write_video(
     try:
         with growing_file(folder) as part:
             try:
-                count, width, height = _encode(frames, part, Fraction(fps).limit_denominator(1001), crf, metadata or {})
+                rate = Fraction(fps).limit_denominator(1001)
+                count, width, height = _encode(frames, part, rate, crf, metadata=metadata or {}, sound=sound)
                 with open(part, "rb+") as file:
                     os.fsync(file.fileno())
                 path = publish(part, folder, stem, counter, ENDING)
@@ -92,7 +96,13 @@ def write_video(
 
 
 def _encode(
-    frames: Iterable[Tensor], part: Path, rate: Fraction, crf: int, metadata: dict[str, str]
+    frames: Iterable[Tensor],
+    part: Path,
+    rate: Fraction,
+    crf: int,
+    *,
+    metadata: dict[str, str],
+    sound: Soundtrack | None,
 ) -> tuple[int, int, int]:
     """Write all frames to `part`, and return their number, width and height."""
     pictures = _pictures(frames)
@@ -113,6 +123,7 @@ def _encode(
             **(SAME_BYTES if torch.backends.cpu.get_cpu_capability() == "AVX512" else {}),
         }
         stream.codec_context.thread_count = ENCODER_THREADS
+        writer = SoundWriter(container, sound) if sound else None
         count = 0
         picture: Tensor | None = first
         while picture is not None:
@@ -125,8 +136,12 @@ def _encode(
             frame.pts, frame.time_base = count, 1 / rate
             container.mux(stream.encode(frame))
             count += 1
+            if writer:
+                writer.write_until(count / rate)
             picture = next(pictures, None)
         container.mux(stream.encode(None))
+        if writer:
+            writer.end()
     return count, width, height
 
 

@@ -229,6 +229,25 @@ def test_an_odd_size_is_refused_before_decoding(decode, output: Path):
     assert list(output.iterdir()) == []
 
 
+def test_sound_is_laid_under_the_video_and_the_report_says_what_was_cut(decode):
+    t = torch.arange(16000) / 16000
+    audio = {"waveform": torch.sin(880 * torch.pi * t)[None, None].expand(1, 2, -1), "sample_rate": 16000}
+    silent, loud = decode(), decode(audio=audio)
+    assert silent.result[0].get_components().audio is None
+    heard = loud.result[0].get_components().audio
+    assert (heard["waveform"].shape[1], heard["sample_rate"]) == (2, 16000)
+    assert heard["waveform"].abs().max() > 0.5
+    assert "The sound is 1.00 s long and the video 0.56 s: its last 0.44 s are cut." in loud.result[1].splitlines()
+    assert torch.equal(silent.result[0].get_components().images, loud.result[0].get_components().images)
+
+
+@pytest.mark.parametrize("shape, text", [((2, 1, 100), "2 sounds"), ((1, 3, 100), "3 channels")])
+def test_sound_that_fits_no_file_is_refused_before_anything_is_decoded(decode, output: Path, shape, text):
+    with pytest.raises(ValueError, match=text):
+        decode(vae=None, audio={"waveform": torch.zeros(shape), "sample_rate": 16000})
+    assert list(output.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_four_times_the_length_takes_no_more_memory(tiny_models, tmp_path: Path):
     # glibc keeps freed memory for later; told to give it back, the peak is what the node holds.

@@ -34,3 +34,13 @@ def draw(video, track, color=(0.1, 0.2, 0.7), radius: float = 9.0, share: float 
     away = (_AXIS[None, None, :] - track[:, 0, None, None]) ** 2 + (_AXIS[None, :, None] - track[:, 1, None, None]) ** 2
     cover = share * (radius + 0.5 - away.sqrt()).clamp(0, 1).unsqueeze(-1)
     return video * (1 - cover) + cover * torch.tensor(color)
+
+
+def frames_that_flash(frames: int, white: list[int]):
+    """Black frames of 16 x 16 pixels, some of them white: chunks [f, 16, 16, 3] one after the other."""
+    for start in range(0, frames, 50):
+        chunk = torch.zeros(min(50, frames - start), 16, 16, 3)
+        for number in white:
+            if start <= number < start + len(chunk):
+                chunk[number - start] = 1.0
+        yield chunk
