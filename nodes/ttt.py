@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ..engine.plan.spans import check_layers, parse_layers
 from ..engine.ttt.files import LoadedTTT, load_ttt
-from ..engine.ttt.layer import LINEAR, MLP
+from ..engine.ttt.layer import LACT, LINEAR, MLP
 from ..hosts.demo_model import WEIGHTS
 from ..hosts.families import block_count
 from ..hosts.sampling.settings import Sampling
@@ -120,9 +120,13 @@ class LongreelApplyTTT(io.ComfyNode):
                             [
                                 io.Combo.Input(
                                     "kind",
-                                    options=[MLP, LINEAR],
+                                    options=[MLP, LINEAR, LACT],
                                     default=MLP,
-                                    tooltip=("mlp: the paper's choice, remembers more. linear: smaller and faster."),
+                                    tooltip=(
+                                        "mlp: the paper's choice, remembers more. linear: smaller and faster. lact: "
+                                        "large networks that learn from 3 latent frames at once; fast on any card, "
+                                        "also in training."
+                                    ),
                                 )
                             ],
                         ),

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.engine.ttt.block import TTTBlock
 from longreel.engine.ttt.files import LoadedTTT, save_ttt
-from longreel.engine.ttt.layer import LINEAR, MLP, OWN, TTTConfig
+from longreel.engine.ttt.layer import LACT, LINEAR, MLP, OWN, TTTConfig
 from longreel.engine.ttt.weights import to_published
 from tests.comfy_process import ComfyError
 from tests.nodes.graphs import (
@@ -125,8 +125,8 @@ def test_every_family_samples_a_timeline_with_its_layers_and_new_ones_change_not
     assert with_file.isfinite().all() and not torch.equal(with_file, without)
 
 
-@pytest.mark.parametrize("kind", [MLP, LINEAR])
-def test_new_layers_of_both_kinds_change_nothing(server, plain, plain_latent, kind):
+@pytest.mark.parametrize("kind", [MLP, LINEAR, LACT])
+def test_new_layers_of_every_kind_change_nothing(server, plain, plain_latent, kind):
     assert torch.equal(latent(server, with_new_layers(plain, kind, "last 2")), plain_latent)
 
 
