@@ -10,8 +10,8 @@ How the two are launched is triton_apart.py's business.
 import triton
 import triton.language as tl
 
-from .triton_slices import hidden_layer, load_slice, store_slice, update_slice
-from .triton_tiles import chunk_rows, load_rates, load_rows, loss_gradient, step_of_bias
+from .triton_slices import learn_chunk, load_slice, store_slice
+from .triton_tiles import chunk_rows
 
 WARPS = 8
 STAGES = 1
@@ -81,22 +81,10 @@ def learn_mlp(
             keep_all(W1_kept_ptr, b1_kept_ptr, W2_kept_ptr, b2_kept_ptr, at, W1a, b1a, W2a, W1b, b1b, W2b, b2, M, D)
         at += 1
         rows, inside = chunk_rows(index_ptr, start, stop, K)
-        XK = load_rows(k_ptr, rows, inside, k_token, D)  # [K, D]
-        XV = load_rows(v_ptr, rows, inside, v_token, D).to(tl.float32)
-        rate = load_rates(eta_ptr, rows, inside, eta_token, XK.dtype)
-
-        XKT = tl.trans(XK)
-        X2a, slope_a = hidden_layer(XKT, W1a, b1a, APPROX)
-        X2b, slope_b = hidden_layer(XKT, W1b, b1b, APPROX)
-        Z2 = tl.zeros([K, D], tl.float32)
-        for _ in range(once):  # in a region of its own, or Hopper's two groups of warps would do it twice
-            Z2 = tl.dot(tl.trans(X2a), W2a.to(XK.dtype), Z2, input_precision="tf32x3")
-            Z2 = tl.dot(tl.trans(X2b), W2b.to(XK.dtype), Z2, input_precision="tf32x3")
-        G2 = rate * loss_gradient(Z2 + b2[None, :], XV - XK.to(tl.float32), gamma, beta, eps, D)
-        b2 = step_of_bias(b2, G2, 0, XK.dtype)
-        G2 = G2.to(XK.dtype)
-        W1a, b1a, W2a = update_slice(XK, X2a, slope_a, G2, W1a, b1a, W2a)
-        W1b, b1b, W2b = update_slice(XK, X2b, slope_b, G2, W1b, b1b, W2b)
+        W1a, b1a, W2a, W1b, b1b, W2b, b2 = learn_chunk(
+            k_ptr, v_ptr, eta_ptr, k_token, v_token, eta_token, rows, inside, W1a, b1a, W2a, W1b, b1b, W2b, b2,
+            gamma, beta, once, eps, D, APPROX,
+        )  # fmt: skip
         if not EARLY:
             keep_all(W1_kept_ptr, b1_kept_ptr, W2_kept_ptr, b2_kept_ptr, at, W1a, b1a, W2a, W1b, b1b, W2b, b2, M, D)
 

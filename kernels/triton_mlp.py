@@ -11,8 +11,8 @@ value: no copy for an order, one compilation for every length. Launching is trit
 import triton
 import triton.language as tl
 
-from .triton_slices import hidden_layer, hidden_layer_only, load_slice, store_slice, update_slice
-from .triton_tiles import chunk_rows, load_rates, load_rows, loss_gradient, normalise, step_of_bias
+from .triton_slices import hidden_layer_only, learn_chunk, load_slice, output_layer, store_slice
+from .triton_tiles import chunk_rows, load_rows, normalise
 
 WARPS = 8
 STAGES = 1
@@ -51,33 +51,16 @@ def scan_mlp(
 
     for start in range(0, tokens, K):
         rows, inside = chunk_rows(index_ptr, start, tokens, K)
-        XK = load_rows(k_ptr, rows, inside, k_token, D)  # [K, D]
-        XV = load_rows(v_ptr, rows, inside, v_token, D).to(tl.float32)
-        rate = load_rates(eta_ptr, rows, inside, eta_token, XK.dtype)
-
-        XKT = tl.trans(XK)
-        X2a, slope_a = hidden_layer(XKT, W1a, b1a, APPROX)
-        X2b, slope_b = hidden_layer(XKT, W1b, b1b, APPROX)
-        Z2 = tl.zeros([K, D], tl.float32)
-        for _ in range(once):  # in a region of its own, or Hopper's two groups of warps would do it twice
-            Z2 = tl.dot(tl.trans(X2a), W2a.to(XK.dtype), Z2, input_precision="tf32x3")
-            Z2 = tl.dot(tl.trans(X2b), W2b.to(XK.dtype), Z2, input_precision="tf32x3")
-        G2 = rate * loss_gradient(Z2 + b2[None, :], XV - XK.to(tl.float32), gamma, beta, eps, D)
-        b2 = step_of_bias(b2, G2, 0, XK.dtype)
-        G2 = G2.to(XK.dtype)
-        W1a, b1a, W2a = update_slice(XK, X2a, slope_a, G2, W1a, b1a, W2a)
-        W1b, b1b, W2b = update_slice(XK, X2b, slope_b, G2, W1b, b1b, W2b)
+        W1a, b1a, W2a, W1b, b1b, W2b, b2 = learn_chunk(
+            k_ptr, v_ptr, eta_ptr, k_token, v_token, eta_token, rows, inside, W1a, b1a, W2a, W1b, b1b, W2b, b2,
+            gamma, beta, once, eps, D, APPROX,
+        )  # fmt: skip
 
         XQ = load_rows(q_ptr, rows, inside, q_token, D)  # loaded after the update, which needs the registers
         XQT = tl.trans(XQ)
         Qa = hidden_layer_only(XQT, W1a, b1a, APPROX)
         Qb = hidden_layer_only(XQT, W1b, b1b, APPROX)
-        Z2 = tl.zeros([K, D], tl.float32)
-        for _ in range(once):
-            Z2 = tl.dot(tl.trans(Qa), W2a.to(XQ.dtype), Z2, input_precision="tf32x3")
-            Z2 = tl.dot(tl.trans(Qb), W2b.to(XQ.dtype), Z2, input_precision="tf32x3")
-        Z2 += b2[None, :]
-        xh, _ = normalise(Z2, eps, D)
+        xh, _ = normalise(output_layer(Qa, Qb, W2a, W2b, once) + b2[None, :], eps, D)
         out = XQ.to(tl.float32) + gamma * xh + beta
         tl.store(
             out_ptr + rows[:, None] * out_token + d[None, :], out.to(out_ptr.dtype.element_ty), mask=inside[:, None]
