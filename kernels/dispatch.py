@@ -2,10 +2,11 @@
 
 `reference` is plain torch (reference.py): any device, any dtype, differentiable. `triton` are the NVIDIA kernels
 (triton_linear.py, triton_mlp.py, triton_mlp_wide.py): chosen wherever they can run and, at their first use, agree with
-the reference (first_use.py). They have no backward pass, so where gradients are asked for they pass forwards alone
-(differentiable.py). The argument `backend`, else the environment variable LONGREEL_TTT_BACKEND, forces one of them
-(`compiled` is for tail.py, and the reference here); a kernel that is forced is not tried first. The maths, and where
-the tokens come from, are not known here. Triton is optional and imported when a kernel is first launched.
+the reference (first_use.py). TTT-MLP with heads of 64 channels goes back by a kernel, too (triton_backward.py); the
+others pass forwards alone where gradients are asked for (differentiable.py). The argument `backend`, else the
+environment variable LONGREEL_TTT_BACKEND, forces one of them (`compiled` is for tail.py, and the reference here); a
+kernel that is forced is not tried first. The maths, and where the tokens come from, are not known here. Triton is
+optional and imported when a kernel is first launched.
 """
 
 import importlib.util
@@ -28,6 +29,8 @@ TRITON_HEAD_DIMS = (64, 128)
 # Of TTT-MLP with float32 tokens, by head dim and chunk, compiled for sm_80, 86, 89 and 120; all else fits every GPU.
 # Hopper has 227 KB, enough for its own first two (80 and 128 KB) and too little for its last (512 KB).
 TRITON_SHARED_BYTES = {(64, 16): 147456, (64, 64): 131072, (128, 64): 294912}
+# Of the way back, with float32 tokens, by chunk: in 16 bits it fits every GPU.
+TRITON_BACK_SHARED_BYTES = {16: 40960, 64: 204800}
 TRITON_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
@@ -74,9 +77,12 @@ def scan(
         raise ValueError(f"checkpoint_every is {checkpoint_every}; use 0 for no checkpoints, or chunks per checkpoint")
     needs_grad = inputs.needs_grad()
     if choose_backend(q, state, chunk, needs_grad, backend) == "triton":
-        if _forced(backend) or _agrees(inputs):
+        if not needs_grad and (_forced(backend) or _agrees(inputs)):
             return _by_triton(inputs)
-    elif needs_grad and checkpoint_every and not _forced(backend) and _passes_forwards(inputs):
+        if needs_grad and (_forced(backend) or (_agrees(inputs) and _agrees_going_back(inputs))):
+            every = checkpoint_every or -(-q.shape[1] // chunk) or 1
+            return differentiable.scan(inputs, every, _by_triton, _back_by_triton)
+    if needs_grad and checkpoint_every and not _forced(backend) and _passes_forwards(inputs):
         return differentiable.scan(inputs, checkpoint_every, _by_triton)
     return reference.scan(inputs, checkpoint_every)
 
@@ -86,6 +92,14 @@ def _agrees(inputs: ScanInputs) -> bool:
     obstacle = first_use.obstacle(inputs, _by_triton)
     if obstacle is not None:
         _say_once(obstacle)
+    return obstacle is None
+
+
+def _agrees_going_back(inputs: ScanInputs) -> bool:
+    """Return whether the kernels of the way back are to be used, likewise."""
+    obstacle = first_use.obstacle_going_back(inputs, _back_by_triton)
+    if obstacle is not None:
+        _say_once(obstacle, "gradients of TTT layers")
     return obstacle is None
 
 
@@ -99,6 +113,16 @@ def _by_triton(inputs: ScanInputs) -> tuple[torch.Tensor, State]:
     from . import triton_launch
 
     return triton_launch.scan(inputs)
+
+
+def _back_by_triton(
+    inputs: ScanInputs, above: torch.Tensor, above_state: tuple[torch.Tensor, ...]
+) -> tuple[torch.Tensor, ...]:
+    if not inputs.q.shape[1]:
+        return differentiable.by_reference(inputs, above, above_state)
+    from . import triton_backward
+
+    return triton_backward.back(inputs, above, above_state)
 
 
 def _forced(backend: str | None) -> str | None:
@@ -132,8 +156,8 @@ def choose_backend(q: torch.Tensor, state: State, chunk: int, needs_grad: bool, 
 def _triton_obstacle(q: torch.Tensor, state: State, chunk: int, needs_grad: bool) -> str | None:
     """Return why the Triton kernels cannot run this, as the end of a sentence, or None where they can."""
     D = q.shape[-1]
-    if needs_grad:
-        return "its kernels have no backward pass and a gradient is asked for"
+    if needs_grad and not (state.is_mlp and D == 64):
+        return "its kernels have a backward pass for TTT-MLP of head dim 64 alone and a gradient is asked for"
     if D not in TRITON_HEAD_DIMS:
         return f"its kernels are built for head dims {' and '.join(map(str, TRITON_HEAD_DIMS))}, not {D}"
     if state.is_mlp and state.W1.shape[-1] != 4 * D:
@@ -160,6 +184,10 @@ def _triton_obstacle(q: torch.Tensor, state: State, chunk: int, needs_grad: bool
                 f"its TTT-MLP kernel needs {needed} bytes of shared memory for float32 and this GPU has {there}; "
                 f"bfloat16 and float16 need less"
             )
+    if needs_grad and q.dtype == torch.float32:
+        needed, there = TRITON_BACK_SHARED_BYTES[chunk], _shared_bytes(q.device)
+        if there < needed:
+            return f"its backward pass needs {needed} bytes of shared memory for float32 and this GPU has {there}"
     if os.name == "posix" and not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         return "Triton finds no C compiler, which it needs to launch a kernel (install gcc)"
     return None
@@ -171,8 +199,8 @@ def _shared_bytes(device: torch.device) -> int:
 
 
 @cache
-def _say_once(obstacle: str) -> None:
-    logging.warning("Longreel: TTT layers run on the slower reference: %s", obstacle)
+def _say_once(obstacle: str, what: str = "TTT layers") -> None:
+    logging.warning("Longreel: %s run on the slower reference: %s", what, obstacle)
 
 
 def _check(inputs: ScanInputs, look_into_index: bool) -> None:

@@ -3,16 +3,17 @@
 Nobody has timed or run these kernels on most GPUs, and a driver, a compiler or a Triton can be one that they were not
 written for. So the first scan of a kind on a device is preceded by one of two chunks and a tail on random tokens, in
 the layout of the real ones, which the reference computes too, in float64. What the kernel says wrongly, or raises, is
-told once by dispatch.py, and the reference serves from then on. It costs some milliseconds beside the compilation,
-which the scan would have waited for as well, and one wait for the device. Which kernel there is, is not known here.
+told once by dispatch.py, and the reference serves from then on. The way back is tried likewise, apart. It costs some
+milliseconds beside the compilation, which the scan would have waited for as well, and one wait for the device. Which
+kernel there is, is not known here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
 
-from . import reference
+from . import differentiable, reference
 from .inputs import ScanInputs
 from .state import State
 
@@ -22,6 +23,8 @@ ALLOWED = {torch.bfloat16: 3e-2, torch.float16: 1e-2, torch.float32: 1e-3}
 TAIL = 5  # tokens in the last, short chunk
 
 Scan = Callable[[ScanInputs], tuple[torch.Tensor, State]]
+Tensors = tuple[torch.Tensor, ...]
+Back = Callable[[ScanInputs, torch.Tensor, Tensors], Tensors]
 _found: dict[tuple, str | None] = {}
 
 
@@ -34,6 +37,19 @@ def obstacle(inputs: ScanInputs, scan: Scan) -> str | None:
     if key not in _found:
         with torch.no_grad():
             _found[key] = _tried(sample_like(inputs), scan)
+    return _found[key]
+
+
+def obstacle_going_back(inputs: ScanInputs, back: Back) -> str | None:
+    """Return why `back` (differentiable.Back) is not to be used for such inputs on this device, likewise.
+
+    It gets the tokens in the order of the scan, as differentiable.py hands them on.
+    """
+    inputs = replace(inputs, index=None)
+    key = "back", *_kind_of(inputs)
+    if key not in _found:
+        with torch.no_grad():
+            _found[key] = _tried_going_back(sample_like(inputs), back)
     return _found[key]
 
 
@@ -105,27 +121,58 @@ def reason_of(error: Exception) -> str:
 
 def _tried(sample: ScanInputs, scan: Scan) -> str | None:
     """Return what is wrong with what `scan` makes of the sample, or None."""
+
+    def work() -> list[torch.Tensor]:
+        out, end = scan(sample)
+        return [out, *end.tensors()]
+
+    exact = _in_double(sample)
+    want, want_end = reference.scan(exact, 0)
+    # Of weights what they learned: an update is small beside them.
+    zeros = [torch.zeros_like(want), *exact.state.tensors()]
+    return _compared(work, [want, *want_end.tensors()], zeros, sample, "two chunks")
+
+
+def _tried_going_back(sample: ScanInputs, back: Back) -> str | None:
+    """Return what is wrong with the gradients that `back` makes of the sample, or None."""
+    generator = torch.Generator().manual_seed(1)
+    above, *above_state = (torch.randn(x.shape, generator=generator).to(x) for x in (sample.q, *sample.state.tensors()))
+    exact = _in_double(sample)
+    want = differentiable.by_reference(exact, above.double(), tuple(x.double() for x in above_state))
+    zeros = [torch.zeros_like(x) for x in want]
+    return _compared(
+        lambda: back(sample, above, tuple(above_state)), list(want), zeros, sample, "the gradients of two chunks"
+    )
+
+
+def _in_double(sample: ScanInputs) -> ScanInputs:
+    names = ("q", "k", "v", "eta", "ln_weight", "ln_bias")
+    start = State(*(x.double() for x in sample.state.tensors()))
+    return replace(sample, state=start, **{name: getattr(sample, name).double() for name in names})
+
+
+def _compared(
+    work: Callable[[], Iterable[torch.Tensor]],
+    wanted: list[torch.Tensor],
+    zeros: list[torch.Tensor],
+    sample: ScanInputs,
+    what: str,
+) -> str | None:
+    """Return what is wrong with what `work` returns, or None. zeros: from where it is measured."""
     place = torch.cuda.get_device_name(sample.q.device) if sample.q.is_cuda else str(sample.q.device)
     try:
-        out, end = scan(sample)
-        found = [x.double() for x in (out, *end.tensors())]
+        found = [x.double() for x in work()]
     except torch.cuda.OutOfMemoryError:
         raise  # says nothing about the kernel, and ComfyUI frees memory for it
     except Exception as error:  # noqa: BLE001  # whatever a compiler, driver or launch raises is what the user is told
         return f"its kernels do not run on {place} ({reason_of(error)})"
-    names = ("q", "k", "v", "eta", "ln_weight", "ln_bias")
-    start = State(*(x.double() for x in sample.state.tensors()))
-    exact = replace(sample, state=start, **{name: getattr(sample, name).double() for name in names})
-    want, want_end = reference.scan(exact, 0)
-    zeros = [torch.zeros_like(want), *start.tensors()]  # of weights what they learned: an update is small beside them
     errors = [
-        ((a - zero) - (b - zero)).norm() / (b - zero).norm()
-        for a, b, zero in zip(found, (want, *want_end.tensors()), zeros, strict=True)
+        ((a - zero) - (b - zero)).norm() / (b - zero).norm() for a, b, zero in zip(found, wanted, zeros, strict=True)
     ]
     worst, allowed = float(torch.stack(errors).max()), ALLOWED[sample.q.dtype]
     if worst <= allowed:  # NaN is not
         return None
     return (
-        f"its kernels compute wrongly on {place}: two chunks are off by {worst:.1e} from the reference, allowed "
+        f"its kernels compute wrongly on {place}: {what} are off by {worst:.1e} from the reference, allowed "
         f"{allowed:.0e}"
     )

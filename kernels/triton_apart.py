@@ -92,7 +92,7 @@ def scan(
     piece: chunks that are learned before they are read.
     """
     # Copies are made before the streams part: what is let go of while the other stream reads it may be overwritten.
-    inputs = _contiguous(inputs)
+    inputs = contiguous(inputs)
     piece = piece or piece_of(inputs)
     out, end, kept = results(inputs, piece)
     reading: dict[int, Any] = {}  # by which of the two kept weights
@@ -100,7 +100,8 @@ def scan(
     tokens = inputs.q.shape[1] if inputs.index is None else inputs.index.numel()
     for number, first in enumerate(range(0, tokens, piece * inputs.chunk)):
         stop, slot = min(tokens, first + piece * inputs.chunk), number % 2
-        learn, read = planned(inputs, major, approx, first, stop, start, end, kept[slot], out)
+        learn = learning(inputs, major, approx, first, stop, start, end, kept[slot])
+        read = reading_of(inputs, approx, first, stop, kept[slot], out)
         if slot in reading:
             beside.wait(reading[slot])
         learn.run()
@@ -116,21 +117,23 @@ def results(inputs: ScanInputs, piece: int) -> tuple[torch.Tensor, list[torch.Te
     chunks.
     """
     q = inputs.q
-    B, L, H, D = q.shape
     # Every token that the scan visits is written; only an index that leaves some out needs zeros there.
-    whole = inputs.index is None or inputs.index.numel() == L
-    out = (torch.empty if whole else torch.zeros)((B, L, H, D), dtype=q.dtype, device=q.device)
+    whole = inputs.index is None or inputs.index.numel() == q.shape[1]
+    out = (torch.empty if whole else torch.zeros)(q.shape, dtype=q.dtype, device=q.device)
     end = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in inputs.state.tensors()]
-
-    def room(*shape: int, dtype: torch.dtype) -> torch.Tensor:
-        return torch.empty(B * H, piece + 1, *shape, dtype=dtype, device=q.device)
-
-    f32 = torch.float32
-    shapes = (((4 * D, D), q.dtype), ((4 * D,), f32), ((4 * D, D), q.dtype), ((D,), f32))
-    return out, end, [[room(*shape, dtype=dtype) for shape, dtype in shapes] for _ in range(2)]
+    return out, end, [room_for(inputs, piece, q.dtype) for _ in range(2)]
 
 
-def planned(
+def room_for(inputs: ScanInputs, chunks: int, dtype: torch.dtype) -> list[torch.Tensor]:
+    """Return memory for the weights before and after so many chunks: W1 transposed and W2 in dtype, the biases in
+    float32, [programs, chunks + 1, ...].
+    """
+    B, _, H, D = inputs.q.shape
+    shapes = (((4 * D, D), dtype), ((4 * D,), torch.float32), ((4 * D, D), dtype), ((D,), torch.float32))
+    return [torch.empty(B * H, chunks + 1, *shape, dtype=of, device=inputs.q.device) for shape, of in shapes]
+
+
+def learning(
     inputs: ScanInputs,
     major: int,
     approx: bool,
@@ -139,33 +142,39 @@ def planned(
     start: list[torch.Tensor],
     end: list[torch.Tensor],
     kept: list[torch.Tensor],
-    out: torch.Tensor,
-) -> tuple[Launch, Launch]:
-    """Return the launches that learn and read the tokens `first` to `stop` of the scan; nothing is launched.
+) -> Launch:
+    """Return the launch that learns the tokens `first` to `stop` of the scan; nothing is launched.
 
-    All tensors lie as `_contiguous` makes them.
+    All tensors lie as `contiguous` makes them.
     """
-    B, _, H, D = inputs.q.shape
-    both: dict[str, Any] = {
-        "index_ptr": inputs.index,
-        "gamma_ptr": inputs.ln_weight, "beta_ptr": inputs.ln_bias,
-        "heads": H, "first": first, "stop": stop, "places": kept[0].shape[1], "eps": inputs.eps,
-        "K": inputs.chunk, "D": D, "APPROX": approx,
-    }  # fmt: skip
-    both |= {f"{name}_kept_ptr": x for name, x in zip(NAMES, kept, strict=True)}
-    learned = both | {"once": 1, "EARLY": is_early(major)} | _placed(k=inputs.k, v=inputs.v, eta=inputs.eta)
+    learned = _of_both(inputs, approx, first, stop, kept) | placed(k=inputs.k, v=inputs.v, eta=inputs.eta)
+    learned |= {"once": 1, "EARLY": is_early(major)}
     learned |= {f"{name}_ptr": x for name, x in zip(NAMES, start, strict=True)}
     learned |= {f"{name}_out_ptr": x for name, x in zip(NAMES, end, strict=True)}
-    read = both | {"S": SLICE} | _placed(q=inputs.q, out=out)
-    chunks = triton.cdiv(stop - first, inputs.chunk)
-    reader = {"num_warps": READ_WARPS, "num_stages": READ_STAGES}
-    return (
-        Launch(learn_mlp, (B * H,), learned, options_of(LEARN_WARPS, LEARN_STAGES)),
-        Launch(read_mlp, (B * H, chunks), read, reader),
-    )
+    return Launch(learn_mlp, (kept[0].shape[0],), learned, options_of(LEARN_WARPS, LEARN_STAGES))
 
 
-def _contiguous(inputs: ScanInputs) -> ScanInputs:
+def reading_of(
+    inputs: ScanInputs, approx: bool, first: int, stop: int, kept: list[torch.Tensor], out: torch.Tensor
+) -> Launch:
+    """Return the launch that reads what `learning` has learned; nothing is launched."""
+    read = _of_both(inputs, approx, first, stop, kept) | placed(q=inputs.q, out=out) | {"S": SLICE}
+    grid = (kept[0].shape[0], triton.cdiv(stop - first, inputs.chunk))
+    return Launch(read_mlp, grid, read, {"num_warps": READ_WARPS, "num_stages": READ_STAGES})
+
+
+def _of_both(inputs: ScanInputs, approx: bool, first: int, stop: int, kept: list[torch.Tensor]) -> dict[str, Any]:
+    """Return the arguments that learning and reading have in common."""
+    both = {
+        "index_ptr": inputs.index,
+        "gamma_ptr": inputs.ln_weight, "beta_ptr": inputs.ln_bias,
+        "heads": inputs.q.shape[2], "first": first, "stop": stop, "places": kept[0].shape[1], "eps": inputs.eps,
+        "K": inputs.chunk, "D": inputs.q.shape[3], "APPROX": approx,
+    }  # fmt: skip
+    return both | {f"{name}_kept_ptr": x for name, x in zip(NAMES, kept, strict=True)}
+
+
+def contiguous(inputs: ScanInputs) -> ScanInputs:
     """Return the inputs as the kernels read them: a head's numbers side by side, all but the tokens contiguous."""
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (inputs.q, inputs.k, inputs.v))
     return replace(
@@ -180,7 +189,7 @@ def _contiguous(inputs: ScanInputs) -> ScanInputs:
     )
 
 
-def _placed(**tensors: torch.Tensor) -> dict[str, Any]:
+def placed(**tensors: torch.Tensor) -> dict[str, Any]:
     """Return tensors [B, L, H, ...] with their strides, by the names of a kernel's arguments."""
     found: dict[str, Any] = {}
     for name, x in tensors.items():

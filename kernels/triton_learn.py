@@ -76,6 +76,8 @@ def learn_mlp(
     beta = tl.load(beta_ptr + head * D + d).to(tl.float32)[None, :]
 
     at = program * places
+    if not EARLY:
+        keep_all(W1_kept_ptr, b1_kept_ptr, W2_kept_ptr, b2_kept_ptr, at, W1a, b1a, W2a, W1b, b1b, W2b, b2, M, D)
     for start in range(first, stop, K):
         if EARLY:
             keep_all(W1_kept_ptr, b1_kept_ptr, W2_kept_ptr, b2_kept_ptr, at, W1a, b1a, W2a, W1b, b1b, W2b, b2, M, D)

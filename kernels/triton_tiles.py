@@ -82,8 +82,31 @@ def normalise(z, eps, D: tl.constexpr):
 
 
 @triton.jit
+def through_normalise(above, xh, per_s, D: tl.constexpr):
+    """Return the gradient by z [K, D] from that by xh, both of `normalise`."""
+    return (above - tl.sum(above, 1)[:, None] / D - xh * (tl.sum(above * xh, 1)[:, None] / D)) * per_s
+
+
+@triton.jit
 def loss_gradient(z, target, gamma, beta, eps, D: tl.constexpr):
     """Return d / d z of 1/2 || LN(z) - target ||^2; z, target [K, D], gamma, beta [1, D] -> [K, D]."""
     xh, per_s = normalise(z, eps, D)
-    u = gamma * (gamma * xh + beta - target)
-    return (u - tl.sum(u, 1)[:, None] / D - xh * (tl.sum(u * xh, 1)[:, None] / D)) * per_s
+    return through_normalise(gamma * (gamma * xh + beta - target), xh, per_s, D)
+
+
+@triton.jit
+def loss_gradient_back(z, target, above, gamma, beta, eps, D: tl.constexpr):
+    """Return `loss_gradient` and, from the gradient `above` by it [K, D], those by z and target [K, D], gamma and
+    beta [D].
+    """
+    xh, per_s = normalise(z, eps, D)
+    miss = gamma * xh + beta - target
+    u = gamma * miss
+    gradient = through_normalise(u, xh, per_s, D)
+    du = through_normalise(above, xh, per_s, D)
+    by_target = -gamma * du
+    by_xh = gamma * gamma * du - per_s * (
+        above * (tl.sum(u * xh, 1) / D)[:, None] + u * (tl.sum(above * xh, 1) / D)[:, None]
+    )
+    by_z = through_normalise(by_xh, xh, per_s, D) - per_s * xh * (tl.sum(above * gradient, 1) / D)[:, None]
+    return gradient, by_z, by_target, tl.sum(du * (miss + gamma * xh), 0), tl.sum(gamma * du, 0)

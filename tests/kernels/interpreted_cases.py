@@ -1,7 +1,7 @@
 """The Triton kernels on a CPU, in Triton's interpreter, against the reference in float64: the edges of a scan.
 
-    TRITON_INTERPRET=1 LONGREEL_TTT_BACKEND=triton python -m tests.kernels.interpreted_cases
-        -> one JSON line per case: its name, and what is wrong or null
+    TRITON_INTERPRET=1 LONGREEL_TTT_BACKEND=triton python -m tests.kernels.interpreted_cases [WORDS]
+        -> one JSON line per case, or per case whose name holds the words: its name, and what is wrong or null
 
 It is a program, because the interpreter must be chosen before Triton is imported and for the whole process;
 test_triton_interpreter.py runs it once. The interpreter proves indexing and arithmetic, not races, layouts or
@@ -10,6 +10,7 @@ shows.
 """
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +19,7 @@ from unittest import mock
 
 import torch
 
-from longreel.kernels import State, differentiable, first_use, reference, scan, tail
+from longreel.kernels import State, differentiable, dispatch, first_use, reference, scan, tail
 from longreel.kernels.inputs import ScanInputs
 from tests.golden.test_golden import answer_of, answered_and_wanted, golden_files, golden_folder
 from tests.kernels.scan_cases import in_double, relative_error, scan_case
@@ -234,6 +235,106 @@ def gradients_behind_the_kernel(mlp: bool, dtype: torch.dtype) -> None:
         assert error < TOLERANCE[dtype], f"the gradient by {name} is off by {error:.1e}"
 
 
+NAMES = ("q", "k", "v", "eta", "ln_weight", "ln_bias")
+
+
+def gradients_of(case: dict[str, Any], weigh: float = 1.0, pieces: int = 1, **more: Any) -> list[torch.Tensor]:
+    """By every input and the weights before: of the outputs and of what is learned, each weighed by other numbers. The
+    scan in `pieces`, which hand on their state."""
+    leaves = [x.clone().requires_grad_() for x in (*(case[n] for n in NAMES), *case["state"].tensors())]
+    given, state = dict(zip(NAMES, leaves, strict=False)), State(*leaves[6:])
+    index = more.pop("index", torch.arange(case["q"].shape[1]))
+    generator, loss = torch.Generator().manual_seed(2), torch.zeros((), dtype=torch.float64)
+    for part in index.chunk(pieces):
+        out, state = scan(**{**case, **given, "state": state}, index=part, **more)
+        loss = loss + (out.double() * torch.randn(out.shape, generator=generator, dtype=torch.float64)).sum()
+    for x in state.tensors():
+        loss = loss + (x.double() * torch.randn(x.shape, generator=generator, dtype=torch.float64)).sum()
+    return list(torch.autograd.grad(weigh * loss, leaves))
+
+
+def gradients_equal_the_references(case: dict[str, Any], every: int, **more: Any) -> None:
+    got = gradients_of(case, **more, backend="triton", checkpoint_every=every)
+    want = gradients_of(in_double(case), **more, backend="reference")
+    given = (*(case[name] for name in NAMES), *case["state"].tensors())
+    for name, a, b, x in zip((*NAMES, "W1", "b1", "W2", "b2"), got, want, given, strict=True):
+        assert a.dtype == x.dtype, f"the gradient by {name} is {a.dtype}"
+        error = relative_error(a, b)
+        assert error < TOLERANCE[case["q"].dtype], f"the gradient by {name} is off by {error:.1e}"
+
+
+def gradients_with_a_tail(chunk: int, dtype: torch.dtype, every: int, two: int) -> None:
+    L = (2 if two == 1 else 1) * chunk + 5
+    case = scan_case(True, B=two, L=L + 4, H=two, D=64, chunk=chunk, dtype=dtype)
+    gradients_equal_the_references(case, every, index=permuted(L + 4)[:L])
+
+
+def gradients_with_odd_strides() -> None:
+    """Head-major k, v of a joint projection, q and rates across, an expanded start, another eps, no order."""
+    case = scan_case(True, B=2, L=21, H=1, D=64, chunk=16)
+    q, _, v = torch.cat([case["q"], case["k"], case["v"]], -1).split(64, -1)
+    q = q.transpose(2, 3).contiguous().transpose(2, 3)
+    k, eta = case["k"].transpose(1, 2).contiguous().transpose(1, 2), case["eta"].mT.contiguous().mT
+    start = State(*(x[:1].expand(2, *x.shape[1:]) for x in case["state"].tensors()))
+    given = ScanInputs(**case | {"q": q, "k": k, "v": v, "eta": eta, "state": start}, index=None, eps=1e-3)
+    above = torch.randn(2, 64, 1, 21).transpose(1, 3)  # [B, L, H, D], the last axis not the closest
+    of_state = tuple(torch.randn(x.shape).mT.contiguous().mT for x in start.tensors())
+    from longreel.kernels import triton_backward
+
+    got = triton_backward.back(given, above, of_state)
+    double = {name: getattr(given, name).double() for name in NAMES}
+    exact = ScanInputs(**double, state=State(*(x.double() for x in start.tensors())), chunk=16, index=None, eps=1e-3)
+    want = differentiable.by_reference(exact, above.double(), tuple(x.double() for x in of_state))
+    for name, a, b in zip((*NAMES, "W1", "b1", "W2", "b2"), got, want, strict=True):
+        assert relative_error(a, b) < TOLERANCE[torch.float32], name
+
+
+def gradients_through_two_slabs() -> None:
+    case = scan_case(True, L=34, H=1, D=64, chunk=16, dtype=torch.float16)
+    gradients_equal_the_references(case, 2, pieces=2)
+
+
+def gradients_read_nothing_behind_the_tail() -> None:
+    """The tokens behind are another group's, and full of NaN; those of the gradient, too."""
+    from longreel.kernels import triton_backward
+
+    case = scan_case(True, L=32, H=1, D=64, chunk=16, dtype=torch.float16)
+    above, found = torch.randn(1, 32, 1, 64).half(), []
+    for behind in (0.0, float("nan")):
+
+        def cut(x: torch.Tensor, behind: float = behind) -> torch.Tensor:
+            return torch.cat([x[:, :21], torch.full_like(x[:, 21:], behind)], 1)[:, :21]
+
+        rows = {name: cut(case[name]) for name in ("q", "k", "v", "eta")}
+        given = ScanInputs(**case | rows, index=None, eps=1e-6)
+        of_state = tuple(torch.ones_like(x) for x in case["state"].tensors())
+        found.append(triton_backward.back(given, cut(above), of_state))
+    assert all(map(torch.equal, *found)) and all(x.isfinite().all() for x in found[0])
+
+
+def gradients_of_a_few_tokens() -> None:
+    gradients_equal_the_references(scan_case(True, L=3, H=1, D=64, chunk=64), 16)
+
+
+def gradients_of_no_tokens() -> None:
+    case = scan_case(True, L=16, H=1, D=64, chunk=16)
+    found = gradients_of(case, index=torch.tensor([], dtype=torch.int64), backend="triton")
+    assert not any(x.any() for x in found[:6]) and all(x.any() for x in found[6:])
+
+
+def gradients_in_float16(weigh: float, rate: float) -> None:
+    """Gradients that are large or small, and learning rates whose products float16 would lose."""
+    case = scan_case(True, L=24, H=1, D=64, chunk=16, dtype=torch.float16)
+    gradients_equal_the_references({**case, "eta": case["eta"] * rate}, 1, weigh=weigh)
+
+
+def right_at_first_use_going_back() -> None:
+    case = scan_case(True, L=16, H=1, D=64, chunk=16, dtype=torch.float16)
+    inputs = ScanInputs(**case, index=torch.arange(16), eps=1e-6)
+    found = first_use.obstacle_going_back(inputs, dispatch._back_by_triton)
+    assert found is None, found
+
+
 def projections(D: int, dtype: torch.dtype) -> None:
     """The one-pass tail of the projections against the reference: two videos, tokens that are no multiple of a
     program's, heads with norms of their own, a token of nothing, and what lies behind the last token."""
@@ -292,6 +393,17 @@ def cases() -> dict[str, Case]:
         for dtype in TOLERANCE:
             name = f"{kind}, {str(dtype).removeprefix('torch.')}: gradients behind the kernel"
             found[name] = partial(gradients_behind_the_kernel, mlp, dtype)
+    for chunk, every, two, dtype in (
+        (16, 1, 2, torch.float16), (16, 1, 1, torch.float32), (64, 2, 1, torch.float16), (64, 2, 1, torch.float32),
+    ):  # fmt: skip
+        name = f"gradients by a kernel, chunk {chunk}, groups of {every}, {str(dtype).removeprefix('torch.')}"
+        found[name] = partial(gradients_with_a_tail, chunk, dtype, every, two)
+    for check in (gradients_with_odd_strides, gradients_through_two_slabs, gradients_read_nothing_behind_the_tail,
+                  gradients_of_a_few_tokens, gradients_of_no_tokens, right_at_first_use_going_back):  # fmt: skip
+        found[f"mlp: {check.__name__.replace('_', ' ')}"] = check
+    for weigh, rate in ((100.0, 1.0), (1e-2, 1.0), (1e3, TINY_RATE)):
+        name = f"mlp, float16: gradients times {weigh:g}, rates times {rate:g}"
+        found[name] = partial(gradients_in_float16, weigh, rate)
     for chunk, piece, major in ((16, 1, 9), (16, 2, 8), (64, 1, 9)):
         for dtype in TOLERANCE:
             name = f"apart, chunk {chunk}, pieces of {piece}, {str(dtype).removeprefix('torch.')}"
@@ -309,7 +421,10 @@ def cases() -> dict[str, Case]:
 def main() -> None:
     torch.empty = poisoned
     torch.empty_like = lambda x, **options: torch.full_like(x, float("nan"), **options)
+    chosen = sys.argv[1] if len(sys.argv) > 1 else ""
     for name, case in cases().items():
+        if chosen not in name:
+            continue
         started = time.perf_counter()
         try:
             case()

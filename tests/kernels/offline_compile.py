@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,12 +25,13 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, make_backend
 from triton.runtime.jit import create_function_from_signature
 
-from longreel.kernels import State, triton_apart, triton_launch, triton_tail
+from longreel.kernels import State, triton_apart, triton_back, triton_backward, triton_launch, triton_tail
 from longreel.kernels.inputs import ScanInputs
 from longreel.kernels.launch import Launch
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 HEADS, TOKENS = 48, 18_048
+GROUP = 16  # chunks that go back at a time, as engine/ttt/layer.py asks for it
 SCHEDULERS = 4  # of a multiprocessor, each issues one instruction of a warp in a clock
 
 
@@ -54,8 +56,13 @@ def planned(kind: str, D: int, chunk: int, dtype: str, capability: int) -> Launc
     if kind in ("learn", "read"):
         piece = triton_apart.piece_of(inputs)
         out, end, kept = triton_apart.results(inputs, piece)
-        asked = (0, piece * chunk, weights, end, kept[0], out)
-        return triton_apart.planned(inputs, major, approx, *asked)[kind == "read"]
+        if kind == "read":
+            return triton_apart.reading_of(inputs, approx, 0, piece * chunk, kept[0], out)
+        return triton_apart.learning(inputs, major, approx, 0, piece * chunk, weights, end, kept[0])
+    if kind in ("read back", "learn back"):
+        first = {name: getattr(inputs, name)[:, : GROUP * chunk] for name in ("q", "k", "v", "eta")}
+        group = replace(inputs, index=None, **first)
+        return triton_backward.planned(group, group.q, major, approx)[1 + (kind == "learn back")]
     return triton_launch.planned(inputs, major, approx)[0]
 
 
@@ -72,7 +79,9 @@ def compiled(launch: Launch, capability: int) -> dict:
     """Registers per thread, stack bytes per thread (spilled registers), shared memory bytes, instructions."""
     found = triton.compile(source(launch, capability), target=GPUTarget("cuda", capability, 32), options=launch.options)
     usage = inspect(found.asm["cubin"], "--dump-resource-usage")
-    loop = longest_loop(inspect(found.asm["cubin"], "-sass"))
+    loop, inner = longest_loop(inspect(found.asm["cubin"], "-sass"))
+    # Going back, the loops within are over slices of the hidden axis, and passed several times a chunk.
+    slices = 4 * launch.arguments["D"] // launch.arguments["S"] if launch.kernel is triton_back.learn_back_mlp else 1
     ptx = found.asm["ptx"]
     return {
         "registers": int(re.search(r"REG:(\d+)", usage)[1]),
@@ -81,26 +90,29 @@ def compiled(launch: Launch, capability: int) -> dict:
         "wgmma": ptx.count("wgmma.mma_async"),
         "mma": len(re.findall(r"\bmma\.sync", ptx)),
         "loop": len(loop),
-        "issue": len(loop) * launch.options["num_warps"] // SCHEDULERS,
+        "issue": (len(loop) + (slices - 1) * inner) * launch.options["num_warps"] // SCHEDULERS,
         "spills": sum(name.startswith(("LDL", "STL")) for name in loop),
         "narrow": sum(bool(re.match(r"(LDG|STG)(?!.*\.(64|128))", name)) for name in loop),
     }
 
 
-def longest_loop(sass: str) -> list[str]:
-    """The instructions, without operands, between the furthest backward jump and its target: the loop over chunks."""
+def longest_loop(sass: str) -> tuple[list[str], int]:
+    """The instructions, without operands, between the furthest backward jump and its target: the loop over chunks; and
+    how many of them are in loops within it."""
     found: list[tuple[int, str]] = []
-    longest: list[str] = []
+    loops: list[tuple[int, int]] = []
     for line in sass.splitlines():
         match = re.match(r"\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+ )?\s*([A-Z][\w.]*)(.*?);", line)
         if not match:
             continue
         found.append((int(match[1], 16), match[2]))
         jump = re.search(r"(0x[0-9a-f]+)\s*$", match[3].rstrip("; ")) if match[2].startswith("BRA") else None
-        if jump:
-            body = [name for address, name in found if address >= int(jump[1], 16)]
-            longest = body if len(body) > len(longest) else longest
-    return longest
+        if jump and int(jump[1], 16) < int(match[1], 16):
+            loops.append((int(jump[1], 16), int(match[1], 16)))
+    first, last = max(loops, key=lambda loop: loop[1] - loop[0], default=(0, -1))
+    within = [loop for loop in loops if first < loop[0] and loop[1] < last]
+    loop = [(address, name) for address, name in found if first <= address <= last]
+    return [name for _, name in loop], sum(any(a <= at <= b for a, b in within) for at, _ in loop)
 
 
 def measure(kind: str, D: int, chunk: int, dtype: str, capability: int) -> dict:

@@ -58,12 +58,23 @@ def test_a_gpu_with_triton_runs_the_kernels(gpu, mlp, D, chunk, dtype):
     ({"chunk": 32}, "chunks of 16 and 64, not 32"),
     ({"M": 128}, "hidden width of 256, not 128"),
     ({"dtype": torch.float64}, "not torch.float64"),
-    ({"needs_grad": True}, "no backward pass"),
+    ({"needs_grad": True, "mlp": False}, "backward pass for TTT-MLP of head dim 64 alone and a gradient is asked for"),
+    ({"needs_grad": True, "D": 128}, "backward pass for TTT-MLP of head dim 64 alone"),
 ])  # fmt: skip
 def test_what_the_kernels_cannot_do_goes_to_the_reference_and_is_an_error_where_forced(gpu, what, reason):
     assert chosen(**what) == "reference"
     with pytest.raises(ValueError, match=reason):
         chosen(**what, backend="triton")
+
+
+def test_gradients_of_the_mlp_are_a_kernels_but_for_float32_where_memory_is_short(gpu, monkeypatch):
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        assert chosen(dtype=dtype, needs_grad=True) == chosen(dtype=dtype, chunk=16, needs_grad=True) == "triton"
+    monkeypatch.setattr(dispatch, "_shared_bytes", lambda device: 163 * 1024)
+    with pytest.raises(ValueError, match="backward pass needs 204800 bytes of shared memory for float32 and .* 166912"):
+        chosen(dtype=torch.float32, needs_grad=True, backend="triton")
+    assert chosen(dtype=torch.float32, chunk=16, needs_grad=True) == "triton"
+    assert chosen(dtype=torch.bfloat16, needs_grad=True) == chosen(dtype=torch.float32) == "triton"
 
 
 def test_a_machine_that_cannot_run_the_kernels_says_why(gpu, monkeypatch):
@@ -101,7 +112,7 @@ def test_a_gpu_that_gets_the_reference_hears_why_once(gpu, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         chosen(chunk=32)
         chosen(chunk=32)
-        chosen(needs_grad=True)  # training has no other way
+        chosen(needs_grad=True, mlp=False)  # training has no other way
     assert [record.message for record in caplog.records if "not 32" in record.message] == [
         "Longreel: TTT layers run on the slower reference: its kernels are built for chunks of 16 and 64, not 32"
     ]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from longreel.kernels import State, dispatch, first_use, reference, scan
+from longreel.kernels import State, differentiable, dispatch, first_use, reference, scan
 from longreel.kernels.inputs import ScanInputs
 from tests.kernels.scan_cases import scan_case
 
@@ -151,3 +151,84 @@ def test_a_kernel_that_agrees_serves(kernels):
     kernels(lambda inputs: (right(inputs)[0], inputs.state) if inputs.q.shape[1] == 24 else right(inputs))
     case = scan_case(True)
     assert scan(**case)[1] is case["state"]
+
+
+def back_without(place: int):
+    """A way back that leaves one gradient out."""
+
+    def back(inputs, above, above_state):
+        found = list(differentiable.by_reference(inputs, above, above_state))
+        found[place] = torch.zeros_like(found[place])
+        return tuple(found)
+
+    return back
+
+
+def back_of_each_chunk_alone(inputs, above, above_state):
+    """What later chunks ask of the weights is not handed on to earlier ones."""
+    zeros = tuple(torch.zeros_like(x) for x in above_state)
+    rows = [x.split(inputs.chunk, 1) for x in (inputs.q, inputs.k, inputs.v, inputs.eta, above)]
+    starts = [inputs.state]
+    for q, k, v, eta, _ in zip(*rows, strict=True):
+        starts.append(right(replace(inputs, q=q, k=k, v=v, eta=eta, state=starts[-1]))[1])
+    parts = [
+        differentiable.by_reference(replace(inputs, q=q, k=k, v=v, eta=eta, state=start), over, zeros)
+        for q, k, v, eta, over, start in zip(*rows, starts[:-1], strict=True)
+    ]
+    return *(torch.cat(x, 1) for x in zip(*(part[:4] for part in parts), strict=True)), *parts[0][4:]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("mlp", [False, True], ids=["linear", "mlp"])
+def test_a_right_way_back_is_let_through_and_its_order_is_that_of_the_scan(mlp, dtype):
+    asked = []
+
+    def back(inputs, *above):
+        asked.append(inputs.index)
+        return differentiable.by_reference(inputs, *above)
+
+    for _ in range(2):
+        assert first_use.obstacle_going_back(inputs_of(mlp, dtype=dtype), back) is None
+    assert asked == [None]
+
+
+@pytest.mark.parametrize("wrong", [*map(back_without, range(10)), back_of_each_chunk_alone])
+def test_a_wrong_way_back_is_refused_whichever_gradient_it_is(wrong):
+    found = first_use.obstacle_going_back(inputs_of(), wrong)
+    assert found.startswith("its kernels compute wrongly on cpu: the gradients of two chunks are off by ")
+
+
+def gradient_of(case, **more) -> torch.Tensor:
+    k = case["k"].clone().requires_grad_()
+    return torch.autograd.grad(scan(**{**case, "k": k}, **more)[0].square().sum(), k)[0]
+
+
+def test_a_way_back_that_is_wrong_costs_one_warning_and_the_reference_goes_back(kernels, monkeypatch, caplog):
+    kernels(right)
+    monkeypatch.setattr(dispatch, "_back_by_triton", back_without(1))
+    case = scan_case(True)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            torch.testing.assert_close(gradient_of(case), gradient_of(case, backend="reference"))
+    assert [record.message for record in caplog.records] == [
+        "Longreel: gradients of TTT layers run on the slower reference: its kernels compute wrongly on cpu: the "
+        "gradients of two chunks are off by 1.0e+00 from the reference, allowed 1e-03"
+    ]
+
+
+@pytest.mark.parametrize("every", [0, 1, 16])
+def test_a_way_back_that_agrees_serves_in_groups_and_a_forced_one_is_not_tried(kernels, monkeypatch, every):
+    asked = []
+
+    def back(inputs, *above):
+        asked.append(inputs.q.shape[1])
+        return differentiable.by_reference(inputs, *above)
+
+    kernels(right)
+    monkeypatch.setattr(dispatch, "_back_by_triton", back)
+    case = scan_case(True, L=20)
+    want, groups = gradient_of(case, backend="reference"), [4, 8, 8] if every == 1 else [20]
+    torch.testing.assert_close(gradient_of(case, checkpoint_every=every), want)
+    assert asked == [2 * 8 + first_use.TAIL, *groups]
+    torch.testing.assert_close(gradient_of(case, checkpoint_every=every, backend="triton"), want)
+    assert asked[len(groups) + 1 :] == groups

@@ -6,6 +6,7 @@ full attention. A rehearsal interprets the kernels in float16 at toy size, where
 """
 
 import importlib.util
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from tests.bench.gpu.timing import device, milliseconds, peak, require_gpu
 from tests.kernels.scan_cases import in_double, relative_error, scan_case
 
 SEGMENT_TOKENS, SEGMENTS = 18_048, 21  # 3 s with its text, and how many of them are a minute
+GRADIENTS = ("q", "k", "v", "eta", "ln_weight", "ln_bias", "W1", "b1", "W2", "b2")
 FULL_TOKENS = 65_536  # of full attention that is timed; a minute is scaled from it
 
 
@@ -31,7 +33,7 @@ def inputs_of(case: dict[str, Any], order: torch.Tensor | None = None) -> ScanIn
 
 def first_contact(record: Any, rehearse: bool) -> None:
     """Record for each kernel what a user's first scan would be told: a reason, or that it agrees."""
-    from longreel.kernels import triton_launch
+    from longreel.kernels import triton_backward, triton_launch
 
     require_gpu(rehearse)
     dtypes = (torch.float16, torch.float32) if rehearse else (torch.bfloat16, torch.float16, torch.float32)
@@ -41,6 +43,9 @@ def first_contact(record: Any, rehearse: bool) -> None:
             for name, order in (("", None), (", with an order", torch.arange(chunk, device=device()))):
                 found = first_use.obstacle(inputs_of(case, order), triton_launch.scan)
                 record(f"scan {kind}, {str(dtype)[6:]}{name}", found or "agrees")
+            if kind == "mlp":
+                found = first_use.obstacle_going_back(inputs_of(case), triton_backward.back)
+                record(f"gradients of {kind}, {str(dtype)[6:]}", found or "agrees")
         q = torch.zeros(1, 1, 2 if rehearse else HEADS, D, dtype=dtype, device=device())
         for way in ("triton",) if rehearse else ("triton", "compiled"):
             record(f"projections by {way}, {str(dtype)[6:]}", tail.obstacle_to(way, q) or "agrees")
@@ -98,12 +103,63 @@ def _alone(record: Any, name: str, given: ScanInputs, dtype: torch.dtype, rounds
     out, end, kept = triton_apart.results(given, chunks)
     approx = dtype != torch.float32 and not knobs.runtime.interpret
     major = torch.cuda.get_device_capability()[0] if given.q.is_cuda else 0
-    launches = triton_apart.planned(given, major, approx, 0, tokens, list(given.state.tensors()), end, kept[0], out)
+    launches = (
+        triton_apart.learning(given, major, approx, 0, tokens, list(given.state.tensors()), end, kept[0]),
+        triton_apart.reading_of(given, approx, 0, tokens, kept[0], out),
+    )
     scale = given.q.shape[1] / tokens
     found = {
         part: scale * milliseconds(launch.run, rounds) for part, launch in zip(("learn", "read"), launches, strict=True)
     }
     record(f"~ each alone, {name}", found)
+
+
+def going_back(record: Any, rehearse: bool) -> None:
+    """Record errors of the gradients by kernels, and milliseconds and bytes of one direction of 3 s: there and back by
+    kernels, there by a kernel and back by plain torch, and each kernel of the way back alone."""
+    from triton import knobs
+
+    from longreel.kernels import differentiable, triton_backward, triton_launch
+
+    require_gpu(rehearse)
+    dtype, heads, rounds = (torch.float16, 1, 1) if rehearse else (torch.bfloat16, HEADS, 3)
+    case = placed(scan_case(True, B=1 if rehearse else 2, L=69, H=1 if rehearse else 4, D=D, chunk=64, dtype=dtype))
+    found, wanted = (_gradients(given, back) for given, back in (
+        (inputs_of(case), triton_backward.back), (inputs_of(in_double(case)), differentiable.by_reference),
+    ))  # fmt: skip
+    errors = {name: relative_error(a, b) for name, a, b in zip(GRADIENTS, found, wanted, strict=True)}
+    record("errors", errors)
+    if not max(errors.values()) < TOLERANCE[str(dtype)[6:]]:
+        raise AssertionError(f"gradients: {errors}, allowed {TOLERANCE[str(dtype)[6:]]}")
+    given = inputs_of(_half(drawn("mlp", 1, 35 if rehearse else LENGTHS["3 s"], heads), dtype))
+    for name, back in (("by kernels", triton_backward.back), ("back by plain torch", differentiable.by_reference)):
+
+        def there_and_back(back: Any = back) -> None:
+            leaves = [x.detach().requires_grad_() for x in (given.q, given.k, given.v, given.eta)]
+            with torch.enable_grad():
+                learned = replace(given, q=leaves[0], k=leaves[1], v=leaves[2], eta=leaves[3])
+                out, _ = differentiable.scan(learned, 16, triton_launch.scan, back)
+                out.float().square().mean().backward()
+
+        with peak() as used:
+            there_and_back()
+        record(name, {"ms": milliseconds(there_and_back, rounds if back is triton_backward.back else 1), **used})
+    first = {name: getattr(given, name)[:, : 16 * 64] for name in ("q", "k", "v", "eta")}
+    group = replace(given, **first)
+    major = torch.cuda.get_device_capability()[0] if given.q.is_cuda else 0
+    approx = not knobs.runtime.interpret
+    launches = triton_backward.planned(group, torch.zeros_like(group.q), major, approx)[:3]
+    names = ("learn again", "back through reading", "back through learning")
+    scale = given.q.shape[1] / group.q.shape[1]
+    alone = {name: scale * milliseconds(launch.run, rounds) for name, launch in zip(names, launches, strict=True)}
+    record("~ each alone, all groups", alone)
+
+
+def _gradients(given: ScanInputs, back: Any) -> tuple[torch.Tensor, ...]:
+    """Gradients of random numbers that outputs and last weights are weighed with."""
+    generator = torch.Generator().manual_seed(1)
+    over = [torch.randn(x.shape, generator=generator).to(x) for x in (given.q, *given.state.tensors())]
+    return back(given, over[0], tuple(over[1:]))
 
 
 def projections(record: Any, rehearse: bool) -> None:
