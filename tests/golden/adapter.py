@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 
 from longreel.engine.attention import focus_map, kv_share, prompt_edit, prompt_mix
-from longreel.engine.measure import metrics
+from longreel.engine.measure import mawe, metrics
 from longreel.engine.memory import apm, cam
 from longreel.engine.plan import spans
 from longreel.engine.published import ditctrl_pairs as pair_blend
@@ -402,6 +402,27 @@ def _streaming_text_mixer(tensors: Tensors, meta: dict) -> Tensors:
     }
 
 
+def _streaming_warp_error(tensors: Tensors, meta: dict) -> Tensors:
+    frames, flows = tensors["frames"].float(), tensors.get("flows")  # [T, 3, H, W], [T - 1, 2, H, W]
+    if meta["resize"]:
+        frames = mawe.stretched(frames)
+        rows, columns = torch.meshgrid(*(torch.arange(float(edge)) for edge in frames.shape[2:]), indexing="ij")
+        flows = torch.stack(
+            [torch.stack([c[0] + c[1] * columns + c[2] * rows, c[3] + c[4] * columns + c[5] * rows])
+             for c in tensors["flow_coefs"]]
+        )  # fmt: skip
+    errors = torch.tensor([mawe.warp_error(*pair) for pair in zip(frames[:-1], frames[1:], flows, strict=True)])
+    lengths, squares = torch.tensor([mawe.flow_lengths(flow) for flow in flows]).unbind(1)
+    answer = {
+        "pair_warp_error": errors,
+        "pair_mean_flow": lengths,
+        "mawe_code": torch.tensor(mawe.mawe_of_the_code(errors, lengths)),
+    }
+    if meta["resize"]:
+        return answer
+    return answer | {"mawe_final_paper": torch.tensor(mawe.mawe_of_the_paper(errors, squares, lengths))}
+
+
 def _parameters(tensors: Tensors, prefix: str = "") -> Tensors:
     start = f"param.{prefix}"
     return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
@@ -461,5 +482,6 @@ _ANSWERS: dict[str, dict[str, _Answer]] = {
         "cam_cross_attention": _streaming_frame_injector,
         "svd_cam_cross_attention": _streaming_flat_frame_injector,
         "apm_mixing": _streaming_text_mixer,
+        "mawe_": _streaming_warp_error,
     },
 }
