@@ -9,17 +9,21 @@ from typing import Any, TypeAlias
 
 import torch
 
+import comfy.clip_vision
 import comfy.context_windows
 import comfy.model_base
 import comfy.model_patcher
 import comfy.patcher_extension
 import comfy.samplers
 import comfy.sd
+from comfy_api.latest import Input
 
 ModelPatcher: TypeAlias = comfy.model_patcher.ModelPatcher  # a MODEL: weights, patches, options and wrappers
 BaseModel: TypeAlias = comfy.model_base.BaseModel  # `ModelPatcher.model`: network, latent format and noise schedule
 Network: TypeAlias = torch.nn.Module  # `BaseModel.diffusion_model`, of a class that its family knows
 CLIP: TypeAlias = comfy.sd.CLIP
+Video: TypeAlias = Input.Video
+ClipVision: TypeAlias = comfy.clip_vision.ClipVisionModel
 VAE: TypeAlias = comfy.sd.VAE
 Guider: TypeAlias = comfy.samplers.CFGGuider
 Sampler: TypeAlias = comfy.samplers.Sampler

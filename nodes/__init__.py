@@ -18,6 +18,7 @@ from .pair import LongreelPair
 from .plan import LongreelPlan
 from .prompt_edit import LongreelPromptEdit
 from .refine import LongreelRefine
+from .report import LongreelReport
 from .sampler import LongreelSampler
 from .save_ttt import LongreelSaveTTT
 from .short_memory import LongreelShortMemory
@@ -54,6 +55,7 @@ NODES: list[type[io.ComfyNode]] = [
     LongreelSaveTTT,
     LongreelAlphaSpaceSampler,
     LongreelDecodeToVideo,
+    LongreelReport,
     LongreelDemoModel,
 ]
 

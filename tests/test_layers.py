@@ -48,6 +48,7 @@ ROOMS = {  # package: its rooms (folders, or files beside them): the rooms of th
         "demo_model": {"types"},
         "prompts": {"keys", "types"},
         "video": {"types"},
+        "measure": {"types"},
         "windows": {"families", "keys", "types", "attention", "prompts"},
         "features": {"families", "keys", "types", "attention", "prompts", "windows"},
         "training": {"families", "types", "windows"},

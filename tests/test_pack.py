@@ -61,6 +61,7 @@ SEARCHES = {  # what people type, and the node that does it
     "color match, color drift": "LongMemory",
     "extend video, continue video": "ShortMemory",
     "first frame, keyframe, reference image": "AnchorFrame",
+    "metrics, video quality, flicker, drift, cscv, mawe, clip score": "Report",
 }
 
 

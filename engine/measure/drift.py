@@ -55,16 +55,20 @@ def find_drift(video: torch.Tensor, window_frames: int) -> Drift:
             f"drift needs a video [F, H, W, 3] of at least one window of {window_frames} frames, got "
             f"{list(video.shape)}; use a shorter window"
         )
-    rows = torch.cat([_statistics(part) for part in video.split(64)])  # [F, 7]
-    count = len(video) // window_frames
-    ends = [n * window_frames for n in range(count)] + [len(video)]
+    return drift_of(torch.cat([statistics(part) for part in video.split(64)]), window_frames)
+
+
+def drift_of(rows: torch.Tensor, window_frames: int) -> Drift:
+    """Return `find_drift` of frames whose `statistics` are known, [F, 7], F of at least one window."""
+    count = len(rows) // window_frames
+    ends = [n * window_frames for n in range(count)] + [len(rows)]
     means = torch.stack([rows[a:b].mean(0) for a, b in itertools.pairwise(ends)])  # [N, 7]
     away = (means - means[0]).abs()
     columns = [away[:, :3].amax(1), *away[:, 3:].unbind(1)]
     return Drift(dict(zip(STATISTICS, columns, strict=True)), window_frames)
 
 
-def _statistics(frames: torch.Tensor) -> torch.Tensor:
+def statistics(frames: torch.Tensor) -> torch.Tensor:
     """Return [F, 7] of [F, H, W, 3]: means of the channels, brightness, contrast, saturation, sharpness."""
     small = reduced(frames, SHORT_SIDE)  # [F, 3, h, w]
     luma = (small * torch.tensor(_LUMA).view(1, 3, 1, 1)).sum(1)

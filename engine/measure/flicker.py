@@ -19,12 +19,13 @@ blot is first seen.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-from .metrics import SHORT_SIDE, reduced, unexplained
+from .metrics import SHORT_SIDE, reduced, unexplained, unexplained_and_moved
 
 APART = (1, 2, 4, 8)  # frames
 NEIGHBOURHOOD = 5  # pixels at half size: what is torn is as small as that
@@ -51,8 +52,9 @@ class Flicker:
         return float(self.broken.float().mean())
 
 
-def find_flicker(video: torch.Tensor) -> Flicker:
-    """Find the broken frames of a video [F, H, W, C], values 0..1.
+def find_flicker(video: torch.Tensor, check_interrupt: Callable[[], object] = lambda: None) -> Flicker:
+    """Find the broken frames of a video [F, H, W, C], values 0..1. check_interrupt: called now and then, to raise what
+    ends the work.
 
     Raises:
         ValueError: not a video, or fewer than 3 frames.
@@ -63,7 +65,10 @@ def find_flicker(video: torch.Tensor) -> Flicker:
     half = torch.cat([F.avg_pool2d(reduced(part, SHORT_SIDE), 2) for part in video.split(BATCH)])
     spans = [apart for apart in APART if apart < count]
     speed = _speed(half)
-    differences = {a: _differences(half, [(t, t + a) for t in range(count - a)], speed) for a in spans}
+    differences = {}
+    for a in spans:
+        check_interrupt()
+        differences[a] = _differences(half, [(t, t + a) for t in range(count - a)], speed)
     scores = torch.zeros(count)
     for t in range(1, count - 1):
         before = {p: float(differences[p][t - p]) for p in spans if t >= p}
@@ -86,9 +91,9 @@ def find_flicker(video: torch.Tensor) -> Flicker:
 
 def _speed(half: torch.Tensor) -> float:
     """Return how many pixels per frame the neighbourhoods of most pairs of neighbours move, SLOWEST to FASTEST."""
-    pairs = zip(half.split(1)[:-1], half.split(1)[1:], strict=True)
-    moved = torch.tensor([float(unexplained(one, two, FASTEST, NEIGHBOURHOOD)[1]) for one, two in pairs])
-    return max(SLOWEST, float(moved.quantile(MOST_PAIRS)))
+    pairs = zip(half[:-1].split(BATCH), half[1:].split(BATCH), strict=True)
+    moved = torch.cat([unexplained_and_moved(one, two, FASTEST, NEIGHBOURHOOD)[1] for one, two in pairs])
+    return max(SLOWEST, float(moved.float().quantile(MOST_PAIRS)))
 
 
 def _differences(half: torch.Tensor, pairs: list[tuple[int, int]], speed: float) -> torch.Tensor:

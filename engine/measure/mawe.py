@@ -23,11 +23,11 @@ COEFFICIENT = 9.5  # of the published code
 STILL = 0.01  # pixels of mean flow below which a pair stands still
 
 
-def stretched(frames: Tensor) -> Tensor:
-    """Return [F, 3, H, W], 0..255, as [F, 3, SIDE, SIDE] in whole numbers, as the published code resizes frames:
+def stretched(frames: Tensor, side: int = SIDE) -> Tensor:
+    """Return [F, 3, H, W], 0..255, as [F, 3, side, side] in whole numbers, as the published code resizes frames:
     bilinear, not antialiased.
     """
-    return F.interpolate(frames.float(), size=(SIDE, SIDE), mode="bilinear", align_corners=False).round()
+    return F.interpolate(frames.float(), size=(side, side), mode="bilinear", align_corners=False).round()
 
 
 def warp_error(one: Tensor, two: Tensor, flow: Tensor) -> float:
@@ -45,14 +45,14 @@ def warp_error(one: Tensor, two: Tensor, flow: Tensor) -> float:
     source = torch.arange(height * width)[inside]
     last = torch.full((height * width,), -1).scatter_reduce_(0, target, source, "amax")  # who came last, row by row
     known = last >= 0
-    moved = one.flatten(1)[:, last[known]].double()  # [3, known]
-    return float((moved - two.flatten(1)[:, known].double()).square().mean())
+    moved = one.flatten(1)[:, last[known]]  # [3, known]; levels are whole numbers, so their squares are exact
+    return float((moved - two.flatten(1)[:, known]).square().mean(dtype=torch.float64))
 
 
 def flow_lengths(flow: Tensor) -> tuple[float, float]:
     """Return the mean length in pixels, and the mean squared length, of [2, H, W]."""
-    square = flow.double().square().sum(0)
-    return float(square.sqrt().mean()), float(square.mean())
+    square = flow.square().sum(0)
+    return float(square.sqrt().mean(dtype=torch.float64)), float(square.mean(dtype=torch.float64))
 
 
 def mawe_of_the_code(errors: Tensor, lengths: Tensor) -> float | None:

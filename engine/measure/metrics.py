@@ -3,8 +3,7 @@ frames.
 
 CSCV (clip similarity coefficient of variation) is the metric of DiTCtrl (arXiv 2412.18597, section 4; its public code):
 how evenly a video changes from frame to frame, seen through an image encoder that is not known here. A video that
-stands still has the best score: it does not see that motion is missing. No node asks for it yet: the coming report on a
-rendered video will, and golden tensors of the paper's code pin it until then.
+stands still has the best score: it does not see that motion is missing. Golden tensors of the paper's code pin it.
 
 The seam score is an own definition, built for one question: is something at the joint that motion cannot explain? It
 knows frames only.
@@ -60,7 +59,14 @@ def cscv(features: torch.Tensor) -> float:
             f"at least 2 frames"
         )
     unit = features / features.norm(dim=1, keepdim=True)
-    likeness = (unit[:-1] * unit[1:]).sum(1)  # [frames - 1], -1..1
+    return cscv_of((unit[:-1] * unit[1:]).sum(1))
+
+
+def cscv_of(likeness: torch.Tensor) -> float:
+    """Return CSCV of the likeness of each frame to the next one, [frames - 1], -1..1.
+
+    Raises ValueError where the mean likeness is not above 0.
+    """
     mean = float(likeness.mean())
     if mean <= 0:
         raise ValueError(
@@ -164,19 +170,31 @@ def unexplained(
     the largest displacement in pixels that explained something). Displacements go up to `reach` pixels; a
     neighbourhood is so many pixels wide, an odd number.
     """
+    rest, moved = unexplained_and_moved(one, two, reach, neighbourhood)
+    return rest, int(moved.max()) if len(moved) else 0
+
+
+def unexplained_and_moved(
+    one: torch.Tensor, two: torch.Tensor, reach: int, neighbourhood: int = NEIGHBOURHOOD
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what `unexplained` does, with the largest displacement of each pair, [P] whole pixels."""
     pairs = one.shape[0]
     rest, moved = _follow(torch.cat([one, two]), torch.cat([two, one]), reach, neighbourhood)
-    return torch.maximum(rest[:pairs], rest[pairs:]), moved
+    return torch.maximum(rest[:pairs], rest[pairs:]), torch.maximum(moved[:pairs], moved[pairs:])
 
 
-def _follow(source: torch.Tensor, target: torch.Tensor, reach: int, neighbourhood: int) -> tuple[torch.Tensor, int]:
-    """Return how `target` follows from `source`; pixels that would come from outside the picture are left out."""
+def _follow(
+    source: torch.Tensor, target: torch.Tensor, reach: int, neighbourhood: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return how `target` follows from `source`, and how far each pair moved; pixels that would come from outside the
+    picture are left out.
+    """
     low, high = (F.pad(x, (reach,) * 4) for x in _half_pixel_range(source))
     pairs, _, height, width = target.shape
     known = F.pad(torch.ones(1, 1, height, width), (reach,) * 4)
     best = torch.full((pairs, height, width), torch.inf)
     inside = _inside(height, neighbourhood)[:, None], _inside(width, neighbourhood)
-    moved = 0
+    moved = torch.zeros(pairs, dtype=torch.long)
     for ring in range(reach + 1):
         nearer = best
         for dy, dx in _ring(ring):
@@ -186,8 +204,8 @@ def _follow(source: torch.Tensor, target: torch.Tensor, reach: int, neighbourhoo
             means = _neighbourhood_mean(torch.cat([off.clamp_(min=0) * seen, seen]), inside, neighbourhood)
             cost, share = means[:-1] / means[-1:].clamp(min=1e-6), means[-1:]
             best = torch.where(share >= 0.5, torch.minimum(best, cost), best)
-        if ring > 0 and bool((nearer - best > GAIN).any()):
-            moved = ring
+        if ring > 0:
+            moved[(nearer - best > GAIN).flatten(1).any(1)] = ring
     return best, moved
 
 

@@ -17,7 +17,7 @@ a jump, in the shots as in the joints. Its own definition; where it first sees a
 colour stands in tests/engine/measure/test_reach.py.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,8 +65,9 @@ class ReachSeam:
     frames_apart: int
 
 
-def pair_differences(video: torch.Tensor) -> PairDifferences:
+def pair_differences(video: torch.Tensor, check_interrupt: Callable[[], object] = lambda: None) -> PairDifferences:
     """Compare the frames of a video [F, H, W, C], values 0..1, with their neighbours and with those FAR frames on.
+    check_interrupt: called now and then, to raise what ends the work.
 
     Raises:
         ValueError: not a video, or fewer than FAR + 1 frames.
@@ -75,6 +76,7 @@ def pair_differences(video: torch.Tensor) -> PairDifferences:
         raise ValueError(f"pairs need a video [F, H, W, C] of at least {FAR + 1} frames, got {list(video.shape)}")
     found: dict[int, list[torch.Tensor]] = {1: [], FAR: []}
     for apart, first, last in _batches(len(video)):
+        check_interrupt()
         frames = reduced(video[first : last + apart], SHORT_SIDE)
         frames = frames if apart == 1 else F.avg_pool2d(frames, 2)
         rest, _ = unexplained(frames[:-apart], frames[apart:], MOTION[apart])

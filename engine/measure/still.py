@@ -64,9 +64,9 @@ def find_still(video: torch.Tensor) -> Still:
         ValueError: not a video, or fewer than 2 frames.
     """
     frames = _small(video)
-    same = _same(frames, 1)
+    same = same_frames(frames, 1)
     frozen = torch.cat([torch.zeros(1, dtype=torch.bool), same])
-    run = _longest_run(same)
+    run = longest_run(same)
     return Still(frozen, float(same.float().mean()), None if run is None else Stretch(run.start, run.stop + 1))
 
 
@@ -77,11 +77,15 @@ def find_loop(video: torch.Tensor) -> Loop | None:
     Raises:
         ValueError: not a video, or fewer than 2 frames.
     """
-    frames = _small(video)
-    moves = ~_same(frames, 1)
+    return loop_of(_small(video))
+
+
+def loop_of(frames: torch.Tensor) -> Loop | None:
+    """Return `find_loop` of frames that are reduced to SHORT_SIDE already, [F, n], values 0..1."""
+    moves = ~same_frames(frames, 1)
     best: Loop | None = None
     for period in range(SHORTEST_PERIOD, min(LONGEST_PERIOD, len(frames) // 2) + 1):
-        run = _longest_run(_same(frames, period))
+        run = longest_run(same_frames(frames, period))
         if run is None or run.frames < period:
             continue
         # Half of a round has to move: in a clip that stands still every period would do.
@@ -98,12 +102,13 @@ def _small(video: torch.Tensor) -> torch.Tensor:
     return reduced(video, SHORT_SIDE).flatten(1)
 
 
-def _same(frames: torch.Tensor, apart: int) -> torch.Tensor:
+def same_frames(frames: torch.Tensor, apart: int) -> torch.Tensor:
     """Return for each frame but the last `apart` whether the one so many frames on looks the same, [F - apart]."""
     return (frames[apart:] - frames[:-apart]).abs().amax(1) <= SAME
 
 
-def _longest_run(flags: torch.Tensor) -> Stretch | None:
+def longest_run(flags: torch.Tensor) -> Stretch | None:
+    """Return the first of the longest runs of True in [F] bool, or None."""
     best, start = None, None
     for place, flag in enumerate([*flags.tolist(), False]):
         if flag and start is None:
