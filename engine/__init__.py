@@ -10,7 +10,8 @@ Reading order, by rooms:
     memory/      trained memories of a rollout: what just happened (CAM), how it began (APM)
     lora/        adapters of low rank, and the names in LoRA files
     runs/        runs that survive: folders of finished chunks, content hashes, files that are whole or not there
-    measure/     metrics of videos, and the video file that they are read from
+    measure/     metrics of videos, measured as the frames of a file come, and the file that frames are written into
+    compare/     votes between runs of one storyboard, and the Elo ratings that they imply
     published/   two methods as their authors published them, which the golden tests alone run
     settings     tables of settings, checked against a dataclass
     finite       numbers that are none, in what files hold

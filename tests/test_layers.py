@@ -32,6 +32,7 @@ ROOMS = {  # package: its rooms (folders, or files beside them): the rooms of th
         "to_device": set(),
         "lora": set(),
         "measure": {"runs"},
+        "compare": {"runs"},
         "runs": set(),
         "factory_arguments": set(),
         "ttt": {"attention", "factory_arguments", "finite", "runs", "to_device"},
