@@ -5,7 +5,8 @@ Nothing here was timed on a GPU. The rates of products and attention, and the pr
 700 and 450 TFLOP/s of an H100 or H200, other cards by their data sheets, 5 microseconds. The sizes are the networks'.
 Counted, and not guessed, are the bytes that a block holds while it is recomputed (on a tiny Wan in bfloat16, every
 storage followed) and the kernels that a chunk launches forward and backward. Training scans in plain torch, because the
-fast kernels have no backward pass: some launches for every product of every chunk, which is most of the time.
+fast kernels have no backward pass: some launches for every product of every chunk, which is most of the time. LaCT's
+chunks are large, so there it is launches and products; its bytes are taken to be those of TTT-MLP.
 
 The plan of a run (training/plan.py) measures instead; this is for choosing card and stage before there is a run.
 """
@@ -16,8 +17,10 @@ from dataclasses import dataclass
 import torch
 
 from ..engine.ttt.block import TTTBlock
-from ..engine.ttt.layer import LINEAR, MLP, OWN, TTTConfig
+from ..engine.ttt.layer import LACT, LINEAR, MLP, OWN, TTTConfig
+from ..engine.ttt.weights import HEAD_WIDTH as HEAD_WIDTHS
 from ..engine.ttt.weights import PUBLISHED_BASE_RATE, PUBLISHED_CHUNK
+from ..kernels.lact import COEFFICIENTS
 from .stages import LAYERS, QKVO, Stage
 
 GIB = 2**30
@@ -28,9 +31,10 @@ GATHERED_BLOCKS = 2  # whose weights are whole at a time where processes divide 
 KEPT_BYTES = 2  # of each token and channel, between two blocks
 # The same within a block in the backward pass: 198 where its MLP is twice as wide as the block.
 BLOCK_BYTES, BLOCK_BYTES_OF_WIDENING = 186, 6
-LAUNCHES = {MLP: 444, LINEAR: 278}  # of a chunk in a block: recomputed, and backward, in both directions
+LAUNCHES = {MLP: 444, LINEAR: 278, LACT: 1008}  # of a chunk in a block: recomputed, and backward, in both directions
 LAUNCH_SECONDS = 5e-6
 USABLE = 0.92  # of a card; the rest is CUDA's own and what does not fit together
+SCAN_THERE_AND_BACK = 5  # forward, again in its block, again by itself, back to tokens and to fast weights
 THERE_AND_BACK = {True: 4, False: 3}  # forward, again, back to the input, and to the weights where they are trained
 ATTENTION_THERE_AND_BACK = 4.5  # attention's backward pass is 2.5 times the forward pass
 
@@ -55,7 +59,12 @@ class Network:
 
     def layer(self, kind: str) -> TTTConfig:
         return TTTConfig(
-            kind, self.width, self.width // HEAD_WIDTH, PUBLISHED_CHUNK[kind], PUBLISHED_BASE_RATE[kind], rates=OWN
+            kind,
+            self.width,
+            self.width // HEAD_WIDTHS[kind],
+            PUBLISHED_CHUNK[kind],
+            PUBLISHED_BASE_RATE[kind],
+            rates=OWN,
         )
 
     def trained(self, kind: str, adapter: str) -> tuple[int, int]:
@@ -141,12 +150,32 @@ def seconds_of_video(network: Network, kind: str, adapter: str, segments: int, c
     )
     seen = SEGMENT_LATENT_FRAMES * network.frame_tokens + network.text_tokens
     attention = network.blocks * segments * 4 * seen**2 * C * ATTENTION_THERE_AND_BACK
-    chunks = -(-tokens // PUBLISHED_CHUNK[kind])
-    return {
-        "products": products / card.product_rate,
-        "attention": attention / card.attention_rate,
-        "scan": network.blocks * chunks * LAUNCHES[kind] * LAUNCH_SECONDS,
-    }
+    chunks = chunks_of(network, kind, segments)
+    scan = network.blocks * chunks * LAUNCHES[kind] * LAUNCH_SECONDS
+    if kind == LACT:
+        scan += SCAN_THERE_AND_BACK * network.blocks * 2 * lact_products(network, segments) / card.product_rate
+    return {"products": products / card.product_rate, "attention": attention / card.attention_rate, "scan": scan}
+
+
+def chunks_of(network: Network, kind: str, segments: int) -> int:
+    """Return the chunks of a video in one direction."""
+    if kind != LACT:
+        return -(-network.tokens(segments) // PUBLISHED_CHUNK[kind])
+    first, later = (
+        -(-frames // PUBLISHED_CHUNK[kind]) for frames in (SEGMENT_LATENT_FRAMES, SEGMENT_LATENT_FRAMES - 1)
+    )
+    return first + (segments - 1) * later
+
+
+def lact_products(network: Network, segments: int) -> int:
+    """Return the FLOP of a block's fast weights in one direction: three products with keys, three with gradients and
+    three with queries for each token, and Newton-Schulz for each chunk.
+    """
+    config = network.layer(LACT)
+    D, M = config.head_width, config.hidden
+    of_token = 9 * 2 * D * M
+    of_chunk = 3 * len(COEFFICIENTS) * 2 * (D * M * D + D * D * D + D * D * M)
+    return config.heads * (network.tokens(segments) * of_token + chunks_of(network, LACT, segments) * of_chunk)
 
 
 def fitting(

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..engine.ttt.layer import LINEAR, MLP
+from ..engine.ttt.layer import LACT, LINEAR, MLP
 
 LAYERS, QKVO, ALL = "ttt", "qkvo", "sft"  # TTT layers alone; and attention's projections and q, k norms; and the rest
 ADAPTERS = (LAYERS, QKVO, ALL)
@@ -81,6 +81,7 @@ PAPER = {
         Stage("63s", 21, 250, 25),
     ),
 }
+PAPER[LACT] = PAPER[MLP]  # its own paper has one stage, for an autoregressive model
 
 
 def one_stage(

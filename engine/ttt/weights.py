@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from .layer import AS_TRAINED, LINEAR, MLP, TTTConfig
+from .layer import AS_TRAINED, LACT, LINEAR, MLP, TTTConfig
 
 Value = TypeVar("Value")  # of a name: a tensor, or None where the names alone are asked about
 PUBLISHED = {  # start of a published name: the pack's
@@ -20,8 +20,10 @@ PUBLISHED = {  # start of a published name: the pack's
     "backward_ssm_gating_text.gating_alpha": "backward_text",
     "backward_ssm_gating_video.gating_alpha": "backward_video",
 }
-PUBLISHED_CHUNK = {LINEAR: 16, MLP: 64}
-PUBLISHED_BASE_RATE = {LINEAR: 1.0, MLP: 0.1}
+# lact: of the video model of arXiv 2505.23884, in latent frames; its heads of 768 channels divide few widths.
+PUBLISHED_CHUNK = {LINEAR: 16, MLP: 64, LACT: 3}
+PUBLISHED_BASE_RATE = {LINEAR: 1.0, MLP: 0.1, LACT: 0.001}
+HEAD_WIDTH = {LINEAR: 64, MLP: 64, LACT: 512}
 
 
 def from_published(weights: Mapping[str, Value]) -> dict[str, Value]:

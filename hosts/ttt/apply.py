@@ -16,8 +16,8 @@ from comfy.model_patcher import ModelPatcher
 
 from ...engine.ttt.block import TTTBlock
 from ...engine.ttt.files import LoadedTTT
-from ...engine.ttt.layer import AS_TRAINED, GATED_DELTA, LACT, MLP, OWN, SLIDING_WINDOW, TTTConfig
-from ...engine.ttt.weights import PUBLISHED_BASE_RATE, PUBLISHED_CHUNK, check_weights
+from ...engine.ttt.layer import AS_TRAINED, GATED_DELTA, MLP, OWN, SLIDING_WINDOW, TTTConfig
+from ...engine.ttt.weights import HEAD_WIDTH, PUBLISHED_BASE_RATE, PUBLISHED_CHUNK, check_weights
 from .. import keys
 from ..attention.beside import patcher_of
 from ..families import block_count, family_of
@@ -28,10 +28,9 @@ from .timeline import attach as attach_timeline
 
 __all__ = ["apply", "attach_timeline"]
 NAME = "Longreel Apply TTT"
-NEW_HEAD_WIDTH = 64  # the paper's
-NEW_HEAD_WIDTHS = {LACT: 512}  # as its paper's, but for Wan 2.1 1.3B, where 768 is published; 512 divides every width
-NEW_CHUNK = PUBLISHED_CHUNK | {GATED_DELTA: 64, SLIDING_WINDOW: 1, LACT: 3}
-NEW_BASE_RATE = PUBLISHED_BASE_RATE | {GATED_DELTA: 1.0, SLIDING_WINDOW: 1.0, LACT: 0.001}
+NEW_HEAD_WIDTH = HEAD_WIDTH | {GATED_DELTA: 64, SLIDING_WINDOW: 64}
+NEW_CHUNK = PUBLISHED_CHUNK | {GATED_DELTA: 64, SLIDING_WINDOW: 1}
+NEW_BASE_RATE = PUBLISHED_BASE_RATE | {GATED_DELTA: 1.0, SLIDING_WINDOW: 1.0}
 
 
 def apply(
@@ -113,11 +112,10 @@ def _new_config(
     model: ModelPatcher, kind: str, heads: int | None, chunk: int | None, base_rate: float | None
 ) -> TTTConfig:
     if kind not in NEW_CHUNK:
-        raise ValueError(f"unknown kind of TTT layer {kind!r}; use {', '.join(PUBLISHED_CHUNK)} or {LACT}")
+        raise ValueError(f"unknown kind of TTT layer {kind!r}; use {', '.join(PUBLISHED_CHUNK)}")
     width = family_of(model).width(model.model.diffusion_model)
     if heads is None:
-        head_width = NEW_HEAD_WIDTHS.get(kind, NEW_HEAD_WIDTH)
-        heads = width // head_width if width % head_width == 0 else 1
+        heads = width // NEW_HEAD_WIDTH[kind] if width % NEW_HEAD_WIDTH[kind] == 0 else 1
     return TTTConfig(
         kind,
         width,

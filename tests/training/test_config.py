@@ -130,7 +130,7 @@ def test_a_mistake_is_named(tmp_path, change, message):
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ({"kind": "lstm"}, "recipe.kind is 'lstm'; use mlp or linear"),
+        ({"kind": "lstm"}, "recipe.kind is 'lstm'; use mlp or linear or lact"),
         ({"steps": 4}, "recipe.steps is no known key"),
         ({"last": "10s"}, "the last stage is '10s'"),
     ],

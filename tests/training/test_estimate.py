@@ -3,12 +3,24 @@
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils.flop_counter import FlopCounterMode
 
 from longreel.engine.ttt.block import TTTBlock
-from longreel.engine.ttt.layer import LINEAR, MLP, OWN, TTTConfig
+from longreel.engine.ttt.layer import LACT, LINEAR, MLP, OWN, TTTConfig
 from longreel.engine.ttt.order import even_layout
 from longreel.kernels import dispatch, first_use, reference
-from longreel.training.estimate import CARDS, GIB, LAUNCHES, NETWORKS, cost, fitting, seconds_of_video
+from longreel.training.estimate import (
+    CARDS,
+    GIB,
+    LAUNCHES,
+    NETWORKS,
+    Network,
+    chunks_of,
+    cost,
+    fitting,
+    lact_products,
+    seconds_of_video,
+)
 from longreel.training.stages import LAYERS, PAPER, QKVO
 
 WAN, COGVIDEOX = NETWORKS
@@ -52,8 +64,8 @@ def launches_of_a_chunk(kind: str, chunk: int) -> float:
     """What one more chunk costs, in a block that is computed again and then goes back."""
     block = TTTBlock(TTTConfig(kind, 64, 1, chunk, 0.1, rates=OWN))
     found = []
-    for chunks in (32, 64):  # whole groups of 16
-        layout = even_layout(0, 1, chunks * chunk // 4, 2, 2)
+    for chunks in (32, 64) if kind != LACT else (2, 4):  # whole groups of 16; lact recomputes each by itself
+        layout = even_layout(0, 1, chunks * chunk // (1 if kind == LACT else 4), 2, 2)
         x = torch.randn(1, layout.tokens, 64, requires_grad=True)
         with Launches() as launches:
             block(x, layout).sum().backward()
@@ -62,7 +74,7 @@ def launches_of_a_chunk(kind: str, chunk: int) -> float:
     return (more - fewer) / (many - few)
 
 
-@pytest.mark.parametrize(("kind", "chunk"), [(MLP, 64), (LINEAR, 16)])
+@pytest.mark.parametrize(("kind", "chunk"), [(MLP, 64), (LINEAR, 16), (LACT, 3)])
 def test_launches_are_those_of_the_scan(kind, chunk):
     assert launches_of_a_chunk(kind, chunk) == pytest.approx(LAUNCHES[kind], rel=0.05)
 
@@ -99,6 +111,23 @@ def test_products_of_the_papers_network_are_those_of_the_performance_notes():
     layer = {name: parts[name] / COGVIDEOX.blocks * rate for name, rate in (("products", 700), ("attention", 450))}
     assert layer["products"] == pytest.approx(3 * 80 + 4 * 53, rel=0.03)
     assert layer["attention"] == pytest.approx(4.5 * 84.1, rel=0.03)
+
+
+def test_lact_is_counted_in_chunks_of_frames_and_its_products_are_those_that_a_layer_computes():
+    assert [chunks_of(WAN, LACT, segments) for segments in (1, 3)] == [5, 5 + 2 * 4]
+    small = Network("small", "", 1024, 2048, 1, 0, 4, 0)
+    block = TTTBlock(small.layer(LACT), device=torch.device("meta"))
+    layout = even_layout(0, 2, 25, 2, 2)
+    with torch.no_grad(), FlopCounterMode(display=False) as counted:
+        for _ in block.ttt.read(torch.empty(1, layout.tokens, 1024, device="meta"), layout):
+            pass
+    projections = 2 * layout.tokens * 1024 * (4 * 1024 + 3 * 2)
+    assert counted.get_total_flops() - projections == lact_products(small, 2)
+
+
+def test_training_lact_takes_a_fraction_of_the_scan_of_ttt_mlp():
+    mlp, lact = (seconds_of_video(WAN, kind, LAYERS, 1, CARDS[3]) for kind in (MLP, LACT))
+    assert lact["scan"] < mlp["scan"] / 8 and lact["products"] == mlp["products"]
 
 
 def test_training_more_takes_more_and_a_larger_card_holds_more():

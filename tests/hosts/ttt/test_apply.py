@@ -242,7 +242,7 @@ def test_numbers_out_of_range_and_second_sets_are_refused(tiny):
         ttt.apply(model, None, strength=1.5)
     with pytest.raises(ValueError, match="block 4 is asked for and this model has 4"):
         ttt.apply(model, None, blocks=frozenset({4}))
-    with pytest.raises(ValueError, match="unknown kind of TTT layer 'mamba'; use linear, mlp or lact"):
+    with pytest.raises(ValueError, match="unknown kind of TTT layer 'mamba'; use linear, mlp, lact"):
         ttt.apply(model, None, kind="mamba")
     with pytest.raises(ValueError, match="carries TTT layers already; wire the model from before"):
         ttt.apply(ttt.apply(model, None), None)
