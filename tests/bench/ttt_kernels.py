@@ -1,10 +1,11 @@
 """How fast is a TTT scan, and what does it hold? Ratios that mean something on a CPU, and the table of a GPU.
 
-    python dev.py bench ttt_kernels [--rounds 15] [--heads 48] [--no-compile] [--json FILE]
+    python dev.py bench ttt_kernels [--rounds 15] [--heads 48] [--no-compile] [--memory] [--json FILE]
 
 On any machine: the primal form against the published dual form on the same tokens, in turn, as a ratio (1.54 is what
 their products allow for the MLP; 1.35 is asked); how the time grows with length; the peak of the tensors alive while
-one block reads a video slab by slab in place, next to reading it in one piece. Where Triton is: every kernel compiled
+one block of each kind reads a video slab by slab in place, next to reading it in one piece (a slab of LaCT is a chunk,
+one of the sliding window a segment); --memory shows this alone. Where Triton is: every kernel compiled
 for five generations of GPUs with its registers, spills and shared memory against the limits of
 tests/kernels/compile_limits.py. With an NVIDIA GPU: the table of tests/bench/_ttt_gpu.py. Random inputs; --offset
 chooses others.
@@ -19,7 +20,7 @@ from collections.abc import Callable
 import torch
 
 from longreel.engine.ttt.block import TTTBlock
-from longreel.engine.ttt.layer import MLP, TTTConfig
+from longreel.engine.ttt.layer import GATED_DELTA, LACT, LINEAR, MLP, OWN, SLIDING_WINDOW, TTTConfig
 from longreel.engine.ttt.order import even_layout
 from longreel.kernels import scan
 from longreel.kernels.reference_dual import scan_dual
@@ -34,6 +35,8 @@ KINDS = {"TTT-MLP, chunk 64": (True, 64), "TTT-Linear, chunk 64": (False, 64), "
 ASKED_PRIMAL, ASKED_LINEAR = 1.35, 0.95  # TTT-Linear may not be slower than its dual form, within what time varies
 ASKED_GROWTH = (1.8, 2.3)
 ASKED_FLAT = 1.02  # peak of the longest video over that of the shortest
+LAYERS = {MLP: (64, 0.1), LINEAR: (16, 1.0), LACT: (3, 0.001), GATED_DELTA: (64, 1.0), SLIDING_WINDOW: (1, 1.0)}
+SEGMENTS = 4, 8, 16
 CHUNKS = 8
 
 
@@ -115,34 +118,39 @@ def growth(heads: int, rounds: int, seed: int) -> dict[str, float]:
 
 
 def memory(seed: int) -> dict[str, dict]:
-    """Peak bytes of the tensors that one block makes while it reads a video, in slabs in place and in one piece."""
-    torch.manual_seed(seed)
-    config = TTTConfig(MLP, width=256, heads=4, chunk=64, base_rate=0.1)
-    block, found = TTTBlock(config).requires_grad_(False), {}
-    for segments in (2, 4, 8, 16):
-        layout = even_layout(32, segments, 12 * segments + 1, 4, 4)
-        x = torch.randn(1, layout.tokens, config.width)
-        peaks = {}
-        for name, options in (("slabs", {"slab_tokens": 128, "in_place": True}), ("one piece", {})):
-            y = x.clone()
-            with LiveBytes(y, *block.parameters()) as alive:
-                block(y, layout, **options)
-            peaks[name] = alive.peak
-        found[str(layout.tokens)] = peaks
-    # The one thing that is held for the whole video in slabs: 4 bytes for each token and head, of 512 for its numbers.
+    """Peak bytes of the tensors that one block of each kind makes while it reads a video in place, in slabs, and in one
+    piece where a kind can."""
+    found = {}
+    for kind, (chunk, base_rate) in LAYERS.items():
+        torch.manual_seed(seed)
+        trained = {} if kind in (MLP, LINEAR) else {"rates": OWN}
+        config = TTTConfig(kind, width=256, heads=4, chunk=chunk, base_rate=base_rate, **trained)
+        block, found[kind] = TTTBlock(config).requires_grad_(False), {}
+        for segments in SEGMENTS:
+            layout = even_layout(32, segments, 12 * segments + 1, 4, 4)
+            x = torch.randn(1, layout.tokens, config.width)
+            # The one thing that is held for the whole video: 4 bytes for each token and head, of 512 for its numbers.
+            rates = 4 * config.heads * layout.tokens if trained == {} else 0
+            peaks = {"less rates": -rates}
+            for name, options in (("slabs", {"slab_tokens": 128, "in_place": True}), ("one piece", {})):
+                y = x.clone()
+                with LiveBytes(y, *block.parameters()) as alive:
+                    block(y, layout, **options)
+                peaks[name] = alive.peak
+            peaks["less rates"] += peaks["slabs"]
+            found[kind][str(layout.tokens)] = peaks
+        flat = [peaks["less rates"] for peaks in found[kind].values()]
+        found[kind]["flat"] = flat[-1] / flat[0]
+    counts = [tokens for tokens in found[MLP] if tokens != "flat"]
     rows = [
-        [
-            f"{tokens} tokens",
-            p["slabs"] / 1e6,
-            p["slabs"] / 1e6 - 4 * config.heads * int(tokens) / 1e6,
-            p["one piece"] / 1e6,
-        ]
-        for tokens, p in found.items()
+        [kind]
+        + [of_kind[tokens]["less rates"] / 1e6 for tokens in counts]
+        + [of_kind[counts[-1]]["slabs"] / 1e6, of_kind[counts[-1]]["one piece"] / 1e6, of_kind["flat"]]
+        + [verdict(of_kind["flat"] <= ASKED_FLAT)]
+        for kind, of_kind in found.items()
     ]
-    print("\n" + table(["peak MB beside the video itself", "slabs", "less rates", "one piece"], rows))
-    flat = rows[-1][2] / rows[0][2]
-    right = verdict(flat <= ASKED_FLAT)
-    print(f"slabs, {rows[-1][0]} over {rows[0][0]}: {flat:.3f} (asked at most {ASKED_FLAT}: {right})")
+    titles = ["peak MB beside the video, in slabs", *(f"{tokens} tokens" for tokens in counts)]
+    print("\n" + table([*titles, "with rates", "one piece", "last / first", f"asked {ASKED_FLAT}"], rows))
     return found
 
 
@@ -171,15 +179,18 @@ def main() -> None:
     arguments = parser(__doc__.splitlines()[0], seeds=1)
     arguments.add_argument("--rounds", type=int, default=15, help="timed rounds")
     arguments.add_argument("--heads", type=int, default=48, help="heads of the timed scans")
+    arguments.add_argument("--memory", action="store_true", help="the memory of layers alone")
     arguments.add_argument("--no-compile", action="store_true", help="do not compile kernels for other GPUs")
     options = arguments.parse_args()
     with measuring(options) as figures:
         for seed in range(options.offset, options.offset + options.seeds):
-            figures[f"seed {seed}"] = {
-                "primal_against_dual": primal_against_dual(options.heads, options.rounds, seed),
-                "growth": growth(options.heads, options.rounds, seed),
-                "memory": memory(seed),
-            }
+            figures[f"seed {seed}"] = found = {}
+            if not options.memory:
+                found["primal_against_dual"] = primal_against_dual(options.heads, options.rounds, seed)
+                found["growth"] = growth(options.heads, options.rounds, seed)
+            found["memory"] = memory(seed)
+        if options.memory:
+            return
         if not options.no_compile:
             figures["compiled"] = compiled()
         if torch.cuda.is_available():
