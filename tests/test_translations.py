@@ -101,6 +101,23 @@ def test_comfyui_serves_the_translations(comfy: ComfyProcess):
     assert served["nodeCategories"].items() >= read("main.json")["nodeCategories"].items()
 
 
+STRING = r'"((?:[^"\\\n]|\\.)*)"'
+
+
+def test_every_sentence_of_the_page_is_translated_and_nothing_that_is_gone():
+    """Those that are looked up by a variable are seen in the browser (tests/browser/test_storyboard_editor.py)."""
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (dev.ROOT / "web" / "js").rglob("*.js"))
+    source = re.sub(r"/\*\*.*?\*/", "", source, flags=re.DOTALL)
+    asked = set(re.findall(rf"\bt\(\s*{STRING}", source))
+    asked |= {word for pair in re.findall(rf"\bcount\([^\n]*?{STRING}, {STRING}\)", source) for word in pair}
+    translated = read("main.json")["longreel"]
+    assert len(asked) > 60 and asked <= set(translated), asked - set(translated)
+    for english, text in translated.items():
+        assert f'"{english}"' in source or english == "start", english  # that comes with a plan's rows
+        assert sorted(re.findall(r"\{\w+\}", english)) == sorted(re.findall(r"\{\w+\}", text)), english
+        assert HAN.search(text) or english == text, english
+
+
 # --- the help pages --------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ Prompts are typed; all else of the mouse's test is done by the mouse alone, and 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -210,6 +211,52 @@ def test_two_hundred_shots_can_be_read_and_every_edit_is_quick(board: Board):
     board.wait_until_checked()
     crop(board, "two_hundred")
     assert board.shot(100).is_visible() and board.shot(100).bounding_box()["width"] >= 40
+
+
+LATIN = """() => {  // words in Latin letters that a person sees, hears, or is told by the pointer
+    const found = new Set();
+    const take = text => (text ?? "").match(/[A-Za-z]{2,}/g)?.forEach(word => found.add(word));
+    const parts = [...document.querySelectorAll(".lr-editor, .lr-planned > svg")];
+    for (const element of parts.flatMap(part => [part, ...part.querySelectorAll("*")])) {
+        if (element.closest(".lr-mistakes, .lr-live")) continue;  // what the server says
+        for (const name of ["title", "aria-label", "placeholder"]) take(element.getAttribute(name));
+        for (const child of element.childNodes) if (child.nodeType === Node.TEXT_NODE) take(child.textContent);
+    }
+    return [...found];
+}"""
+OWN_WORDS = {"red", "circle", "MiB", "id", "Ctrl", "Alt", "Enter", "Esc", "Del"}
+
+
+@pytest.mark.slow
+def test_it_speaks_chinese_where_comfyui_does(browser: Browser, comfy: ComfyProcess):
+    """All but names, keys, the user's own words, and what the server says: mistakes, and notes of a plan."""
+    shots = [{"prompt": "red circle", "seconds": 1}, {"prompt": "red circle", "seconds": 1, "transition": "blend"}]
+    data = {"longreel": 1, "width": 64, "height": 64, "style": "red", "shots": shots}
+    picture = {"at": 0, "image": "circle"}  # which is not there: a mistake, and no plan
+    with_picture = {**data, "shots": [{**shots[0], "anchors": [picture]}, shots[1]]}
+    comfy.post("/api/settings/Comfy.Locale", "zh")
+    try:
+        editor = Editor(browser, comfy)
+        editor.load_prompt(graph(json.dumps(data)), "editor")
+        board = Board(editor)
+        crop(board, "chinese")
+        board.evaluate("window.longreelPlan = {...editor.answer.plan, notes: []}")
+        board.write(json.dumps(with_picture))
+        board.evaluate("editor.showPlan(window.longreelPlan)")
+        for details in board.root.locator("details").all():
+            details.evaluate("one => one.open = true")
+        words = set(board.page.evaluate(LATIN))
+        families = set(re.findall("[A-Za-z]{2,}", str(board.evaluate("editor.answer.families"))))
+        assert words <= OWN_WORDS | families, words - OWN_WORDS - families
+        assert board.root.get_by_label("在末尾添加镜头").is_visible()
+        crop(board, "chinese_unfolded")
+        board.page.evaluate(SHOW, "LongreelPlan")
+        board.page.wait_for_timeout(300)
+        crop(board, "chinese_plan")
+        assert [one for one in errors_of_the_pack(editor) if "filename=circle" not in one] == []
+        editor.close()
+    finally:
+        comfy.post("/api/settings/Comfy.Locale", "en")
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@
  */
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
+import { t } from "./translate.js";
 
 const NODE = "LongreelLoadStoryboard";
 const ENDINGS = [".json", ".csv", ".jsonl"]; // those of engine/storyboard/files.py
@@ -29,14 +30,14 @@ function complain(why) {
  */
 async function upload(node, file) {
   if (!ENDINGS.some((ending) => file.name.toLowerCase().endsWith(ending))) {
-    complain(`${file.name} is no storyboard; use a file that ends in ${ENDINGS.join(", ")}`);
+    complain(t("{file} is no storyboard; use a file that ends in {endings}", { file: file.name, endings: ENDINGS.join(", ") }));
     return;
   }
   const body = new FormData();
   body.append("image", file); // the route's word for what it is given
   const answer = await api.fetchApi("/upload/image", { method: "POST", body });
   if (answer.status !== 200) {
-    complain(`ComfyUI did not take ${file.name}: ${answer.status} ${answer.statusText}`);
+    complain(t("ComfyUI did not take {file}: {why}", { file: file.name, why: `${answer.status} ${answer.statusText}` }));
     return;
   }
   const { name } = await answer.json();
@@ -66,7 +67,7 @@ app.registerExtension({
     const chosen = node.widgets.find((widget) => widget.name === "file");
     if (chosen) chosen.value ??= ""; // an empty folder has nothing to choose, which the editor shows as "undefined"
     const button = node.addWidget("button", "upload", "", () => chooseFile(node), { serialize: false });
-    button.label = "choose file to upload";
+    button.label = t("choose file to upload");
     button.serialize = false; // saved graphs stay as they were
     node.onDragOver = (event) => [...(event.dataTransfer?.items ?? [])].some((item) => item.kind === "file");
     node.onDragDrop = (event) => {

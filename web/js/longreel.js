@@ -7,6 +7,7 @@ import { app } from "../../../scripts/app.js";
 import { addPicture, showPlans } from "./plan_node.js";
 import { addReport } from "./report_node.js";
 import { addEditor, showRuns } from "./storyboard_node.js";
+import { learn } from "./translate.js";
 
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let waiting;
@@ -26,6 +27,7 @@ function lookAtRuns(pause = 50) {
 
 app.registerExtension({
   name: "longreel.editor",
+  init: () => learn(api, app.extensionManager?.setting?.get?.("Comfy.Locale") ?? "en"),
   /** @param {any} node */
   nodeCreated(node) {
     if (node.comfyClass === "LongreelStoryboard") addEditor(node);

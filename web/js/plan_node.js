@@ -7,9 +7,11 @@
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { latestEntries, plannedOf } from "./after_run.js";
-import { addStyle, el, short } from "./dom.js";
+import { addStyle, el } from "./dom.js";
 import { behindInput, inputsOf } from "./storyboard/graph.js";
+import { rowWords } from "./storyboard/plan_words.js";
 import { timelinePicture } from "./timeline_picture.js";
+import { t } from "./translate.js";
 
 const LEAST = 190; // pixels, once there is something to show
 const PADDING = 12;
@@ -55,7 +57,7 @@ export function addPicture(node) {
  */
 export function preview(node, plan) {
   if (!node?.longreelPicture || node.longreelShown === identity(plan)) return;
-  draw(node, plan, [BEFORE, "", ...plan.shots.map(rowWords), "", ...plan.notes].join("\n"));
+  draw(node, plan, [t(BEFORE), "", ...plan.shots.map(rowWords), "", ...plan.notes].join("\n"));
   node.longreelPreview = true;
 }
 
@@ -78,16 +80,6 @@ function show(node, plan, report = "") {
 const identity = (plan) => JSON.stringify({ ...plan, notes: null });
 
 /**
- * @param {any} row
- * @param {number} index
- */
-function rowWords(row, index) {
-  const [first, end] = row.pixel_frames;
-  const asked = `asked ${short(row.asked_seconds)} s, gets ${short(row.seconds)} s`;
-  return `shot ${index + 1}: ${asked}, frames ${first}–${end - 1}`;
-}
-
-/**
  * @param {any} node
  * @param {any} plan
  * @param {string} report
@@ -96,8 +88,8 @@ function draw(node, plan, report) {
   node.longreelShown = identity(plan);
   const element = node.longreelPicture;
   element.hidden = false;
-  const wraps = report.includes(BEFORE);
-  const pre = el("pre", { tabindex: 0, role: "region", "aria-label": "Report", "data-wraps": wraps }, report);
+  const wraps = report.includes(t(BEFORE));
+  const pre = el("pre", { tabindex: 0, role: "region", "aria-label": t("Report"), "data-wraps": wraps }, report);
   const redraw = () => element.replaceChildren(timelinePicture(plan, Math.max(200, element.clientWidth - PADDING)), pre);
   redraw();
   node.longreelRedraw?.disconnect();

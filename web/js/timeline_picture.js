@@ -3,6 +3,8 @@
  * It is one SVG, so it can be read at any zoom and has words for screen readers.
  */
 import { short } from "./dom.js";
+import { rowWords } from "./storyboard/plan_words.js";
+import { t } from "./translate.js";
 
 const NAMESPACE = "http://www.w3.org/2000/svg";
 const SHOT = { top: 8, height: 44 };
@@ -29,7 +31,7 @@ function shape(tag, attributes, ...children) {
  * @returns {SVGSVGElement}
  */
 export function timelinePicture(plan, width) {
-  const words = `${plan.shots.length} shots in ${short(plan.seconds)} seconds, ${plan.segment_count} segments`;
+  const words = t("{shots} shots in {seconds} seconds, {segments} segments", { shots: plan.shots.length, seconds: short(plan.seconds), segments: plan.segment_count });
   const picture = shape("svg", { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, class: "lr-timeline", role: "img", "aria-label": words });
   const pixels = width / Math.max(1, plan.pixel_frames);
   const frame = (/** @type {number} */ latent) => (latent === 0 ? 0 : 1 + plan.temporal_stride * (latent - 1)) * pixels;
@@ -42,7 +44,7 @@ export function timelinePicture(plan, width) {
       shape(
         "rect",
         { x, y, width: Math.max(1, frame(end) - x - 1), height: LANES.height, rx: 2, class: shot % 2 ? "lr-odd" : "lr-even" },
-        shape("title", {}, `segment ${number + 1}: latent frames ${start}–${end - 1}, shot ${shot}`),
+        shape("title", {}, t("segment {n}: latent frames {first}–{last}, shot {shot}", { n: number + 1, first: start, last: end - 1, shot })),
       ),
     );
   });
@@ -59,8 +61,7 @@ export function timelinePicture(plan, width) {
  */
 function shotShapes(plan, row, index, frame, pixels) {
   const [start, end] = row.latent_frames.map(frame);
-  const asked = `asked ${short(row.asked_seconds)} s, gets ${short(row.seconds)} s`;
-  const words = `shot ${index + 1} (${row.meets}): ${asked} = frames ${row.pixel_frames[0]}–${row.pixel_frames[1] - 1}`;
+  const words = `${rowWords(row, index)}, ${t(row.meets)}`;
   const shapes = [
     shape(
       "rect",
@@ -72,13 +73,13 @@ function shotShapes(plan, row, index, frame, pixels) {
     const half = Math.max(3, (row.overlap_frames * plan.temporal_stride * pixels) / 2);
     const foot = SHOT.top + SHOT.height;
     const points = `${start - half},${foot} ${start},${foot - 14} ${start + half},${foot}`;
-    shapes.push(shape("polygon", { points, class: "lr-wedge" }, shape("title", {}, `blend over ${row.overlap_frames} latent frames`)));
+    shapes.push(shape("polygon", { points, class: "lr-wedge" }, shape("title", {}, t("blend over {n} latent frames", { n: row.overlap_frames }))));
   }
-  if (row.meets === "cut") shapes.push(shape("rect", { x: start - 2, y: 2, width: 4, height: SHOT.height + 12, class: "lr-cut" }, shape("title", {}, "cut")));
+  if (row.meets === "cut") shapes.push(shape("rect", { x: start - 2, y: 2, width: 4, height: SHOT.height + 12, class: "lr-cut" }, shape("title", {}, t("cut"))));
   if (end - start > 22) {
     const left = start + 6 + (row.meets === "cut" ? 3 : 0);
     shapes.push(shape("text", { x: left, y: SHOT.top + 16, class: "lr-name" }, `${index + 1}${row.locked ? " 🔒" : ""}`));
-    if (end - start > 54) shapes.push(shape("text", { x: left, y: SHOT.top + 30, class: "lr-small" }, `${short(row.seconds, 2)} s`));
+    if (end - start > 54) shapes.push(shape("text", { x: left, y: SHOT.top + 30, class: "lr-small" }, t("{n} s", { n: short(row.seconds, 2) })));
   }
   return shapes;
 }
@@ -96,7 +97,7 @@ function ticks(plan, pixels, width) {
   for (let second = 0; second <= plan.seconds; second += step) {
     const x = Math.min(width - 1, second * plan.fps * pixels);
     shapes.push(shape("line", { x1: x, x2: x, y1: AXIS, y2: AXIS + 4, class: "lr-tick" }));
-    if (x < width - 26) shapes.push(shape("text", { x: x + 3, y: AXIS + 11, class: "lr-axis" }, `${short(second, 1)} s`));
+    if (x < width - 26) shapes.push(shape("text", { x: x + 3, y: AXIS + 11, class: "lr-axis" }, t("{n} s", { n: short(second, 1) })));
   }
   return shapes;
 }

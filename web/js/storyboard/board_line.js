@@ -1,5 +1,6 @@
 /** The line of the storyboard itself: title, frames per second, size, seed, style; and for which model it is planned. */
 import { el, setAttribute } from "../dom.js";
+import { t } from "../translate.js";
 import { boardNumber, written } from "./board.js";
 import { asOptionalNumber, asOptionalText, asSeed } from "./card.js";
 
@@ -34,14 +35,14 @@ export class BoardLine {
       el(
         "div",
         { class: "lr-fields" },
-        field("title", "Title", asOptionalText, { class: "lr-wide" }),
-        field("fps", "Frames per s", asOptionalNumber, { ...number, min: 1, max: 240, step: 1 }),
-        field("width", "Width, px", asOptionalNumber, { ...number, min: 16, step: 16 }),
-        field("height", "Height, px", asOptionalNumber, { ...number, min: 16, step: 16 }),
-        field("seed", "Seed", asSeed, { inputmode: "numeric", placeholder: "the sampler's" }),
-        field("style", "Style, added to every prompt", asOptionalText, { class: "lr-wide" }),
-        field("negative", "Negative prompt of all shots", asOptionalText, { class: "lr-wide" }),
-        el("div", { class: "lr-field" }, el("label", { for: this.family.id, class: "lr-label" }, "Plan for"), this.family),
+        field("title", t("Title"), asOptionalText, { class: "lr-wide" }),
+        field("fps", t("Frames per s"), asOptionalNumber, { ...number, min: 1, max: 240, step: 1 }),
+        field("width", t("Width, px"), asOptionalNumber, { ...number, min: 16, step: 16 }),
+        field("height", t("Height, px"), asOptionalNumber, { ...number, min: 16, step: 16 }),
+        field("seed", t("Seed"), asSeed, { inputmode: "numeric", placeholder: t("the sampler's") }),
+        field("style", t("Style, added to every prompt"), asOptionalText, { class: "lr-wide" }),
+        field("negative", t("Negative prompt of all shots"), asOptionalText, { class: "lr-wide" }),
+        el("div", { class: "lr-field" }, el("label", { for: this.family.id, class: "lr-label" }, t("Plan for")), this.family),
       ),
     );
   }
@@ -61,7 +62,8 @@ export class BoardLine {
       if (name === "fps" || name === "width" || name === "height") input.placeholder = String(boardNumber(board, name));
     }
     const [fps, width, height] = [boardNumber(board, "fps"), boardNumber(board, "width"), boardNumber(board, "height")];
-    this.summary.textContent = `Video: ${width} × ${height}, ${fps} frames per second${board.fields.style ? ", style" : ""}`;
+    const words = t("Video: {width} × {height}, {fps} frames per second", { width, height, fps });
+    this.summary.textContent = words + (board.fields.style ? t(", style") : "");
   }
 
   /**
@@ -75,7 +77,7 @@ export class BoardLine {
     if (this.familyKey !== key) {
       this.familyKey = key;
       this.family.replaceChildren(
-        ...names.map((name) => el("option", { value: name }, name || (found ? `as wired: ${found}` : "choose a model"))),
+        ...names.map((name) => el("option", { value: name }, name || (found ? t("as wired: {family}", { family: found }) : t("choose a model")))),
       );
     }
     this.family.value = chosen;

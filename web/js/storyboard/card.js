@@ -1,5 +1,6 @@
 /** The card of the chosen shot: every field that a shot has, each under its name, with what is wrong beside it. */
 import { el, setAttribute, short } from "../dom.js";
+import { t } from "../translate.js";
 import { pathOf, secondsOf, TRANSITIONS, transitionOf, written } from "./board.js";
 
 /** @typedef {import("./board.js").Board} Board */
@@ -25,41 +26,41 @@ export class Card {
     this.inputs = {};
     const end = () => actions.endStep();
     this.heading = el("h3", { class: "lr-heading" });
-    this.prompt = this.field("prompt", el("textarea", { rows: 2, placeholder: "What this shot shows", onblur: end }), (text) => JSON.stringify(text));
+    this.prompt = this.field("prompt", el("textarea", { rows: 2, placeholder: t("What this shot shows"), onblur: end }), (text) => JSON.stringify(text));
     const number = (/** @type {Record<string, any>} */ more) => el("input", { type: "number", onblur: end, ...more });
     this.seconds = this.field("seconds", number({ step: 0.1, min: 0.1, max: 3600 }), asNumber);
-    this.overlap = this.field("overlap_seconds", number({ step: 0.1, min: 0.1, placeholder: "plan's" }), asOptionalNumber);
-    this.seed = this.field("seed", el("input", { type: "text", inputmode: "numeric", placeholder: "storyboard's", onblur: end }), asSeed);
+    this.overlap = this.field("overlap_seconds", number({ step: 0.1, min: 0.1, placeholder: t("plan's") }), asOptionalNumber);
+    this.seed = this.field("seed", el("input", { type: "text", inputmode: "numeric", placeholder: t("storyboard's"), onblur: end }), asSeed);
     this.strength = this.field("strength", number({ step: 0.05, min: 0, max: 10, placeholder: "1" }), asOptionalNumber);
-    this.negative = this.field("negative", el("textarea", { rows: 1, placeholder: "the storyboard's", onblur: end }), asOptionalText);
-    this.focus = this.field("focus", el("input", { type: "text", placeholder: "words, with commas between", onblur: end }), asWords);
-    this.id = this.field("id", el("input", { type: "text", placeholder: "none", maxlength: 64, onblur: end }), asOptionalText);
-    this.joint = el("div", { class: "lr-switch", role: "radiogroup", "aria-label": "Transition from the shot before" });
+    this.negative = this.field("negative", el("textarea", { rows: 1, placeholder: t("the storyboard's"), onblur: end }), asOptionalText);
+    this.focus = this.field("focus", el("input", { type: "text", placeholder: t("words, with commas between"), onblur: end }), asWords);
+    this.id = this.field("id", el("input", { type: "text", placeholder: t("none"), maxlength: 64, onblur: end }), asOptionalText);
+    this.joint = el("div", { class: "lr-switch", role: "radiogroup", "aria-label": t("Transition from the shot before") });
     for (const kind of TRANSITIONS) {
       const radio = el("input", { type: "radio", name: `${this.prefix}-transition`, value: kind, onchange: () => this.setTransition(kind) });
-      this.joint.append(el("label", {}, radio, el("span", {}, kind)));
+      this.joint.append(el("label", {}, radio, el("span", {}, t(kind))));
     }
     this.lock = el("button", { type: "button", class: "lr-button", onclick: () => actions.toggleLock() });
-    this.again = el("button", { type: "button", class: "lr-button", title: "Gives the shot a new seed, so that the next run makes it again", onclick: () => actions.makeAgain() }, "Make again");
+    this.again = el("button", { type: "button", class: "lr-button", title: t("Gives the shot a new seed, so that the next run makes it again"), onclick: () => actions.makeAgain() }, t("Make again"));
     this.anchors = el("ul", { class: "lr-anchors" });
-    this.file = el("input", { type: "file", accept: "image/*", class: "lr-file", tabindex: -1, "aria-label": "Picture file", onchange: () => this.chosenFile() });
-    const add = el("button", { type: "button", class: "lr-button", onclick: () => this.file.click() }, "Add picture…");
+    this.file = el("input", { type: "file", accept: "image/*", class: "lr-file", tabindex: -1, "aria-label": t("Picture file"), onchange: () => this.chosenFile() });
+    const add = el("button", { type: "button", class: "lr-button", onclick: () => this.file.click() }, t("Add picture…"));
     this.more = el(
       "details",
       { class: "lr-more" },
-      el("summary", {}, "More"),
-      el("div", { class: "lr-fields" }, this.labelled("strength", "Strength"), this.labelled("id", "Id"), this.labelled("focus", "Focus words", "lr-wide")),
-      this.labelled("negative", "Negative prompt", "lr-wide"),
+      el("summary", {}, t("More")),
+      el("div", { class: "lr-fields" }, this.labelled("strength", t("Strength")), this.labelled("id", t("Id")), this.labelled("focus", t("Focus words"), "lr-wide")),
+      this.labelled("negative", t("Negative prompt"), "lr-wide"),
     );
     this.pictures = el("div", { class: "lr-pictures" }, this.anchors, add, this.file);
-    this.jointField = el("div", { class: "lr-field" }, el("span", { class: "lr-label", "aria-hidden": "true" }, "Transition"), this.joint);
-    this.overlapField = this.labelled("overlap_seconds", "Overlap, s");
+    this.jointField = el("div", { class: "lr-field" }, el("span", { class: "lr-label", "aria-hidden": "true" }, t("Transition")), this.joint);
+    this.overlapField = this.labelled("overlap_seconds", t("Overlap, s"));
     this.element = el(
       "section",
-      { class: "lr-card", "aria-label": "Chosen shot" },
+      { class: "lr-card", "aria-label": t("Chosen shot") },
       el("div", { class: "lr-cardhead" }, this.heading, this.lock, this.again),
-      this.labelled("prompt", "Prompt", "lr-wide lr-prompt-field"),
-      el("div", { class: "lr-fields" }, this.labelled("seconds", "Seconds"), this.jointField, this.overlapField, this.labelled("seed", "Seed")),
+      this.labelled("prompt", t("Prompt"), "lr-wide lr-prompt-field"),
+      el("div", { class: "lr-fields" }, this.labelled("seconds", t("Seconds")), this.jointField, this.overlapField, this.labelled("seed", t("Seed"))),
       this.pictures,
       this.more,
     );
@@ -82,7 +83,7 @@ export class Card {
     this.board = board;
     this.index = index;
     const wrong = new Set(mistakes.map((one) => one.path[2]));
-    this.heading.textContent = `Shot ${index + 1}`;
+    this.heading.textContent = t("Shot {n}", { n: index + 1 });
     for (const [name, input] of Object.entries(this.inputs)) {
       setAttribute(input, "aria-invalid", wrong.has(name) ? "true" : null);
       if (document.activeElement !== input || input.dataset.shot !== String(index)) {
@@ -96,9 +97,9 @@ export class Card {
     this.jointField.hidden = index === 0;
     this.overlapField.hidden = index === 0 || kind !== "blend";
     const locked = shot.locked === true;
-    this.lock.textContent = locked ? "🔒 Locked" : "Lock";
+    this.lock.textContent = locked ? `🔒 ${t("Locked")}` : t("Lock");
     setAttribute(this.lock, "aria-pressed", String(locked));
-    this.lock.title = locked ? "The next run keeps this shot as it is; press to unlock" : "A finished shot of a rollout with a run name stays as it is";
+    this.lock.title = locked ? t("The next run keeps this shot as it is; press to unlock") : t("A finished shot of a rollout with a run name stays as it is");
     this.showAnchors(shot);
   }
 
@@ -111,10 +112,10 @@ export class Card {
     this.anchors.replaceChildren(
       ...anchors.map((anchor, place) => {
         const image = typeof anchor?.image === "string" ? anchor.image : "";
-        const at = el("input", { type: "number", min: 0, step: 0.1, value: anchor?.at ?? "", "aria-label": `Second of picture ${place + 1}`, oninput: () => this.setAnchor(place, "at", Number(at.value) || 0), onblur: () => this.actions.endStep() });
-        const name = el("input", { type: "text", value: image, "aria-label": `File of picture ${place + 1}, below the input folder`, oninput: () => this.setAnchor(place, "image", name.value), onblur: () => this.actions.endStep() });
-        const remove = el("button", { type: "button", class: "lr-button", "aria-label": `Remove picture ${place + 1}`, onclick: () => this.setAnchors(anchors.filter((_, other) => other !== place)) }, "✕");
-        return el("li", {}, el("img", { src: this.actions.pictureUrl(image), alt: "" }), name, el("span", { class: "lr-label" }, "at"), at, el("span", { class: "lr-label" }, "s"), remove);
+        const at = el("input", { type: "number", min: 0, step: 0.1, value: anchor?.at ?? "", "aria-label": t("Second of picture {n}", { n: place + 1 }), oninput: () => this.setAnchor(place, "at", Number(at.value) || 0), onblur: () => this.actions.endStep() });
+        const name = el("input", { type: "text", value: image, "aria-label": t("File of picture {n}, below the input folder", { n: place + 1 }), oninput: () => this.setAnchor(place, "image", name.value), onblur: () => this.actions.endStep() });
+        const remove = el("button", { type: "button", class: "lr-button", "aria-label": t("Remove picture {n}", { n: place + 1 }), onclick: () => this.setAnchors(anchors.filter((_, other) => other !== place)) }, "✕");
+        return el("li", {}, el("img", { src: this.actions.pictureUrl(image), alt: "" }), name, el("span", { class: "lr-label" }, t("at")), at, el("span", { class: "lr-label" }, t("s")), remove);
       }),
     );
   }

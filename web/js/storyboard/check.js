@@ -3,6 +3,7 @@
  *
  * Asked a moment after the last change; an answer to a text that has changed since is dropped.
  */
+import { t } from "../translate.js";
 
 /**
  * @typedef {object} Mistake  hosts/web/storyboard_check.py
@@ -61,7 +62,7 @@ export class Check {
     } catch (error) {
       if (running.signal.aborted) return;
       this.answered = "";
-      this.fail(`The storyboard could not be checked: ${error instanceof Error ? error.message : error}`);
+      this.fail(t("The storyboard could not be checked: {why}", { why: error instanceof Error ? error.message : String(error) }));
     } finally {
       if (running === this.running) this.asked = "";
     }

@@ -6,6 +6,7 @@
  */
 import { setAttribute, short } from "../dom.js";
 import { statesOf } from "../after_run.js";
+import { t } from "../translate.js";
 import * as boards from "./board.js";
 import { BoardLine } from "./board_line.js";
 import { Card } from "./card.js";
@@ -16,6 +17,7 @@ import { commandOf, historyCommandOf } from "./keyboard.js";
 import { showMistakes } from "./mistakes.js";
 import { planWords } from "./plan_words.js";
 import { Strip } from "./strip.js";
+import { count } from "./words.js";
 
 const WIRED = "The text comes through a wire.";
 
@@ -172,7 +174,7 @@ export class Editor {
     this.show();
     if (answer.plan) this.host.drawPlan(answer.plan);
     const wrong = answer.mistakes.length + answer.more;
-    this.frame.live.textContent = wrong ? `${wrong} mistakes. ${answer.mistakes[0].message}` : "";
+    this.frame.live.textContent = wrong ? `${count(wrong, "{n} mistake", "{n} mistakes")}. ${answer.mistakes[0].message}` : "";
     return true;
   }
 
@@ -191,12 +193,12 @@ export class Editor {
     setAttribute(this.element, "data-mode", text ? "text" : "editor");
     setAttribute(this.frame.text, "aria-pressed", String(text));
     this.frame.text.disabled = !board;
-    const words = !board ? this.why : text ? "Show the shots" : "Show the text";
+    const words = !board ? t(this.why) : text ? t("Show the shots") : t("Show the text");
     for (const name of ["title", "aria-label"]) setAttribute(this.frame.text, name, words);
-    this.frame.text.textContent = text ? "Shots" : "{ }";
+    this.frame.text.textContent = text ? t("Shots") : "{ }";
     showMistakes(this.frame.mistakes, this.why === WIRED ? [] : answer.mistakes, answer.more, (one) => this.goTo(one));
     if (!board) {
-      this.frame.summary.textContent = this.why;
+      this.frame.summary.textContent = t(this.why);
       return;
     }
     const counts = board.shots.map(() => 0);
@@ -316,7 +318,7 @@ export class Editor {
       const anchors = Array.isArray(this.shots[index]?.anchors) ? this.shots[index].anchors : [];
       this.setFields(index, { anchors: JSON.stringify([...anchors, { at: 0, image }]) });
     } catch (error) {
-      this.fail(`The picture could not be uploaded: ${error instanceof Error ? error.message : error}`);
+      this.fail(t("The picture could not be uploaded: {why}", { why: error instanceof Error ? error.message : String(error) }));
     }
   }
 

@@ -1,6 +1,7 @@
 /** The frame of the editor: the line on top with its buttons, the mistakes, the parts below each other. */
 import { el } from "../dom.js";
-import { HELP } from "./keyboard.js";
+import { t } from "../translate.js";
+import { keyWords } from "./keyboard.js";
 
 /**
  * @param {{strip: HTMLElement, card: HTMLElement, line: HTMLElement}} parts
@@ -10,24 +11,24 @@ import { HELP } from "./keyboard.js";
 export function frameOf(parts, actions) {
   const button = (/** @type {string} */ sign, /** @type {string} */ words, /** @type {() => void} */ act) =>
     el("button", { type: "button", class: "lr-button", title: words, "aria-label": words, onclick: act }, sign);
-  const undo = button("↶", "Undo (Ctrl+Z)", actions.undo);
-  const redo = button("↷", "Redo (Ctrl+Y)", actions.redo);
-  const text = button("{ }", "Show the text", actions.toggleText);
+  const undo = button("↶", t("Undo (Ctrl+Z)"), actions.undo);
+  const redo = button("↷", t("Redo (Ctrl+Y)"), actions.redo);
+  const text = button("{ }", t("Show the text"), actions.toggleText);
   const tools = el(
     "div",
-    { class: "lr-tools", role: "toolbar", "aria-label": "Storyboard" },
+    { class: "lr-tools", role: "toolbar", "aria-label": t("Storyboard") },
     undo,
     redo,
-    button("−", "Show more shots at once", () => actions.zoom(0.67)),
-    button("+", "Show fewer shots, larger", () => actions.zoom(1.5)),
-    button("⤢", "The usual size", () => actions.zoom(0)),
+    button("−", t("Show more shots at once"), () => actions.zoom(0.67)),
+    button("+", t("Show fewer shots, larger"), () => actions.zoom(1.5)),
+    button("⤢", t("The usual size"), () => actions.zoom(0)),
   );
   const summary = el("span", { class: "lr-summary" });
-  const mistakes = el("ul", { class: "lr-mistakes", "aria-label": "Mistakes" });
-  const plan = el("div", { class: "lr-plan", role: "note", "aria-label": "Plan", tabindex: 0 });
+  const mistakes = el("ul", { class: "lr-mistakes", "aria-label": t("Mistakes") });
+  const plan = el("div", { class: "lr-plan", role: "note", "aria-label": t("Plan"), tabindex: 0 });
   const live = el("div", { class: "lr-live", role: "status", "aria-live": "polite" });
-  const help = `${HELP}. Drag a block to move it, its right edge for seconds, the wedge of a blend for its overlap; press a joint to change it.`;
-  const keys = el("details", { class: "lr-keys" }, el("summary", {}, "Keys and mouse"), el("p", { class: "lr-help" }, help));
+  const mouse = t("Drag a block to move it, its right edge for seconds, the wedge of a blend for its overlap; press a joint to change it.");
+  const keys = el("details", { class: "lr-keys" }, el("summary", {}, t("Keys and mouse")), el("p", { class: "lr-help" }, `${keyWords()}. ${mouse}`));
   const body = el(
     "div",
     { class: "lr-body" },
@@ -36,7 +37,7 @@ export function frameOf(parts, actions) {
     el("div", { class: "lr-scroll" }, parts.card, parts.line, keys),
   );
   const head = el("div", { class: "lr-head" }, summary, tools, text);
-  const element = el("div", { class: "lr-editor", role: "group", "aria-label": "Storyboard editor" }, head, mistakes, body, live);
+  const element = el("div", { class: "lr-editor", role: "group", "aria-label": t("Storyboard editor") }, head, mistakes, body, live);
   for (const kind of ["keyup", "keypress", "copy", "cut", "paste", "dblclick", "contextmenu"])
     element.addEventListener(kind, (event) => event.stopPropagation()); // the canvas has its own meaning for them
   element.addEventListener("wheel", keepScrolling, { passive: false });

@@ -1,5 +1,7 @@
 /** Which key does what on the strip; the help line of the editor is made of the same table. */
 
+import { t } from "../translate.js";
+
 /** @typedef {"left" | "right" | "first" | "last" | "moveLeft" | "moveRight" | "insert" | "copy" | "remove" | "joint" | "lock" | "again" | "longer" | "shorter" | "prompt" | "undo" | "redo"} Command */
 
 /** @type {[string, Command, string][]}  the key with what is held, the command, what it does in words */
@@ -29,9 +31,12 @@ export const KEYS = [
   ["Ctrl+Shift+z", "redo", ""],
 ];
 
-export const HELP = KEYS.map(([, , words]) => words)
-  .filter(Boolean)
-  .join(" · ");
+/** Return what all keys do, in one line. */
+export const keyWords = () =>
+  KEYS.map(([, , words]) => words)
+    .filter(Boolean)
+    .map((words) => t(words))
+    .join(" · ");
 
 const COMMANDS = new Map(KEYS.map(([keys, command]) => [keys, command]));
 

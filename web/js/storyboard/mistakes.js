@@ -1,5 +1,6 @@
 /** The list of what is wrong: one button for each mistake, which leads to its shot, or to its line of the text. */
 import { el } from "../dom.js";
+import { t } from "../translate.js";
 
 const SHOWN = 50;
 
@@ -17,7 +18,7 @@ export function showMistakes(list, mistakes, more, go) {
       .map((one) =>
         el("li", {}, el("button", { type: "button", class: "lr-mistake", onclick: () => go(one) }, one.message)),
       ),
-    ...(rest ? [el("li", {}, `and ${rest} more`)] : []),
+    ...(rest ? [el("li", {}, t("and {n} more", { n: rest }))] : []),
   );
   list.hidden = !mistakes.length;
 }

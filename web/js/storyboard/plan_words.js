@@ -1,5 +1,6 @@
 /** A plan (engine/plan/rows.py) in words: what the chosen shot asks for and gets, and what the whole video is. */
 import { short } from "../dom.js";
+import { t } from "../translate.js";
 
 /**
  * @param {any} plan
@@ -9,12 +10,34 @@ export function planWords(plan, chosen) {
   const row = plan.shots[chosen];
   const [first, last] = row.segments;
   const parts = [
-    `shot ${chosen + 1}: asked ${short(row.asked_seconds)} s, gets ${short(row.seconds)} s = frames ${row.pixel_frames[0]}–${row.pixel_frames[1] - 1}`,
-    first === last ? `segment ${first}` : `segments ${first}–${last}`,
-    `${plan.family}: ${short(plan.seconds)} s = ${plan.pixel_frames} frames, ${plan.width} × ${plan.height}, ${plan.segment_count} segments (rollout ${plan.chunk_count} chunks), latent ${amount(plan.latent_bytes)}`,
+    rowWords(row, chosen),
+    first === last ? t("segment {n}", { n: first }) : t("segments {first}–{last}", { first, last }),
+    t("{family}: {seconds} s = {frames} frames, {size}, {segments} segments (rollout {chunks} chunks), latent {bytes}", {
+      family: plan.family,
+      seconds: short(plan.seconds),
+      frames: plan.pixel_frames,
+      size: `${plan.width} × ${plan.height}`,
+      segments: plan.segment_count,
+      chunks: plan.chunk_count,
+      bytes: amount(plan.latent_bytes),
+    }),
   ];
   return [...parts, ...plan.notes].join(" · ");
 }
+
+/**
+ * Say what a shot asks for and gets.
+ * @param {any} row
+ * @param {number} index  from 0
+ */
+export const rowWords = (row, index) =>
+  t("shot {n}: asked {asked} s, gets {got} s = frames {first}–{last}", {
+    n: index + 1,
+    asked: short(row.asked_seconds),
+    got: short(row.seconds),
+    first: row.pixel_frames[0],
+    last: row.pixel_frames[1] - 1,
+  });
 
 /** @param {number} bytes */
 const amount = (bytes) =>

@@ -6,6 +6,7 @@
  * its wedge drags the overlap. The keyboard is keyboard.js; what a change does is the editor's.
  */
 import { el, setAttribute, short } from "../dom.js";
+import { t } from "../translate.js";
 import { secondsOf, transitionOf } from "./board.js";
 import { drawOverview } from "./overview.js";
 import { scaleOf, shotAt } from "./scale.js";
@@ -52,8 +53,8 @@ export class Strip {
     /** @type {Scale} */
     this.scale = { starts: [], ends: [], width: 0, pixels: 1 };
     this.prefix = `longreel-${Math.random().toString(36).slice(2)}`;
-    this.list = el("div", { class: "lr-shots", role: "listbox", tabindex: 0, "aria-label": "Shots", "aria-orientation": "horizontal" });
-    this.joints = el("div", { class: "lr-joints", role: "group", "aria-label": "Joints" });
+    this.list = el("div", { class: "lr-shots", role: "listbox", tabindex: 0, "aria-label": t("Shots"), "aria-orientation": "horizontal" });
+    this.joints = el("div", { class: "lr-joints", role: "group", "aria-label": t("Joints") });
     this.bars = el("div", { class: "lr-bars", "aria-hidden": "true" });
     this.inner = el("div", { class: "lr-inner" }, this.list, this.joints, this.bars);
     this.scroller = el("div", { class: "lr-scroller", tabindex: -1, onscroll: () => this.scrolled() }, this.inner);
@@ -62,7 +63,7 @@ export class Strip {
     this.left = 0;
     this.resized = new ResizeObserver(() => this.resize());
     this.resized.observe(this.scroller);
-    this.add = el("button", { class: "lr-add", type: "button", title: "Add a shot at the end", "aria-label": "Add a shot at the end", onclick: () => actions.addShot() }, "+");
+    this.add = el("button", { class: "lr-add", type: "button", title: t("Add a shot at the end"), "aria-label": t("Add a shot at the end"), onclick: () => actions.addShot() }, "+");
     this.overview = el("canvas", { class: "lr-overview", height: 8, "aria-hidden": "true", onpointerdown: (/** @type {PointerEvent} */ e) => this.jump(e) });
     this.element = el("div", { class: "lr-strip" }, el("div", { class: "lr-row" }, this.scroller, this.add), this.overview);
     this.list.addEventListener("pointerdown", (event) => this.press(event));
@@ -190,12 +191,12 @@ export class Strip {
         "span",
         { class: "lr-top", "aria-hidden": "true" },
         el("span", { class: "lr-number" }, String(index + 1)),
-        el("span", { class: "lr-seconds" }, `${short(secondsOf(shot))} s`),
+        el("span", { class: "lr-seconds" }, t("{n} s", { n: short(secondsOf(shot)) })),
         shot.locked === true ? el("span", { class: "lr-lock" }, "🔒") : null,
       ),
       el("span", { class: "lr-prompt", "aria-hidden": "true" }, typeof shot.prompt === "string" ? shot.prompt : ""),
-      state ? el("span", { class: "lr-made", "data-made": state, title: MADE_WORDS[state] }) : null,
-      el("span", { class: "lr-edge", title: "Drag: seconds" }),
+      state ? el("span", { class: "lr-made", "data-made": state, title: t(MADE_WORDS[state]) }) : null,
+      el("span", { class: "lr-edge", title: t("Drag: seconds") }),
     );
   }
 
@@ -204,7 +205,11 @@ export class Strip {
     const shot = this.state.shots[index];
     const kind = transitionOf(shot);
     const overlap = kind === "blend" ? this.overlapPixels(index) : 0;
-    const words = `Joint before shot ${index + 1}: ${jointWords(shot)}. Press to change it${kind === "blend" ? ", drag for the overlap" : ""}.`;
+    const said = { n: index + 1, joint: jointWords(shot) };
+    const words =
+      kind === "blend"
+        ? t("Joint before shot {n}: {joint}. Press to change it, drag for the overlap.", said)
+        : t("Joint before shot {n}: {joint}. Press to change it.", said);
     const button = el("button", {
       class: "lr-joint",
       type: "button",
@@ -383,6 +388,6 @@ export class Strip {
   /** Return how many shots there are and how long they are, for the line above the strip. */
   summary() {
     const total = this.state.shots.reduce((sum, shot) => sum + secondsOf(shot), 0);
-    return `${count(this.state.shots.length, "shot")}, ${short(total, 1)} s`;
+    return `${count(this.state.shots.length, "{n} shot", "{n} shots")}, ${t("{n} s", { n: short(total, 1) })}`;
   }
 }
