@@ -29,9 +29,8 @@ TRITON_HEAD_DIMS = (64, 128)
 # Of TTT-MLP with float32 tokens, by head dim and chunk, compiled for sm_80, 86, 89 and 120; all else fits every GPU.
 # Hopper has 227 KB, enough for its own first two (80 and 128 KB) and too little for its last (512 KB).
 TRITON_SHARED_BYTES = {(64, 16): 147456, (64, 64): 131072, (128, 64): 294912}
-# Of the way back, with float32 tokens, by chunk: in 16 bits it fits every GPU.
-TRITON_BACK_SHARED_BYTES = {16: 40960, 64: 204800}
 TRITON_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+TRITON_BACK_DTYPES = (torch.bfloat16, torch.float16)  # learning float32 again takes 260 KB of shared memory on Hopper
 
 
 def scan(
@@ -184,10 +183,8 @@ def _triton_obstacle(q: torch.Tensor, state: State, chunk: int, needs_grad: bool
                 f"its TTT-MLP kernel needs {needed} bytes of shared memory for float32 and this GPU has {there}; "
                 f"bfloat16 and float16 need less"
             )
-    if needs_grad and q.dtype == torch.float32:
-        needed, there = TRITON_BACK_SHARED_BYTES[chunk], _shared_bytes(q.device)
-        if there < needed:
-            return f"its backward pass needs {needed} bytes of shared memory for float32 and this GPU has {there}"
+    if needs_grad and q.dtype not in TRITON_BACK_DTYPES:
+        return f"its backward pass takes bfloat16 and float16, not {q.dtype}, and a gradient is asked for"
     if os.name == "posix" and not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         return "Triton finds no C compiler, which it needs to launch a kernel (install gcc)"
     return None

@@ -71,9 +71,13 @@ def _side_stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def is_worth_it(inputs: ScanInputs, multiprocessors: int) -> bool:
-    """Return whether learning and reading apart leaves a card of so many multiprocessors less idle."""
+    """Return whether learning and reading apart leaves a card of so many multiprocessors less idle.
+
+    Not in float32: learning chunks of 64 would take 260 KB of shared memory, which no GPU has.
+    """
     B, _, H, D = inputs.q.shape
-    return inputs.state.is_mlp and D == 64 and multiprocessors >= B * H
+    halves = inputs.q.element_size() < 4
+    return inputs.state.is_mlp and D == 64 and halves and multiprocessors >= B * H
 
 
 def piece_of(inputs: ScanInputs, most: int = PIECE_BYTES) -> int:

@@ -16,7 +16,7 @@ from triton import knobs
 from . import triton_apart
 from .inputs import ScanInputs
 from .launch import Launch, options_of
-from .triton_back import STAGES, WARPS, learn_back_mlp, read_back_mlp, slice_rows
+from .triton_back import SLICE, STAGES, WARPS, learn_back_mlp, read_back_mlp
 
 NAMES = triton_apart.NAMES
 HEADROOM = 16  # between the gradients of float16 outputs and those of the weights, which many tokens add up to
@@ -86,7 +86,7 @@ def planned(
     both: dict[str, Any] = {
         "gamma_ptr": inputs.ln_weight, "gamma_back_ptr": norm[0], "beta_back_ptr": norm[1],
         "heads": H, "tokens": L, "places": chunks + 1, "eps": inputs.eps, "K": inputs.chunk, "D": D,
-        "S": slice_rows(inputs.q.element_size()),
+        "S": SLICE,
     }  # fmt: skip
     both |= {f"{name}_kept_ptr": x for name, x in zip(NAMES, kept, strict=True)}
     both |= {f"{name}_back_ptr": x for name, x in zip(NAMES, weights, strict=True)}

@@ -207,6 +207,16 @@ def apart_with_odd_strides() -> None:
     near(got, scan(**in_double(case), eps=1e-3, backend="reference"), start, TOLERANCE[torch.float32])
 
 
+def apart_only_in_16_bits() -> None:
+    """What learning float32 takes no GPU has, where the one kernel fits."""
+    from longreel.kernels import triton_apart
+
+    for dtype in TOLERANCE:
+        inputs = ScanInputs(**scan_case(True, L=16, D=64, chunk=16, dtype=dtype), index=None, eps=1e-6)
+        assert triton_apart.is_worth_it(inputs, 132) == (dtype == torch.float16)
+        assert not triton_apart.is_worth_it(inputs, 1)
+
+
 def apart_without_tokens() -> None:
     from longreel.kernels import triton_apart
 
@@ -408,6 +418,7 @@ def cases() -> dict[str, Case]:
         for dtype in TOLERANCE:
             name = f"apart, chunk {chunk}, pieces of {piece}, {str(dtype).removeprefix('torch.')}"
             found[name] = partial(learned_and_read_apart, chunk, dtype, piece, major)
+    found["apart: only in 16 bits"] = apart_only_in_16_bits
     found["apart: odd strides"] = apart_with_odd_strides
     found["apart: no tokens"] = apart_without_tokens
     for D in (64, 128, 16):

@@ -59,6 +59,7 @@ def test_a_gpu_with_triton_runs_the_kernels(gpu, mlp, D, chunk, dtype):
     ({"M": 128}, "hidden width of 256, not 128"),
     ({"dtype": torch.float64}, "not torch.float64"),
     ({"needs_grad": True, "mlp": False}, "backward pass for TTT-MLP of head dim 64 alone and a gradient is asked for"),
+    ({"needs_grad": True, "dtype": torch.float32}, "takes bfloat16 and float16, not torch.float32"),
     ({"needs_grad": True, "D": 128}, "backward pass for TTT-MLP of head dim 64 alone"),
 ])  # fmt: skip
 def test_what_the_kernels_cannot_do_goes_to_the_reference_and_is_an_error_where_forced(gpu, what, reason):
@@ -67,14 +68,9 @@ def test_what_the_kernels_cannot_do_goes_to_the_reference_and_is_an_error_where_
         chosen(**what, backend="triton")
 
 
-def test_gradients_of_the_mlp_are_a_kernels_but_for_float32_where_memory_is_short(gpu, monkeypatch):
-    for dtype in (torch.bfloat16, torch.float16, torch.float32):
-        assert chosen(dtype=dtype, needs_grad=True) == chosen(dtype=dtype, chunk=16, needs_grad=True) == "triton"
-    monkeypatch.setattr(dispatch, "_shared_bytes", lambda device: 163 * 1024)
-    with pytest.raises(ValueError, match="backward pass needs 204800 bytes of shared memory for float32 and .* 166912"):
-        chosen(dtype=torch.float32, needs_grad=True, backend="triton")
-    assert chosen(dtype=torch.float32, chunk=16, needs_grad=True) == "triton"
-    assert chosen(dtype=torch.bfloat16, needs_grad=True) == chosen(dtype=torch.float32) == "triton"
+@pytest.mark.parametrize("chunk", [16, 64])
+def test_gradients_of_the_mlp_in_16_bits_are_the_kernels(gpu, chunk):
+    assert chosen(chunk=chunk, needs_grad=True) == chosen(chunk=chunk, dtype=torch.float16, needs_grad=True) == "triton"
 
 
 def test_a_machine_that_cannot_run_the_kernels_says_why(gpu, monkeypatch):
