@@ -1,12 +1,13 @@
 """Estimate what training TTT layers of a real network would take: memory and time by a model, for cards that were not
 at hand.
 
-Nothing here was timed on a GPU. The rates of products and attention, and the price of a kernel's launch, are assumed:
-700 and 450 TFLOP/s of an H100 or H200, other cards by their data sheets, 5 microseconds. The sizes are the networks'.
-Counted, and not guessed, are the bytes that a block holds while it is recomputed (on a tiny Wan in bfloat16, every
-storage followed) and the kernels that a chunk launches forward and backward. Training scans in plain torch, because the
-fast kernels have no backward pass: some launches for every product of every chunk, which is most of the time. LaCT's
-chunks are large, so there it is launches and products; its bytes are taken to be those of TTT-MLP.
+Nothing here was timed on a GPU. The rates of products and attention, the price of a kernel's launch, and how much of
+the time a kernel issues instructions, are assumed: 700 and 450 TFLOP/s of an H100 or H200, other cards by their data
+sheets, 5 microseconds, a third. The sizes are the networks'. Counted, and not guessed, are the bytes that a block holds
+while it is recomputed (on a tiny Wan in bfloat16, every storage followed), what a chunk launches forward and backward,
+and the instructions of the TTT-MLP kernels, in their assembly. TTT-Linear goes back in plain torch: some launches for
+every product of every chunk, which is most of its time, as it is TTT-MLP's where no kernel serves.
+LaCT's chunks are large, so there it is launches and products; its bytes are taken to be those of TTT-MLP.
 
 The plan of a run (training/plan.py) measures instead; this is for choosing card and stage before there is a run.
 """
@@ -31,8 +32,17 @@ GATHERED_BLOCKS = 2  # whose weights are whole at a time where processes divide 
 KEPT_BYTES = 2  # of each token and channel, between two blocks
 # The same within a block in the backward pass: 198 where its MLP is twice as wide as the block.
 BLOCK_BYTES, BLOCK_BYTES_OF_WIDENING = 186, 6
-LAUNCHES = {MLP: 444, LINEAR: 278, LACT: 1008}  # of a chunk in a block: recomputed, and backward, in both directions
+# Of a chunk in a block: recomputed, and backward, in both directions. In plain torch; where a kernel passes forwards
+# alone; and where kernels go back, too: 14 for each group of 16 chunks, and 30 by the kernels' own launcher.
+LAUNCHES = {MLP: 444, LINEAR: 278, LACT: 1008}
+LAUNCHES_BACK_IN_TORCH = {MLP: 365, LINEAR: 221}
+LAUNCHES_OF_KERNELS = 2.75
 LAUNCH_SECONDS = 5e-6
+# Clocks to issue a chunk of a head, TTT-MLP in bfloat16, by compute capability x 10: from chunk to chunk (forwards
+# twice, learned again, back), and for all chunks at once (reading goes back). Counted by
+# tests/kernels/offline_compile.py.
+CLOCKS = {89: (2 * 9_512 + 7_004 + 23_858, 11_282), 90: (2 * 7_130 + 4_996 + 19_415, 10_300)}
+CLOCKS_FOR_AN_ISSUE = 3.0
 USABLE = 0.92  # of a card; the rest is CUDA's own and what does not fit together
 SCAN_THERE_AND_BACK = 5  # forward, again in its block, again by itself, back to tokens and to fast weights
 THERE_AND_BACK = {True: 4, False: 3}  # forward, again, back to the input, and to the weights where they are trained
@@ -81,13 +91,16 @@ class Network:
 @dataclass(frozen=True)
 class Card:
     """This is what a card can do. product_rate, attention_rate: FLOP in a second that large products in bfloat16 reach,
-    and attention.
+    and attention. capability: times 10, of those of `CLOCKS`. clock_rate: clocks in a second.
     """
 
     name: str
     gib: int
     product_rate: float
     attention_rate: float
+    capability: int
+    multiprocessors: int
+    clock_rate: float
 
 
 @dataclass(frozen=True)
@@ -110,10 +123,10 @@ NETWORKS = (
     Network("CogVideoX-5B", "720x480", 3072, 12288, 42, 5_570_283_072, 45 * 30, 498),
 )
 CARDS = (
-    Card("24 GB (RTX 4090)", 24, 140e12, 90e12),
-    Card("48 GB (L40S)", 48, 150e12, 95e12),
-    Card("80 GB (H100)", 80, 700e12, 450e12),
-    Card("141 GB (H200)", 141, 700e12, 450e12),
+    Card("24 GB (RTX 4090)", 24, 140e12, 90e12, 89, 128, 2.52e9),
+    Card("48 GB (L40S)", 48, 150e12, 95e12, 89, 142, 2.52e9),
+    Card("80 GB (H100)", 80, 700e12, 450e12, 90, 132, 1.755e9),
+    Card("141 GB (H200)", 141, 700e12, 450e12, 90, 132, 1.755e9),
 )
 
 
@@ -136,8 +149,13 @@ def cost(network: Network, kind: str, adapter: str, segments: int, processes: in
     return Cost(tokens, weights, round(tokens * network.width * (network.blocks * KEPT_BYTES + block)))
 
 
-def seconds_of_video(network: Network, kind: str, adapter: str, segments: int, card: Card) -> dict[str, float]:
-    """Return the seconds of one video forward and backward: {"products", "attention", "scan"}."""
+def seconds_of_video(
+    network: Network, kind: str, adapter: str, segments: int, card: Card, kernels: bool = True
+) -> dict[str, float]:
+    """Return the seconds of one video forward and backward: {"products", "attention", "scan"}.
+
+    kernels: whether they serve, else plain torch.
+    """
     tokens, C = network.tokens(segments), network.width
     attention_products = 2 * 4 * C**2 * tokens
     mlp_products = 2 * 2 * C * network.mlp_width * tokens
@@ -151,7 +169,7 @@ def seconds_of_video(network: Network, kind: str, adapter: str, segments: int, c
     seen = SEGMENT_LATENT_FRAMES * network.frame_tokens + network.text_tokens
     attention = network.blocks * segments * 4 * seen**2 * C * ATTENTION_THERE_AND_BACK
     chunks = chunks_of(network, kind, segments)
-    scan = network.blocks * chunks * LAUNCHES[kind] * LAUNCH_SECONDS
+    scan = network.blocks * chunks * _seconds_of_chunk(network, kind, card, kernels)
     if kind == LACT:
         scan += SCAN_THERE_AND_BACK * network.blocks * 2 * lact_products(network, segments) / card.product_rate
     return {"products": products / card.product_rate, "attention": attention / card.attention_rate, "scan": scan}
@@ -176,6 +194,18 @@ def lact_products(network: Network, segments: int) -> int:
     of_token = 9 * 2 * D * M
     of_chunk = 3 * len(COEFFICIENTS) * 2 * (D * M * D + D * D * D + D * D * M)
     return config.heads * (network.tokens(segments) * of_token + chunks_of(network, LACT, segments) * of_chunk)
+
+
+def _seconds_of_chunk(network: Network, kind: str, card: Card, kernels: bool) -> float:
+    """Return the seconds of a chunk in a block, forward and backward in both directions."""
+    if kind == LACT or not kernels:
+        return LAUNCHES[kind] * LAUNCH_SECONDS
+    if kind != MLP:
+        return LAUNCHES_BACK_IN_TORCH[kind] * LAUNCH_SECONDS
+    heads = network.width // HEAD_WIDTH
+    in_turn, at_once = CLOCKS[card.capability]
+    clocks = in_turn * -(-heads // card.multiprocessors) + at_once * heads / card.multiprocessors
+    return 2 * CLOCKS_FOR_AN_ISSUE * clocks / card.clock_rate + LAUNCHES_OF_KERNELS * LAUNCH_SECONDS
 
 
 def fitting(

@@ -1,6 +1,7 @@
 """What would training TTT layers of a real network take? Memory and time by training/estimate.py, for four cards.
 
-    python dev.py bench ttt_train_cost [--kind mlp] [--batch 8] [--steps_share 0.1] [--processes 1] [--json FILE]
+    python dev.py bench ttt_train_cost [--kind mlp] [--batch 8] [--steps_share 0.1] [--processes 1] [--no-kernels]
+        [--json FILE]
 
 A MODEL, NOT A MEASUREMENT: what it rests on is said in training/estimate.py. A dash is a stage whose videos do not fit
 the card one at a time. The last lines are a whole recipe: the paper's steps times --steps_share, --batch videos a step,
@@ -20,6 +21,7 @@ def main() -> None:
     arguments.add_argument("--kind", choices=sorted(PAPER), default="mlp", help="of layer")
     arguments.add_argument("--batch", type=int, default=8, help="videos of a step")
     arguments.add_argument("--steps_share", type=float, default=0.1, help="of the paper's steps")
+    arguments.add_argument("--no-kernels", action="store_true", help="scan in plain torch, as without Triton")
     arguments.add_argument("--processes", type=int, default=1, help="each with a card of its own")
     chosen = arguments.parse_args()
     print("A model, not a measurement: see training/estimate.py.")
@@ -37,9 +39,9 @@ def show(network, adapter: str, what: str, chosen, figures: list) -> None:
         found = cost(network, chosen.kind, adapter, stage.segments, chosen.processes)
         cells = []
         for card in CARDS:
-            parts = seconds_of_video(network, chosen.kind, adapter, stage.segments, card)
+            parts = seconds_of_video(network, chosen.kind, adapter, stage.segments, card, not chosen.no_kernels)
             fits = stage in fitting(network, chosen.kind, adapter, [stage], card, chosen.processes)
-            cells.append(f"{sum(parts.values()):,.0f} s" if fits else "-")
+            cells.append(f"{sum(parts.values()):,.1f} s" if fits else "-")
             figures.append(
                 {
                     "network": network.name,
@@ -67,7 +69,7 @@ def show(network, adapter: str, what: str, chosen, figures: list) -> None:
         seconds = sum(
             stage.steps
             * stage.batch
-            * sum(seconds_of_video(network, chosen.kind, adapter, stage.segments, card).values())
+            * sum(seconds_of_video(network, chosen.kind, adapter, stage.segments, card, not chosen.no_kernels).values())
             for stage in fit
         )
         hours = seconds / 3600 / chosen.processes

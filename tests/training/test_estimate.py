@@ -8,11 +8,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from longreel.engine.ttt.block import TTTBlock
 from longreel.engine.ttt.layer import LACT, LINEAR, MLP, OWN, TTTConfig
 from longreel.engine.ttt.order import even_layout
-from longreel.kernels import dispatch, first_use, reference
+from longreel.kernels import differentiable, dispatch, first_use, reference
 from longreel.training.estimate import (
     CARDS,
+    CLOCKS,
     GIB,
     LAUNCHES,
+    LAUNCHES_BACK_IN_TORCH,
+    LAUNCHES_OF_KERNELS,
     NETWORKS,
     Network,
     chunks_of,
@@ -22,6 +25,7 @@ from longreel.training.estimate import (
     seconds_of_video,
 )
 from longreel.training.stages import LAYERS, PAPER, QKVO
+from tests.kernels.compile_limits import ISSUE_CLOCKS
 
 WAN, COGVIDEOX = NETWORKS
 VIEWS = (
@@ -79,21 +83,56 @@ def test_launches_are_those_of_the_scan(kind, chunk):
     assert launches_of_a_chunk(kind, chunk) == pytest.approx(LAUNCHES[kind], rel=0.05)
 
 
-@pytest.mark.parametrize(("kind", "chunk", "launches"), [(MLP, 64, 365), (LINEAR, 16, 221)])
-def test_a_kernel_that_passes_forwards_leaves_four_fifths_of_them(kind, chunk, launches, monkeypatch):
-    """The kernel stands in for itself: what it does is one launch, and not counted."""
+@pytest.fixture
+def kernels(monkeypatch):
+    """Kernels that stand in for themselves: what they do is not counted. By whether one goes back, too."""
 
     def kernel(inputs):
         with _disable_current_modes():
             return reference.scan(inputs, 0)
 
-    monkeypatch.setattr(dispatch, "_by_triton", kernel)
-    monkeypatch.setattr(
-        dispatch, "_triton_obstacle", lambda q, state, chunk, needs_grad: "none" if needs_grad else None
+    def back(*given):
+        with _disable_current_modes():
+            return differentiable.by_reference(*given)
+
+    def these(go_back: bool) -> None:
+        monkeypatch.setattr(dispatch, "_by_triton", kernel)
+        monkeypatch.setattr(dispatch, "_back_by_triton", back)
+        monkeypatch.setattr(
+            dispatch,
+            "_triton_obstacle",
+            lambda q, state, chunk, needs_grad: "none" if needs_grad and not go_back else None,
+        )
+        first_use.forget()
+
+    yield these
+    first_use.forget()
+
+
+@pytest.mark.parametrize(("kind", "chunk"), [(MLP, 64), (LINEAR, 16)])
+def test_a_kernel_that_passes_forwards_leaves_four_fifths_of_the_launches(kind, chunk, kernels):
+    kernels(go_back=False)
+    assert launches_of_a_chunk(kind, chunk) == pytest.approx(LAUNCHES_BACK_IN_TORCH[kind], rel=0.05)
+
+
+def test_kernels_that_go_back_leave_few(kernels):
+    kernels(go_back=True)
+    launches_of_a_chunk(MLP, 64)  # with what they are tried with
+    assert launches_of_a_chunk(MLP, 64) == 14 / 16 < LAUNCHES_OF_KERNELS
+
+
+def test_clocks_are_those_that_the_compilation_is_held_to():
+    for capability, (in_turn, _) in CLOCKS.items():
+        mlp, learn, back = (ISSUE_CLOCKS[kind, 64, 64][capability] for kind in ("mlp", "learn", "learn back"))
+        assert in_turn == pytest.approx(2 * mlp + learn + back, rel=0.02)
+
+
+def test_a_step_of_wan_on_3_s_is_below_3_s_on_an_h100_and_was_22_in_plain_torch():
+    with_kernels, without = (
+        seconds_of_video(WAN, MLP, LAYERS, 1, CARDS[2], kernels=kernels) for kernels in (True, False)
     )
-    first_use.forget()
-    assert launches_of_a_chunk(kind, chunk) == pytest.approx(launches, rel=0.05)
-    first_use.forget()
+    assert sum(with_kernels.values()) < 3
+    assert sum(without.values()) == pytest.approx(22, abs=0.5) and without["scan"] > 10 * with_kernels["scan"]
 
 
 def test_time_is_linear_in_the_video_and_falls_with_the_card():
@@ -102,7 +141,7 @@ def test_time_is_linear_in_the_video_and_falls_with_the_card():
         tokens = network.tokens(21) / network.tokens(1)
         assert long / short == pytest.approx(tokens, rel=0.1)
         slow, fast = (seconds_of_video(network, MLP, QKVO, 6, card) for card in (CARDS[0], CARDS[3]))
-        assert slow["products"] > 4 * fast["products"] and slow["scan"] == fast["scan"]
+        assert slow["products"] > 4 * fast["products"]
 
 
 def test_products_of_the_papers_network_are_those_of_the_performance_notes():
