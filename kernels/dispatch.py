@@ -2,8 +2,8 @@
 
 `reference` is plain torch (reference.py): any device, any dtype, differentiable. `triton` are the NVIDIA kernels
 (triton_linear.py, triton_mlp.py, triton_mlp_wide.py): chosen wherever they can run and, at their first use, agree with
-the reference (first_use.py). TTT-MLP with heads of 64 channels goes back by a kernel, too (triton_backward.py); the
-others pass forwards alone where gradients are asked for (differentiable.py). The argument `backend`, else the
+the reference (first_use.py). In 16 bits, heads of 64 channels go back by kernels, too (triton_backward.py); what else
+gradients are asked for passes forwards alone by a kernel (differentiable.py). The argument `backend`, else the
 environment variable LONGREEL_TTT_BACKEND, forces one of them (`compiled` is for tail.py, and the reference here); a
 kernel that is forced is not tried first. The maths, and where the tokens come from, are not known here. Triton is
 optional and imported when a kernel is first launched.
@@ -30,6 +30,7 @@ TRITON_HEAD_DIMS = (64, 128)
 # Hopper has 227 KB, enough for its own first two (80 and 128 KB) and too little for its last (512 KB).
 TRITON_SHARED_BYTES = {(64, 16): 147456, (64, 64): 131072, (128, 64): 294912}
 TRITON_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+BACK_BYTES = 128 * 2**20
 TRITON_BACK_DTYPES = (torch.bfloat16, torch.float16)  # learning float32 again takes 260 KB of shared memory on Hopper
 
 
@@ -60,7 +61,8 @@ def scan(
     chunk      tokens per step of learning, a part of the trained model: 64 for the published MLP, 16 for Linear.
     index      [L'] int32 or int64, each token at most once, or None for 0 .. L - 1: the order of the scan. eta is read
                and out is written at the tokens' own places; places that are not in it stay 0 in out.
-    checkpoint_every  chunks between two kept states when gradients are asked for; 0 keeps everything.
+    checkpoint_every  chunks between two kept states when gradients are asked for; 0 keeps everything. Kernels that go
+               back need less for a chunk than plain torch, and take more of them where they are small.
     check_index  whether the numbers of `index` are looked at, for which the host waits for the device; without, whoever
                calls answers for them: a kernel would read and write foreign memory.
 
@@ -79,7 +81,7 @@ def scan(
         if not needs_grad and (_forced(backend) or _agrees(inputs)):
             return _by_triton(inputs)
         if needs_grad and (_forced(backend) or (_agrees(inputs) and _agrees_going_back(inputs))):
-            every = checkpoint_every or -(-q.shape[1] // chunk) or 1
+            every = max(checkpoint_every, _chunks_going_back(inputs)) if checkpoint_every else max(1, q.shape[1])
             return differentiable.scan(inputs, every, _by_triton, _back_by_triton)
     if needs_grad and checkpoint_every and not _forced(backend) and _passes_forwards(inputs):
         return differentiable.scan(inputs, checkpoint_every, _by_triton)
@@ -124,6 +126,12 @@ def _back_by_triton(
     return triton_backward.back(inputs, above, above_state)
 
 
+def _chunks_going_back(inputs: ScanInputs) -> int:
+    """Return of how many chunks `BACK_BYTES` hold the weights and, of TTT-MLP, their gradients."""
+    numbers = sum(x.numel() for x in inputs.state.tensors())
+    return BACK_BYTES // (numbers * (inputs.q.element_size() + 4 * inputs.state.is_mlp))
+
+
 def _forced(backend: str | None) -> str | None:
     """Return the backend that the argument or the environment names."""
     return backend or os.environ.get(VARIABLE) or None
@@ -155,8 +163,8 @@ def choose_backend(q: torch.Tensor, state: State, chunk: int, needs_grad: bool, 
 def _triton_obstacle(q: torch.Tensor, state: State, chunk: int, needs_grad: bool) -> str | None:
     """Return why the Triton kernels cannot run this, as the end of a sentence, or None where they can."""
     D = q.shape[-1]
-    if needs_grad and not (state.is_mlp and D == 64):
-        return "its kernels have a backward pass for TTT-MLP of head dim 64 alone and a gradient is asked for"
+    if needs_grad and D != 64:
+        return f"its kernels have a backward pass for head dim 64 alone, not {D}, and a gradient is asked for"
     if D not in TRITON_HEAD_DIMS:
         return f"its kernels are built for head dims {' and '.join(map(str, TRITON_HEAD_DIMS))}, not {D}"
     if state.is_mlp and state.W1.shape[-1] != 4 * D:

@@ -12,7 +12,17 @@ import triton
 import triton.language as tl
 
 from .triton_gelu import gelu_with_slopes
-from .triton_tiles import LIFT, LOWER, chunk_rows, load_rows, loss_gradient_back, normalise, product, through_normalise
+from .triton_tiles import (
+    LIFT,
+    chunk_rows,
+    load_rows,
+    loss_gradient_back,
+    lowered,
+    normalise,
+    product,
+    store_rows,
+    through_normalise,
+)
 
 WARPS = 4
 STAGES = 1
@@ -26,14 +36,6 @@ def load_kept(W1_ptr, b1_ptr, W2_ptr, at, hidden, M: tl.constexpr, D: tl.constex
     """Load rows `hidden` of the weights at place `at`: W1 transposed [S, D], b1 [S], W2 [S, D]."""
     square = at * M * D + hidden[:, None] * D + tl.arange(0, D)[None, :]
     return tl.load(W1_ptr + square), tl.load(b1_ptr + at * M + hidden), tl.load(W2_ptr + square)
-
-
-@triton.jit
-def lowered(x, dtype: tl.constexpr):
-    """Return what was lifted for tokens of `dtype` (triton_tiles.LIFT) as it is."""
-    if dtype == tl.float16:
-        x = LOWER * x  # Triton compiles one branch of an `if`, both of a ternary
-    return x
 
 
 @triton.jit(do_not_specialize=["tokens", "places"])
@@ -88,10 +90,7 @@ def read_back_mlp(
         tl.store(W2_back_ptr + square, product(X2.to(XQ.dtype), dZ2))
         tl.store(W1_back_ptr + square, product(dZ1, XQ))
         above = tl.dot(tl.trans(dZ1), W1, above, input_precision="tf32x3")
-    tl.store(
-        q_back_ptr + rows[:, None] * q_back_token + d[None, :], above.to(q_back_ptr.dtype.element_ty),
-        mask=inside[:, None],
-    )  # fmt: skip
+    store_rows(q_back_ptr, above, rows, inside, q_back_token, D)
 
 
 @triton.jit(do_not_specialize=["tokens", "places"])
@@ -156,10 +155,7 @@ def learn_back_mlp(
         back = (at + 1) * D + d
         tl.store(gamma_back_ptr + back, tl.load(gamma_back_ptr + back) + lowered(by_gamma, XK.dtype))
         tl.store(beta_back_ptr + back, tl.load(beta_back_ptr + back) + lowered(by_beta, XK.dtype))
-        tl.store(
-            v_back_ptr + rows[:, None] * v_back_token + d[None, :],
-            lowered(dT, XK.dtype).to(v_back_ptr.dtype.element_ty), mask=inside[:, None],
-        )  # fmt: skip
+        store_rows(v_back_ptr, lowered(dT, XK.dtype), rows, inside, v_back_token, D)
         db2 += lowered(tl.sum(dZ2, 0), XK.dtype) + tl.load(b2_back_ptr + at * D + d, mask=chunk > 0, other=0.0)
         G2, dZ2 = (rate * G2).to(XK.dtype), dZ2.to(XK.dtype)
         G2T, dZ2T = tl.trans(G2), tl.trans(dZ2)
@@ -188,9 +184,6 @@ def learn_back_mlp(
             tl.store(W1_back_ptr + square, dW1)
             tl.store(b1_back_ptr + at * M + hidden, db1)
             tl.store(W2_back_ptr + square, dW2)
-        tl.store(
-            k_back_ptr + rows[:, None] * k_back_token + d[None, :],
-            lowered(dK, XK.dtype).to(k_back_ptr.dtype.element_ty), mask=inside[:, None],
-        )  # fmt: skip
+        store_rows(k_back_ptr, lowered(dK, XK.dtype), rows, inside, k_back_token, D)
         tl.debug_barrier()  # and the other way round, before the next chunk's loads
     tl.store(b2_back_ptr + program * places * D + d, db2)

@@ -61,6 +61,13 @@ def load_rows(ptr, rows, inside, stride, D: tl.constexpr):
 
 
 @triton.jit
+def store_rows(ptr, x, rows, inside, stride, D: tl.constexpr):
+    """Store x [K, D] as rows of D neighbouring numbers, in their dtype; only of tokens that exist."""
+    at = ptr + rows[:, None] * stride + tl.arange(0, D)[None, :]
+    tl.store(at, x.to(ptr.dtype.element_ty), mask=inside[:, None])
+
+
+@triton.jit
 def load_rates(ptr, rows, inside, stride, dtype: tl.constexpr):
     """Load learning rates as [K, 1], lifted or with the sign that `step` wants for tokens of `dtype`; 0 for tokens that
     do not exist.
@@ -71,6 +78,14 @@ def load_rates(ptr, rows, inside, stride, dtype: tl.constexpr):
     else:
         rate = -rate
     return rate
+
+
+@triton.jit
+def lowered(x, dtype: tl.constexpr):
+    """Return what was lifted for tokens of `dtype` as it is."""
+    if dtype == tl.float16:
+        x = LOWER * x
+    return x
 
 
 @triton.jit

@@ -5,9 +5,9 @@ Nothing here was timed on a GPU. The rates of products and attention, the price 
 the time a kernel issues instructions, are assumed: 700 and 450 TFLOP/s of an H100 or H200, other cards by their data
 sheets, 5 microseconds, a third. The sizes are the networks'. Counted, and not guessed, are the bytes that a block holds
 while it is recomputed (on a tiny Wan in bfloat16, every storage followed), what a chunk launches forward and backward,
-and the instructions of the TTT-MLP kernels, in their assembly. TTT-Linear goes back in plain torch: some launches for
-every product of every chunk, which is most of its time, as it is TTT-MLP's where no kernel serves.
-LaCT's chunks are large, so there it is launches and products; its bytes are taken to be those of TTT-MLP.
+and the instructions of the kernels, in their assembly. Where no kernel serves, plain torch launches something for every
+product of every chunk, which is most of the time; LaCT's chunks are large, so there it is launches and products, and
+its bytes are taken to be those of TTT-MLP.
 
 The plan of a run (training/plan.py) measures instead; this is for choosing card and stage before there is a run.
 """
@@ -33,15 +33,18 @@ KEPT_BYTES = 2  # of each token and channel, between two blocks
 # The same within a block in the backward pass: 198 where its MLP is twice as wide as the block.
 BLOCK_BYTES, BLOCK_BYTES_OF_WIDENING = 186, 6
 # Of a chunk in a block: recomputed, and backward, in both directions. In plain torch; where a kernel passes forwards
-# alone; and where kernels go back, too: 14 for each group of 16 chunks, and 30 by the kernels' own launcher.
+# alone; and where kernels go back, too: 14 for each group of 16 chunks, and at most 30 by the kernels' own launcher.
 LAUNCHES = {MLP: 444, LINEAR: 278, LACT: 1008}
-LAUNCHES_BACK_IN_TORCH = {MLP: 365, LINEAR: 221}
+LAUNCHES_BACK_IN_TORCH = {MLP: 365, LINEAR: 221}  # as with heads of 128, and in float32
 LAUNCHES_OF_KERNELS = 2.75
 LAUNCH_SECONDS = 5e-6
-# Clocks to issue a chunk of a head, TTT-MLP in bfloat16, by compute capability x 10: from chunk to chunk (forwards
-# twice, learned again, back), and for all chunks at once (reading goes back). Counted by
+# Clocks to issue a chunk of a head in bfloat16, by compute capability x 10: from chunk to chunk (forwards twice,
+# learned again, back), and for all chunks at once (TTT-MLP's reading goes back). Counted by
 # tests/kernels/offline_compile.py.
-CLOCKS = {89: (2 * 9_512 + 7_004 + 23_858, 11_282), 90: (2 * 7_130 + 4_996 + 19_415, 10_300)}
+CLOCKS = {
+    MLP: {89: (2 * 9_512 + 7_004 + 23_858, 11_282), 90: (2 * 7_130 + 4_996 + 19_415, 10_300)},
+    LINEAR: {89: (2 * 695 + 1_041 + 4_228, 0), 90: (2 * 600 + 437 + 1_394, 0)},
+}
 CLOCKS_FOR_AN_ISSUE = 3.0
 USABLE = 0.92  # of a card; the rest is CUDA's own and what does not fit together
 SCAN_THERE_AND_BACK = 5  # forward, again in its block, again by itself, back to tokens and to fast weights
@@ -200,10 +203,8 @@ def _seconds_of_chunk(network: Network, kind: str, card: Card, kernels: bool) ->
     """Return the seconds of a chunk in a block, forward and backward in both directions."""
     if kind == LACT or not kernels:
         return LAUNCHES[kind] * LAUNCH_SECONDS
-    if kind != MLP:
-        return LAUNCHES_BACK_IN_TORCH[kind] * LAUNCH_SECONDS
     heads = network.width // HEAD_WIDTH
-    in_turn, at_once = CLOCKS[card.capability]
+    in_turn, at_once = CLOCKS[kind][card.capability]
     clocks = in_turn * -(-heads // card.multiprocessors) + at_once * heads / card.multiprocessors
     return 2 * CLOCKS_FOR_AN_ISSUE * clocks / card.clock_rate + LAUNCHES_OF_KERNELS * LAUNCH_SECONDS
 

@@ -267,21 +267,22 @@ def gradients_equal_the_references(case: dict[str, Any], every: int, **more: Any
     got = gradients_of(case, **more, backend="triton", checkpoint_every=every)
     want = gradients_of(in_double(case), **more, backend="reference")
     given = (*(case[name] for name in NAMES), *case["state"].tensors())
-    for name, a, b, x in zip((*NAMES, "W1", "b1", "W2", "b2"), got, want, given, strict=True):
+    names = (*NAMES, "W1", "b1", "W2", "b2")[: len(given)]
+    for name, a, b, x in zip(names, got, want, given, strict=True):
         assert a.dtype == x.dtype, f"the gradient by {name} is {a.dtype}"
         error = relative_error(a, b)
         assert error < TOLERANCE[case["q"].dtype], f"the gradient by {name} is off by {error:.1e}"
 
 
-def gradients_with_a_tail(chunk: int, dtype: torch.dtype, every: int, two: int) -> None:
+def gradients_with_a_tail(mlp: bool, chunk: int, dtype: torch.dtype, every: int, two: int) -> None:
     L = (2 if two == 1 else 1) * chunk + 5
-    case = scan_case(True, B=two, L=L + 4, H=two, D=64, chunk=chunk, dtype=dtype)
+    case = scan_case(mlp, B=two, L=L + 4, H=two, D=64, chunk=chunk, dtype=dtype)
     gradients_equal_the_references(case, every, index=permuted(L + 4)[:L])
 
 
-def gradients_with_odd_strides() -> None:
+def gradients_with_odd_strides(mlp: bool) -> None:
     """Head-major k, v of a joint projection, q and rates across, an expanded start, another eps, no order."""
-    case = scan_case(True, B=2, L=21, H=1, D=64, chunk=16)
+    case = scan_case(mlp, B=2, L=21, H=1, D=64, chunk=16)
     q, _, v = torch.cat([case["q"], case["k"], case["v"]], -1).split(64, -1)
     q = q.transpose(2, 3).contiguous().transpose(2, 3)
     k, eta = case["k"].transpose(1, 2).contiguous().transpose(1, 2), case["eta"].mT.contiguous().mT
@@ -295,20 +296,21 @@ def gradients_with_odd_strides() -> None:
     double = {name: getattr(given, name).double() for name in NAMES}
     exact = ScanInputs(**double, state=State(*(x.double() for x in start.tensors())), chunk=16, index=None, eps=1e-3)
     want = differentiable.by_reference(exact, above.double(), tuple(x.double() for x in of_state))
-    for name, a, b in zip((*NAMES, "W1", "b1", "W2", "b2"), got, want, strict=True):
+    names = (*NAMES, "W1", "b1", "W2", "b2")[: len(want)]
+    for name, a, b in zip(names, got, want, strict=True):
         assert relative_error(a, b) < TOLERANCE[torch.float32], name
 
 
-def gradients_through_two_slabs() -> None:
-    case = scan_case(True, L=34, H=1, D=64, chunk=16, dtype=torch.float16)
+def gradients_through_two_slabs(mlp: bool) -> None:
+    case = scan_case(mlp, L=34, H=1, D=64, chunk=16, dtype=torch.float16)
     gradients_equal_the_references(case, 2, pieces=2)
 
 
-def gradients_read_nothing_behind_the_tail() -> None:
+def gradients_read_nothing_behind_the_tail(mlp: bool) -> None:
     """The tokens behind are another group's, and full of NaN; those of the gradient, too."""
     from longreel.kernels import triton_backward
 
-    case = scan_case(True, L=32, H=1, D=64, chunk=16, dtype=torch.float16)
+    case = scan_case(mlp, L=32, H=1, D=64, chunk=16, dtype=torch.float16)
     above, found = torch.randn(1, 32, 1, 64).half(), []
     for behind in (0.0, float("nan")):
 
@@ -322,24 +324,24 @@ def gradients_read_nothing_behind_the_tail() -> None:
     assert all(map(torch.equal, *found)) and all(x.isfinite().all() for x in found[0])
 
 
-def gradients_of_a_few_tokens() -> None:
-    gradients_equal_the_references(scan_case(True, L=3, H=1, D=64, chunk=64), 16)
+def gradients_of_a_few_tokens(mlp: bool) -> None:
+    gradients_equal_the_references(scan_case(mlp, L=3, H=1, D=64, chunk=64), 16)
 
 
-def gradients_of_no_tokens() -> None:
-    case = scan_case(True, L=16, H=1, D=64, chunk=16)
+def gradients_of_no_tokens(mlp: bool) -> None:
+    case = scan_case(mlp, L=16, H=1, D=64, chunk=16)
     found = gradients_of(case, index=torch.tensor([], dtype=torch.int64), backend="triton")
     assert not any(x.any() for x in found[:6]) and all(x.any() for x in found[6:])
 
 
-def gradients_in_float16(weigh: float, rate: float) -> None:
+def gradients_in_float16(mlp: bool, weigh: float, rate: float) -> None:
     """Gradients that are large or small, and learning rates whose products float16 would lose."""
-    case = scan_case(True, L=24, H=1, D=64, chunk=16, dtype=torch.float16)
+    case = scan_case(mlp, L=24, H=1, D=64, chunk=16, dtype=torch.float16)
     gradients_equal_the_references({**case, "eta": case["eta"] * rate}, 1, weigh=weigh)
 
 
-def right_at_first_use_going_back() -> None:
-    case = scan_case(True, L=16, H=1, D=64, chunk=16, dtype=torch.float16)
+def right_at_first_use_going_back(mlp: bool) -> None:
+    case = scan_case(mlp, L=16, H=1, D=64, chunk=16, dtype=torch.float16)
     inputs = ScanInputs(**case, index=torch.arange(16), eps=1e-6)
     found = first_use.obstacle_going_back(inputs, dispatch._back_by_triton)
     assert found is None, found
@@ -403,17 +405,17 @@ def cases() -> dict[str, Case]:
         for dtype in TOLERANCE:
             name = f"{kind}, {str(dtype).removeprefix('torch.')}: gradients behind the kernel"
             found[name] = partial(gradients_behind_the_kernel, mlp, dtype)
-    for chunk, every, two, dtype in (
-        (16, 1, 2, torch.float16), (16, 1, 1, torch.float32), (64, 2, 1, torch.float16), (64, 2, 1, torch.float32),
-    ):  # fmt: skip
-        name = f"gradients by a kernel, chunk {chunk}, groups of {every}, {str(dtype).removeprefix('torch.')}"
-        found[name] = partial(gradients_with_a_tail, chunk, dtype, every, two)
-    for check in (gradients_with_odd_strides, gradients_through_two_slabs, gradients_read_nothing_behind_the_tail,
-                  gradients_of_a_few_tokens, gradients_of_no_tokens, right_at_first_use_going_back):  # fmt: skip
-        found[f"mlp: {check.__name__.replace('_', ' ')}"] = check
-    for weigh, rate in ((100.0, 1.0), (1e-2, 1.0), (1e3, TINY_RATE)):
-        name = f"mlp, float16: gradients times {weigh:g}, rates times {rate:g}"
-        found[name] = partial(gradients_in_float16, weigh, rate)
+        for chunk, every, two, dtype in (
+            (16, 1, 2, torch.float16), (16, 1, 1, torch.float32), (64, 2, 1, torch.float16), (64, 2, 1, torch.float32),
+        ):  # fmt: skip
+            name = f"{kind}: gradients, chunk {chunk}, groups of {every}, {str(dtype).removeprefix('torch.')}"
+            found[name] = partial(gradients_with_a_tail, mlp, chunk, dtype, every, two)
+        for check in (gradients_with_odd_strides, gradients_through_two_slabs, gradients_read_nothing_behind_the_tail,
+                      gradients_of_a_few_tokens, gradients_of_no_tokens, right_at_first_use_going_back):  # fmt: skip
+            found[f"{kind}: {check.__name__.replace('_', ' ')}"] = partial(check, mlp)
+        for weigh, rate in ((100.0, 1.0), (1e-2, 1.0), (1e3, TINY_RATE)):
+            name = f"{kind}, float16: gradients times {weigh:g}, rates times {rate:g}"
+            found[name] = partial(gradients_in_float16, mlp, weigh, rate)
     for chunk, piece, major in ((16, 1, 9), (16, 2, 8), (64, 1, 9)):
         for dtype in TOLERANCE:
             name = f"apart, chunk {chunk}, pieces of {piece}, {str(dtype).removeprefix('torch.')}"
@@ -430,6 +432,7 @@ def cases() -> dict[str, Case]:
 
 
 def main() -> None:
+    dispatch.BACK_BYTES = 0  # groups as small as asked for
     torch.empty = poisoned
     torch.empty_like = lambda x, **options: torch.full_like(x, float("nan"), **options)
     chosen = sys.argv[1] if len(sys.argv) > 1 else ""

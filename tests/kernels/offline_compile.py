@@ -45,7 +45,7 @@ def planned(kind: str, D: int, chunk: int, dtype: str, capability: int) -> Launc
         tokens = [empty(1, TOKENS, HEADS, D, dtype=DTYPES[dtype]) for _ in range(3)]
         norm = [empty(HEADS, D, dtype=DTYPES[dtype]) for _ in range(2)]
         return triton_tail.planned(*tokens, *(empty(TOKENS, D // 2) for _ in range(2)), *norm)
-    mlp, major, approx = kind != "linear", capability // 10, dtype != "fp32"
+    mlp, major, approx = not kind.startswith("linear"), capability // 10, dtype != "fp32"
     M = 4 * D if mlp else D
     weights = [empty(1, HEADS, D, M), empty(1, HEADS, 1, M)]
     weights += [empty(1, HEADS, M, D), empty(1, HEADS, 1, D)] if mlp else []
@@ -59,9 +59,11 @@ def planned(kind: str, D: int, chunk: int, dtype: str, capability: int) -> Launc
         if kind == "read":
             return triton_apart.reading_of(inputs, approx, 0, piece * chunk, kept[0], out)
         return triton_apart.learning(inputs, major, approx, 0, piece * chunk, weights, end, kept[0])
-    if kind in ("read back", "learn back"):
+    if kind in ("read back", "learn back", "linear back"):
         first = {name: getattr(inputs, name)[:, : GROUP * chunk] for name in ("q", "k", "v", "eta")}
         group = replace(inputs, index=None, **first)
+        if kind == "linear back":
+            return triton_backward.planned_linear(group, group.q)[0]
         return triton_backward.planned(group, group.q, major, approx)[1 + (kind == "learn back")]
     return triton_launch.planned(inputs, major, approx)[0]
 

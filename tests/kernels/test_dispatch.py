@@ -58,9 +58,8 @@ def test_a_gpu_with_triton_runs_the_kernels(gpu, mlp, D, chunk, dtype):
     ({"chunk": 32}, "chunks of 16 and 64, not 32"),
     ({"M": 128}, "hidden width of 256, not 128"),
     ({"dtype": torch.float64}, "not torch.float64"),
-    ({"needs_grad": True, "mlp": False}, "backward pass for TTT-MLP of head dim 64 alone and a gradient is asked for"),
     ({"needs_grad": True, "dtype": torch.float32}, "takes bfloat16 and float16, not torch.float32"),
-    ({"needs_grad": True, "D": 128}, "backward pass for TTT-MLP of head dim 64 alone"),
+    ({"needs_grad": True, "D": 128}, "backward pass for head dim 64 alone, not 128, and a gradient is asked for"),
 ])  # fmt: skip
 def test_what_the_kernels_cannot_do_goes_to_the_reference_and_is_an_error_where_forced(gpu, what, reason):
     assert chosen(**what) == "reference"
@@ -69,8 +68,10 @@ def test_what_the_kernels_cannot_do_goes_to_the_reference_and_is_an_error_where_
 
 
 @pytest.mark.parametrize("chunk", [16, 64])
-def test_gradients_of_the_mlp_in_16_bits_are_the_kernels(gpu, chunk):
-    assert chosen(chunk=chunk, needs_grad=True) == chosen(chunk=chunk, dtype=torch.float16, needs_grad=True) == "triton"
+@pytest.mark.parametrize("mlp", [False, True])
+def test_gradients_in_16_bits_are_the_kernels(gpu, mlp, chunk):
+    for dtype in (torch.bfloat16, torch.float16):
+        assert chosen(mlp, chunk=chunk, dtype=dtype, needs_grad=True) == "triton"
 
 
 def test_a_machine_that_cannot_run_the_kernels_says_why(gpu, monkeypatch):
@@ -108,7 +109,7 @@ def test_a_gpu_that_gets_the_reference_hears_why_once(gpu, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         chosen(chunk=32)
         chosen(chunk=32)
-        chosen(needs_grad=True, mlp=False)  # training has no other way
+        chosen(needs_grad=True, D=128)  # training has no other way
     assert [record.message for record in caplog.records if "not 32" in record.message] == [
         "Longreel: TTT layers run on the slower reference: its kernels are built for chunks of 16 and 64, not 32"
     ]

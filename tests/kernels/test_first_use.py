@@ -226,9 +226,27 @@ def test_a_way_back_that_agrees_serves_in_groups_and_a_forced_one_is_not_tried(k
 
     kernels(right)
     monkeypatch.setattr(dispatch, "_back_by_triton", back)
+    monkeypatch.setattr(dispatch, "BACK_BYTES", 0)
     case = scan_case(True, L=20)
     want, groups = gradient_of(case, backend="reference"), [4, 8, 8] if every == 1 else [20]
     torch.testing.assert_close(gradient_of(case, checkpoint_every=every), want)
     assert asked == [2 * 8 + first_use.TAIL, *groups]
     torch.testing.assert_close(gradient_of(case, checkpoint_every=every, backend="triton"), want)
     assert asked[len(groups) + 1 :] == groups
+
+
+def test_kernels_that_go_back_take_as_many_chunks_as_memory_is_set_aside_for(kernels, monkeypatch):
+    asked = []
+
+    def back(inputs, *above):
+        asked.append(inputs.q.shape[1])
+        return differentiable.by_reference(inputs, *above)
+
+    kernels(right)
+    monkeypatch.setattr(dispatch, "_back_by_triton", back)
+    case = scan_case(True, L=44)
+    of_a_chunk = sum(x.numel() for x in case["state"].tensors()) * (4 + 4)
+    monkeypatch.setattr(dispatch, "BACK_BYTES", 3 * of_a_chunk + 1)
+    gradient_of(case, checkpoint_every=2, backend="triton")
+    gradient_of(case, checkpoint_every=4, backend="triton")
+    assert asked == [20, 24, 12, 32]

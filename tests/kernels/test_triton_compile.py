@@ -14,6 +14,7 @@ from tests.kernels.triton_process import on_linux, run_with_triton
 
 CASES = [["linear", 64, 16, "bf16", 89], ["mlp", 64, 64, "bf16", 89], ["mlp", 64, 64, "bf16", 90]]
 CASES += [[kind, 64, 64, "bf16", 90] for kind in ("learn", "read", "tail", "learn back", "read back")]
+CASES += [["linear back", 64, 16, "bf16", 90]]
 CASES += [["mlp", 128, chunk, "bf16", at] for chunk in (16, 64) for at in CAPABILITIES]
 CASES += [["mlp", 128, 16, "fp32", 89], ["mlp", 128, 16, "fp32", 90]]
 TOO_LARGE = ["mlp", 128, 64, "fp32", 89]

@@ -98,6 +98,7 @@ def kernels(monkeypatch):
     def these(go_back: bool) -> None:
         monkeypatch.setattr(dispatch, "_by_triton", kernel)
         monkeypatch.setattr(dispatch, "_back_by_triton", back)
+        monkeypatch.setattr(dispatch, "BACK_BYTES", 0)  # groups of 16 chunks, as of wide layers
         monkeypatch.setattr(
             dispatch,
             "_triton_obstacle",
@@ -122,9 +123,12 @@ def test_kernels_that_go_back_leave_few(kernels):
 
 
 def test_clocks_are_those_that_the_compilation_is_held_to():
-    for capability, (in_turn, _) in CLOCKS.items():
+    for capability, (in_turn, _) in CLOCKS[MLP].items():
         mlp, learn, back = (ISSUE_CLOCKS[kind, 64, 64][capability] for kind in ("mlp", "learn", "learn back"))
         assert in_turn == pytest.approx(2 * mlp + learn + back, rel=0.02)
+    for capability, again in ((89, 1_041), (90, 437)):
+        linear, back = (ISSUE_CLOCKS[kind, 64, 16][capability] for kind in ("linear", "linear back"))
+        assert CLOCKS[LINEAR][capability][0] == pytest.approx(2 * linear + again + back, rel=0.05)
 
 
 def test_a_step_of_wan_on_3_s_is_below_3_s_on_an_h100_and_was_22_in_plain_torch():

@@ -44,7 +44,7 @@ def all_rows(rehearse: bool) -> list[Row]:
     rows += [kernel_row(f"TTT kernel {kind}, times", "kernels:times", 60, kind=kind) for kind in TTT_KINDS]
     rows += [kernel_row("TTT first contact", "ttt:first_contact", 60)]
     rows += [kernel_row("TTT-MLP, learning and reading apart", "ttt:apart", 60)]
-    rows += [kernel_row("TTT-MLP, gradients by kernels", "ttt:going_back", 60)]
+    rows += [kernel_row("TTT gradients by kernels", "ttt:going_back", 60)]
     rows += [kernel_row("TTT projections, times", "ttt:projections", 40)]
     rows += [kernel_row("TTT blocks beside local attention", "ttt:blocks", 60)]
     rows += [kernel_row("TTT neighbours, times", "ttt:neighbours", 40)]
