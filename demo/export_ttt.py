@@ -31,6 +31,11 @@ def halved(layers: LoadedTTT) -> LoadedTTT:
     return replace(layers, layers=held)
 
 
+def folder_of(layers: LoadedTTT) -> Path:
+    """Return where layers of this kind are bundled."""
+    return SHOWN if layers.config.kind in (MLP, LINEAR, LACT) else COMPARED
+
+
 def main() -> None:
     """Read the command line, and do what the module says."""
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -38,7 +43,7 @@ def main() -> None:
     args.add_argument("name", help="of the file, without its ending")
     opts = args.parse_args()
     layers = load_ttt(opts.layers)
-    path = (SHOWN if layers.config.kind in (MLP, LINEAR, LACT) else COMPARED) / f"{opts.name}.safetensors"
+    path = folder_of(layers) / f"{opts.name}.safetensors"
     save_ttt(path, halved(layers))
     print(f"{path}: {path.stat().st_size:,} bytes\n{load_ttt(path, shapes_only=True).summary()}")
 

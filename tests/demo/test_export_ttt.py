@@ -7,23 +7,35 @@ import torch
 
 from longreel.demo import export_ttt, stories, ttt_student, world
 from longreel.engine.ttt.files import LoadedTTT, load_ttt, save_ttt
+from longreel.engine.ttt.layer import GATED_DELTA, LACT, LINEAR, MLP, SLIDING_WINDOW
 
 BUNDLED_BYTES_MOST = 10_000_000
 
 
-def layers_of(tmp_path) -> LoadedTTT:
-    ttt_student.DemoStudent(ttt_student.Settings(blocks=[2])).save(tmp_path / "layers.safetensors", 5, "a title")
+def layers_of(tmp_path, kind: str = MLP) -> LoadedTTT:
+    ttt_student.DemoStudent(ttt_student.Settings(kind, chunk=1, base_rate=1.0, blocks=[2])).save(
+        tmp_path / "layers.safetensors", 5, "a title"
+    )
     return load_ttt(tmp_path / "layers.safetensors")
 
 
-def test_half_precision_keeps_what_layers_are(tmp_path):
-    whole = layers_of(tmp_path)
+@pytest.mark.parametrize("kind", [MLP, LACT])
+def test_half_precision_keeps_what_layers_are(kind, tmp_path):
+    whole = layers_of(tmp_path, kind)
     save_ttt(tmp_path / "half.safetensors", export_ttt.halved(whole))
     half = load_ttt(tmp_path / "half.safetensors")
     assert (half.config, half.title, half.segment_latent_frames) == (whole.config, whole.title, 5)
     for name, weight in half.layers[2].items():
         assert weight.dtype == torch.float16
         assert torch.allclose(weight.float(), whole.layers[2][name], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "folder"),
+    [(MLP, "ttt"), (LINEAR, "ttt"), (LACT, "ttt"), (GATED_DELTA, "compared"), (SLIDING_WINDOW, "compared")],
+)
+def test_layers_that_learn_are_shown_and_what_they_are_compared_with_is_not(kind, folder, tmp_path):
+    assert export_ttt.folder_of(layers_of(tmp_path, kind)).name == folder
 
 
 def test_a_weight_that_half_precision_cannot_hold_is_named(tmp_path):

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from longreel.engine.ttt.block import TTTBlock
-from longreel.engine.ttt.layer import TTTConfig
+from longreel.engine.ttt.layer import LACT, OWN, TTTConfig
 from longreel.engine.ttt.order import even_layout
+from longreel.engine.ttt.weights import HEAD_WIDTH, PUBLISHED_CHUNK
 from longreel.kernels import State, scan
 from longreel.kernels.dispatch import choose_backend
 from tests.bench.gpu.timing import device, milliseconds, peak, require_gpu
@@ -148,14 +149,18 @@ def training(record: Any, rehearse: bool) -> None:
 
 
 def block(record: Any, rehearse: bool) -> None:
-    """Record a whole TTT block's milliseconds in both directions on 63 s, in slabs and in place."""
+    """Record a whole TTT block's milliseconds in both directions on 63 s, in slabs and in place, and LaCT's; and of
+    LaCT on 3 s forwards and back, each chunk computed again.
+    """
     require_gpu(rehearse)
     heads, segments, grid = (2, 2, (4, 4)) if rehearse else (HEADS, 21, (30, 45))
     layout = even_layout(10 if rehearse else 458, segments, 12 * segments + 1, *grid)
     options = {"device": device(), "dtype": torch.bfloat16}
     x = torch.randn(1, layout.tokens, heads * D, **options)
-    for kind, chunk in CHUNK.items():
-        layer = TTTBlock(TTTConfig(kind, heads * D, heads, chunk, RATE[kind]), **options)
+    configs = [TTTConfig(kind, heads * D, heads, chunk, RATE[kind]) for kind, chunk in CHUNK.items()]
+    wide = TTTConfig(LACT, heads * D, max(1, heads * D // HEAD_WIDTH[LACT]), PUBLISHED_CHUNK[LACT], 1e-3, rates=OWN)
+    for config in (*configs, wide):
+        layer = TTTBlock(config, **options)
 
         def both(layer=layer) -> None:
             layer(x.clone(), layout, slab_tokens=32_768, in_place=True)
@@ -163,4 +168,13 @@ def block(record: Any, rehearse: bool) -> None:
         with torch.inference_mode(), peak() as used:
             both()
         with torch.inference_mode():
-            record(kind, {"ms": milliseconds(both, 3), "tokens": layout.tokens, **used})
+            record(config.kind, {"ms": milliseconds(both, 3), "tokens": layout.tokens, **used})
+    short = even_layout(10 if rehearse else 498, 1, 13, *grid)
+    layer, x = TTTBlock(wide, **options), torch.randn(1, short.tokens, heads * D, **options)
+
+    def there_and_back() -> None:
+        layer(x.clone().requires_grad_(), short).float().square().mean().backward()
+
+    with peak() as used:
+        there_and_back()
+    record(f"{LACT}, forwards and back", {"ms": milliseconds(there_and_back, 3), "tokens": short.tokens, **used})
