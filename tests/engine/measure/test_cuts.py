@@ -33,14 +33,18 @@ def test_a_cut_is_found_where_it_is_and_a_planned_one_is_told_apart():
 
 
 def test_it_is_what_pyscenedetect_finds_in_the_file(tmp_path):
-    from scenedetect import AdaptiveDetector, detect
+    from scenedetect import AdaptiveDetector, ContentDetector, detect
 
     from longreel.engine.measure.video_file import write_video
 
-    video = torch.nn.functional.interpolate(three_shots().permute(0, 3, 1, 2), size=(96, 320)).permute(0, 2, 3, 1)
+    rush = torch.rand(40, 8, 8, 3, generator=torch.Generator().manual_seed(2))  # no cut is in it
+    small = torch.cat([three_shots(), rush.repeat_interleave(4, 1).repeat_interleave(4, 2)])
+    video = torch.nn.functional.interpolate(small.permute(0, 3, 1, 2), size=(96, 320)).permute(0, 2, 3, 1)
     path = write_video([video], tmp_path, "a", 1, FPS, 1).path
-    theirs = [start.frame_num for start, _ in detect(str(path), AdaptiveDetector())[1:]]
-    assert found_in(video) == theirs == [LENGTH, 2 * LENGTH]
+    theirs, others = (
+        [start.frame_num for start, _ in detect(str(path), kind())[1:]] for kind in (AdaptiveDetector, ContentDetector)
+    )
+    assert found_in(video) == theirs and theirs[:2] == [LENGTH, 2 * LENGTH] and theirs != others
 
 
 @pytest.mark.parametrize(("gone", "why"), [("scenedetect", cuts.NO_SCENEDETECT), ("cv2", cuts.NO_OPENCV)])
