@@ -6,6 +6,7 @@ from ..hosts.web.route import register
 from .alpha_space import LongreelAlphaSpaceSampler
 from .anchor_frame import LongreelAnchorFrame
 from .anchor_lora import LongreelLoadAnchorLoRA
+from .compare import LongreelCompare
 from .decode_to_video import LongreelDecodeToVideo
 from .demo_model import LongreelDemoModel
 from .encode import LongreelEncode
@@ -56,6 +57,7 @@ NODES: list[type[io.ComfyNode]] = [
     LongreelAlphaSpaceSampler,
     LongreelDecodeToVideo,
     LongreelReport,
+    LongreelCompare,
     LongreelDemoModel,
 ]
 

@@ -62,6 +62,7 @@ SEARCHES = {  # what people type, and the node that does it
     "extend video, continue video": "ShortMemory",
     "first frame, keyframe, reference image": "AnchorFrame",
     "metrics, video quality, flicker, drift, cscv, mawe, clip score": "Report",
+    "side by side, blind test, elo, vote": "Compare",
 }
 
 

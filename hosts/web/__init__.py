@@ -1,4 +1,3 @@
-"""Answer the storyboard editor (web/js) while somebody writes, before anything is queued.
-
-storyboard_check is the answer, route the place on ComfyUI's server where it is asked for.
+"""Answer the pack's page (web/js): storyboard_check while somebody writes a storyboard, before anything is queued;
+compare_vote when somebody has compared two runs; route is the place on ComfyUI's server where both are asked.
 """

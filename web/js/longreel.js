@@ -1,9 +1,10 @@
 /**
- * Longreel in ComfyUI's page: the storyboard's editor, the picture of a plan, a report's text. ComfyUI loads every
- * file of this folder; this is the one that does something when it is loaded.
+ * Longreel in ComfyUI's page: the storyboard's editor, the picture of a plan, a report's text,
+ * a comparison. ComfyUI loads every file of this folder; this is the one that does something when it is loaded.
  */
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
+import { addComparison } from "./compare_node.js";
 import { addPicture, showPlans } from "./plan_node.js";
 import { addReport } from "./report_node.js";
 import { addEditor, showRuns } from "./storyboard_node.js";
@@ -33,6 +34,7 @@ app.registerExtension({
     if (node.comfyClass === "LongreelStoryboard") addEditor(node);
     if (node.comfyClass === "LongreelPlan") addPicture(node);
     if (node.comfyClass === "LongreelReport") addReport(node);
+    if (node.comfyClass === "LongreelCompare") addComparison(node);
     if (node.comfyClass === "LongreelStoryboard" || node.comfyClass === "LongreelPlan") lookAtRuns(300);
   },
   setup() {

@@ -2,8 +2,10 @@
  * Longreel Report shows its figures as text in its own node, below the plot, which ComfyUI draws itself.
  */
 import { addStyle, el } from "./dom.js";
+import { t } from "./translate.js";
 
 const LEAST = 160; // pixels, once there is something to show
+const WIDE = 520; // pixels that the node becomes wide then, where it is narrower
 
 /**
  * Give a node the place of its text.
@@ -31,9 +33,10 @@ export function addReport(node) {
     executed?.apply(this, arguments);
     const report = output?.text?.[0];
     if (!report) return;
+    const width = element.hidden ? Math.max(node.size[0], WIDE) : node.size[0];
     element.hidden = false;
-    element.replaceChildren(el("pre", { tabindex: 0, role: "region", "aria-label": "Report" }, report));
-    node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
+    element.replaceChildren(el("pre", { tabindex: 0, role: "region", "aria-label": t("Report") }, report));
+    node.setSize([width, Math.max(node.size[1], node.computeSize()[1])]);
     node.setDirtyCanvas?.(true, true);
   };
 }
