@@ -97,11 +97,11 @@ def scan(
     """
     # Copies are made before the streams part: what is let go of while the other stream reads it may be overwritten.
     inputs = contiguous(inputs)
-    piece = piece or piece_of(inputs)
+    tokens = inputs.q.shape[1] if inputs.index is None else inputs.index.numel()
+    piece = min(piece or piece_of(inputs), max(1, triton.cdiv(tokens, inputs.chunk)))
     out, end, kept = results(inputs, piece)
     reading: dict[int, Any] = {}  # by which of the two kept weights
     start = list(inputs.state.tensors())
-    tokens = inputs.q.shape[1] if inputs.index is None else inputs.index.numel()
     for number, first in enumerate(range(0, tokens, piece * inputs.chunk)):
         stop, slot = min(tokens, first + piece * inputs.chunk), number % 2
         learn = learning(inputs, major, approx, first, stop, start, end, kept[slot])

@@ -125,6 +125,7 @@ def learn_back_mlp(
     chunks = tl.cdiv(tokens, K)
     last = program * places + chunks
     db2 = tl.load(b2_back_ptr + last * D + d)
+    of_gamma, of_beta = tl.zeros([D], tl.float32), tl.zeros([D], tl.float32)
 
     for number in range(chunks):
         chunk = chunks - 1 - number
@@ -152,9 +153,8 @@ def learn_back_mlp(
             rate = LIFT * rate  # and with it all that it is a factor of: dZ2 and dT, and what follows from these
         G2, dZ2, dT, by_gamma, by_beta = loss_gradient_back(Z2, target, rate * dG2, gamma, beta, eps, D)
         tl.store(eta_back_ptr + rows * eta_back_token, -tl.sum(dG2 * G2, 1), mask=inside)
-        back = (at + 1) * D + d
-        tl.store(gamma_back_ptr + back, tl.load(gamma_back_ptr + back) + lowered(by_gamma, XK.dtype))
-        tl.store(beta_back_ptr + back, tl.load(beta_back_ptr + back) + lowered(by_beta, XK.dtype))
+        of_gamma += lowered(by_gamma, XK.dtype)
+        of_beta += lowered(by_beta, XK.dtype)
         store_rows(v_back_ptr, lowered(dT, XK.dtype), rows, inside, v_back_token, D)
         db2 += lowered(tl.sum(dZ2, 0), XK.dtype) + tl.load(b2_back_ptr + at * D + d, mask=chunk > 0, other=0.0)
         G2, dZ2 = (rate * G2).to(XK.dtype), dZ2.to(XK.dtype)
@@ -186,4 +186,7 @@ def learn_back_mlp(
             tl.store(W2_back_ptr + square, dW2)
         store_rows(k_back_ptr, lowered(dK, XK.dtype), rows, inside, k_back_token, D)
         tl.debug_barrier()  # and the other way round, before the next chunk's loads
-    tl.store(b2_back_ptr + program * places * D + d, db2)
+    before = program * places * D + d
+    tl.store(b2_back_ptr + before, db2)
+    tl.store(gamma_back_ptr + before, of_gamma)
+    tl.store(beta_back_ptr + before, of_beta)

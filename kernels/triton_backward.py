@@ -64,7 +64,7 @@ def _mlp(inputs: ScanInputs, above: torch.Tensor, above_state: Tensors) -> tuple
         last += (x.mT if place is weights[0] else x).reshape(last.shape)
     learned.run()
     W1, b1, W2, b2 = (x[:, 0] for x in weights)
-    return found, [x[:, 1:].sum(1) for x in norm], [W1.mT, b1, W2, b2]
+    return found, [x.sum(1) for x in norm], [W1.mT, b1, W2, b2]
 
 
 def _linear(inputs: ScanInputs, above: torch.Tensor, above_state: Tensors) -> tuple[Found, Found, Found]:

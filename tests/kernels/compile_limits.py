@@ -22,7 +22,7 @@ STACK_BYTES = {
     ("learn", 64, 16): 120,
     ("read", 64, 64): 16,
     ("learn back", 64, 16): 700,
-    ("learn back", 64, 64): 2000,
+    ("learn back", 64, 64): 2100,
     ("read back", 64, 16): 16,
     ("read back", 64, 64): 16,
     ("linear back", 64, 16): 1700,
