@@ -96,6 +96,14 @@ def write_chunk(folder: Path, key: ChunkKey, tensors: Mapping[str, torch.Tensor]
     plain = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
+    path = folder / key.file_name
+    write_whole(path, chunk_bytes(key, plain))
+    return SavedChunk(key, plain, path)
+
+
+def chunk_bytes(key: ChunkKey, tensors: Mapping[str, torch.Tensor]) -> bytes:
+    """Return the bytes of a chunk's file; tensors: contiguous and on the CPU."""
+    plain = dict(tensors)
     about = {
         "version": VERSION,
         "number": key.number,
@@ -105,9 +113,7 @@ def write_chunk(folder: Path, key: ChunkKey, tensors: Mapping[str, torch.Tensor]
         "checksum": content_hash(plain),
         "dependencies": dict(key.dependencies),
     }
-    path = folder / key.file_name
-    write_whole(path, save(plain, {KEY: json.dumps(about)}))
-    return SavedChunk(key, plain, path)
+    return save(plain, {KEY: json.dumps(about)})
 
 
 def read_chunk(path: Path) -> SavedChunk:
@@ -116,7 +122,15 @@ def read_chunk(path: Path) -> SavedChunk:
     Raises DamagedChunk, naming the file and what is wrong, NewerVersion for a file that a newer Longreel wrote,
     WriteError for a folder, which no file can take the place of, and OSError if it is gone or may not be read.
     """
-    data = _read_bytes(path)  # not mapped: what was checked is what is used, also if the file changes afterwards
+    # not mapped: what was checked is what is used, also if the file changes afterwards
+    return parse_chunk(path, _read_bytes(path))
+
+
+def parse_chunk(path: Path, data: bytes, any_name: bool = False) -> SavedChunk:
+    """Check the bytes of a chunk's file, from a disk or from another machine; errors are those of `read_chunk`.
+
+    path: under which they lie, or would; nothing is read there. any_name: it need not be the one that the chunk has.
+    """
     about: Any = _description(path, data)
     version = about.get("version") if isinstance(about, dict) else None
     try:
@@ -134,7 +148,7 @@ def read_chunk(path: Path) -> SavedChunk:
         ) from error
     if version != VERSION:
         raise DamagedChunk(f"{path.name} is of version {version!r}, and this Longreel reads {VERSION}")
-    if said_hash != key.hash or path.name != key.file_name:
+    if said_hash != key.hash or not (any_name or path.name == key.file_name):
         raise DamagedChunk(f"{path.name} describes {key.file_name}: it was renamed or its description changed")
     found = content_hash(tensors)
     if checksum != found:

@@ -76,6 +76,9 @@ class APMFeature:
     def reads_anchor(self) -> bool:
         return True
 
+    def reads_video(self) -> bool:
+        return self.anchor == OF_VIDEO
+
 
 class APMRun(TrainedMemoryRun):
     """This is a run that reads the anchor's frames."""

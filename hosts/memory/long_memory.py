@@ -65,6 +65,9 @@ class LongMemory:
     def reads_anchor(self) -> bool:
         return bool(self.strength or self.statistics)
 
+    def reads_video(self) -> bool:
+        return self.reads_anchor() and self.anchor == VIDEO
+
     def start(self, start: Start) -> KVMemory:
         handler = handler_of(start, NAME)
         if self.strength:

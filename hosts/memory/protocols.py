@@ -35,6 +35,9 @@ class Remembers(Protocol):
     def reads_anchor(self) -> bool:
         """Tell whether it reads the first chunk of the take or of the video."""
 
+    def reads_video(self) -> bool:
+        """Tell whether it reads the first chunk of the video in every take, so that no take is made without it."""
+
 
 @runtime_checkable
 class Finishes(Protocol):

@@ -101,6 +101,9 @@ class KeysAndValues:
     def reads_anchor(self) -> bool:
         return False
 
+    def reads_video(self) -> bool:
+        return False
+
     def start(self, start: Start) -> KVMemory:
         handler = handler_of(start, NAME)
         if self.strength:

@@ -9,10 +9,11 @@ families that give each frame its own noise level do so here too. All that outli
 (arXiv 2403.14773), section 4; there the last frames reach the network through CAM, and pixels are handed over.
 
 What the chunks have in common is rollout_task.py, what a finished one depends on rollout_dependencies.py. How features
-read finished frames is hosts/windows/chunk_handler.py, where files lie engine/runs/folder.py.
+read finished frames is hosts/windows/chunk_handler.py, where files lie engine/runs/folder.py. One take of a rollout,
+for a ComfyUI that asks for it, is rollout_take.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -41,6 +42,7 @@ from .rollout_progress import RolloutProgress
 from .rollout_task import RolloutTask, plan_task
 from .settings import Sampling
 
+Elsewhere = Callable[[RolloutTask, ChunkRun], Mapping[int, torch.Tensor]]
 LEADING_SEED = 2**32  # from a chunk's seed to that of the noise in front, far from the seeds of other chunks
 
 
@@ -54,13 +56,15 @@ def sample_rollout(
     low_noise_from: float = WAN_22_EXPERTS_MEET,
     run: RunFolder | None = None,
     node_id: str = "",
+    elsewhere: Elsewhere | None = None,
 ) -> tuple[dict, str]:
     """Return (LATENT of the whole timeline, what was made and what was used again).
 
     latent: as long as the timeline, empty or to work on; its noise_mask is honoured. Without add_noise the new frames'
     latent is taken as noisy already. low_noise_model: samples the noise levels below `low_noise_from` (0..1, flow
     models) of every chunk. run: an open folder in which finished chunks are looked for and kept; the caller opens and
-    finishes it. node_id: of the sampler in its graph; each one's video is kept apart in the folder.
+    finishes it. node_id: of the sampler in its graph; each one's video is kept apart in the folder. elsewhere: makes
+    the chunks that the folder has not, in other processes; needs `run`.
 
     Where locked shots that keep their frames move the others, the LATENT carries the timeline as it was made
     (hosts/keys.TIMELINE).
@@ -73,16 +77,13 @@ def sample_rollout(
     progress = RolloutProgress(task)
     finished = torch.zeros_like(task.start, dtype=torch.float32)  # [B, C, F, H, W]
     sampled = False
+    made = {} if elsewhere is None or not isinstance(kept, ChunkRun) else elsewhere(task, kept)
     for chunk in task.chunks:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        new = kept.find(chunk)
+        new = made[chunk.number] if chunk.number in made else kept.find(chunk)
         if new is None:
-            remembered = _remembered(task, chunk, finished)
-            new = _sample(task, chunk, finished, remembered, progress, first=not sampled)
+            new = kept.save(chunk, make_chunk(task, chunk, finished, progress, first=not sampled))
             sampled = True
-            new = _finish(task, chunk, new.to(finished), remembered)
-            check_finite(new, f"chunk {chunk.number + 1} of shot {chunk.shot + 1}")  # nothing of it is kept
-            new = kept.save(chunk, new)
         else:
             progress.skip(chunk)
         finished[:, :, chunk.first_new_frame : chunk.end_frame] = new
@@ -90,6 +91,21 @@ def sample_rollout(
     if task.timeline is not timeline:
         rest[keys.TIMELINE] = task.timeline
     return {**rest, "samples": finished}, kept.report()
+
+
+def make_chunk(
+    task: RolloutTask, chunk: Chunk, finished: torch.Tensor, progress: RolloutProgress, first: bool
+) -> torch.Tensor:
+    """Return the new frames [B, C, new frames, H, W] of a chunk.
+
+    finished: [B, C, F, H, W] of the timeline; only what the chunk reads need be there. first: nothing has been sampled
+    yet. Raises ValueError for numbers that are none.
+    """
+    remembered = _remembered(task, chunk, finished)
+    new = _sample(task, chunk, finished, remembered, progress, first=first)
+    new = _finish(task, chunk, new.to(finished), remembered)
+    check_finite(new, f"chunk {chunk.number + 1} of shot {chunk.shot + 1}")  # nothing of it is kept
+    return new
 
 
 def _remembered(task: RolloutTask, chunk: Chunk, finished: torch.Tensor) -> Remembered:

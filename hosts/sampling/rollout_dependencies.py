@@ -40,6 +40,25 @@ class NoRun:
         return "\n".join(filter(None, (self.note, f"{self.count} chunks made")))
 
 
+class ChunkKeys:
+    """These are the keys of a task's chunks; what all of them depend on is hashed once, because the model takes
+    longest.
+    """
+
+    def __init__(self, task: RolloutTask):
+        self.task = task
+        self.common = common_dependencies(task)
+        self.common_hashes = chunk_key(0, 0, 0, self.common).dependencies
+
+    def of(self, chunk: Chunk, hashes: Mapping[int, str]) -> ChunkKey:
+        """Return the key of a chunk; hashes: of the chunks before it, by number."""
+        dependencies = dependencies_of(self.task, chunk, hashes, self.common)
+        own = {name: value for name, value in dependencies.items() if name not in self.common}
+        found = {**chunk_key(chunk.number, chunk.shot, chunk.piece, own).dependencies, **self.common_hashes}
+        in_order = {name: found[name] for name in dependencies}
+        return ChunkKey(chunk.number, chunk.shot, chunk.piece, in_order)
+
+
 class ChunkRun:
     """These are the chunks of a task in an open run folder. They are asked for in their order: each depends on those
     before.
@@ -49,15 +68,14 @@ class ChunkRun:
         self.task, self.folder = task, folder
         self.hashes: dict[int, str] = {}  # by chunk number
         self.keys: dict[int, ChunkKey] = {}
-        self.common = common_dependencies(task)
-        self.common_hashes = chunk_key(0, 0, 0, self.common).dependencies  # once: the model's takes longest
+        self.locked, self.keys_of = locked, ChunkKeys(task)
         check_sizes(task, locked)
         self._check_lost_locks()
         _begin(task, folder, node_id)
 
     def find(self, chunk: Chunk) -> torch.Tensor | None:
         """Return the new frames [B, C, F, H, W] of a chunk that was made before, or None if it must be made."""
-        key = self.keys[chunk.number] = self._key(chunk)
+        key = self.keys[chunk.number] = self.keys_of.of(chunk, self.hashes)
         start = self.task.start
         shape = [*start.shape[:2], chunk.new_frames, *start.shape[3:]]
         locked = self.task.timeline.shots[chunk.shot].shot.locked
@@ -66,6 +84,10 @@ class ChunkRun:
             return None
         self.hashes[chunk.number] = saved.hash
         return saved.tensors["samples"]
+
+    def expect(self, chunk: Chunk) -> None:
+        """Let the chunks behind one that was not found be looked for before it is made: its hash is known."""
+        self.hashes[chunk.number] = self.keys[chunk.number].hash
 
     def save(self, chunk: Chunk, new: torch.Tensor) -> torch.Tensor:
         """Write the new frames of a chunk that was not found, and return them as they were written."""
@@ -79,20 +101,13 @@ class ChunkRun:
         moved = [] if made is planned else [moved_note(made, planned)]
         return "\n".join([*moved, self.folder.report()])
 
-    def _key(self, chunk: Chunk) -> ChunkKey:
-        dependencies = dependencies_of(self.task, chunk, self.hashes, self.common)
-        own = {name: value for name, value in dependencies.items() if name not in self.common}
-        hashes = {**chunk_key(chunk.number, chunk.shot, chunk.piece, own).dependencies, **self.common_hashes}
-        in_order = {name: hashes[name] for name in dependencies}
-        return ChunkKey(chunk.number, chunk.shot, chunk.piece, in_order)
-
     def _check_lost_locks(self) -> None:
         """Raise ValueError where the record is lost and a locked shot's chunks are not found by what they depend on."""
         locked = [planned.index for planned in self.task.timeline.shots if planned.shot.locked]
         if not self.folder.lost_record or not locked:
             return
         for chunk in self.task.chunks:
-            found = self.folder.has(self._key(chunk))
+            found = self.folder.has(self.keys_of.of(chunk, self.hashes))
             if found is None:  # and nothing that continues from it can be found
                 left = {one.shot for one in self.task.chunks[chunk.number :]}
                 if lost := sorted(left & set(locked)):
@@ -115,7 +130,7 @@ def common_dependencies(task: RolloutTask) -> dict[str, object]:
 
 
 def dependencies_of(
-    task: RolloutTask, chunk: Chunk, hashes: dict[int, str], common: dict[str, object]
+    task: RolloutTask, chunk: Chunk, hashes: Mapping[int, str], common: dict[str, object]
 ) -> dict[str, object]:
     """Return what one chunk depends on, the likeliest change first, because reports name it first.
 

@@ -63,6 +63,11 @@ class RolloutTask:
         told = continues_sound([*self.sampling.positive, *self.sampling.negative])
         return motion_frames(self.experts.high.model) if told else 0
 
+    @cached_property
+    def reads_video(self) -> bool:
+        """Tell whether a feature reads the first chunk of the video in every take."""
+        return any(isinstance(feature, Remembers) and feature.reads_video() for feature in self.features)
+
     def seed_of(self, chunk: Chunk) -> int:
         """Return the seed of a chunk's noise, which is the same however long the video becomes.
 
