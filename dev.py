@@ -42,6 +42,8 @@ TORCHAUDIO = "2.11.0"
 TRITON = "3.7.1"  # the one that torch 2.13 for CUDA brings
 TRITON_HOME = VENV / f"triton-{TRITON}"
 TRANSNET = "1.0.5"  # finds cuts in the benchmarks' videos, as a second opinion
+RAY = "2.60.0"  # for the tests and the benchmark of Longreel Cluster
+RAY_HOME = VENV / f"ray-{RAY}"
 TRANSNET_HOME = VENV / f"transnetv2-{TRANSNET}"
 CUDA_INDEX_FOR_WINDOWS = "https://download.pytorch.org/whl/cu130"  # PyPI holds only the CPU build for Windows
 
@@ -355,6 +357,18 @@ def provide_transnet() -> None:
         )
 
 
+def provide_ray() -> Path:
+    """The folder of Ray for the tests of Longreel Cluster, 79 MB to fetch; a second call returns at once.
+
+    Into a folder that the environment does not see: without Longreel Cluster nobody has it, and the other tests show
+    that nothing needs it. What else Ray asks for, ComfyUI and the test tools bring.
+    """
+    if sys.platform != "win32" and not (RAY_HOME / "google" / "protobuf").is_dir():
+        wanted = (f"ray=={RAY}", "msgpack", "protobuf")
+        pip("fetching Ray for the tests (79 MB)", "install", "--no-deps", "--target", RAY_HOME, *wanted)
+    return RAY_HOME
+
+
 # --- a browser for the tests -----------------------------------------------------------------------------------------
 
 
@@ -455,6 +469,7 @@ def test(rest: list[str]) -> int:
     """Run the tests in two workers; `rest` goes to pytest."""
     if "--quick" not in rest:
         provide_chromium()
+        provide_ray()
     return in_environment("-m", "pytest", *WORKERS, *rest)
 
 
@@ -475,6 +490,8 @@ def bench(rest: list[str]) -> int:
         )
     if rest[0] in SECOND_OPINION:
         provide_transnet()
+    if rest[0] == "cluster":
+        provide_ray()
     return in_environment("-m", f"tests.bench.{rest[0]}", *rest[1:])
 
 

@@ -6,6 +6,7 @@ from ..hosts.web.route import register
 from .alpha_space import LongreelAlphaSpaceSampler
 from .anchor_frame import LongreelAnchorFrame
 from .anchor_lora import LongreelLoadAnchorLoRA
+from .cluster import LongreelCluster
 from .compare import LongreelCompare
 from .decode_to_video import LongreelDecodeToVideo
 from .demo_model import LongreelDemoModel
@@ -46,6 +47,7 @@ NODES: list[type[io.ComfyNode]] = [
     LongreelLoadAnchorLoRA,
     LongreelTrainAnchorLoRA,
     LongreelPair,
+    LongreelCluster,
     LongreelSampler,
     LongreelLoadTTT,
     LongreelApplyTTT,

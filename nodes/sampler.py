@@ -1,7 +1,9 @@
 """Longreel Sampler: one sampler for a whole storyboard."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 from comfy_api.latest import io
@@ -10,6 +12,7 @@ from ..engine.runs.folder import open_run
 from ..engine.runs.name import check_run_name
 from ..engine.runs.shot_states import shot_states
 from ..engine.sampling.latent_blend import BLENDS
+from ..hosts.cluster.takes import Takes
 from ..hosts.sampling.experts import WAN_22_EXPERTS_MEET
 from ..hosts.sampling.joint import sample_timeline
 from ..hosts.sampling.pair import unlike
@@ -17,7 +20,7 @@ from ..hosts.sampling.rollout import sample_rollout
 from ..hosts.sampling.rollout_locks import unkept_note
 from ..hosts.sampling.settings import Sampling
 from .choices import check_choice
-from .sockets import TimelineSocket
+from .sockets import ClusterSocket, TimelineSocket
 from .validation import check_values
 
 JOINT, ROLLOUT = "joint", "rollout"
@@ -164,9 +167,17 @@ class LongreelSampler(io.ComfyNode):
                         ),
                     ],
                 ),
+                ClusterSocket.Input(
+                    "cluster",
+                    optional=True,
+                    tooltip=(
+                        "From Longreel Cluster: in mode rollout with a run_name, the takes are made on its workers at "
+                        "the same time."
+                    ),
+                ),
             ],
             outputs=[io.Latent.Output(), io.String.Output(display_name="report")],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )
 
     @classmethod
@@ -178,7 +189,20 @@ class LongreelSampler(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, timeline, positive, negative, latent, sampler, sigmas, seed, cfg, blend, add_noise=True, mode=None
+        cls,
+        model,
+        timeline,
+        positive,
+        negative,
+        latent,
+        sampler,
+        sigmas,
+        seed,
+        cfg,
+        blend,
+        add_noise=True,
+        mode=None,
+        cluster=None,
     ):
         chosen = check_choice("mode", mode or {"mode": JOINT}, (JOINT, ROLLOUT))
         sampling = Sampling(
@@ -190,9 +214,15 @@ class LongreelSampler(io.ComfyNode):
             seed=seed,
             add_noise=add_noise,
         )
-        low, level = chosen.get("low_noise_model"), chosen.get("low_noise_from")
-        experts = {"low_noise_model": low, "low_noise_from": WAN_22_EXPERTS_MEET if level is None else level}
+        experts = experts_of(chosen)
+        low = experts["low_noise_model"]
         unalike = None if low is None else unlike(model, low)
+        name = chosen.get("run_name", "")
+        if cluster is not None and not name:
+            raise ValueError(
+                "a cluster makes the takes of a rollout and keeps them in a run folder; choose mode rollout and give "
+                "a run_name, or unwire cluster"
+            )
         if chosen["mode"] == JOINT:
             latent = sample_timeline(model, timeline, latent, sampling, blend=blend, **experts)
             note = unkept_note(timeline, "mode joint keeps nothing")
@@ -200,18 +230,23 @@ class LongreelSampler(io.ComfyNode):
             shown = {SHOT_STATES: shot_states(len(timeline.shots), None)}
             return io.NodeOutput(latent, "\n".join(filter(None, (note, unalike, report))), ui=shown)
         folder = Path(folder_paths.get_output_directory()) / RUNS
-        name = chosen["run_name"]
+        node_id = cls.hidden.unique_id if cls.hidden else ""
+        elsewhere = None if cluster is None else Takes(cluster, cls.hidden.prompt if cls.hidden else {}, node_id)
         with open_run(folder / check_run_name(name)) if name else nullcontext() as run:
             latent, report = sample_rollout(
-                model,
-                timeline,
-                latent,
-                sampling,
-                **experts,
-                run=run,
-                node_id=cls.hidden.unique_id if cls.hidden else "",
+                model, timeline, latent, sampling, **experts, run=run, node_id=node_id, elsewhere=elsewhere
             )
             if run is not None:
                 run.finish(chosen["remove_old"])
         shown = {SHOT_STATES: shot_states(len(timeline.shots), None if run is None else run.outcomes)}
-        return io.NodeOutput(latent, "\n".join(filter(None, (unalike, report))), ui=shown)
+        of_cluster = None if elsewhere is None else elsewhere.note
+        return io.NodeOutput(latent, "\n".join(filter(None, (unalike, of_cluster, report))), ui=shown)
+
+
+def experts_of(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The second expert that the inputs of a mode name, and where it begins, as the samplers take them."""
+    level = chosen.get("low_noise_from")
+    return {
+        "low_noise_model": chosen.get("low_noise_model"),
+        "low_noise_from": WAN_22_EXPERTS_MEET if level is None else level,
+    }

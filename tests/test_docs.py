@@ -29,7 +29,7 @@ FILES_OF_OTHERS = {  # a bare name in prose: whose it is
     "requirements.txt": "ComfyUI",
 }
 FOLDERS_OF_OTHERS = ("comfy", "comfy_api", "comfy_extras", "comfy_execution", "app", "vendor")
-PACKAGES = ("engine", "hosts", "nodes", "kernels", "training", "demo", "tests", "web", "workflows", "docs")
+PACKAGES = ("engine", "hosts", "nodes", "cluster", "kernels", "training", "demo", "tests", "web", "workflows", "docs")
 ELLIPSIS = re.compile(r"\.\.\.|[{}$|]")
 PLACEHOLDER = re.compile(r"<\w+>|\*")
 LINK = re.compile(r"!?\[(?:[^\[\]]|!\[[^\]]*\]\([^)]*\))*\]\(([^()\s]+)(?:\s+\"[^\"]*\")?\)")

@@ -19,6 +19,7 @@ ARROWS = {  # package: the packages of the pack that it may import
     "demo": {"engine"},
     "training": {"engine", "kernels"},
     "hosts": {"engine", "demo"},
+    "cluster": {"hosts"},
     "nodes": {"engine", "hosts", "training", "demo"},
 }
 ROOMS = {  # package: its rooms (folders, or files beside them): the rooms of the package that each may import
@@ -59,6 +60,7 @@ ROOMS = {  # package: its rooms (folders, or files beside them): the rooms of th
         "sampling": {
             *("families", "keys", "types", "attention", "prompts", "windows", "features", "anchor", "memory", "ttt")
         },
+        "cluster": {"sampling", "windows"},
         "web": {"families"},
     },
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("engine", "kernels", "hosts", "nodes", "training", "demo")
+PACKAGES = ("engine", "kernels", "hosts", "nodes", "cluster", "training", "demo")
 FORBIDDEN = {
     r"\b0 of [\d{]": "say none of the ...",
     r"\band 1 (\w+ )?is needed": "say what is missing, or what it should be",
