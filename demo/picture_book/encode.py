@@ -55,9 +55,29 @@ def finish_vae(work: Path) -> None:
         shares = fold_statistics(vae, sample)
         quality = shape_world_vae.psnr(vae, train_vae.held_out_clips(24))
     running.log(work, "finish", psnr=quality, content=[round(v, 2) for v in shares.tolist()])
-    unfinished = work / "vae.unfinished"
-    save_file({k: v.half().contiguous() for k, v in vae.state_dict().items()}, unfinished)
-    unfinished.replace(work / VAE_FILE)
+    _save(vae, work / VAE_FILE)
+
+
+def _save(vae: vae_net.VAE, file: Path) -> None:
+    """Write a VAE as ComfyUI loads it; an older file stays until the new one is complete."""
+    unfinished = file.with_suffix(".unfinished")
+    save_file({k: v.half().cpu().contiguous() for k, v in vae.state_dict().items()}, unfinished)
+    unfinished.replace(file)
+
+
+def finish_decoder(work: Path, hours: float, stop: running.Stop) -> bool:
+    """Train the decoder of WORK/vae.safetensors alone, and write it there when that is done -> whether it is."""
+    vae = load_vae(work / VAE_FILE)
+    finished = work / "decoder.finished"
+    if finished.exists():
+        return True
+    if not train_vae.finish_decoder(work, vae, hours, stop):
+        return False
+    _save(vae, work / VAE_FILE)
+    quality = shape_world_vae.psnr(vae, train_vae.held_out_clips(24))
+    running.log(work, "finish", psnr=quality)
+    finished.touch()
+    return True
 
 
 def load_vae(file: Path) -> vae_net.VAE:

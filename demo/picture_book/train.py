@@ -3,10 +3,11 @@
     python -m longreel.demo.picture_book.train WORK [--threads 2] [--scale 1.0]
     python -m longreel.demo.picture_book.train WORK --export FOLDER
 
-The steps are the VAE (train_vae.py), its finishing and the encoded clips (encode.py), and the transformer with its text
-encoder (train_dit.py). Each logs to WORK/NAME.log and keeps a checkpoint at WORK/NAME.pt; SIGTERM saves and ends. It
-uses a GPU where there is one, and leaves its process number in WORK/pids; beside other work, use `nice -n 19`.
-`--export` writes what has been trained so far as the three files that ComfyUI loads.
+The steps are the VAE (train_vae.py), its finishing and the encoded clips (encode.py), the transformer with its text
+encoder (train_dit.py), and the VAE's decoder alone once more. Each logs to WORK/NAME.log and keeps a checkpoint at
+WORK/NAME.pt; SIGTERM saves and ends. It uses a GPU where there is one, and leaves its process number in WORK/pids;
+beside other work, use `nice -n 19`. `--export` writes what has been trained so far as the three files that ComfyUI
+loads.
 """
 
 import argparse
@@ -27,6 +28,7 @@ def train(work: Path, scale: float) -> None:
     done = train_vae.train(work, train_vae.HOURS * scale, stop)
     done = done and encode.encode_all(work, stop, scale)
     done = done and train_dit.train(work, stop, scale)
+    done = done and encode.finish_decoder(work, train_vae.DECODER_HOURS * scale, stop)
     running.log(work, "train", finished=bool(done))
 
 

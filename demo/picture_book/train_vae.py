@@ -2,24 +2,26 @@
 
 Shape world's recipe (demo/train_vae.py: its network, optimisers and loss) at width 12 instead of 8: drawings of 24
 pixels have more to say than flat shapes. Most of the time it sees windows of 64 pixels around a thing, images first,
-then clips of growing length; the last fifth are whole pages. The learning rate decays to nearly nothing, where most of
-the quality comes from.
+then clips of growing length; the last quarter are whole pages. The learning rate decays to nearly nothing, where most
+of the quality comes from. Long after, when the latents have been learned, the decoder goes on alone (`finish_decoder`):
+what is encoded stays as it is.
 """
 
 import argparse
 import math
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from .. import vae_net, world
-from ..train_vae import Learner, psnr
+from ..train_vae import FINISH_RATE, Learner, psnr
 from . import book, draws, running, scenes, sprites
 
 DIM = 12
-HOURS = 2.2  # of one core
+HOURS, DECODER_HOURS = 2.2, 0.8  # of one core
 # share of the time, pixel frames, batch, side, learning rate at the start and at the end of the phase
 PHASES = (
     (0.12, 1, 24, 64, 2e-3, 2e-3),
@@ -93,7 +95,39 @@ def phase_at(progress: float) -> tuple[int, int, int, float]:
 def train(work: Path, hours: float, stop: running.Stop) -> bool:
     """Train until `hours` of work are done -> whether they are. WORK/vae.pt is the checkpoint, WORK/vae.log the log."""
     torch.manual_seed(1)
-    learner, checkpoint = Learner(DIM, decoder_alone=False, device=running.device()), work / "vae.pt"
+    learner = Learner(DIM, decoder_alone=False, device=running.device())
+    return _train(learner, work, "vae", hours, phase_at, stop)
+
+
+def finish_decoder(work: Path, vae: vae_net.VAE, hours: float, stop: running.Stop) -> bool:
+    """Train the decoder of a finished VAE for `hours` more -> whether they are done; WORK/decoder.pt and .log as above.
+
+    `vae` has the trained decoder then, also where it was stopped on the way.
+    """
+    torch.manual_seed(2)
+    learner = Learner(DIM, decoder_alone=True, device=running.device())
+    learner.vae.load_state_dict(vae.state_dict())
+    done = _train(learner, work, "decoder", hours, decoder_phase_at, stop)
+    vae.load_state_dict(learner.vae.state_dict())
+    return done
+
+
+def decoder_phase_at(progress: float) -> tuple[int, int, int, float]:
+    """Progress 0..1 of the decoder alone -> pixel frames, batch, side, learning rate."""
+    _, frames, batch, side, *_ = PHASES[-1]
+    return frames, batch, side, FINISH_RATE * max(0.02, 0.5 + 0.5 * math.cos(math.pi * progress))
+
+
+def _train(
+    learner: Learner,
+    work: Path,
+    name: str,
+    hours: float,
+    phase: Callable[[float], tuple[int, int, int, float]],
+    stop: running.Stop,
+) -> bool:
+    """Train until `hours` of work are done -> whether they are. phase: progress -> frames, batch, side, rate."""
+    checkpoint = work / f"{name}.pt"
     if checkpoint.exists():
         learner.load(checkpoint)
     rng = random.Random(1 + learner.step)
@@ -104,7 +138,7 @@ def train(work: Path, hours: float, stop: running.Stop) -> bool:
     began, saved_at, reported_at = running.worked_seconds(), time.time(), done_before
     test = held_out_clips(12).to(running.device())
     while learner.seconds < end and not stop:
-        frames, batch, side, rate = phase_at(learner.seconds / end)
+        frames, batch, side, rate = phase(learner.seconds / end)
         video, weight = (t.to(running.device()) for t in clips(rng, frames, batch, side))
         video = video.bfloat16().contiguous(memory_format=torch.channels_last_3d)
         loss, kl = learner.update(video, rate * min(1.0, (learner.step + 1) / 30), weight)
@@ -113,7 +147,7 @@ def train(work: Path, hours: float, stop: running.Stop) -> bool:
         if learner.seconds - reported_at > REPORT_SECONDS or finished:
             quality = psnr(learner.vae, test if frames > 1 else test[:, :, :1])
             running.log(
-                work, "vae", step=learner.step, seconds=learner.seconds, frames=frames, side=side, loss=loss, kl=kl,
+                work, name, step=learner.step, seconds=learner.seconds, frames=frames, side=side, loss=loss, kl=kl,
                 psnr=quality,
             )  # fmt: skip
             reported_at = learner.seconds
