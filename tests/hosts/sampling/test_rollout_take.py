@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from longreel.engine.runs.chunk_file import parse_chunk
+from longreel.engine.runs.chunk_file import chunk_bytes, parse_chunk
 from longreel.engine.runs.folder import open_run
+from longreel.engine.storyboard.board import Shot
 from longreel.hosts.attention import patching
 from longreel.hosts.memory import long_memory
 from longreel.hosts.sampling import rollout, rollout_take
+from longreel.hosts.sampling.rollout_locks import locked_frames
 from longreel.hosts.sampling.rollout_take import TakeOrder, sample_take
 from tests.hosts.rollout_cases import sampler_for, sigmas_of, story
 from tests.hosts.sampling_cases import sampling_of
@@ -116,6 +118,47 @@ def test_what_is_given_or_found_in_the_run_folder_is_not_made_again(tiny, tmp_pa
     (tmp_path / "run" / names[1]).write_bytes(b"damaged")
     assert take_of(there, *inputs) == {name: files[name] for name in names}
     assert made == [*rest, rest[0]]
+
+
+def test_a_take_gives_way_to_locked_shots_as_the_rollout_does(tiny, tmp_path):
+    """The locked shot keeps the frames that it has where it stood earlier, and the others move."""
+    loaded = tiny("wan21")
+    model, stride = loaded.model, 4  # pixel frames of a latent frame
+
+    def inputs_of(frames, locked, seed):
+        seconds = [count * stride / 16 for count in frames]
+        shots = tuple(
+            Shot(f"scene {n}", one, "cut" if n else "continue", locked=locked and n == 1, id=f"shot {n}")
+            for n, one in enumerate(seconds)
+        )
+        return asked(loaded, story(model, shots=shots), model, seed)
+
+    run_of(tmp_path / "run", *inputs_of((8.25, 8.5, 8), False, 7))
+    before = set((tmp_path / "run").glob("chunk_*"))
+    inputs, seen = inputs_of((5.75, 8.5, 7), True, 9), {}
+
+    def elsewhere(task, kept):
+        for chunk in task.chunks:
+            found = kept.find(chunk)
+            if found is None:
+                kept.expect(chunk)
+            else:
+                seen[chunk.number] = chunk_bytes(kept.keys[chunk.number], {"samples": found})
+        seen.update(task=task, kept=kept)
+        return {}
+
+    with torch.inference_mode(), open_run(tmp_path / "run") as run:
+        rollout.sample_rollout(*inputs, run=run, elsewhere=elsewhere)
+    task, kept = seen.pop("task"), seen.pop("kept")
+    assert task.timeline is not task.planned  # the others gave way
+    assert {chunk.take for chunk in task.chunks if chunk.number in seen} == {1}
+    made = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("chunk_*") if path not in before}
+    for order in orders_of(task, kept, [])[::2]:
+        order = replace(order, kept=locked_frames(kept.locked))
+        of_take = take_of(order, *inputs)
+        assert of_take and of_take.items() <= made.items()
+        made = {name: data for name, data in made.items() if name not in of_take}
+    assert not made
 
 
 @pytest.mark.parametrize(
