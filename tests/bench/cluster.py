@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from safetensors.torch import load_file
 
 from longreel import dev
 from longreel.engine.plan.takes import speed_up
@@ -100,7 +101,7 @@ def rolled(comfy: ComfyProcess, prompt: Prompt, listen: Any = None) -> tuple[dic
     seconds = time.monotonic() - begun
     (latent,) = (path for path in comfy.files(outputs) if path.suffix == ".latent")
     found = {path.name: path.read_bytes() for path in chunks(comfy, prompt)}
-    return {**found, "latent": latent.read_bytes()[-(4 * 64) :]}, outputs["say"]["text"][0], seconds
+    return {**found, "latent": load_file(latent)["latent_tensor"].numpy().tobytes()}, outputs["say"]["text"][0], seconds
 
 
 def chunks(comfy: ComfyProcess, prompt: Prompt) -> list[Path]:
