@@ -26,6 +26,10 @@ from ..factory_arguments import FactoryArguments
 from .layer import TTTConfig, angles_of, check_reference, check_tokens, places_of, take, unit_and_turned
 from .order import Layout, Slab, frame_slabs
 
+# Of the fast weights into a unit. A step has size one whatever the weights have, so at the published length of 1 a
+# chunk is forgotten after four more; training can change it.
+START_LENGTH = 4.0
+
 
 class LaCTLayer(nn.Module):
     """Read with Large Chunk Test-Time Training: a SwiGLU network for each head, one step of Muon for each chunk."""
@@ -46,11 +50,11 @@ class LaCTLayer(nn.Module):
         self.reset()
 
     def reset(self) -> None:
-        """Set start values for training, as published: what leads into a unit has length one, on the average; the rest
-        is that of `operations`.
+        """Set start values for training: what leads into a unit has START_LENGTH, on the average; the rest is that of
+        `operations`.
         """
         for w in (self.w1, self.w2, self.w3):
-            nn.init.normal_(w, std=w.shape[-2] ** -0.5)
+            nn.init.normal_(w, std=START_LENGTH * w.shape[-2] ** -0.5)
 
     def read(
         self,

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,7 +10,7 @@ from longreel.engine.ttt.block import TTTBlock
 from longreel.engine.ttt.files import LoadedTTT, load_ttt, save_ttt
 from longreel.engine.ttt.layer import AS_TRAINED, LACT, OWN, TTTConfig
 from longreel.engine.ttt.order import Layout, even_layout, frame_slabs, scan_runs
-from longreel.kernels.lact import COEFFICIENTS
+from longreel.kernels.lact import COEFFICIENTS, FastWeights, evaluated, lengths_of, read_chunk
 from tests.engine.finite_differences import along_gradients
 from tests.engine.ttt_cases import HEADS, THREE_SEGMENTS, WIDTH, layouts, tokens, tokens_like
 from tests.live_bytes import LiveBytes
@@ -199,6 +200,23 @@ def test_a_token_knows_its_whole_chunk_and_all_before_it(backwards, frame, seen_
     changed = reading(block, x, SIX_SEGMENTS, backwards) != reading(block, other, SIX_SEGMENTS, backwards)
     frames = changed.any(-1)[0, SIX_SEGMENTS.text_tokens :].unflatten(0, (13, -1)).any(-1)
     assert frames.nonzero().flatten().tolist() == list(seen_by)
+
+
+@torch.no_grad()
+def test_a_new_layer_still_knows_a_chunk_after_seven_more():
+    """Cosine of what it answers to the keys of the first chunk with their values."""
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    layer = TTTBlock(TTTConfig(LACT, 48, 1, 1, 0.001, rates=OWN)).ttt
+    fast = FastWeights(layer.w1[None], layer.w2[None], layer.w3[None])
+    lengths, rates, likeness = lengths_of(fast), torch.ones(1, 80, 1, 3), []
+    first = [torch.randn(1, 80, 1, 48, generator=generator) for _ in range(2)]
+    for number in range(8):
+        k, v = first if not number else (torch.randn(1, 80, 1, 48, generator=generator) for _ in range(2))
+        _, fast = read_chunk(k, F.normalize(k, dim=-1), v, rates, fast, lengths)
+        answer = evaluated(F.normalize(first[0], dim=-1).transpose(1, 2), fast).transpose(1, 2)
+        likeness.append(float(F.cosine_similarity(answer, first[1], dim=-1).mean()))
+    assert likeness[0] > 0.4 and likeness[7] > 0.5 * likeness[0]
 
 
 @torch.no_grad()
