@@ -17,12 +17,15 @@ from functools import cache
 
 import torch
 
-from . import differentiable, first_use, reference
+from . import differentiable, first_use, graphed, reference
 from .inputs import ScanInputs
 from .state import State
 
 BACKENDS = ("reference", "triton", "compiled")
 VARIABLE = "LONGREEL_TTT_BACKEND"
+GRAPH = "LONGREEL_TTT_GRAPH"
+
+_graphed = graphed.Graphed()
 
 TRITON_CHUNKS = (16, 64)
 TRITON_HEAD_DIMS = (64, 128)
@@ -84,7 +87,7 @@ def scan(
             every = max(checkpoint_every, _chunks_going_back(inputs)) if checkpoint_every else max(1, q.shape[1])
             return differentiable.scan(inputs, every, _by_triton, _back_by_triton)
     if needs_grad and checkpoint_every and not _forced(backend) and _passes_forwards(inputs):
-        return differentiable.scan(inputs, checkpoint_every, _by_triton)
+        return differentiable.scan(inputs, checkpoint_every, _by_triton, _back_in_torch(inputs))
     return reference.scan(inputs, checkpoint_every)
 
 
@@ -102,6 +105,19 @@ def _agrees_going_back(inputs: ScanInputs) -> bool:
     if obstacle is not None:
         _say_once(obstacle, "gradients of TTT layers")
     return obstacle is None
+
+
+def _back_in_torch(inputs: ScanInputs) -> differentiable.Back:
+    """Return how plain torch goes back: as a CUDA graph where that is asked for and agrees, else operation by
+    operation.
+    """
+    if os.environ.get(GRAPH) != "1" or not inputs.q.is_cuda:
+        return differentiable.by_reference
+    obstacle = first_use.obstacle_going_back(inputs, _graphed, GRAPH)
+    if obstacle is not None:
+        graphs = obstacle.replace("its kernels", f"{GRAPH} was asked for, but CUDA graphs", 1)
+        _say_once(graphs, "gradients of TTT layers")
+    return _graphed if obstacle is None else differentiable.by_reference
 
 
 def _passes_forwards(inputs: ScanInputs) -> bool:

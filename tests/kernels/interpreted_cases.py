@@ -405,15 +405,14 @@ def cases() -> dict[str, Case]:
         for dtype in TOLERANCE:
             name = f"{kind}, {str(dtype).removeprefix('torch.')}: gradients behind the kernel"
             found[name] = partial(gradients_behind_the_kernel, mlp, dtype)
-        for chunk, every, two, dtype in (
-            (16, 1, 2, torch.float16), (16, 1, 1, torch.float32), (64, 2, 1, torch.float16), (64, 2, 1, torch.float32),
-        ):  # fmt: skip
+        of = ((16, 1, 2, torch.float16), (16, 1, 1, torch.float32), (64, 2, 1, torch.float32))
+        for chunk, every, two, dtype in of:
             name = f"{kind}: gradients, chunk {chunk}, groups of {every}, {str(dtype).removeprefix('torch.')}"
             found[name] = partial(gradients_with_a_tail, mlp, chunk, dtype, every, two)
         for check in (gradients_with_odd_strides, gradients_through_two_slabs, gradients_read_nothing_behind_the_tail,
                       gradients_of_a_few_tokens, gradients_of_no_tokens, right_at_first_use_going_back):  # fmt: skip
             found[f"{kind}: {check.__name__.replace('_', ' ')}"] = partial(check, mlp)
-        for weigh, rate in ((100.0, 1.0), (1e-2, 1.0), (1e3, TINY_RATE)):
+        for weigh, rate in ((1e-2, 1.0), (1e3, TINY_RATE)):
             name = f"{kind}, float16: gradients times {weigh:g}, rates times {rate:g}"
             found[name] = partial(gradients_in_float16, mlp, weigh, rate)
     for chunk, piece, major in ((16, 1, 9), (16, 2, 8), (64, 1, 9)):

@@ -50,6 +50,7 @@ def all_rows(rehearse: bool) -> list[Row]:
     rows += [kernel_row("TTT neighbours, times", "ttt:neighbours", 40)]
     rows += [kernel_row("TTT gradients, errors", "kernels:gradients", 40)]
     rows += [kernel_row("TTT forwards and back, times", "kernels:training", 40)]
+    rows += [kernel_row("TTT gradients by a CUDA graph", "ttt:by_graph", 40)]
     rows += [kernel_row("TTT block, time", "kernels:block", 40)]
     rows += [
         row(f"{SMALL}, {feature}", "sampling:step", 60, network=SMALL, dtype="bfloat16", feature=feature)

@@ -137,6 +137,25 @@ def going_back(record: Any, rehearse: bool) -> None:
             _each_alone(record, given, rehearse)
 
 
+def by_graph(record: Any, rehearse: bool) -> None:
+    """Record milliseconds and bytes of going back through 16 chunks of TTT-MLP in plain torch, operation by operation
+    and as a CUDA graph, and the graph's worst error against the former. A rehearsal has no CUDA, and no graph."""
+    from longreel.kernels import differentiable, graphed
+
+    require_gpu(rehearse)
+    given = inputs_of(drawn("mlp", 1, 2 * 64 if rehearse else 16 * 64, 1 if rehearse else HEADS))
+    ways = {"plain torch": differentiable.by_reference} | ({} if rehearse else {"CUDA graph": graphed.Graphed()})
+    found = {}
+    for name, back in ways.items():
+        with peak() as used:
+            found[name] = _gradients(given, back)
+        record(name, {"ms": milliseconds(lambda back=back: _gradients(given, back), 1 if rehearse else 3), **used})
+    if not rehearse:
+        record(
+            "worst", max(relative_error(a, b) for a, b in zip(found["CUDA graph"], found["plain torch"], strict=True))
+        )
+
+
 def _there_and_back(record: Any, kind: str, given: ScanInputs, rehearse: bool) -> None:
     """Record a scan with gradients, by kernels alone and with plain torch on the way back."""
     from longreel.kernels import differentiable, triton_backward, triton_launch
