@@ -1,6 +1,7 @@
 """hosts/measure on core's own classes: what CLIP sees, what is missing and why, and films from VIDEO and IMAGE."""
 
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from comfy_api.latest import InputImpl
 from longreel.engine.measure.figures import ShotSpan
 from longreel.engine.measure.metrics import cscv
 from longreel.engine.measure.video_file import write_video
+from longreel.engine.measure.warp import WarpMeter
 from longreel.engine.plan.facts import ModelFacts
 from longreel.engine.plan.timeline import plan_timeline
 from longreel.engine.storyboard.board import Shot, Storyboard
@@ -107,6 +109,9 @@ def test_a_text_encoder_that_does_not_fit_is_named(encoder, projection, why):
 
 
 def test_what_is_not_there_is_listed_with_its_reason(monkeypatch, eyes):
+    small = partial(WarpMeter, side=64)  # the flow of 720 x 720 pixels takes seconds
+    monkeypatch.setattr("longreel.hosts.measure.report.WarpMeter", small)
+
     def missing(wired: Wired) -> dict[str, str]:
         listed = measure_film(film_of_images(film(FRAMES), 8.0), wired).figures["not_computed"]
         return {one["what"]: one["why"] for one in listed}
