@@ -264,4 +264,5 @@ class _Run:
         first = self.task.chunks[0].new_frames if self.task.reads_video and 0 in self.wanted else 0
         lost = f"; workers lost and started again: {len(self.takes.lost)}" if self.takes.lost else ""
         most = speed_up(frames, count, first)
-        return f"made on {count} workers, at most {most:.1f} times as fast as on one: {takes}{lost}"
+        where = f"{count} workers, at most {most:.1f} times as fast as on one" if count > 1 else "one worker"
+        return f"made on {where}: {takes}{lost}"
