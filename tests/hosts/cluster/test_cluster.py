@@ -37,6 +37,7 @@ BOARD = Storyboard(
 )
 TWO = ClusterSettings(workers=2)
 NOTICED_SECONDS = 5.0
+WOULD_BE = r"^take \d on worker \d \(.*\): Longreel Sampler: chunk \d of shot \d would be another one here"
 
 pytestmark = pytest.mark.slow
 
@@ -171,6 +172,7 @@ def test_files_that_a_worker_lacks_or_has_otherwise_are_refused_by_name(base, tm
 
 
 def test_what_stops_on_a_worker_is_said_as_it_would_be_here(base, tmp_path):
+    """Both workers stop; whichever is heard first."""
     wrong = change(PROMPT, "board", text=PROMPT["board"]["inputs"]["text"].replace("red circle", "green star"))
-    with pytest.raises(ClusterError, match=r"^take 1 on worker 1 \(.*\): Longreel Sampler: chunk 1 of shot 1 would be"):
+    with pytest.raises(ClusterError, match=WOULD_BE):
         run(PROMPT, tmp_path / "other", Takes(TWO, wrong, "sample"))
