@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from longreel.engine.measure.metrics import Seam, cscv, seam, seam_score
 from tests.bench.seam_check import FADE, JOINT, Case, fade, ghost, hard
 
-CASES = 50
+CASES = 24
 AROUND = 5  # frames, the least: fast, and the hardest for the score
 
 

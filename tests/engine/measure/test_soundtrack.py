@@ -33,11 +33,11 @@ def video_of(tmp_path: Path, frames: int, sound: Soundtrack | None, fps: float =
     return write_video([grey], tmp_path, "clip", 1, fps, 30, sound=sound).path
 
 
-@pytest.mark.parametrize("fps", [16.0, 23.976, 24.0])
-def test_a_click_is_heard_when_its_flash_is_seen_over_a_minute(tmp_path: Path, fps):
-    rate, count = 44100, round(60 * fps)
+@pytest.mark.parametrize("fps, seconds", [(16.0, 12), (23.976, 60), (24.0, 12)])
+def test_a_click_is_heard_when_its_flash_is_seen_over_a_minute(tmp_path: Path, fps, seconds):
+    rate, count = 44100, round(seconds * fps)
     flashes = [0, 1, 100, count // 2, count - 2]
-    samples = torch.zeros(1, round(62 * rate))
+    samples = torch.zeros(1, round((seconds + 2) * rate))
     for number in flashes:
         at = round(number / Fraction(fps).limit_denominator(1001) * rate)
         samples[:, at : at + 60] = 0.9
