@@ -3,7 +3,8 @@
  * names are shown once a vote is given.
  */
 import { api } from "../../../scripts/api.js";
-import { addStyle, el } from "./dom.js";
+import { el } from "./dom.js";
+import { addPlace, onRun, showPlace } from "./node_place.js";
 import { t } from "./translate.js";
 
 const LEAST = 420; // pixels, once there is something to show
@@ -28,29 +29,12 @@ const CHOICES = [
  */
 export function addComparison(node) {
   if (node.longreelComparison) return;
-  addStyle();
-  const element = el("div", { class: "lr-planned lr-compare", hidden: true });
-  node.longreelComparison = element;
-  const widget = node.addDOMWidget("comparison", "longreel_compare", element, {
-    serialize: false,
-    hideOnZoom: false,
-    getMinHeight: () => (element.hidden ? 0 : LEAST),
-    getMaxHeight: () => (element.hidden ? 0 : undefined),
-    getValue: () => "",
-    setValue: () => {},
-  });
-  widget.serialize = false;
-  const executed = node.onExecuted;
-  node.onExecuted = function (/** @type {any} */ output) {
-    executed?.apply(this, arguments);
+  const place = { name: "comparison", type: "longreel_compare", least: LEAST, class: "lr-compare" };
+  const element = (node.longreelComparison = addPlace(node, place));
+  onRun(node, (output) => {
     const page = output?.longreel_compare?.[0];
-    if (!page) return;
-    const width = element.hidden ? Math.max(node.size[0], WIDE) : node.size[0];
-    element.hidden = false;
-    element.replaceChildren(...pageOf(page, output.text?.[0] ?? ""));
-    node.setSize([width, Math.max(node.size[1], node.computeSize()[1])]);
-    node.setDirtyCanvas?.(true, true);
-  };
+    if (page) showPlace(node, element, pageOf(page, output.text?.[0] ?? ""), WIDE);
+  });
 }
 
 /** @param {number} index */

@@ -7,7 +7,8 @@
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { latestEntries, plannedOf } from "./after_run.js";
-import { addStyle, el } from "./dom.js";
+import { el } from "./dom.js";
+import { addPlace, onRun, showPlace } from "./node_place.js";
 import { behindInput, inputsOf } from "./storyboard/graph.js";
 import { rowWords } from "./storyboard/plan_words.js";
 import { timelinePicture } from "./timeline_picture.js";
@@ -23,31 +24,13 @@ const BEFORE = "Planned while you write. What it costs, and the memory of the lo
  */
 export function addPicture(node) {
   if (node.longreelPicture) return;
-  addStyle();
-  const element = el("div", { class: "lr-planned", hidden: true });
-  node.longreelPicture = element;
-  const widget = node.addDOMWidget("plan_picture", "longreel_plan", element, {
-    serialize: false,
-    hideOnZoom: false,
-    getMinHeight: () => (element.hidden ? 0 : LEAST),
-    getMaxHeight: () => (element.hidden ? 0 : undefined),
-    getValue: () => "",
-    setValue: () => {},
-  });
-  widget.serialize = false;
-  element.addEventListener("wheel", (event) => {
-    if (element.scrollHeight > element.clientHeight && !event.ctrlKey) event.stopPropagation();
-  });
+  node.longreelPicture = addPlace(node, { name: "plan_picture", type: "longreel_plan", least: LEAST });
   const removed = node.onRemoved;
   node.onRemoved = function () {
     node.longreelRedraw?.disconnect();
     return removed?.apply(this, arguments);
   };
-  const executed = node.onExecuted;
-  node.onExecuted = function (/** @type {any} */ output) {
-    executed?.apply(this, arguments);
-    show(node, output?.longreel_plan?.[0], output?.text?.[0]);
-  };
+  onRun(node, (output) => show(node, output?.longreel_plan?.[0], output?.text?.[0]));
 }
 
 /**
@@ -87,7 +70,7 @@ const identity = (plan) => JSON.stringify({ ...plan, notes: null });
 function draw(node, plan, report) {
   node.longreelShown = identity(plan);
   const element = node.longreelPicture;
-  element.hidden = false;
+  showPlace(node, element, []);
   const wraps = report.includes(t(BEFORE));
   const pre = el("pre", { tabindex: 0, role: "region", "aria-label": t("Report"), "data-wraps": wraps }, report);
   const redraw = () => element.replaceChildren(timelinePicture(plan, Math.max(200, element.clientWidth - PADDING)), pre);
@@ -95,8 +78,6 @@ function draw(node, plan, report) {
   node.longreelRedraw?.disconnect();
   node.longreelRedraw = new ResizeObserver(redraw);
   node.longreelRedraw.observe(element);
-  node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
-  node.setDirtyCanvas?.(true, true);
 }
 
 /**
