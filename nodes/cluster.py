@@ -79,31 +79,8 @@ class LongreelClusterTake(io.ComfyNode):
         return schema
 
     @classmethod
-    def execute(
-        cls,
-        model,
-        timeline,
-        positive,
-        negative,
-        latent,
-        sampler,
-        sigmas,
-        seed,
-        cfg,
-        order,
-        add_noise=True,
-        mode=None,
-        **rest,
-    ):
-        sampling = Sampling(
-            positive=positive,
-            negative=negative,
-            sampler=sampler,
-            sigmas=sigmas,
-            cfg=cfg,
-            seed=seed,
-            add_noise=add_noise,
-        )
+    def execute(cls, model, timeline, latent, order, mode=None, blend="", **inputs) -> io.NodeOutput:
+        """Make the take of the order that is under way; the other inputs are those of Sampling, by its names."""
         making = inside.Making.now
-        sample_take(model, timeline, latent, sampling, making.order, making.keep, **experts_of(mode))
+        sample_take(model, timeline, latent, Sampling(**inputs), making.order, making.keep, **experts_of(mode))
         return io.NodeOutput(latent, order)

@@ -188,32 +188,10 @@ class LongreelSampler(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(
-        cls,
-        model,
-        timeline,
-        positive,
-        negative,
-        latent,
-        sampler,
-        sigmas,
-        seed,
-        cfg,
-        blend,
-        add_noise=True,
-        mode=None,
-        cluster=None,
-    ):
+    def execute(cls, model, timeline, latent, blend, mode=None, cluster=None, **inputs):
+        """Sample; the other inputs are those of Sampling, by its names."""
         chosen = check_choice("mode", mode or {"mode": JOINT}, (JOINT, ROLLOUT))
-        sampling = Sampling(
-            positive=positive,
-            negative=negative,
-            sampler=sampler,
-            sigmas=sigmas,
-            cfg=cfg,
-            seed=seed,
-            add_noise=add_noise,
-        )
+        sampling = Sampling(**inputs)
         experts = experts_of(chosen)
         low = experts["low_noise_model"]
         unalike = None if low is None else unlike(model, low)
