@@ -19,7 +19,17 @@ from torch.utils.checkpoint import checkpoint
 
 from ...kernels.gated_delta import scan
 from ..factory_arguments import FactoryArguments
-from .layer import POST_NORM_EPS, TTTConfig, angles_of, check_reference, check_tokens, places_of, take, unit_and_turned
+from .layer import (
+    POST_NORM_EPS,
+    TTTConfig,
+    angles_of,
+    check_reference,
+    check_tokens,
+    normed_heads,
+    places_of,
+    take,
+    unit_heads,
+)
 from .order import Layout, Slab, segment_slabs, slabs
 
 STEP_LOWEST, STEP_HIGHEST = 1e-4, 1e-1  # log decay per token at the start: heads that remember 10 to 10,000 tokens
@@ -88,26 +98,12 @@ class GatedDeltaLayer(nn.Module):
         config = self.config
         places, entries = places_of(slab, x.device)
         angles = angles_of(places, entries, layout, config.head_width)
-        q, k, v, g = (
-            project(x).unflatten(-1, (config.heads, config.head_width))
-            for project in (self.wq, self.wk, self.wv, self.wg)
-        )
+        q, k, v = unit_heads(self, x, angles)
         log_decay = -F.softplus(self.decay(x).float())  # [B, S, H]
         strength = config.base_rate * self.strength(x).float().sigmoid()
-        out, state = scan(
-            unit_and_turned(q, angles),
-            unit_and_turned(k, angles),
-            v,
-            log_decay,
-            strength,
-            state,
-            config.chunk,
-            places,
-            self.checkpoint_every,
-        )
-        size = (out.float().square().mean(-1, keepdim=True) + config.norm_eps).rsqrt()  # [B, S, H, 1]
-        out = (out.float() * size * self.head_norm_weight.to(x.device).float()).to(x.dtype) * F.silu(g)
-        return self.wo(self.post_norm(out.flatten(2))), state
+        out, state = scan(q, k, v, log_decay, strength, state, config.chunk, places, self.checkpoint_every)
+        out = normed_heads(out, self.head_norm_weight, config.norm_eps).to(x.dtype).flatten(2) * F.silu(self.wg(x))
+        return self.wo(self.post_norm(out)), state
 
 
 class SlidingWindowLayer(nn.Module):
@@ -164,13 +160,8 @@ class SlidingWindowLayer(nn.Module):
 
     def _project(self, x: torch.Tensor, slab: Slab, layout: Layout) -> tuple[torch.Tensor, ...]:
         """Project x [B, S, C] in the order of the slab's ranges -> q, scaled, and k and v [B, S, H, D]."""
-        config = self.config
-        angles = angles_of(*places_of(slab, x.device), layout, config.head_width)
-        q, k, v = (
-            project(x).unflatten(-1, (config.heads, config.head_width)) for project in (self.wq, self.wk, self.wv)
-        )
-        scale = self.logit_scale.to(x)[:, None]  # [H, 1]
-        return unit_and_turned(q, angles) * scale, unit_and_turned(k, angles), v
+        q, k, v = unit_heads(self, x, angles_of(*places_of(slab, x.device), layout, self.config.head_width))
+        return q * self.logit_scale.to(x)[:, None], k, v
 
 
 def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:

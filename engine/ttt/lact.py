@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...kernels.lact import FastWeights, lengths_of, read_chunk
 from ..factory_arguments import FactoryArguments
-from .layer import TTTConfig, angles_of, check_reference, check_tokens, places_of, take, unit_and_turned
+from .layer import TTTConfig, angles_of, check_reference, check_tokens, normed_heads, places_of, take, unit_heads
 from .order import Layout, Slab, frame_slabs
 
 # Of the fast weights into a unit. A step has size one whatever the weights have, so at the published length of 1 a
@@ -79,19 +79,11 @@ class LaCTLayer(nn.Module):
             step = partial(checkpoint, read_chunk, use_reentrant=False, preserve_rng_state=False)
         for slab in frame_slabs(layout, backwards, self.config.chunk):
             tokens = take(x, slab)
-            q, k, v = self._project(tokens, slab, layout)
+            q, k, v = unit_heads(self, tokens, angles_of(*places_of(slab, x.device), layout, self.config.head_width))
             out, fast = step(q, k, v, self._learning_rates(tokens), fast, lengths)
             del q, k, v
-            yield slab, self.wo(self._normed(out).flatten(2))
-
-    def _project(self, x: torch.Tensor, slab: Slab, layout: Layout) -> tuple[torch.Tensor, ...]:
-        """Project x [B, S, C] in the order of the slab's ranges -> q, k of length one, and v [B, S, H, D]."""
-        config = self.config
-        angles = angles_of(*places_of(slab, x.device), layout, config.head_width)
-        q, k, v = (
-            project(x).unflatten(-1, (config.heads, config.head_width)) for project in (self.wq, self.wk, self.wv)
-        )
-        return unit_and_turned(q, angles), unit_and_turned(k, angles), v
+            out = normed_heads(out, self.head_norm_weight, self.config.norm_eps)
+            yield slab, self.wo(out.to(x.dtype).flatten(2))
 
     def _learning_rates(self, x: torch.Tensor) -> torch.Tensor:
         """Return learning rates [B, S, H, 3], about base_rate in a new layer, for x [B, S, C]."""
@@ -99,9 +91,3 @@ class LaCTLayer(nn.Module):
         logit = rate + math.log(-math.expm1(-rate))  # softplus of this is base_rate
         said = self.rates(x)
         return F.softplus(said.to(torch.promote_types(x.dtype, torch.float32)) + logit).unflatten(-1, (-1, 3))
-
-    def _normed(self, out: torch.Tensor) -> torch.Tensor:
-        """Return out [B, S, H, D] with a root of its mean square of one in each head, times a learned weight."""
-        precise = out.to(torch.promote_types(out.dtype, torch.float32))
-        size = (precise.square().mean(-1, keepdim=True) + self.config.norm_eps).rsqrt()  # [B, S, H, 1]
-        return (precise * size * self.head_norm_weight.to(precise)).to(out.dtype)

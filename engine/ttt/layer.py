@@ -277,6 +277,22 @@ def unit_and_turned(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
     return tail.unit_and_turned(x, angles.cos(), angles.sin())
 
 
+def unit_heads(layer: nn.Module, x: torch.Tensor, angles: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return q and k at length one, rotated by angles [S, D / 2], and v [B, S, H, D] of tokens x [B, S, C], by the
+    projections wq, wk and wv of a layer.
+    """
+    heads = layer.config.heads, layer.config.head_width
+    q, k, v = (project(x).unflatten(-1, heads) for project in (layer.wq, layer.wk, layer.wv))
+    return unit_and_turned(q, angles), unit_and_turned(k, angles), v
+
+
+def normed_heads(out: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """Return [B, S, H, D] with a root of its mean square of one in each head, times weight [D], in float32 at least."""
+    precise = out.to(torch.promote_types(out.dtype, torch.float32))
+    size = (precise.square().mean(-1, keepdim=True) + eps).rsqrt()  # [B, S, H, 1]
+    return precise * size * weight.to(precise)
+
+
 def take(x: torch.Tensor, slab: Slab) -> torch.Tensor:
     """Return the slab's tokens [B, S, C] of x [B, L, C]; a slab of one range is no copy."""
     parts = [x[:, start:stop] for start, stop in slab.ranges]
