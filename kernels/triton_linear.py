@@ -14,6 +14,19 @@ WARPS = {64: 4, 128: 8}  # by head dim: as few as keep the state in registers wi
 STAGES = 2
 
 
+@triton.jit
+def learn_linear(
+    k_ptr, v_ptr, eta_ptr, rows, inside, k_token, v_token, eta_token, W1, b1, gamma, beta, eps, D: tl.constexpr
+):  # fmt: skip
+    """Return W1 [D, D] and b1 [D] after they have learned a chunk of one head, whose tokens these rows are."""
+    XK = load_rows(k_ptr, rows, inside, k_token, D)  # [K, D]
+    Z1 = product(XK, W1.to(XK.dtype)) + b1[None, :]
+    XV = load_rows(v_ptr, rows, inside, v_token, D).to(tl.float32)
+    rate = load_rates(eta_ptr, rows, inside, eta_token, XK.dtype)
+    G1 = rate * loss_gradient(Z1, XV - XK.to(tl.float32), gamma, beta, eps, D)
+    return step(W1, tl.trans(XK), G1.to(XK.dtype)), step_of_bias(b1, G1, 0, XK.dtype)
+
+
 @triton.jit(do_not_specialize=["tokens"])
 def scan_linear(
     q_ptr, k_ptr, v_ptr, eta_ptr, out_ptr, index_ptr, gamma_ptr, beta_ptr,
@@ -41,14 +54,9 @@ def scan_linear(
 
     for start in range(0, tokens, K):
         rows, inside = chunk_rows(index_ptr, start, tokens, K)
-        XK = load_rows(k_ptr, rows, inside, k_token, D)  # [K, D]
-        Z1 = product(XK, W1.to(XK.dtype)) + b1[None, :]
-        XV = load_rows(v_ptr, rows, inside, v_token, D).to(tl.float32)
-        rate = load_rates(eta_ptr, rows, inside, eta_token, XK.dtype)
-        G1 = rate * loss_gradient(Z1, XV - XK.to(tl.float32), gamma, beta, eps, D)
-        W1 = step(W1, tl.trans(XK), G1.to(XK.dtype))
-        b1 = step_of_bias(b1, G1, 0, XK.dtype)
-
+        W1, b1 = learn_linear(
+            k_ptr, v_ptr, eta_ptr, rows, inside, k_token, v_token, eta_token, W1, b1, gamma, beta, eps, D
+        )
         XQ = load_rows(q_ptr, rows, inside, q_token, D)
         xh, _ = normalise(product(XQ, W1.to(XQ.dtype)) + b1[None, :], eps, D)
         out = XQ.to(tl.float32) + gamma * xh + beta

@@ -9,18 +9,15 @@ as a product takes them. How it is launched is triton_backward.py's business.
 import triton
 import triton.language as tl
 
+from .triton_linear import learn_linear
 from .triton_tiles import (
     LIFT,
     chunk_rows,
-    load_rates,
     load_rows,
-    loss_gradient,
     loss_gradient_back,
     lowered,
     normalise,
     product,
-    step,
-    step_of_bias,
     store_rows,
     through_normalise,
 )
@@ -72,13 +69,9 @@ def back_linear(
         tl.store(b1_kept_ptr + at * D + d, b1)
         at += 1
         rows, inside = chunk_rows(None, start, tokens, K)
-        XK = load_rows(k_ptr, rows, inside, k_token, D)  # [K, D]
-        XV = load_rows(v_ptr, rows, inside, v_token, D).to(tl.float32)
-        rate = load_rates(eta_ptr, rows, inside, eta_token, XK.dtype)
-        Z1 = product(XK, W1.to(XK.dtype)) + b1[None, :]
-        G1 = rate * loss_gradient(Z1, XV - XK.to(tl.float32), gamma, beta, eps, D)
-        W1 = step(W1, tl.trans(XK), G1.to(XK.dtype))
-        b1 = step_of_bias(b1, G1, 0, XK.dtype)
+        W1, b1 = learn_linear(
+            k_ptr, v_ptr, eta_ptr, rows, inside, k_token, v_token, eta_token, W1, b1, gamma, beta, eps, D
+        )
     tl.debug_barrier()  # what one thread has stored another one loads
 
     dW1 = tl.load(W1_back_ptr + program * D * D + square)
