@@ -67,7 +67,9 @@ def elo_ratings(choices: Sequence[Choice], seed: int = 0) -> list[Rating]:
         i, j, group = names.index(choice.one), names.index(choice.other), groups.index(choice.group)
         wins[group, i, j] += choice.share
         wins[group, j, i] += 1 - choice.share
-    _check_joined(wins.sum(0), names)
+    if len(groups_apart := joined(choices)) > 1:
+        here, there = groups_apart[0][0].one, groups_apart[1][0].one
+        raise ValueError(f"no votes lead from {here} to {there}; compare them, or something with both")
     elo = _elo(wins.sum(0)[None])[0]
     low: list[float] | list[None] = [None] * len(names)
     high: list[float] | list[None] = [None] * len(names)
@@ -108,15 +110,18 @@ def strengths(wins: Tensor) -> Tensor:
     return found
 
 
-def _check_joined(wins: Tensor, names: Sequence[str]) -> None:
-    met = (wins + wins.T) > 0
-    reached = {0} if names else set()
-    waiting = list(reached)
-    while waiting:
-        for other in met[waiting.pop()].nonzero().flatten().tolist():
-            if other not in reached:
-                reached.add(other)
-                waiting.append(other)
-    if len(reached) < len(names):
-        apart = next(name for place, name in enumerate(names) if place not in reached)
-        raise ValueError(f"no votes lead from {names[0]} to {apart}; compare them, or something with both")
+def joined(choices: Sequence[Choice]) -> list[list[Choice]]:
+    """Return the votes in groups whose candidates a chain of votes joins: only within one can ratings be compared."""
+    leads: dict[str, str] = {}  # from each candidate to one of its group, to itself from the group's name
+
+    def group_of(name: str) -> str:
+        while leads.setdefault(name, name) != name:
+            name = leads[name]
+        return name
+
+    for choice in choices:
+        leads[group_of(choice.other)] = group_of(choice.one)
+    groups: dict[str, list[Choice]] = {}
+    for choice in choices:
+        groups.setdefault(group_of(choice.one), []).append(choice)
+    return list(groups.values())

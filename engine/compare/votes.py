@@ -18,7 +18,7 @@ from typing import Any
 from ..runs.json_text import read_json
 from ..runs.lock import RunLock
 from ..runs.whole_file import write_whole
-from .elo import Choice, Rating, elo_ratings
+from .elo import Choice, Rating, elo_ratings, joined
 
 VERSION = 1
 FILE, LOCK = "votes.json", "votes.lock"
@@ -88,13 +88,20 @@ def add_votes(folder: Path, votes: Sequence[Vote]) -> list[Vote]:
 def ratings_of(votes: Sequence[Vote], seed: int = 0) -> dict[str, list[Rating]]:
     """Return the ratings on each axis that has votes, and "overall" those of all of them together, best first.
 
-    Votes on one storyboard by one voter are one group of the bootstrap. Raises ValueError as `elo_ratings` does.
+    Runs that no chain of votes joins are rated apart, under the axis and what tells them from the others. Votes on one
+    storyboard by one voter are one group of the bootstrap.
     """
     asked = {axis: [vote for vote in votes if vote.axis == axis] for axis in AXES}
     asked = {axis: given for axis, given in asked.items() if given}
     if len(asked) > 1:
         asked["overall"] = list(votes)
-    return {axis: elo_ratings([_choice(vote) for vote in given], seed) for axis, given in asked.items()}
+    found = {}
+    for axis, given in asked.items():
+        groups = joined([_choice(vote) for vote in given])
+        for group in groups:
+            apart = f", {group[0].one} and what was compared with it" if len(groups) > 1 else ""
+            found[f"{axis}{apart}"] = elo_ratings(group, seed)
+    return found
 
 
 def _choice(vote: Vote) -> Choice:

@@ -120,3 +120,19 @@ def test_what_is_no_vote_is_refused_and_makes_nothing(comfy: ComfyProcess, promp
 def test_names_that_tell_nothing_apart_are_refused(comfy: ComfyProcess, prompt, inputs, message):
     with pytest.raises(ComfyError, match=message):
         comfy.run(change(prompt, "compare", **inputs))
+
+
+def test_another_pair_in_the_same_comparison_is_shown_and_rated_apart(comfy: ComfyProcess, prompt):
+    """What joins the two pairs can then be voted for, too."""
+    first = change(prompt, "compare", comparison="pairs", blind=False)
+    (page,) = comfy.run(first)["compare"]["longreel_compare"]
+    assert ask(comfy, votes(page, "left"))[0] == 200
+    other = change(first, "compare", name_a="long", name_b="short")
+    (page,) = comfy.run(other)["compare"]["longreel_compare"]
+    status, answer = ask(comfy, votes(page, "right"))
+    assert status == 200 and len(answer["ratings"]) == 2 * (len(AXES) + 1)
+    between = change(first, "compare", name_a="long", name_b="plain")
+    shown = comfy.run(between)["compare"]
+    assert "long and what was compared with it" in shown["text"][0]
+    assert ask(comfy, votes(shown["longreel_compare"][0], "tie"))[0] == 200
+    assert "and what was" not in comfy.run(between)["compare"]["text"][0]

@@ -44,6 +44,15 @@ def test_axes_are_rated_alone_and_together():
     assert list(ratings_of(votes[:8])) == [AXES[0]] and ratings_of([]) == {}
 
 
+def test_runs_that_never_met_are_rated_apart_until_a_vote_joins_them():
+    apart = [Vote(AXES[0], "a", "b", "left"), Vote(AXES[0], "c", "d", "left"), Vote(AXES[0], "b", "e", "tie")]
+    ratings = ratings_of(apart)
+    assert [{rating.name for rating in rows} for rows in ratings.values()] == [{"a", "b", "e"}, {"c", "d"}]
+    assert list(ratings) == [f"{AXES[0]}, {name} and what was compared with it" for name in "ac"]
+    (axis,) = ratings_of([*apart, Vote(AXES[0], "d", "a", "right")])
+    assert axis == AXES[0]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
