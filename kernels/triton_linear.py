@@ -8,7 +8,17 @@ number of tokens is a run-time value: one compilation serves every length. Launc
 import triton
 import triton.language as tl
 
-from .triton_tiles import chunk_rows, load_rates, load_rows, loss_gradient, normalise, product, step, step_of_bias
+from .triton_tiles import (
+    chunk_rows,
+    load_rates,
+    load_rows,
+    loss_gradient,
+    normalise,
+    product,
+    step,
+    step_of_bias,
+    store_rows,
+)
 
 WARPS = {64: 4, 128: 8}  # by head dim: as few as keep the state in registers without spilling
 STAGES = 2
@@ -60,9 +70,7 @@ def scan_linear(
         XQ = load_rows(q_ptr, rows, inside, q_token, D)
         xh, _ = normalise(product(XQ, W1.to(XQ.dtype)) + b1[None, :], eps, D)
         out = XQ.to(tl.float32) + gamma * xh + beta
-        tl.store(
-            out_ptr + rows[:, None] * out_token + d[None, :], out.to(out_ptr.dtype.element_ty), mask=inside[:, None]
-        )
+        store_rows(out_ptr, out, rows, inside, out_token, D)
 
     tl.store(W1_out_ptr + square, W1)
     tl.store(b1_out_ptr + program * D + d, b1)

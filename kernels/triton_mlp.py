@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from .triton_slices import hidden_layer_only, learn_chunk, load_slice, output_layer, store_slice
-from .triton_tiles import chunk_rows, load_rows, normalise
+from .triton_tiles import chunk_rows, load_rows, normalise, store_rows
 
 WARPS = 8
 STAGES = 1
@@ -62,9 +62,7 @@ def scan_mlp(
         Qb = hidden_layer_only(XQT, W1b, b1b, APPROX)
         xh, _ = normalise(output_layer(Qa, Qb, W2a, W2b, once) + b2[None, :], eps, D)
         out = XQ.to(tl.float32) + gamma * xh + beta
-        tl.store(
-            out_ptr + rows[:, None] * out_token + d[None, :], out.to(out_ptr.dtype.element_ty), mask=inside[:, None]
-        )
+        store_rows(out_ptr, out, rows, inside, out_token, D)
 
     store_slice(W1_out_ptr, b1_out_ptr, W2_out_ptr, program, low, W1a, b1a, W2a, M, D)
     store_slice(W1_out_ptr, b1_out_ptr, W2_out_ptr, program, high, W1b, b1b, W2b, M, D)

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from .triton_slices import hidden_layer, hidden_layer_only, load_slice, store_slice, update_slice
-from .triton_tiles import chunk_rows, load_rates, load_rows, loss_gradient, normalise, product, step_of_bias
+from .triton_tiles import chunk_rows, load_rates, load_rows, loss_gradient, normalise, product, step_of_bias, store_rows
 
 WARPS = 8
 STAGES = 1
@@ -87,8 +87,6 @@ def scan_mlp_wide(
 
         xh, _ = normalise(Z2, eps, D)
         out = XQ.to(tl.float32) + gamma * xh + beta
-        tl.store(
-            out_ptr + rows[:, None] * out_token + d[None, :], out.to(out_ptr.dtype.element_ty), mask=inside[:, None]
-        )
+        store_rows(out_ptr, out, rows, inside, out_token, D)
 
     tl.store(b2_ptr + program * D + d, b2)

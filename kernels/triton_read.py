@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from .triton_slices import hidden_layer_only
-from .triton_tiles import chunk_rows, load_rows, normalise
+from .triton_tiles import chunk_rows, load_rows, normalise, store_rows
 
 WARPS = 4
 STAGES = 1
@@ -45,4 +45,4 @@ def read_mlp(
     beta = tl.load(beta_ptr + head * D + d).to(tl.float32)[None, :]
     xh, _ = normalise(Z2, eps, D)
     out = XQ.to(tl.float32) + gamma * xh + beta
-    tl.store(out_ptr + rows[:, None] * out_token + d[None, :], out.to(out_ptr.dtype.element_ty), mask=inside[:, None])
+    store_rows(out_ptr, out, rows, inside, out_token, D)
