@@ -98,7 +98,7 @@ class GatedDeltaLayer(nn.Module):
         config = self.config
         places, entries = places_of(slab, x.device)
         angles = angles_of(places, entries, layout, config.head_width)
-        q, k, v = unit_heads(self, x, angles)
+        q, k, v = unit_heads(x, angles, config, (self.wq, self.wk, self.wv))
         log_decay = -F.softplus(self.decay(x).float())  # [B, S, H]
         strength = config.base_rate * self.strength(x).float().sigmoid()
         out, state = scan(q, k, v, log_decay, strength, state, config.chunk, places, self.checkpoint_every)
@@ -160,7 +160,8 @@ class SlidingWindowLayer(nn.Module):
 
     def _project(self, x: torch.Tensor, slab: Slab, layout: Layout) -> tuple[torch.Tensor, ...]:
         """Project x [B, S, C] in the order of the slab's ranges -> q, scaled, and k and v [B, S, H, D]."""
-        q, k, v = unit_heads(self, x, angles_of(*places_of(slab, x.device), layout, self.config.head_width))
+        angles = angles_of(*places_of(slab, x.device), layout, self.config.head_width)
+        q, k, v = unit_heads(x, angles, self.config, (self.wq, self.wk, self.wv))
         return q * self.logit_scale.to(x)[:, None], k, v
 
 

@@ -79,7 +79,8 @@ class LaCTLayer(nn.Module):
             step = partial(checkpoint, read_chunk, use_reentrant=False, preserve_rng_state=False)
         for slab in frame_slabs(layout, backwards, self.config.chunk):
             tokens = take(x, slab)
-            q, k, v = unit_heads(self, tokens, angles_of(*places_of(slab, x.device), layout, self.config.head_width))
+            angles = angles_of(*places_of(slab, x.device), layout, self.config.head_width)
+            q, k, v = unit_heads(tokens, angles, self.config, (self.wq, self.wk, self.wv))
             out, fast = step(q, k, v, self._learning_rates(tokens), fast, lengths)
             del q, k, v
             out = normed_heads(out, self.head_norm_weight, self.config.norm_eps)

@@ -277,12 +277,13 @@ def unit_and_turned(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
     return tail.unit_and_turned(x, angles.cos(), angles.sin())
 
 
-def unit_heads(layer: nn.Module, x: torch.Tensor, angles: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return q and k at length one, rotated by angles [S, D / 2], and v [B, S, H, D] of tokens x [B, S, C], by the
-    projections wq, wk and wv of a layer.
+def unit_heads(
+    x: torch.Tensor, angles: torch.Tensor, config: TTTConfig, projections: tuple[nn.Module, nn.Module, nn.Module]
+) -> tuple[torch.Tensor, ...]:
+    """Return q and k at length one, rotated by angles [S, D / 2], and v [B, S, H, D] of tokens x [B, S, C], by a
+    layer's projections into q, k and v.
     """
-    heads = layer.config.heads, layer.config.head_width
-    q, k, v = (project(x).unflatten(-1, heads) for project in (layer.wq, layer.wk, layer.wv))
+    q, k, v = (project(x).unflatten(-1, (config.heads, config.head_width)) for project in projections)
     return unit_and_turned(q, angles), unit_and_turned(k, angles), v
 
 
