@@ -6,10 +6,12 @@ depends on its own seed alone, so that an encoding which was stopped goes on whe
 """
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from .. import train_vae as shape_world_vae
@@ -19,6 +21,7 @@ from . import book, draws, running, train_vae
 from .book import Page
 
 VAE_FILE = "vae.safetensors"
+FINISHED = "decoder_alone"  # in the metadata of a VAE whose decoder went on alone: what came of it
 BATCH = 8
 CUT_FRAMES = (17, 16)  # of the two shots of a clip with a cut: 5 and 4 latent frames
 SAME_THING = 0.85  # share of the clips with a cut that show one thing on both sides
@@ -58,25 +61,25 @@ def finish_vae(work: Path) -> None:
     _save(vae, work / VAE_FILE)
 
 
-def _save(vae: vae_net.VAE, file: Path) -> None:
+def _save(vae: vae_net.VAE, file: Path, metadata: dict[str, str] | None = None) -> None:
     """Write a VAE as ComfyUI loads it; an older file stays until the new one is complete."""
     unfinished = file.with_suffix(".unfinished")
-    save_file({k: v.half().cpu().contiguous() for k, v in vae.state_dict().items()}, unfinished)
+    state = {k: v.half().cpu().contiguous() for k, v in vae.state_dict().items()}
+    save_file(state, unfinished, metadata=metadata)
     unfinished.replace(file)
 
 
 def finish_decoder(work: Path, hours: float, stop: running.Stop) -> bool:
     """Train the decoder of WORK/vae.safetensors alone, and write it there when that is done -> whether it is."""
     vae = load_vae(work / VAE_FILE)
-    finished = work / "decoder.finished"
-    if finished.exists():
-        return True
+    with safe_open(work / VAE_FILE, "pt") as file:
+        if (file.metadata() or {}).get(FINISHED):
+            return True
     if not train_vae.finish_decoder(work, vae, hours, stop):
         return False
-    _save(vae, work / VAE_FILE)
     quality = shape_world_vae.psnr(vae, train_vae.held_out_clips(24))
     running.log(work, "finish", psnr=quality)
-    finished.touch()
+    _save(vae, work / VAE_FILE, {FINISHED: f"{quality:.1f} dB"})
     return True
 
 
@@ -140,25 +143,23 @@ def encode_file(vae: vae_net.VAE, group: str, number: int, file: Path) -> None:
     running.save({"latents": torch.cat(latents), "pages": [pages for pages, _ in drawn], "latent_frames": valid}, file)
 
 
-def encode_all(work: Path, stop: running.Stop, share: float = 1.0) -> bool:
-    """Make every file that is missing, of `share` of them -> whether all are there. Stops between two files."""
+def encode_groups(work: Path, stop: running.Stop, files: Mapping[str, int]) -> bool:
+    """Make what is missing of the first so many files of each group -> whether all are there. Stops between files."""
     if not (work / VAE_FILE).exists():
         finish_vae(work)
     (work / "latents").mkdir(exist_ok=True)
+    wanted = [(group, number) for group in GROUPS for number in range(files.get(group, 0))]
+    missing = {one: work / "latents" / "{}_{:03d}.pt".format(*one) for one in wanted}
+    missing = {one: file for one, file in missing.items() if not file.exists()}
+    if not missing:
+        return True
     vae = load_vae(work / VAE_FILE).to(running.device())
-    compiled = False
-    for name, group in GROUPS.items():
-        for number in range(max(1, round(group.files * share))):
-            file = work / "latents" / f"{name}_{number:03d}.pt"
-            if file.exists():
-                continue
-            if stop:
-                return False
-            if not compiled:
-                vae_net.compile_norms()
-                compiled = True
-            began = running.worked_seconds()
-            encode_file(vae, name, number, file)
-            per_clip = (running.worked_seconds() - began) / group.per_file
-            running.log(work, "encode", file=file.name, seconds_per_clip=per_clip)
+    vae_net.compile_norms()
+    for (group, number), file in missing.items():
+        if stop:
+            return False
+        began = running.worked_seconds()
+        encode_file(vae, group, number, file)
+        per_clip = (running.worked_seconds() - began) / GROUPS[group].per_file
+        running.log(work, "encode", file=file.name, seconds_per_clip=per_clip)
     return True

@@ -10,6 +10,7 @@ constant, and falls to nearly nothing in the third stage and again in the fourth
 import random
 import time
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
@@ -66,6 +67,7 @@ STAGES = {
     ),
 }
 HOURS = sum(stage.hours for stage in STAGES.values())
+LAST = list(STAGES)[-1]
 
 
 class Clips:
@@ -152,11 +154,16 @@ def token_ids(sentences: list[str]) -> torch.Tensor:
     return torch.tensor([text_encoder.PICTURE_BOOK.tokenize(sentence).padded() for sentence in sentences])
 
 
+def ends(scale: float = 1.0) -> dict[str, float]:
+    """The seconds of work at which each stage ends."""
+    return dict(zip(STAGES, accumulate(stage.hours * 3600 * scale for stage in STAGES.values()), strict=True))
+
+
 def stage_at(seconds: float, scale: float = 1.0) -> tuple[str, Stage, float]:
     """The stage at so many seconds of work, and the share of the learning rates there."""
-    ends = list(accumulate(stage.hours * 3600 * scale for stage in STAGES.values()))
-    for (name, stage), end in zip(STAGES.items(), ends, strict=True):
-        if seconds < end or end == ends[-1]:
+    for name, end in ends(scale).items():
+        stage = STAGES[name]
+        if seconds < end or name == LAST:
             inside = min(1.0, 1 - (end - seconds) / (stage.hours * 3600 * scale))
             falling = max(0.0, inside - stage.hold) / (1 - stage.hold)
             highest, lowest = stage.rates
@@ -192,21 +199,30 @@ def new_learner() -> shape_world.Learner:
     return shape_world.Learner(networks=(dit_net.DiT(**SHAPE).to(running.device()), encoder.to(running.device())))
 
 
-def train(work: Path, stop: running.Stop, scale: float = 1.0, name: str = "dit", compiled: bool = True) -> bool:
-    """Train through all stages, `scale` times as long as planned -> whether that is done. Keeps WORK/NAME.pt."""
+@cache
+def compile_blocks() -> None:
+    """Compile the transformer's blocks: one small graph for each clip length."""
+    torch._dynamo.config.recompile_limit = 64
+    dit_net.Block.forward = torch.compile(dit_net.Block.forward, dynamic=False)
+
+
+def train(work: Path, stop: running.Stop, scale: float = 1.0, until: str = LAST, compiled: bool = True) -> bool:
+    """Train to the end of the stage `until`, `scale` times as long as planned -> whether it is done. Keeps WORK/dit.pt.
+
+    WORK/latents must hold the files that the stages before and this one draw from.
+    """
     torch.manual_seed(0)
-    learner, checkpoint, where = new_learner(), work / f"{name}.pt", running.device()
+    learner, checkpoint, where = new_learner(), work / "dit.pt", running.device()
     if checkpoint.exists():
         learner.load(checkpoint)
-    end, before = HOURS * 3600 * scale, learner.seconds
+    end, before = ends(scale)[until], learner.seconds
     if before >= end:
         return True
     clips = Clips(work / "latents")
     rng = random.Random(learner.step)
     torch.manual_seed(learner.step)
-    torch._dynamo.config.recompile_limit = 64
-    if compiled:  # one small graph for each clip length
-        dit_net.Block.forward = torch.compile(dit_net.Block.forward, dynamic=False)
+    if compiled:
+        compile_blocks()
     validation = Validation(clips)
     began, saved_at, reported_at = running.worked_seconds(), time.time(), before
     losses: dict[str, list[float]] = {}
@@ -230,7 +246,7 @@ def train(work: Path, stop: running.Stop, scale: float = 1.0, name: str = "dit",
         if learner.seconds - reported_at > REPORT_SECONDS or finished:
             error = validation.losses(learner)
             running.log(
-                work, name, step=learner.step, seconds=learner.seconds, stage=stage_name, rate=rate,
+                work, "dit", step=learner.step, seconds=learner.seconds, stage=stage_name, rate=rate,
                 clips_per_second=seen / max(1.0, learner.seconds - reported_at),
                 validation=error.mean().item(), high_noise=error[validation.sigmas > 0.8].mean().item(),
                 train={key: round(sum(values) / len(values), 4) for key, values in sorted(losses.items())},

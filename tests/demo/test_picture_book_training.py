@@ -97,6 +97,45 @@ def test_a_stopped_training_goes_on(encoded, monkeypatch):
     later = torch.load(work / "dit.pt")
     assert later["step"] == 3 and later["seconds"] > stopped["seconds"]
     assert train_dit.train(work, NEVER, scale=1e-6, compiled=False)  # the planned time is over: nothing to do
+    assert train_dit.train(work, NEVER, scale=1e-6, until="pictures", compiled=False)
+    assert torch.load(work / "dit.pt")["step"] == 3
+
+
+def test_another_machine_goes_on_from_what_was_exported(encoded, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_dit, "TOKENS", 200)
+    monkeypatch.setattr(train_dit, "SHAPE", {**train_dit.SHAPE, "width": 32, "ffn_width": 32, "heads": 1, "layers": 1})
+    noise, here, there, exported = noise_clips(encoded[0]), tmp_path / "here", tmp_path / "there", tmp_path / "exported"
+    for work in (here, there):
+        shutil.copytree(noise / "latents", work / "latents")
+    shutil.copy(encoded[0] / encode.VAE_FILE, here)
+    train.export(here, exported)
+    assert [file.name for file in exported.iterdir()] == [train.VAE_EXPORT]  # the transformer has not begun
+    assert not train_dit.train(here, AfterSteps(2), compiled=False)
+    train.export(here, exported)
+    train.begin(there, exported)
+    one, other = (torch.load(work / "dit.pt") for work in (here, there))
+    assert (other["step"], other["seconds"]) == (2, one["seconds"])
+    assert one["ema"].keys() == other["ema"].keys() == other["model"].keys()
+    for name, average in one["ema"].items():
+        assert torch.equal(other["ema"][name], average.half().float()), name
+        assert torch.equal(other["model"][name], average.half().float()), name
+    assert not train_dit.train(there, AfterSteps(1), compiled=False)
+    assert torch.load(there / "dit.pt")["step"] == 3
+    with pytest.raises(SystemExit, match="has a trained VAE already"):
+        train.begin(there, exported)
+
+
+def test_a_stage_waits_for_its_own_clips_alone(encoded, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(encode, "encode_file", lambda vae, group, number, file: made.append(file.name))
+    monkeypatch.setattr(train_vae.vae_net, "compile_norms", lambda: None)
+    shutil.copy(encoded[0] / encode.VAE_FILE, tmp_path)
+    files = train.files_for(train_dit.STAGES["pictures"], scale=0.4)
+    assert encode.encode_groups(tmp_path, NEVER, files)
+    assert made == ["pictures_000.pt", "pictures_001.pt", "pictures64_000.pt", "clips_000.pt"]
+    (tmp_path / "latents" / "pictures_000.pt").touch()
+    assert not encode.encode_groups(tmp_path, AfterSteps(1), files)
+    assert made[4:] == ["pictures_001.pt"]
 
 
 def test_pairs_show_one_thing_and_mostly_do_not_say_it_again(encoded):
@@ -168,7 +207,8 @@ def test_sigterm_asks_to_stop():
 
 def test_core_loads_what_is_exported_and_understands_its_words(encoded, tmp_path, caplog):
     work = encoded[0]
-    running.save({"ema": dict(train_dit.new_learner().both.state_dict())}, work / "new.pt")
+    ema = dict(train_dit.new_learner().both.state_dict())
+    running.save({"ema": ema, "step": 0, "seconds": 0.0}, work / "new.pt")
     train.export(work, tmp_path, checkpoint="new.pt")
     with torch.inference_mode():
         model, clip, _ = demo_model.load_demo_model(tmp_path)
