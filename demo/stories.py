@@ -124,10 +124,10 @@ def _scenes(kind: str, segments: int, rng: random.Random) -> tuple[world.Scene, 
     while True:
         first = world.random_scene(rng, SEGMENT_FRAMES)
         scenes = [first]
-        for number, seen in enumerate(_seen(segments, rng) if kind == RETURNS else [True] * segments):
+        for number, there in enumerate(seen(segments, rng) if kind == RETURNS else [True] * segments):
             if number == 0:
                 continue
-            look = first if seen else scenes[-1] if _look(scenes[-1]) != _look(first) else _other(first, rng)
+            look = first if there else scenes[-1] if _look(scenes[-1]) != _look(first) else _other(first, rng)
             following = _next(scenes[-1], look, rng)
             if following is None:
                 break
@@ -136,8 +136,8 @@ def _scenes(kind: str, segments: int, rng: random.Random) -> tuple[world.Scene, 
             return tuple(scenes)
 
 
-def _seen(segments: int, rng: random.Random) -> list[bool]:
-    """Whether the first object is seen, segment by segment."""
+def seen(segments: int, rng: random.Random) -> list[bool]:
+    """Whether the first object of a story in which it RETURNS is seen, segment by segment."""
     found: list[bool] = []
     while len(found) < segments:
         found += [True] * rng.randint(*PRESENT) + [False] * rng.randint(*ABSENT)

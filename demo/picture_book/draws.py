@@ -48,7 +48,8 @@ def next_page(page: Page, rng: random.Random, frames: int, *, same_place: float 
             return following
 
 
-def _look(rng: random.Random, kinds: tuple[str, ...] = sprites.KINDS) -> Thing:
+def random_look(rng: random.Random, kinds: tuple[str, ...] = sprites.KINDS) -> Thing:
+    """A thing of one of these kinds, with any coat and size, that has no movement and no place yet."""
     kind = rng.choice(kinds)
     coats = tuple(world.COLORS) if kind in world.SHAPES else COATS
     return Thing(kind, rng.choice(coats), "stays still", rng.choice(SIZES))
@@ -73,7 +74,7 @@ def _placed(thing: Thing, rng: random.Random, frames: int, side: int) -> Thing |
 
 
 def _alone(rng: random.Random, frames: int, side: int) -> Page | None:
-    look = _look(rng, world.SHAPES if rng.random() < SHAPES else sprites.KINDS)
+    look = random_look(rng, world.SHAPES if rng.random() < SHAPES else sprites.KINDS)
     place = rng.choice(_places(look))
     if look.is_shape and side == world.SIZE_PIXELS and frames <= world.CLIP_FRAMES:
         motion = rng.choice(world.MOTIONS)
@@ -86,7 +87,7 @@ def _alone(rng: random.Random, frames: int, side: int) -> Page | None:
 
 
 def _together(rng: random.Random, frames: int, side: int, number: int) -> Page | None:
-    looks = [_look(rng) for _ in range(number)]
+    looks = [random_look(rng) for _ in range(number)]
     if len({(t.kind, t.coat) for t in looks}) < number:
         return None
     place = rng.choice([place for place in scenes.PLACES if all(place != look.coat for look in looks)])
