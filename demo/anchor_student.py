@@ -15,7 +15,7 @@ import torch
 
 from ..engine.plan.facts import ModelFacts
 from ..engine.sampling.denoising import FlowMatching
-from . import dit_net, pair_world, text_encoder, train_dit, world
+from . import pair_world, train_dit, twin, world
 
 FACTS = ModelFacts(
     family="Wan",
@@ -36,9 +36,7 @@ class TwinStudent:
     """training/anchor_student.AnchorStudent. The text encoder is not trained."""
 
     def __init__(self):
-        self.network = dit_net.DiT(**train_dit.SHAPE)
-        self.network.load_state_dict(train_dit.bundled("shapeworld_t2v"))
-        self.network.requires_grad_(False)
+        self.network = twin.transformer()
         self.facts, self.device, self.top_level = FACTS, torch.device("cpu"), 1.0
         self.objective = FlowMatching(train_dit.SHIFT)
         self.identity = "shapeworld_t2v"
@@ -63,11 +61,10 @@ class EncodedClips:
         self.picture_at = [frame for one in found for frame in one["picture_at"]]
         scenes = [scene for one in found for scene in one["scenes"]]
         rng = random.Random(7)
-        encoder = text_encoder.TextEncoder()
-        encoder.load_state_dict(train_dit.bundled("shapeworld_text"))
+        encoder = twin.text()
         with torch.no_grad():
-            self.silence = encoder(train_dit.token_ids([""]))
-            ids = train_dit.token_ids([_prompt(scene, rng) for scene in scenes])
+            self.silence = encoder(twin.token_ids(encoder, [""]))
+            ids = twin.token_ids(encoder, [_prompt(scene, rng) for scene in scenes])
             self.texts = torch.cat([encoder(part) for part in ids.split(256)])  # [N, L, D]
         self.held_out, self.trained = list(range(HELD_OUT)), list(range(HELD_OUT, len(scenes)))
         self.identity = {"clips": len(scenes), "sum": round(float(self.latents.double().sum()), 2)}

@@ -13,20 +13,18 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
-from . import pair_world, vae_net, world
-from .encode_clips import VAE_FILE, WAN_MEAN, WAN_STD, WEIGHTS, per_channel
+from . import pair_world, twin, vae_net, world
+from .latents import encode
 
 PAIRS = 0.75  # of the clips
 SHORTER = 0.4  # share of the clips whose movement fits 17 frames alone: they start in more places
 BATCH = 16
 
 
-def encode(vae: vae_net.VAE, video: torch.Tensor) -> torch.Tensor:
+def encode_frames(vae: vae_net.VAE, video: torch.Tensor) -> torch.Tensor:
     """[B, F, 3, H, W] in 0..1 -> latents [B, 16, 1 + (F - 1) / 4, H / 8, W / 8] as the network is trained on them."""
-    pixels = (video.transpose(1, 2) * 2 - 1).bfloat16().contiguous(memory_format=torch.channels_last_3d)
-    return ((vae.moments(pixels)[0].float() - per_channel(WAN_MEAN)) / per_channel(WAN_STD)).half()
+    return encode(vae, video.transpose(1, 2) * 2 - 1).half()
 
 
 @torch.no_grad()
@@ -38,8 +36,7 @@ def main() -> None:
     args.add_argument("--seed", type=int, default=61)
     opts = args.parse_args()
     torch.set_num_threads(1)  # the small operations of rendering lose more to waiting than they gain
-    vae = vae_net.VAE().eval()
-    vae.load_state_dict({k: w.float() for k, w in load_file(WEIGHTS / VAE_FILE).items()})
+    vae = twin.vae()
     vae_net.compile_norms()
     rng, started = random.Random(opts.seed), time.time()
     found: dict[str, list] = {"latents": [], "pictures": [], "picture_at": [], "scenes": [], "latent_frames": []}
@@ -55,8 +52,8 @@ def main() -> None:
             found["scenes"].append(scene)
             found["picture_at"].append(later)
             found["latent_frames"].append(1 + (frames - 1) // 4)
-        found["latents"].append(encode(vae, torch.stack(batch)))
-        found["pictures"].append(encode(vae, torch.stack(pictures)))
+        found["latents"].append(encode_frames(vae, torch.stack(batch)))
+        found["pictures"].append(encode_frames(vae, torch.stack(pictures)))
         if len(found["scenes"]) % 2000 < BATCH:
             done = len(found["scenes"])
             print(done, f"{(time.time() - started) / done * 1e3:.1f} ms per clip", flush=True)

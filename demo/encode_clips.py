@@ -15,58 +15,10 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from . import train_vae, vae_net, world
-
-WEIGHTS = Path(__file__).parent / "weights"
-VAE_FILE = "shapeworld_vae.safetensors"
-# Wan 2.1's published latent statistics, as in comfy.latent_formats.Wan21
-WAN_MEAN = torch.tensor(
-    [
-        -0.7571,
-        -0.7089,
-        -0.9113,
-        0.1075,
-        -0.1745,
-        0.9653,
-        -0.1517,
-        1.5508,
-        0.4134,
-        -0.0715,
-        0.5517,
-        -0.3632,
-        -0.1922,
-        -0.9497,
-        0.2503,
-        -0.2921,
-    ]
-)
-WAN_STD = torch.tensor(
-    [
-        2.8184,
-        1.4541,
-        2.3275,
-        2.6558,
-        1.2196,
-        1.7708,
-        2.6052,
-        2.0743,
-        3.2687,
-        2.1526,
-        2.8652,
-        1.5579,
-        1.6382,
-        1.1253,
-        2.8251,
-        1.9160,
-    ]
-)
-
-
-def per_channel(values: torch.Tensor) -> torch.Tensor:
-    """One value for each channel [C] as [1, C, 1, 1, 1], beside a latent."""
-    return values.view(1, -1, 1, 1, 1)
+from . import train_vae, twin, vae_net, world
+from .latents import WAN_MEAN, WAN_STD, encode
 
 
 @torch.no_grad()
@@ -97,8 +49,8 @@ def finish(vae: vae_net.VAE) -> None:
         [round(v, 2) for v in fold_statistics(vae, sample).tolist()],
     )
     print(f"held-out PSNR after folding {train_vae.psnr(vae, train_vae.held_out_clips(96)):.2f} dB")
-    WEIGHTS.mkdir(exist_ok=True)
-    save_file({k: v.half().contiguous() for k, v in vae.state_dict().items()}, WEIGHTS / VAE_FILE)
+    twin.WEIGHTS.mkdir(exist_ok=True)
+    save_file({k: v.half().contiguous() for k, v in vae.state_dict().items()}, twin.WEIGHTS / twin.VAE)
 
 
 @torch.no_grad()
@@ -112,10 +64,10 @@ def main() -> None:
     args.add_argument("--seed", type=int, default=42, help="another seed, other clips: run two at once, one per core")
     opts = args.parse_args()
     torch.set_num_threads(1)  # the small operations of rendering lose more to waiting than they gain
-    vae = vae_net.VAE(opts.dim).eval()
     if str(opts.checkpoint) == "bundled":
-        vae.load_state_dict({k: w.float() for k, w in load_file(WEIGHTS / VAE_FILE).items()})
+        vae = twin.vae()
     else:
+        vae = vae_net.VAE(opts.dim).eval()
         vae.load_state_dict(torch.load(opts.checkpoint)["vae"])
         finish(vae)
 
@@ -128,8 +80,7 @@ def main() -> None:
         ]  # shorter clips start in more places
         batch = [world.random_scene(rng, f) for f in frames]
         video = torch.stack([world.render(s, world.CLIP_FRAMES) for s in batch]).transpose(1, 2) * 2 - 1
-        mean, _ = vae.moments(video.bfloat16().contiguous(memory_format=torch.channels_last_3d))
-        latents.append(((mean.float() - per_channel(WAN_MEAN)) / per_channel(WAN_STD)).half())
+        latents.append(encode(vae, video).half())
         scenes += batch
         valid += [1 + (f - 1) // 4 for f in frames]
         if len(scenes) % 2000 < 16:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..engine.ttt.files import LoadedTTT, load_ttt, save_ttt
 from ..engine.ttt.layer import LACT, LINEAR, MLP
-from .train_dit import WEIGHTS
+from .twin import WEIGHTS
 
 SHOWN, COMPARED = WEIGHTS / "ttt", WEIGHTS / "compared"
 

@@ -16,11 +16,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from . import vae_net
-from .encode_clips import WAN_MEAN, WAN_STD, per_channel
+from . import twin, vae_net
+from .latents import encode
 from .picture_book import book
 from .picture_book import train_vae as picture_book
-from .picture_book.encode import load_vae
 from .train_vae import clip_batch
 
 CLIPS, FRAMES, BATCH = 96, 13, 8  # 13 pixel frames are 4 latent frames
@@ -48,8 +47,7 @@ def points(video: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def fit(vae: vae_net.VAE, video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return factors [C, 3] and bias [3] from latents as the network has them to colours in -1..1."""
-    latents = torch.cat([vae.moments(part)[0] for part in video.split(BATCH)])
-    latents = (latents - per_channel(WAN_MEAN)) / per_channel(WAN_STD)
+    latents = torch.cat([encode(vae, part) for part in video.split(BATCH)])
     known = latents.movedim(1, -1).flatten(0, 3)  # [N, C]
     known = torch.cat([known, torch.ones(len(known), 1)], 1)
     solution = torch.linalg.lstsq(known, points(video)).solution
@@ -61,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("vae", type=Path, help="a finished VAE of the demo")
     file = parser.parse_args().vae
-    vae = load_vae(file)
+    vae = twin.vae(file)
     factors, bias = fit(vae, clips_for(vae, 0, CLIPS))
     out = file.with_name(file.stem + SUFFIX)
     rows = [json.dumps([round(value, 4) for value in row.tolist()]) for row in [*factors, bias]]

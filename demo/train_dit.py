@@ -24,12 +24,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 
-from . import dit_net, text_encoder, world
+from . import dit_net, text_encoder, twin, world
 from .muon import Muon
 
-WEIGHTS = Path(__file__).parent / "weights"
 SHAPE = {"width": 192, "ffn_width": 768, "heads": 6, "layers": 6}
 SHIFT = 6.0  # of the timestep towards noise; sampling uses Wan's own 8 or less
 BATCH = 64
@@ -115,26 +113,9 @@ def flow_loss(
     return ((velocity - (noise - latents)) ** 2).mean((1, 2, 3, 4))
 
 
-def token_ids(prompts: list[str]) -> torch.Tensor:
-    """[B, L] int64, padded to one length."""
-    return torch.tensor([text_encoder.tokenize(p).padded() for p in prompts])
-
-
-def bundled(name: str) -> dict[str, torch.Tensor]:
-    """The weights of demo/weights/`name`.safetensors in float32."""
-    return {k: w.float() for k, w in load_file(WEIGHTS / f"{name}.safetensors").items()}
-
-
 def export(checkpoint: Path) -> None:
     """Write a checkpoint's averaged weights to demo/weights, in float16."""
-    saved = torch.load(checkpoint)["ema"]
-    shape = {"transformer": {"num_heads": SHAPE["heads"], "text_dim": text_encoder.WIDTH}}
-    for part, name, metadata in (
-        ("dit.", "shapeworld_t2v", {"config": json.dumps(shape)}),
-        ("text.", "shapeworld_text", None),
-    ):
-        state = {k.removeprefix(part): v.half().contiguous() for k, v in saved.items() if k.startswith(part)}
-        save_file(state, WEIGHTS / f"{name}.safetensors", metadata=metadata)
+    twin.write(twin.WEIGHTS, torch.load(checkpoint)["ema"], SHAPE["heads"])
 
 
 class EncodedClips:
@@ -162,18 +143,14 @@ class EncodedClips:
 class Learner:
     """Transformer and text encoder with their optimisers and the average of their weights.
 
-    bundled_weights: begin with those in demo/weights instead of random ones. step: steps made. seconds: of training.
+    step: steps made. seconds: of training.
     """
 
-    def __init__(
-        self, bundled_weights: bool = False, networks: tuple[dit_net.DiT, text_encoder.TextEncoder] | None = None
-    ) -> None:
-        """Draw new weights from torch's generator, or read the bundled ones, or take the networks given."""
+    def __init__(self, networks: tuple[dit_net.DiT, text_encoder.TextEncoder] | None = None) -> None:
+        """Take the networks given, or draw new weights from torch's generator."""
         self.dit, self.encoder = networks or (dit_net.DiT(**SHAPE), text_encoder.TextEncoder())
         self.both = torch.nn.ModuleDict({"dit": self.dit, "text": self.encoder})
-        if bundled_weights:
-            self.dit.load_state_dict(bundled("shapeworld_t2v"))
-            self.encoder.load_state_dict(bundled("shapeworld_text"))
+        self.both.requires_grad_(True)
         self.parameters = dict(self.both.named_parameters())
         matrices = [
             p for n, p in self.parameters.items() if n.startswith("dit.blocks.") and p.ndim == 2 and "norm" not in n
@@ -240,7 +217,7 @@ class Validation:
     def __init__(self, clips: EncodedClips) -> None:
         """Take 5 latent frames of each clip."""
         self.clean = clips.clean(list(range(HELD_OUT)), 5)
-        self.ids = token_ids([world.prompt(scene) for scene in clips.scenes[:HELD_OUT]])
+        self.prompts = [world.prompt(scene) for scene in clips.scenes[:HELD_OUT]]
         self.noise = torch.randn(self.clean.shape, generator=torch.Generator().manual_seed(3))
         levels = torch.linspace(0.02, 0.99, HELD_OUT)
         self.sigmas = levels[random.Random(3).sample(range(HELD_OUT), HELD_OUT)]
@@ -248,7 +225,8 @@ class Validation:
     @torch.no_grad()
     def losses(self, learner: Learner) -> torch.Tensor:
         """[HELD_OUT]: of each clip, with the averaged weights."""
-        parts = zip(*(t.split(32) for t in (self.clean, self.noise, self.sigmas, self.ids)), strict=True)
+        ids = twin.token_ids(learner.encoder, self.prompts)
+        parts = zip(*(t.split(32) for t in (self.clean, self.noise, self.sigmas, ids)), strict=True)
         with learner.averaged():
             return torch.cat([flow_loss(learner.dit, learner.encoder, *part) for part in parts])
 
@@ -300,7 +278,7 @@ def train(options: argparse.Namespace, checkpoint: Path) -> None:
     torch.manual_seed(options.seed)
     rng = random.Random(options.seed)
     clips = EncodedClips([Path(name) for name in options.latents.split(",")])
-    learner = Learner(bundled_weights=options.second_shots)
+    learner = Learner((twin.transformer(), twin.text()) if options.second_shots else None)
     pairs = None
     if options.second_shots:
         pairs = {t: Pairs(clips.scenes, clips.long_enough[t]) for t, _ in LENGTHS if t > 1}
@@ -326,7 +304,8 @@ def train(options: argparse.Namespace, checkpoint: Path) -> None:
         picked, frames, prompts, sigmas, in_pairs = draw_batch(clips, pairs, rng)
         clean = clips.clean(picked, frames)
         noise = torch.randn_like(clean)
-        loss = flow_loss(learner.dit, learner.encoder, clean, noise, sigmas, token_ids(prompts), in_pairs).mean()
+        ids = twin.token_ids(learner.encoder, prompts)
+        loss = flow_loss(learner.dit, learner.encoder, clean, noise, sigmas, ids, in_pairs).mean()
         learner.update(loss, rate)
         if frames > 1:
             losses.append(loss.item())

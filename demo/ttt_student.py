@@ -34,8 +34,8 @@ from ..engine.ttt.block import TTTBlock
 from ..engine.ttt.files import LoadedTTT, load_ttt, save_ttt
 from ..engine.ttt.layer import MLP, OWN, TTTConfig
 from ..engine.ttt.order import Layout
-from . import dit_net, stories, text_encoder, train_dit, world
-from .encode_stories import bundled_vae, decode, encode
+from . import dit_net, stories, twin
+from .encode_stories import decode, encode, stories_for
 
 FACTS = ModelFacts(
     "Wan",
@@ -59,7 +59,8 @@ class Settings:
     linear). start: a file of layers to go on from, "" for new ones. samples: stories shown at every validation, 0 for
     none, of sample_segments segments. compile: blocks are compiled while gradients are recorded (torch.compile, which
     needs a C++ compiler): minutes once for each length of story, and two thirds of the time of a step from then on.
-    lead_frames: latent frames in front of each segment that its attention looks at too, 0 as published."""
+    lead_frames: latent frames in front of each segment that its attention looks at too, 0 as published. weights: a
+    folder with the networks, "" for the bundled ones."""
 
     kind: str = MLP
     heads: int = 6
@@ -74,6 +75,12 @@ class Settings:
     seed: int = 0
     compile: bool = False
     lead_frames: int = 0
+    weights: str = ""
+
+
+def weights_of(settings: Settings) -> Path:
+    """Return the folder that holds the networks."""
+    return Path(settings.weights) if settings.weights else twin.WEIGHTS
 
 
 def build(settings: Mapping) -> tuple["DemoStudent", "DemoEncoder", object]:
@@ -82,7 +89,7 @@ def build(settings: Mapping) -> tuple["DemoStudent", "DemoEncoder", object]:
     check_settings(Settings, settings, "model")
     chosen = Settings(**settings)
     student = DemoStudent(chosen)
-    encoder = DemoEncoder()
+    encoder = DemoEncoder(weights_of(chosen))
     return student, encoder, (lambda: sample_page(student, encoder, chosen)) if chosen.samples else None
 
 
@@ -96,9 +103,7 @@ class DemoStudent:
     objective = FlowMatching(SHIFT)
 
     def __init__(self, settings: Settings = Settings()):
-        self.network = dit_net.DiT(**train_dit.SHAPE)
-        self.network.load_state_dict(train_dit.bundled("shapeworld_t2v"))
-        self.network.requires_grad_(False)
+        self.network = twin.transformer(weights_of(settings))
         count = len(self.network.blocks)
         wrong = [number for number in settings.blocks if not 0 <= number < count]
         if wrong or not settings.blocks:
@@ -107,7 +112,7 @@ class DemoStudent:
                 f"{count - 1}"
             )
         config = TTTConfig(
-            settings.kind, train_dit.SHAPE["width"], settings.heads, settings.chunk, settings.base_rate, rates=OWN
+            settings.kind, self.network.width, settings.heads, settings.chunk, settings.base_rate, rates=OWN
         )
         self.layers = _loaded(settings, config) if settings.start else _new(settings, config)
         self.config = config
@@ -206,20 +211,18 @@ class DemoStudent:
 
 
 class DemoEncoder:
-    """training/student.Encoder: the bundled text encoder and VAE."""
+    """training/student.Encoder: the text encoder and VAE of a folder of weights."""
 
-    def __init__(self):
-        self.text = text_encoder.TextEncoder()
-        self.text.load_state_dict(train_dit.bundled("shapeworld_text"))
-        self.text.requires_grad_(False)
-        self.vae = bundled_vae()
+    def __init__(self, folder: Path = twin.WEIGHTS):
+        self.text = twin.text(folder)
+        self.vae = twin.vae(folder / twin.VAE)
         self.text_identity = f"shape world {_digest(self.text.state_dict())}"
         self.video_identity = f"shape world {_digest(self.vae.state_dict())}"
 
     def encode_text(self, prompt: str) -> dict[str, torch.Tensor]:
-        """{"text": [20, 64]}"""
+        """{"text": [20, 64], or as wide as the encoder}"""
         with torch.no_grad():
-            return {TEXT: self.text(train_dit.token_ids([prompt]))[0]}
+            return {TEXT: self.text(twin.token_ids(self.text, [prompt]))[0]}
 
     def encode_video(self, pixels: torch.Tensor) -> torch.Tensor:
         """[F, H, W, 3] in 0..1 -> [16, 1 + (F - 1) / 4, H / 8, W / 8] float32"""
@@ -246,15 +249,16 @@ def sample(
 
 
 def sample_page(student: DemoStudent, encoder: DemoEncoder, settings: Settings) -> list[torch.Tensor]:
-    """Videos [F, H, W, 3] of stories whose colour is named once, always the same ones."""
+    """Videos [F, H, W, 3] of stories whose colour or coat is named once, always the same ones."""
     shown, rng = [], random.Random(settings.seed)
     count = settings.sample_segments
     frames = count * (stories.STEP_FRAMES // FACTS.temporal_stride) + SHARED_FRAMES
     windows = tuple((4 * number, 4 * number + 5) for number in range(count))
-    empty, side = encoder.encode_text("")[TEXT], world.SIZE_PIXELS // FACTS.spatial_stride
+    empty, told = encoder.encode_text("")[TEXT], stories_for(encoder.text)
     generator = torch.Generator().manual_seed(settings.seed)
     for _ in range(settings.samples):
-        story = stories.random_story(stories.COLOR, count, rng)
+        story = told.random_story(told.KINDS[0], count, rng)
+        side = story.storyboard().width // FACTS.spatial_stride
         text = torch.stack([encoder.encode_text(prompt)[TEXT] for prompt in story.prompts])[None]
         noise = torch.randn(1, FACTS.latent_channels, frames, side, side, generator=generator)
         shown.append(decode(encoder.vae, sample(student, text, empty, noise, windows)[0]))

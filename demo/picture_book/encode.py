@@ -12,11 +12,12 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from .. import train_vae as shape_world_vae
-from .. import vae_net
-from ..encode_clips import WAN_MEAN, WAN_STD, fold_statistics, per_channel
+from .. import twin, vae_net
+from ..encode_clips import fold_statistics
+from ..latents import encode
 from . import book, draws, running, train_vae
 from .book import Page
 
@@ -71,7 +72,7 @@ def _save(vae: vae_net.VAE, file: Path, metadata: dict[str, str] | None = None) 
 
 def finish_decoder(work: Path, hours: float, stop: running.Stop) -> bool:
     """Train the decoder of WORK/vae.safetensors alone, and write it there when that is done -> whether it is."""
-    vae = load_vae(work / VAE_FILE)
+    vae = twin.vae(work / VAE_FILE)
     with safe_open(work / VAE_FILE, "pt") as file:
         if (file.metadata() or {}).get(FINISHED):
             return True
@@ -81,29 +82,6 @@ def finish_decoder(work: Path, hours: float, stop: running.Stop) -> bool:
     running.log(work, "finish", psnr=quality)
     _save(vae, work / VAE_FILE, {FINISHED: f"{quality:.1f} dB"})
     return True
-
-
-def load_vae(file: Path) -> vae_net.VAE:
-    """A finished VAE at its own width, in float32."""
-    weights = {k: w.float() for k, w in load_file(file).items()}
-    vae = vae_net.VAE(weights["decoder.head.2.weight"].shape[1]).eval().requires_grad_(False)
-    vae.load_state_dict(weights)
-    return vae
-
-
-@torch.no_grad()
-def encode(vae: vae_net.VAE, video: torch.Tensor) -> torch.Tensor:
-    """[B, 3, F, H, W] in -1..1 -> latents of unit scale, as ComfyUI's `process_latent_in` gives them, float32."""
-    mean, _ = vae.moments(video.bfloat16().contiguous(memory_format=torch.channels_last_3d))
-    device = video.device
-    return (mean.float() - per_channel(WAN_MEAN.to(device))) / per_channel(WAN_STD.to(device))
-
-
-@torch.no_grad()
-def decode(vae: vae_net.VAE, latents: torch.Tensor) -> torch.Tensor:
-    """Latents of unit scale [B, 16, F, h, w] -> [B, 3, 1 + 4 (F - 1), 8 h, 8 w] in -1..1."""
-    device = latents.device
-    return vae.decode(latents * per_channel(WAN_STD.to(device)) + per_channel(WAN_MEAN.to(device))).clamp(-1, 1)
 
 
 def draw_pages(group: str, rng: random.Random) -> tuple[tuple[Page, ...], int]:
@@ -153,7 +131,7 @@ def encode_groups(work: Path, stop: running.Stop, files: Mapping[str, int]) -> b
     missing = {one: file for one, file in missing.items() if not file.exists()}
     if not missing:
         return True
-    vae = load_vae(work / VAE_FILE).to(running.device())
+    vae = twin.vae(work / VAE_FILE).to(running.device())
     vae_net.compile_norms()
     for (group, number), file in missing.items():
         if stop:

@@ -22,13 +22,9 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
+from .. import twin
 from . import encode, running, train_dit, train_vae
-
-# The exported file of the VAE, and those of the transformer and the text encoder by the beginning of their names here.
-VAE_EXPORT = "shapeworld_vae.safetensors"
-EXPORTS = {"dit.": "shapeworld_t2v.safetensors", "text.": "shapeworld_text.safetensors"}
 
 
 def train(work: Path, scale: float) -> None:
@@ -51,16 +47,12 @@ def files_for(stage: train_dit.Stage, scale: float) -> dict[str, int]:
 def export(work: Path, folder: Path, checkpoint: str = "dit.pt") -> None:
     """Write the averaged weights in float16, under the names of the demo model's files, and how far they have come."""
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(work / encode.VAE_FILE, folder / VAE_EXPORT)
+    shutil.copy(work / encode.VAE_FILE, folder / twin.VAE)
     if not (work / checkpoint).exists():
         return
     saved = torch.load(work / checkpoint, map_location="cpu")
-    config = {"num_heads": train_dit.SHAPE["heads"], "text_dim": train_dit.SHAPE["text_width"]}
-    training = {"step": saved["step"], "seconds": saved["seconds"]}
-    metadata = {"config": json.dumps({"transformer": config}), "training": json.dumps(training)}
-    for part, file in EXPORTS.items():
-        state = {k.removeprefix(part): v.half().contiguous() for k, v in saved["ema"].items() if k.startswith(part)}
-        save_file(state, folder / file, metadata=metadata)
+    come = {"step": saved["step"], "seconds": saved["seconds"]}
+    twin.write(folder, saved["ema"], train_dit.SHAPE["heads"], {"training": json.dumps(come)})
 
 
 def begin(work: Path, folder: Path) -> None:
@@ -68,16 +60,13 @@ def begin(work: Path, folder: Path) -> None:
     if (work / encode.VAE_FILE).exists():
         raise SystemExit(f"{work} has a trained VAE already: name a new folder to begin from {folder}.")
     work.mkdir(parents=True, exist_ok=True)
-    shutil.copy(folder / VAE_EXPORT, work / encode.VAE_FILE)
-    if not (folder / EXPORTS["dit."]).exists():
+    shutil.copy(folder / twin.VAE, work / encode.VAE_FILE)
+    if not (folder / twin.TRANSFORMER).exists():
         return
-    with safe_open(folder / EXPORTS["dit."], "pt") as file:
-        training = json.loads(file.metadata()["training"])
-    weights = {part + k: w.float() for part, name in EXPORTS.items() for k, w in load_file(folder / name).items()}
-    learner = train_dit.new_learner()
-    learner.both.load_state_dict(weights)
-    learner.ema = {name: p.detach().clone() for name, p in learner.parameters.items()}
-    learner.step, learner.seconds = training["step"], training["seconds"]
+    with safe_open(folder / twin.TRANSFORMER, "pt") as file:
+        come = json.loads(file.metadata()["training"])
+    learner = train_dit.new_learner((twin.transformer(folder), twin.text(folder)))
+    learner.step, learner.seconds = come["step"], come["seconds"]
     learner.save(work / "dit.pt")
 
 

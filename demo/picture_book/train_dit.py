@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from .. import dit_net, text_encoder
+from .. import dit_net, text_encoder, twin
 from .. import train_dit as shape_world
 from . import prompts, running
 from .book import Page
@@ -149,11 +149,6 @@ def draw_pairs(clips: Clips, frames: int, rng: random.Random) -> tuple[list[int]
     return first + second, said_first + said_second
 
 
-def token_ids(sentences: list[str]) -> torch.Tensor:
-    """[B, L] int64, padded to one length."""
-    return torch.tensor([text_encoder.PICTURE_BOOK.tokenize(sentence).padded() for sentence in sentences])
-
-
 def ends(scale: float = 1.0) -> dict[str, float]:
     """The seconds of work at which each stage ends."""
     return dict(zip(STAGES, accumulate(stage.hours * 3600 * scale for stage in STAGES.values()), strict=True))
@@ -178,8 +173,7 @@ class Validation:
         """Take 5 latent frames of each clip."""
         rng = random.Random(3)
         self.clean = clips.clean(PAIR_GROUP, list(range(HELD_OUT)), 5)
-        sentences = [prompts.fitting(pages[0], prompts.EVERYTHING) for pages in clips.pages[PAIR_GROUP][:HELD_OUT]]
-        self.ids = token_ids(sentences)
+        self.sentences = [prompts.fitting(pages[0], prompts.EVERYTHING) for pages in clips.pages[PAIR_GROUP][:HELD_OUT]]
         self.noise = torch.randn(self.clean.shape, generator=torch.Generator().manual_seed(3))
         self.sigmas = torch.linspace(0.02, 0.99, HELD_OUT)[rng.sample(range(HELD_OUT), HELD_OUT)]
 
@@ -187,16 +181,23 @@ class Validation:
     def losses(self, learner: shape_world.Learner) -> torch.Tensor:
         """[HELD_OUT]: of each clip, with the averaged weights."""
         found, where = [], running.device()
+        ids = twin.token_ids(learner.encoder, self.sentences)
         with learner.averaged():
-            for part in zip(*(t.split(32) for t in (self.clean, self.noise, self.sigmas, self.ids)), strict=True):
+            for part in zip(*(t.split(32) for t in (self.clean, self.noise, self.sigmas, ids)), strict=True):
                 found.append(shape_world.flow_loss(learner.dit, learner.encoder, *(t.to(where) for t in part)).cpu())
         return torch.cat(found)
 
 
-def new_learner() -> shape_world.Learner:
-    """The networks at their size, with their optimisers."""
-    encoder = text_encoder.TextEncoder(text_encoder.BOOK_ROWS, text_encoder.BOOK_WIDTH)
-    return shape_world.Learner(networks=(dit_net.DiT(**SHAPE).to(running.device()), encoder.to(running.device())))
+Networks = tuple[dit_net.DiT, text_encoder.TextEncoder]
+
+
+def new_learner(networks: Networks | None = None) -> shape_world.Learner:
+    """These networks, or new ones at their size, with their optimisers."""
+    dit, encoder = networks or (
+        dit_net.DiT(**SHAPE),
+        text_encoder.TextEncoder(text_encoder.BOOK_ROWS, text_encoder.BOOK_WIDTH),
+    )
+    return shape_world.Learner(networks=(dit.to(running.device()), encoder.to(running.device())))
 
 
 @cache
@@ -236,7 +237,7 @@ def train(work: Path, stop: running.Stop, scale: float = 1.0, until: str = LAST,
         sigmas = shape_world.random_sigmas(len(numbers) // 2 if pairs else len(numbers))
         sigmas = (sigmas.repeat(2) if pairs else sigmas).to(where)  # both shots stand at one step of the sampler
         noise = torch.randn_like(clean)
-        ids = token_ids(sentences).to(where)
+        ids = twin.token_ids(learner.encoder, sentences).to(where)
         loss = shape_world.flow_loss(learner.dit, learner.encoder, clean, noise, sigmas, ids, pairs).mean()
         learner.update(loss, rate * min(1.0, (learner.step + 1) / 100))
         losses.setdefault(f"{group} {frames}", []).append(loss.item())

@@ -21,10 +21,8 @@ from pathlib import Path
 import av
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 
-from longreel.demo import detector, vae_net, world
-from longreel.demo.encode_clips import VAE_FILE, WEIGHTS
+from longreel.demo import detector, twin, world
 from longreel.engine.measure.flicker import find_flicker
 from longreel.engine.measure.reach import pair_differences, worst_pair
 from longreel.engine.measure.still import find_loop, find_still
@@ -288,8 +286,7 @@ def through_h264(video: torch.Tensor, crf: int = 19) -> torch.Tensor:
 
 def clean_clips(seeds: int, offset: int) -> dict[str, list[tuple[Case, torch.Tensor]]]:
     """Rendered scenes; the same through the demo model's VAE; and through h264 behind it."""
-    vae = vae_net.VAE().eval()  # as ComfyUI's own decodes (tests/demo/test_nets_match_comfyui.py)
-    vae.load_state_dict({k: w.float() for k, w in load_file(WEIGHTS / VAE_FILE).items()})
+    vae = twin.vae()  # as ComfyUI's own decodes (tests/demo/test_nets_match_comfyui.py)
     found: dict[str, list[tuple[Case, torch.Tensor]]] = {"rendered": [], "VAE": [], "VAE, h264": []}
     for number in range(offset, offset + seeds):
         c = numbered("clean", number)

@@ -4,11 +4,9 @@ import random
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from longreel.demo import anchor_student, encode_anchors, pair_world, vae_net, world
+from longreel.demo import anchor_student, encode_anchors, pair_world, twin, world
 from longreel.demo.anchor_student import EncodedClips, TwinStudent, build
-from longreel.demo.encode_clips import VAE_FILE, WEIGHTS
 
 LATER = 2
 
@@ -16,8 +14,7 @@ LATER = 2
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     """What encode_anchors.py writes, of three clips."""
-    vae = vae_net.VAE().eval()
-    vae.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS / VAE_FILE).items()})
+    vae = twin.vae()
     scenes = [
         pair_world.random_pair(random.Random(1)),
         world.random_scene(random.Random(2)),
@@ -26,8 +23,8 @@ def file(tmp_path_factory):
     video = torch.stack([(pair_world if isinstance(s, pair_world.PairScene) else world).render(s) for s in scenes])
     with torch.no_grad():
         made = {
-            "latents": encode_anchors.encode(vae, video),
-            "pictures": encode_anchors.encode(vae, video[:, 5:6]),
+            "latents": encode_anchors.encode_frames(vae, video),
+            "pictures": encode_anchors.encode_frames(vae, video[:, 5:6]),
             "picture_at": [LATER, 5, LATER],
             "scenes": scenes,
             "latent_frames": [5, 6, 6],

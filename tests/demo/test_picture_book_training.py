@@ -16,8 +16,10 @@ import_comfyui()
 
 import nodes as core
 
-from longreel.demo import encode_clips, text_encoder
+from longreel.demo import text_encoder, twin
 from longreel.demo import train_vae as shape_world_vae
+from longreel.demo.latents import decode as decode_latents
+from longreel.demo.latents import encode as encode_latents
 from longreel.demo.picture_book import book, encode, running, train, train_dit, train_vae
 from longreel.hosts import demo_model
 
@@ -39,9 +41,9 @@ class AfterSteps:
 def encoded(tmp_path_factory):
     """A work folder with a VAE, shape world's, and a clip with a cut."""
     work = tmp_path_factory.mktemp("work")
-    shutil.copy(encode_clips.WEIGHTS / encode_clips.VAE_FILE, work / encode.VAE_FILE)
+    shutil.copy(twin.WEIGHTS / twin.VAE, work / encode.VAE_FILE)
     (work / "latents").mkdir()
-    vae = encode.load_vae(work / encode.VAE_FILE)
+    vae = twin.vae(work / encode.VAE_FILE)
     with pytest.MonkeyPatch.context() as patch:
         for name, group in encode.GROUPS.items():
             patch.setitem(encode.GROUPS, name, replace(group, per_file=1))
@@ -109,7 +111,7 @@ def test_another_machine_goes_on_from_what_was_exported(encoded, tmp_path, monke
         shutil.copytree(noise / "latents", work / "latents")
     shutil.copy(encoded[0] / encode.VAE_FILE, here)
     train.export(here, exported)
-    assert [file.name for file in exported.iterdir()] == [train.VAE_EXPORT]  # the transformer has not begun
+    assert [file.name for file in exported.iterdir()] == [twin.VAE]  # the transformer has not begun
     assert not train_dit.train(here, AfterSteps(2), compiled=False)
     train.export(here, exported)
     train.begin(there, exported)
@@ -181,16 +183,16 @@ def test_a_decoder_that_goes_on_alone_leaves_the_latents_as_they_are(encoded, tm
     video = train_vae.held_out_clips(1, 5)
     monkeypatch.setattr(train_vae, "held_out_clips", lambda count: video)
     shutil.copy(encoded[0] / encode.VAE_FILE, tmp_path)
-    before = encode.load_vae(tmp_path / encode.VAE_FILE)
+    before = twin.vae(tmp_path / encode.VAE_FILE)
     assert not encode.finish_decoder(tmp_path, 3e-4, AfterSteps(2))
     assert torch.load(tmp_path / "decoder.pt")["step"] == 2
     assert encode.finish_decoder(tmp_path, 3e-4, NEVER)
-    after = encode.load_vae(tmp_path / encode.VAE_FILE)
+    after = twin.vae(tmp_path / encode.VAE_FILE)
     steps = torch.load(tmp_path / "decoder.pt")["step"]
     assert encode.finish_decoder(tmp_path, 3e-4, NEVER) and torch.load(tmp_path / "decoder.pt")["step"] == steps > 2
-    assert torch.equal(encode.encode(before, video), encode.encode(after, video))
-    latents = encode.encode(before, video)
-    assert not torch.equal(encode.decode(before, latents), encode.decode(after, latents))
+    assert torch.equal(encode_latents(before, video), encode_latents(after, video))
+    known = encode_latents(before, video)
+    assert not torch.equal(decode_latents(before, known), decode_latents(after, known))
 
 
 def test_sigterm_asks_to_stop():

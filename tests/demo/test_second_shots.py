@@ -12,7 +12,7 @@ import_comfyui()
 
 import comfy.samplers
 
-from longreel.demo import dit_net, text_encoder, train_dit, world
+from longreel.demo import dit_net, train_dit, twin, world
 from longreel.engine.plan.timeline import plan_timeline
 from longreel.engine.storyboard.board import Shot, Storyboard
 from longreel.hosts import demo_model, facts_of
@@ -123,12 +123,10 @@ def test_kv_share_shows_the_network_what_training_showed_it(full_precision):
     sigma = 0.8
     guider.sample(noise, torch.zeros_like(noise), look, torch.tensor([sigma, 0.0]), seed=0)
 
-    dit, encoder = dit_net.DiT(**train_dit.SHAPE).eval(), text_encoder.TextEncoder().eval()
-    dit.load_state_dict(train_dit.bundled("shapeworld_t2v"))
-    encoder.load_state_dict(train_dit.bundled("shapeworld_text"))
+    dit, encoder = twin.transformer().eval(), twin.text().eval()
     # The later window has its own first frame once more in front, which stands for a single picture.
     x = torch.cat([look.x[:, :, :5], look.x[:, :, [5, 5, 6, 7, 8]]])
-    context = encoder(train_dit.token_ids([shot.prompt for shot in shots]))
+    context = encoder(twin.token_ids(encoder, [shot.prompt for shot in shots]))
     velocity = dit(x, torch.full([2], sigma * 1000), context, second_shots=True)
     video = x - sigma * velocity
     assert torch.allclose(look.video[:, :, :5], video[:1], atol=2e-3)

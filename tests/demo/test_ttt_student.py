@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.comfy_inprocess import import_comfyui
 
 import_comfyui()
 
-from longreel.demo import dit_net, encode_stories, stories, ttt_student
+from longreel.demo import dit_net, encode_stories, stories, text_encoder, ttt_student, twin, vae_net
+from longreel.demo.picture_book import stories as picture_book_stories
 from longreel.engine.ttt.files import load_ttt
 from longreel.engine.ttt.layer import LACT, MLP
 from longreel.hosts import facts_of
@@ -22,6 +24,17 @@ from longreel.training.dataset import Geometry, parts_of, read_dataset, read_lat
 from longreel.training.ttt import builder_of
 
 RECIPES = sorted(Path(ttt_student.__file__).parent.glob("ttt_*.toml"))
+
+
+@pytest.fixture(scope="module")
+def picture_book(tmp_path_factory):
+    """A folder with small networks of the picture book that nobody trained."""
+    folder = tmp_path_factory.mktemp("picture_book")
+    encoder = text_encoder.TextEncoder(text_encoder.BOOK_ROWS, text_encoder.BOOK_WIDTH)
+    both = {"dit": dit_net.DiT(64, 96, 2, 3, text_encoder.BOOK_WIDTH), "text": encoder}
+    twin.write(folder, torch.nn.ModuleDict(both).state_dict(), heads=2)
+    save_file(vae_net.VAE(4).state_dict(), folder / twin.VAE)
+    return folder
 
 
 def windows(segments: int) -> tuple[tuple[int, int], ...]:
@@ -129,7 +142,7 @@ def test_the_variants_differ_in_their_layers_alone():
 
 def test_the_trainer_reads_the_stories_that_are_written(tmp_path):
     story = encode_stories.training_story(0, 7, 2)
-    latent = encode_stories.encode(encode_stories.bundled_vae(), story.render())
+    latent = encode_stories.encode(twin.vae(), story.render())
     encode_stories.write(tmp_path, 7, story, latent)
     geometry = Geometry(ttt_student.FACTS, 64, 64, 5)
     (part,) = parts_of(read_dataset(tmp_path, geometry), 2)
@@ -138,6 +151,38 @@ def test_the_trainer_reads_the_stories_that_are_written(tmp_path):
 
 
 def test_a_latent_decodes_to_the_story_that_was_encoded():
-    story, vae = stories.random_story(stories.COLOR, 1, random.Random(0)), encode_stories.bundled_vae()
+    story, vae = stories.random_story(stories.COLOR, 1, random.Random(0)), twin.vae()
     video = encode_stories.decode(vae, encode_stories.encode(vae, story.render()))
     assert (video - story.render().permute(0, 2, 3, 1)).square().mean() < 0.006
+
+
+def test_a_model_of_the_picture_book_is_a_student_of_its_own_size_and_is_told_its_stories(picture_book):
+    settings = {
+        "kind": MLP,
+        "heads": 4,
+        "blocks": [1],
+        "samples": 1,
+        "sample_segments": 2,
+        "weights": str(picture_book),
+    }
+    student, encoder, sampler = ttt_student.build(settings)
+    assert (student.network.width, len(student.network.blocks), student.config.width) == (64, 3, 64)
+    assert encoder.encode_text("a cat")["text"].shape == (20, text_encoder.BOOK_WIDTH)
+    assert not torch.equal(encoder.encode_text("a cat")["text"], encoder.encode_text("a dog")["text"])
+    (video,) = sampler()
+    assert video.shape == (33, 96, 96, 3)  # shape world's are of 64 pixels
+    assert encode_stories.stories_for(encoder.text) is picture_book_stories
+    assert encode_stories.stories_for(twin.text()) is stories
+
+
+def test_stories_of_the_picture_book_are_encoded_by_its_own_vae(picture_book, tmp_path, monkeypatch):
+    monkeypatch.setattr(vae_net, "compile_norms", lambda: None)
+    words = ["encode_stories", str(tmp_path), "--stories", "1", "--segments", "2", "--weights", str(picture_book)]
+    monkeypatch.setattr("sys.argv", words)
+    encode_stories.main()
+    geometry = Geometry(ttt_student.FACTS, 96, 96, 5)
+    (part,) = parts_of(read_dataset(tmp_path, geometry), 2)
+    story = encode_stories.training_story(0, 0, 2, picture_book_stories)
+    assert part.prompts == story.prompts
+    wanted = encode_stories.encode(twin.vae(picture_book / twin.VAE), story.render())
+    assert torch.allclose(read_latent(part, geometry), wanted, atol=0.01)
