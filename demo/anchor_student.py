@@ -15,7 +15,9 @@ import torch
 
 from ..engine.plan.facts import ModelFacts
 from ..engine.sampling.denoising import FlowMatching
-from . import pair_world, train_dit, twin, world
+from . import encode_anchors, pair_world, train_dit, twin, world
+from .picture_book import prompts
+from .picture_book.book import Page
 
 FACTS = ModelFacts(
     family="Wan",
@@ -29,14 +31,14 @@ FACTS = ModelFacts(
 HELD_OUT = 64  # clips, the first of the file
 COMPLETE = 0.67  # share of the prompts that say everything
 LEFT_OUT = 0.3  # share of the attributes that the others leave out
-SETTINGS = ("latents", "threads")
+SETTINGS = ("latents", "threads", "weights")
 
 
 class TwinStudent:
     """training/anchor_student.AnchorStudent. The text encoder is not trained."""
 
-    def __init__(self):
-        self.network = twin.transformer()
+    def __init__(self, folder: Path = twin.WEIGHTS):
+        self.network = twin.transformer(folder)
         self.facts, self.device, self.top_level = FACTS, torch.device("cpu"), 1.0
         self.objective = FlowMatching(train_dit.SHIFT)
         self.identity = "shapeworld_t2v"
@@ -55,13 +57,13 @@ class TwinStudent:
 class EncodedClips:
     """training/anchor_student.Clips, from files of demo/encode_anchors.py. 5 latent frames of each."""
 
-    def __init__(self, files: list[Path]):
+    def __init__(self, files: list[Path], folder: Path = twin.WEIGHTS):
         found = [torch.load(file, weights_only=False) for file in files]
         self.latents, self.pictures = (torch.cat([one[name] for one in found]) for name in ("latents", "pictures"))
         self.picture_at = [frame for one in found for frame in one["picture_at"]]
         scenes = [scene for one in found for scene in one["scenes"]]
         rng = random.Random(7)
-        encoder = twin.text()
+        encoder = twin.text(folder)
         with torch.no_grad():
             self.silence = encoder(twin.token_ids(encoder, [""]))
             ids = twin.token_ids(encoder, [_prompt(scene, rng) for scene in scenes])
@@ -81,21 +83,26 @@ class EncodedClips:
 
 
 def build(settings: Mapping[str, Any]) -> tuple[TwinStudent, EncodedClips]:
-    """settings: `latents`, files separated by commas; `threads`, 1 if not said. Raises ValueError for others."""
+    """settings: `latents`, files separated by commas; `threads`, 1 if not said; `weights`, a folder with the networks,
+    the bundled ones if not said. Raises ValueError for others."""
     unknown = sorted(set(settings) - set(SETTINGS))
     if unknown:
-        raise ValueError(f"model.{unknown[0]} is no known key; write {' and '.join(SETTINGS)}")
+        raise ValueError(f"model.{unknown[0]} is no known key; write {', '.join(SETTINGS)}")
     if "latents" not in settings:
-        raise ValueError("model.latents is missing; write latents and threads")
+        raise ValueError("model.latents is missing; write latents, the files of demo/encode_anchors.py")
     torch.set_num_threads(settings.get("threads", 1))
-    student = TwinStudent()
+    folder = Path(settings["weights"]) if "weights" in settings else twin.WEIGHTS
+    student = TwinStudent(folder)
     torch._dynamo.config.recompile_limit = 64
     for block in student.network.blocks:  # hooks differ from block to block
         block.compile(dynamic=False)
-    return student, EncodedClips([Path(name.strip()) for name in settings["latents"].split(",")])
+    return student, EncodedClips([Path(name.strip()) for name in settings["latents"].split(",")], folder)
 
 
-def _prompt(scene: world.Scene | pair_world.PairScene, rng: random.Random) -> str:
+def _prompt(scene: encode_anchors.Scene, rng: random.Random) -> str:
+    if isinstance(scene, Page):
+        left_out = dict.fromkeys(prompts.ATTRIBUTES, LEFT_OUT)
+        return prompts.random_prompt(scene, rng, left_out=left_out, complete=COMPLETE, empty=0)
     complete = rng.random() < COMPLETE
     naming = tuple(name for name in train_dit.ATTRIBUTES if complete or rng.random() >= LEFT_OUT)
     return (pair_world if isinstance(scene, pair_world.PairScene) else world).prompt(scene, naming)

@@ -26,7 +26,7 @@ LATENT_NAME = "latent"  # as training/dataset.py reads it
 
 def stories_for(encoder: text_encoder.TextEncoder) -> ModuleType:
     """The module whose stories a model with this text encoder understands."""
-    return book_stories if encoder.embedding.num_embeddings == text_encoder.BOOK_ROWS else stories
+    return book_stories if twin.knows_picture_book(encoder) else stories
 
 
 def encode(vae: vae_net.VAE, video: torch.Tensor) -> torch.Tensor:

@@ -56,6 +56,11 @@ def text(folder: Path = WEIGHTS) -> text_encoder.TextEncoder:
     return encoder.requires_grad_(False)
 
 
+def knows_picture_book(encoder: text_encoder.TextEncoder) -> bool:
+    """Whether a model with this text encoder was made for the picture book, and not for shape world alone."""
+    return encoder.embedding.num_embeddings == text_encoder.BOOK_ROWS
+
+
 def token_ids(encoder: text_encoder.TextEncoder, prompts: list[str]) -> torch.Tensor:
     """[B, L] int64, padded to one length, in the rows of this encoder."""
     vocabulary = text_encoder.vocabulary_of(encoder.embedding.num_embeddings)

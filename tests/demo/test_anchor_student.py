@@ -4,8 +4,9 @@ import random
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from longreel.demo import anchor_student, encode_anchors, pair_world, twin, world
+from longreel.demo import anchor_student, dit_net, encode_anchors, pair_world, text_encoder, twin, vae_net, world
 from longreel.demo.anchor_student import EncodedClips, TwinStudent, build
 
 LATER = 2
@@ -20,7 +21,7 @@ def file(tmp_path_factory):
         world.random_scene(random.Random(2)),
         pair_world.random_pair(random.Random(3)),
     ]
-    video = torch.stack([(pair_world if isinstance(s, pair_world.PairScene) else world).render(s) for s in scenes])
+    video = torch.stack([encode_anchors.render(scene) for scene in scenes])
     with torch.no_grad():
         made = {
             "latents": encode_anchors.encode_frames(vae, video),
@@ -68,5 +69,24 @@ def test_a_clean_frame_at_time_zero_changes_what_the_twin_says():
 
 @pytest.mark.parametrize("settings", [{}, {"latents": "x", "laters": "y"}])
 def test_unknown_and_missing_settings_are_refused(settings):
-    with pytest.raises(ValueError, match="; write latents and threads"):
+    with pytest.raises(ValueError, match="; write latents, "):
         build(settings)
+
+
+def test_a_model_of_the_picture_book_learns_from_its_own_pages(tmp_path, monkeypatch):
+    encoder = text_encoder.TextEncoder(text_encoder.BOOK_ROWS, text_encoder.BOOK_WIDTH)
+    both = {"dit": dit_net.DiT(32, 48, 1, 1, text_encoder.BOOK_WIDTH), "text": encoder}
+    twin.write(tmp_path, torch.nn.ModuleDict(both).state_dict(), heads=1)
+    save_file(vae_net.VAE(4).state_dict(), tmp_path / twin.VAE)
+    monkeypatch.setattr(vae_net, "compile_norms", lambda: None)
+    monkeypatch.setattr(encode_anchors, "BATCH", 4)
+    file = tmp_path / "anchors.pt"
+    monkeypatch.setattr("sys.argv", ["encode_anchors", str(file), "--clips", "4", "--weights", str(tmp_path)])
+    encode_anchors.main()
+    student, clips = build({"latents": str(file), "weights": str(tmp_path)})
+    assert clips.latent(0).shape == (16, 5, 12, 12)  # pages of 96 pixels
+    assert student.network.width == 32
+    rng = random.Random(0)
+    pages = torch.load(file, weights_only=False)["scenes"]
+    said = [anchor_student._prompt(page, rng) for page in pages for _ in range(20)]
+    assert len(set(said)) > len(pages) and all(said)
