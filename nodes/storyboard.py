@@ -10,10 +10,12 @@ from comfy_api.latest import io, ui
 
 from ..engine.runs.numbered_file import write_numbered
 from ..engine.storyboard.board import Storyboard, parse_storyboard
+from ..engine.storyboard.carried import CheckFiles
 from ..engine.storyboard.files import EXTENSIONS, FORMATS, open_storyboards, write_storyboard
 from ..engine.storyboard.media import resolve_anchors, resolve_media
 from ..engine.storyboard.rules import StoryboardError
 from ..hosts.anchor.picture_file import picture_check
+from ..hosts.prompts.shot_lora import find_lora
 from .folders import check_prefix, numbered_place
 from .sockets import StoryboardSocket
 from .validation import verdict, verdict_aside
@@ -203,14 +205,26 @@ class LongreelSaveStoryboard(io.ComfyNode):
         return io.NodeOutput(storyboard, str(path), ui=ui.PreviewText(f"{path}\n\n{note}{text}"))
 
 
+def _checks() -> CheckFiles:
+    """Return what looks up the files that shots name."""
+    return {"anchors": picture_check(folder_paths.get_input_directory()), "lora": find_lora}
+
+
 def _fingerprint(storyboard: Storyboard) -> str:
-    """Of the anchors' pictures: one that was painted anew under its old name is another picture."""
-    paths = resolve_anchors(storyboard, folder_paths.get_input_directory())
-    return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in paths.values())).hexdigest()
+    """Of the files that shots name: one that was made anew under its old name is another. Pictures are read; LoRAs are
+    large, and known by their size and the time of their last change.
+    """
+    pictures = resolve_anchors(storyboard, folder_paths.get_input_directory())
+    loras = sorted({one.file for shot in storyboard.shots for one in shot.lora})
+    marks = [hashlib.sha256(path.read_bytes()).digest() for path in pictures.values()]
+    marks += [
+        f"{name} {file.st_size} {file.st_mtime_ns}".encode() for name in loras for file in [find_lora(name).stat()]
+    ]
+    return hashlib.sha256(b"".join(marks)).hexdigest()
 
 
 def _parsed(text: str) -> Storyboard:
-    return parse_storyboard(text, picture_check(folder_paths.get_input_directory()))
+    return parse_storyboard(text, _checks())
 
 
 def _input_files() -> list[str]:
@@ -224,7 +238,7 @@ def _input_file(file: str) -> Path:
 
 
 def _read(file: str) -> Sequence[Storyboard]:
-    return open_storyboards(_input_file(file), picture_check(folder_paths.get_input_directory()))
+    return open_storyboards(_input_file(file), _checks())
 
 
 def _chosen(file: str, video: int, storyboards: Sequence[Storyboard]) -> Storyboard:

@@ -61,7 +61,7 @@ ROOMS = {  # package: its rooms (folders, or files beside them): the rooms of th
             *("families", "keys", "types", "attention", "prompts", "windows", "features", "anchor", "memory", "ttt")
         },
         "cluster": {"sampling", "windows"},
-        "web": {"families"},
+        "web": {"families", "prompts"},
     },
 }
 OF_COMFYUI = {

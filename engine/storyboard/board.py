@@ -12,13 +12,13 @@ reads the disk.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
+from .carried import CARRIED, Anchor, CheckFiles, LoRA
 from .faults import FAULTY, Fault, Faults, Path, StoryboardError, sound
 from .fields import (
-    ANCHOR_RULES,
     BOARD_RULES,
     FOCUS_RULE,
     MAX_LIST_ITEMS,
@@ -37,16 +37,6 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Anchor:
-    """An anchor is a picture that the video must show: `at` seconds from the shot's start, `image` relative to the
-    input folder.
-    """
-
-    at: float
-    image: str
-
-
-@dataclass(frozen=True)
 class Shot:
     """A shot is one prompt's stretch of time.
 
@@ -59,7 +49,7 @@ class Shot:
     seed: 0 to 2**64-1, None derives it from the storyboard's seed.
     strength: weight of the prompt, 0 to 10.
     negative: what to avoid; None takes the storyboard's.
-    anchors: up to 64 Anchor.
+    anchors: up to 64 Anchor. lora: up to 64 LoRA.
     locked: a finished shot that must not be rendered again.
     id: a name of its own, 1 to 64 characters, by which a finished shot is known again wherever it moves; None has none.
     """
@@ -75,6 +65,7 @@ class Shot:
     anchors: tuple[Anchor, ...] = ()
     locked: bool = False
     id: str | None = None
+    lora: tuple[LoRA, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -177,38 +168,34 @@ class Storyboard:
         return as_page(self)
 
 
-_NAMES: dict[type, tuple[str, ...]] = {
-    kind: tuple(one.name for one in fields(kind)) for kind in (Storyboard, Shot, Anchor)
-}
-_NEEDED: dict[type, list[str]] = {
-    kind: [one.name for one in fields(kind) if one.default is MISSING] for kind in (Storyboard, Shot, Anchor)
-}
+_NAMES: dict[type, tuple[str, ...]] = {kind: tuple(one.name for one in fields(kind)) for kind in (Storyboard, Shot)}
+_NEEDED = tuple(one.name for one in fields(Shot) if one.default is MISSING)
 
 
-def parse_storyboard(text: str, check_image: Callable[[str], Any] | None = None) -> Storyboard:
+def parse_storyboard(text: str, check_files: CheckFiles | None = None) -> Storyboard:
     """Read JSON version 1 (up to 4,000,000 characters), a list of shots, or a shot on each line.
 
-    check_image: called with the name of every anchor's picture; raises StoryboardError where it is none.
+    check_files: what looks up the files that shots name.
     Raises StoryboardError with all mistakes, each with its line, shot, field and remedy.
     """
-    return storyboard_of(load_document(text, "the storyboard"), check_image)
+    return storyboard_of(load_document(text, "the storyboard"), check_files)
 
 
-def storyboard_of(document: Document, check_image: Callable[[str], Any] | None = None) -> Storyboard:
+def storyboard_of(document: Document, check_files: CheckFiles | None = None) -> Storyboard:
     """Return the storyboard of a document that was read; see parse_storyboard."""
     data, prefix = _as_board(document.data)
     faults = Faults()
     for path in document.doubled:
         faults.add(said_twice(path), _place((*prefix, *path)), (*prefix, *path))
     try:
-        return storyboard_from_dict(data, check_image, faults)
+        return storyboard_from_dict(data, check_files, faults)
     except StoryboardError as error:
         inner = error.changed(lambda one: replace(one, path=one.path[len(prefix) :], board_path=one.path))
         raise inner.located(document.lines_of) from error
 
 
 def storyboard_from_dict(
-    data: dict[str, Any], check_image: Callable[[str], Any] | None = None, faults: Faults | None = None
+    data: dict[str, Any], check_files: CheckFiles | None = None, faults: Faults | None = None
 ) -> Storyboard:
     """Return the storyboard from the parsed JSON object of version 1; also the last step of the CSV reader.
 
@@ -232,7 +219,7 @@ def storyboard_from_dict(
     board = {name: data[name] for name in BOARD_RULES if name in data}
     read = []
     for index, shot in enumerate(shots):
-        read.append(_shot_from(shot, index, faults, check_image))
+        read.append(_shot_from(shot, index, faults, check_files))
         if faults.full:
             faults.stop()
     try:
@@ -280,12 +267,12 @@ def _place(path: Path) -> str:
     if len(path) < 2 or path[0] != "shots" or isinstance(path[1], str):
         return ""
     shot = f"shot {path[1] + 1}"
-    if len(path) < 4 or path[2] != "anchors" or isinstance(path[3], str):
+    if len(path) < 4 or path[2] not in CARRIED or isinstance(path[3], str):
         return shot
-    return f"{shot}, anchor {path[3] + 1}"
+    return f"{shot}, {CARRIED[str(path[2])].word} {path[3] + 1}"
 
 
-def _shot_from(data: Any, index: int, faults: Faults, check_image: Callable[[str], Any] | None) -> Shot:
+def _shot_from(data: Any, index: int, faults: Faults, check_files: CheckFiles | None) -> Shot:
     place, path = _at(index)
     if not isinstance(data, dict):
         if sound(data):
@@ -294,32 +281,34 @@ def _shot_from(data: Any, index: int, faults: Faults, check_image: Callable[[str
         return Shot(FAULTY, FAULTY)
     elsewhere = (*BOARD_RULES, "shots")
     meant = check_keys(data, _NAMES[Shot], faults, place=place, path=path, owner="a shot", elsewhere=elsewhere)
-    found = _given(data, Shot, meant, faults, place, path)
-    for name in ("focus", "anchors"):
+    found = _given(data, _NAMES[Shot], _NEEDED, meant, faults, place, path)
+    for name in ("focus", *CARRIED):
         if name in found:
             found[name] = _list(found[name], name, faults, place, (*path, name))
-    if sound(found.get("anchors", ())):
-        anchors = enumerate(found.get("anchors", ()))
-        found["anchors"] = tuple(_anchor_from(one, index, at, faults, check_image) for at, one in anchors)
+    for name in CARRIED:
+        if sound(found.get(name, ())):
+            parts = enumerate(found.get(name, ()))
+            found[name] = tuple(_part_from(one, (index, name, at), faults, check_files) for at, one in parts)
     return Shot(**found)
 
 
-def _anchor_from(
-    data: Any, index: int, number: int, faults: Faults, check_image: Callable[[str], Any] | None
-) -> Anchor:
-    place, path = _at(index, "anchors", number)
+def _part_from(data: Any, at: tuple[int, str, int], faults: Faults, check_files: CheckFiles | None) -> Any:
+    """Return what a shot carries under a key of CARRIED; at: (the shot, the key, the place in its list)."""
+    place, path = _at(*at)
+    part = CARRIED[at[1]]
     if not isinstance(data, dict):
-        faults.add(f'{place} is {show(data)}, not an object; write {{"at": 0.0, "image": "ship.png"}}', path=path)
-        return Anchor(FAULTY, FAULTY)
-    meant = check_keys(data, _NAMES[Anchor], faults, place=place, path=path, owner="an anchor")
-    found = _given(data, Anchor, meant, faults, place, path)
-    image = faults.read(ANCHOR_RULES["image"], found["image"], "image", place, (*path, "image"))
-    if check_image is not None and sound(image) and not faults.full:
+        faults.add(f"{place} is {show(data)}, not an object; write {part.example}", path=path)
+        return part.kind(*[FAULTY] * len(part.names))
+    meant = check_keys(data, part.names, faults, place=place, path=path, owner=part.owner)
+    found = _given(data, part.names, part.needed, meant, faults, place, path)
+    file = found[part.file] = faults.read(part.rules[part.file], found[part.file], part.file, place, (*path, part.file))
+    check = (check_files or {}).get(at[1])
+    if check is not None and sound(file) and not faults.full:
         try:
-            check_image(image)
+            check(file)
         except StoryboardError as error:
-            faults.extend(error, place, (*path, "image"))
-    return Anchor(**(found | {"image": image}))
+            faults.extend(error, place, (*path, part.file))
+    return part.kind(**found)
 
 
 def _list(value: Any, name: str, faults: Faults, place: str, path: Path) -> Any:
@@ -330,10 +319,18 @@ def _list(value: Any, name: str, faults: Faults, place: str, path: Path) -> Any:
     return FAULTY
 
 
-def _given(data: dict[str, Any], kind: type, meant: set[str], faults: Faults, place: str, path: Path) -> dict[str, Any]:
+def _given(
+    data: dict[str, Any],
+    names: Iterable[str],
+    needed: Iterable[str],
+    meant: set[str],
+    faults: Faults,
+    place: str,
+    path: Path,
+) -> dict[str, Any]:
     """Return the known keys of an object. One that is missing is FAULTY, and noted unless a misspelt one means it."""
-    found = {name: data[name] for name in _NAMES[kind] if name in data}
-    for name in _NEEDED[kind]:
+    found = {name: data[name] for name in names if name in data}
+    for name in needed:
         if name not in data:
             found[name] = FAULTY
             if name not in meant:
@@ -353,7 +350,7 @@ def _check_shot_count(count: int) -> None:
 def _checked_shot(shot: Shot, index: int, faults: Faults) -> Shot:
     place, path = _at(index)
     found = _read(shot, SHOT_RULES, faults, place, path)
-    for name in ("focus", "anchors"):
+    for name in ("focus", *CARRIED):
         values = getattr(shot, name)
         if sound(values) and len(values) > MAX_LIST_ITEMS:
             faults.add(
@@ -366,8 +363,9 @@ def _checked_shot(shot: Shot, index: int, faults: Faults) -> Shot:
                 for at, word in enumerate(values)
             )
         elif sound(values):
+            part = CARRIED[name]
             found[name] = tuple(
-                Anchor(**_read(one, ANCHOR_RULES, faults, *_at(index, name, at))) for at, one in enumerate(values)
+                part.kind(**_read(one, part.rules, faults, *_at(index, name, at))) for at, one in enumerate(values)
             )
     overlap, transition = found["overlap_seconds"], found["transition"]
     if overlap is not None and sound(overlap, transition) and transition != "blend":
@@ -380,7 +378,7 @@ def _checked_shot(shot: Shot, index: int, faults: Faults) -> Shot:
     return replace(shot, **found)
 
 
-def _read(one: Shot | Anchor, rules: dict[str, Rule], faults: Faults, place: str, path: Path) -> dict[str, Any]:
+def _read(one: Any, rules: Mapping[str, Rule], faults: Faults, place: str, path: Path) -> dict[str, Any]:
     found = {}
     for name, rule in rules.items():
         value = found[name] = getattr(one, name)

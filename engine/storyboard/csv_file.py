@@ -9,8 +9,8 @@ with nothing below their name are not read.
 What a spreadsheet would change is written so that it does not:
 - Text that it would take for a number, a date, a formula or TRUE gets one apostrophe in front, and so does a number
   of more than 15 digits, all that a spreadsheet keeps. The reader takes one leading apostrophe off.
-- Several focus words stand as "word | word", anchors as "ship.png @ 0.5 | rocks.png @ 2", or as a JSON list where a
-  name contains such a mark.
+- Several focus words stand as "word | word", anchors as "ship.png @ 0.5 | rocks.png @ 2", LoRAs as "ink.safetensors @
+  0.8", or as a JSON list where a name contains such a mark.
 - Comma, semicolon and tab are read as separators; with semicolon or tab a decimal comma is read too, as in the
   countries where spreadsheets write both. Excel's line sep=; above the names is no row of the table.
 
@@ -24,12 +24,12 @@ import io
 import json
 import re
 import unicodedata
-from collections.abc import Callable
 from dataclasses import fields, replace
 from itertools import islice
 from typing import Any
 
 from .board import VERSION, Shot, Storyboard, storyboard_from_dict
+from .carried import CARRIED, Carried, CheckFiles
 from .faults import FAULTY, MOST, Fault, Faults, Path, StoryboardError
 from .fields import BOARD_RULES, MAX_SHOTS
 from .json_text import MAX_TEXT_CHARACTERS, is_ignored, load_json
@@ -42,11 +42,12 @@ BOARD_COLUMNS = ("longreel", *(f"board_{name}" for name in BOARD_RULES))
 COLUMNS = SHOT_COLUMNS + BOARD_COLUMNS
 MAX_COLUMNS = 1000
 MAX_ROWS = 20_000  # that are counted before the table is refused
+LATER = ("id", "lora")  # columns that a table has only where a shot has them: it is written as before there were any
 IGNORED = "-"  # a column that holds nothing for the storyboard
 
 _WHOLE = {"longreel", "seed", "board_seed", "board_width", "board_height"}
 _NUMBERS = _WHOLE | {"seconds", "overlap_seconds", "strength", "board_fps"}
-_LISTS = {"focus", "anchors"}
+_LISTS = {"focus", *CARRIED}
 _LOOKS_LIKE_VALUE = re.compile(r"true|false|(?=.*\d)[\w .,:/+%-]{1,32}", re.IGNORECASE)
 _SPREADSHEET_DIGITS = 15
 _SEPARATOR_LINE = re.compile(r'"?sep=([,;|\t]|\\t)"?[,;\t ]*(?:\r\n|\r|\n)', re.IGNORECASE)
@@ -56,8 +57,8 @@ def to_csv(storyboard: Storyboard) -> str:
     """Return the table as text; parse_csv of it gives an equal storyboard."""
     out = io.StringIO()
     writer = csv.writer(out)
-    # A table without ids is written as it was before there were any.
-    columns = [one for one in COLUMNS if one != "id" or any(shot.id is not None for shot in storyboard.shots)]
+    used = {one for one in LATER for shot in storyboard.shots if getattr(shot, one) != getattr(Shot, one)}
+    columns = [one for one in COLUMNS if one not in LATER or one in used]
     writer.writerow(columns)
     data = storyboard.to_dict()
     board = {"longreel": VERSION} | {f"board_{name}": data[name] for name in BOARD_RULES if data[name] != ""}
@@ -67,10 +68,10 @@ def to_csv(storyboard: Storyboard) -> str:
     return out.getvalue()
 
 
-def parse_csv(text: str, check_image: Callable[[str], Any] | None = None) -> Storyboard:
+def parse_csv(text: str, check_files: CheckFiles | None = None) -> Storyboard:
     """Read the table. Raises StoryboardError with all mistakes, each with its row as a spreadsheet numbers it.
 
-    check_image: see parse_storyboard in engine/storyboard/board.py.
+    check_files: see parse_storyboard in engine/storyboard/board.py.
     """
     if len(text) > MAX_TEXT_CHARACTERS:
         raise StoryboardError(
@@ -107,7 +108,7 @@ def parse_csv(text: str, check_image: Callable[[str], Any] | None = None) -> Sto
     data = {name.removeprefix("board_"): value for name, value in board.items()}
     lines = [number for number, _ in filled]
     try:
-        return storyboard_from_dict({"longreel": VERSION} | data | {"shots": shots}, check_image, faults)
+        return storyboard_from_dict({"longreel": VERSION} | data | {"shots": shots}, check_files, faults)
     except StoryboardError as error:
         named = error.changed(_in_table)
         raise named.located(lambda paths: _table_rows(paths, lines, board_rows), "row") from error
@@ -223,7 +224,7 @@ def _value(cell: str, column: str, decimal_comma: bool) -> Any:
     if cell.startswith("["):
         return load_json(cell, column)
     items = [item.strip() for item in cell.split("|")]
-    return items if column == "focus" else [_anchor(item) for item in items]
+    return items if column == "focus" else [_part(item, column) for item in items]
 
 
 def _number(cell: str, name: str, decimal_comma: bool) -> float | int:
@@ -238,11 +239,20 @@ def _number(cell: str, name: str, decimal_comma: bool) -> float | int:
     return float(cell)
 
 
-def _anchor(item: str) -> dict[str, Any]:
-    image, mark, at = item.rpartition("@")
-    if not mark:
-        raise StoryboardError(f'anchors is {show(item)}; write "picture @ seconds", such as "ship.png @ 0.5"')
-    return {"at": _number(at.strip(), "anchors", decimal_comma=True), "image": image.strip()}
+def _part(item: str, column: str) -> dict[str, Any]:
+    """Return what "file @ number" means in the column of a key of CARRIED; the number may be left out where it may."""
+    part = CARRIED[column]
+    file, mark, number = item.rpartition("@")
+    if mark:
+        found = _number(number.strip(), column, decimal_comma=True)
+        return {part.number: found, part.file: file.strip()}
+    if part.number in part.needed:
+        raise StoryboardError(f'{column} is {show(item)}; write "picture @ seconds", such as "ship.png @ 0.5"')
+    return {part.file: item}
+
+
+def _part_item(value: dict[str, Any], part: Carried) -> str:
+    return f"{value[part.file]} @ {value[part.number]!r}"
 
 
 def _written(value: Any, column: str) -> str:
@@ -255,8 +265,8 @@ def _written(value: Any, column: str) -> str:
         return "true"
     if column == "focus":
         return _guarded(_joined(value, value))
-    if column == "anchors":
-        return _guarded(_joined([f"{one['image']} @ {one['at']!r}" for one in value], value))
+    if column in CARRIED:
+        return _guarded(_joined([_part_item(one, CARRIED[column]) for one in value], value))
     return value if column == "transition" else _guarded(value)
 
 

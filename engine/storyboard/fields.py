@@ -1,12 +1,13 @@
-"""The fields of a storyboard, of its shots and of their anchors, each with its rule and its limits.
+"""The fields of a storyboard and of its shots, each with its rule and its limits.
 
 See docs/design.md, The storyboard; web/storyboard.schema.json publishes the same limits. What the fields mean is said
-by the classes in engine/storyboard/board.py, and how a rule reads a value in engine/storyboard/rules.py.
+by the classes in engine/storyboard/board.py, what stands in a shot's lists of objects in engine/storyboard/carried.py,
+and how a rule reads a value in engine/storyboard/rules.py.
 """
 
 from __future__ import annotations
 
-from .rules import Choice, Flag, Media, Name, Number, Rule, Text
+from .rules import Choice, Flag, Name, Number, Rule, Text
 
 MAX_SHOTS = 1000
 MAX_PROMPT_CHARACTERS = 10_000
@@ -45,7 +46,3 @@ SHOT_RULES: dict[str, Rule] = {
     "id": Name(MAX_ID_CHARACTERS),
 }
 FOCUS_RULE = Text(MAX_WORD_CHARACTERS, filled="write a word of the prompt")
-ANCHOR_RULES: dict[str, Rule] = {
-    "at": Number(0, MAX_SHOT_SECONDS, f"write seconds from the start of the shot, 0 to {MAX_SHOT_SECONDS}"),
-    "image": Media(),
-}

@@ -11,9 +11,9 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from .board import Storyboard, are_shots, storyboard_of
+from .carried import CheckFiles
 from .csv_file import parse_csv, to_csv
 from .faults import Faults, StoryboardError
 from .json_text import MAX_TEXT_CHARACTERS, Document, load_document
@@ -31,47 +31,43 @@ FORMATS: dict[str, tuple[str, Callable[[Storyboard], str], str]] = {
 }
 
 
-def read_storyboards(
-    path: str | os.PathLike[str], check_image: Callable[[str], Any] | None = None
-) -> tuple[Storyboard, ...]:
+def read_storyboards(path: str | os.PathLike[str], check_files: CheckFiles | None = None) -> tuple[Storyboard, ...]:
     """Return all storyboards of a file: one, or as many as a scene list has videos or JSON lines have storyboards.
 
-    check_image: see parse_storyboard in engine/storyboard/board.py. Raises StoryboardError that names the file, its
+    check_files: see parse_storyboard in engine/storyboard/board.py. Raises StoryboardError that names the file, its
     folder, and all mistakes in it, a line for each.
     """
-    return tuple(open_storyboards(path, check_image))
+    return tuple(open_storyboards(path, check_files))
 
 
-def open_storyboards(
-    path: str | os.PathLike[str], check_image: Callable[[str], Any] | None = None
-) -> Sequence[Storyboard]:
+def open_storyboards(path: str | os.PathLike[str], check_files: CheckFiles | None = None) -> Sequence[Storyboard]:
     """Return the storyboards of a file, of which each is checked now and made when it is taken; see
     read_storyboards.
     """
     path = Path(path)
     try:
-        return _parse(_read_text(path), path.suffix.lower(), check_image)
+        return _parse(_read_text(path), path.suffix.lower(), check_files)
     except StoryboardError as error:
         raise StoryboardError(f"{path.name} in {path.parent}: {error}") from error
 
 
-def parse_storyboards(text: str, check_image: Callable[[str], Any] | None = None) -> Sequence[Storyboard]:
+def parse_storyboards(text: str, check_files: CheckFiles | None = None) -> Sequence[Storyboard]:
     """Return all storyboards of a text in JSON or JSON lines, told apart by what stands in it."""
     document = load_document(text, "the storyboard")
     data = document.data
     if document.lines and all(isinstance(one, dict) and "shots" in one for one in data):
-        return _each_line(document, check_image)
+        return _each_line(document, check_files)
     if isinstance(data, list) and not are_shots(data):
         return scenes_of(document)
-    return (storyboard_of(document, check_image),)
+    return (storyboard_of(document, check_files),)
 
 
-def _each_line(document: Document, check_image: Callable[[str], Any] | None) -> tuple[Storyboard, ...]:
+def _each_line(document: Document, check_files: CheckFiles | None) -> tuple[Storyboard, ...]:
     boards, faults = [], Faults()
     for index, (line, data) in enumerate(zip(document.lines, document.data, strict=True)):
         doubled = tuple(path[1:] for path in document.doubled if path[0] == index)
         try:
-            boards.append(storyboard_of(Document("", data, doubled=doubled), check_image))
+            boards.append(storyboard_of(Document("", data, doubled=doubled), check_files))
         except StoryboardError as error:
             placed = [replace(fault, where=f"line {line}") for fault in error.faults]
             faults.extend(StoryboardError(*placed, more=error.more))
@@ -123,9 +119,9 @@ def _decoded(data: bytes, is_table: bool) -> str:
         raise StoryboardError(f"line {line}: byte {error.start} is not {name}; save the file as UTF-8{how}") from error
 
 
-def _parse(text: str, extension: str, check_image: Callable[[str], Any] | None) -> Sequence[Storyboard]:
+def _parse(text: str, extension: str, check_files: CheckFiles | None) -> Sequence[Storyboard]:
     if extension == ".csv":
-        return (parse_csv(text, check_image),)
+        return (parse_csv(text, check_files),)
     if extension in (".json", ".jsonl"):
-        return parse_storyboards(text, check_image)
+        return parse_storyboards(text, check_files)
     raise StoryboardError(f'the extension "{extension}" is not known; use one of {", ".join(EXTENSIONS)}')

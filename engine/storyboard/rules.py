@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from .faults import StoryboardError
@@ -119,18 +120,37 @@ class Flag:
 
 @dataclass(frozen=True)
 class Media:
-    """Accept a path below ComfyUI's input folder, written with forward slashes."""
+    """Accept a path below a folder of ComfyUI's, written with forward slashes. folder: its name. example: a path in
+    it.
+    """
+
+    folder: str = "input"
+    example: str = "shots/ship.png"
 
     def read(self, value: Any, field: str) -> str:
         if not isinstance(value, str):
-            raise StoryboardError(f'{field} is {show(value)}, not text; write a file name such as "ship.png"')
+            raise StoryboardError(
+                f'{field} is {show(value)}, not text; write a file name such as "{PurePosixPath(self.example).name}"'
+            )
         if len(value) > MAX_PATH_CHARACTERS:
             limit = f"the limit is {MAX_PATH_CHARACTERS}"
             raise StoryboardError(f"{field} has {len(value)} characters; {limit}: shorten it")
         if not MEDIA_PATTERN.match(value):
-            raise StoryboardError(f"{field} is {show(value)}, {_path_fault(value)}")
+            raise StoryboardError(f"{field} is {show(value)}, {self._fault(value)}")
         _check_characters(value, field)
         return value
+
+    def _fault(self, path: str) -> str:
+        inside = f'write a path below ComfyUI\'s {self.folder} folder, such as "{self.example}"'
+        if not path:
+            return f"which is empty; {inside}"
+        if "\\" in path:
+            return f"which has a backslash; use forward slashes and {inside}"
+        if path.startswith("/") or ":" in path:
+            return f"which is not relative; {inside}"
+        if ".." in path.split("/"):
+            return f"which leaves the {self.folder} folder; {inside}"
+        return f"which has a name that is empty, ends in a dot or space, or has a control character; {inside}"
 
 
 @dataclass(frozen=True)
@@ -157,19 +177,6 @@ class Name:
 
 
 Rule = Text | Number | Choice | Flag | Media | Name
-
-
-def _path_fault(path: str) -> str:
-    inside = 'write a path below ComfyUI\'s input folder, such as "shots/ship.png"'
-    if not path:
-        return f"which is empty; {inside}"
-    if "\\" in path:
-        return f"which has a backslash; use forward slashes and {inside}"
-    if path.startswith("/") or ":" in path:
-        return f"which is not relative; {inside}"
-    if ".." in path.split("/"):
-        return f"which leaves the input folder; {inside}"
-    return f"which has a name that is empty, ends in a dot or space, or has a control character; {inside}"
 
 
 def has_no_character(text: str) -> bool:

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any, overload
 
 from .board import Shot, Storyboard
+from .carried import CARRIED
 from .faults import Faults, StoryboardError
 from .fields import MAX_SHOTS, PROMPT_RULE, SHOT_RULES
 from .json_text import Document, load_document, said_twice
@@ -205,7 +206,7 @@ def _shot_problems(storyboard: Storyboard, shot: Shot) -> list[str]:
         found.append(f"strength {show(shot.strength)} (use {show(Shot.strength)})")
     found += [
         f"{name} (remove it)"
-        for name in ("focus", "seed", "anchors", "locked")
+        for name in ("focus", "seed", *CARRIED, "locked")
         if getattr(shot, name) != getattr(Shot, name)
     ]
     longest = PROMPT_RULE.longest

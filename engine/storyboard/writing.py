@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from .carried import CARRIED
 from .fields import BOARD_RULES
 from .rules import show
 
@@ -43,8 +44,9 @@ def _shot_dict(shot: Shot) -> dict[str, Any]:
     found = {name: _plain(getattr(shot, name)) for name in changed}
     if shot.focus:
         found["focus"] = list(shot.focus)
-    if shot.anchors:
-        found["anchors"] = [{name: _plain(value) for name, value in asdict(one).items()} for one in shot.anchors]
+    for key in CARRIED:
+        if key in found:
+            found[key] = [{name: _plain(value) for name, value in asdict(one).items()} for one in getattr(shot, key)]
     return found
 
 
@@ -54,6 +56,7 @@ def _shot_text(index: int, shot: Shot) -> str:
     notes = [f"{name} {show(getattr(shot, name), bare=True)}" for name in changed]
     notes += [f"focus {', '.join(shot.focus)}"] if shot.focus else []
     notes += [f"anchor {one.image} at {show(one.at)} s" for one in shot.anchors]
+    notes += [f"lora {one.file} at {show(one.strength)}" for one in shot.lora]
     notes += ["locked"] if shot.locked else []
     meets = "start" if index == 0 else shot.transition
     line = f"{index + 1:>4}  {show(shot.seconds):>6} s  {meets:<8}  {' '.join(shot.prompt.split())}"

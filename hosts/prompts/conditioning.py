@@ -9,12 +9,14 @@ from typing import NamedTuple
 import torch
 
 import node_helpers
+from comfy.hooks import set_hooks_for_conditioning
 
 from ...engine.attention.prompt_mix import mix_texts
 from ...engine.attention.words import Word, find
 from ...engine.plan.timeline import Timeline
 from .. import keys
 from ..types import CLIP
+from .shot_lora import HOOKS, hooks_of_shots, mixed_hooks
 from .words import words_of_tokens
 
 POSITIVE, NEGATIVE = "positive", "negative"
@@ -45,8 +47,10 @@ def encode_timeline(clip: CLIP | None, timeline: Timeline) -> tuple[list, list]:
     """Return one positive and one negative CONDITIONING entry per shot; equal texts are encoded once.
 
     Networks that place frames in seconds are told the timeline's frame rate, as core's LTXVConditioning does; that node
-    behind this one has the last word. Raises ValueError for the None that core's checkpoint loader gives where there is
-    no text encoder.
+    behind this one has the last word. A shot's LoRAs hang on both of its prompts.
+
+    Raises ValueError for the None that core's checkpoint loader gives where there is no text encoder, and, naming the
+    shot, for a LoRA that is not there or damaged.
     """
     if clip is None:
         raise ValueError("no text encoder came with this checkpoint; load one with Load CLIP")
@@ -60,10 +64,12 @@ def encode_timeline(clip: CLIP | None, timeline: Timeline) -> tuple[list, list]:
             tokens = clip.tokenize(text)
             encoded[text] = clip.encode_from_tokens_scheduled(tokens), _spoken(clip, text, tokens)
         conditioning, spoken = encoded[text]
+        conditioning = set_hooks_for_conditioning(conditioning, hooks[shot])
         return node_helpers.conditioning_set_values(
             conditioning, {keys.SHOT: shot, keys.ROLE: role, keys.WORDS: (spoken._replace(shot=shot),), **rate}
         )
 
+    hooks = hooks_of_shots(timeline)
     positive, negative = [], []
     for planned in timeline.shots:
         positive += entries(timeline.storyboard.prompt_of(planned.shot), planned.index, POSITIVE)
@@ -122,7 +128,9 @@ def _mix_entry(parts: list[tuple[dict, float]]) -> dict:
         if len(tensors) == len(parts) and all(isinstance(t, torch.Tensor) for t, _ in tensors):
             model_conds[key] = value._copy_with(mix_texts(tensors))
     spoken = tuple(one._replace(share=one.share * share) for entry, share in parts for one in entry.get(keys.WORDS, ()))
-    return {**first, "model_conds": model_conds, **({keys.WORDS: spoken} if spoken else {})}
+    hooks = mixed_hooks(parts)
+    mixed = {**first, "model_conds": model_conds, **({keys.WORDS: spoken} if spoken else {})}
+    return mixed if hooks is first.get(HOOKS) else {**mixed, HOOKS: hooks}
 
 
 def number_of(conds: list[list[dict] | None], role: str) -> int | None:

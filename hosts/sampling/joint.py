@@ -12,6 +12,7 @@ import latent_preview
 from ...engine.plan.timeline import Timeline
 from ..anchor import frame as anchor_frame
 from ..families import facts_of
+from ..prompts.shot_lora import check_loras
 from ..types import Callback, ModelPatcher
 from ..windows import latent_blend, picture_channels
 from ..windows.checks import check_latent, check_text
@@ -158,6 +159,7 @@ def check_inputs(model: ModelPatcher, latent: dict, sampling: Sampling) -> torch
                 f"an area of the conditioning is {len(area) - 1} parts of a picture, and a video's are 6, with time; "
                 f"use Conditioning (Set Area with Percentage for Video)"
             )
+    check_loras(model, [options for _, options, *_ in (*sampling.positive, *sampling.negative)])
     check_text(
         model,
         {

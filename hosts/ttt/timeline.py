@@ -153,6 +153,12 @@ def _compare(first: dict, other: dict, number: int) -> None:
         if key in theirs and key not in JOINED_ALONG and not comfy.conds.is_equal(ours[key].cond, theirs[key].cond)
     ]
     different += [key for key in ACTS_WHERE if not _same(first.get(key), other.get(key))]
+    if different == ["hooks"] and keys.WORDS in other:
+        shots = [entry[keys.WORDS][-1].shot + 1 for entry in (other, first)]
+        raise ValueError(
+            f"the conditioning of shot {shots[0]} has another lora than that of shot {shots[1]}, and TTT shows all "
+            f"segments in one evaluation; give every shot the same lora, or leave it out"
+        )
     if different:
         raise ValueError(
             f"the conditioning of segment {number + 1} differs from that of segment 1 in {different[0]}, and TTT shows "

@@ -1,7 +1,7 @@
 """Check a storyboard's text and plan it for a model family: all mistakes where they stand, or the plan's rows.
 
 The text is read by the parser that the node reads it with (engine/storyboard/board.py) and planned as Longreel Plan
-plans it (engine/plan/asked.py), with the usual facts of a family: no model is loaded. Of the pictures that anchors
+plans it (engine/plan/asked.py), with the usual facts of a family: no model is loaded. Of the files that shots
 name, only whether they are there is looked at. A loaded model's own sizes and memory are not known here.
 """
 
@@ -19,6 +19,7 @@ from ...engine.storyboard.board import Storyboard, parse_storyboard
 from ...engine.storyboard.faults import Fault, StoryboardError
 from ...engine.storyboard.media import resolve_media
 from ..families import usual_facts
+from ..prompts.shot_lora import find_lora
 
 SECONDS = 1.0  # that a plan may take; Longreel Plan itself has no limit
 RANGES = {  # of the inputs of Longreel Plan, both included
@@ -53,7 +54,9 @@ def check_storyboard(question: Any) -> dict[str, Any]:
     answer = {"mistakes": [], "more": 0, "plan": None, "refused": "", "families": list(usual_facts())}
     folder = folder_paths.get_input_directory()
     try:
-        storyboard = parse_storyboard(question["text"], lambda image: resolve_media(image, folder))
+        storyboard = parse_storyboard(
+            question["text"], {"anchors": lambda image: resolve_media(image, folder), "lora": find_lora}
+        )
     except StoryboardError as error:
         return {**answer, "mistakes": [_mistake(one) for one in error.faults], "more": error.more}
     if facts is None:

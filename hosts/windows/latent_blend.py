@@ -32,6 +32,7 @@ from ..families.clone import clone
 from ..prompts import conditioning, time_axis
 from ..prompts.chunk_conditioning import check_no_reference
 from ..prompts.guidance import scale_guidance
+from ..prompts.shot_lora import check_loras
 from ..types import (
     BaseModel,
     CalcCondBatch,
@@ -369,6 +370,7 @@ def _start_run(
         guider.model_patcher,
         {name: [entry.get("cross_attn") for entry in entries] for name, entries in guider.conds.items()},
     )
+    check_loras(guider.model_patcher, [entry for entries in guider.conds.values() for entry in entries])
     handler = guider.model_options.get("context_handler")
     check_place(handler)
     if leads_with_reference(guider.model_patcher.model):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from longreel.engine.storyboard.board import Anchor, Shot, Storyboard, parse_storyboard
+from longreel.engine.storyboard.carried import LoRA
 from longreel.engine.storyboard.faults import StoryboardError
 from longreel.engine.storyboard.fields import MAX_SEED, MAX_SHOT_SECONDS, TRANSITIONS
 
@@ -38,6 +39,7 @@ def shots(draw: st.DrawFn, before: float | None, style: str) -> Shot:
     transition = draw(st.sampled_from(TRANSITIONS))
     longest = min(length, before or math.inf)
     overlaps = st.one_of(st.none(), st.floats(0, longest, exclude_min=True))
+    lora = st.builds(LoRA, file=images, strength=st.floats(-20, 20))
     anchor = st.builds(Anchor, at=st.floats(0, length), image=images)
     prompt = draw(filled)
     pieces = [piece for piece in (*prompt.split(" "), *style.split(" "), prompt[:200]) if piece.strip()]
@@ -52,6 +54,7 @@ def shots(draw: st.DrawFn, before: float | None, style: str) -> Shot:
         negative=draw(st.one_of(st.none(), texts)),
         anchors=tuple(draw(st.lists(anchor, max_size=3))),
         locked=draw(st.booleans()),
+        lora=tuple(draw(st.lists(lora, max_size=2))),
     )
 
 

@@ -111,14 +111,28 @@ junk = st.one_of(
             "x" * 10001,
         ]
     ),
-    st.lists(st.sampled_from([1, "a", {"at": 0, "image": "a"}, {"at": 0}]), max_size=2),
+    st.lists(st.sampled_from([1, "a", {"at": 0, "image": "a"}, {"at": 0}, {"file": "a"}]), max_size=2),
     st.just({}),
     st.just([]),
     st.sampled_from([["a"] * 65, [{"at": 0, "image": "a"}] * 65]),
 ).map(copy.deepcopy)  # the changes below are made in place
 keys = st.one_of(
     st.sampled_from(["longreel", "shots", "seed", "fps", "prompt", "seconds", "at", "image", "transition", "Seed"]),
-    st.sampled_from(["overlap_seconds", "focus", "anchors", "negative", "strength", "locked", "width", "title", "id"]),
+    st.sampled_from(
+        [
+            "overlap_seconds",
+            "focus",
+            "anchors",
+            "negative",
+            "strength",
+            "locked",
+            "width",
+            "title",
+            "id",
+            "lora",
+            "file",
+        ]
+    ),
     st.text(max_size=4),
 )
 
@@ -288,6 +302,23 @@ SEED_REMEDY = "write a whole number from 0 to 18446744073709551615"
             (
                 "shot 1, anchor 1: image is '../a.png', which leaves the "
                 'input folder; write a path below ComfyUI\'s input folder, such as "shots/ship.png"'
+            ),
+        ),
+        (one(lora=[{}]), 'shot 1, lora 1: file is missing; add "file" to shot 1, lora 1'),
+        (one(lora={"file": "a"}), "shot 1: lora is an object of 1 keys, not a list; write it in square brackets"),
+        (
+            one(lora=["ink.safetensors"]),
+            'shot 1, lora 1 is \'ink.safetensors\', not an object; write {"file": "ink.safetensors", "strength": 1.0}',
+        ),
+        (
+            one(lora=[{"file": "a"}, {"file": "b", "strength": 30}]),
+            "shot 1, lora 2: strength is 30; write a strength from -20 to 20; 0 changes nothing",
+        ),
+        (
+            one(lora=[{"file": "../a.safetensors"}]),
+            (
+                "shot 1, lora 1: file is '../a.safetensors', which leaves the loras folder; write a path below "
+                'ComfyUI\'s loras folder, such as "styles/ink.safetensors"'
             ),
         ),
     ],

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 
 from longreel.engine.storyboard.board import Anchor, Shot, Storyboard
+from longreel.engine.storyboard.carried import LoRA
 from longreel.engine.storyboard.csv_file import COLUMNS, parse_csv, to_csv
 from longreel.engine.storyboard.faults import StoryboardError
 from longreel.engine.storyboard.yes_no import NO, YES
@@ -96,6 +97,16 @@ def test_ids_have_a_column_only_where_there_are_any() -> None:
     assert [shot.id for shot in parse_csv("ID,prompt,seconds\n7,a,1\n ,b,1\n").shots] == ["7", None]
     with pytest.raises(StoryboardError, match="^row 4: shot 3: id is '7', which shot 1 has too; give"):
         parse_csv("id,prompt,seconds\n7,a,1\n,b,1\n7,b,1\n")
+
+
+def test_loras_have_a_column_only_where_there_are_any_and_may_leave_their_strength_out() -> None:
+    shot = Shot("a", 1.0, lora=(LoRA("ink.safetensors", 0.5), LoRA("x @ y/o|il.safetensors", -1.0)))
+    board = Storyboard((shot, Shot("b", 1.0)))
+    assert ",locked,lora,longreel," in to_csv(board) and parse_csv(resaved(to_csv(board))) == board
+    found = parse_csv("prompt,seconds,lora\na,1,ink.safetensors | x/oil.safetensors @ 0.5\n").shots[0].lora
+    assert found == (LoRA("ink.safetensors"), LoRA("x/oil.safetensors", 0.5))
+    with pytest.raises(StoryboardError, match="^row 2: shot 1: lora is 'much', not a number"):
+        parse_csv("prompt,seconds,lora\na,1,ink.safetensors @ much\n")
 
 
 def test_board_fields_are_read_from_any_row() -> None:

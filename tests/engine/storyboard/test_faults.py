@@ -33,7 +33,7 @@ def test_all_mistakes_are_said_at_once_with_line_shot_and_key() -> None:
             raise StoryboardError("image is 'lost.png', no file")
 
     with pytest.raises(StoryboardError) as caught:
-        parse_storyboard(MANY, check_image)
+        parse_storyboard(MANY, {"anchors": check_image})
     assert str(caught.value).splitlines() == [
         'line 1: widht is not a known key; did you mean "width"?',
         "line 1: fps is 0; write frames per second above 0 and up to 240",
@@ -77,7 +77,7 @@ def test_a_reader_that_has_found_a_thousand_mistakes_looks_no_further() -> None:
         raise StoryboardError("image is 'a', no file")
 
     with pytest.raises(StoryboardError) as caught:
-        parse_storyboard(text, check_image)
+        parse_storyboard(text, {"anchors": check_image})
     lines = str(caught.value).splitlines()
     assert len(looked) <= 1100 and len(lines) == SHOWN + 1
     assert lines[0] == "line 1: shot 1, anchor 1: image is 'a', no file"

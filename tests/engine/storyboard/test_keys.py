@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longreel.engine.storyboard.carried import CARRIED
 from longreel.engine.storyboard.csv_file import COLUMNS
 from longreel.engine.storyboard.fields import BOARD_RULES, SHOT_RULES
 from longreel.engine.storyboard.keys import edits, nearest, remedy
 
 from ..storyboard_cases import relaxed
 
-SHOT = (*SHOT_RULES, "focus", "anchors")
+SHOT = (*SHOT_RULES, "focus", *CARRIED)
 BOARD = (*BOARD_RULES, "shots", "longreel")
 
 

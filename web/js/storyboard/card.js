@@ -35,6 +35,7 @@ export class Card {
     this.negative = this.field("negative", el("textarea", { rows: 1, placeholder: t("the storyboard's"), onblur: end }), asOptionalText);
     this.focus = this.field("focus", el("input", { type: "text", placeholder: t("words, with commas between"), onblur: end }), asWords);
     this.id = this.field("id", el("input", { type: "text", placeholder: t("none"), maxlength: 64, onblur: end }), asOptionalText);
+    this.lora = this.field("lora", el("input", { type: "text", placeholder: "ink.safetensors @ 0.8 | …", onblur: end }), asLoras);
     this.joint = el("div", { class: "lr-switch", role: "radiogroup", "aria-label": t("Transition from the shot before") });
     for (const kind of TRANSITIONS) {
       const radio = el("input", { type: "radio", name: `${this.prefix}-transition`, value: kind, onchange: () => this.setTransition(kind) });
@@ -51,6 +52,7 @@ export class Card {
       el("summary", {}, t("More")),
       el("div", { class: "lr-fields" }, this.labelled("strength", t("Strength")), this.labelled("id", t("Id")), this.labelled("focus", t("Focus words"), "lr-wide")),
       this.labelled("negative", t("Negative prompt"), "lr-wide"),
+      this.labelled("lora", t("LoRAs of this shot"), "lr-wide"),
     );
     this.pictures = el("div", { class: "lr-pictures" }, this.anchors, add, this.file);
     this.jointField = el("div", { class: "lr-field" }, el("span", { class: "lr-label", "aria-hidden": "true" }, t("Transition")), this.joint);
@@ -166,6 +168,7 @@ export class Card {
   shown(name, board, index) {
     const value = board.shots[index][name];
     if (name === "focus") return Array.isArray(value) ? value.join(", ") : "";
+    if (name === "lora" && Array.isArray(value)) return value.map((one) => [one?.file ?? "", ...(one?.strength === undefined ? [] : [one.strength])].join(" @ ")).join(" | ");
     if (typeof value === "string") return value;
     if (name === "seconds" && typeof value === "number") return short(secondsOf(board.shots[index]));
     return written(board, pathOf(board, index, name));
@@ -216,4 +219,16 @@ export const asOptionalText = (text) => (text === "" ? undefined : JSON.stringif
 const asWords = (text) => {
   const words = text.split(",").map((one) => one.trim()).filter(Boolean);
   return words.length ? `[${words.map((one) => JSON.stringify(one)).join(", ")}]` : undefined;
+};
+
+/**
+ * Return LoRAs that are written as a table writes them: file @ strength | file.
+ * @param {string} text
+ */
+const asLoras = (text) => {
+  const loras = text.split("|").map((one) => one.trim()).filter(Boolean).map((one) => {
+    const [, file, strength] = one.match(/^(.*?)\s*(?:@\s*([^@]*))?$/s) ?? [];
+    return `{"file": ${JSON.stringify(file)}${strength === undefined ? "" : `, "strength": ${asOptionalNumber(strength) ?? "null"}`}}`;
+  });
+  return loras.length ? `[${loras.join(", ")}]` : undefined;
 };
