@@ -46,7 +46,8 @@ PROMPT_EDIT = "longreel_prompt_edit"
 removes it. Also that wrapper's key, which stays with the clone."""
 
 LATENT_BLEND = "longreel_latent_blend"
-"""Wrapper of OUTER_SAMPLE, which stays with the clone; also the name of the schedule of windows that core shows."""
+"""Wrapper of OUTER_SAMPLE, and with sound of PREPARE_SAMPLING, which stay with the clone; also the name of the schedule
+of windows that core shows."""
 
 ASKED = "longreel_asked"
 """Wrapper of OUTER_SAMPLE of the clone of a second expert that is only asked whether it would refuse

@@ -38,8 +38,9 @@ class LongreelPlan(io.ComfyNode):
                 io.Model.Input(
                     "model",
                     tooltip=(
-                        "The video model that will sample: Wan 2.1/2.2, CogVideoX, HunyuanVideo, LTXV or Kandinsky 5. "
-                        "Wired from behind KV Share, Prompt Edit or the memories, the report says what those need too."
+                        "The video model that will sample: Wan 2.1/2.2, CogVideoX, HunyuanVideo, LTXV, LTX-2 or "
+                        "Kandinsky 5. Wired from behind KV Share, Prompt Edit or the memories, the report says what "
+                        "those need too."
                     ),
                 ),
                 StoryboardSocket.Input("storyboard", tooltip="From Longreel Storyboard or Longreel Load Storyboard."),

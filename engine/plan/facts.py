@@ -7,6 +7,15 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class SoundFacts:
+    """This is the sound beside a family's video: latents [B, channels, T, frequencies], so many T a second."""
+
+    channels: int
+    frequencies: int
+    frames_per_second: int
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """This says how a family counts frames: `temporal_stride` pixel frames share one latent frame, except the first,
     which is a single pixel frame: F latent frames are 1 + temporal_stride * (F - 1) pixel frames.
@@ -14,7 +23,7 @@ class ModelFacts:
     must be divisible by, in pixels. A token of the network is `patch_frames` latent frames. `knows_frame_times`: its
     networks learned a time for every frame, so a frame may be clean while the others are noise. `unsaid_frame_rate`:
     pixel frames per second by which its networks place frames in time where the conditioning does not say any; None
-    for networks that are told none.
+    for networks that are told none. `sound`: of a family that makes sound in the same latent; None for silent ones.
     """
 
     family: str
@@ -27,6 +36,7 @@ class ModelFacts:
     patch_frames: int = 1
     knows_frame_times: bool = False
     unsaid_frame_rate: float | None = None
+    sound: SoundFacts | None = None
 
     def pixel_frames(self, latent_frames: int) -> int:
         return 1 + self.temporal_stride * (latent_frames - 1)

@@ -21,7 +21,7 @@ import comfy.patcher_extension as extension
 
 from ...engine.plan.anchor import CLEAN, Anchor, check_anchors
 from .. import keys
-from ..families import facts_of, family_of
+from ..families import facts_of, family_of, refuse_sound
 from ..families.clone import clone
 from ..types import Executor, Guider, ModelPatcher, Sampler
 from ..windows.chunk_handler import ChunkHandler
@@ -71,6 +71,7 @@ def attach(model: ModelPatcher, anchored: Sequence[Anchored]):
 
     Raises ValueError for a family or network that cannot, for 2 on 1 latent frame, and for latents of other channels.
     """
+    refuse_sound(model, NAME)
     anchored = tuple(one for one in anchored if one.anchor.strength)
     everyone, facts = (*anchors_of(model), *anchored), facts_of(model)
     check_anchors([one.anchor for one in everyone], facts)

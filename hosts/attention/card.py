@@ -14,6 +14,7 @@ import comfy.cli_args
 import comfy.model_management as management
 
 from ...engine.plan.card_memory import GIB, WORKING_COPIES, Card, CoreNeeds
+from ..families import core_shape
 from ..types import ModelPatcher
 
 STREAMING = (  # ComfyUI's states in which weights may stay in main memory
@@ -63,7 +64,9 @@ def core_needs(
     """
     batch, *rest = window
     whole, least = weights_of(model)
-    estimate, least_estimate = (int(model.model.memory_required([rows, *rest])) for rows in (prompts * batch, batch))
+    estimate, least_estimate = (
+        int(model.model.memory_required(core_shape(model.model, [rows, *rest]))) for rows in (prompts * batch, batch)
+    )
     if model.load_device.type == "cpu":
         least_estimate = 0
     return CoreNeeds(

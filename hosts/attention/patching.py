@@ -25,7 +25,7 @@ from comfy.ldm.modules.attention import attention_pytorch
 
 from ...engine.plan.spans import NoiseSpan
 from .. import keys
-from ..families import family_of, leading_tokens
+from ..families import family_of, leading_tokens, refuse_sound
 from ..families.clone import clone
 from ..families.family import Family
 from ..families.sites import Call, Forward, Site, Visit, token_grid
@@ -50,7 +50,7 @@ OVERRIDE = "optimized_attention_override"  # core's name of its slot
 
 def attach(model: ModelPatcher, feature: Feature):
     """Return a clone of `model` with one more feature. Raises ValueError where two exclude each other."""
-    family_of(model)
+    refuse_sound(model, feature.name)
     features = features_of(model.model_options)
     for other in features:
         reason = feature.excludes.get(other.name) or other.excludes.get(feature.name)

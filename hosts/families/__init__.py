@@ -1,19 +1,22 @@
 """The model families: one file of facts each, and what can be asked of all of them.
 
-family is what each of wan, cogvideox, hunyuan_video, ltxv and kandinsky says of itself, sites the words that they say
-it in; video_tokens has what trained memories do at these places, clone what is done to a MODEL of each.
+family is what each of wan, cogvideox, hunyuan_video, ltxv, ltxav and kandinsky says of itself, sites the words that
+they say it in; video_tokens has what trained memories do at these places, clone what is done to a MODEL of each.
 `facts_of(model)` says which family a MODEL is; everything else in hosts/ works for any of them.
 """
 
 import logging
+import math
+from collections.abc import Sequence
 
 from ...engine.plan.facts import ModelFacts
+from ...engine.plan.sound import SoundPlan
 from ..types import BaseModel, ModelPatcher, Network
-from . import cogvideox, hunyuan_video, kandinsky, ltxv, wan
+from . import cogvideox, hunyuan_video, kandinsky, ltxav, ltxv, wan
 from .family import Family
 from .picture_channels import PictureChannels
 
-FAMILIES: tuple[Family, ...] = (wan, cogvideox, hunyuan_video, ltxv, kandinsky)
+FAMILIES: tuple[Family, ...] = (wan, cogvideox, hunyuan_video, ltxv, ltxav, kandinsky)
 _named: set[type] = set()  # classes that the log has named already
 
 
@@ -73,6 +76,28 @@ def leading_tokens(family: Family, network: Network, args: tuple, kwargs: dict) 
 def plain_family_of(network: Network) -> Family | None:
     """Return the family whose plain network this is; None for what is built on one, or another network."""
     return next((family for family in FAMILIES if type(network) is family.NETWORK), None)
+
+
+def refuse_sound(model: ModelPatcher, what: str) -> None:
+    """Raise ValueError, naming `what`, for a model of a family that makes sound beside its video."""
+    facts = facts_of(model)
+    if facts.sound is not None:
+        raise ValueError(
+            f"{what} works on video alone, and {facts.family} makes video and sound together; use it with a silent "
+            f"model, such as LTXV"
+        )
+
+
+def core_shape(model: BaseModel, shape: Sequence[int]) -> list[int]:
+    """Return the shape by which core reckons the memory of a video latent [B, C, F, H, W].
+
+    Of a family with sound it is that of all numbers packed in one row; seconds are those of its usual frame rate.
+    """
+    facts = next((found for family in FAMILIES if (found := family.facts(model)) is not None), None)
+    if facts is None or facts.sound is None:
+        return list(shape)
+    sound = SoundPlan(facts, facts.sound, facts.native_fps).shape(shape[2])
+    return [shape[0], 1, math.prod(shape[1:]) + math.prod(sound)]
 
 
 def picture_channels_of(model: BaseModel) -> PictureChannels | None:

@@ -34,13 +34,7 @@ FACTS = (USUAL,)
 
 
 def facts(model: comfy.model_base.BaseModel) -> ModelFacts | None:
-    """Return what planning must know of an LTXV model; None for a model of another family. Raises ValueError for
-    LTXAV.
-    """
-    if isinstance(model, comfy.model_base.LTXAV):
-        raise ValueError(
-            "LTXAV makes audio and video in one packed latent; Longreel samples video-only LTXV checkpoints"
-        )
+    """Return what planning must know of an LTXV model; None for a model of another family."""
     if not isinstance(model, comfy.model_base.LTXV):
         return None
     return USUAL

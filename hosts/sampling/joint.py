@@ -11,7 +11,7 @@ import latent_preview
 
 from ...engine.plan.timeline import Timeline
 from ..anchor import frame as anchor_frame
-from ..families import facts_of
+from ..families import facts_of, refuse_sound
 from ..prompts.shot_lora import check_loras
 from ..types import Callback, ModelPatcher
 from ..windows import latent_blend, picture_channels
@@ -19,11 +19,13 @@ from ..windows.checks import check_latent, check_text
 from ..windows.finite import check_finite
 from ..windows.progress import ProgressText
 from ..windows.shot_noise import noise_of_shots
+from ..windows.streams import on_each
 from ..windows.used_state import as_it_was
 from .experts import WAN_22_EXPERTS_MEET, Experts, ask, noise_within
 from .settings import Sampling
 
 FRAME_AXIS = 2  # [B, C, F, H, W]
+SOUND_AXES = 4  # [B, C, T, frequencies]
 PARTS_OF_VIDEO = 7  # of core's area in percentages: the word, three sizes and three places
 
 
@@ -46,6 +48,8 @@ def sample_timeline(
     Raises ValueError for a model that carries Longreel Latent Blend already, a latent or mask of another length, and
     experts that cannot share the schedule, before anything is sampled.
     """
+    if low_noise_model is not None:
+        refuse_sound(low_noise_model, "low_noise_model, the second of two experts,")
     both = (model, low_noise_model)
     high, low = (None if one is None else latent_blend.attach(one, timeline, blend, sampling.seed) for one in both)
     experts = Experts(high, low, low_noise_from)
@@ -68,7 +72,7 @@ def _sample(experts: Experts, timeline: Timeline, latent: dict, sampling: Sampli
     start = check_inputs(experts.high, latent, sampling)
     if experts.low is not None:
         check_inputs(experts.low, latent, sampling)
-    noise, mask = torch.zeros_like(start), latent.get("noise_mask")
+    noise, mask = on_each(start, torch.zeros_like), latent.get("noise_mask")
     if sampling.add_noise:
         noise = comfy.sample.prepare_noise(start, sampling.seed, latent.get("batch_index"))
     parts, steps, done = experts.parts(sampling.own_sigmas()), len(sampling.sigmas) - 1, 0
@@ -145,8 +149,11 @@ def check_inputs(model: ModelPatcher, latent: dict, sampling: Sampling) -> torch
     start = comfy.sample.fix_empty_latent_channels(model, latent["samples"], latent.get("downscale_ratio_spacial"))
     check_latent(start, facts_of(model))
     mask = latent.get("noise_mask")
-    check_mask(mask, start.shape[2])
-    if mask is not None and not sampling.add_noise and float(mask.min()) < 1:
+    streams = start.unbind() if start.is_nested else [start]
+    masks = [] if mask is None else mask.unbind() if mask.is_nested else [mask]
+    for one, stream in zip(masks, streams, strict=False):  # core draws all of a stream that has none
+        check_mask(one.unsqueeze(-1) if one.ndim == stream.ndim == SOUND_AXES else one, stream.shape[2])
+    if not sampling.add_noise and any(float(one.min()) < 1 for one in masks):
         raise ValueError(
             "add_noise is off, so the latent is taken as noisy, and its noise mask would keep parts of it as noisy as "
             "they are; sample all sigmas with one sampler (two experts: low_noise_model), or take the mask off before "

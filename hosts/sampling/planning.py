@@ -8,16 +8,18 @@ from itertools import product
 import torch
 
 import comfy.model_management
+from comfy.nested_tensor import NestedTensor
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ...engine.plan.memory_table import WAYS, memory_table
 from ...engine.plan.needs import CARD, EIGHT_BIT, FULL, MAIN_MEMORY, AttentionSize, Need
+from ...engine.plan.sound import sound_of
 from ...engine.plan.timeline import Timeline
 from ..attention.attention_size import attention_size
 from ..attention.patching import features_of
 from ..attention.remedies import keep_of, keeping
 from ..attention.reserve import RunMemory
-from ..families import family_of
+from ..families import core_shape, family_of
 from ..types import ModelPatcher
 
 
@@ -32,7 +34,7 @@ def segment_bytes(model: ModelPatcher, timeline: Timeline, guidance: bool) -> in
         timeline.height // facts.spatial_stride,
         timeline.width // facts.spatial_stride,
     ]
-    return int(model.model.memory_required(shape))
+    return int(model.model.memory_required(core_shape(model.model, shape)))
 
 
 def memory_of(model: ModelPatcher, timeline: Timeline, guidance: bool) -> list[str]:
@@ -61,7 +63,7 @@ def memory_of(model: ModelPatcher, timeline: Timeline, guidance: bool) -> list[s
         shorter=lambda frames: f"segment_frames {timeline.facts.pixel_frames(frames - 1)}",
     )
     windows = {
-        shown: int(model.model.memory_required([rows, *shape[1:]]))
+        shown: int(model.model.memory_required(core_shape(model.model, [rows, *shape[1:]])))
         for shown, rows in (("guidance", 2), ("one prompt", 1))
     }
     return memory_table(run.plan, windows, [_ways(feature, size) for feature in features], run.refused())
@@ -111,7 +113,7 @@ def empty_latent(timeline: Timeline) -> dict | ExecutionBlocker:
             f" {needed:,} bytes, and {free:,} are free on {device}; use fewer seconds or frames per second, a smaller "
             f"size, or several storyboards"
         )
-    return {"samples": torch.zeros(shape, device=device), "downscale_ratio_spacial": timeline.facts.spatial_stride}
+    return _empty(timeline, shape)
 
 
 def segment_latent(timeline: Timeline) -> dict:
@@ -121,5 +123,16 @@ def segment_latent(timeline: Timeline) -> dict:
     at once; with the timeline's own latent they shift beyond all measure.
     """
     longest = max(segment.latent_frames for segment in timeline.segments)
-    shape, device = empty_shape(timeline, longest), comfy.model_management.intermediate_device()
-    return {"samples": torch.zeros(shape, device=device), "downscale_ratio_spacial": timeline.facts.spatial_stride}
+    return _empty(timeline, empty_shape(timeline, longest))
+
+
+def _empty(timeline: Timeline, shape: torch.Size) -> dict:
+    """Return an empty LATENT of this shape [1, C, F, H, W], with sound of the same seconds where the family makes it.
+
+    Core scales an empty latent of pictures to a model's own; of video and sound together it says nothing of that kind.
+    """
+    device, sound = comfy.model_management.intermediate_device(), sound_of(timeline)
+    video = torch.zeros(shape, device=device)
+    if sound is None:
+        return {"samples": video, "downscale_ratio_spacial": timeline.facts.spatial_stride}
+    return {"samples": NestedTensor([video, torch.zeros(sound.shape(shape[2]), device=device)])}

@@ -18,7 +18,7 @@ from ...engine.plan.timeline import PlannedShot, Segment, Timeline, with_segment
 from ...engine.sampling import refine as engine
 from ...engine.storyboard.board import Shot, Storyboard
 from .. import keys
-from ..families import facts_of
+from ..families import facts_of, refuse_sound
 from ..types import ModelPatcher
 from ..windows import latent_blend
 from ..windows.checks import check_latent, check_plan
@@ -56,6 +56,7 @@ def refine(
     """
     if blend not in BLENDS:
         raise ValueError(f"unknown blend {blend!r}; use one of {', '.join(BLENDS)}")
+    refuse_sound(model, "Longreel Refine")
     facts = facts_of(model)
     if timeline is not None:
         check_plan(model, timeline)

@@ -16,7 +16,7 @@ from ...engine.plan.rollout_chunks import Chunk, plan_chunks
 from ...engine.plan.timeline import Timeline
 from ..anchor import frame as anchor_frame
 from ..attention import patching
-from ..families import leads_with_reference, motion_frames, picture_channels_of
+from ..families import leads_with_reference, motion_frames, picture_channels_of, refuse_sound
 from ..families.clone import clone
 from ..memory.protocols import HandsOver, Remembers
 from ..prompts.chunk_conditioning import continues_sound, for_chunk, leading_frames
@@ -145,6 +145,7 @@ def plan_task(
 
     kept: what locked shots (from 0) have on disk; the plan gives way to it.
     """
+    refuse_sound(model, "mode rollout")
     experts = Experts(*(_prepared(m, timeline) for m in (model, low_noise_model)), low_noise_from)
     features = patching.features_of(model.model_options)
     start = check_inputs(model, latent, sampling)

@@ -18,7 +18,7 @@ from comfy.conds import CONDRegular
 from comfy.model_patcher import ModelPatcher
 
 from ...engine.sampling.denoising import FlowMatching, VPrediction
-from ..families import facts_of
+from ..families import facts_of, refuse_sound
 
 
 class NetworkStudent:
@@ -40,6 +40,7 @@ class NetworkStudent:
                 "ComfyUI cannot load this model a second time, and training works on a copy of its own; use Load "
                 "Diffusion Model"
             )
+        refuse_sound(model, "training")
         self.facts, self.device = facts_of(model), model.load_device
         with torch.inference_mode(False):
             # Reading the file again keeps what another node's run has patched into the loaded weights out of it.

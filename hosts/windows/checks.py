@@ -50,7 +50,11 @@ def _described(facts: ModelFacts) -> str:
 
 
 def check_latent(samples: torch.Tensor, facts: ModelFacts) -> None:
-    """Raise ValueError unless `samples` are a video's latents [B, C, F, H, W] with the channels of a family."""
+    """Raise ValueError unless `samples` are a video's latents [B, C, F, H, W] with the channels of a family, and beside
+    them the sound [B, C, T, frequencies] of one that makes it.
+    """
+    if facts.sound is not None:
+        samples = _video_of_pair(samples, facts)
     if samples.is_nested or samples.ndim != VIDEO_AXES:
         found = "nested parts" if samples.is_nested else f"{samples.ndim} axes"
         raise ValueError(
@@ -62,6 +66,24 @@ def check_latent(samples: torch.Tensor, facts: ModelFacts) -> None:
             f"the latent has {samples.shape[1]} channels and {facts.family} takes "
             f"{facts.latent_channels}; encode the video with this model's own VAE"
         )
+
+
+def _video_of_pair(samples: torch.Tensor, facts: ModelFacts) -> torch.Tensor:
+    """Return the video of a latent that has sound beside it. Raises ValueError for one that has none, or another."""
+    streams = samples.unbind() if samples.is_nested else [samples]
+    if len(streams) != 2:
+        raise ValueError(
+            f"the latent holds {len(streams)} stream{'s' if len(streams) > 1 else ''} and {facts.family} samples 2, "
+            f"video and sound; wire the latent output of Longreel Plan, or join both with core's LTXVConcatAVLatent"
+        )
+    video, sound = streams
+    found, wanted = (sound.shape[1], *sound.shape[3:]), (facts.sound.channels, facts.sound.frequencies)
+    if found != wanted:
+        raise ValueError(
+            f"the sound in the latent has {' x '.join(map(str, found))} channels and frequencies and {facts.family} "
+            f"takes {' x '.join(map(str, wanted))}; encode it with this model's own audio VAE"
+        )
+    return video
 
 
 def check_latent_frames(latent_frames: int, timeline: Timeline) -> None:

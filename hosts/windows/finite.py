@@ -14,9 +14,11 @@ CAUSES = (
 
 def check_finite(latent: torch.Tensor, place: str) -> None:
     """Raise ValueError, naming the `place` ("step 3/20"), for a latent that holds a number that is none."""
-    if not torch.isfinite(latent).all():
-        wrong = int((~torch.isfinite(latent)).sum())
+    streams = latent.unbind() if latent.is_nested else [latent]
+    if not all(torch.isfinite(stream).all() for stream in streams):
+        wrong = sum(int((~torch.isfinite(stream)).sum()) for stream in streams)
+        numbers = sum(stream.numel() for stream in streams)
         raise ValueError(
-            f"{place} came out with {wrong:,} of {latent.numel():,} numbers NaN or infinite, and sampling stopped "
+            f"{place} came out with {wrong:,} of {numbers:,} numbers NaN or infinite, and sampling stopped "
             f"there; {CAUSES}"
         )

@@ -19,6 +19,7 @@ import torch
 import comfy.context_windows as context_windows
 import comfy.patcher_extension as extension
 
+from ...engine.plan.sound import sound_of
 from ...engine.plan.timeline import Segment, Timeline
 from ...engine.sampling.latent_blend import segment_weights
 from ...engine.to_device import sent
@@ -27,7 +28,7 @@ from ..attention import patching, reserve
 from ..attention.neighbours import other_cache
 from ..attention.noise_level import level_of, read_once
 from ..attention.step_caches import StepCaches, skips_forwards
-from ..families import leads_with_reference
+from ..families import core_shape, leads_with_reference
 from ..families.clone import clone
 from ..prompts import conditioning, time_axis
 from ..prompts.chunk_conditioning import check_no_reference
@@ -51,7 +52,8 @@ from .lead_pictures import LeadPictures
 from .picture_channels import entries_of
 from .progress import ProgressText
 from .segment_window import FRAME_AXIS, SegmentWindow
-from .shot_noise import noise_of_shots
+from .shot_noise import noise_of_streams
+from .streams import VIDEO, Shapes, SoundWindow, StreamsInWindows, check_shapes, on_packed
 
 
 class TimelineHandler(context_windows.IndexListContextHandler):
@@ -76,6 +78,7 @@ class TimelineHandler(context_windows.IndexListContextHandler):
             causal_window_fix=lead_frame,
         )
         self.timeline, self.blend, self.seed, self.lead_frame, self.inside = timeline, blend, seed, lead_frame, inside
+        self.sound = sound_of(timeline)
         self.strengths = [
             sum(timeline.shots[shot].shot.strength * share for shot, share in segment.mix)
             for segment in timeline.segments
@@ -175,11 +178,24 @@ class TimelineHandler(context_windows.IndexListContextHandler):
         return start - 1 if self.lead_frame and start else start
 
     def get_context_windows(self, model: BaseModel, x_in: torch.Tensor, model_options: ModelOptions):
-        total = x_in.shape[self.dim]
+        total = self.timeline.latent_frames
         return [
-            SegmentWindow(number, s, total, self.pictures.lead_of(s, self.timeline.take_start(s)))
+            SegmentWindow(
+                number, s, total, self.pictures.lead_of(s, self.timeline.take_start(s)), self._sound_window(s)
+            )
             for number, s in enumerate(self.timeline.segments)
         ]
+
+    def _sound_window(self, segment: Segment) -> SoundWindow | None:
+        if self.sound is None:
+            return None
+        lead = self.sound.lead(segment.start_frame) if self.lead_frame else 0
+        cut = segment.start_frame == self.timeline.take_start(segment)
+        return SoundWindow(self.sound, segment, self.sound.between(0, self.timeline.latent_frames)[1], lead, cut)
+
+    def _build_window_state(self, x_in: torch.Tensor, conds: CondLists, model: BaseModel):
+        state = super()._build_window_state(x_in, conds, model)
+        return state if self.sound is None else StreamsInWindows(**vars(state))
 
     def evaluate_context_windows(
         self,
@@ -260,8 +276,8 @@ class TimelineHandler(context_windows.IndexListContextHandler):
                     len(self.timeline.segments),
                 )
         for result in results:
-            predictions = [out[0] for out in result.sub_conds_out]
-            scale_guidance(conds, predictions, result.window.segment.mix, self.timeline)
+            for of_stream in zip(*result.sub_conds_out, strict=True):
+                scale_guidance(conds, list(of_stream), result.window.segment.mix, self.timeline)
         return results
 
     def _inner(self, calc_cond_batch: CalcCondBatch):
@@ -311,7 +327,7 @@ class TimelineHandler(context_windows.IndexListContextHandler):
         x_in: torch.Tensor,
         sub_conds_out: list[torch.Tensor],
         sub_conds: CondLists,
-        window: "SegmentWindow",
+        window: "SegmentWindow | SoundWindow",
         window_idx: int,
         total_windows: int,
         timestep: torch.Tensor,
@@ -319,10 +335,14 @@ class TimelineHandler(context_windows.IndexListContextHandler):
         counts_final: list[torch.Tensor],
         biases_final: list,
     ):
-        weight = self.weights[window_idx][None, None, :, None, None]  # [1, 1, F, 1, 1]
-        frames = slice(window.segment.start_frame, window.segment.end_frame)
+        if isinstance(window, SoundWindow):
+            weight = window.weights(self.weights[window_idx])[None, None, :, None]  # [1, 1, T, 1]
+            frames, lead = slice(window.first, window.last), window.lead
+        else:
+            weight = self.weights[window_idx][None, None, :, None, None]  # [1, 1, F, 1, 1]
+            frames, lead = slice(window.segment.start_frame, window.segment.end_frame), 0  # core has dropped it
         for total, count, out in zip(conds_final, counts_final, sub_conds_out, strict=True):
-            total[:, :, frames] += out * weight
+            total[:, :, frames] += out[:, :, lead:] * weight
             count[:, :, frames] += weight
 
 
@@ -340,6 +360,12 @@ def attach_handler(model: ModelPatcher, handler: TimelineHandler):
 
     Raises ValueError for a model that carries Longreel Latent Blend already.
     """
+    if handler.sound is not None and not handler.lead_frame:
+        raise ValueError(
+            f"lead_frame is off, so a network takes the first of {handler.timeline.facts.temporal_stride} pixel frames "
+            f"of a segment for all of them, and {handler.timeline.facts.family}'s sound would lie beside its pictures; "
+            f"leave lead_frame on"
+        )
     previous = model.model_options.get("context_handler")
     if isinstance(previous, TimelineHandler):
         raise ValueError("this model already carries a Longreel Latent Blend; wire the model from before that node")
@@ -347,6 +373,9 @@ def attach_handler(model: ModelPatcher, handler: TimelineHandler):
     handler.inside = previous
     model.model_options["context_handler"] = handler
     context_windows.create_prepare_sampling_wrapper(model)  # memory is asked for one segment, not for the video
+    model.remove_wrappers_with_key(extension.WrappersMP.PREPARE_SAMPLING, keys.LATENT_BLEND)
+    if handler.sound is not None:
+        model.add_wrapper_with_key(extension.WrappersMP.PREPARE_SAMPLING, keys.LATENT_BLEND, _ask_for_window)
     if patching.features_of(model.model_options):
         reserve.reserve_memory(model)
     model.remove_wrappers_with_key(extension.WrappersMP.OUTER_SAMPLE, keys.LATENT_BLEND)
@@ -366,6 +395,7 @@ def _start_run(
 ):
     """Wrap OUTER_SAMPLE: each run gets a fresh handler, and each shot its own noise where it has a seed."""
     guider = executor.class_obj
+    shapes: Shapes | None = kwargs.get("latent_shapes")
     check_text(
         guider.model_patcher,
         {name: [entry.get("cross_attn") for entry in entries] for name, entries in guider.conds.items()},
@@ -373,6 +403,7 @@ def _start_run(
     check_loras(guider.model_patcher, [entry for entries in guider.conds.values() for entry in entries])
     handler = guider.model_options.get("context_handler")
     check_place(handler)
+    check_shapes(shapes, handler.timeline)
     if leads_with_reference(guider.model_patcher.model):
         check_no_reference([entry for entries in guider.conds.values() for entry in entries], noise.shape[FRAME_AXIS])
     cache = other_cache(guider.model_options.get("transformer_options", {}))
@@ -384,10 +415,30 @@ def _start_run(
     goes_on, handler = handler.goes_on, handler.for_new_run()
     guider.model_options["context_handler"] = handler
     if not patching.features_of(guider.model_options):  # theirs is reckoned where they start
-        reserve.RunMemory.of_run(guider, noise.shape, ()).check()
+        reserve.RunMemory.of_run(guider, shapes[VIDEO] if shapes else noise.shape, ()).check()
     handler.pictures = LeadPictures.of_run(guider, latent_image, denoise_mask, goes_on)
-    noise = noise if goes_on else noise_of_shots(noise, handler.timeline)
+    if not goes_on:
+        noise = on_packed(noise, shapes, lambda streams: noise_of_streams(streams, handler.timeline))
     return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
+
+
+def _ask_for_window(
+    executor: Executor,
+    model: ModelPatcher,
+    noise_shape: Sequence[int],
+    conds: dict[str, list[Entry]],
+    *,
+    model_options: ModelOptions,
+    **options,
+):
+    """Wrap PREPARE_SAMPLING: of packed streams core asks memory for the whole video; a segment's is enough."""
+    handler = model_options.get("context_handler")
+    if isinstance(handler, TimelineHandler):
+        facts, timeline = handler.timeline.facts, handler.timeline
+        size = (timeline.height // facts.spatial_stride, timeline.width // facts.spatial_stride)
+        frames = min(timeline.latent_frames, handler.context_length)
+        noise_shape = core_shape(model.model, (noise_shape[0], facts.latent_channels, frames, *size))
+    return executor(model, noise_shape, conds, model_options=model_options, **options)
 
 
 def check_place(handler: ContextHandler | None) -> None:

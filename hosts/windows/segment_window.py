@@ -7,6 +7,7 @@ import torch
 import comfy.context_windows as context_windows
 
 from ...engine.plan.timeline import Segment
+from .streams import SOUND, SoundWindow
 
 FRAME_AXIS = 2  # [B, C, F, H, W]
 
@@ -19,8 +20,15 @@ class SegmentWindow(context_windows.IndexListContextWindow):
     that nothing crosses the cut; for image-to-video networks a picture (hosts/windows/lead_pictures.py).
     """
 
-    def __init__(self, number: int, segment: Segment, total_frames: int, lead_frame: int):
-        super().__init__(list(range(segment.start_frame, segment.end_frame)), dim=FRAME_AXIS, total_frames=total_frames)
+    def __init__(
+        self, number: int, segment: Segment, total_frames: int, lead_frame: int, sound: SoundWindow | None = None
+    ):
+        super().__init__(
+            list(range(segment.start_frame, segment.end_frame)),
+            dim=FRAME_AXIS,
+            total_frames=total_frames,
+            modality_windows=None if sound is None else {SOUND: sound},
+        )
         self.number, self.segment, self.lead_frame = number, segment, lead_frame
 
     @property

@@ -42,6 +42,7 @@ FAMILIES = {
     "ltxv": TextFacts(tokens=16, attention_mask=True),
     "hunyuan_video15": TextFacts(tokens=16),
     "kandinsky": TextFacts(tokens=16, pooled_dim=768, own_dim=3584),
+    "ltxav": TextFacts(tokens=16, attention_mask=True, own_dim=64),
 }
 
 

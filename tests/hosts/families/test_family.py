@@ -16,6 +16,7 @@ FAMILY_FILES = {
     "cogvideox",
     "hunyuan_video",
     "ltxv",
+    "ltxav",
     "kandinsky",
 }  # hosts/anchor/wan.py, hosts/ttt/wan.py, ... are a family's
 OTHERS = [

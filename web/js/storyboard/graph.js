@@ -13,6 +13,7 @@ const BY_FILE = /** @type {[RegExp, string][]} */ ([
   [/cogvideo/i, "CogVideoX"],
   [/wan.*(ti2v|2[._]?2.*5b)/i, "Wan 2.2 5B"],
   [/wan|skyreels|humo/i, "Wan"],
+  [/ltx.?2|ltxav/i, "LTX-2"],
   [/ltx/i, "LTXV"],
   [/kandinsky/i, "Kandinsky 5"],
 ]);
