@@ -12,6 +12,13 @@ from tests.engine.measure.films import film
 from tests.nodes.graphs import node
 
 ARTIFACTS = dev.ROOT / "tests" / "artifacts" / "browser"
+SET_RENDERER = "on => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
+PLOT_AND_TEXT = """() => {
+    const node = window.app.graph.nodes.find(one => one.type === 'LongreelReport');
+    const text = node.widgets.find(one => one.name === 'report_text');
+    const plot = node.widgets.find(one => one.name === '$$canvas-image-preview');
+    return [parseFloat(getComputedStyle(text.element).minHeight), text.computedHeight, text.y, plot.y];
+}"""
 SIDES = "[...document.querySelectorAll('.lr-compare-name')].map(one => one.textContent)"
 
 
@@ -50,4 +57,25 @@ def test_a_report_is_read_and_two_runs_are_compared_in_their_nodes(editor: Edito
     assert [(one["left"], one["choice"]) for one in kept] == [(left, "left")] * 4
     assert f"  {left}" in editor.page.locator(".lr-compare pre").text_content().splitlines()[1]
     editor.screenshot(ARTIFACTS / "report_and_compare.png")
+    least, height, text_top, plot_top = editor.page.evaluate(PLOT_AND_TEXT)
+    assert 100 < least <= height and text_top + height <= plot_top  # the text does not lie over the plot
+    in_nodes_2(editor)
     assert [error for error in editor.errors if ".mp4" not in error] == []
+
+
+def in_nodes_2(editor: Editor) -> None:
+    """Look at both nodes where ComfyUI draws nodes with Vue: the plot is a picture, and the page of a vote is there."""
+    editor.page.evaluate(SET_RENDERER, True)
+    try:
+        editor.page.wait_for_selector(".lg-node .lr-compare video")
+        compare, report = (
+            editor.page.locator(".lg-node").filter(has=editor.page.locator(place))
+            for place in (".lr-compare", ".lr-planned:not(.lr-compare)")
+        )
+        assert compare.locator(".lr-compare-axis").first.bounding_box()["height"] > 5
+        assert "seen in the editor" in [one.input_value() for one in compare.locator("input[type=text]").all()]
+        report.locator("img[src*=ComfyUI_temp]").first.wait_for()
+        assert report.locator("video").count() == 0
+        editor.screenshot(ARTIFACTS / "report_and_compare_nodes_2.png")
+    finally:
+        editor.page.evaluate(SET_RENDERER, False)

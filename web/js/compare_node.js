@@ -29,7 +29,7 @@ const CHOICES = [
  */
 export function addComparison(node) {
   if (node.longreelComparison) return;
-  const place = { name: "comparison", type: "longreel_compare", least: LEAST, class: "lr-compare" };
+  const place = { name: "compare_page", type: "longreel_compare", least: LEAST, class: "lr-compare" };
   const element = (node.longreelComparison = addPlace(node, place));
   onRun(node, (output) => {
     const page = output?.longreel_compare?.[0];

@@ -9,7 +9,10 @@ import { addStyle, el } from "./dom.js";
  */
 export function addPlace(node, place) {
   addStyle();
+  const same = node.widgets?.some((/** @type {any} */ one) => one.name === place.name);
+  if (same) throw new Error(`Longreel: ${node.type} has an input ${place.name}; Nodes 2.0 shows one of two by a name`);
   const element = el("div", { class: ["lr-planned", place.class].filter(Boolean).join(" "), hidden: true });
+  element.style.minHeight = `${place.least}px`;
   const widget = node.addDOMWidget(place.name, place.type, element, {
     serialize: false,
     hideOnZoom: false,
