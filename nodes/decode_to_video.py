@@ -5,6 +5,7 @@ from comfy_api.latest import InputImpl, io, ui
 from ..engine.measure.video_file import ENDING, LARGEST_CRF, SMALLEST_CRF, refuse_odd_size, write_video
 from ..hosts import keys
 from ..hosts.video.decode import decode_frames, decode_takes, pixel_size
+from ..hosts.video.decode_sound import sound_of_video, streams_of
 from ..hosts.video.file import graph_metadata, soundtrack
 from .folders import check_prefix, numbered_place
 from .sockets import TimelineSocket
@@ -86,6 +87,14 @@ class LongreelDecodeToVideo(io.ComfyNode):
                     tooltip="Sound laid under the whole video, from its first frame: speech or music. What is longer "
                     "than the video is cut, what is shorter ends in silence.",
                 ),
+                io.Vae.Input(
+                    "audio_vae",
+                    optional=True,
+                    tooltip=(
+                        "Of a model that makes sound beside the video (LTX-2), from core's Load LTXV Audio VAE: the "
+                        "latent's own sound is decoded and lies under the frames that it was made with."
+                    ),
+                ),
             ],
             outputs=[
                 io.Video.Output(display_name="video", tooltip="The saved file."),
@@ -107,23 +116,25 @@ class LongreelDecodeToVideo(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, vae, samples, fps, filename_prefix, crf, chunk_latent_frames=0, timeline=None, audio=None
+        cls, vae, samples, fps, filename_prefix, crf, chunk_latent_frames=0, timeline=None, audio=None, audio_vae=None
     ) -> io.NodeOutput:
         sound = None if audio is None else soundtrack(audio)
         check_prefix(filename_prefix, ENDING)  # it may have come through a wire
-        latent = samples["samples"]
+        made = None if timeline is None else samples.get(keys.TIMELINE, timeline)
+        latent, own_sound = streams_of(samples["samples"], audio_vae is not None, sound is not None)
         said: list[str] = []
-        if timeline is None:
+        if made is None:
             frames = decode_frames(vae, latent, chunk_latent_frames, said)
         else:
-            made = samples.get(keys.TIMELINE, timeline)
             frames = decode_takes(vae, latent, made.take_lengths, chunk_latent_frames, said)
         width, height = pixel_size(vae, latent)
         refuse_odd_size(width, height)
+        if own_sound is not None:
+            sound = sound_of_video(vae, audio_vae, (latent, own_sound), fps, made)
         folder, stem, counter, subfolder = numbered_place(filename_prefix, width, height)
         metadata = graph_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
         written = write_video(frames, folder, stem, counter, fps, crf, metadata=metadata, sound=sound)
-        if sound and (beside := sound.said_beside(written.frames / fps)):
+        if sound and own_sound is None and (beside := sound.said_beside(written.frames / fps)):
             said.append(beside)
         preview = ui.PreviewVideo([ui.SavedResult(written.path.name, subfolder, io.FolderType.output)])
         return io.NodeOutput(InputImpl.VideoFromFile(str(written.path)), "\n".join(dict.fromkeys(said)), ui=preview)

@@ -55,6 +55,38 @@ def network(seed: int, **differences: Any) -> Checkpoint:
     return Checkpoint(LTXAVModel(num_layers=2, **sizes, **build_options()), seed, {"transformer": sizes})
 
 
+def audio_vae(seed: int) -> Checkpoint:
+    """Return the sound's VAE, as deep as the true one and with its kernels, so that it looks back and ahead as far."""
+    from comfy.ldm.lightricks.vae.audio_vae import AudioVAE
+
+    sizes = {
+        "double_z": True,
+        "mel_bins": 64,
+        "z_channels": 8,
+        "resolution": 256,
+        "downsample_time": False,
+        "in_channels": 2,
+        "out_ch": 2,
+        "ch": 4,
+        "ch_mult": [1, 2, 4],
+        "num_res_blocks": 2,
+        "attn_resolutions": [],
+        "dropout": 0.0,
+        "mid_block_add_attention": False,
+        "norm_type": "pixel",
+        "causality_axis": "height",
+    }
+    stft = {"filter_length": 1024, "hop_length": 160}
+    config = {
+        "audio_vae": {
+            "model": {"params": {"ddconfig": sizes, "sampling_rate": 16000}},
+            "preprocessing": {"stft": stft},
+        },
+        "vocoder": {"upsample_initial_channel": 32},
+    }
+    return Checkpoint(AudioVAE({"config": config}), seed, config)
+
+
 NETWORKS: dict[str, Callable[[], Checkpoint]] = {
     "ltx2": lambda: network(61),
     "ltx23": lambda: network(62, cross_attention_adaln=True, apply_gated_attention=True),
@@ -82,7 +114,8 @@ def write(kind: str, name: str, build: Callable[[], Checkpoint]) -> Path:
         checkpoint = build()
         descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix="unfinished-")
         os.close(descriptor)
-        save_file(draw_weights(checkpoint), unfinished, metadata={"config": json.dumps(checkpoint.config)})
+        state = {name.replace("autoencoder.", "audio_vae.", 1): w for name, w in draw_weights(checkpoint).items()}
+        save_file(state, unfinished, metadata={"config": json.dumps(checkpoint.config)})
         os.replace(unfinished, path)
     return folder
 
@@ -98,6 +131,18 @@ def load(name: str = "ltx2") -> LoadedTiny:
     model = nodes.UNETLoader().load_unet(f"tiny_{name}.safetensors", "default")[0]
     vae = nodes.VAELoader().load_vae("tiny_ltxv_vae.safetensors")[0]
     return LoadedTiny(model, make_tiny_clip("ltxav"), vae)
+
+
+@cache
+def load_audio_vae() -> Any:
+    """Load the sound's VAE with core's Load LTXV Audio VAE, from a checkpoint with the names of the true one."""
+    import_comfyui()
+    import folder_paths
+    from comfy_extras.nodes_lt_audio import LTXVAudioVAELoader
+
+    folder = write("checkpoints", "tiny_ltx2_audio_vae", lambda: audio_vae(63))
+    folder_paths.add_model_folder_path("checkpoints", str(folder / "checkpoints"), is_default=True)
+    return LTXVAudioVAELoader.execute("tiny_ltx2_audio_vae.safetensors").args[0]
 
 
 if __name__ == "__main__":
