@@ -2,7 +2,8 @@
 
     python dev.py bench picture_book [--weights FOLDER] [--seeds 200] [--offset 0] [--side 96] [--images FOLDER]
 
-FOLDER holds the three files that `python -m longreel.demo.picture_book.train WORK --export FOLDER` writes. A clip is
+FOLDER holds the three files that `python -m longreel.demo.picture_book.train WORK --export FOLDER` writes, or as long
+as no transformer has begun the VAE alone: then nothing is sampled. A clip is
 right where the reader (demo/picture_book/reader.py) reads what its sentence says, and right *everywhere* where no frame
 is broken besides. Every page has a combination that training never saw. The rows *drawn* and *through the VAE* are the
 same pages without the model: what the reader and the VAE alone lose. Every case is one clip of a page of its own:
@@ -21,6 +22,7 @@ nodes = start_comfyui()
 
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
+from longreel.demo import twin
 from longreel.demo.picture_book import book, draws, prompts, scenes, sprites
 from longreel.demo.picture_book.book import Page
 from longreel.demo.picture_book.reader import read_page
@@ -115,6 +117,19 @@ def unnamed(sample: Sampler, attribute: str, count: int, offset: int, side: int)
     return found
 
 
+def without_model(vae, drawn: list[Page], frames: int) -> tuple[dict[str, Counter[str]], list[float]]:
+    """What the reader reads of the pages as they are drawn and through the VAE, and the decibels of the latter."""
+    right: dict[str, Counter[str]] = {"drawn": Counter(), "through the VAE": Counter()}
+    decibels = []
+    for page in drawn:
+        video = book.render(page, frames).permute(0, 2, 3, 1)
+        decoded, quality = through_vae(vae, video)
+        for counts, seen in zip(right.values(), (video, decoded), strict=True):
+            counts.update(name for name, ok in verdict(seen, page).items() if ok)
+        decibels.append(quality)
+    return right, decibels
+
+
 def main() -> None:
     arguments = parser(__doc__.splitlines()[0], seeds=200)
     arguments.add_argument("--weights", type=Path, default=demo_model.WEIGHTS, help="folder of the three files")
@@ -126,20 +141,17 @@ def main() -> None:
     options = arguments.parse_args()
     frames, side = 1 + 4 * (options.latent_frames - 1), options.side
     with measuring(options) as figures:
-        sample = Sampler(options.weights, options.steps, options.cfg, options.shift)
+        begun = (options.weights / demo_model.MODEL_FILE).exists()
+        sample = Sampler(options.weights, options.steps, options.cfg, options.shift) if begun else None
         drawn = pages(options.seeds, options.offset, side, frames)
         texts = [prompts.fitting(page, prompts.ATTRIBUTES) for page in drawn]
-        right: dict[str, Counter[str]] = {"drawn": Counter(), "through the VAE": Counter(), "sampled": Counter()}
-        decibels, clips, captions = [], [], []
-        for page in drawn:
-            video = book.render(page, frames).permute(0, 2, 3, 1)
-            right["drawn"].update(name for name, ok in verdict(video, page).items() if ok)
-            decoded, quality = through_vae(sample.vae, video)
-            right["through the VAE"].update(name for name, ok in verdict(decoded, page).items() if ok)
-            decibels.append(quality)
-        for page, text, video in sampled(sample, drawn, texts, options.offset, side, options.latent_frames):
+        vae = sample.vae if sample else nodes.comfy.sd.VAE(sd=twin.read(options.weights / demo_model.VAE_FILE))
+        right, decibels = without_model(vae, drawn, frames)
+        clips, captions = [], []
+        shots = sampled(sample, drawn, texts, options.offset, side, options.latent_frames) if sample else ()
+        for page, text, video in shots:
             found = verdict(video, page)
-            right["sampled"].update(name for name, ok in found.items() if ok)
+            right.setdefault("sampled", Counter()).update(name for name, ok in found.items() if ok)
             missed = [name for name in ATTRIBUTES if not found.get(name, True) and name != "all"]
             clips.append(video)
             captions.append(text + (f"   NOT {' '.join(missed)}" if missed else ""))
@@ -148,7 +160,7 @@ def main() -> None:
         print(table([f"{frames} frames, {side} pixels, {len(drawn)} held-out pages", *shown], rows))
         print(f"\nVAE: {sum(decibels) / len(decibels):.1f} dB on average, the worst {min(decibels):.1f} dB\n")
         choices = {}
-        for attribute, values in UNNAMED.items() if options.latent_frames == 5 else ():
+        for attribute, values in UNNAMED.items() if sample and options.latent_frames == 5 else ():
             counts = choices[attribute] = unnamed(sample, attribute, options.seeds, options.offset, side)
             name = max(values, key=lambda value: counts[value])
             never, times = sum(not counts[value] for value in values), counts[name] * len(values) / options.seeds
@@ -160,7 +172,7 @@ def main() -> None:
             right={name: dict(counts) for name, counts in right.items()}, of=len(drawn), captions=captions,
             vae_decibels=decibels, unnamed={name: dict(counts) for name, counts in choices.items()},
         )  # fmt: skip
-        if options.images:
+        if options.images and clips:
             contact_sheet(clips[:40], captions[:40], options.images / f"picture_book_{side}_{frames}.png", every=4)
 
 
