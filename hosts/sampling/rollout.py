@@ -28,22 +28,24 @@ from ...engine.plan.timeline import Timeline
 from ...engine.runs.folder import RunFolder
 from .. import keys
 from ..anchor import frame as anchor_frame
+from ..families import refuse_sound
 from ..memory.protocols import Finishes
 from ..prompts.chunk_conditioning import with_motion
 from ..types import ModelPatcher
 from ..windows import picture_channels
 from ..windows.chunk_handler import ChunkHandler, Remembered
 from ..windows.finite import check_finite
+from ..windows.streams import SOUND, Latent, first_of, on_each, with_first
 from ..windows.used_state import as_it_was
 from .experts import WAN_22_EXPERTS_MEET, ask, noise_within
 from .rollout_dependencies import ChunkRun, NoRun
 from .rollout_locks import locked_frames, run_shots
 from .rollout_progress import RolloutProgress
+from .rollout_sound import LEADING_SEED
 from .rollout_task import RolloutTask, plan_task
 from .settings import Sampling
 
 Elsewhere = Callable[[RolloutTask, ChunkRun], Mapping[int, torch.Tensor]]
-LEADING_SEED = 2**32  # from a chunk's seed to that of the noise in front, far from the seeds of other chunks
 
 
 def sample_rollout(
@@ -73,9 +75,11 @@ def sample_rollout(
     """
     locked = {} if run is None else run.locked_shots(run_shots(timeline), node_id)
     task = plan_task(model, timeline, latent, sampling, low_noise_model, low_noise_from, locked_frames(locked))
+    if elsewhere is not None:
+        refuse_sound(model, "Longreel Cluster")
     kept = NoRun(task) if run is None else ChunkRun(task, run, locked, node_id)
     progress = RolloutProgress(task)
-    finished = torch.zeros_like(task.start, dtype=torch.float32)  # [B, C, F, H, W]
+    finished = task.empty()
     sampled = False
     made = {} if elsewhere is None or not isinstance(kept, ChunkRun) else elsewhere(task, kept)
     for chunk in task.chunks:
@@ -86,24 +90,23 @@ def sample_rollout(
             sampled = True
         else:
             progress.skip(chunk)
-        finished[:, :, chunk.first_new_frame : chunk.end_frame] = new
+        task.write(finished, new, chunk)
     rest = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio")}
     if task.timeline is not timeline:
         rest[keys.TIMELINE] = task.timeline
     return {**rest, "samples": finished}, kept.report()
 
 
-def make_chunk(
-    task: RolloutTask, chunk: Chunk, finished: torch.Tensor, progress: RolloutProgress, first: bool
-) -> torch.Tensor:
-    """Return the new frames [B, C, new frames, H, W] of a chunk.
+def make_chunk(task: RolloutTask, chunk: Chunk, finished: Latent, progress: RolloutProgress, first: bool) -> Latent:
+    """Return the new frames [B, C, new frames, H, W] of a chunk, with their sound where the family makes it.
 
     finished: [B, C, F, H, W] of the timeline; only what the chunk reads need be there. first: nothing has been sampled
     yet. Raises ValueError for numbers that are none.
     """
-    remembered = _remembered(task, chunk, finished)
-    new = _sample(task, chunk, finished, remembered, progress, first=first)
-    new = _finish(task, chunk, new.to(finished), remembered)
+    video = first_of(finished)
+    remembered = _remembered(task, chunk, video)
+    new = on_each(_sample(task, chunk, finished, remembered, progress, first=first), lambda stream: stream.to(video))
+    new = with_first(new, _finish(task, chunk, first_of(new), remembered))
     check_finite(new, f"chunk {chunk.number + 1} of shot {chunk.shot + 1}")  # nothing of it is kept
     return new
 
@@ -130,18 +133,16 @@ def _remembered(task: RolloutTask, chunk: Chunk, finished: torch.Tensor) -> Reme
 
 
 def _sample(
-    task: RolloutTask,
-    chunk: Chunk,
-    finished: torch.Tensor,
-    remembered: Remembered,
-    progress: RolloutProgress,
-    first: bool,
-) -> torch.Tensor:
+    task: RolloutTask, chunk: Chunk, finished: Latent, remembered: Remembered, progress: RolloutProgress, first: bool
+) -> Latent:
     """Return the new frames of a chunk, [B, C, new frames, H, W], by each expert in turn.
 
     first: nothing has been sampled yet, and a later expert that would refuse the run does so now.
     """
-    noise, latent, mask = _led(task, chunk, *_inputs(task, chunk, finished))
+    noise, latent, mask = _led(task, chunk, *_inputs(task, chunk, first_of(finished)))
+    if task.sound is not None:
+        settings = (task.seed_of(chunk), task.sampling.add_noise, task.batch_index)
+        noise, latent, mask = task.sound.beside((noise, latent, mask), chunk, finished.unbind()[SOUND], *settings)
     out, parts = None, task.experts.parts(task.sampling.sigmas)
     for model, sigmas in parts[1:] if first else ():
         with _handled(task, chunk, model, remembered):
@@ -152,7 +153,7 @@ def _sample(
         out = _sample_part(task, chunk, model, sigmas, (noise, latent, mask), remembered, progress)
     if out is None:  # no sigmas: core gives the latent back
         out = latent
-    return out[:, :, task.leading + chunk.known_frames :]
+    return task.new_of(out, chunk)
 
 
 def _finish(task: RolloutTask, chunk: Chunk, new: torch.Tensor, remembered: Remembered) -> torch.Tensor:
@@ -192,9 +193,10 @@ def _led(
     task: RolloutTask, chunk: Chunk, noise: torch.Tensor, latent: torch.Tensor, mask: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Return (noise, latent, mask) with the frames in front that references take; they are drawn like all others."""
-    if not task.leading:
+    leading = task.leading_of(chunk)
+    if not leading:
         return noise, latent, mask
-    empty = latent.new_zeros((*latent.shape[:2], task.leading, *latent.shape[3:]))
+    empty = latent.new_zeros((*latent.shape[:2], leading, *latent.shape[3:]))
     if latent.count_nonzero():  # core leaves an empty latent at the network's zero
         empty = task.experts.high.model.process_latent_out(empty)
     drawn = comfy.sample.prepare_noise(empty, (task.seed_of(chunk) + LEADING_SEED) % 2**64, task.batch_index)
@@ -227,11 +229,13 @@ def _sample_part(
     with _handled(task, chunk, model, remembered, fresh and task.sampling.add_noise):
         guider = comfy.samplers.CFGGuider(model)
         told = _told(task, chunk, remembered)
-        guider.set_conds(*(picture_channels.of_window(model.model, entries, latent, mask) for entries in told))
+        guider.set_conds(
+            *(picture_channels.of_window(model.model, entries, first_of(latent), first_of(mask)) for entries in told)
+        )
         guider.set_cfg(task.sampling.cfg)
         with as_it_was(model):
             return guider.sample(
-                noise.clone(),  # core's FreeNoise shuffles it where it lies
+                on_each(noise, torch.Tensor.clone),  # core's FreeNoise shuffles it where it lies
                 latent,
                 task.sampling.sampler,
                 sigmas.clone(),  # some of core's samplers (uni_pc) write into them

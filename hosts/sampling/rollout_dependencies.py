@@ -10,15 +10,21 @@ from collections.abc import Mapping
 
 import torch
 
+from comfy.nested_tensor import NestedTensor
+
 from ...engine.plan.rollout_chunks import Chunk
 from ...engine.runs.chunk_file import ChunkKey, chunk_key
 from ...engine.runs.folder import LockedShot, RunFolder
 from .. import keys
+from ..windows.streams import Latent
 from . import identity
 from .rollout_locks import check_sizes, moved_note, run_shots, unkept_note
 from .rollout_task import RolloutTask
 
 PLACES = (keys.SHOT, keys.ROLE, keys.WORDS, keys.UNCUT)  # say where an entry belongs, not what it is
+
+
+STREAMS = ("samples", "sound")  # names in a chunk's file
 
 
 class NoRun:
@@ -31,7 +37,7 @@ class NoRun:
     def find(self, chunk: Chunk) -> None:
         """Return None: nothing is kept."""
 
-    def save(self, chunk: Chunk, new: torch.Tensor) -> torch.Tensor:
+    def save(self, chunk: Chunk, new: Latent) -> Latent:
         """Return `new` as it is."""
         return new
 
@@ -73,27 +79,33 @@ class ChunkRun:
         self._check_lost_locks()
         _begin(task, folder, node_id)
 
-    def find(self, chunk: Chunk) -> torch.Tensor | None:
+    def find(self, chunk: Chunk) -> Latent | None:
         """Return the new frames [B, C, F, H, W] of a chunk that was made before, or None if it must be made."""
         key = self.keys[chunk.number] = self.keys_of.of(chunk, self.hashes)
         start = self.task.start
         shape = [*start.shape[:2], chunk.new_frames, *start.shape[3:]]
         locked = self.task.timeline.shots[chunk.shot].shot.locked
-        saved = self.folder.find(key, locked, {"samples": shape})
+        shapes = {"samples": shape}
+        if self.task.sound is not None:
+            of_sound = self.task.sound.start.shape
+            shapes["sound"] = [*of_sound[:2], self.task.sound.span(chunk).new_frames, *of_sound[3:]]
+        saved = self.folder.find(key, locked, shapes)
         if saved is None:
             return None
         self.hashes[chunk.number] = saved.hash
-        return saved.tensors["samples"]
+        return _latent_of(saved.tensors)
 
     def expect(self, chunk: Chunk) -> None:
         """Let the chunks behind one that was not found be looked for before it is made: its hash is known."""
         self.hashes[chunk.number] = self.keys[chunk.number].hash
 
-    def save(self, chunk: Chunk, new: torch.Tensor) -> torch.Tensor:
+    def save(self, chunk: Chunk, new: Latent) -> Latent:
         """Write the new frames of a chunk that was not found, and return them as they were written."""
-        saved = self.folder.save(self.keys[chunk.number], {"samples": new.contiguous()})
+        streams = new.unbind() if new.is_nested else [new]
+        tensors = {name: stream.contiguous() for name, stream in zip(STREAMS, streams, strict=False)}
+        saved = self.folder.save(self.keys[chunk.number], tensors)
         self.hashes[chunk.number] = saved.hash
-        return saved.tensors["samples"]
+        return _latent_of(saved.tensors)
 
     def report(self) -> str:
         """Return what was made and what was used again, a line per chunk."""
@@ -147,12 +159,29 @@ def dependencies_of(
         "the strength": [[shot.strength, share] for shot, (_, share) in zip(shots, chunk.mix, strict=True)],
         "the frames": [chunk.latent_frames, chunk.known_frames],
         "the latent": [task.start[:, :, window], None if task.mask is None else task.mask[:, :, window]],
+        **_sound(task, chunk),
         "the anchors": identity.plain([one.stored() for one in task.anchors_of(chunk)]),
         **({"the picture channels": "known frames"} if task.shows_known_frames(chunk) else {}),
         **common,
         "the remembered prompts": _prompts(task, chunk, task.shots_of(chunk) - own),
         "the chunk before": [hashes[number] for number in task.read_by(chunk)],
     }
+
+
+def _sound(task: RolloutTask, chunk: Chunk) -> dict[str, object]:
+    """Return what a chunk's sound depends on, of a family that makes it."""
+    if task.sound is None:
+        return {}
+    span, mask = task.sound.span(chunk), task.sound.mask
+    window = slice(span.start, span.end)
+    parts = [task.sound.start[:, :, window], None if mask is None else mask[:, :, window]]
+    return {"the sound": [span.first_new - span.start, span.new_frames, span.lead, *parts]}
+
+
+def _latent_of(tensors: Mapping[str, torch.Tensor]) -> Latent:
+    """Return the new frames of a chunk's file, with their sound where it has any."""
+    streams = [tensors[name] for name in STREAMS if name in tensors]
+    return NestedTensor(streams) if len(streams) > 1 else streams[0]
 
 
 def _prompts(task: RolloutTask, chunk: Chunk, shots: frozenset[int]) -> list[list]:

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 
 import comfy.utils
+from comfy.nested_tensor import NestedTensor
 
 from ...engine.plan.kept_frames import KeptFrames, keep_frames, moved_frame
 from ...engine.plan.rollout_chunks import Chunk, plan_chunks
+from ...engine.plan.sound import sound_of
 from ...engine.plan.timeline import Timeline
 from ..anchor import frame as anchor_frame
 from ..attention import patching
@@ -23,8 +25,10 @@ from ..prompts.chunk_conditioning import continues_sound, for_chunk, leading_fra
 from ..types import ModelPatcher
 from ..windows import latent_blend, picture_channels
 from ..windows.checks import check_latent_frames, check_plan
+from ..windows.streams import Latent, check_shapes, first_of
 from .experts import Experts
 from .joint import check_inputs
+from .rollout_sound import RolloutSound
 from .settings import Sampling
 
 FRAME_AXIS = 2  # [B, C, F, H, W]
@@ -36,7 +40,8 @@ class RolloutTask:
 
     timeline: as it is made; planned: as it was wired, where locked shots did not move others.
     start: [B, C, F, H, W], the user's latent. mask: like start, 1 is drawn and 0 kept; None draws everything. leading:
-    latent frames of reference pictures that every chunk is sampled with, in front of its own. cache: handed from chunk
+    latent frames of reference pictures that every chunk is sampled with, in front of its own. sound: of a family that
+    makes it; start, mask and all that is finished are then the video's. cache: handed from chunk
     to chunk, see hosts/windows/chunk_handler.ChunkHandler.
     """
 
@@ -50,12 +55,39 @@ class RolloutTask:
     experts: Experts
     features: tuple[Any, ...]
     leading: int = 0
+    sound: RolloutSound | None = None
     cache: dict = field(default_factory=dict)
 
     @cached_property
     def makers(self) -> tuple[Chunk, ...]:
         """Return for each latent frame the chunk in which it is new."""
         return tuple(chunk for chunk in self.chunks for _ in range(chunk.new_frames))
+
+    def leading_of(self, chunk: Chunk) -> int:
+        """Return how many latent frames are sampled in front of a chunk, and dropped."""
+        return self.leading if self.sound is None else self.sound.leads(chunk)
+
+    def new_of(self, out: Latent, chunk: Chunk) -> Latent:
+        """Return the new frames, and their sound, of what a chunk's sampler has left."""
+        behind = self.leading_of(chunk) + chunk.known_frames
+        if self.sound is None:
+            return out[:, :, behind:]
+        video, sound = out.unbind()
+        return NestedTensor([video[:, :, behind:], self.sound.new_of(sound, chunk)])
+
+    def empty(self) -> Latent:
+        """Return the finished latent of a timeline before anything is made, float32."""
+        video = torch.zeros_like(self.start, dtype=torch.float32)  # [B, C, F, H, W]
+        if self.sound is None:
+            return video
+        return NestedTensor([video, torch.zeros_like(self.sound.start, dtype=torch.float32)])
+
+    def write(self, finished: Latent, new: Latent, chunk: Chunk) -> None:
+        """Write a chunk's new frames, and their sound, into the finished latent."""
+        first_of(finished)[:, :, chunk.first_new_frame : chunk.end_frame] = first_of(new)
+        if self.sound is not None:
+            span = self.sound.span(chunk)
+            finished.unbind()[1][:, :, span.first_new : span.end] = new.unbind()[1]
 
     @cached_property
     def motion_frames(self) -> int:
@@ -145,14 +177,15 @@ def plan_task(
 
     kept: what locked shots (from 0) have on disk; the plan gives way to it.
     """
-    refuse_sound(model, "mode rollout")
+    if low_noise_model is not None:
+        refuse_sound(low_noise_model, "low_noise_model, the second of two experts,")
     experts = Experts(*(_prepared(m, timeline) for m in (model, low_noise_model)), low_noise_from)
     features = patching.features_of(model.model_options)
-    start = check_inputs(model, latent, sampling)
+    start, sound = _apart(check_inputs(model, latent, sampling), latent.get("noise_mask"), timeline)
     check_latent_frames(start.shape[FRAME_AXIS], timeline)
     hands_over = _hands_over(features)
     known = timeline.overlap_frames if hands_over is None else hands_over.known_frames(timeline)
-    mask = latent.get("noise_mask")
+    mask = first_of(latent.get("noise_mask"))
     anchor_frame.check_video(model, start.shape)
     sampling = replace(
         sampling,
@@ -160,6 +193,8 @@ def plan_task(
         negative=picture_channels.on_timeline(model.model, sampling.negative, timeline.latent_frames),
     )
     made, frames = keep_frames(timeline, kept or {})
+    if sound is not None and made is not timeline:
+        refuse_sound(model, "a locked shot whose frames move others")
     start = _of_length(start, mask, made.latent_frames)
     task = RolloutTask(
         timeline=made,
@@ -172,9 +207,25 @@ def plan_task(
         experts=experts,
         features=features,
         leading=_leading(model, timeline, sampling),
+        sound=sound,
     )
     _check(task)
     return task
+
+
+def _apart(start: Latent, mask: Latent | None, timeline: Timeline) -> tuple[torch.Tensor, RolloutSound | None]:
+    """Return the user's video [B, C, F, H, W], and its sound where the family makes it.
+
+    Raises ValueError for sound of another length.
+    """
+    plan = sound_of(timeline)
+    if plan is None:
+        return start, None
+    video, sound = start.unbind()
+    check_shapes((video.shape, sound.shape), timeline)
+    masks = mask.unbind() if mask is not None and mask.is_nested else []
+    own = comfy.utils.reshape_mask(masks[1], sound.shape) if len(masks) > 1 else None
+    return video, RolloutSound(plan, sound, own)
 
 
 def _of_length(start: torch.Tensor, mask: torch.Tensor | None, frames: int) -> torch.Tensor:

@@ -29,6 +29,16 @@ def on_each(latent: Latent, change: Callable[[torch.Tensor], torch.Tensor]) -> L
     return NestedTensor([change(stream) for stream in latent.unbind()]) if latent.is_nested else change(latent)
 
 
+def first_of(latent: Latent | None) -> torch.Tensor | None:
+    """Return the video of a latent, and None for None."""
+    return latent.unbind()[VIDEO] if latent is not None and latent.is_nested else latent
+
+
+def with_first(latent: Latent, video: torch.Tensor) -> Latent:
+    """Return a latent with another video."""
+    return NestedTensor([video, *latent.unbind()[1:]]) if latent.is_nested else video
+
+
 def on_packed(
     packed: torch.Tensor, shapes: Shapes | None, change: Callable[[list[torch.Tensor]], list[torch.Tensor]]
 ) -> torch.Tensor:

@@ -41,7 +41,12 @@ def test_what_does_not_serve_it_refuses_it_by_name():
     latent, settings = planning.empty_latent(timeline), sampling_of(encode(loaded, timeline), sigmas_of(loaded.model))
     anchor = Anchored(Anchor(0.0, 0, 0, CLEAN, 1.0), torch.zeros(1, 128, 1, 2, 2))
     refused = {
-        "mode rollout": lambda: rollout.sample_rollout(loaded.model, timeline, latent, settings),
+        "Longreel Cluster": lambda: rollout.sample_rollout(
+            loaded.model, timeline, latent, settings, elsewhere=lambda task, run: {}
+        ),
+        "low_noise_model, the second of two experts,": lambda: rollout.sample_rollout(
+            loaded.model, timeline, latent, settings, low_noise_model=loaded.model
+        ),
         "Longreel Refine": lambda: refine.refine(loaded.model, latent, settings, strength=0.5, timeline=timeline),
         "Longreel Anchor Frame": lambda: anchor_frame.attach(loaded.model, [anchor]),
         PLAIN.name: lambda: patching.attach(loaded.model, PLAIN),
