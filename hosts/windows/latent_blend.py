@@ -28,7 +28,7 @@ from ..attention import patching, reserve
 from ..attention.neighbours import other_cache
 from ..attention.noise_level import level_of, read_once
 from ..attention.step_caches import StepCaches, skips_forwards
-from ..families import core_shape, leads_with_reference
+from ..families import leads_with_reference
 from ..families.clone import clone
 from ..prompts import conditioning, time_axis
 from ..prompts.chunk_conditioning import check_no_reference
@@ -53,7 +53,7 @@ from .picture_channels import entries_of
 from .progress import ProgressText
 from .segment_window import FRAME_AXIS, SegmentWindow
 from .shot_noise import noise_of_streams
-from .streams import VIDEO, Shapes, SoundWindow, StreamsInWindows, check_shapes, on_packed
+from .streams import VIDEO, Shapes, SoundWindow, StreamsInWindows, ask_for_window, check_lead, check_shapes, on_packed
 
 
 class TimelineHandler(context_windows.IndexListContextHandler):
@@ -179,19 +179,11 @@ class TimelineHandler(context_windows.IndexListContextHandler):
 
     def get_context_windows(self, model: BaseModel, x_in: torch.Tensor, model_options: ModelOptions):
         total = self.timeline.latent_frames
+        leads = [self.pictures.lead_of(s, self.timeline.take_start(s)) for s in self.timeline.segments]
         return [
-            SegmentWindow(
-                number, s, total, self.pictures.lead_of(s, self.timeline.take_start(s)), self._sound_window(s)
-            )
-            for number, s in enumerate(self.timeline.segments)
+            SegmentWindow(number, s, total, lead, SoundWindow.of_segment(self.timeline, s, self.lead_frame))
+            for number, (s, lead) in enumerate(zip(self.timeline.segments, leads, strict=True))
         ]
-
-    def _sound_window(self, segment: Segment) -> SoundWindow | None:
-        if self.sound is None:
-            return None
-        lead = self.sound.lead(segment.start_frame) if self.lead_frame else 0
-        cut = segment.start_frame == self.timeline.take_start(segment)
-        return SoundWindow(self.sound, segment, self.sound.between(0, self.timeline.latent_frames)[1], lead, cut)
 
     def _build_window_state(self, x_in: torch.Tensor, conds: CondLists, model: BaseModel):
         state = super()._build_window_state(x_in, conds, model)
@@ -360,12 +352,7 @@ def attach_handler(model: ModelPatcher, handler: TimelineHandler):
 
     Raises ValueError for a model that carries Longreel Latent Blend already.
     """
-    if handler.sound is not None and not handler.lead_frame:
-        raise ValueError(
-            f"lead_frame is off, so a network takes the first of {handler.timeline.facts.temporal_stride} pixel frames "
-            f"of a segment for all of them, and {handler.timeline.facts.family}'s sound would lie beside its pictures; "
-            f"leave lead_frame on"
-        )
+    check_lead(handler.timeline, handler.lead_frame)
     previous = model.model_options.get("context_handler")
     if isinstance(previous, TimelineHandler):
         raise ValueError("this model already carries a Longreel Latent Blend; wire the model from before that node")
@@ -375,7 +362,7 @@ def attach_handler(model: ModelPatcher, handler: TimelineHandler):
     context_windows.create_prepare_sampling_wrapper(model)  # memory is asked for one segment, not for the video
     model.remove_wrappers_with_key(extension.WrappersMP.PREPARE_SAMPLING, keys.LATENT_BLEND)
     if handler.sound is not None:
-        model.add_wrapper_with_key(extension.WrappersMP.PREPARE_SAMPLING, keys.LATENT_BLEND, _ask_for_window)
+        model.add_wrapper_with_key(extension.WrappersMP.PREPARE_SAMPLING, keys.LATENT_BLEND, ask_for_window)
     if patching.features_of(model.model_options):
         reserve.reserve_memory(model)
     model.remove_wrappers_with_key(extension.WrappersMP.OUTER_SAMPLE, keys.LATENT_BLEND)
@@ -420,25 +407,6 @@ def _start_run(
     if not goes_on:
         noise = on_packed(noise, shapes, lambda streams: noise_of_streams(streams, handler.timeline))
     return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
-
-
-def _ask_for_window(
-    executor: Executor,
-    model: ModelPatcher,
-    noise_shape: Sequence[int],
-    conds: dict[str, list[Entry]],
-    *,
-    model_options: ModelOptions,
-    **options,
-):
-    """Wrap PREPARE_SAMPLING: of packed streams core asks memory for the whole video; a segment's is enough."""
-    handler = model_options.get("context_handler")
-    if isinstance(handler, TimelineHandler):
-        facts, timeline = handler.timeline.facts, handler.timeline
-        size = (timeline.height // facts.spatial_stride, timeline.width // facts.spatial_stride)
-        frames = min(timeline.latent_frames, handler.context_length)
-        noise_shape = core_shape(model.model, (noise_shape[0], facts.latent_channels, frames, *size))
-    return executor(model, noise_shape, conds, model_options=model_options, **options)
 
 
 def check_place(handler: ContextHandler | None) -> None:

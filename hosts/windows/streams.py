@@ -16,6 +16,8 @@ from comfy.nested_tensor import NestedTensor
 
 from ...engine.plan.sound import SoundPlan, sound_of
 from ...engine.plan.timeline import Segment, Timeline
+from ..families import core_shape
+from ..types import Entry, Executor, ModelOptions, ModelPatcher
 
 TIME_AXIS = 2  # of sound [B, C, T, frequencies], and of video
 VIDEO, SOUND = 0, 1  # core's numbers of the streams
@@ -67,6 +69,35 @@ def check_shapes(shapes: Shapes | None, timeline: Timeline) -> None:
         )
 
 
+def check_lead(timeline: Timeline, lead_frame: bool) -> None:
+    """Raise ValueError where no frame leads the segments of a family that makes sound."""
+    if timeline.facts.sound is not None and not lead_frame:
+        raise ValueError(
+            f"lead_frame is off, so a network takes the first of {timeline.facts.temporal_stride} pixel frames of a "
+            f"segment for all of them, and {timeline.facts.family}'s sound would lie beside its pictures; leave "
+            f"lead_frame on"
+        )
+
+
+def ask_for_window(
+    executor: Executor,
+    model: ModelPatcher,
+    noise_shape: Sequence[int],
+    conds: dict[str, list[Entry]],
+    *,
+    model_options: ModelOptions,
+    **options,
+):
+    """Wrap PREPARE_SAMPLING: of packed streams core asks memory for the whole video; a segment's is enough."""
+    handler = model_options.get("context_handler")
+    timeline: Timeline | None = getattr(handler, "timeline", None)
+    if timeline is not None:
+        facts, frames = timeline.facts, min(timeline.latent_frames, handler.context_length)
+        size = (timeline.height // facts.spatial_stride, timeline.width // facts.spatial_stride)
+        noise_shape = core_shape(model.model, (noise_shape[0], facts.latent_channels, frames, *size))
+    return executor(model, noise_shape, conds, model_options=model_options, **options)
+
+
 class SoundWindow(context_windows.IndexListContextWindow):
     """A window has the sound of one segment, led by that of the pixel frame in front, which is dropped again.
 
@@ -77,6 +108,16 @@ class SoundWindow(context_windows.IndexListContextWindow):
         self.first, self.last = plan.between(segment.start_frame, segment.end_frame)
         super().__init__(list(range(self.first, self.last)), dim=TIME_AXIS, total_frames=total_frames)
         self.plan, self.segment, self.lead, self.cut = plan, segment, lead, cut
+
+    @classmethod
+    def of_segment(cls, timeline: Timeline, segment: Segment, lead_frame: bool) -> "SoundWindow | None":
+        """Return the window of a segment's sound, led where a frame leads the segment; None for a silent family."""
+        plan = sound_of(timeline)
+        if plan is None:
+            return None
+        lead = plan.lead(segment.start_frame) if lead_frame else 0
+        cut = segment.start_frame == timeline.take_start(segment)
+        return cls(plan, segment, plan.between(0, timeline.latent_frames)[1], lead, cut)
 
     def get_tensor(
         self,
