@@ -13,6 +13,7 @@ from tests.comfy_inprocess import import_comfyui
 
 core = import_comfyui()
 
+import comfy.samplers
 import folder_paths
 from comfy.nested_tensor import NestedTensor
 
@@ -24,7 +25,11 @@ from longreel.hosts.prompts.conditioning import encode_timeline
 from longreel.hosts.sampling import joint, planning
 from longreel.nodes import decode_to_video
 from longreel.nodes.decode_to_video import LongreelDecodeToVideo
+from longreel.nodes.encode import LongreelEncode
+from longreel.nodes.plan import LongreelPlan
+from longreel.nodes.sampler import LongreelSampler
 from tests import tiny_audio_video
+from tests.hosts.rollout_cases import sigmas_of
 from tests.hosts.sampling_cases import sampling_of
 
 FPS = 24.0
@@ -134,3 +139,28 @@ def test_every_wire_matters_and_what_contradicts_itself_is_refused(decode):
             decode(both, **inputs)
     with pytest.raises(ValueError, match="samples holds a video without sound, and audio_vae is wired"):
         decode(video)
+
+
+@pytest.mark.parametrize("mode", ["joint", "rollout"])
+def test_the_nodes_make_a_file_with_sound_from_a_storyboard(decode, mode):
+    loaded = tiny_audio_video.load("ltx23")
+    shots = (Shot("a dog", 1.5), Shot("a cat", 1.5, "cut"))
+    board = Storyboard(shots=shots, width=SIZE, height=SIZE, fps=FPS)
+    with torch.inference_mode():
+        timeline, latent, report, fps, *_ = LongreelPlan.execute(loaded.model, board, 0, 0, 25, -1, 1, 2, True).args
+        assert "LTX-2: 64 x 64 pixels" in report
+        positive, negative = LongreelEncode.execute(loaded.clip, timeline).args
+        sigmas = sigmas_of(loaded.model)
+        sampler = comfy.samplers.sampler_object("euler")
+        inputs = {
+            "positive": positive,
+            "negative": negative,
+            "sampler": sampler,
+            "sigmas": sigmas,
+            "cfg": 2.0,
+            "seed": 1,
+        }
+        out = LongreelSampler.execute(loaded.model, timeline, latent, "triangle", mode={"mode": mode}, **inputs).args[0]
+    bright, sound, rate = streams_in(decode(out["samples"], timeline=timeline, fps=fps))
+    assert len(bright) == timeline.pixel_frames and np.abs(sound).max() > 0.001
+    assert abs(len(sound) / rate - len(bright) / FPS) <= 1024 / rate + 1e-6
