@@ -69,6 +69,10 @@ UNCUT = "longreel_uncut"
 """Conditioning entry: Uncut of hosts/prompts/chunk_conditioning.py, what the entry's values were before they were cut
 to a chunk. It is written where one was cut, for the chunk's sampling, and is no part of what a chunk depends on."""
 
+SOUND = "longreel_sound"
+"""Conditioning entry: (encoder, shot from 0, file) of the first sound that the entry's audio_embed is of. Longreel
+Encode writes it, and it stays; it is no part of what a chunk depends on."""
+
 MIXED_HOOKS = "longreel_mixed_hooks"
 """Entry of a guider's conditioning: dict, the hooks of each mix that begins with this entry. `mixed_hooks` of
 hosts/prompts/shot_lora.py fills it; it goes with the entry, when its sampling ends."""

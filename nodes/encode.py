@@ -27,10 +27,18 @@ class LongreelEncode(io.ComfyNode):
             inputs=[
                 io.Clip.Input("clip", tooltip="The model's text encoder."),
                 TimelineSocket.Input("timeline", tooltip="From Longreel Plan."),
+                io.AudioEncoder.Input(
+                    "audio_encoder",
+                    optional=True,
+                    tooltip=(
+                        "From core's Load Audio Encoder, for shots that have an audio: wav2vec2 large for Wan 2.2 S2V, "
+                        "whisper large v3 for HuMo."
+                    ),
+                ),
             ],
             outputs=[io.Conditioning.Output(display_name="positive"), io.Conditioning.Output(display_name="negative")],
         )
 
     @classmethod
-    def execute(cls, clip, timeline):
-        return io.NodeOutput(*conditioning.encode_timeline(clip, timeline))
+    def execute(cls, clip, timeline, audio_encoder=None):
+        return io.NodeOutput(*conditioning.encode_timeline(clip, timeline, audio_encoder))

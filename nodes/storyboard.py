@@ -16,6 +16,7 @@ from ..engine.storyboard.media import resolve_anchors, resolve_media
 from ..engine.storyboard.rules import StoryboardError
 from ..hosts.anchor.picture_file import picture_check
 from ..hosts.prompts.shot_lora import find_lora
+from ..hosts.prompts.sound_file import find_audio
 from .folders import check_prefix, numbered_place
 from .sockets import StoryboardSocket
 from .validation import verdict, verdict_aside
@@ -207,19 +208,18 @@ class LongreelSaveStoryboard(io.ComfyNode):
 
 def _checks() -> CheckFiles:
     """Return what looks up the files that shots name."""
-    return {"anchors": picture_check(folder_paths.get_input_directory()), "lora": find_lora}
+    return {"anchors": picture_check(folder_paths.get_input_directory()), "lora": find_lora, "audio": find_audio}
 
 
 def _fingerprint(storyboard: Storyboard) -> str:
-    """Of the files that shots name: one that was made anew under its old name is another. Pictures are read; LoRAs are
-    large, and known by their size and the time of their last change.
+    """Of the files that shots name: one that was made anew under its old name is another. Pictures are read; LoRAs and
+    sounds are large, and known by their size and the time of their last change.
     """
     pictures = resolve_anchors(storyboard, folder_paths.get_input_directory())
-    loras = sorted({one.file for shot in storyboard.shots for one in shot.lora})
+    files = {find_lora(one.file) for shot in storyboard.shots for one in shot.lora}
+    files |= {find_audio(shot.audio.file) for shot in storyboard.shots if shot.audio}
     marks = [hashlib.sha256(path.read_bytes()).digest() for path in pictures.values()]
-    marks += [
-        f"{name} {file.st_size} {file.st_mtime_ns}".encode() for name in loras for file in [find_lora(name).stat()]
-    ]
+    marks += [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}".encode() for file in sorted(files)]
     return hashlib.sha256(b"".join(marks)).hexdigest()
 
 

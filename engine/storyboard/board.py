@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
-from .carried import CARRIED, Anchor, CheckFiles, LoRA
+from .carried import CARRIED, Anchor, Audio, CheckFiles, LoRA
 from .faults import FAULTY, Fault, Faults, Path, StoryboardError, sound
 from .fields import (
     BOARD_RULES,
@@ -49,7 +49,7 @@ class Shot:
     seed: 0 to 2**64-1, None derives it from the storyboard's seed.
     strength: weight of the prompt, 0 to 10.
     negative: what to avoid; None takes the storyboard's.
-    anchors: up to 64 Anchor. lora: up to 64 LoRA.
+    anchors: up to 64 Anchor. lora: up to 64 LoRA. audio: what the network hears.
     locked: a finished shot that must not be rendered again.
     id: a name of its own, 1 to 64 characters, by which a finished shot is known again wherever it moves; None has none.
     """
@@ -66,6 +66,7 @@ class Shot:
     locked: bool = False
     id: str | None = None
     lora: tuple[LoRA, ...] = ()
+    audio: Audio | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,7 @@ class Storyboard:
 
 
 _NAMES: dict[type, tuple[str, ...]] = {kind: tuple(one.name for one in fields(kind)) for kind in (Storyboard, Shot)}
+LISTS = tuple(name for name, part in CARRIED.items() if not part.single)
 _NEEDED = tuple(one.name for one in fields(Shot) if one.default is MISSING)
 
 
@@ -267,6 +269,8 @@ def _place(path: Path) -> str:
     if len(path) < 2 or path[0] != "shots" or isinstance(path[1], str):
         return ""
     shot = f"shot {path[1] + 1}"
+    if len(path) > 2 and path[2] in CARRIED and CARRIED[str(path[2])].single:
+        return f"{shot}, {CARRIED[str(path[2])].word}"
     if len(path) < 4 or path[2] not in CARRIED or isinstance(path[3], str):
         return shot
     return f"{shot}, {CARRIED[str(path[2])].word} {path[3] + 1}"
@@ -282,18 +286,20 @@ def _shot_from(data: Any, index: int, faults: Faults, check_files: CheckFiles | 
     elsewhere = (*BOARD_RULES, "shots")
     meant = check_keys(data, _NAMES[Shot], faults, place=place, path=path, owner="a shot", elsewhere=elsewhere)
     found = _given(data, _NAMES[Shot], _NEEDED, meant, faults, place, path)
-    for name in ("focus", *CARRIED):
+    for name in ("focus", *LISTS):
         if name in found:
             found[name] = _list(found[name], name, faults, place, (*path, name))
     for name in CARRIED:
-        if sound(found.get(name, ())):
+        if CARRIED[name].single and found.get(name) is not None and sound(found[name]):
+            found[name] = _part_from(found[name], (index, name), faults, check_files)
+        elif name in LISTS and sound(found.get(name, ())):
             parts = enumerate(found.get(name, ()))
             found[name] = tuple(_part_from(one, (index, name, at), faults, check_files) for at, one in parts)
     return Shot(**found)
 
 
-def _part_from(data: Any, at: tuple[int, str, int], faults: Faults, check_files: CheckFiles | None) -> Any:
-    """Return what a shot carries under a key of CARRIED; at: (the shot, the key, the place in its list)."""
+def _part_from(data: Any, at: tuple[Any, ...], faults: Faults, check_files: CheckFiles | None) -> Any:
+    """Return what a shot carries under a key of CARRIED; at: (the shot, the key, its place where that is a list)."""
     place, path = _at(*at)
     part = CARRIED[at[1]]
     if not isinstance(data, dict):
@@ -350,7 +356,11 @@ def _check_shot_count(count: int) -> None:
 def _checked_shot(shot: Shot, index: int, faults: Faults) -> Shot:
     place, path = _at(index)
     found = _read(shot, SHOT_RULES, faults, place, path)
-    for name in ("focus", *CARRIED):
+    for name in (one for one in CARRIED if CARRIED[one].single and getattr(shot, one) is not None):
+        value = getattr(shot, name)
+        if sound(value):
+            found[name] = CARRIED[name].kind(**_read(value, CARRIED[name].rules, faults, *_at(index, name)))
+    for name in ("focus", *LISTS):
         values = getattr(shot, name)
         if sound(values) and len(values) > MAX_LIST_ITEMS:
             faults.add(

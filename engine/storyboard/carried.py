@@ -1,4 +1,5 @@
-"""What a shot carries beside its prompt: the pictures that it must show, and the LoRAs that change the model for it.
+"""What a shot carries beside its prompt: the pictures that it must show, the LoRAs that change the model for it, and
+the sound that the network hears.
 
 Each kind is a frozen dataclass with its rules, and CARRIED says how a storyboard writes it under a key of a shot. A new
 kind is one more entry; the readers of JSON and CSV and the writers know no kind by its name. Whether a file is there is
@@ -15,6 +16,7 @@ from .fields import MAX_SHOT_SECONDS
 from .rules import Media, Number, Rule
 
 MAX_LORA_STRENGTH = 20
+MAX_OFFSET_SECONDS = 86_400
 
 CheckFiles = Mapping[str, Callable[[str], Any]]
 """By a key of CARRIED, what is called with the name of each file; it raises StoryboardError where that is none."""
@@ -39,8 +41,18 @@ class LoRA:
 
 
 @dataclass(frozen=True)
+class Audio:
+    """An audio is the sound that a shot's network hears: `file` relative to the input folder, from `offset` seconds on;
+    None goes on where the shot before stops in the same file, or begins at its start.
+    """
+
+    file: str
+    offset: float | None = None
+
+
+@dataclass(frozen=True)
 class Carried:
-    """This is how one key of a shot is written: as a list of objects of a `kind`.
+    """This is how one key of a shot is written: as a list of objects of a `kind`, or as `single` one of them.
 
     word: of one of them in a message, "shot 2, anchor 1". example: one as JSON. file, number: the fields that a table
     writes as "file @ number".
@@ -53,6 +65,7 @@ class Carried:
     file: str
     number: str
     rules: Mapping[str, Rule]
+    single: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,5 +106,20 @@ CARRIED: dict[str, Carried] = {
                 f"write a strength from -{MAX_LORA_STRENGTH} to {MAX_LORA_STRENGTH}; 0 changes nothing",
             ),
         },
+    ),
+    "audio": Carried(
+        Audio,
+        word="audio",
+        owner="an audio",
+        example='{"file": "speech.wav", "offset": 0.0}',
+        file="file",
+        number="offset",
+        rules={
+            "file": Media("input", "speech/keeper.wav"),
+            "offset": Number(
+                0, MAX_OFFSET_SECONDS, f"write seconds into the file, 0 to {MAX_OFFSET_SECONDS}", optional=True
+            ),
+        },
+        single=True,
     ),
 }

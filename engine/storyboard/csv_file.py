@@ -42,7 +42,7 @@ BOARD_COLUMNS = ("longreel", *(f"board_{name}" for name in BOARD_RULES))
 COLUMNS = SHOT_COLUMNS + BOARD_COLUMNS
 MAX_COLUMNS = 1000
 MAX_ROWS = 20_000  # that are counted before the table is refused
-LATER = ("id", "lora")  # columns that a table has only where a shot has them: it is written as before there were any
+LATER = ("id", "lora", "audio")  # columns that a table has only where a shot has them
 IGNORED = "-"  # a column that holds nothing for the storyboard
 
 _WHOLE = {"longreel", "seed", "board_seed", "board_width", "board_height"}
@@ -222,9 +222,15 @@ def _value(cell: str, column: str, decimal_comma: bool) -> Any:
     if column not in _LISTS:
         return cell
     if cell.startswith("["):
-        return load_json(cell, column)
-    items = [item.strip() for item in cell.split("|")]
-    return items if column == "focus" else [_part(item, column) for item in items]
+        found = load_json(cell, column)
+    else:
+        items = [item.strip() for item in cell.split("|")]
+        found = items if column == "focus" else [_part(item, column) for item in items]
+    if column not in CARRIED or not CARRIED[column].single:
+        return found
+    if len(found) != 1:
+        raise StoryboardError(f"{column} holds {len(found)} files; write one")
+    return found[0]
 
 
 def _number(cell: str, name: str, decimal_comma: bool) -> float | int:
@@ -252,6 +258,8 @@ def _part(item: str, column: str) -> dict[str, Any]:
 
 
 def _part_item(value: dict[str, Any], part: Carried) -> str:
+    if part.number not in value:
+        return value[part.file] if "@" not in value[part.file] else "["  # which is written as JSON
     return f"{value[part.file]} @ {value[part.number]!r}"
 
 
@@ -266,7 +274,8 @@ def _written(value: Any, column: str) -> str:
     if column == "focus":
         return _guarded(_joined(value, value))
     if column in CARRIED:
-        return _guarded(_joined([_part_item(one, CARRIED[column]) for one in value], value))
+        values = [value] if CARRIED[column].single else value
+        return _guarded(_joined([_part_item(one, CARRIED[column]) for one in values], values))
     return value if column == "transition" else _guarded(value)
 
 

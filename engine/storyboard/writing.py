@@ -46,8 +46,13 @@ def _shot_dict(shot: Shot) -> dict[str, Any]:
         found["focus"] = list(shot.focus)
     for key in CARRIED:
         if key in found:
-            found[key] = [{name: _plain(value) for name, value in asdict(one).items()} for one in getattr(shot, key)]
+            value = getattr(shot, key)
+            found[key] = _part_dict(value) if CARRIED[key].single else [_part_dict(one) for one in value]
     return found
+
+
+def _part_dict(part: Any) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in asdict(part).items() if value is not None}
 
 
 def _shot_text(index: int, shot: Shot) -> str:
@@ -57,6 +62,9 @@ def _shot_text(index: int, shot: Shot) -> str:
     notes += [f"focus {', '.join(shot.focus)}"] if shot.focus else []
     notes += [f"anchor {one.image} at {show(one.at)} s" for one in shot.anchors]
     notes += [f"lora {one.file} at {show(one.strength)}" for one in shot.lora]
+    if shot.audio:
+        from_second = "" if shot.audio.offset is None else f" from {show(shot.audio.offset)} s"
+        notes.append(f"audio {shot.audio.file}{from_second}")
     notes += ["locked"] if shot.locked else []
     meets = "start" if index == 0 else shot.transition
     line = f"{index + 1:>4}  {show(shot.seconds):>6} s  {meets:<8}  {' '.join(shot.prompt.split())}"

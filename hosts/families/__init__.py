@@ -67,6 +67,11 @@ def motion_frames(model: BaseModel) -> int:
     return wan.motion_frames(model)
 
 
+def hears(model: BaseModel) -> str:
+    """Return the encoder whose features of a sound the network hears; "" where it hears nothing."""
+    return wan.hears(model)
+
+
 def leading_tokens(family: Family, network: Network, args: tuple, kwargs: dict) -> int:
     """Return how many tokens of reference pictures a forward has in front of the video's, in one sequence with it."""
     own = {wan: wan.leading_tokens, hunyuan_video: hunyuan_video.leading_tokens}.get(family)

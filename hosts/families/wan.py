@@ -116,6 +116,12 @@ def motion_frames(model: comfy.model_base.BaseModel) -> int:
     return sum(model.diffusion_model.frame_packer.zip_frame_buckets)
 
 
+def hears(model: comfy.model_base.BaseModel) -> str:
+    """Return the encoder whose features of a sound the network hears; "" where it hears nothing."""
+    kinds = {comfy.model_base.WAN22_S2V: "wav2vec2 large", comfy.model_base.WAN21_HuMo: "whisper large v3"}
+    return next((encoder for kind, encoder in kinds.items() if isinstance(model, kind)), "")
+
+
 def reads_noise_mask_amiss(model: comfy.model_base.BaseModel) -> bool:
     """Return False: ComfyUI makes one channel of it, as the image-to-video networks read it."""
     return False

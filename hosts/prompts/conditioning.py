@@ -16,7 +16,9 @@ from ...engine.attention.words import Word, find
 from ...engine.plan.timeline import Timeline
 from .. import keys
 from ..types import CLIP
+from .shot_audio import AudioEncoder, Heard, hear
 from .shot_lora import HOOKS, hooks_of_shots, mixed_hooks
+from .time_axis import AUDIO
 from .words import words_of_tokens
 
 POSITIVE, NEGATIVE = "positive", "negative"
@@ -43,14 +45,17 @@ class Spoken(NamedTuple):
         return sorted({token for word in wanted for token in find(self.words, word)})
 
 
-def encode_timeline(clip: CLIP | None, timeline: Timeline) -> tuple[list, list]:
+def encode_timeline(
+    clip: CLIP | None, timeline: Timeline, audio_encoder: AudioEncoder | None = None
+) -> tuple[list, list]:
     """Return one positive and one negative CONDITIONING entry per shot; equal texts are encoded once.
 
     Networks that place frames in seconds are told the timeline's frame rate, as core's LTXVConditioning does; that node
-    behind this one has the last word. A shot's LoRAs hang on both of its prompts.
+    behind this one has the last word. A shot's LoRAs hang on both of its prompts, and on
+    every prompt the sound of all shots, which audio_encoder (of core's loader) hears.
 
     Raises ValueError for the None that core's checkpoint loader gives where there is no text encoder, and, naming the
-    shot, for a LoRA that is not there or damaged.
+    shot, for a LoRA or a sound that is not there or damaged.
     """
     if clip is None:
         raise ValueError("no text encoder came with this checkpoint; load one with Load CLIP")
@@ -66,15 +71,25 @@ def encode_timeline(clip: CLIP | None, timeline: Timeline) -> tuple[list, list]:
         conditioning, spoken = encoded[text]
         conditioning = set_hooks_for_conditioning(conditioning, hooks[shot])
         return node_helpers.conditioning_set_values(
-            conditioning, {keys.SHOT: shot, keys.ROLE: role, keys.WORDS: (spoken._replace(shot=shot),), **rate}
+            conditioning,
+            {keys.SHOT: shot, keys.ROLE: role, keys.WORDS: (spoken._replace(shot=shot),), **rate}
+            | sounds.get(role, {}),
         )
 
-    hooks = hooks_of_shots(timeline)
+    hooks, heard = hooks_of_shots(timeline), hear(audio_encoder, timeline)
+    sounds = {} if heard is None else sound_of_roles(heard)
     positive, negative = [], []
     for planned in timeline.shots:
         positive += entries(timeline.storyboard.prompt_of(planned.shot), planned.index, POSITIVE)
         negative += entries(timeline.storyboard.negative_of(planned.shot), planned.index, NEGATIVE)
     return positive, negative
+
+
+def sound_of_roles(heard: Heard) -> dict[str, dict]:
+    """Return what entries of each role hear; those of the negative prompt hear nothing, as core's nodes have it."""
+    told = {keys.SOUND: (heard.encoder, heard.shot, heard.file)}
+    embeds = {POSITIVE: heard.embed, NEGATIVE: torch.zeros_like(heard.embed)}
+    return {role: {AUDIO: embed, **told} for role, embed in embeds.items()}
 
 
 def _spoken(clip: CLIP, text: str, tokens: dict) -> Spoken:
@@ -125,6 +140,8 @@ def _mix_entry(parts: list[tuple[dict, float]]) -> dict:
         if key in NOT_MIXED:
             continue
         tensors = [(entry["model_conds"][key].cond, share) for entry, share in parts if key in entry["model_conds"]]
+        if key == AUDIO and all(tensor is tensors[0][0] for tensor, _ in tensors):
+            continue  # the sound of all shots
         if len(tensors) == len(parts) and all(isinstance(t, torch.Tensor) for t, _ in tensors):
             model_conds[key] = value._copy_with(mix_texts(tensors))
     spoken = tuple(one._replace(share=one.share * share) for entry, share in parts for one in entry.get(keys.WORDS, ()))

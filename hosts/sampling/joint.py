@@ -15,7 +15,7 @@ from ..families import facts_of, refuse_sound
 from ..prompts.shot_lora import check_loras
 from ..types import Callback, ModelPatcher
 from ..windows import latent_blend, picture_channels
-from ..windows.checks import check_latent, check_text
+from ..windows.checks import check_latent, check_sound, check_text
 from ..windows.finite import check_finite
 from ..windows.progress import ProgressText
 from ..windows.shot_noise import noise_of_shots
@@ -166,7 +166,9 @@ def check_inputs(model: ModelPatcher, latent: dict, sampling: Sampling) -> torch
                 f"an area of the conditioning is {len(area) - 1} parts of a picture, and a video's are 6, with time; "
                 f"use Conditioning (Set Area with Percentage for Video)"
             )
-    check_loras(model, [options for _, options, *_ in (*sampling.positive, *sampling.negative)])
+    entries = [options for _, options, *_ in (*sampling.positive, *sampling.negative)]
+    check_loras(model, entries)
+    check_sound(model, entries)
     check_text(
         model,
         {

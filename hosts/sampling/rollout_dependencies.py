@@ -21,7 +21,7 @@ from . import identity
 from .rollout_locks import check_sizes, moved_note, run_shots, unkept_note
 from .rollout_task import RolloutTask
 
-PLACES = (keys.SHOT, keys.ROLE, keys.WORDS, keys.UNCUT)  # say where an entry belongs, not what it is
+PLACES = (keys.SHOT, keys.ROLE, keys.WORDS, keys.UNCUT, keys.SOUND)  # say where an entry belongs, not what it is
 
 
 STREAMS = ("samples", "sound")  # names in a chunk's file

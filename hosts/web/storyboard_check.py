@@ -20,6 +20,7 @@ from ...engine.storyboard.faults import Fault, StoryboardError
 from ...engine.storyboard.media import resolve_media
 from ..families import usual_facts
 from ..prompts.shot_lora import find_lora
+from ..prompts.sound_file import find_audio
 
 SECONDS = 1.0  # that a plan may take; Longreel Plan itself has no limit
 RANGES = {  # of the inputs of Longreel Plan, both included
@@ -54,9 +55,8 @@ def check_storyboard(question: Any) -> dict[str, Any]:
     answer = {"mistakes": [], "more": 0, "plan": None, "refused": "", "families": list(usual_facts())}
     folder = folder_paths.get_input_directory()
     try:
-        storyboard = parse_storyboard(
-            question["text"], {"anchors": lambda image: resolve_media(image, folder), "lora": find_lora}
-        )
+        checks = {"anchors": lambda image: resolve_media(image, folder), "lora": find_lora, "audio": find_audio}
+        storyboard = parse_storyboard(question["text"], checks)
     except StoryboardError as error:
         return {**answer, "mistakes": [_mistake(one) for one in error.faults], "more": error.more}
     if facts is None:

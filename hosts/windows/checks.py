@@ -10,8 +10,9 @@ import torch
 
 from ...engine.plan.facts import ModelFacts
 from ...engine.plan.timeline import Timeline
-from ..families import facts_of, family_of
-from ..types import ModelPatcher
+from .. import keys
+from ..families import facts_of, family_of, hears
+from ..types import Entry, ModelPatcher
 
 VIDEO_AXES = 5  # [B, C, F, H, W]
 
@@ -92,6 +93,25 @@ def check_latent_frames(latent_frames: int, timeline: Timeline) -> None:
         raise ValueError(
             f"the latent has {latent_frames} frames and the timeline {timeline.latent_frames}; wire the latent output "
             f"of the same Longreel Plan into the sampler"
+        )
+
+
+def check_sound(model: ModelPatcher, entries: Sequence[Entry]) -> None:
+    """Raise ValueError, naming the shot, where a network cannot hear the sound of Longreel Encode's entries."""
+    told = next((entry[keys.SOUND] for entry in entries if keys.SOUND in entry), None)
+    if told is None:
+        return
+    encoder, shot, file = told
+    heard, name = hears(model.model), type(model.model).__name__
+    if not heard:
+        raise ValueError(
+            f"shot {shot + 1}: audio {file} is for Wan 2.2 S2V and HuMo, and this model, {name}, hears nothing; take "
+            f"audio out of the storyboard, or load one of these"
+        )
+    if heard != encoder:
+        raise ValueError(
+            f"shot {shot + 1}: audio {file} was encoded by {encoder}, and this model, {name}, hears {heard}; load that "
+            f"with Load Audio Encoder"
         )
 
 

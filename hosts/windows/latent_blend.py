@@ -46,7 +46,7 @@ from ..types import (
     Sampler,
 )
 from . import devices
-from .checks import check_latent_frames, check_plan, check_text
+from .checks import check_latent_frames, check_plan, check_sound, check_text
 from .devices import Devices, SegmentsOnDevices
 from .lead_pictures import LeadPictures
 from .picture_channels import entries_of
@@ -387,7 +387,9 @@ def _start_run(
         guider.model_patcher,
         {name: [entry.get("cross_attn") for entry in entries] for name, entries in guider.conds.items()},
     )
-    check_loras(guider.model_patcher, [entry for entries in guider.conds.values() for entry in entries])
+    entries = [entry for entries in guider.conds.values() for entry in entries]
+    check_loras(guider.model_patcher, entries)
+    check_sound(guider.model_patcher, entries)
     handler = guider.model_options.get("context_handler")
     check_place(handler)
     check_shapes(shapes, handler.timeline)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from longreel.engine.storyboard.board import Anchor, Shot, Storyboard, parse_storyboard
-from longreel.engine.storyboard.carried import LoRA
+from longreel.engine.storyboard.carried import Audio, LoRA
 from longreel.engine.storyboard.faults import StoryboardError
 from longreel.engine.storyboard.fields import MAX_SEED, MAX_SHOT_SECONDS, TRANSITIONS
 
@@ -39,6 +39,7 @@ def shots(draw: st.DrawFn, before: float | None, style: str) -> Shot:
     transition = draw(st.sampled_from(TRANSITIONS))
     longest = min(length, before or math.inf)
     overlaps = st.one_of(st.none(), st.floats(0, longest, exclude_min=True))
+    audio = st.builds(Audio, file=images, offset=st.one_of(st.none(), st.floats(0, 86_400)))
     lora = st.builds(LoRA, file=images, strength=st.floats(-20, 20))
     anchor = st.builds(Anchor, at=st.floats(0, length), image=images)
     prompt = draw(filled)
@@ -55,6 +56,7 @@ def shots(draw: st.DrawFn, before: float | None, style: str) -> Shot:
         anchors=tuple(draw(st.lists(anchor, max_size=3))),
         locked=draw(st.booleans()),
         lora=tuple(draw(st.lists(lora, max_size=2))),
+        audio=draw(st.one_of(st.none(), audio)),
     )
 
 

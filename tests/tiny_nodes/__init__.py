@@ -10,6 +10,7 @@ from comfy_api.latest import ComfyExtension, io
 from comfy_execution.graph_utils import GraphBuilder
 
 from .tiny_clip import FAMILIES, make_tiny_clip
+from .tiny_hearing import HUMO, S2V, Encoder
 
 
 class TinyClip(io.ComfyNode):
@@ -26,6 +27,22 @@ class TinyClip(io.ComfyNode):
     @classmethod
     def execute(cls, family: str) -> io.NodeOutput:
         return io.NodeOutput(make_tiny_clip(family))
+
+
+class TinyAudioEncoder(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TinyAudioEncoder",
+            display_name="Tiny audio encoder (tests)",
+            category="Longreel tests",
+            inputs=[io.Combo.Input("network", options=["s2v", "humo"], tooltip="Network that hears it.")],
+            outputs=[io.AudioEncoder.Output()],
+        )
+
+    @classmethod
+    def execute(cls, network: str) -> io.NodeOutput:
+        return io.NodeOutput(Encoder(*{"s2v": S2V, "humo": HUMO}[network]))
 
 
 class TinyLoop(io.ComfyNode):
@@ -62,7 +79,7 @@ class TinyLoop(io.ComfyNode):
 
 class TinyNodes(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [TinyClip, TinyLoop]
+        return [TinyClip, TinyAudioEncoder, TinyLoop]
 
 
 async def comfy_entrypoint() -> TinyNodes:

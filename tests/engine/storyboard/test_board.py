@@ -113,6 +113,7 @@ junk = st.one_of(
     ),
     st.lists(st.sampled_from([1, "a", {"at": 0, "image": "a"}, {"at": 0}, {"file": "a"}]), max_size=2),
     st.just({}),
+    st.sampled_from([{"file": "a"}, {"file": "a", "offset": 1}, {"file": "a", "offset": -1}]),
     st.just([]),
     st.sampled_from([["a"] * 65, [{"at": 0, "image": "a"}] * 65]),
 ).map(copy.deepcopy)  # the changes below are made in place
@@ -130,6 +131,7 @@ keys = st.one_of(
             "title",
             "id",
             "lora",
+            "audio",
             "file",
         ]
     ),
@@ -303,6 +305,18 @@ SEED_REMEDY = "write a whole number from 0 to 18446744073709551615"
                 "shot 1, anchor 1: image is '../a.png', which leaves the "
                 'input folder; write a path below ComfyUI\'s input folder, such as "shots/ship.png"'
             ),
+        ),
+        (one(audio=[]), 'shot 1, audio is a list of 0, not an object; write {"file": "speech.wav", "offset": 0.0}'),
+        (
+            one(audio={"file": "../a.wav"}),
+            (
+                "shot 1, audio: file is '../a.wav', which leaves the input folder; write a path below "
+                'ComfyUI\'s input folder, such as "speech/keeper.wav"'
+            ),
+        ),
+        (
+            one(audio={"file": "a.wav", "offset": -1}),
+            "shot 1, audio: offset is -1; write seconds into the file, 0 to 86400",
         ),
         (one(lora=[{}]), 'shot 1, lora 1: file is missing; add "file" to shot 1, lora 1'),
         (one(lora={"file": "a"}), "shot 1: lora is an object of 1 keys, not a list; write it in square brackets"),

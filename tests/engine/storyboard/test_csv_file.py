@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from longreel.engine.storyboard.board import Anchor, Shot, Storyboard
-from longreel.engine.storyboard.carried import LoRA
+from longreel.engine.storyboard.carried import Audio, LoRA
 from longreel.engine.storyboard.csv_file import COLUMNS, parse_csv, to_csv
 from longreel.engine.storyboard.faults import StoryboardError
 from longreel.engine.storyboard.yes_no import NO, YES
@@ -107,6 +107,14 @@ def test_loras_have_a_column_only_where_there_are_any_and_may_leave_their_streng
     assert found == (LoRA("ink.safetensors"), LoRA("x/oil.safetensors", 0.5))
     with pytest.raises(StoryboardError, match="^row 2: shot 1: lora is 'much', not a number"):
         parse_csv("prompt,seconds,lora\na,1,ink.safetensors @ much\n")
+
+
+def test_a_shot_has_one_audio_in_a_table() -> None:
+    sounds = (Audio("a.wav", 0.5), Audio("b.wav"), Audio("c @ d.wav"), None)
+    board = Storyboard(tuple(Shot("a", 1.0, audio=audio) for audio in sounds))
+    assert ",locked,audio,longreel," in to_csv(board) and parse_csv(resaved(to_csv(board))) == board
+    with pytest.raises(StoryboardError, match="^row 2: shot 1: audio holds 2 files; write one"):
+        parse_csv("prompt,seconds,audio\na,1,a.wav | b.wav\n")
 
 
 def test_board_fields_are_read_from_any_row() -> None:

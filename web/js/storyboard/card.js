@@ -35,7 +35,8 @@ export class Card {
     this.negative = this.field("negative", el("textarea", { rows: 1, placeholder: t("the storyboard's"), onblur: end }), asOptionalText);
     this.focus = this.field("focus", el("input", { type: "text", placeholder: t("words, with commas between"), onblur: end }), asWords);
     this.id = this.field("id", el("input", { type: "text", placeholder: t("none"), maxlength: 64, onblur: end }), asOptionalText);
-    this.lora = this.field("lora", el("input", { type: "text", placeholder: "ink.safetensors @ 0.8 | …", onblur: end }), asLoras);
+    this.lora = this.field("lora", el("input", { type: "text", placeholder: "ink.safetensors @ 0.8 | …", onblur: end }), (text) => asParts(text, "strength"));
+    this.audio = this.field("audio", el("input", { type: "text", placeholder: "speech.wav @ 2.5", onblur: end }), (text) => asParts(text, "offset", true));
     this.joint = el("div", { class: "lr-switch", role: "radiogroup", "aria-label": t("Transition from the shot before") });
     for (const kind of TRANSITIONS) {
       const radio = el("input", { type: "radio", name: `${this.prefix}-transition`, value: kind, onchange: () => this.setTransition(kind) });
@@ -53,6 +54,7 @@ export class Card {
       el("div", { class: "lr-fields" }, this.labelled("strength", t("Strength")), this.labelled("id", t("Id")), this.labelled("focus", t("Focus words"), "lr-wide")),
       this.labelled("negative", t("Negative prompt"), "lr-wide"),
       this.labelled("lora", t("LoRAs of this shot"), "lr-wide"),
+      this.labelled("audio", t("Sound to hear"), "lr-wide"),
     );
     this.pictures = el("div", { class: "lr-pictures" }, this.anchors, add, this.file);
     this.jointField = el("div", { class: "lr-field" }, el("span", { class: "lr-label", "aria-hidden": "true" }, t("Transition")), this.joint);
@@ -168,7 +170,8 @@ export class Card {
   shown(name, board, index) {
     const value = board.shots[index][name];
     if (name === "focus") return Array.isArray(value) ? value.join(", ") : "";
-    if (name === "lora" && Array.isArray(value)) return value.map((one) => [one?.file ?? "", ...(one?.strength === undefined ? [] : [one.strength])].join(" @ ")).join(" | ");
+    if (name === "lora" && Array.isArray(value)) return value.map((one) => partText(one, "strength")).join(" | ");
+    if (name === "audio" && value) return partText(value, "offset");
     if (typeof value === "string") return value;
     if (name === "seconds" && typeof value === "number") return short(secondsOf(board.shots[index]));
     return written(board, pathOf(board, index, name));
@@ -222,13 +225,25 @@ const asWords = (text) => {
 };
 
 /**
- * Return LoRAs that are written as a table writes them: file @ strength | file.
- * @param {string} text
+ * Return a file and its number as a table writes them: file @ number.
+ * @param {any} part
+ * @param {string} number
  */
-const asLoras = (text) => {
-  const loras = text.split("|").map((one) => one.trim()).filter(Boolean).map((one) => {
-    const [, file, strength] = one.match(/^(.*?)\s*(?:@\s*([^@]*))?$/s) ?? [];
-    return `{"file": ${JSON.stringify(file)}${strength === undefined ? "" : `, "strength": ${asOptionalNumber(strength) ?? "null"}`}}`;
+const partText = (part, number) => (typeof part === "object" ? [part?.file ?? "", ...(part?.[number] == null ? [] : [part[number]])].join(" @ ") : String(part));
+
+/**
+ * Return files that are written as a table writes them, file @ number | file, as JSON.
+ * @param {string} text
+ * @param {string} number  its key
+ * @param {boolean} [single]  all of the text is one file
+ */
+const asParts = (text, number, single = false) => {
+  const items = (single ? [text] : text.split("|")).map((one) => one.trim()).filter(Boolean);
+  const parts = items.map((one) => {
+    const [, file, value] = one.match(/^(.*?)\s*(?:@\s*([^@]*))?$/s) ?? [];
+    const json = value === undefined ? undefined : asOptionalNumber(value);
+    return `{"file": ${JSON.stringify(file)}${json === undefined ? "" : `, "${number}": ${json}`}}`;
   });
-  return loras.length ? `[${loras.join(", ")}]` : undefined;
+  if (!parts.length) return undefined;
+  return single ? parts[0] : `[${parts.join(", ")}]`;
 };
