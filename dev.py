@@ -6,6 +6,7 @@
     python dev.py test --quick      leave out what is slow or needs ComfyUI or a browser, and most model families
     python dev.py comfy [...]       open ComfyUI with the pack installed; further words go to ComfyUI
     python dev.py bench NAME [...]  run one benchmark from tests/bench
+    python dev.py render SET [...]  make the videos of a set of storyboards with any workflow, and go on after a stop
     python dev.py memory [...]      what features keep of true models, and what a card makes of it (docs/memory.md)
     python dev.py gpu [...]         measure all that needs a GPU, on a bare machine too (docs/measured/README.md)
 
@@ -495,6 +496,11 @@ def bench(rest: list[str]) -> int:
     return in_environment("-m", f"tests.bench.{rest[0]}", *rest[1:])
 
 
+def render(rest: list[str]) -> int:
+    """Make the videos of the set of storyboards that `rest` names first."""
+    return in_environment("-m", "tests.render", *rest)
+
+
 def memory(rest: list[str]) -> int:
     """Print what features keep of models of true size, for the card that `rest` names."""
     return in_environment("-m", "tests.bench.memory", *rest)
@@ -518,6 +524,7 @@ COMMANDS = {
     "test": test,
     "comfy": comfy,
     "bench": bench,
+    "render": render,
     "memory": memory,
     "gpu": gpu,
 }
