@@ -104,7 +104,8 @@ class LongreelLoadStoryboard(io.ComfyNode):
             node_id="LongreelLoadStoryboard",
             display_name="Longreel Load Storyboard",
             category="Longreel/storyboard",
-            description="A storyboard from a file in ComfyUI's input folder: JSON, CSV, or a ttt-video scene list.",
+            description="A storyboard from a file in ComfyUI's input folder: JSON, CSV, a ttt-video scene list, or a "
+            "story of ViStoryBench or MSVBench.",
             search_aliases=[
                 "import storyboard",
                 "csv",

@@ -18,6 +18,7 @@ from .csv_file import parse_csv, to_csv
 from .faults import Faults, StoryboardError
 from .json_text import MAX_TEXT_CHARACTERS, Document, load_document
 from .media import why
+from .story_scripts import is_story_script, storyboard_of_script
 from .ttt_video import scenes_of, to_ttt_json, to_ttt_jsonl
 
 EXTENSIONS = (".json", ".csv", ".jsonl")
@@ -59,6 +60,8 @@ def parse_storyboards(text: str, check_files: CheckFiles | None = None) -> Seque
         return _each_line(document, check_files)
     if isinstance(data, list) and not are_shots(data):
         return scenes_of(document)
+    if is_story_script(data):
+        return (storyboard_of_script(document),)
     return (storyboard_of(document, check_files),)
 
 
