@@ -28,6 +28,8 @@ TALLEST = 1150  # of a column
 LEAST = {  # width and height of what grows when it runs: a preview, a plan; and of the storyboard's editor
     "LongreelStoryboard": (560, 500), "LongreelPlan": (420, 640), "LongreelSampler": (320, 680),
     "LongreelTTTSampler": (320, 600), "LongreelRefine": (340, 680), "KSampler": (300, 560),
+    "LongreelReport": (540, 640), "LongreelCompare": (460, 780),
+    "LongreelDecodeToVideo": (380, 600),
 }  # fmt: skip
 OPENS_AT = 0.8  # share of the true size
 MODEL = {"LongreelDemoModel", "CLIPLoader", "LongreelLoadTTT", "LongreelApplyTTT", "LongreelLoadAnchorLoRA"} | {
@@ -37,7 +39,9 @@ STORY = {"LongreelStoryboard", "LongreelPlan", "LongreelEncode", "PrimitiveStrin
     "TextGenerate", "CLIPTextEncode", "EmptyImage", "ImageCompositeMasked",
 }  # fmt: skip
 TRAINING = {"LongreelTTTDataset", "LongreelTrainTTT", "LongreelSaveTTT"}
-VIDEO = {"VAEDecode", "ImageStitch", "CreateVideo", "SaveVideo", "LongreelDecodeToVideo"}
+VIDEO = {"VAEDecode", "ImageStitch", "CreateVideo", "SaveVideo", "LongreelDecodeToVideo"} | {
+    "LongreelReport", "LongreelCompare",
+}  # fmt: skip
 
 
 def sources(workflow: dict) -> dict[int, list[int]]:

@@ -4,7 +4,7 @@
 
 Writes workflows/<name>.jpg, the square card that ComfyUI's template browser shows, and web/docs/<id>.webp, the moving
 picture of README and help pages, under the workflow's own id, which numbers in file names do not change. Every pixel
-comes from the video that the workflow saved.
+comes from the videos that the workflow saved.
 """
 
 import argparse
@@ -27,6 +27,12 @@ def frames_of(file: Path) -> tuple[list[np.ndarray], float]:
     with av.open(file) as video:
         rate = float(video.streams.video[0].average_rate)
         return [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)], rate
+
+
+def side_by_side(videos: list[tuple[list[np.ndarray], float]]) -> tuple[list[np.ndarray], float]:
+    """The videos of a workflow as one, which lie beside each other in the order of their names."""
+    frames = zip(*(frames for frames, _ in videos), strict=True)
+    return [np.concatenate(row, axis=1) for row in frames], videos[0][1]
 
 
 def enlarged(frame: np.ndarray, width: int) -> Image.Image:
@@ -55,8 +61,8 @@ def main() -> None:
     with ComfyProcess() as comfy:
         for path in [path for path in PATHS if not names or path.stem in names]:
             moving = DOCS / f"{load(path)['id']}.webp"
-            (file,) = [f for f in comfy.files(comfy.run(load(path), 600)) if f.suffix == ".mp4"]
-            frames, rate = frames_of(file)
+            files = sorted(file for file in comfy.files(comfy.run(load(path), 600)) if file.suffix == ".mp4")
+            frames, rate = side_by_side([frames_of(file) for file in files])
             card(frames).save(path.with_suffix(".jpg"), quality=88)
             clip = [enlarged(frame, CLIP_WIDTH) for frame in frames]
             clip[0].save(moving, save_all=True, append_images=clip[1:], duration=round(1000 / rate), loop=0, quality=70)
