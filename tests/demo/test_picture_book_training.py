@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -125,6 +126,18 @@ def test_another_machine_goes_on_from_what_was_exported(encoded, tmp_path, monke
     assert torch.load(there / "dit.pt")["step"] == 3
     with pytest.raises(SystemExit, match="has a trained VAE already"):
         train.begin(there, exported)
+
+
+def test_the_kept_checkpoint_is_one_to_go_on_from(tmp_path):
+    kept = Path(train.__file__).parent / "checkpoint"
+    train.begin(tmp_path / "work", kept)
+    learner = train_dit.new_learner()
+    learner.load(tmp_path / "work" / "dit.pt")
+    assert learner.step > 1000 and 0 < learner.seconds < train_dit.HOURS * 3600
+    embedding = twin.text(kept).embedding.weight
+    assert torch.equal(learner.encoder.embedding.weight, embedding) and embedding.std() > 0.1
+    vae = twin.vae(tmp_path / "work" / encode.VAE_FILE)
+    assert shape_world_vae.psnr(vae, train_vae.held_out_clips(2)) > 27  # decibels; 29.4 on 24 clips
 
 
 def test_a_stage_waits_for_its_own_clips_alone(encoded, tmp_path, monkeypatch):
